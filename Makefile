@@ -1,0 +1,74 @@
+# make demo    the whole pipeline on a small synthetic grid, on CPU, offline
+# make test    the tests (those that need a SLURM start one of their own)
+# make help    all targets
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# pip takes the CPU build of torch where it is the one at hand, and the CUDA build on a machine from PyPI.
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "gluegrid needs Python 3.11 or later; call: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Installing into .venv (a few minutes, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $(INSTALLED)
+
+.PHONY: install
+install: $(INSTALLED) ## create .venv from the lock
+
+.PHONY: demo
+demo: $(INSTALLED) ## run the demo experiment and print its table
+	@$(BIN)/python demo/generate.py
+	@$(DEMO)
+	@echo "The table lies in results/demo/results.md"
+
+.PHONY: test
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest -m "not full"
+
+.PHONY: test-full
+test-full: $(INSTALLED) ## run the long tests too
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check .
+	$(BIN)/snakemake --lint
+
+.PHONY: format
+format: $(INSTALLED) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt .
+
+.PHONY: slurm-up
+slurm-up: ## start a real SLURM of 4 nodes x 2 fake GPUs on this machine (Debian, root)
+	@$(PYTHON) tests/cluster/cluster.py up
+
+.PHONY: slurm-down
+slurm-down: ## stop it and remove all it left
+	@$(PYTHON) tests/cluster/cluster.py down
+
+.PHONY: lock
+lock: pyproject.toml ## resolve the newest versions into requirements.lock and envs/gluegrid.yaml
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	@.venv-lock/bin/python scripts/write_lock.py --requirements > .venv-lock/requirements.txt
+	@.venv-lock/bin/python -m pip install --quiet --requirement .venv-lock/requirements.txt
+	@.venv-lock/bin/python scripts/write_lock.py
+	@rm -rf .venv-lock
+
+.PHONY: rulegraph
+rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
+	$(BIN)/snakemake --rulegraph 2>/dev/null | dot -Tsvg > docs/rulegraph.svg

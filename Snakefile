@@ -1,0 +1,50 @@
+# gluegrid: every model on every task with every seed, and the table of results.
+#
+# The way of the data: the experiment file is checked and resolved into cells (scripts/gluegrid/experiment.py), models
+# and tasks are staged (rules/fetch.smk), tokenised (rules/prepare.smk), each cell is trained from its run.json
+# (rules/train.smk), and the tables are written (rules/results.smk).
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+# This clone's library, whatever is installed.
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/prepare.smk"
+include: "rules/train.smk"
+include: "rules/results.smk"
+
+
+localrules:
+    all,
+    fetch_model,
+    fetch_task,
+    tokenize_task,
+    write_run,
+    results,
+
+
+rule all:
+    """Every cell's results, and the tables."""
+    default_target: True
+    input:
+        cells=all_results(),
+        tables=EXPERIMENT.paths.results_md,
+
+
+onstart:
+    freeze(EXPERIMENT)
+
+
+onsuccess:
+    end_with_tables(EXPERIMENT)
+
+
+onerror:
+    end_with_tables(EXPERIMENT)

@@ -1,0 +1,127 @@
+# What the rules share: the experiment, and the named functions that give rules their inputs and resources. No rules.
+import re
+
+from gluegrid import paths
+from gluegrid.estimates import memory_in_mb, minutes
+from gluegrid.experiment import run_text
+from gluegrid.files import canonical_json
+from gluegrid.head import freeze
+from gluegrid.report import end_with_tables, table_definition
+from gluegrid.tasks import definition
+from gluegrid.workflow import experiment_of_workflow, let_jobs_find_programs
+
+let_jobs_find_programs(workflow)
+EXPERIMENT = experiment_of_workflow(workflow)
+
+
+def any_of(names):
+    """Return a regular expression that matches just these names."""
+    return "|".join(re.escape(str(name)) for name in sorted(set(names)))
+
+
+def one_cell(wildcards):
+    """Return the cell that a job's wildcards name."""
+    return EXPERIMENT.cells[(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)]
+
+
+def all_results():
+    """Return the all_results.json of every cell."""
+    return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in EXPERIMENT.cells.values()]
+
+
+def model_entry(wildcards):
+    """Return the config's entry of the model with this key."""
+    return next(
+        EXPERIMENT.models[name] for name in EXPERIMENT.models if EXPERIMENT.model_key(name) == wildcards.model_key
+    )
+
+
+def model_source(wildcards):
+    """Return where a model comes from."""
+    return model_entry(wildcards)["source"]
+
+
+def model_revision(wildcards):
+    """Return which state of a model is wanted."""
+    return model_entry(wildcards)["revision"]
+
+
+def task_entry(wildcards):
+    """Return the config's entry of the task with this key."""
+    return next(EXPERIMENT.tasks[name] for name in EXPERIMENT.tasks if EXPERIMENT.task_key(name) == wildcards.task_key)
+
+
+def task_source(wildcards):
+    """Return where a task's data come from."""
+    return task_entry(wildcards)["source"]
+
+
+def task_folder(wildcards):
+    """Return in which folder of its source a task's data lie."""
+    return task_entry(wildcards).get("folder", "")
+
+
+def task_revision(wildcards):
+    """Return which state of a task's data is wanted."""
+    return task_entry(wildcards)["revision"]
+
+
+def task_definition(wildcards):
+    """Return a task's columns, labels and splits as JSON."""
+    return canonical_json({"name": wildcards.task, **definition(EXPERIMENT.tasks[wildcards.task])})
+
+
+def tokenizer_manifest(wildcards):
+    """Return the manifest of the model whose tokenizer makes these tokens."""
+    return paths.MODEL_MANIFEST.format(model_key=wildcards.tokenizer_key)
+
+
+def task_manifest(wildcards):
+    """Return the manifest of a task's data."""
+    return paths.TASK_MANIFEST.format(task_key=EXPERIMENT.task_key(wildcards.task))
+
+
+def model_manifest(wildcards):
+    """Return the manifest of a cell's model."""
+    return paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model))
+
+
+def tokens_manifest(wildcards):
+    """Return the manifest of a cell's tokens."""
+    return paths.TOKENS_MANIFEST.format(
+        tokenizer_key=EXPERIMENT.tokenizer_key(wildcards.model),
+        task=wildcards.task,
+        max_seq_length=EXPERIMENT.max_seq_length(wildcards.model, wildcards.task),
+    )
+
+
+def run_content(wildcards):
+    """Return the text of a cell's run.json; a change of it is what retrains the cell."""
+    return run_text(one_cell(wildcards))
+
+
+def train_threads(wildcards):
+    """Return the CPU threads that a cell trains with; they are part of what the run is."""
+    return one_cell(wildcards).run["threads"]
+
+
+def train_minutes(wildcards, attempt):
+    """Return the time limit of a cell; an attempt after the first gets more."""
+    cell = one_cell(wildcards)
+    return minutes(cell.run, EXPERIMENT.tasks[cell.task].get("train_rows")) * attempt
+
+
+def train_memory(wildcards, attempt):
+    """Return the host memory of a cell in MB; an attempt after the first gets more."""
+    return memory_in_mb(one_cell(wildcards).run) * attempt
+
+
+wildcard_constraints:
+    model=any_of(EXPERIMENT.models),
+    task=any_of(EXPERIMENT.tasks),
+    variant="base",
+    seed=r"\d+",
+    max_seq_length=r"\d+",
+    model_key=any_of(EXPERIMENT.model_key(model) for model in EXPERIMENT.models),
+    tokenizer_key=any_of(EXPERIMENT.tokenizer_key(model) for model in EXPERIMENT.models),
+    task_key=any_of(EXPERIMENT.task_key(task) for task in EXPERIMENT.tasks),

@@ -1,0 +1,56 @@
+# Stage pinned models and data below resources/. The only rules that use the network; they run where Snakemake runs.
+#
+# Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
+# `hub` counts connections: the profiles cap it, since a hub answers many at once with 429.
+
+
+rule fetch_model:
+    """Stage a model's safetensors, config and tokenizer, pinned by revision."""
+    output:
+        manifest=paths.MODEL_MANIFEST,
+    log:
+        EXPERIMENT.paths.log("fetch_model", "{model_key}"),
+    benchmark:
+        EXPERIMENT.paths.benchmark("fetch_model", "{model_key}")
+    conda:
+        "../envs/gluegrid.yaml"
+    resources:
+        hub=1,
+    params:
+        source=model_source,
+        revision=model_revision,
+    message:
+        "Fetching the model {wildcards.model_key}"
+    shell:
+        'python "$GLUEGRID_SCRIPTS"/fetch_model.py'
+        " --source {params.source:q}"
+        " --revision {params.revision:q}"
+        " --manifest {output.manifest:q}"
+        " > {log:q} 2>&1"
+
+
+rule fetch_task:
+    """Stage the parquet files of a task, pinned by revision."""
+    output:
+        manifest=paths.TASK_MANIFEST,
+    log:
+        EXPERIMENT.paths.log("fetch_task", "{task_key}"),
+    benchmark:
+        EXPERIMENT.paths.benchmark("fetch_task", "{task_key}")
+    conda:
+        "../envs/gluegrid.yaml"
+    resources:
+        hub=1,
+    params:
+        source=task_source,
+        folder=task_folder,
+        revision=task_revision,
+    message:
+        "Fetching the data {wildcards.task_key}"
+    shell:
+        'python "$GLUEGRID_SCRIPTS"/fetch_task.py'
+        " --source {params.source:q}"
+        " --folder {params.folder:q}"
+        " --revision {params.revision:q}"
+        " --manifest {output.manifest:q}"
+        " > {log:q} 2>&1"

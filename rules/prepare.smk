@@ -1,0 +1,30 @@
+# Turn texts into tokens, once for all models, seeds and experiments that share tokenizer, task and length.
+#
+# Input: the manifests of a model (for its tokenizer) and of a task. Output: memory-mapped Arrow files and a manifest.
+
+
+rule tokenize_task:
+    """Tokenise a task's splits with one tokenizer, truncated to one length."""
+    input:
+        tokenizer=tokenizer_manifest,
+        task=task_manifest,
+    output:
+        manifest=paths.TOKENS_MANIFEST,
+    log:
+        EXPERIMENT.paths.log("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}"),
+    benchmark:
+        EXPERIMENT.paths.benchmark("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}")
+    conda:
+        "../envs/gluegrid.yaml"
+    params:
+        definition=task_definition,
+    message:
+        "Tokenising {wildcards.task} to {wildcards.max_seq_length} tokens"
+    shell:
+        'python "$GLUEGRID_SCRIPTS"/tokenize_task.py'
+        " --tokenizer {input.tokenizer:q}"
+        " --task {input.task:q}"
+        " --definition {params.definition:q}"
+        " --max-seq-length {wildcards.max_seq_length}"
+        " --manifest {output.manifest:q}"
+        " > {log:q} 2>&1"

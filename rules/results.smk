@@ -1,0 +1,25 @@
+# The tables, from every cell's all_results.json.
+#
+# When cells fail, this rule cannot run; the Snakefile's `onerror` then writes the same tables from what there is.
+
+
+rule results:
+    """Write results.md, results.csv and results.json of the experiment."""
+    input:
+        cells=all_results(),
+    output:
+        markdown=EXPERIMENT.paths.results_md,
+        csv=EXPERIMENT.paths.results_csv,
+        json=EXPERIMENT.paths.results_json,
+    log:
+        EXPERIMENT.paths.log("results", "results"),
+    benchmark:
+        EXPERIMENT.paths.benchmark("results", "results")
+    conda:
+        "../envs/gluegrid.yaml"
+    params:
+        tables=table_definition(EXPERIMENT),
+    message:
+        "Writing the tables of {EXPERIMENT.name}"
+    shell:
+        'python "$GLUEGRID_SCRIPTS"/results.py --head "$GLUEGRID_HEAD" > {log:q} 2>&1'

@@ -1,0 +1,62 @@
+# Train the cells: one job on one GPU each.
+#
+# Input: the cell's run.json, which says all that the run is, and the manifests of what was staged for it.
+# Output: all_results.json and run_record.json, written last; the predictions of every split lie beside them.
+
+
+rule write_run:
+    """Write what one cell is: its resolved values, and where its model and data come from."""
+    output:
+        run=EXPERIMENT.paths.run,
+    log:
+        EXPERIMENT.paths.log("write_run", paths.CELL),
+    benchmark:
+        EXPERIMENT.paths.benchmark("write_run", paths.CELL)
+    conda:
+        "../envs/gluegrid.yaml"
+    params:
+        content=run_content,
+    message:
+        "Writing the run.json of {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
+    shell:
+        'python "$GLUEGRID_SCRIPTS"/write_run.py --content {params.content:q} --run {output.run:q} > {log:q} 2>&1'
+
+
+# The manifests are `ancient`: what they identify stands in run.json, so only a change of run.json retrains a cell. The
+# hub is off, since compute nodes have no network, and no ACCELERATE_* of the user's changes how the script is started.
+rule train:
+    """Fine-tune one model on one task with one seed, and score it."""
+    input:
+        run=EXPERIMENT.paths.run,
+        model=ancient(model_manifest),
+        task=ancient(task_manifest),
+        tokens=ancient(tokens_manifest),
+    output:
+        results=EXPERIMENT.paths.all_results,
+        record=EXPERIMENT.paths.run_record,
+    log:
+        EXPERIMENT.paths.log("train", paths.CELL),
+    benchmark:
+        EXPERIMENT.paths.benchmark("train", paths.CELL)
+    conda:
+        "../envs/gluegrid.yaml"
+    threads: train_threads
+    resources:
+        gpu=1,
+        mem_mb=train_memory,
+        runtime=train_minutes,
+    message:
+        "Training {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
+    shell:
+        "unset ${{!ACCELERATE_@}};"
+        " export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1;"
+        " accelerate launch"
+        ' --config_file "$GLUEGRID_SCRIPTS"/accelerate.yaml'
+        ' "$GLUEGRID_SCRIPTS"/train.py'
+        " --run {input.run:q}"
+        " --model {input.model:q}"
+        " --task {input.task:q}"
+        " --tokens {input.tokens:q}"
+        " --results {output.results:q}"
+        " --record {output.record:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,47 @@
+"""Stage a pinned model: safetensors weights, config, tokenizer, and a manifest that identifies them."""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+from gluegrid import logs
+from gluegrid.errors import StagingError, run_script
+from gluegrid.sources import wanted_model_files
+from gluegrid.staging import Source, stage
+
+
+def main() -> None:
+    """Fetch the model that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True, help="hub id or local folder")
+    parser.add_argument("--revision", required=True, help="commit, tag or branch")
+    parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
+    arguments = parser.parse_args()
+    logs.setup()
+    source = Source("model", arguments.source, arguments.revision)
+    stage(source, arguments.manifest, checked_model_files, describe_model)
+
+
+def checked_model_files(names: list[str]) -> list[str]:
+    """Return the files to fetch; StagingError when the model has no config or no safetensors."""
+    files = wanted_model_files(names)
+    if "config.json" not in files:
+        raise StagingError("the model has no config.json; is this a transformers model?")
+    if not any(name.endswith(".safetensors") for name in files):
+        pickled = [name for name in names if name.endswith((".bin", ".pt", ".h5", ".ckpt"))]
+        found = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""
+        raise StagingError(f"the model has no safetensors weights{found}; name a revision that has them, or convert it")
+    return files
+
+
+def describe_model(folder: Path) -> dict:
+    """Return what later steps need to know of a staged model and its tokenizer."""
+    from gluegrid.model_tokenizer import describe_tokenizer
+
+    return {"tokenizer": describe_tokenizer(folder)}
+
+
+if __name__ == "__main__":
+    run_script(main)

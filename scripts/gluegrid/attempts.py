@@ -1,0 +1,49 @@
+"""attempts.jsonl: one line for each time a cell was tried, with how it ended. Tables and messages read reasons here.
+
+`accelerate launch` turns every exit code into 1 and ends the log with a traceback of its own, and a killed process
+says nothing; so the attempt is noted when it starts, and its end is filled in when there is one.
+"""
+
+import json
+from pathlib import Path
+
+from gluegrid.files import write_text
+from gluegrid.provenance import job, now
+
+DONE = "done"
+
+
+def start(state: Path) -> None:
+    """Note that this process begins a new attempt."""
+    _write(state, [*read(state), {"start": now(), "end": None, **job(), "reason": None}])
+
+
+def end(state: Path, reason: str) -> None:
+    """Note how the attempt of this process ended: DONE, or why not."""
+    *earlier, last = read(state)
+    _write(state, [*earlier, {**last, "end": now(), "reason": reason}])
+
+
+def read(state: Path) -> list[dict]:
+    """Return all attempts of a cell, the oldest first."""
+    path = state / "attempts.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def last_reason(state: Path) -> str | None:
+    """Say why the last attempt left no result; None when there was none or it succeeded."""
+    attempts = read(state)
+    if not attempts or attempts[-1]["reason"] == DONE:
+        return None
+    last = attempts[-1]
+    if last["reason"] is not None:
+        return last["reason"]
+    process = f"SLURM job {last['slurm_job_id']}" if last["slurm_job_id"] else f"process {last['pid']}"
+    host = last["slurm_node"] or last["host"]
+    return f"killed, or still running: {process} on {host}, begun {last['start']}, has not reported its end"
+
+
+def _write(state: Path, attempts: list[dict]) -> None:
+    write_text(state / "attempts.jsonl", "".join(json.dumps(attempt) + "\n" for attempt in attempts))

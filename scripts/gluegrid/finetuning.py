@@ -1,0 +1,133 @@
+"""Train, score and predict one cell, and leave its result complete in the cell's state folder."""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy
+import pyarrow
+import pyarrow.parquet
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from gluegrid import attempts
+from gluegrid.cell import CellFiles
+from gluegrid.data import Collator, Tokens, evaluation_loader, training_loader
+from gluegrid.device import describe_device, prepare_device
+from gluegrid.errors import DataError
+from gluegrid.files import read_json, replacing, sha256, write_json
+from gluegrid.head import current_head
+from gluegrid.model import check_inputs_fit, load_model, takes_token_types
+from gluegrid.provenance import git_state, job, now, versions
+from gluegrid.records import SCHEMA_VERSION
+from gluegrid.run import Run
+from gluegrid.scoring import score
+from gluegrid.training import predict, train
+
+logger = logging.getLogger(__name__)
+
+
+class CellTraining:
+    """One cell's model and data on its device. Raises GluegridError for what the user can mend."""
+
+    def __init__(self, run: Run, model_folder: Path, tokens: Tokens):
+        self.run = run
+        self.tokens = tokens
+        self.accelerator: Accelerator = prepare_device(run)
+        self.model: PreTrainedModel
+        self.model, self.label_order = load_model(model_folder, run.task, run.seed)
+        check_inputs_fit(self.model, tokens.manifest["vocabulary"], tokens.longest)
+        with_token_types = tokens.manifest["token_type_ids"] and takes_token_types(self.model)
+        self.collator = Collator(tokens.manifest["pad_token_id"], with_token_types, self.label_order)
+
+    def train(self) -> dict:
+        """Train on the training split; return run_glue.py's train metrics."""
+        rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
+        if len(rows) == 0 or (min(rows["label"]) < 0 and not self.run.task.is_regression):
+            raise DataError(f"task {self.run.task.name!r}: split {self.run.task.train!r} has no rows or hidden labels")
+        batch_size = self.run.train_batch_size(self.accelerator.num_processes)
+        loader = training_loader(rows, batch_size, self.run.seed, self.collator)
+        self.model, metrics = train(self.accelerator, self.model, loader, self.run)
+        return metrics
+
+    def predict(self, split: str, most: int | None = None) -> tuple[pyarrow.Table, float]:
+        """Return a split's idx, label and logits, and the seconds it took."""
+        rows = self.tokens.split(split, most)
+        loader = evaluation_loader(rows, self.run.per_device_eval_batch_size, self.collator)
+        logits, seconds = predict(self.accelerator, self.model, loader, self.label_order)
+        columns = {"idx": rows["idx"][:], "label": rows["label"][:], "logits": list(logits)}
+        return pyarrow.table(columns), seconds
+
+
+def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict) -> None:
+    """Train a cell and write its predictions, record and results, the results last."""
+    started = now()
+    cell = CellTraining(run, model.parent, tokens)
+    results = cell.train()
+    files.begin_result()
+    predictions = {}
+    for split, suffix in run.task.validation.items():
+        table, seconds = cell.predict(split, run.max_eval_samples)
+        results |= _evaluation_metrics(run, table, seconds, suffix)
+        predictions[split] = _write_predictions(files.new_predictions(split), table)
+    for split in run.task.test:
+        predictions[split] = _write_predictions(files.new_predictions(split), cell.predict(split)[0])
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "identity": _identity(run),
+        **inputs,
+        "predictions_sha256": predictions,
+        "model_revision": _resolved_revision(model),
+        "started": started,
+        "finished": now(),
+        "attempts": len(attempts.read(files.state)),
+        "train_rows": tokens.manifest["splits"][run.task.train]["rows"],
+        **describe_device(run),
+        "job": job(),
+        "git": (current_head() or {}).get("git") or git_state(),
+        "versions": versions(),
+    }
+    write_json(files.new_result / "run_record.json", record)
+    write_json(files.new_result / "all_results.json", results)
+    files.keep_result()
+
+
+def _evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: str) -> dict:
+    """Return run_glue.py's eval metrics of one split, their names ending in the split's suffix."""
+    logits = numpy.stack(table.column("logits").to_numpy())
+    labels = table.column("label").to_numpy()
+    if not run.task.is_regression and (labels < 0).any():
+        raise DataError(f"task {run.task.name!r}: a validation split has hidden labels, so it cannot be scored")
+    scores = score(run.task, logits, labels)
+    degenerate = scores.pop("degenerate")
+    steps = math.ceil(len(table) / run.per_device_eval_batch_size)
+    scores |= {
+        "runtime": seconds,
+        "samples": len(table),
+        "samples_per_second": len(table) / seconds,
+        "steps_per_second": steps / seconds,
+    }
+    metrics = {f"eval_{name}{suffix}": value for name, value in scores.items()}
+    return metrics | ({"degenerate": True} if degenerate else {})
+
+
+def _write_predictions(path: Path, table: pyarrow.Table) -> str:
+    """Write a split's predictions; return the file's hash."""
+    with replacing(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+    return sha256(path)
+
+
+def _identity(run: Run) -> dict:
+    return {
+        "experiment": run.experiment,
+        "model": run.model["name"],
+        "task": run.task.name,
+        "variant": run.variant,
+        "seed": run.seed,
+    }
+
+
+def _resolved_revision(model: Path) -> str:
+    manifest = read_json(model)
+    return manifest["resolved_revision"] or manifest["revision"]

@@ -1,0 +1,119 @@
+"""A lock that several hosts can see: a file with its holder's name, kept fresh by a heartbeat.
+
+Snakemake's own lock on the folder is off (it survives a killed head and forbids two experiments at once). A lock
+whose holder has died is taken over: at once where the holder's process can be looked up, else when its heartbeat has
+stopped.
+"""
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gluegrid.provenance import job, now
+
+HEARTBEAT_SECONDS = 15
+DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute
+POLL_SECONDS = 2
+
+
+@contextmanager
+def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
+    """Hold the lock at `path`; while another process holds it, wait, after telling `on_wait` who it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = {**job(), "process_started": _process_started(os.getpid()), "since": now(), "token": uuid.uuid4().hex}
+    _acquire(path, mine, on_wait)
+    released = threading.Event()
+    heartbeat = threading.Thread(target=_beat, args=(path, mine, released), daemon=True)
+    heartbeat.start()
+    try:
+        yield
+    finally:
+        released.set()
+        heartbeat.join()
+        if _holder(path) == mine:
+            path.unlink(missing_ok=True)
+
+
+def describe(holder: dict) -> str:
+    """Name a holder for people."""
+    where = f"process {holder['pid']} on {holder['slurm_node'] or holder['host']}"
+    slurm_job = f", SLURM job {holder['slurm_job_id']}" if holder["slurm_job_id"] else ""
+    return f"{where}{slurm_job}, since {holder['since']}"
+
+
+def _acquire(path: Path, mine: dict, on_wait: Callable[[dict], None]) -> None:
+    candidate = path.with_name(f".{path.name}.{mine['token']}")
+    candidate.write_text(json.dumps(mine), encoding="utf-8")
+    waiting_for = None
+    try:
+        while not _linked(candidate, path):
+            holder = _holder(path)
+            if holder is None:
+                continue
+            if _is_dead(holder, path, candidate):
+                _set_aside(path, holder, mine["token"])
+                continue
+            if holder["token"] != waiting_for:
+                waiting_for = holder["token"]
+                on_wait(holder)
+            time.sleep(POLL_SECONDS)
+    finally:
+        candidate.unlink(missing_ok=True)
+
+
+def _linked(candidate: Path, path: Path) -> bool:
+    """Give the candidate the lock's name, unless it is taken: atomic on every file system, also over NFS."""
+    try:
+        os.link(candidate, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
+    if holder["host"] == job()["host"]:
+        return _process_started(holder["pid"]) != holder["process_started"]
+    os.utime(candidate)  # the file server's clock, not this host's
+    try:
+        return candidate.stat().st_mtime - path.stat().st_mtime > DEAD_AFTER_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _set_aside(path: Path, dead: dict, token: str) -> None:
+    """Remove a dead holder's lock; if another process was faster and holds it now, give that one back."""
+    aside = path.with_name(f".{path.name}.{token}.dead")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    if _holder(aside) != dead:
+        _linked(aside, path)
+    aside.unlink(missing_ok=True)
+
+
+def _beat(path: Path, mine: dict, released: threading.Event) -> None:
+    while not released.wait(HEARTBEAT_SECONDS):
+        if _holder(path) == mine:
+            os.utime(path)
+
+
+def _process_started(pid: int) -> str | None:
+    """Return what tells a process from a later one of the same number; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]

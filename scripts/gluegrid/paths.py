@@ -1,0 +1,65 @@
+"""Every path of a project, in one place. Patterns with {braces} are Snakemake's; functions fill them."""
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+
+MODEL_MANIFEST = "resources/models/{model_key}/manifest.json"
+TASK_MANIFEST = "resources/tasks/{task_key}/manifest.json"
+TOKENS_MANIFEST = "resources/tokens/{tokenizer_key}/{task}-{max_seq_length}/manifest.json"
+
+CELL = "{model}/{task}/{variant}/seed-{seed}"
+LONGEST_KEY = 200  # file systems take names of 255 bytes, and temporary names are longer
+LOCAL_PREFIXES = ("/", "./", "../", "~/")
+
+
+class ExperimentPaths:
+    """The paths of one experiment, relative to the folder Snakemake runs in."""
+
+    def __init__(self, experiment: str):
+        self.root = f"results/{experiment}"
+        self.runs = f"{self.root}/runs/{CELL}"
+        self.run = f"{self.runs}/run.json"
+        self.all_results = f"{self.runs}/all_results.json"
+        self.run_record = f"{self.runs}/run_record.json"
+        self.results_md = f"{self.root}/results.md"
+        self.results_csv = f"{self.root}/results.csv"
+        self.results_json = f"{self.root}/results.json"
+        self.heads = f"{self.root}/heads"
+
+    def log(self, rule: str, wildcards: str) -> str:
+        """Return the log of a rule's job."""
+        return f"{self.root}/logs/{rule}/{wildcards}.log"
+
+    def benchmark(self, rule: str, wildcards: str) -> str:
+        """Return Snakemake's benchmark file of a rule's job."""
+        return f"{self.root}/benchmarks/{rule}/{wildcards}.tsv"
+
+
+def state_folder(run: Path) -> Path:
+    """Return the folder private to the training of the cell whose run.json is `run`."""
+    cell = run.parent
+    runs = cell.parents[3]
+    return runs.parent / "state" / cell.relative_to(runs)
+
+
+def is_local(source: str) -> bool:
+    """Tell a folder (written with a leading './', '../', '/' or '~/') from an id on the hub."""
+    return source in (".", "..") or source.startswith(LOCAL_PREFIXES)
+
+
+def resource_key(source: str, revision: str, folder: str = "") -> str:
+    """Return the folder name of a staged resource: what it is, as one safe path part.
+
+    Hub ids are unique with '/' written as '--'. A folder's name is completed by a hash of its path,
+    since two folders may share a name.
+    """
+    if is_local(source):
+        name = PurePosixPath(source).name or "folder"
+        digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+        source = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:48]}-{digest}"
+    parts = [source, folder] if folder else [source]
+    key = "--".join(parts).replace("/", "--") + "@" + revision.replace("/", "--")
+    if len(key) > LONGEST_KEY:
+        key = f"{key[: LONGEST_KEY - 9]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return key

@@ -1,0 +1,111 @@
+"""What became of each cell: its results when they are there and valid, else the reason why not."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluegrid import attempts, paths
+from gluegrid.errors import DataError, RecordError
+from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.files import read_json
+from gluegrid.tasks import Task, definition
+
+SCHEMA_VERSION = 1
+NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A cell with its results and record, or with the reason why it has none, and its log."""
+
+    cell: Cell
+    log: Path
+    results: dict | None = None
+    record: dict | None = None
+    reason: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a valid result."""
+        return self.results is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the cell was tried and left no valid result."""
+        return not self.is_done and self.reason != NOT_RUN
+
+
+def outcomes(experiment: Experiment) -> list[Outcome]:
+    """Return the outcome of every cell, in the order of the config."""
+    return [_outcome(experiment, cell) for cell in experiment.cells.values()]
+
+
+def run_hash(text: str) -> str:
+    """Return the hash that ties results to the run.json they were made from."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _outcome(experiment: Experiment, cell: Cell) -> Outcome:
+    where = cell.wildcards
+    log = Path(experiment.paths.log("train", paths.CELL).format(**where))
+    results_path = Path(experiment.paths.all_results.format(**where))
+    if not results_path.exists():
+        reason, log = _why_missing(experiment, cell, log)
+        return Outcome(cell, log, reason=reason)
+    try:
+        record = read_json(Path(experiment.paths.run_record.format(**where)))
+        results = read_json(results_path)
+        _check(cell, experiment, results, record, results_path)
+    except (DataError, RecordError) as error:
+        return Outcome(cell, log, reason=str(error))
+    return Outcome(cell, log, results, record)
+
+
+def _check(cell: Cell, experiment: Experiment, results: dict, record: dict, path: Path) -> None:
+    if record.get("schema_version") != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: its record has schema version {record.get('schema_version')},"
+            f" not {SCHEMA_VERSION}; run this cell again"
+        )
+    if record.get("run_sha256") != run_hash(run_text(cell)):
+        raise RecordError(f"{path}: was made from another run.json than the experiment asks for; run snakemake again")
+    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+    for key in (*task.metric_keys(), "train_runtime", "epoch"):
+        value = results.get(key, math.nan)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise RecordError(f"{path}: {key!r} is missing or no number; delete the file to run this cell again")
+
+
+def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Path]:
+    """Return the reason why a cell has no result, and the log that tells more."""
+    run = Path(experiment.paths.run.format(**cell.wildcards))
+    reason = attempts.last_reason(paths.state_folder(run))
+    if reason:
+        return reason, log
+    for rule, wildcards, manifest in _prerequisites(experiment, cell):
+        rule_log = Path(experiment.paths.log(rule, wildcards))
+        if not Path(manifest).exists() and rule_log.exists():
+            return f"{rule} failed: {_last_line(rule_log)}", rule_log
+    if log.exists():
+        return f"train failed before its first step: {_last_line(log)}", log
+    return NOT_RUN, log
+
+
+def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, str]]:
+    """Return rule, wildcards and manifest of what is staged before a cell can be trained."""
+    model, tokenizer = experiment.model_key(cell.model), experiment.tokenizer_key(cell.model)
+    task = experiment.task_key(cell.task)
+    length = experiment.max_seq_length(cell.model, cell.task)
+    tokens = paths.TOKENS_MANIFEST.format(tokenizer_key=tokenizer, task=cell.task, max_seq_length=length)
+    return [
+        ("fetch_model", model, paths.MODEL_MANIFEST.format(model_key=model)),
+        ("fetch_model", tokenizer, paths.MODEL_MANIFEST.format(model_key=tokenizer)),
+        ("fetch_task", task, paths.TASK_MANIFEST.format(task_key=task)),
+        ("tokenize_task", f"{tokenizer}/{cell.task}-{length}", tokens),
+    ]
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "its log is empty")

@@ -1,0 +1,195 @@
+"""results.md, results.csv and results.json of an experiment, and the end of every run in the terminal."""
+
+import atexit
+import csv
+import io
+from pathlib import Path
+
+import yaml
+
+from gluegrid import table
+from gluegrid.experiment import Experiment
+from gluegrid.files import canonical_json, write_text
+from gluegrid.records import Outcome, outcomes
+from gluegrid.summary import Group, groups
+
+REFERENCE = Path(__file__).resolve().parents[2] / "references" / "document.yaml"
+
+
+def write_tables(experiment: Experiment) -> str:
+    """Write the three files from whatever results there are; return the Markdown."""
+    found = outcomes(experiment)
+    text = results_markdown(experiment, found)
+    _write_if_changed(experiment.paths.results_md, text)
+    _write_if_changed(experiment.paths.results_csv, _results_csv(found))
+    _write_if_changed(experiment.paths.results_json, _results_json(experiment, found))
+    return text
+
+
+def end_with_tables(experiment: Experiment) -> None:
+    """Write the tables, and let the terminal end with them, their path, and a line for each failed cell."""
+    write_tables(experiment)
+    # At exit, since Snakemake's own last lines come after its handlers.
+    atexit.register(print, last_words(experiment), flush=True)
+
+
+def last_words(experiment: Experiment) -> str:
+    """Return what a run ends with in the terminal."""
+    found = outcomes(experiment)
+    lines = ["", *_model_sections(groups(experiment, found), level=""), f"Tables: {experiment.paths.results_md}"]
+    lines += [
+        f"FAILED {outcome.cell.name}: {table.shortened(' '.join(outcome.reason.split()))} Log: {outcome.log}"
+        for outcome in found
+        if outcome.has_failed
+    ]
+    return "\n".join(lines)
+
+
+def table_definition(experiment: Experiment) -> str:
+    """Return all that the tables depend on besides the cells' results: a change of it rebuilds them."""
+    shown = ("display_name", "metric_label", "metrics")
+    return canonical_json(
+        {
+            "reference": REFERENCE.read_text(encoding="utf-8"),
+            "models": {name: entry["source"] for name, entry in experiment.models.items()},
+            "tasks": {name: {key: entry.get(key) for key in shown} for name, entry in experiment.tasks.items()},
+        }
+    )
+
+
+def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
+    """Return results.md."""
+    grouped = groups(experiment, found)
+    sections = [
+        f"# Results of {experiment.name}\n",
+        *_model_sections(grouped, level="## "),
+        "## Models by tasks\n",
+        "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
+        " their mean, as in the GLUE benchmark.\n",
+        table.models_by_tasks(grouped) + "\n",
+        *_reference_sections(experiment, grouped),
+        *_missing_sections(found),
+        "## What to know\n",
+        *_notes(found),
+    ]
+    return "\n".join(sections) + "\n"
+
+
+def _model_sections(grouped: list[Group], level: str) -> list[str]:
+    sections = []
+    for model in dict.fromkeys(group.model for group in grouped):
+        of_model = [group for group in grouped if group.model == model]
+        sections += [f"{level}{model}\n", table.model_table(of_model) + "\n"]
+    return sections
+
+
+def _reference_sections(experiment: Experiment, grouped: list[Group]) -> list[str]:
+    reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
+    label = reference["label"]
+    sections = [f"## Beside {label}\n"]
+    compared = [name for name, entry in experiment.models.items() if entry["source"] in reference["models"]]
+    for model in compared:
+        of_model = [group for group in grouped if group.model == model]
+        numbers = reference["models"][experiment.models[model]["source"]]
+        sections += [f"### {model}\n", table.beside_reference(of_model, numbers, label) + "\n"]
+    if not compared:
+        known = ", ".join(reference["models"])
+        sections.append(f"None of these models is in {label}, which has {known}.\n")
+    return sections
+
+
+def _missing_sections(found: list[Outcome]) -> list[str]:
+    failed = [outcome for outcome in found if outcome.has_failed]
+    if not failed:
+        return []
+    return ["## Failed cells\n", table.failures(failed) + "\n"]
+
+
+def _notes(found: list[Outcome]) -> list[str]:
+    """Return what a reader must know to judge the numbers."""
+    done = [outcome for outcome in found if outcome.is_done]
+    notes = [f"- Cells: {len(done)} of {len(found)} have a result."]
+    if len(done) < len(found):
+        missing = ", ".join(outcome.cell.name for outcome in found if not outcome.is_done)
+        notes.append(f"- Missing: {missing}. Means leave them out.")
+    if not done:
+        return notes
+    seeds = sorted({outcome.cell.seed for outcome in found})
+    notes.append(
+        f"- Seeds: {', '.join(map(str, seeds))}."
+        + (" One seed says little about small tasks." if len(seeds) == 1 else "")
+    )
+    for title, key in (("Device", "device"), ("Driver", "driver"), ("Precision", "precision")):
+        notes += _distinct(title, (outcome.record[key] for outcome in done))
+    notes += _distinct("Versions", (_versions(outcome) for outcome in done))
+    notes += _distinct("Code", (_code(outcome) for outcome in done))
+    notes += [f"- {line}" for outcome in done for line in _peculiarities(outcome)]
+    notes.append(
+        "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
+        " and predictions; `results.csv` has all metrics in full precision."
+    )
+    return notes
+
+
+def _distinct(title: str, values) -> list[str]:
+    texts = sorted({str(value) for value in values if value is not None})
+    return [f"- {title}: {'; '.join(texts)}."] if texts else []
+
+
+def _versions(outcome: Outcome) -> str:
+    names = ("python", "torch", "transformers", "accelerate", "tokenizers")
+    return ", ".join(f"{name} {outcome.record['versions'][name]}" for name in names)
+
+
+def _code(outcome: Outcome) -> str:
+    git = outcome.record["git"]
+    if git["commit"] is None:
+        return "not from a git checkout"
+    return f"commit {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else "")
+
+
+def _peculiarities(outcome: Outcome) -> list[str]:
+    """Return what is out of the ordinary about one cell's number."""
+    results, record, name = outcome.results, outcome.record, outcome.cell.name
+    lines = []
+    if results["train_samples"] < record["train_rows"]:
+        lines.append(f"{name}: trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples.")
+    if outcome.cell.run.get("max_eval_samples") is not None:
+        lines.append(
+            f"{name}: scored on at most {outcome.cell.run['max_eval_samples']:,} examples of each validation split."
+        )
+    if results.get("degenerate"):
+        lines.append(f"{name}: degenerate, the model says the same for every example of a validation split.")
+    return lines
+
+
+def _results_csv(found: list[Outcome]) -> str:
+    """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from."""
+    metrics = sorted({key for outcome in found if outcome.is_done for key in outcome.results})
+    identity = ["model", "task", "variant", "seed", "state", "reason", "log"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*identity, "run_sha256", *metrics], lineterminator="\n")
+    writer.writeheader()
+    for outcome in found:
+        provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
+        writer.writerow(_row(outcome) | provenance | (outcome.results or {}))
+    return text.getvalue()
+
+
+def _row(outcome: Outcome) -> dict[str, object]:
+    state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
+    return {**outcome.cell.wildcards, "state": state, "reason": outcome.reason, "log": str(outcome.log)}
+
+
+def _results_json(experiment: Experiment, found: list[Outcome]) -> str:
+    cells = [
+        _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
+        for outcome in found
+    ]
+    return canonical_json({"experiment": experiment.name, "cells": cells})
+
+
+def _write_if_changed(name: str, text: str) -> None:
+    path = Path(name)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)

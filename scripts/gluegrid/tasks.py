@@ -1,0 +1,58 @@
+"""A task as data: where it lies, its columns, labels, splits and metrics."""
+
+from dataclasses import dataclass
+
+# What decides a run, and so belongs into its run.json; the rest of an entry is for tables and estimates.
+DEFINING_KEYS = (
+    "source",
+    "revision",
+    "folder",
+    "text_columns",
+    "label_column",
+    "labels",
+    "train",
+    "validation",
+    "test",
+    "metrics",
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The definition of a task, as it stands in a run.json."""
+
+    name: str
+    source: str
+    revision: str
+    text_columns: list[str]
+    label_column: str
+    train: str
+    validation: dict[str, str]  # split -> suffix of its metrics' names
+    test: list[str]
+    metrics: list[str]
+    folder: str = ""
+    labels: list[str] | None = None  # None: a regression
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the label is a number rather than a class."""
+        return self.labels is None
+
+    @property
+    def number_of_outputs(self) -> int:
+        """How many numbers the model's head gives for one example."""
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def splits(self) -> list[str]:
+        """All splits, the training split first."""
+        return [self.train, *self.validation, *self.test]
+
+    def metric_keys(self) -> list[str]:
+        """Return the keys of the table's metrics in all_results.json, in the table's order."""
+        return [f"eval_{metric}{suffix}" for suffix in self.validation.values() for metric in self.metrics]
+
+
+def definition(entry: dict) -> dict:
+    """Return the part of a registry entry that decides a run."""
+    return {key: entry[key] for key in DEFINING_KEYS if entry.get(key) is not None}

@@ -1,0 +1,53 @@
+"""Which experiment a Snakemake process works on."""
+
+import os
+import sys
+from pathlib import Path
+
+from gluegrid.errors import GluegridError
+from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.head import frozen_experiment
+
+DEFAULT_CONFIG = Path("config.yaml")
+
+
+def let_jobs_find_programs(workflow) -> None:
+    """Tell every job where this clone's scripts are, wherever the working folder is, and which Python runs them.
+
+    `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
+    """
+    os.environ["GLUEGRID_SCRIPTS"] = str(Path(workflow.basedir) / "scripts")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def experiment_of_workflow(workflow) -> Experiment:
+    """Return the experiment of this call of snakemake; what is wrong with its file ends it with one line each.
+
+    A job takes the experiment that its head has frozen. The head reads the file given by --configfile alone, or
+    config.yaml.
+    """
+    try:
+        if not workflow.is_main_process and (frozen := frozen_experiment()):
+            return frozen
+        settings = workflow.config_settings
+        return load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
+    except GluegridError as error:
+        raise SystemExit(str(error)) from None
+
+
+def _config_file(given: list[Path]) -> Path:
+    if len(given) > 1:
+        names = ", ".join(str(path) for path in given)
+        raise GluegridError(f"--configfile: one experiment file at a time, not {len(given)} ({names})")
+    path = given[0] if given else DEFAULT_CONFIG
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _experiment_name(overrides: dict) -> str | None:
+    unknown = sorted(set(overrides) - {"experiment"})
+    if unknown:
+        raise GluegridError(
+            f"--config {unknown[0]}=...: only 'experiment' can be set on the command line;"
+            " write other values into the experiment file"
+        )
+    return str(overrides["experiment"]) if "experiment" in overrides else None

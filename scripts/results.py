@@ -1,0 +1,21 @@
+"""Write results.md, results.csv and results.json from every result there is, and the reasons of those that are not."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.report import write_tables
+
+
+def main() -> None:
+    """Write the tables of the experiment that a head has frozen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
+    arguments = parser.parse_args()
+    print(write_tables(Experiment(read_json(arguments.head)["config"])))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,47 @@
+"""Write requirements.lock from the environment that runs this, and envs/gluegrid.yaml with the same pins.
+
+Versions only: no addresses, and no hashes, which would shut out torch's CPU or its CUDA build.
+"""
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOCK = PROJECT / "requirements.lock"
+ENVIRONMENT = PROJECT / "envs" / "gluegrid.yaml"
+OF_THE_ENVIRONMENT_ITSELF = {"pip", "setuptools", "wheel"}
+LOCK_HEADER = """\
+# Every package that gluegrid, its tests and its linters need, by version; written by `make lock` from pyproject.toml.
+# On a machine with a GPU, pip adds the CUDA packages that torch asks for.
+"""
+ENVIRONMENT_HEADER = """\
+# The environment of every rule under `--sdm conda`: the pins of requirements.lock, written by `make lock`.
+channels: [conda-forge]
+dependencies:
+  - python=3.11
+  - pip
+  - pip:
+"""
+
+
+def main() -> None:
+    """Write both files."""
+    pins = installed_pins()
+    LOCK.write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in pins), encoding="utf-8")
+    lines = "".join(f"      - {pin}\n" for pin in pins)
+    ENVIRONMENT.write_text(ENVIRONMENT_HEADER + lines, encoding="utf-8")
+
+
+def installed_pins() -> list[str]:
+    """Return name==version of each installed package, without a build's local part (torch's +cpu)."""
+    pins = {}
+    for distribution in metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+        if name not in OF_THE_ENVIRONMENT_ITSELF:
+            pins[name] = distribution.version.partition("+")[0]
+    return [f"{name}=={pins[name]}" for name in sorted(pins)]
+
+
+if __name__ == "__main__":
+    main()
