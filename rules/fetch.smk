@@ -22,7 +22,7 @@ rule fetch_model:
     message:
         "Fetching the model {wildcards.model_key}"
     shell:
-        'python "$GLUEGRID_SCRIPTS"/fetch_model.py'
+        'python "$GLUEGRID_SCRIPTS/fetch_model.py"'
         " --source {params.source:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
@@ -48,7 +48,7 @@ rule fetch_task:
     message:
         "Fetching the data {wildcards.task_key}"
     shell:
-        'python "$GLUEGRID_SCRIPTS"/fetch_task.py'
+        'python "$GLUEGRID_SCRIPTS/fetch_task.py"'
         " --source {params.source:q}"
         " --folder {params.folder:q}"
         " --revision {params.revision:q}"

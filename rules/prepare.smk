@@ -21,7 +21,7 @@ rule tokenize_task:
     message:
         "Tokenising {wildcards.task} to {wildcards.max_seq_length} tokens"
     shell:
-        'python "$GLUEGRID_SCRIPTS"/tokenize_task.py'
+        'python "$GLUEGRID_SCRIPTS/tokenize_task.py"'
         " --tokenizer {input.tokenizer:q}"
         " --task {input.task:q}"
         " --definition {params.definition:q}"

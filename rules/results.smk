@@ -22,4 +22,4 @@ rule results:
     message:
         "Writing the tables of {EXPERIMENT.name}"
     shell:
-        'python "$GLUEGRID_SCRIPTS"/results.py --head "$GLUEGRID_HEAD" > {log:q} 2>&1'
+        'python "$GLUEGRID_SCRIPTS/results.py" --head "$GLUEGRID_HEAD" > {log:q} 2>&1'

@@ -19,7 +19,7 @@ rule write_run:
     message:
         "Writing the run.json of {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        'python "$GLUEGRID_SCRIPTS"/write_run.py --content {params.content:q} --run {output.run:q} > {log:q} 2>&1'
+        'python "$GLUEGRID_SCRIPTS/write_run.py" --content {params.content:q} --run {output.run:q} > {log:q} 2>&1'
 
 
 # The manifests are `ancient`: what they identify stands in run.json, so only a change of run.json retrains a cell. The
@@ -51,8 +51,8 @@ rule train:
         "unset ${{!ACCELERATE_@}};"
         " export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1;"
         " accelerate launch"
-        ' --config_file "$GLUEGRID_SCRIPTS"/accelerate.yaml'
-        ' "$GLUEGRID_SCRIPTS"/train.py'
+        ' --config_file "$GLUEGRID_SCRIPTS/accelerate.yaml"'
+        ' "$GLUEGRID_SCRIPTS/train.py"'
         " --run {input.run:q}"
         " --model {input.model:q}"
         " --task {input.task:q}"

@@ -3,7 +3,9 @@
 Versions only: no addresses, and no hashes, which would shut out torch's CPU or its CUDA build.
 """
 
+import argparse
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -26,11 +28,22 @@ dependencies:
 
 
 def main() -> None:
-    """Write both files."""
+    """Write both files, or print what pyproject.toml asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requirements", action="store_true", help="print pyproject.toml's requirements and stop")
+    if parser.parse_args().requirements:
+        print("\n".join(requirements()))
+        return
     pins = installed_pins()
     LOCK.write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in pins), encoding="utf-8")
     lines = "".join(f"      - {pin}\n" for pin in pins)
     ENVIRONMENT.write_text(ENVIRONMENT_HEADER + lines, encoding="utf-8")
+
+
+def requirements() -> list[str]:
+    """Return what the project, its tests and its linters need, without versions of what those need."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
 
 
 def installed_pins() -> list[str]:
