@@ -1,6 +1,7 @@
 """Load and check an experiment file: every mistake becomes one line, before anything is created."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -28,19 +29,22 @@ METRICS_OF = {
 }
 
 
-def load_config(path: Path, experiment: str | None = None) -> dict:
-    """Return the checked content of an experiment file, its tasks completed from the registry.
+def load_config(path: Path, experiment: str | None = None) -> tuple[dict, Report]:
+    """Return the checked content of an experiment file, its tasks completed from the registry, and its report.
 
-    `experiment` replaces the file's own name for the experiment. Raises ConfigError with a line for each mistake.
+    `experiment` replaces the file's own name for the experiment. Raises ConfigError with a line for each mistake; what
+    is found later can be added to the report.
     """
     content, lines = strict_yaml.load(path)
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: must map keys to values; it needs experiment, models and tasks, as config.yaml"])
+    report = Report(path, lines)
     if experiment is not None:
         content["experiment"] = experiment
-    content["tasks"] = _tasks_as_mapping(content.get("tasks"))
+        lines.pop(("experiment",), None)
+    if "tasks" in content:
+        content["tasks"] = _tasks_as_mapping(report, content["tasks"])
     registry = load_registry()
-    report = Report(path, lines)
     report.check_schema(content, _schema())
     report.raise_problems()
     config = _with_tasks_completed(content, registry)
@@ -49,9 +53,10 @@ def load_config(path: Path, experiment: str | None = None) -> dict:
     _check_cells(report, config)
     _check_batch_sizes(report, config)
     report.raise_problems()
-    return config
+    return config, report
 
 
+@cache
 def load_registry() -> dict[str, dict]:
     """Return the task registry that ships with the project."""
     content, lines = strict_yaml.load(REGISTRY)
@@ -68,16 +73,23 @@ def local_sources(config: dict) -> list[tuple[Position, dict]]:
     return [(position, entry) for position, entry in entries if is_local(entry["source"])]
 
 
+@cache
 def _schema() -> dict:
     return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 
 
-def _tasks_as_mapping(tasks: object) -> object:
+def _tasks_as_mapping(report: Report, tasks: object) -> object:
     """`tasks: [cola, rte]` is short for a mapping with nothing to add."""
-    is_list_of_names = isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
-    if is_list_of_names and len(set(tasks)) == len(tasks):
-        return dict.fromkeys(tasks)
-    return tasks
+    if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
+        return tasks
+    mapping: dict[str, None] = {}
+    for index, name in enumerate(tasks):
+        if name in mapping:
+            report.add(("tasks", index), f"{quoted(name)} stands twice; keep one of them")
+        elif ("tasks", index) in report.lines:
+            report.lines[("tasks", name)] = report.lines[("tasks", index)]
+        mapping[name] = None
+    return mapping
 
 
 def _with_tasks_completed(config: dict, registry: dict) -> dict:
@@ -103,29 +115,31 @@ def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
         position = ("tasks", name)
         missing = [key for key in REQUIRED_OF_A_TASK if key not in task]
         if missing and name not in registry:
-            needs = ", ".join(REQUIRED_OF_A_TASK)
-            report.add(
-                position, f"not in the registry, and as a task of your own it needs {needs}.{suggest(name, registry)}"
-            )
+            needs = ", ".join(missing)
+            problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
+            report.add(position, problem)
         elif task["train"] is None:
             report.add(position, "has no train split, so it cannot be trained; leave it out")
         elif not task["validation"]:
             report.add(position, "has no validation split, so nothing could be reported; name one under validation")
+        elif task["train"] in task["validation"] or task["train"] in task["test"]:
+            report.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
         else:
             _check_metrics(report, position, task)
 
 
 def _check_metrics(report: Report, position: Position, task: dict) -> None:
     kind = "classification" if task.get("labels") else "regression"
+    described = kind if task.get("labels") else "regression (what a task without labels is)"
     for metric in task["metrics"]:
         if metric not in METRICS_OF[kind]:
             allowed = ", ".join(METRICS_OF[kind])
-            report.add((*position, "metrics"), f"{metric!r} does not suit a {kind}; allowed: {allowed}")
+            report.add((*position, "metrics"), f"{metric!r} does not suit a {described}; allowed: {allowed}")
     if "f1" in task["metrics"] and len(task.get("labels", [])) > 2:
         report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {len(task['labels'])}")
     suffixes = list(task["validation"].values())
-    if len(set(suffixes)) < len(suffixes):
-        report.add((*position, "validation"), f"two splits have the suffix {suffixes[-1]!r}; each needs its own")
+    for suffix in dict.fromkeys(suffix for suffix in suffixes if suffixes.count(suffix) > 1):
+        report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")
 
 
 def _check_tokenizers(report: Report, models: dict) -> None:
@@ -134,7 +148,7 @@ def _check_tokenizers(report: Report, models: dict) -> None:
         position = ("models", name, "tokenizer")
         if other not in models:
             report.add(position, f"{quoted(other)} is not a model of this file.{suggest(other, models)}")
-        elif other != name and "tokenizer" in models[other]:
+        elif other != name and models[other].get("tokenizer", other) != other:
             report.add(
                 position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that one"
             )

@@ -31,7 +31,12 @@ class Tokens:
 
     def split(self, name: str, most: int | None = None) -> datasets.Dataset:
         """Return a split's rows (input_ids, token_type_ids, label, idx), or its first `most`."""
-        rows = datasets.Dataset.from_file(str(self.folder / f"{name}.arrow"))
+        path = self.folder / f"{name}.arrow"
+        try:
+            rows = datasets.Dataset.from_file(str(path))
+        except (OSError, ValueError) as error:
+            again = f"delete {self.folder} and run snakemake again"
+            raise DataError(f"{path}: cannot be read ({error}); {again}") from error
         return rows if most is None else rows.select(range(min(most, len(rows))))
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gluegrid import paths
 from gluegrid.config import load_config, local_sources
-from gluegrid.errors import ConfigError
+from gluegrid.config_report import Report, quoted
 from gluegrid.files import canonical_json
 from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, RECIPE, RECIPES
 from gluegrid.sources import files_below, state_of_folder, wanted_model_files, wanted_task_files
@@ -135,42 +135,44 @@ def run_text(cell: Cell) -> str:
 
 def load_experiment(path: Path, experiment: str | None = None) -> Experiment:
     """Load an experiment file; ConfigError has a line for each mistake, and nothing was written."""
-    config = load_config(path, experiment)
+    config, report = load_config(path, experiment)
     for entry in (*config["models"].values(), *config["tasks"].values()):
         if not paths.is_local(entry["source"]):
             entry.setdefault("revision", "main")
-    _name_states_of_folders(config, path)
+    _name_states_of_folders(config, report)
     return Experiment(config)
 
 
-def _name_states_of_folders(config: dict, path: Path) -> None:
+def _name_states_of_folders(config: dict, report: Report) -> None:
     """Give each local folder without a revision the hash of its files as revision.
 
     So that editing the files makes it another resource, and reruns what was made from it.
     """
-    problems = []
-    for (part, name), entry in local_sources(config):
-        folder = Path(entry["source"]).expanduser()
+    for position, entry in local_sources(config):
         if "revision" in entry:
             continue
-        if not folder.is_dir():
-            problems.append(
-                f"{path}: {part}.{name}.source: there is no folder {entry['source']!r} (seen from {Path.cwd()})"
-            )
-            continue
-        names = files_below(folder)
-        wanted = wanted_model_files(names) if part == "models" else wanted_task_files(names, entry.get("folder", ""))
-        if not wanted:
-            what = (
-                "config.json and *.safetensors"
-                if part == "models"
-                else f"{entry.get('folder') or '.'}/<split>-00000-of-00001.parquet"
-            )
-            problems.append(f"{path}: {part}.{name}.source: the folder {entry['source']!r} holds no {what}")
-            continue
-        entry["revision"] = state_of_folder(folder, wanted)
-    if problems:
-        raise ConfigError(problems)
+        try:
+            entry["revision"] = _state_of_source(position[0], entry)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            report.add((*position, "source"), f"the folder {quoted(entry['source'])} cannot be used: {reason}")
+    report.raise_problems()
+
+
+def _state_of_source(part: str, entry: dict) -> str:
+    """Return the hash of the files of a model or task; FileNotFoundError where it has none."""
+    folder = Path(entry["source"]).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
+    names = files_below(folder)
+    if part == "models":
+        wanted, what = wanted_model_files(names), "config.json and *.safetensors"
+    else:
+        pattern = Path(entry.get("folder", "")) / "<split>-00000-of-00001.parquet"
+        wanted, what = wanted_task_files(names, entry.get("folder", "")), str(pattern)
+    if not wanted:
+        raise FileNotFoundError(f"it holds no {what}")
+    return state_of_folder(folder, wanted)
 
 
 def _plain_number(value: object) -> object:

@@ -47,6 +47,9 @@ class CellTraining:
             raise DataError(f"task {self.run.task.name!r}: split {self.run.task.train!r} has no rows or hidden labels")
         batch_size = self.run.train_batch_size(self.accelerator.num_processes)
         loader = training_loader(rows, batch_size, self.run.seed, self.collator)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        logger.info("%s, %s parameters, on %s", self.run.model["name"], f"{parameters:,}", self.accelerator.device)
+        logger.info("%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", batch_size)
         self.model, metrics = train(self.accelerator, self.model, loader, self.run)
         return metrics
 
@@ -54,6 +57,7 @@ class CellTraining:
         """Return a split's idx, label and logits, and the seconds it took."""
         rows = self.tokens.split(split, most)
         loader = evaluation_loader(rows, self.run.per_device_eval_batch_size, self.collator)
+        logger.info("predicting %s: %s examples", split, f"{len(rows):,}")
         logits, seconds = predict(self.accelerator, self.model, loader, self.label_order)
         columns = {"idx": rows["idx"][:], "label": rows["label"][:], "logits": list(logits)}
         return pyarrow.table(columns), seconds

@@ -4,12 +4,13 @@ The head writes its experiment, the state of the code and its start into one fil
 through an environment variable, and not the config, so that what is edited meanwhile changes no queued job.
 """
 
+import json
 import os
 import uuid
 from pathlib import Path
 
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, write_json
+from gluegrid.files import read_json, write_text
 from gluegrid.provenance import git_state, now
 
 VARIABLE = "GLUEGRID_HEAD"
@@ -18,7 +19,9 @@ VARIABLE = "GLUEGRID_HEAD"
 def freeze(experiment: Experiment) -> Path:
     """Write the head's file and tell all jobs started from here on about it."""
     path = Path(experiment.paths.heads) / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
-    write_json(path, {"started": now(), "git": git_state(), "config": experiment.config})
+    content = {"started": now(), "git": git_state(), "config": experiment.config}
+    # Not sorted: the order of models and tasks in the config is the order of the tables.
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     os.environ[VARIABLE] = str(path)
     return path
 

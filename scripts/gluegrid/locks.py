@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gluegrid.provenance import job, now
@@ -35,8 +35,7 @@ def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
     finally:
         released.set()
         heartbeat.join()
-        if _holder(path) == mine:
-            path.unlink(missing_ok=True)
+        _release(path, mine)
 
 
 def describe(holder: dict) -> str:
@@ -56,7 +55,7 @@ def _acquire(path: Path, mine: dict, on_wait: Callable[[dict], None]) -> None:
             if holder is None:
                 continue
             if _is_dead(holder, path, candidate):
-                _set_aside(path, holder, mine["token"])
+                _remove_dead(path, holder, mine)
                 continue
             if holder["token"] != waiting_for:
                 waiting_for = holder["token"]
@@ -68,6 +67,8 @@ def _acquire(path: Path, mine: dict, on_wait: Callable[[dict], None]) -> None:
 
 def _linked(candidate: Path, path: Path) -> bool:
     """Give the candidate the lock's name, unless it is taken: atomic on every file system, also over NFS."""
+    # Its heartbeat begins now, however long it has waited; by the file server's clock, not this host's.
+    os.utime(candidate)
     try:
         os.link(candidate, path)
     except FileExistsError:
@@ -85,29 +86,33 @@ def _holder(path: Path) -> dict | None:
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
     if holder["host"] == job()["host"]:
         return _process_started(holder["pid"]) != holder["process_started"]
-    os.utime(candidate)  # the file server's clock, not this host's
     try:
         return candidate.stat().st_mtime - path.stat().st_mtime > DEAD_AFTER_SECONDS
     except FileNotFoundError:
         return False
 
 
-def _set_aside(path: Path, dead: dict, token: str) -> None:
-    """Remove a dead holder's lock; if another process was faster and holds it now, give that one back."""
-    aside = path.with_name(f".{path.name}.{token}.dead")
+def _remove_dead(path: Path, dead: dict, mine: dict) -> None:
+    """Remove a dead holder's lock, under a lock of its own: a slower process would remove the next holder's."""
+    claim = path.with_name(f".{path.name}.claim")
+    _acquire(claim, mine, on_wait=lambda holder: None)
     try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    if _holder(aside) != dead:
-        _linked(aside, path)
-    aside.unlink(missing_ok=True)
+        _release(path, dead)
+    finally:
+        _release(claim, mine)
+
+
+def _release(path: Path, holder: dict) -> None:
+    if _holder(path) == holder:
+        path.unlink(missing_ok=True)
 
 
 def _beat(path: Path, mine: dict, released: threading.Event) -> None:
     while not released.wait(HEARTBEAT_SECONDS):
-        if _holder(path) == mine:
-            os.utime(path)
+        # A file server that fails now may answer at the next beat.
+        with suppress(OSError):
+            if _holder(path) == mine:
+                os.utime(path)
 
 
 def _process_started(pid: int) -> str | None:
@@ -116,4 +121,6 @@ def _process_started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    has_ended = fields[0] in "ZX"  # and waits for its parent to ask how
+    return None if has_ended else fields[19]

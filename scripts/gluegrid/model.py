@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -33,19 +34,33 @@ def load_model(folder: Path, task: Task, seed: int) -> tuple[PreTrainedModel, li
     # Before the model is built: a new head is drawn from this seed.
     set_seed(seed)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             # transformers keeps the file's dtype otherwise; training in fp16 weights diverges or learns nothing.
             dtype=torch.float32,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
+            output_loading_info=True,
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise TrainingError(f"{folder}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
+    _check_encoder_is_whole(folder, model, loading)
     return model, order
+
+
+def _check_encoder_is_whole(folder: Path, model: PreTrainedModel, loading: dict) -> None:
+    """Raise TrainingError when transformers has drawn more at random than head and pooler, which it does silently."""
+    drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    encoder = f"{model.base_model_prefix}."
+    lacking = sorted(name for name in drawn if name.startswith(encoder) and "pooler" not in name)
+    if lacking:
+        raise TrainingError(
+            f"{folder}: lacks {len(lacking)} of the weights that its config.json asks for, such as {lacking[0]};"
+            " are they of another architecture or shape?"
+        )
 
 
 def _config(folder: Path) -> PreTrainedConfig:

@@ -1,6 +1,7 @@
 """Every path of a project, in one place. Patterns with {braces} are Snakemake's; functions fill them."""
 
 import hashlib
+import json
 import re
 from pathlib import Path, PurePosixPath
 
@@ -52,14 +53,16 @@ def resource_key(source: str, revision: str, folder: str = "") -> str:
     """Return the folder name of a staged resource: what it is, as one safe path part.
 
     Hub ids are unique with '/' written as '--'. A folder's name is completed by a hash of its path,
-    since two folders may share a name.
+    since two folders may share a name; so is whatever could be read in two ways.
     """
+    exact = json.dumps([source, revision, folder])
+    is_ambiguous = "--" in source + folder + revision or (folder and "/" not in source)
     if is_local(source):
         name = PurePosixPath(source).name or "folder"
         digest = hashlib.sha256(source.encode()).hexdigest()[:8]
         source = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:48]}-{digest}"
     parts = [source, folder] if folder else [source]
     key = "--".join(parts).replace("/", "--") + "@" + revision.replace("/", "--")
-    if len(key) > LONGEST_KEY:
-        key = f"{key[: LONGEST_KEY - 9]}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    if is_ambiguous or len(key) > LONGEST_KEY:
+        key = f"{key[: LONGEST_KEY - 9]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
     return key

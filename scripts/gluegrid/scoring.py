@@ -9,7 +9,7 @@ import warnings
 import datasets
 import evaluate
 import numpy
-from scipy import stats
+from scipy import special, stats
 from sklearn import metrics
 
 from gluegrid.tasks import Task
@@ -92,10 +92,6 @@ def _loss(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> float | N
     if task.is_regression:
         value = float(numpy.mean((logits[:, 0] - labels) ** 2))
     else:
-        value = float(metrics.log_loss(labels, _softmax(logits), labels=range(logits.shape[1])))
+        # scikit-learn's log_loss cuts the loss of an example off at 36.
+        value = float(-numpy.mean(special.log_softmax(logits, axis=1)[numpy.arange(len(labels)), labels]))
     return value if math.isfinite(value) else None
-
-
-def _softmax(logits: numpy.ndarray) -> numpy.ndarray:
-    exponentials = numpy.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -5,6 +5,7 @@ as people write them, only `true` and `false` are booleans, and a repeated key i
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,33 +14,51 @@ import yaml
 from gluegrid.errors import ConfigError
 
 Position = tuple[str | int, ...]
+OTHER_KINDS = (None, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "str", "seq", "map")))
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema."""
+    """SafeLoader with the types of YAML 1.2's core schema, and no others."""
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_constructors: ClassVar[dict] = {kind: yaml.SafeLoader.yaml_constructors[kind] for kind in OTHER_KINDS}
+
+
+def _scalar(read: Callable[[str], object]) -> Callable:
+    """Return a constructor of plain values that refuses what an explicit tag forces into them, as `!!float nan`."""
+
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> object:
+        text = loader.construct_scalar(node)
+        if loader.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:
+            problem = f"{text[:40]!r} does not suit the tag {node.tag!r}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return read(text)
+
+    return construct
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(null|~|)$"), ["n", "~", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$"),
+    re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
     list("-+.0123456789"),
 )
 _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:bool", _scalar(lambda text: text == "true"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _scalar(int))
+_Loader.add_constructor("tag:yaml.org,2002:float", _scalar(float))
 
 
 def load(path: Path) -> tuple[object, dict[Position, int]]:
     """Return a file's content and the line of each key in it; ConfigError for what is not strict YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}"]) from error
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -50,7 +69,9 @@ def load(path: Path) -> tuple[object, dict[Position, int]]:
         if problems:
             raise ConfigError(problems)
         content = loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ConfigError([f"{path}: nested too deeply, or an alias stands inside what it names"]) from error
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([_explain(path, error)]) from error
     return content, lines
 
@@ -84,5 +105,6 @@ def _inspect(node: yaml.Node, position: Position, lines: dict, problems: list[st
 def _explain(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+    reason = ", ".join(part for part in parts if part) or str(error).splitlines()[0]
     return f"{where}: not valid YAML: {reason}"

@@ -1,6 +1,7 @@
 """Texts to tokens: Arrow files that training maps into memory, and a manifest that says what they were made from."""
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -86,11 +87,16 @@ def read_split(folder: Path, data: dict, task: Task, split: str) -> pyarrow.Tabl
     if not names:
         known = ", ".join(sorted(data["rows"]))
         raise DataError(f"{folder}: task {task.name!r} has no split {split!r}; it has: {known}")
-    tables = [_read_file(folder / name, task) for name in names]
-    return pyarrow.concat_tables(tables)
+    tables: list[pyarrow.Table] = []
+    for name in names:
+        tables.append(_read_file(folder / name, task, first_row=sum(map(len, tables))))
+    table = pyarrow.concat_tables(tables)
+    if len(table) == 0:
+        raise DataError(f"{folder / names[0]}: has no rows")
+    return table
 
 
-def _read_file(path: Path, task: Task) -> pyarrow.Table:
+def _read_file(path: Path, task: Task, first_row: int) -> pyarrow.Table:
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
@@ -102,7 +108,9 @@ def _read_file(path: Path, task: Task) -> pyarrow.Table:
         _check_texts(path, column, table.column(column))
     columns = {column: table.column(column) for column in task.text_columns}
     columns["label"] = _checked_labels(path, table.column(task.label_column), task)
-    columns["idx"] = table.column("idx") if "idx" in table.column_names else pyarrow.array(range(len(table)))
+    has_numbers = "idx" in table.column_names and pyarrow.types.is_integer(table.column("idx").type)
+    own_numbers = pyarrow.array(range(first_row, first_row + len(table)), pyarrow.int64())
+    columns["idx"] = table.column("idx") if has_numbers else own_numbers
     return pyarrow.table(columns)
 
 
@@ -125,11 +133,16 @@ def _checked_labels(path: Path, labels: pyarrow.ChunkedArray, task: Task) -> pya
         ) from error
     values = labels.to_pylist()
     for row, value in enumerate(values):
-        legal = value is not None and (task.is_regression or HIDDEN_LABEL <= value < len(task.labels))
-        if not legal:
+        if not _is_legal(value, task):
             allowed = "a number" if task.is_regression else f"0 to {len(task.labels) - 1}"
             raise DataError(f"{path}: column {task.label_column!r} has {value!r} in row {row}; allowed: {allowed}")
     return labels
+
+
+def _is_legal(label: float | None, task: Task) -> bool:
+    if label is None:
+        return False
+    return math.isfinite(label) if task.is_regression else HIDDEN_LABEL <= label < len(task.labels)
 
 
 def _write_split(path: Path, table: pyarrow.Table, tokenizer: tokenizers.Tokenizer, task: Task) -> dict:

@@ -44,14 +44,15 @@ def train(
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
             optimizer.step()
+            rate = schedule.get_last_lr()[0]
             schedule.step()
             optimizer.zero_grad()
             losses += loss.detach()
             step += 1
-            progress.tell(step, loss, schedule.get_last_lr()[0])
+            progress.tell(step, loss, rate)
             if step == steps:
                 break
-    progress.check_finite(step, losses, schedule.get_last_lr()[0])
+    progress.check_finite(step, losses, rate)
     return model, _train_metrics(run, samples, steps, steps_per_epoch, losses.item(), progress.seconds)
 
 
@@ -102,7 +103,10 @@ class _Progress:
 def predict(
     accelerator: Accelerator, model: PreTrainedModel, loader: DataLoader, label_order: list[int] | None
 ) -> tuple[numpy.ndarray, float]:
-    """Return logits of shape (examples, outputs), outputs in the order of the data's labels, and the seconds taken."""
+    """Return logits of shape (examples, outputs), outputs in the order of the data's labels, and the seconds taken.
+
+    Raises TrainingError when they are not finite.
+    """
     started = time.perf_counter()
     loader = accelerator.prepare(loader)
     model.eval()
@@ -112,6 +116,8 @@ def predict(
             batch.pop("labels")
             batches.append(model(**batch).logits.float().cpu())
     logits = torch.cat(batches).numpy()
+    if not numpy.isfinite(logits).all():
+        raise TrainingError("the trained model's outputs are infinite or no numbers; try a smaller learning_rate")
     if label_order is not None:
         logits = logits[:, label_order]
     return logits, time.perf_counter() - started

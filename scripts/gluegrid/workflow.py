@@ -1,6 +1,7 @@
 """Which experiment a Snakemake process works on."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,8 +17,17 @@ def let_jobs_find_programs(workflow) -> None:
 
     `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
     """
-    os.environ["GLUEGRID_SCRIPTS"] = str(Path(workflow.basedir) / "scripts")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    scripts = Path(workflow.basedir) / "scripts"
+    os.environ["GLUEGRID_SCRIPTS"] = str(scripts)
+    _put_first_on_path(Path(sys.executable).parent)
+    srun = shutil.which("srun")
+    if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
+        os.environ |= {"GLUEGRID_SRUN": srun, "GLUEGRID_SLURM_CONF": os.environ["SLURM_CONF"]}
+        _put_first_on_path(scripts / "slurm")
+
+
+def _put_first_on_path(folder: Path) -> None:
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
 def experiment_of_workflow(workflow) -> Experiment:

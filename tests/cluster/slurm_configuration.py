@@ -1,0 +1,147 @@
+"""The folders and configuration files of the test cluster."""
+
+import os
+import random
+import socket
+import stat
+from pathlib import Path
+
+NODES = ("gpu1", "gpu2", "gpu3", "gpu4")
+
+# cred_expire: a requeued job waits so many seconds (120 if not set) before it starts again.
+# AccountingStoragePass: the accounting takes its munge socket from here, not from AuthInfo.
+# SchedulerParameters: no quicker backfill, since a job that it starts is not saved as running:
+# a controller killed then would start it again.
+# PreemptMode=OFF: high preempts low, and leaves the jobs of the default partition alone.
+# config_overrides: nodes claim more than the machine has, so that 8 jobs run side by side anywhere.
+SLURM_CONF = """\
+ClusterName={name}
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={slurmctld_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={private}/munge.socket,cred_expire=10
+StateSaveLocation={root}/state
+SlurmdSpoolDir={private}/%n
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/%n.pid
+MailProg=/bin/true
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+SwitchType=switch/none
+TaskPlugin=task/none
+ReturnToService=1
+
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={slurmdbd_port}
+AccountingStoragePass={private}/munge.socket
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+SchedulerParameters=batch_sched_delay=0,sched_interval=2
+PriorityType=priority/basic
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=2
+MinJobAge=600
+OverTimeLimit=0
+
+GresTypes=gpu
+SlurmdParameters=config_overrides
+NodeName=DEFAULT CPUs=16 RealMemory=64000 Gres=gpu:2
+{node_lines}
+PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 PreemptMode=OFF
+PartitionName=low Nodes=ALL PriorityTier=1
+PartitionName=high Nodes=ALL PriorityTier=2 PreemptMode=OFF
+"""
+
+NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+
+# StorageHost=localhost means the socket that MYSQL_UNIX_PORT names: the database has no port.
+SLURMDBD_CONF = """\
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={slurmdbd_port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={private}/munge.socket
+PidFile={root}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm
+"""
+
+GRES_CONF = "NodeName={node} Name=gpu File={root}/devices/{node}-[0-1]\n"
+
+
+def write_files(root: Path, private: Path, name: str) -> None:
+    """Fill the cluster's two folders; `private` is made, `root` may be there and empty."""
+    root.mkdir(exist_ok=True)
+    write_configuration(root, private, name)
+    make_munge_folder(private)
+    for folder in ("logs", "state", "devices"):
+        (root / folder).mkdir()
+    for node in NODES:
+        (private / node).mkdir()
+        make_devices(root / "devices", node)
+
+
+def write_configuration(root: Path, private: Path, name: str) -> None:
+    """Write SLURM's files, with ports that are free now."""
+    slurmctld_port, slurmdbd_port, *node_ports = free_ports(2 + len(NODES))
+    ports = zip(NODES, node_ports, strict=True)
+    host = socket.gethostname().split(".")[0]
+    values = {
+        "name": name,
+        "root": root,
+        "private": private,
+        "host": host,
+        "slurmctld_port": slurmctld_port,
+        "slurmdbd_port": slurmdbd_port,
+        "node_lines": "\n".join(NODE.format(node=node, port=port, host=host) for node, port in ports),
+    }
+    gres = "".join(GRES_CONF.format(node=node, root=root) for node in NODES)
+    (root / "slurm.conf").write_text(SLURM_CONF.format(**values))
+    (root / "gres.conf").write_text(gres)
+    (root / "slurmdbd.conf").touch(mode=0o600)
+    (root / "slurmdbd.conf").write_text(SLURMDBD_CONF.format(**values))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports nobody listens on, below those the system hands out for connections."""
+    candidates = random.sample(range(20000, 32000), 500)
+    return [port for port in candidates if is_free(port)][:count]
+
+
+def is_free(port: int) -> bool:
+    """Return whether a daemon could listen on this port."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def make_munge_folder(private: Path) -> None:
+    """Make the folder of the sockets, as safe as munged wants it, and a key."""
+    private.mkdir()
+    private.chmod(0o711)
+    (private / "munge.key").touch(mode=0o600)
+    (private / "munge.key").write_bytes(os.urandom(128))
+
+
+def make_devices(folder: Path, node: str) -> None:
+    """Make a node's two GPUs: null devices, since SLURM asks only that they are devices."""
+    for number in (0, 1):
+        os.mknod(folder / f"{node}-{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))

@@ -1,0 +1,314 @@
+"""From a config to cells: their values, their run.json, and the names of what they share."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gluegrid import paths
+from gluegrid.estimates import START_MINUTES, minutes
+from gluegrid.experiment import Experiment, load_experiment, run_text
+from gluegrid.recipes import RECIPES
+
+GOLDEN = Path(__file__).parent / "data" / "runs"
+GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+REVISIONS = {
+    "bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
+    "bert-large-uncased": "6da4b6a26a1877e173fca3225479512db81a5e5b",
+}
+SMALL = {
+    "experiment": "small",
+    "models": {"bert": {"source": "org/bert"}, "other": {"source": "org/other"}},
+    "tasks": {"cola": None, "rte": None},
+}
+EVERY_VALUE = {
+    "learning_rate": 3e-5,
+    "global_batch_size": 64,
+    "per_device_eval_batch_size": 8,
+    "num_train_epochs": 0.5,
+    "max_seq_length": 64,
+    "max_train_samples": 100,
+    "max_eval_samples": 50,
+    "seeds": [0, 4294967295],
+    "threads": 2,
+    "device": "cpu",
+}
+OWN_TASK = {
+    "source": "./reviews",
+    "text_columns": ["title", "body"],
+    "label_column": "stars",
+    "labels": ["bad", "größer"],
+    "validation": {"validation": "", "hard": "_hard"},
+    "test": [],
+    "metrics": ["f1", "accuracy"],
+    "display_name": "Reviews",
+    "train_rows": 10,
+}
+
+
+@pytest.fixture
+def shipped(project) -> Experiment:
+    return load_experiment(project / "config.yaml")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_a_model_and_a_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model/config.json", "model/model.safetensors", "reviews/train-00000-of-00001.parquet"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f"content of {name}")
+
+
+def load(config: dict) -> Experiment:
+    path = Path("c.yaml")
+    path.write_text(yaml.dump(config, sort_keys=False))
+    return load_experiment(path)
+
+
+def texts(experiment: Experiment) -> dict[str, str]:
+    return {cell.name: run_text(cell) for cell in experiment.cells.values()}
+
+
+def with_local_model(**changes) -> dict:
+    return SMALL | {"models": {"bert": {"source": "./model"}}} | changes
+
+
+def test_the_shipped_config_trains_as_the_document_did(shipped, project):
+    documented = yaml.safe_load((project / "references" / "document.yaml").read_text())["models"]
+    trained = {
+        (cell.model, cell.task): cell.run.get("num_train_epochs", RECIPES[1]["num_train_epochs"])
+        for cell in shipped.cells.values()
+    }
+    assert trained == {
+        (model, task): documented[shipped.models[model]["source"]][task]["epoch"]
+        for model in shipped.models
+        for task in shipped.tasks
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "three_epochs"),
+    [
+        ("bert-base-uncased", {"mnli"}),
+        ("bert-large-uncased", {"stsb", "qqp", "mnli", "qnli", "wnli"}),
+    ],
+)
+def test_three_epochs_are_for_just_these_tasks_and_five_for_the_others(shipped, model, three_epochs):
+    epochs = {task: shipped.values(model, task)["num_train_epochs"] for task in shipped.tasks}
+    assert epochs == {task: 3 if task in three_epochs else 5 for task in epochs}
+
+
+def test_the_shipped_config_pins_every_model_and_task(shipped):
+    for cell in shipped.cells.values():
+        assert cell.run["model"]["revision"] == REVISIONS[cell.model]
+        assert (cell.run["task"]["source"], cell.run["task"]["revision"]) == ("nyu-mll/glue", GLUE_REVISION)
+
+
+def test_the_shipped_models_share_their_tokens(shipped):
+    assert shipped.tokenizer_key("bert-large-uncased") == shipped.tokenizer_key("bert-base-uncased")
+    assert shipped.cells[("bert-large-uncased", "rte", "base", "42")].run["model"]["tokenizer"] == {
+        "source": "google-bert/bert-base-uncased",
+        "revision": REVISIONS["bert-base-uncased"],
+    }
+
+
+def test_each_seed_is_a_cell_of_its_own():
+    experiment = load(SMALL | {"seeds": [1, 2], "tasks": {"cola": {"seeds": [7]}, "rte": None}})
+    assert list(texts(experiment)) == [
+        f"{model}/{task}/base/seed-{seed}"
+        for model in ("bert", "other")
+        for task, seed in (("cola", 7), ("rte", 1), ("rte", 2))
+    ]
+    assert [cell.run["seed"] for cell in experiment.cells.values()] == [7, 1, 2] * 2
+
+
+def test_cells_are_found_by_snakemakes_wildcards():
+    for key, cell in load(SMALL).cells.items():
+        assert key == tuple(cell.wildcards.values())
+        assert cell.name == paths.CELL.format(**cell.wildcards)
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ("num_train_epochs: 3", "num_train_epochs: 3.0"),
+        ("num_train_epochs: 4", "num_train_epochs: 4.0"),
+        ("num_train_epochs: 20", "num_train_epochs: 2e1"),
+        ("learning_rate: 3e-5", "learning_rate: .00003"),
+        ("max_train_samples: 10", "max_train_samples: 010"),
+    ],
+)
+def test_two_spellings_of_a_number_are_the_same_run(one, same):
+    Path("one.yaml").write_text(yaml.dump(SMALL) + one)
+    Path("same.yaml").write_text(yaml.dump(SMALL) + same)
+    assert texts(load_experiment(Path("one.yaml"))) == texts(load_experiment(Path("same.yaml")))
+
+
+def test_a_whole_number_of_epochs_is_written_without_a_fraction():
+    assert '"num_train_epochs": 4,' in texts(load(SMALL | {"num_train_epochs": 4.0}))["bert/cola/base/seed-42"]
+
+
+def test_naming_the_recipes_own_values_changes_no_run():
+    assert texts(load(SMALL | RECIPES[1])) == texts(load(SMALL))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models": SMALL["models"] | {"third": {"source": "org/third", "num_train_epochs": 9}}},
+        {"models": {"bert": SMALL["models"]["bert"]}},
+        {"models": dict(reversed(SMALL["models"].items())), "tasks": {"rte": None, "cola": None}},
+        {"tasks": ["rte", "mnli"]},
+        {"seeds": [42, 43]},
+        {"cells": {"other": {"rte": {"threads": 1}}}},
+        {"tasks": {"cola": {"display_name": "C", "metric_label": "M", "train_rows": 1}, "rte": None}},
+    ],
+)
+def test_a_change_elsewhere_leaves_the_other_runs_as_they_were(change):
+    before, after = texts(load(SMALL)), texts(load(SMALL | change))
+    untouched = before.keys() & after.keys() - {"other/rte/base/seed-42"}
+    assert untouched
+    assert {name: after[name] for name in untouched} == {name: before[name] for name in untouched}
+
+
+@pytest.mark.parametrize("change", EVERY_VALUE.items())
+def test_each_training_value_is_in_the_run(change):
+    assert texts(load(SMALL | dict([change]))) != texts(load(SMALL))
+
+
+def test_the_revision_of_a_local_folder_follows_its_content():
+    before = load(with_local_model())
+    assert load(with_local_model()).models == before.models
+    Path("model/config.json").write_text("edited")
+    after = load(with_local_model())
+    assert after.models["bert"]["revision"] != before.models["bert"]["revision"]
+    assert after.model_key("bert") != before.model_key("bert")
+    assert texts(after) != texts(before)
+
+
+def test_a_file_that_is_not_used_does_not_change_a_local_folders_revision():
+    before = load(with_local_model()).models
+    Path("model/pytorch_model.bin").write_text("never loaded")
+    Path("model/README.md").write_text("never read")
+    assert load(with_local_model()).models == before
+
+
+def test_a_local_folder_keeps_the_revision_that_its_config_names():
+    assert (
+        load(with_local_model(models={"bert": {"source": "./gone", "revision": "v1"}})).models["bert"]["revision"]
+        == "v1"
+    )
+
+
+def test_a_local_task_is_its_parquet_files():
+    before = load(SMALL | {"tasks": {"reviews": OWN_TASK}}).tasks["reviews"]["revision"]
+    Path("reviews/notes.txt").write_text("never read")
+    assert load(SMALL | {"tasks": {"reviews": OWN_TASK}}).tasks["reviews"]["revision"] == before
+    Path("reviews/validation-00000-of-00001.parquet").write_text("more")
+    assert load(SMALL | {"tasks": {"reviews": OWN_TASK}}).tasks["reviews"]["revision"] != before
+
+
+def test_the_tokens_are_named_by_tokenizer_task_and_length():
+    models = {
+        "bert": {"source": "org/bert"},
+        "other": {"source": "org/other", "tokenizer": "bert", "max_seq_length": 64},
+    }
+    experiment = load(SMALL | {"models": models})
+    tokens = [
+        paths.TOKENS_MANIFEST.format(
+            tokenizer_key=experiment.tokenizer_key(model),
+            task="rte",
+            max_seq_length=experiment.max_seq_length(model, "rte"),
+        )
+        for model in models
+    ]
+    assert tokens == [
+        "resources/tokens/org--bert@main/rte-128/manifest.json",
+        "resources/tokens/org--bert@main/rte-64/manifest.json",
+    ]
+
+
+def test_resources_of_the_hub_have_readable_keys():
+    assert paths.resource_key("google-bert/bert-base-uncased", "86b5e09") == "google-bert--bert-base-uncased@86b5e09"
+    assert paths.resource_key("nyu-mll/glue", "refs/pr/1", "cola") == "nyu-mll--glue--cola@refs--pr--1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a/b", "main"), ("a--b", "main")),
+        (("a/b", "main"), ("a", "main", "b")),
+        (("a/b", "main", "c"), ("a/b--c", "main")),
+        (("a/b", "x/y"), ("a/b", "x--y")),
+        (("./x/bert", "1"), ("./y/bert", "1")),
+        (("./a b", "1"), ("./a_b", "1")),
+        (("/", "1"), ("..", "1")),
+        ((f"a/{'x' * 290}1", "main"), (f"a/{'x' * 290}2", "main")),
+        (("a/b", "r" * 100, "f" * 64), ("a/b", "r" * 100, "f" * 63)),
+    ],
+)
+def test_distinct_resources_have_distinct_keys(one, other):
+    assert paths.resource_key(*one) != paths.resource_key(*other)
+
+
+PARTS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,150}\Z")
+SOURCES = (
+    PARTS
+    | st.builds("{}/{}".format, PARTS, PARTS)
+    | st.text(st.characters(codec="utf-8"), max_size=300).map("./{}".format)
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(SOURCES, st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,99}\Z"), st.just("") | PARTS)
+def test_a_resource_key_is_a_safe_path_part(source, revision, folder):
+    key = paths.resource_key(source, revision, folder)
+    assert len(key) <= 200
+    assert set(key) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@")
+    assert key not in (".", "..")
+
+
+def test_the_state_of_a_cell_lies_outside_its_runs_folder():
+    run = Path(load(SMALL).paths.run.format(model="bert", task="rte", variant="base", seed=1))
+    assert paths.state_folder(run) == Path("results/small/state/bert/rte/base/seed-1")
+
+
+def test_the_time_limit_grows_with_examples_and_epochs():
+    run = load(SMALL).cells[("bert", "cola", "base", "42")].run
+    assert minutes(run, 25 * 60) == START_MINUTES + 3
+    assert minutes(run | {"num_train_epochs": 10}, 25 * 60) == START_MINUTES + 10
+    assert minutes(run | {"max_train_samples": 25}, 25 * 60) == START_MINUTES + 1
+    assert minutes(run, None) > minutes(run, 25 * 60)
+
+
+def golden_cells(shipped: Experiment) -> dict[str, object]:
+    every_value = load(SMALL | EVERY_VALUE)
+    local = load(
+        {
+            "experiment": "own",
+            "per_device_train_batch_size": 8,
+            "models": {"mine": {"source": "./model"}},
+            "tasks": {"reviews": OWN_TASK},
+        }
+    )
+    return {
+        "bert-base-uncased_cola": shipped.cells[("bert-base-uncased", "cola", "base", "42")],
+        "bert-large-uncased_mnli": shipped.cells[("bert-large-uncased", "mnli", "base", "42")],
+        "every_value": every_value.cells[("bert", "rte", "base", "4294967295")],
+        "local_model_own_task": local.cells[("mine", "reviews", "base", "42")],
+    }
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_an_upgrade_leaves_run_json_as_it_was(path, shipped):
+    """The sample files are the contract: a cell whose run.json changes is trained again, in every project.
+
+    When this fails, the change retrains users' cells. Mend the change; do not write the sample anew.
+    """
+    assert run_text(golden_cells(shipped)[path.stem]).encode() == path.read_bytes()
+
+
+def test_each_golden_cell_has_its_sample(shipped):
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(golden_cells(shipped))

@@ -1,0 +1,369 @@
+import json
+import os
+import signal
+import stat
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import builders
+import pytest
+
+from gluegrid import locks
+from gluegrid.errors import DataError
+from gluegrid.files import canonical_json, read_json, replacing, sha256, write_json, write_text
+from gluegrid.provenance import job
+
+TIMEOUT = 20
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Let locks look often, so that tests are short."""
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1.0)
+
+
+# Files
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "below" / "file"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        temporary.write_text("new", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "old"
+    assert path.read_text(encoding="utf-8") == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half of the n", encoding="utf-8")
+        raise error
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITE_HALF = """
+import sys, time
+from pathlib import Path
+from gluegrid.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half of the n")
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+    process = builders.python(WRITE_HALF, path)
+    assert process.stdout.readline() == "written\n"
+    kill(process)
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_file_is_readable_as_the_umask_says(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_json_is_never_written_with_a_number_that_is_none(tmp_path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": [1, {"b": value}]})
+    write_json(tmp_path / "file", {"old": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file", {"new": value})
+    assert read_json(tmp_path / "file") == {"old": 1}
+
+
+def test_equal_values_have_one_json_text():
+    assert (
+        canonical_json({"b": 1, "a": "é中"})
+        == canonical_json({"a": "é中", "b": 1})
+        == '{\n  "a": "é中",\n  "b": 1\n}\n'
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", b"\xff\xfe", None])
+def test_json_that_cannot_be_read_is_named(tmp_path, text):
+    path = tmp_path / "file.json"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=r"file\.json"):
+        read_json(path)
+
+
+def test_a_hash_is_that_of_the_content(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# Locks
+
+QUICK = "from gluegrid import locks; locks.POLL_SECONDS = 0.01; locks.HEARTBEAT_SECONDS = 0.05\n"
+HOLD = f"""
+import sys, time
+from pathlib import Path
+{QUICK}
+with locks.lock(Path(sys.argv[1]), lambda holder: None):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+COUNT = f"""
+import sys, time
+from pathlib import Path
+{QUICK}
+counter, inside = Path(sys.argv[2]), Path(sys.argv[3])
+for _ in range(20):
+    with locks.lock(Path(sys.argv[1]), lambda holder: None):
+        inside.mkdir()
+        number = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(number + 1))
+        inside.rmdir()
+"""
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=TIMEOUT)
+
+
+def start_holder(path):
+    process = builders.python(HOLD, path, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "held\n", process.communicate()
+    return process
+
+
+def take(path, waited_for=None):
+    """Take and release a lock; return how long that took."""
+    started = time.monotonic()
+    with locks.lock(path, [].append if waited_for is None else waited_for.append):
+        pass
+    return time.monotonic() - started
+
+
+def take_in_a_thread(path, waited_for):
+    thread = threading.Thread(target=take, args=(path, waited_for), daemon=True)
+    thread.start()
+    return thread
+
+
+def foreign_lock(path, seconds_ago):
+    """Write the lock of a process on another host whose heart last beat some seconds ago."""
+    holder = job() | {"host": "elsewhere", "pid": 1, "process_started": "1", "since": "then", "token": "foreign"}
+    path.write_text(json.dumps(holder), encoding="utf-8")
+    beat(path, seconds_ago)
+
+
+def beat(path, seconds_ago=0.0):
+    moment = time.time() - seconds_ago
+    os.utime(path, (moment, moment))
+
+
+def test_a_lock_is_gone_when_released(tmp_path):
+    path = tmp_path / "below" / "lock"
+    with locks.lock(path, lambda holder: None):
+        assert read_json(path)["pid"] == os.getpid()
+        assert list(path.parent.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_lock_is_released_after_an_exception(tmp_path):
+    with pytest.raises(ValueError, match="inside"), locks.lock(tmp_path / "lock", lambda holder: None):
+        raise ValueError("inside")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path):
+    path = tmp_path / "lock"
+    holder = start_holder(path)
+    waited_for = []
+    thread = take_in_a_thread(path, waited_for)
+    thread.join(0.3)
+    assert thread.is_alive()
+    holder.communicate("end\n", timeout=TIMEOUT)
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    assert [holder["pid"] for holder in waited_for] == [holder.pid]
+    assert f"process {holder.pid} on " in locks.describe(waited_for[0])
+
+
+def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1000)
+    path = tmp_path / "lock"
+    kill(start_holder(path))
+    assert path.exists()
+    waited_for = []
+    assert take(path, waited_for) < 1
+    assert waited_for == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_that_nobody_has_reaped_is_dead(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1000)
+    path = tmp_path / "lock"
+    process = start_holder(path)
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    thread = take_in_a_thread(path, [])
+    thread.join(TIMEOUT / 4)
+    alive = thread.is_alive()
+    process.communicate(timeout=TIMEOUT)
+    thread.join(TIMEOUT)
+    assert not alive
+
+
+def test_a_process_that_reuses_a_dead_holders_number_is_not_the_holder(tmp_path):
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=0)
+    path.write_text(json.dumps(read_json(path) | {"host": job()["host"], "pid": os.getpid()}), encoding="utf-8")
+    assert take(path) < 1
+
+
+def test_the_lock_of_another_host_is_taken_over_when_its_heart_has_stopped(tmp_path):
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=30)
+    assert take(path) < 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_another_host_is_respected_while_its_heart_beats(tmp_path):
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=0)
+    waited_for = []
+    thread = take_in_a_thread(path, waited_for)
+    for _ in range(15):
+        beat(path)
+        thread.join(0.1)
+    assert thread.is_alive()
+    path.unlink()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    assert [holder["host"] for holder in waited_for] == ["elsewhere"]
+
+
+def test_a_holders_heart_beats(tmp_path):
+    path = tmp_path / "lock"
+    with locks.lock(path, lambda holder: None):
+        beat(path, seconds_ago=1000)
+        wait_until(lambda: time.time() - path.stat().st_mtime < 10)
+
+
+def wait_until(condition):
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_lock_that_was_long_waited_for_does_not_look_dead(tmp_path, monkeypatch):
+    """Its file was written when the waiting began; another host compares its time with the present."""
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 1000)
+    path = tmp_path / "lock"
+    holder = start_holder(path)
+    ages = []
+
+    def wait(_):
+        next(tmp_path.glob(".lock.*")).touch()
+        beat(next(tmp_path.glob(".lock.*")), seconds_ago=1000)
+        holder.communicate("end\n", timeout=TIMEOUT)
+
+    with locks.lock(path, wait):
+        ages.append(time.time() - path.stat().st_mtime)
+    assert ages[0] < 10
+
+
+def test_a_heart_survives_a_failing_file_system(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    real, calls = os.utime, []
+
+    def utime(name, *arguments):
+        calls.append(name)
+        if len(calls) < 5:
+            raise OSError("stale file handle")
+        real(name, *arguments)
+
+    with locks.lock(path, lambda holder: None):
+        monkeypatch.setattr(locks.os, "utime", utime)
+        wait_until(lambda: len(calls) >= 6)
+
+
+def count_in_processes(tmp_path, processes):
+    counter = tmp_path / "counter"
+    counter.write_text("0", encoding="utf-8")
+    started = [builders.python(COUNT, tmp_path / "lock", counter, tmp_path / "inside") for _ in range(processes)]
+    for process in started:
+        _, errors = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, errors
+    return int(counter.read_text(encoding="utf-8"))
+
+
+def test_only_one_process_at_a_time_is_inside(tmp_path):
+    assert count_in_processes(tmp_path, 4) == 80
+
+
+def test_several_takers_of_a_dead_lock_go_one_after_the_other(tmp_path):
+    kill(start_holder(tmp_path / "lock"))
+    assert count_in_processes(tmp_path, 4) == 80
+    assert {path.name for path in tmp_path.iterdir()} == {"counter"}
+
+
+def test_a_slow_taker_does_not_remove_the_lock_of_a_faster_one(tmp_path, monkeypatch):
+    """It saw the dead holder, and acts when another process has already taken the lock over."""
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=30)
+    is_dead, threads, order, removed_while_held = locks._is_dead, [], [], []
+
+    def be_faster():
+        with locks.lock(path, lambda holder: None):
+            order.append("faster")
+            time.sleep(0.3)
+            order.append("faster is done")
+
+    def slow(holder, lock, candidate):
+        dead = is_dead(holder, lock, candidate)
+        if dead and not threads:
+            threads.append(threading.Thread(target=be_faster, daemon=True))
+            threads[0].start()
+            wait_until(lambda: order)
+        return dead
+
+    def watched(remove):
+        def removing(name, *arguments, **options):
+            if Path(name) == path and order == ["faster"]:
+                removed_while_held.append(name)
+            return remove(name, *arguments, **options)
+
+        return removing
+
+    monkeypatch.setattr(locks, "_is_dead", slow)
+    for name in ("rename", "replace", "unlink"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    with locks.lock(path, lambda holder: None):
+        order.append("slow")
+    threads[0].join(TIMEOUT)
+    assert order == ["faster", "faster is done", "slow"]
+    assert removed_while_held == []
+
+
+def test_a_taker_that_died_while_taking_over_stops_nobody(tmp_path):
+    path = tmp_path / "lock"
+    kill(start_holder(path))
+    os.link(path, tmp_path / ".lock.claim")
+    assert take(path) < 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,248 @@
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import builders
+import pytest
+
+from gluegrid import attempts, paths
+from gluegrid.records import NOT_RUN, outcomes
+from gluegrid.report import last_words, write_tables
+
+PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789}
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return builders.experiment(tmp_path)
+
+
+@pytest.fixture
+def pair(experiment):
+    """The cell of the task with two metrics."""
+    return experiment.cells["tiny", "pair", "base", "42"]
+
+
+def outcome_of(experiment, cell):
+    return next(outcome for outcome in outcomes(experiment) if outcome.cell == cell)
+
+
+def state_of(experiment, cell):
+    return paths.state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
+
+
+def write_log(experiment, rule, wildcards, text):
+    log = Path(experiment.paths.log(rule, wildcards))
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text, encoding="utf-8")
+    return log
+
+
+def test_a_result_is_read_with_its_record(experiment, pair):
+    builders.write_result(experiment, pair, PAIR)
+    outcome = outcome_of(experiment, pair)
+    assert (outcome.is_done, outcome.has_failed, outcome.reason) == (True, False, None)
+    assert outcome.results["eval_f1"] == 0.9
+    assert outcome.record["device"] == "CPU"
+
+
+def test_a_cell_that_was_never_started_has_not_failed(experiment):
+    assert [outcome.reason for outcome in outcomes(experiment)] == [NOT_RUN, NOT_RUN]
+    assert not any(outcome.is_done or outcome.has_failed for outcome in outcomes(experiment))
+
+
+def test_a_failed_cell_says_what_its_last_attempt_noted(experiment, pair):
+    state = state_of(experiment, pair)
+    for reason in ("stopped by SIGTERM", "the loss is nan at step 3"):
+        attempts.start(state)
+        attempts.end(state, reason)
+    outcome = outcome_of(experiment, pair)
+    assert (outcome.has_failed, outcome.reason) == (True, "the loss is nan at step 3")
+    assert str(outcome.log) == "results/small/logs/train/tiny/pair/base/seed-42.log"
+
+
+@pytest.mark.parametrize(
+    ("environment", "process"),
+    [
+        ({}, f"process {os.getpid()} on "),
+        ({"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "node3"}, "SLURM job 77 on node3"),
+    ],
+    ids=["local", "slurm"],
+)
+def test_a_cell_that_was_killed_without_a_word_names_its_process(experiment, pair, monkeypatch, environment, process):
+    for name in ("SLURM_JOB_ID", "SLURMD_NODENAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    attempts.start(state_of(experiment, pair))
+    outcome = outcome_of(experiment, pair)
+    assert outcome.has_failed
+    assert outcome.reason.startswith("killed, or still running")
+    assert process in outcome.reason
+
+
+def test_a_later_success_clears_the_reason(experiment, pair):
+    state = state_of(experiment, pair)
+    for reason in ("out of memory", attempts.DONE):
+        attempts.start(state)
+        attempts.end(state, reason)
+    assert outcome_of(experiment, pair).reason == NOT_RUN
+    assert [attempt["reason"] for attempt in attempts.read(state)] == ["out of memory", "done"]
+
+
+def test_a_result_of_another_run_json_is_refused(experiment, pair):
+    builders.write_result(experiment, pair, PAIR, run_sha256="0" * 64)
+    outcome = outcome_of(experiment, pair)
+    assert outcome.has_failed
+    assert "another run.json" in outcome.reason
+
+
+def test_a_changed_value_makes_a_result_stale(experiment, pair, tmp_path):
+    builders.write_result(experiment, pair, PAIR)
+    changed = builders.experiment(tmp_path, learning_rate=3e-5)
+    assert "another run.json" in outcomes(changed)[0].reason
+
+
+def test_a_record_of_another_schema_is_refused(experiment, pair):
+    builders.write_result(experiment, pair, PAIR, schema_version=99)
+    assert "schema version 99, not 1" in outcome_of(experiment, pair).reason
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", "missing"])
+@pytest.mark.parametrize("key", ["eval_f1", "train_runtime", "epoch"])
+def test_a_metric_that_is_no_number_is_refused_by_name(experiment, pair, key, value):
+    path = builders.write_result(experiment, pair, PAIR | {key: value})
+    if value == "missing":
+        results = json.loads(path.read_text(encoding="utf-8"))
+        del results[key]
+        path.write_text(json.dumps(results), encoding="utf-8")
+    outcome = outcome_of(experiment, pair)
+    assert outcome.has_failed
+    assert f"{key!r} is missing or no number" in outcome.reason
+    assert str(path) in outcome.reason
+
+
+def test_an_undefined_metric_is_a_result(experiment, pair):
+    builders.write_result(experiment, pair, PAIR | {"eval_f1": None, "degenerate": True})
+    assert outcome_of(experiment, pair).is_done
+
+
+@pytest.mark.parametrize("name", ["all_results.json", "run_record.json"])
+@pytest.mark.parametrize("text", ["", '{"eval_f1": 0.', "[]", None])
+def test_an_unreadable_file_is_named(experiment, pair, name, text):
+    path = builders.write_result(experiment, pair, PAIR).with_name(name)
+    path.unlink() if text is None else path.write_text(text, encoding="utf-8")
+    outcome = outcome_of(experiment, pair)
+    assert not outcome.is_done
+    if (name, text) == ("all_results.json", None):
+        assert outcome.reason == NOT_RUN
+    else:
+        assert outcome.has_failed
+        assert str(path) in outcome.reason
+
+
+def test_a_model_that_could_not_be_fetched_fails_its_cells_with_the_logs_last_line(experiment):
+    key = experiment.model_key("tiny")
+    log = write_log(experiment, "fetch_model", key, "fetching\ngluegrid: the hub did not give it\n\n")
+    for outcome in outcomes(experiment):
+        assert outcome.has_failed
+        assert (outcome.reason, outcome.log) == ("fetch_model failed: gluegrid: the hub did not give it", log)
+
+
+def test_tokens_that_could_not_be_made_fail_only_their_task(experiment, pair):
+    write_log(experiment, "tokenize_task", f"{experiment.tokenizer_key('tiny')}/pair-128", "gluegrid: no column 'x'")
+    assert [outcome.reason for outcome in outcomes(experiment)] == [
+        "tokenize_task failed: gluegrid: no column 'x'",
+        NOT_RUN,
+    ]
+
+
+def test_a_log_of_a_fetch_that_succeeded_is_no_failure(experiment):
+    key = experiment.model_key("tiny")
+    write_log(experiment, "fetch_model", key, "fetching model.safetensors")
+    manifest = Path(paths.MODEL_MANIFEST.format(model_key=key))
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}", encoding="utf-8")
+    assert [outcome.reason for outcome in outcomes(experiment)] == [NOT_RUN, NOT_RUN]
+
+
+def test_a_training_that_never_noted_an_attempt_gives_its_logs_last_line(experiment, pair):
+    write_log(experiment, "train", pair.name, "ImportError: libcuda\n")
+    assert outcome_of(experiment, pair).reason == "train failed before its first step: ImportError: libcuda"
+
+
+@pytest.fixture
+def partial(experiment, pair):
+    """An experiment of which one cell has a result, and the other failed with a reason of two lines."""
+    builders.write_result(experiment, pair, PAIR)
+    state = state_of(experiment, experiment.cells["tiny", "number", "base", "42"])
+    attempts.start(state)
+    attempts.end(state, "the loss is nan | inf\nat step 3")
+    return experiment
+
+
+def test_the_markdown_of_a_partial_set_has_the_numbers_and_the_reasons(partial):
+    text = write_tables(partial)
+    assert Path(partial.paths.results_md).read_text(encoding="utf-8") == text
+    assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in text
+    assert "| number | pearson/spearmanr | failed      | -                   | -        |" in text
+    assert "| tiny/number/base/seed-42 | the loss is nan \\| inf at step 3 |" in text
+    assert "- Cells: 1 of 2 have a result.\n" in text
+    assert "- Missing: tiny/number/base/seed-42." in text
+    assert "- Code: commit 0123456789ab.\n" in text
+
+
+def test_the_csv_of_a_partial_set_has_a_row_per_cell_in_full_precision(partial, pair):
+    builders.write_result(partial, pair, PAIR | {"eval_f1": 0.1 + 0.2})
+    write_tables(partial)
+    text = Path(partial.paths.results_csv).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["task"], row["state"]) for row in rows] == [("pair", "done"), ("number", "failed")]
+    assert rows[0]["eval_f1"] == "0.30000000000000004"
+    assert rows[1]["eval_f1"] == ""
+    assert rows[1]["reason"] == "the loss is nan | inf\nat step 3"
+
+
+def test_the_json_of_a_partial_set_has_run_results_and_record(partial, pair):
+    write_tables(partial)
+    content = json.loads(Path(partial.paths.results_json).read_text(encoding="utf-8"))
+    done, failed = content["cells"]
+    assert (content["experiment"], done["run"], failed["results"]) == ("small", pair.run, None)
+    assert done["record"]["run_sha256"]
+
+
+def test_tables_that_say_the_same_are_not_written_again(partial):
+    write_tables(partial)
+    path = Path(partial.paths.results_md)
+    os.utime(path, (1, 1))
+    write_tables(partial)
+    assert path.stat().st_mtime == 1
+
+
+def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial):
+    lines = last_words(partial).splitlines()
+    assert lines[-2:] == [
+        "Tables: results/small/results.md",
+        "FAILED tiny/number/base/seed-42: the loss is nan | inf at step 3"
+        " Log: results/small/logs/train/tiny/number/base/seed-42.log",
+    ]
+    assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in lines
+
+
+def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
+    builders.write_result(experiment, pair, PAIR)
+    number = experiment.cells["tiny", "number", "base", "42"]
+    builders.write_result(experiment, number, {"eval_pearson": 0.5, "eval_spearmanr": -0.25})
+    text = last_words(experiment)
+    assert "FAILED" not in text
+    assert "50.00/-25.00" in text
+
+
+def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
+    builders.write_result(experiment, pair, PAIR | {"train_samples": 10, "degenerate": True})
+    text = write_tables(experiment)
+    assert "trained on a subset, 10 of 100 examples" in text
+    assert "degenerate" in text

@@ -1,0 +1,179 @@
+from pathlib import Path
+
+import builders
+import pytest
+import yaml
+
+from gluegrid import table
+from gluegrid.config import load_registry
+from gluegrid.experiment import Cell
+from gluegrid.records import NOT_RUN, Outcome
+from gluegrid.report import REFERENCE
+from gluegrid.summary import Group
+
+REGISTRY = load_registry()
+
+
+def outcome(task="cola", seed=42, results=None, reason=None, model="bert"):
+    """Return a cell with its results, or with the reason why it has none."""
+    cell = Cell(model, task, "base", seed, run={})
+    log = Path(f"logs/{task}.log")
+    if results is None:
+        return Outcome(cell, log, reason=reason or NOT_RUN)
+    return Outcome(cell, log, results={"epoch": 3, "train_runtime": 100.0} | results, record={})
+
+
+def group(task, *outcomes, model="bert"):
+    """Return the cells of one GLUE task; without outcomes, one cell that was not run."""
+    entry = REGISTRY[task]
+    of_task = builders.task(
+        name=task,
+        labels=entry.get("labels"),
+        metrics=entry["metrics"],
+        validation=entry.get("validation", {"validation": ""}),
+    )
+    return Group(model, of_task, entry["display_name"], entry["metric_label"], outcomes or [outcome(task)])
+
+
+def of_percent(**values):
+    """Return metrics as all_results.json has them, from metrics in percent."""
+    return {f"eval_{name}": value if value is None else value / 100 for name, value in values.items()}
+
+
+def cells(line):
+    """Return the texts of a row of a Markdown table."""
+    return [cell.strip() for cell in line.strip("|").split(" |")]
+
+
+COLA = group("cola", outcome("cola", results=of_percent(matthews_correlation=57.60) | {"train_runtime": 225.955}))
+MRPC = group(
+    "mrpc", outcome("mrpc", results=of_percent(accuracy=85.784, f1=89.999) | {"train_runtime": 97.6, "epoch": 5})
+)
+MNLI = group("mnli", outcome("mnli", results=of_percent(accuracy=84.63, accuracy_mm=84.54) | {"epoch": 1.5}))
+
+
+def test_the_table_of_a_model_is_the_documents_to_the_letter():
+    expected = """\
+| Task   | Metric                     | Result      | Training time (s)   | epochs   |
+|--------|----------------------------|-------------|---------------------|----------|
+| CoLA   | Matthews corr              | 57.60       | 225.96              | 3        |
+| MRPC   | Accuracy/F1                | 85.78/90.00 | 97.60               | 5        |
+| MNLI   | Matched acc/Mismatched acc | 84.63/84.54 | 100.00              | 1.5      |"""
+    assert table.model_table([COLA, MRPC, MNLI]) == expected
+
+
+def test_all_nine_tasks_are_named_as_in_the_document():
+    names = [group(task).display_name for task in REGISTRY if task != "ax"]
+    assert names == ["CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([outcome()], ["not run", "-", "-"]),
+        ([outcome(reason="the disk is full")], ["failed", "-", "-"]),
+        ([outcome(seed=1), outcome(seed=2, reason="killed")], ["failed", "-", "-"]),
+    ],
+)
+def test_a_cell_without_a_result_says_why(outcomes, expected):
+    assert cells(table.model_table([group("cola", *outcomes)]).splitlines()[2])[2:] == expected
+
+
+def seeds(*scores, missing=()):
+    """Return one cell of CoLA for each score in percent, and the given cells that have none."""
+    done = [
+        outcome(seed=seed, results=of_percent(matthews_correlation=score) | {"train_runtime": 10.0 * (seed + 1)})
+        for seed, score in enumerate(scores)
+    ]
+    return group("cola", *done, *missing)
+
+
+def test_several_seeds_give_their_mean_and_their_number():
+    row = cells(table.model_table([seeds(50, 60, 61)]).splitlines()[2])
+    assert row == ["CoLA", "Matthews corr", "57.00 (mean of 3 of 3 seeds)", "20.00", "3"]
+
+
+def test_a_missing_seed_is_left_out_and_said():
+    assert table.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 (mean of 2 of 3 seeds)"
+
+
+def test_the_mean_of_seeds_is_rounded_once():
+    assert table.result(seeds(50.004, 50.004, 50.008)) == "50.01 (mean of 3 of 3 seeds)"
+
+
+def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
+    stsb = group("stsb", outcome("stsb", results=of_percent(pearson=None, spearmanr=None)))
+    assert table.result(stsb) == "undefined/undefined"
+    assert cells(table.models_by_tasks([COLA, stsb]).splitlines()[2]) == [
+        "bert",
+        "57.60",
+        "undefined",
+        "57.60 (1 of 2 tasks)",
+    ]
+
+
+def test_one_undefined_seed_makes_the_mean_undefined():
+    assert table.result(seeds(50, None)) == "undefined (mean of 2 of 2 seeds)"
+
+
+def test_models_by_tasks_averages_metrics_then_tasks():
+    mnli = group("mnli", outcome("mnli", results=of_percent(accuracy=84, accuracy_mm=85)))
+    lines = table.models_by_tasks([COLA, MRPC, mnli]).splitlines()
+    assert cells(lines[0]) == ["Model", "CoLA", "MRPC", "MNLI", "Mean"]
+    mrpc = (85.784 + 89.999) / 2
+    assert cells(lines[2]) == ["bert", "57.60", f"{mrpc:.2f}", "84.50", f"{(57.6 + mrpc + 84.5) / 3:.2f}"]
+
+
+def test_models_by_tasks_says_how_many_tasks_a_mean_lacks():
+    groups = [COLA, group("mrpc", outcome("mrpc", reason="killed")), group("mnli")]
+    other = [group(of_task.task.name, model="roberta") for of_task in groups]
+    lines = table.models_by_tasks(groups + other).splitlines()
+    assert cells(lines[2]) == ["bert", "57.60", "failed", "not run", "57.60 (1 of 3 tasks)"]
+    assert cells(lines[3]) == ["roberta", "not run", "not run", "not run", "- (0 of 3 tasks)"]
+
+
+def test_reasons_stay_in_their_column_and_on_their_line():
+    reason = "no column 'text'\nit has: a | b\r\n\tc"
+    lines = table.failures([outcome(reason=reason)]).splitlines()
+    assert len(lines) == 3
+    assert cells(lines[2]) == ["bert/cola/base/seed-42", "no column 'text' it has: a \\| b c", "`logs/cola.log`"]
+
+
+def test_a_long_reason_is_cut():
+    reason = cells(table.failures([outcome(reason="x" * 1000)]).splitlines()[2])[1]
+    assert reason == "x" * (table.KEPT_WHOLE - 3) + "..."
+
+
+def test_results_stand_beside_the_documents():
+    document = {"cola": {"matthews_correlation": 57.6, "train_runtime": 17.83, "epoch": 5}}
+    lines = table.beside_reference([COLA, MRPC], document, "the document").splitlines()
+    assert cells(lines[0])[2:4] == ["Result", "Result of the document"]
+    assert cells(lines[2]) == ["CoLA", "Matthews corr", "57.60", "57.60", "225.96", "17.83", "3", "5"]
+    assert cells(lines[3]) == ["MRPC", "Accuracy/F1", "85.78/90.00", "-", "97.60", "-", "5", "-"]
+
+
+def test_the_documents_own_numbers_come_out_as_it_printed_them():
+    document = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))["models"]["google-bert/bert-base-uncased"]
+    results = {
+        task: of_percent(**{key: value for key, value in values.items() if key not in ("train_runtime", "epoch")})
+        | {"train_runtime": values["train_runtime"], "epoch": values["epoch"]}
+        for task, values in document.items()
+    }
+    groups = [group(task, outcome(task, results=results[task])) for task in document]
+    for line in table.beside_reference(groups, document, "the document").splitlines()[2:]:
+        _, _, ours, theirs, our_time, their_time, our_epochs, their_epochs = cells(line)
+        assert (ours, our_time, our_epochs) == (theirs, their_time, their_epochs)
+    assert "| 85.78/90.00 | 97.68 " in table.model_table(groups).replace("            |", " |")
+
+
+def test_the_reference_is_the_document_value_for_value(shared):
+    ours = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))["models"]
+    theirs = yaml.safe_load((shared / "reference" / "seed_results.yaml").read_text(encoding="utf-8"))
+    renamed = {
+        f"google-bert/{model}": {task: {**row, "epoch": row["epochs"]} for task, row in tasks.items()}
+        for model, tasks in theirs.items()
+    }
+    for tasks in renamed.values():
+        for row in tasks.values():
+            del row["epochs"]
+    assert ours == renamed

@@ -1,0 +1,331 @@
+import dataclasses
+import re
+import time
+
+import builders
+import numpy
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import Trainer, TrainingArguments
+
+from gluegrid import training
+from gluegrid.data import ShuffledEachEpoch, training_loader
+from gluegrid.device import prepare_device
+from gluegrid.errors import DataError, TrainingError
+from gluegrid.finetuning import CellTraining
+from gluegrid.model import load_model
+
+BINARY = builders.task()
+PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
+REGRESSION = builders.task(text_columns=["first", "second"], labels=None, metrics=["pearson", "spearmanr"])
+ROWS = 70
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Return the staged model and tokens of a task, made once."""
+    made = {}
+
+    def files_of(task):
+        key = (*task.text_columns, task.number_of_outputs)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("files")
+            model = builders.write_model(folder / "source")
+            splits = {"train": builders.rows(ROWS, task), "validation": builders.rows(11, task)}
+            made[key] = builders.cell_files(folder, task, model, **splits)
+        return made[key]
+
+    return files_of
+
+
+@pytest.fixture
+def cell(files):
+    """Return a training of a tiny BERT on a task of 70 rows."""
+
+    def cell_of(task=BINARY, **changes):
+        return CellTraining(builders.run(task, **changes), *files(task))
+
+    return cell_of
+
+
+def losses_of(cell_training, monkeypatch):
+    """Train; return the loss of every step, and the metrics."""
+    losses = []
+    backward = Accelerator.backward
+
+    def noting(self, loss):
+        losses.append(loss.item())
+        backward(self, loss)
+
+    monkeypatch.setattr(Accelerator, "backward", noting)
+    return losses, cell_training.train()
+
+
+class TrainerInOurOrder(Trainer):
+    """transformers.Trainer, shown the examples in the order in which our loop sees them."""
+
+    def __init__(self, run, **options):
+        self.run_values = run
+        self.losses = []
+        super().__init__(**options)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return ShuffledEachEpoch(len(self.train_dataset), self.run_values.seed)
+
+    def training_step(self, *arguments, **options):
+        loss = super().training_step(*arguments, **options)
+        self.losses.append(loss.item())
+        return loss
+
+
+def trained_by_transformers(cell_training, folder, model_folder):
+    """Train the same cell as run_glue.py does; return the Trainer and its metrics."""
+    run = cell_training.run
+    model, _ = load_model(model_folder, run.task, run.seed)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=True,
+        learning_rate=run.learning_rate,
+        per_device_train_batch_size=run.per_device_train_batch_size,
+        num_train_epochs=run.num_train_epochs,
+        seed=run.seed,
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = TrainerInOurOrder(
+        run,
+        model=model,
+        args=arguments,
+        train_dataset=cell_training.tokens.split("train", run.max_train_samples),
+        data_collator=cell_training.collator,
+    )
+    return trainer, trainer.train().metrics
+
+
+@pytest.mark.parametrize("epochs", [3, 1.5])
+@pytest.mark.parametrize("task", [PAIR, REGRESSION], ids=["classification", "regression"])
+def test_the_loop_computes_what_transformers_trainer_computes(tmp_path, files, cell, monkeypatch, task, epochs):
+    ours = cell(task, num_train_epochs=epochs, seed=7)
+    trainer, expected = trained_by_transformers(ours, tmp_path, files(task)[0])
+    losses, metrics = losses_of(ours, monkeypatch)
+    assert len(losses) == len(trainer.losses) == {3: 54, 1.5: 27}[epochs]
+    assert losses == pytest.approx(trainer.losses, rel=1e-4)
+    theirs = trainer.model.state_dict()
+    for name, weight in ours.model.state_dict().items():
+        if name.endswith("key.bias"):
+            continue  # its gradient is 0 but for rounding, which Adam makes steps of
+        torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-5)
+    assert metrics["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
+    assert metrics["epoch"] == pytest.approx(expected["epoch"])
+    assert min(losses[-9:]) < max(losses[:9])
+
+
+def test_the_rate_falls_in_a_line_from_the_first_step_to_zero_after_the_last(cell, monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def noting(self, *arguments, **options):
+        rates.extend(group["lr"] for group in self.param_groups)
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    cell(num_train_epochs=1, learning_rate=1e-4).train()
+    assert rates == pytest.approx([1e-4 * (18 - number) / 18 for number in range(18)])
+
+
+def test_gradients_are_clipped_at_norm_one(cell, monkeypatch):
+    norms = []
+    clip = Accelerator.clip_grad_norm_
+
+    def clipping(self, parameters, most, **options):
+        parameters = list(parameters)
+        clip(self, parameters, most, **options)
+        norms.append(torch.stack([parameter.grad.norm() for parameter in parameters]).norm().item())
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", clipping)
+    cell(REGRESSION, num_train_epochs=1).train()
+    assert max(norms) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "steps", "epoch"),
+    [
+        ({"num_train_epochs": 1}, 18, 1),
+        ({"num_train_epochs": 2, "per_device_train_batch_size": 32}, 6, 2),
+        ({"num_train_epochs": 1.5, "per_device_train_batch_size": 32}, 5, 5 / 3),
+        ({"num_train_epochs": 0.01}, 1, 1 / 18),
+        ({"num_train_epochs": 1, "per_device_train_batch_size": 1000}, 1, 1),
+        ({"num_train_epochs": 1, "max_train_samples": 10}, 3, 1),
+        ({"num_train_epochs": 1, "max_train_samples": 1}, 1, 1),
+        ({"num_train_epochs": 1, "max_train_samples": 1000}, 18, 1),
+        ({"num_train_epochs": 1, "global_batch_size": 35}, 2, 1),
+    ],
+)
+def test_the_number_of_steps_is_that_of_the_epochs_rounded_up(cell, monkeypatch, values, steps, epoch):
+    losses, metrics = losses_of(cell(**values), monkeypatch)
+    assert len(losses) == steps
+    assert metrics["epoch"] == pytest.approx(epoch)
+
+
+def test_the_train_metrics_are_those_of_run_glue(cell):
+    metrics = cell(num_train_epochs=2, max_train_samples=10).train()
+    assert set(metrics) == {
+        "epoch",
+        "train_loss",
+        "train_runtime",
+        "train_samples",
+        "train_samples_per_second",
+        "train_steps_per_second",
+    }
+    assert (metrics["epoch"], metrics["train_samples"]) == (2, 10)
+    assert metrics["train_samples_per_second"] == pytest.approx(20 / metrics["train_runtime"])
+    assert metrics["train_steps_per_second"] == pytest.approx(6 / metrics["train_runtime"])
+
+
+def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(cell):
+    training_cell = cell(num_train_epochs=3)
+    collate, seen = training_cell.collator, []
+
+    def noting(rows):
+        seen.extend(row["idx"] for row in rows)
+        return collate(rows)
+
+    training_cell.collator = noting
+    training_cell.train()
+    epochs = [seen[start : start + ROWS] for start in range(0, 3 * ROWS, ROWS)]
+    assert len(seen) == 3 * ROWS
+    assert [sorted(epoch) for epoch in epochs] == [list(range(ROWS))] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert epochs[0] != sorted(epochs[0])
+
+
+def test_the_order_is_decided_by_the_seed(cell):
+    rows = cell().tokens.split("train")
+    orders = [list(training_loader(rows, 4, seed, None).sampler) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_rate_that_makes_the_loss_infinite_is_an_error_with_step_and_rate(cell):
+    with pytest.raises(TrainingError) as caught:
+        cell(REGRESSION, learning_rate=1e20).train()
+    match = re.fullmatch(
+        r"the loss is (nan|inf) at step 54, learning rate (\S+); try a smaller learning_rate", str(caught.value)
+    )
+    assert float(match.group(2)) > 1e18
+
+
+def test_a_loss_that_is_no_number_is_told_when_progress_is(cell, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_LOG_LINES", 0)
+    broken = cell()
+    with torch.no_grad():
+        broken.model.classifier.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 1, learning rate 0\.001;"):
+        broken.train()
+
+
+def test_outputs_that_are_no_numbers_are_an_error(cell):
+    """The weights may break at the very last step, whose loss is still finite."""
+    broken = cell()
+    with torch.no_grad():
+        broken.model.classifier.weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="try a smaller learning_rate"):
+        broken.predict("validation")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_job_for_a_gpu_without_one_is_told_what_to_set(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    with pytest.raises(TrainingError) as caught:
+        prepare_device(builders.run(BINARY, device="cuda"))
+    assert "\n" not in str(caught.value)
+    assert "node7 (CUDA_VISIBLE_DEVICES=3)" in str(caught.value)
+    assert str(caught.value).endswith("set device: cpu in the experiment file")
+
+
+def test_hidden_labels_are_not_trained_on(tmp_path):
+    columns = builders.rows(8, BINARY) | {"label": [0, 1, 0, -1, 0, 1, 0, 1]}
+    model = builders.write_model(tmp_path / "source")
+    with pytest.raises(DataError, match="split 'train' has no rows or hidden labels"):
+        CellTraining(builders.run(BINARY), *builders.cell_files(tmp_path, BINARY, model, train=columns)).train()
+
+
+def test_predictions_come_in_the_order_of_the_split_with_its_idx(cell):
+    training_cell = cell(per_device_eval_batch_size=4)
+    table, seconds = training_cell.predict("validation")
+    assert table.column("idx").to_pylist() == list(range(11))
+    assert table.column("label").to_pylist() == builders.rows(11, BINARY)["label"]
+    assert 0 < seconds < 10
+    first, _ = training_cell.predict("validation", most=3)
+    assert first.column("idx").to_pylist() == [0, 1, 2]
+    assert numpy.stack(first.column("logits").to_numpy()) == pytest.approx(
+        numpy.stack(table.column("logits").to_numpy())[:3], abs=1e-5
+    )
+
+
+def test_prediction_leaves_the_model_as_it_was(cell):
+    training_cell = cell()
+    before = {name: weight.clone() for name, weight in training_cell.model.state_dict().items()}
+    training_cell.predict("validation")
+    assert all(torch.equal(weight, before[name]) for name, weight in training_cell.model.state_dict().items())
+
+
+TRAIN_AGAIN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import builders, numpy
+from gluegrid.data import Tokens
+from gluegrid.finetuning import CellTraining
+run = builders.run(builders.task(), num_train_epochs=1)
+folder = Path(sys.argv[2])
+manifests = [folder / name / "manifest.json" for name in ("tokens", "model", "task/task")]
+cell = CellTraining(run, folder / "model", Tokens(run, *manifests))
+cell.train()
+table, _ = cell.predict("validation")
+numpy.save(sys.argv[3], numpy.stack(table.column("logits").to_numpy()))
+"""
+
+
+def test_two_processes_with_the_same_seed_and_threads_give_the_same_bits(tmp_path, files, cell):
+    folder = files(BINARY)[0].parent
+    process = builders.python(TRAIN_AGAIN, builders.__file__.rpartition("/")[0], folder, tmp_path / "logits.npy")
+    training_cell = cell(num_train_epochs=1)
+    training_cell.train()
+    ours = numpy.stack(training_cell.predict("validation")[0].column("logits").to_numpy())
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert numpy.array_equal(ours, numpy.load(tmp_path / "logits.npy"))
+
+
+def test_the_threads_of_a_run_are_set_whatever_the_machine_has():
+    before = torch.get_num_threads()
+    prepare_device(dataclasses.replace(builders.run(BINARY), threads=2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert threads == 2
+
+
+def test_a_global_batch_size_that_cannot_be_split_is_an_error():
+    with pytest.raises(TrainingError, match="global_batch_size 33 cannot be split over 2 processes"):
+        builders.run(BINARY, global_batch_size=33).train_batch_size(2)
+
+
+def test_progress_says_how_far_and_how_long(cell, monkeypatch, caplog):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_LOG_LINES", 0)
+    started = time.perf_counter()
+    with caplog.at_level("INFO", "gluegrid.training"):
+        cell(num_train_epochs=1).train()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 18
+    assert re.fullmatch(r"step 9 of 18, loss \d\.\d{4}, learning rate 0\.000\d+, \d+ s left", lines[8])
+    assert time.perf_counter() - started < 10

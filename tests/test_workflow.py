@@ -1,0 +1,273 @@
+"""What is planned, what reruns when, and what a failed cell costs: real calls of snakemake in a clone."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy
+import pyarrow.parquet
+import pytest
+from clones import Clone, clone_into, copy_of
+from scipy import stats
+
+from gluegrid.experiment import load_experiment
+from gluegrid.files import read_json, sha256
+
+DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "2", "--resources", "gpu=2")
+MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
+ONE_CELL = {"write_run": 1, "train": 1, "results": 1}
+
+
+@pytest.fixture
+def finished(demo: Clone, tmp_path: Path) -> Clone:
+    """A copy of the finished demo, to edit."""
+    return copy_of(demo, tmp_path / "copy")
+
+
+def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
+    clone = clone_into(tmp_path / "clone", {"PATH": "/usr/bin:/bin"})
+    assert clone.planned("--profile", "slurm") == {
+        "fetch_model": 2,
+        "fetch_task": 9,
+        "tokenize_task": 9,
+        "write_run": 18,
+        "train": 18,
+        "results": 1,
+    }
+    assert not (clone.root / "results").exists()
+
+
+def test_a_wrong_config_is_one_line_and_creates_nothing(tmp_path):
+    clone = clone_into(tmp_path / "clone")
+    clone.replace("config.yaml", "learning_rate: 2e-5", "learning_rat: 2e-5")
+    before = sorted(clone.root.iterdir())
+    done = clone.snakemake("--dry-run", "--quiet")
+    assert done.returncode == 1
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("Using ")]
+    assert len(lines) == 1, done.stdout
+    assert lines[0].startswith(
+        "config.yaml:5: learning_rat: unknown key (its value is 2e-05). Did you mean 'learning_rate'?"
+    )
+    assert sorted(clone.root.iterdir()) == before
+
+
+def test_a_config_from_elsewhere_is_not_merged_into_config_yaml(tmp_path):
+    clone = clone_into(tmp_path / "clone")
+    (clone.root / "mine.yaml").write_text(
+        "experiment: mine\nmodels: {bert: {source: org/bert, revision: v1}}\ntasks: [rte]\n", encoding="utf-8"
+    )
+    counts = clone.planned("--configfile", "mine.yaml")
+    assert counts == {"fetch_model": 1, "fetch_task": 1, "tokenize_task": 1, **ONE_CELL}
+
+
+def test_several_seeds_are_several_cells(tmp_path):
+    clone = clone_into(tmp_path / "clone")
+    clone.replace("config.yaml", "seeds: [42]", "seeds: [42, 1, 2]")
+    assert clone.planned()["train"] == 54
+
+
+def test_the_demo_leaves_every_result_and_learns(demo):
+    experiment = load_demo(demo)
+    for cell in experiment.cells.values():
+        folder = demo.root / "results/demo/runs" / cell.name
+        results, record = read_json(folder / "all_results.json"), read_json(folder / "run_record.json")
+        assert record["run_sha256"] == sha256(folder / "run.json")
+        for split, digest in record["predictions_sha256"].items():
+            assert sha256(folder / f"predictions_{split}.parquet") == digest
+        assert results["train_runtime"] > 0
+        assert results["epoch"] == 4
+    scores = {task: better_than_majority(demo, "bert-demo-small", task) for task in experiment.tasks}
+    assert sum(scores.values()) >= 7, scores
+    scores = {task: better_than_majority(demo, "bert-demo-tiny", task) for task in experiment.tasks}
+    assert sum(scores.values()) >= 6, scores
+
+
+def test_metrics_of_the_demo_follow_from_its_predictions(demo):
+    experiment = load_demo(demo)
+    for cell in experiment.cells.values():
+        folder = demo.root / "results/demo/runs" / cell.name
+        results = read_json(folder / "all_results.json")
+        for split, suffix in experiment.tasks[cell.task]["validation"].items():
+            labels, logits = predictions(folder, split)
+            for name in experiment.tasks[cell.task]["metrics"]:
+                expected = recomputed(name, labels, logits)
+                assert results[f"eval_{name}{suffix}"] == pytest.approx(expected, abs=1e-6), (cell.name, name)
+
+
+def test_the_tables_show_every_cell_of_the_demo(demo):
+    text = (demo.root / "results/demo/results.md").read_text(encoding="utf-8")
+    assert text.count("| Task   | Metric ") == 2
+    for name in ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI"):
+        assert text.count(f"\n| {name} ") == 2
+    results = read_json(demo.root / "results/demo/runs/bert-demo-tiny/mrpc/base/seed-42/all_results.json")
+    assert f"{results['eval_accuracy'] * 100:.2f}/{results['eval_f1'] * 100:.2f}" in text
+    assert "failed" not in text
+    assert "18 of 18" in text
+
+
+def test_a_second_demo_has_nothing_to_do(demo):
+    started = time.monotonic()
+    done = demo.snakemake(*DEMO)
+    assert "Nothing to be done" in done.stdout
+    assert time.monotonic() - started < 20
+
+
+def test_one_cells_learning_rate_reruns_that_cell_and_the_tables(finished):
+    finished.replace("demo/config.yaml", "mrpc: {train_rows: 1000}", "mrpc: {train_rows: 1000}\n  # a comment")
+    assert finished.planned(*DEMO) == {}
+    with (finished.root / "demo/config.yaml").open("a", encoding="utf-8") as config:
+        config.write("\ncells:\n  bert-demo-tiny:\n    rte: {learning_rate: 5e-4}\n")
+    assert finished.planned(*DEMO) == ONE_CELL
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("demo/config.yaml", "# The demo", "# A demo"),
+        ("README.md", "gluegrid", "Gluegrid"),
+        ("scripts/train.py", '"""Train one cell', '"""Train just one cell'),
+        ("scripts/gluegrid/training.py", '"""The training loop', '"""A training loop'),
+        ("scripts/gluegrid/table.py", '"""Summaries', '"""The summaries'),
+        ("scripts/accelerate.yaml", "debug: false", "debug: true"),
+        ("envs/gluegrid.yaml", "python=3.11", "python=3.12"),
+        ("profiles/local/config.yaml", "gpu=1", "gpu=8"),
+        ("profiles/default/config.yaml", "show-failed-logs: true", "show-failed-logs: false"),
+        ("demo/config.yaml", "num_train_epochs: 4", "num_train_epochs: 4.0"),
+    ],
+)
+def test_edits_that_change_no_run_train_nothing(finished, name, old, new):
+    finished.replace(name, old, new)
+    assert finished.planned(*DEMO) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("mrpc: {train_rows: 1000}", "mrpc: {train_rows: 1000, display_name: Paraphrases}", {"results": 1}),
+        ("  wnli: {train_rows: 400}\n", "", {"results": 1}),
+        (
+            "rte: {train_rows: 800}",
+            "rte: {train_rows: 800, seeds: [42, 7]}",
+            {"write_run": 2, "train": 2, "results": 1},
+        ),
+        ("num_train_epochs: 4", "num_train_epochs: 3", {"write_run": 18, "train": 18, "results": 1}),
+        (
+            "rte: {train_rows: 800}",
+            "rte: {train_rows: 800, max_seq_length: 16}",
+            {"tokenize_task": 1, "write_run": 2, "train": 2, "results": 1},
+        ),
+    ],
+    ids=["display name", "task removed", "seed added", "all epochs", "length"],
+)
+def test_an_edit_of_the_experiment_reruns_what_depends_on_it(finished, old, new, expected):
+    finished.replace("demo/config.yaml", old, new)
+    assert finished.planned(*DEMO) == expected
+
+
+def test_removing_a_model_rebuilds_only_the_tables(finished):
+    finished.replace(
+        "demo/config.yaml",
+        "  bert-demo-tiny:\n    source: ./demo/generated/models/bert-demo-tiny\n    tokenizer: bert-demo-small\n",
+        "",
+    )
+    assert finished.planned(*DEMO) == {"results": 1}
+
+
+def test_another_machine_trains_nothing(finished):
+    shutil.rmtree(finished.root / ".snakemake")
+    assert finished.planned(*DEMO) == {}
+
+
+def test_changed_data_of_a_local_folder_are_staged_and_trained_again(finished):
+    train = finished.root / "demo/generated/glue/rte/train-00000-of-00001.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(train).slice(1), train)
+    assert finished.planned(*DEMO) == {"fetch_task": 1, "tokenize_task": 1, "write_run": 2, "train": 2, "results": 1}
+
+
+def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):
+    clone = copy_of(demo, tmp_path / "failing")
+    shutil.rmtree(clone.root / "results")
+    clone.write_experiment("failing", {"rte": {}, "wnli": {}})
+    tokens = next(clone.root.glob("resources/tokens/*/wnli-32/train.arrow"))
+    content = tokens.read_bytes()
+    tokens.write_bytes(content[:1000])
+
+    done = clone.snakemake(*MINE)
+    assert done.returncode == 1
+    table = (clone.root / "results/failing/results.md").read_text(encoding="utf-8")
+    log = "results/failing/logs/train/bert-demo-small/wnli/base/seed-42.log"
+    assert "| WNLI   | Accuracy | failed" in table
+    assert f"`{log}`" in table
+    assert f"{tokens.relative_to(clone.root)}: cannot be read" in table
+    assert (clone.root / log).exists()
+    assert "| RTE    | Accuracy | failed" not in table
+    *_, path_line, failed_line = done.stdout.rstrip().splitlines()
+    assert path_line == "Tables: results/failing/results.md"
+    assert failed_line.startswith("FAILED bert-demo-small/wnli/base/seed-42: ")
+    assert failed_line.endswith(f"Log: {log}")
+
+    tokens.write_bytes(content)
+    assert clone.planned(*MINE) == {"train": 1, "results": 1}
+    done = clone.snakemake(*MINE)
+    assert done.returncode == 0, done.stdout
+    table = (clone.root / "results/failing/results.md").read_text(encoding="utf-8")
+    assert "failed" not in table
+    attempts = clone.root / "results/failing/state/bert-demo-small/wnli/base/seed-42/attempts.jsonl"
+    assert [json.loads(line)["reason"] == "done" for line in attempts.read_text().splitlines()] == [False, True]
+
+
+def test_a_gpu_job_without_cuda_fails_at_once_with_its_reason(demo, tmp_path):
+    clone = copy_of(demo, tmp_path / "no-gpu")
+    clone.replace("demo/config.yaml", "device: cpu", "device: cuda")
+    cell = "results/demo/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json"
+    done = clone.snakemake(*DEMO, cell)
+    assert done.returncode == 1
+    *_, line = done.stdout.rstrip().splitlines()
+    assert line.startswith("FAILED bert-demo-tiny/wnli/base/seed-42: this job was given a GPU, but CUDA finds none on ")
+    assert "set device: cpu in the experiment file" in line
+
+
+def load_demo(clone: Clone):
+    """Load the demo's experiment as its clone sees it."""
+    here = Path.cwd()
+    os.chdir(clone.root)
+    try:
+        return load_experiment(Path("demo/config.yaml"))
+    finally:
+        os.chdir(here)
+
+
+def predictions(folder: Path, split: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Read labels and logits of a split."""
+    table = pyarrow.parquet.read_table(folder / f"predictions_{split}.parquet")
+    return table.column("label").to_numpy(), numpy.stack(table.column("logits").to_numpy())
+
+
+def recomputed(name: str, labels: numpy.ndarray, logits: numpy.ndarray) -> float:
+    """Compute a metric from saved predictions, by other code than training's."""
+    if name in ("pearson", "spearmanr"):
+        ranks = stats.rankdata if name == "spearmanr" else numpy.asarray
+        return float(numpy.corrcoef(ranks(labels), ranks(logits[:, 0]))[0, 1])
+    guesses = logits.argmax(axis=1)
+    if name == "accuracy":
+        return float((guesses == labels).mean())
+    true, false, missed = ((guesses == a) & (labels == b) for a, b in ((1, 1), (1, 0), (0, 1)))
+    if name == "f1":
+        return 2 * true.sum() / (2 * true.sum() + false.sum() + missed.sum())
+    # Of two binary variables, the Matthews correlation is Pearson's.
+    return float(numpy.corrcoef(labels, guesses)[0, 1])
+
+
+def better_than_majority(clone: Clone, model: str, task: str) -> bool:
+    """Tell whether a cell of the demo clearly beats always saying the same."""
+    folder = clone.root / "results/demo/runs" / model / task / "base/seed-42"
+    results = read_json(folder / "all_results.json")
+    if task == "stsb":
+        return results["eval_pearson"] > 0.5
+    if task == "cola":
+        return results["eval_matthews_correlation"] > 0.3
+    labels, _ = predictions(folder, "validation_matched" if task == "mnli" else "validation")
+    majority = numpy.bincount(labels).max() / len(labels)
+    return results["eval_accuracy"] > majority + 0.1
