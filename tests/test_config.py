@@ -433,6 +433,10 @@ TASKS_THAT_MAKE_NO_SENSE = [
         "4: tasks.mnli.validation: two splits have the suffix ''; each needs its own",
     ),
     (
+        with_tasks("{cola: {validation: {train: ''}}}"),
+        "4: tasks.cola: the training split 'train' is also one to be scored or predicted",
+    ),
+    (
         with_tasks("{cola: {validation: {a: mm}}}"),
         "4: tasks.cola.validation.a: 'mm' is not allowed; allowed: '' or a suffix such as _mm",
     ),

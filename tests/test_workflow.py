@@ -27,7 +27,10 @@ def finished(demo: Clone, tmp_path: Path) -> Clone:
 
 
 def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
-    clone = clone_into(tmp_path / "clone", {"PATH": "/usr/bin:/bin"})
+    (tmp_path / "bin").mkdir()
+    for program in ("bash", "sh", "git"):
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program))
+    clone = clone_into(tmp_path / "clone", {"PATH": str(tmp_path / "bin")})
     assert clone.planned("--profile", "slurm") == {
         "fetch_model": 2,
         "fetch_task": 9,
