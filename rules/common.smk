@@ -8,9 +8,10 @@ from gluegrid.files import canonical_json
 from gluegrid.head import freeze
 from gluegrid.report import end_with_tables, table_definition
 from gluegrid.tasks import definition
-from gluegrid.workflow import experiment_of_workflow, let_jobs_find_programs
+from gluegrid.workflow import experiment_of_workflow, let_jobs_find_programs, look_at_jobs_often
 
 let_jobs_find_programs(workflow)
+look_at_jobs_often()
 EXPERIMENT = experiment_of_workflow(workflow)
 
 

@@ -1,4 +1,4 @@
-"""A hub on loopback that the real huggingface_hub client talks to: a stand-in, since tests cannot reach the real one."""
+"""A hub on loopback that the real huggingface_hub client talks to: a stand-in, as tests cannot reach the real one."""
 
 import hashlib
 import json

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from gluegrid import finetuning
 from gluegrid.data import Collator
@@ -39,6 +40,20 @@ def cell(folder, task, model, **changes):
 def logits_of(cell_training):
     table, _ = cell_training.predict("validation")
     return numpy.stack(table.column("logits").to_numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_those_of_transformers_on_the_same_texts(tmp_path, kind):
+    training = cell(tmp_path, NLI, builders.write_model(tmp_path / "model", kind, labels=builders.NLI_LABELS))
+    texts = builders.rows(24, NLI)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    inputs = tokenizer(texts["first"], texts["second"], truncation=True, max_length=16, padding=True)
+    if not takes_token_types(training.model):
+        del inputs["token_type_ids"]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        expected = model(**inputs.convert_to_tensors("pt")).logits.numpy()
+    assert logits_of(training) == pytest.approx(expected, abs=1e-5)
 
 
 def weights_in(folder):
@@ -122,16 +137,12 @@ def test_hidden_labels_are_not_mapped(tmp_path, bert):
 
 @pytest.mark.parametrize("names", [["LABEL_0", "LABEL_1", "LABEL_2"], ["entailment", "neutral", "other"]])
 def test_other_label_names_are_left_in_the_order_of_the_data(bert, names):
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(bert)
     config.label2id = {name: 2 - number for number, name in enumerate(names)}
     assert label_order(config, NLI) is None
 
 
 def test_a_label_map_that_is_no_permutation_is_not_used(bert):
-    from transformers import AutoConfig
-
     config = AutoConfig.from_pretrained(bert)
     config.label2id = {"entailment": 0, "neutral": 0, "contradiction": 5}
     assert label_order(config, NLI) is None

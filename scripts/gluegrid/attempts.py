@@ -32,17 +32,15 @@ def read(state: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def last_reason(state: Path) -> str | None:
-    """Say why the last attempt left no result; None when there was none or it succeeded."""
-    attempts = read(state)
-    if not attempts or attempts[-1]["reason"] == DONE:
-        return None
-    last = attempts[-1]
-    if last["reason"] is not None:
-        return last["reason"]
-    process = f"SLURM job {last['slurm_job_id']}" if last["slurm_job_id"] else f"process {last['pid']}"
-    host = last["slurm_node"] or last["host"]
-    return f"killed, or still running: {process} on {host}, begun {last['start']}, has not reported its end"
+def reason(attempt: dict) -> str:
+    """Say why an attempt left no result."""
+    if attempt["reason"] == DONE:
+        return "was trained, but its result is gone or was not published; run snakemake again"
+    if attempt["reason"] is not None:
+        return attempt["reason"]
+    process = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
+    host = attempt["slurm_node"] or attempt["host"]
+    return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
 
 
 def _write(state: Path, attempts: list[dict]) -> None:

@@ -92,8 +92,10 @@ def _describe_outputs(config: PreTrainedConfig, task: Task, order: list[int] | N
 
 
 def takes_token_types(model: PreTrainedModel) -> bool:
-    """Tell whether the model has an input for the segment of each token."""
-    return "token_type_ids" in inspect.signature(model.forward).parameters
+    """Tell whether the model has an input for the segment of each token, and more than one kind of segment."""
+    has_input = "token_type_ids" in inspect.signature(model.forward).parameters
+    # RoBERTa has the input and one kind; a tokenizer borrowed from a BERT would index past its table.
+    return has_input and getattr(model.config, "type_vocab_size", 2) > 1
 
 
 def check_inputs_fit(model: PreTrainedModel, vocabulary: int, longest: int) -> None:

@@ -80,9 +80,9 @@ def _check(cell: Cell, experiment: Experiment, results: dict, record: dict, path
 def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Path]:
     """Return the reason why a cell has no result, and the log that tells more."""
     run = Path(experiment.paths.run.format(**cell.wildcards))
-    reason = attempts.last_reason(paths.state_folder(run))
-    if reason:
-        return reason, log
+    tried = attempts.read(paths.state_folder(run))
+    if tried:
+        return attempts.reason(tried[-1]), log
     for rule, wildcards, manifest in _prerequisites(experiment, cell):
         rule_log = Path(experiment.paths.log(rule, wildcards))
         if not Path(manifest).exists() and rule_log.exists():

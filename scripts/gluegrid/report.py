@@ -159,7 +159,7 @@ def _peculiarities(outcome: Outcome) -> list[str]:
             f"{name}: scored on at most {outcome.cell.run['max_eval_samples']:,} examples of each validation split."
         )
     if results.get("degenerate"):
-        lines.append(f"{name}: degenerate, the model says the same for every example of a validation split.")
+        lines.append(f"{name}: degenerate: one answer for all examples of a validation split, or an undefined metric.")
     return lines
 
 

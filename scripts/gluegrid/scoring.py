@@ -75,14 +75,15 @@ def predictions_of(task: Task, logits: numpy.ndarray) -> numpy.ndarray:
 def score(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> dict[str, object]:
     """Return a validation split's `loss`, metrics, `combined_score` (of several metrics) and `degenerate`.
 
-    Degenerate means that the model says the same for every example.
+    Degenerate means that the model says the same for every example, or that a metric is undefined (None).
     """
     predictions = predictions_of(task, logits)
     values = TaskMetric(task).compute(predictions=predictions, references=labels)
     scores: dict[str, object] = {"loss": _loss(task, logits, labels), **values}
     if len(task.metrics) > 1:
         scores["combined_score"] = None if None in values.values() else float(numpy.mean(list(values.values())))
-    scores["degenerate"] = len(predictions) > 1 and bool(numpy.all(predictions == predictions[0]))
+    is_constant = len(predictions) > 1 and bool(numpy.all(predictions == predictions[0]))
+    scores["degenerate"] = is_constant or None in values.values()
     return scores
 
 

@@ -5,11 +5,14 @@ import shutil
 import sys
 from pathlib import Path
 
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
 from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import frozen_experiment
 
 DEFAULT_CONFIG = Path("config.yaml")
+LONGEST_PAUSE_SECONDS = 30
 
 
 def let_jobs_find_programs(workflow) -> None:
@@ -24,6 +27,20 @@ def let_jobs_find_programs(workflow) -> None:
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ |= {"GLUEGRID_SRUN": srun, "GLUEGRID_SLURM_CONF": os.environ["SLURM_CONF"]}
         _put_first_on_path(scripts / "slurm")
+
+
+def look_at_jobs_often() -> None:
+    """Keep the pauses between two looks at the cluster's queue short: a cancelled job is noticed within a minute.
+
+    The SLURM plugin (2.8.0) lengthens them by 10 s up to 180 s while no job ends, and has no option for it.
+    """
+    public_name = "next_seconds_between_status_checks"
+    pause = getattr(RemoteExecutor, public_name)
+
+    def set_pause(executor: RemoteExecutor, seconds: float) -> None:
+        pause.fset(executor, min(seconds, LONGEST_PAUSE_SECONDS))
+
+    setattr(RemoteExecutor, public_name, property(pause.fget, set_pause))
 
 
 def _put_first_on_path(folder: Path) -> None:
