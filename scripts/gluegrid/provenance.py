@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+# What makes the numbers. An experiment file or a profile that was edited does not make the code another.
+CODE = ("Snakefile", "rules", "scripts", "schemas")
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -30,10 +32,11 @@ def now() -> str:
 
 def git_state() -> dict:
     """Return the commit of the code and whether it was changed since; both None outside a checkout."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
+    top = _git("rev-parse", "--show-toplevel")
+    # An unpacked archive may lie inside another project's checkout.
+    if top is None or Path(top).resolve() != PROJECT:
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", *CODE))}
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,0 +1,54 @@
+"""What the documents name must be there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
+DOCUMENTS += [PROJECT / "tests/cluster/README.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_to_files(document):
+    targets = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target]
+    missing = [target for target in local if not (document.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_make_targets_in_documents_exist(document):
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", document.read_text(encoding="utf-8"), re.MULTILINE))
+    assert named <= targets
+
+
+def test_every_key_of_the_schema_is_documented():
+    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    properties = schema["properties"]
+    keys = set(properties)
+    keys |= set(properties["models"]["additionalProperties"]["properties"])
+    keys |= set(properties["tasks"]["additionalProperties"]["properties"])
+    text = (PROJECT / "docs/config.md").read_text(encoding="utf-8")
+    assert not [key for key in sorted(keys) if f"`{key}`" not in text]
+
+
+def test_both_readmes_name_the_same_commands():
+    commands = r"^(make \w+|snakemake[^#\n]*?) *(?:#|$)"
+    english, chinese = (
+        set(re.findall(commands, (PROJECT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("README.md", "README.zh.md")
+    )
+    assert chinese <= english
+    assert {"make demo", "make test"} <= chinese
+
+
+def test_the_drawn_rules_are_those_of_the_workflow():
+    drawn = set(re.findall(r">(\w+)</text>", (PROJECT / "docs/rulegraph.svg").read_text(encoding="utf-8")))
+    rules = set()
+    for path in [PROJECT / "Snakefile", *(PROJECT / "rules").glob("*.smk")]:
+        rules |= set(re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert drawn == rules
