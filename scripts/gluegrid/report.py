@@ -20,9 +20,10 @@ def write_tables(experiment: Experiment) -> str:
     """Write the three files from whatever results there are; return the Markdown."""
     found = outcomes(experiment)
     text = results_markdown(experiment, found)
-    _write_if_changed(experiment.paths.results_md, text)
     _write_if_changed(experiment.paths.results_csv, _results_csv(found))
     _write_if_changed(experiment.paths.results_json, _results_json(experiment, found))
+    # Last: it is what `rule all` asks for, so where it is, the others are.
+    _write_if_changed(experiment.paths.results_md, text)
     return text
 
 
