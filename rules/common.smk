@@ -8,10 +8,14 @@ from gluegrid.files import canonical_json
 from gluegrid.head import freeze
 from gluegrid.report import end_with_tables, table_definition
 from gluegrid.tasks import definition
-from gluegrid.workflow import experiment_of_workflow, let_jobs_find_programs, look_at_jobs_often
+from gluegrid.workflow import (
+    experiment_of_workflow,
+    keep_pauses_between_status_checks,
+    let_jobs_find_programs,
+)
 
 let_jobs_find_programs(workflow)
-look_at_jobs_often()
+keep_pauses_between_status_checks()
 EXPERIMENT = experiment_of_workflow(workflow)
 
 

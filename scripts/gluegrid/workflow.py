@@ -12,7 +12,6 @@ from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import frozen_experiment
 
 DEFAULT_CONFIG = Path("config.yaml")
-LONGEST_PAUSE_SECONDS = 30
 
 
 def let_jobs_find_programs(workflow) -> None:
@@ -29,18 +28,20 @@ def let_jobs_find_programs(workflow) -> None:
         _put_first_on_path(scripts / "slurm")
 
 
-def look_at_jobs_often() -> None:
-    """Keep the pauses between two looks at the cluster's queue short: a cancelled job is noticed within a minute.
+def keep_pauses_between_status_checks() -> None:
+    """Let --seconds-between-status-checks be the longest pause between two looks at the cluster's queue.
 
-    The SLURM plugin (2.8.0) lengthens them by 10 s up to 180 s while no job ends, and has no option for it.
+    The SLURM plugin (2.8.0) does not heed it: while no job ends, it lengthens its pauses by 10 s up to 180 s, notices a
+    cancelled job only then, and waits out the last pause before it exits.
     """
-    public_name = "next_seconds_between_status_checks"
-    pause = getattr(RemoteExecutor, public_name)
+    name = "next_seconds_between_status_checks"
+    pause = getattr(RemoteExecutor, name)
 
     def set_pause(executor: RemoteExecutor, seconds: float) -> None:
-        pause.fset(executor, min(seconds, LONGEST_PAUSE_SECONDS))
+        longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
+        pause.fset(executor, min(seconds, longest))
 
-    setattr(RemoteExecutor, public_name, property(pause.fget, set_pause))
+    setattr(RemoteExecutor, name, property(pause.fget, set_pause))
 
 
 def _put_first_on_path(folder: Path) -> None:
