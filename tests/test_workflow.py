@@ -28,7 +28,7 @@ def finished(demo: Clone, tmp_path: Path) -> Clone:
 
 def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
     (tmp_path / "bin").mkdir()
-    for program in ("bash", "sh", "git"):
+    for program in ("bash", "sh", "git", "which"):
         (tmp_path / "bin" / program).symlink_to(shutil.which(program))
     clone = clone_into(tmp_path / "clone", {"PATH": str(tmp_path / "bin")})
     assert clone.planned("--profile", "slurm") == {
@@ -225,7 +225,7 @@ def test_a_gpu_job_without_cuda_fails_at_once_with_its_reason(demo, tmp_path):
     clone = copy_of(demo, tmp_path / "no-gpu")
     clone.replace("demo/config.yaml", "device: cpu", "device: cuda")
     cell = "results/demo/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json"
-    done = clone.snakemake(*DEMO, cell)
+    done = clone.snakemake(cell, *DEMO)
     assert done.returncode == 1
     *_, line = done.stdout.rstrip().splitlines()
     assert line.startswith("FAILED bert-demo-tiny/wnli/base/seed-42: this job was given a GPU, but CUDA finds none on ")
