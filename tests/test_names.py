@@ -58,3 +58,14 @@ def test_every_direct_dependency_is_in_the_lock():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     assert {normal(requirement) for requirement in wanted} <= {normal(line) for line in lines_of(LOCK)}
+
+
+def test_every_rule_is_complete(project):
+    directives = ("output", "log", "benchmark", "conda", "message", "shell")
+    for path in sorted((project / "rules").glob("*.smk")):
+        for text in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            name = text.partition(":")[0]
+            assert re.match(r'\w+:\n    """[^"]+"""\n', text), f"{name} has no docstring"
+            missing = [word for word in directives if not re.search(rf"^    {word}:", text, re.MULTILINE)]
+            assert not missing, f"{name} lacks {missing}"
+            assert (project / "scripts" / f"{name}.py").exists()

@@ -108,6 +108,9 @@ def test_the_tables_show_every_cell_of_the_demo(demo):
     assert f"{results['eval_accuracy'] * 100:.2f}/{results['eval_f1'] * 100:.2f}" in text
     assert "failed" not in text
     assert "18 of 18" in text
+    columns = next(line for line in text.splitlines() if line.startswith("| Model "))
+    names = [name.strip() for name in columns.strip("|").split("|")]
+    assert names == ["Model", "CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI", "Mean"]
 
 
 def test_a_second_demo_has_nothing_to_do(demo):

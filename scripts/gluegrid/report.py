@@ -93,7 +93,9 @@ def _reference_sections(experiment: Experiment, grouped: list[Group]) -> list[st
         of_model = [group for group in grouped if group.model == model]
         numbers = reference["models"][experiment.models[model]["source"]]
         sections += [f"### {model}\n", table.beside_reference(of_model, numbers, label) + "\n"]
-    if not compared:
+    if compared:
+        sections.insert(1, reference["note"] + "\n")
+    else:
         known = ", ".join(reference["models"])
         sections.append(f"None of these models is in {label}, which has {known}.\n")
     return sections
