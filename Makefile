@@ -14,7 +14,7 @@ DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# pip takes the CPU build of torch where it is the one at hand, and the CUDA build on a machine from PyPI.
+# pip takes the build of torch that it is offered: with CUDA usually, the CPU one where that is at hand.
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "gluegrid needs Python 3.11 or later; call: make PYTHON=/path/to/python3.11 ..."; exit 1; }

@@ -227,7 +227,7 @@ def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial)
     assert lines[-2:] == [
         "Tables: results/small/results.md",
         "FAILED tiny/number/base/seed-42: the loss is nan | inf at step 3"
-        " Log: results/small/logs/train/tiny/number/base/seed-42.log",
+        "; log: results/small/logs/train/tiny/number/base/seed-42.log",
     ]
     assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in lines
 

@@ -212,7 +212,7 @@ def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):
     *_, path_line, failed_line = done.stdout.rstrip().splitlines()
     assert path_line == "Tables: results/failing/results.md"
     assert failed_line.startswith("FAILED bert-demo-small/wnli/base/seed-42: ")
-    assert failed_line.endswith(f"Log: {log}")
+    assert failed_line.endswith(f"; log: {log}")
 
     tokens.write_bytes(content)
     assert clone.planned(*MINE) == {"train": 1, "results": 1}

@@ -39,7 +39,7 @@ def last_words(experiment: Experiment) -> str:
     found = outcomes(experiment)
     lines = ["", *_model_sections(groups(experiment, found), level=""), f"Tables: {experiment.paths.results_md}"]
     lines += [
-        f"FAILED {outcome.cell.name}: {table.shortened(' '.join(outcome.reason.split()))} Log: {outcome.log}"
+        f"FAILED {outcome.cell.name}: {table.shortened(' '.join(outcome.reason.split()))}; log: {outcome.log}"
         for outcome in found
         if outcome.has_failed
     ]
