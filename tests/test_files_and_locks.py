@@ -9,6 +9,7 @@ from pathlib import Path
 
 import builders
 import pytest
+from cluster import wait_until
 
 from gluegrid import locks
 from gluegrid.errors import DataError
@@ -261,14 +262,7 @@ def test_a_holders_heart_beats(tmp_path):
     path = tmp_path / "lock"
     with locks.lock(path, lambda holder: None):
         beat(path, seconds_ago=1000)
-        wait_until(lambda: time.time() - path.stat().st_mtime < 10)
-
-
-def wait_until(condition):
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        assert wait_until(lambda: time.time() - path.stat().st_mtime < 10, TIMEOUT)
 
 
 def test_a_lock_that_was_long_waited_for_does_not_look_dead(tmp_path, monkeypatch):
@@ -300,7 +294,7 @@ def test_a_heart_survives_a_failing_file_system(tmp_path, monkeypatch):
 
     with locks.lock(path, lambda holder: None):
         monkeypatch.setattr(locks.os, "utime", utime)
-        wait_until(lambda: len(calls) >= 6)
+        assert wait_until(lambda: len(calls) >= 6, TIMEOUT)
 
 
 def count_in_processes(tmp_path, processes):
@@ -340,7 +334,7 @@ def test_a_slow_taker_does_not_remove_the_lock_of_a_faster_one(tmp_path, monkeyp
         if dead and not threads:
             threads.append(threading.Thread(target=be_faster, daemon=True))
             threads[0].start()
-            wait_until(lambda: order)
+            assert wait_until(lambda: bool(order), TIMEOUT)
         return dead
 
     def watched(remove):

@@ -10,7 +10,7 @@ from gluegrid.summary import Group, mean
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
 UNDEFINED = "undefined"
 NOTHING = "-"
-KEPT_WHOLE = 200  # characters of a reason in a table
+KEPT_WHOLE = 400  # characters of a reason; advice stands at its end
 
 
 def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
