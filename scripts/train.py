@@ -12,6 +12,7 @@ from gluegrid.cell import CellFiles, attempt, has_result_of_this_call, identity_
 from gluegrid.errors import run_script
 from gluegrid.isolation import isolate
 from gluegrid.locks import describe, lock
+from gluegrid.manifests import check_files
 from gluegrid.run import read_run
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ def main() -> None:
 def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict) -> None:
     """Train as a new attempt. Torch and transformers are imported only here."""
     with attempt(files):
+        for manifest in (arguments.model, arguments.task, arguments.tokens):
+            check_files(manifest)
         isolate()
         from gluegrid.data import Tokens
         from gluegrid.finetuning import finetune

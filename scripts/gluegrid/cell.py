@@ -13,6 +13,7 @@ from gluegrid import attempts
 from gluegrid.errors import GluegridError
 from gluegrid.files import read_json, replacing, sha256
 from gluegrid.head import current_head
+from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
 
 
@@ -105,11 +106,7 @@ def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict
     """Return the hashes of what a run is made from: run.json, and each file that the manifests name."""
     return {
         "run_sha256": sha256(run),
-        "model_files": _hashes(model),
-        "task_files": _hashes(task),
-        "tokens_files": _hashes(tokens),
+        "model_files": recorded_hashes(model),
+        "task_files": recorded_hashes(task),
+        "tokens_files": recorded_hashes(tokens),
     }
-
-
-def _hashes(manifest: Path) -> dict[str, str]:
-    return {name: identity["sha256"] for name, identity in read_json(manifest)["files"].items()}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid.errors import StagingError
-from gluegrid.files import read_json, replacing, sha256, write_json
+from gluegrid.files import read_json, replacing, write_json
 from gluegrid.locks import describe, lock
+from gluegrid.manifests import file_identity
 from gluegrid.paths import is_local
 from gluegrid.provenance import now
 from gluegrid.sources import files_below
@@ -56,11 +57,6 @@ def stage(
             "files": {name: file_identity(folder / name) for name in names},
         }
         write_json(manifest, content | describe_content(folder))
-
-
-def file_identity(path: Path) -> dict:
-    """Return a file's size in bytes and its hash."""
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _is_staged(source: Source, manifest: Path) -> bool:

@@ -12,8 +12,8 @@ import tokenizers
 from gluegrid.errors import DataError
 from gluegrid.files import read_json, replacing, write_json
 from gluegrid.locks import describe, lock
+from gluegrid.manifests import file_identity
 from gluegrid.sources import split_of
-from gluegrid.staging import file_identity
 from gluegrid.tasks import Task
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,39 @@
+"""Manifests of what was staged or tokenised: the files of a folder with their sizes and hashes, checked when used."""
+
+from pathlib import Path, PurePosixPath
+
+from gluegrid.errors import DataError
+from gluegrid.files import read_json, sha256
+
+
+def file_identity(path: Path) -> dict:
+    """Return a file's size in bytes and its hash."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def recorded_hashes(manifest: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a manifest names, as it was when the manifest was written."""
+    return {name: identity["sha256"] for name, identity in read_json(manifest)["files"].items()}
+
+
+def check_files(manifest: Path) -> None:
+    """Read every file that a manifest names; DataError names the first that is not what it was."""
+    for name, recorded in recorded_hashes(manifest).items():
+        check_file(manifest, name, recorded)
+
+
+def check_file(manifest: Path, name: str, recorded: str) -> None:
+    """Compare one file beside a manifest with its hash there. Raises DataError."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{manifest}: names the file {name!r}, which is outside its folder; stage it again")
+    path = manifest.parent / name
+    again = f"delete {manifest.parent} and run snakemake again"
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    if found != recorded:
+        raise DataError(
+            f"{path}: is not the file that was staged (SHA-256 {found[:12]}..., in its manifest {recorded[:12]}...);"
+            f" {again}"
+        )
