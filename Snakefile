@@ -26,6 +26,7 @@ localrules:
     fetch_model,
     fetch_task,
     tokenize_task,
+    stage,
     write_run,
     results,
 
@@ -38,13 +39,19 @@ rule all:
         tables=EXPERIMENT.paths.results_md,
 
 
+rule stage:
+    """What needs a network, and the tokens, but no cell: for clusters without one (docs/offline.md)."""
+    input:
+        everything_staged(),
+
+
 onstart:
     freeze(EXPERIMENT)
 
 
 onsuccess:
-    end_with_tables(EXPERIMENT)
+    end_of_run(EXPERIMENT, workflow)
 
 
 onerror:
-    end_with_tables(EXPERIMENT)
+    end_of_run(EXPERIMENT, workflow)

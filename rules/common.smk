@@ -6,9 +6,10 @@ from gluegrid.estimates import memory_in_mb, minutes
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
 from gluegrid.head import freeze
-from gluegrid.report import end_with_tables, table_definition
+from gluegrid.report import table_definition
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
+    end_of_run,
     experiment_of_workflow,
     keep_pauses_between_status_checks,
     let_jobs_find_programs,
@@ -49,6 +50,11 @@ def model_source(wildcards):
 def model_revision(wildcards):
     """Return which state of a model is wanted."""
     return model_entry(wildcards)["revision"]
+
+
+def model_fetch_options(wildcards):
+    """Return the option that lets a model's own Python code be fetched and run, where the config says so."""
+    return "--trust-remote-code" if EXPERIMENT.trusts_remote_code(wildcards.model_key) else ""
 
 
 def task_entry(wildcards):
@@ -93,11 +99,25 @@ def model_manifest(wildcards):
 
 def tokens_manifest(wildcards):
     """Return the manifest of a cell's tokens."""
+    return tokens_of(wildcards.model, wildcards.task)
+
+
+def tokens_of(model, task):
+    """Return the manifest of the tokens of a model on a task."""
     return paths.TOKENS_MANIFEST.format(
-        tokenizer_key=EXPERIMENT.tokenizer_key(wildcards.model),
-        task=wildcards.task,
-        max_seq_length=EXPERIMENT.max_seq_length(wildcards.model, wildcards.task),
+        tokenizer_key=EXPERIMENT.tokenizer_key(model),
+        task=task,
+        max_seq_length=EXPERIMENT.max_seq_length(model, task),
     )
+
+
+def everything_staged():
+    """Return the manifests of all models, and of all tokens, which need those of the tasks."""
+    models = {EXPERIMENT.model_key(model) for model in EXPERIMENT.models}
+    return [
+        *(paths.MODEL_MANIFEST.format(model_key=key) for key in sorted(models)),
+        *dict.fromkeys(tokens_of(cell.model, cell.task) for cell in EXPERIMENT.cells.values()),
+    ]
 
 
 def run_content(wildcards):

@@ -1,7 +1,8 @@
 # Stage pinned models and data below resources/. The only rules that use the network; they run where Snakemake runs.
 #
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
-# `hub` counts connections: the profiles cap it, since a hub answers many at once with 429.
+# `hub` counts connections: the profiles cap it, since a hub answers many at once with 429. What the scripts say goes into
+# the terminal too: a download of gigabytes should be seen to move.
 
 
 rule fetch_model:
@@ -19,6 +20,7 @@ rule fetch_model:
     params:
         source=model_source,
         revision=model_revision,
+        options=model_fetch_options,
     message:
         "Fetching the model {wildcards.model_key}"
     shell:
@@ -26,7 +28,8 @@ rule fetch_model:
         " --source {params.source:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
-        " > {log:q} 2>&1"
+        " {params.options}"
+        " 2>&1 | tee {log:q} >&2"
 
 
 rule fetch_task:
@@ -53,4 +56,4 @@ rule fetch_task:
         " --folder {params.folder:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
-        " > {log:q} 2>&1"
+        " 2>&1 | tee {log:q} >&2"

@@ -8,8 +8,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gluegrid import logs
 from gluegrid.errors import StagingError, run_script
+from gluegrid.repositories import Source
 from gluegrid.sources import wanted_model_files
-from gluegrid.staging import Source, stage
+from gluegrid.staging import stage
 
 
 def main() -> None:
@@ -18,25 +19,34 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="hub id or local folder")
     parser.add_argument("--revision", required=True, help="commit, tag or branch")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
+    parser.add_argument("--trust-remote-code", action="store_true", help="fetch and run the model's own Python code")
     arguments = parser.parse_args()
     logs.setup()
     source = Source("model", arguments.source, arguments.revision)
-    stage(source, arguments.manifest, checked_model_files, describe_model)
+    trusted = arguments.trust_remote_code
+
+    def wanted(names: list[str]) -> list[str]:
+        return checked_model_files(source.name, names, with_code=trusted)
+
+    def describe(folder: Path) -> dict:
+        return describe_model(folder, trusted)
+
+    stage(source, arguments.manifest, wanted, describe)
 
 
-def checked_model_files(names: list[str]) -> list[str]:
+def checked_model_files(source: str, names: list[str], with_code: bool = False) -> list[str]:
     """Return the files to fetch; StagingError when the model has no config or no safetensors."""
-    files = wanted_model_files(names)
+    files = wanted_model_files(names, with_code)
     if "config.json" not in files:
-        raise StagingError("the model has no config.json; is this a transformers model?")
+        raise StagingError(f"{source}: has no config.json; is this a transformers model?")
     if not any(name.endswith(".safetensors") for name in files):
         pickled = [name for name in names if name.endswith((".bin", ".pt", ".h5", ".ckpt"))]
         found = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""
-        raise StagingError(f"the model has no safetensors weights{found}; name a revision that has them, or convert it")
+        raise StagingError(f"{source}: has no safetensors weights{found}; name a revision that has them, or convert it")
     return files
 
 
-def describe_model(folder: Path) -> dict:
+def describe_model(folder: Path, trust_remote_code: bool = False) -> dict:
     """Return what later steps need to know of a staged model and its tokenizer."""
     from gluegrid.model_tokenizer import describe_tokenizer
 

@@ -8,8 +8,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gluegrid import logs
 from gluegrid.errors import StagingError, run_script
+from gluegrid.repositories import Source
 from gluegrid.sources import files_below, split_of, wanted_task_files
-from gluegrid.staging import Source, stage
+from gluegrid.staging import stage
 
 
 def main() -> None:

@@ -14,8 +14,9 @@ import yaml
 from gluegrid import sources
 from gluegrid.experiment import Cell, Experiment, load_experiment, run_text
 from gluegrid.records import run_hash
+from gluegrid.repositories import Source
 from gluegrid.run import Run
-from gluegrid.staging import Source, stage
+from gluegrid.staging import stage
 from gluegrid.tasks import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -120,8 +121,11 @@ def stage_model(target: Path, source: Path) -> Path:
     """Stage a model's folder; return the manifest."""
     import fetch_model
 
+    def wanted(names: list[str]) -> list[str]:
+        return fetch_model.checked_model_files(str(source), names)
+
     manifest = target / "manifest.json"
-    stage(Source("model", str(source), "1"), manifest, fetch_model.checked_model_files, fetch_model.describe_model)
+    stage(Source("model", str(source), "1"), manifest, wanted, fetch_model.describe_model)
     return manifest
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
-HEAVY_MODULES = {"data", "device", "finetuning", "model", "model_tokenizer", "scoring", "tokens", "training"}
+HEAVY_MODULES = {
+    *("data", "device", "finetuning", "hub", "model", "model_tokenizer", "progress", "scoring", "tokens", "training"),
+}
 HEAVY_PACKAGES = {
     *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),
     *("tokenizers", "torch", "transformers"),
@@ -67,9 +69,9 @@ def test_a_light_module_imports_only_light_ones(path):
 def test_a_light_module_does_not_reach_for_heavy_ones_later_either(path):
     packages, modules = packages_and_modules(path, everywhere=True)
     # Only fetching uses the hub's library, and only once it fetches.
-    of_the_hub = {"huggingface_hub"} if path.stem == "staging" else set()
-    assert packages <= LIGHT_PACKAGES | of_the_hub | OF_SNAKEMAKE.get(path.stem, set())
-    assert not modules & HEAVY_MODULES
+    of_the_hub = {"hub"} if path.stem == "repositories" else set()
+    assert packages <= LIGHT_PACKAGES | OF_SNAKEMAKE.get(path.stem, set())
+    assert not modules & (HEAVY_MODULES - of_the_hub)
 
 
 def test_reading_a_tokenizer_loads_transformers_only_when_it_is_called():

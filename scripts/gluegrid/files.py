@@ -73,3 +73,11 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def size_in_words(count: float) -> str:
+    """Return a number of bytes for people, such as 45.4 MB."""
+    for unit, worth in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= worth:
+            return f"{count / worth:,.1f} {unit}"
+    return f"{count:.0f} bytes"

@@ -15,9 +15,15 @@ MODEL_FILES = re.compile(
 )
 
 
-def wanted_model_files(names: Iterable[str]) -> list[str]:
-    """Return those of a repository's files that are its safetensors weights, config and tokenizer."""
-    return sorted(name for name in names if MODEL_FILES.fullmatch(name))
+CODE_FILES = re.compile(r"[A-Za-z0-9_]+\.py")
+
+
+def wanted_model_files(names: Iterable[str], with_code: bool = False) -> list[str]:
+    """Return those of a repository's files that are its safetensors weights, config and tokenizer.
+
+    `with_code` adds its Python modules, which are run only for a model with `trust_remote_code`.
+    """
+    return sorted(name for name in names if MODEL_FILES.fullmatch(name) or (with_code and CODE_FILES.fullmatch(name)))
 
 
 def wanted_task_files(names: Iterable[str], folder: str) -> list[str]:

@@ -1,32 +1,23 @@
 """Bring a pinned model or data set into its folder below resources/, from the hub or a local folder.
 
-Files arrive one by one, each whole or not at all; the manifest comes last and says that everything is there.
+The files gather in a folder beside it, `<key>.partial`; when all are there and described, they move into their place,
+and the manifest comes last and says that everything is there.
 """
 
+import errno
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid.errors import StagingError
-from gluegrid.files import read_json, replacing, write_json
+from gluegrid.files import read_json, size_in_words, write_json
 from gluegrid.locks import describe, lock
 from gluegrid.manifests import file_identity
-from gluegrid.paths import is_local
 from gluegrid.provenance import now
-from gluegrid.sources import files_below
+from gluegrid.repositories import Repository, Source, open_repository
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'."""
-
-    kind: str
-    name: str
-    revision: str
 
 
 def stage(
@@ -41,22 +32,27 @@ def stage(
     fetches the same resource is waited for, and its work is kept. Raises StagingError.
     """
     folder = manifest.parent
+    partial = folder.with_name(f"{folder.name}.partial")
     with lock(folder.with_name(f"{folder.name}.lock"), _tell_waiting):
         if _is_staged(source, manifest):
             logger.info("already staged by another run: %s", folder)
             return
-        repository = _Folder(source) if is_local(source.name) else _Hub(source)
-        names = wanted(repository.names())
-        for name in names:
-            _bring(repository, name, folder / name)
-        content = {
-            "source": source.name,
-            "revision": source.revision,
-            "resolved_revision": repository.commit,
-            "fetched": now(),
-            "files": {name: file_identity(folder / name) for name in names},
-        }
-        write_json(manifest, content | describe_content(folder))
+        try:
+            repository = open_repository(source)
+            names = wanted(repository.names())
+            _gather(repository, names, partial)
+            content = {
+                "source": source.name,
+                "revision": source.revision,
+                "resolved_revision": repository.commit,
+                "fetched": now(),
+                "files": {name: file_identity(partial / name) for name in names},
+            }
+            content |= describe_content(partial)
+            _move(partial, folder)
+            write_json(manifest, content)
+        except OSError as error:
+            raise StagingError(f"{source}: {_explain(error, folder)}") from error
 
 
 def _is_staged(source: Source, manifest: Path) -> bool:
@@ -70,68 +66,44 @@ def _tell_waiting(holder: dict) -> None:
     logger.info("waiting for another run that fetches this: %s", describe(holder))
 
 
-def _bring(repository: "_Folder | _Hub", name: str, target: Path) -> None:
-    logger.info("fetching %s", name)
-    with replacing(target) as temporary:
-        repository.fetch(name, temporary)
-
-
-class _Folder:
-    """A folder of this machine."""
-
-    commit = None
-
-    def __init__(self, source: Source):
-        self.folder = Path(source.name).expanduser()
-        if not self.folder.is_dir():
-            raise StagingError(f"{source.name}: there is no such folder (seen from {Path.cwd()})")
-
-    def names(self) -> list[str]:
-        """Return the names of the files in the folder."""
-        return files_below(self.folder)
-
-    def fetch(self, name: str, target: Path) -> None:
-        """Copy one file."""
-        shutil.copyfile(self.folder / name, target)
-
-
-class _Hub:
-    """A repository of the Hugging Face hub, at the commit that the revision names now."""
-
-    def __init__(self, source: Source):
-        import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError
-
-        self.source = source
-        try:
-            information = huggingface_hub.HfApi().repo_info(
-                source.name, repo_type=source.kind, revision=source.revision
-            )
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise StagingError(self._explain(error)) from error
-        self.commit = information.sha
-        self.siblings = [sibling.rfilename for sibling in information.siblings]
-
-    def names(self) -> list[str]:
-        """Return the names of the files in the repository."""
-        return self.siblings
-
-    def fetch(self, name: str, target: Path) -> None:
-        """Download one file, or copy it from the user's cache of the hub."""
-        import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            cached = huggingface_hub.hf_hub_download(
-                self.source.name, name, repo_type=self.source.kind, revision=self.commit
-            )
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise StagingError(self._explain(error)) from error
-        shutil.copyfile(cached, target)
-
-    def _explain(self, error: Exception) -> str:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return (
-            f"{self.source.kind} {self.source.name!r} at revision {self.source.revision!r}:"
-            f" the hub did not give it: {reason}"
+def _gather(repository: Repository, names: list[str], partial: Path) -> None:
+    """Bring all files into one folder; what an earlier call left there is used."""
+    partial.mkdir(parents=True, exist_ok=True)
+    _remove_others(partial, {*names, *(f"{name}.incomplete" for name in names)})
+    missing = sum(repository.size(name) for name in names if not (partial / name).exists())
+    free = shutil.disk_usage(partial).free
+    if missing > free:
+        raise StagingError(
+            f"{partial.parent}: {size_in_words(missing)} are to be fetched and {size_in_words(free)} are free;"
+            " make room, or let resources/ be a link to a larger disk"
         )
+    for number, name in enumerate(names, start=1):
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        logger.info("%d of %d: %s, %s", number, len(names), name, size_in_words(repository.size(name)))
+        repository.fetch(name, partial / name)
+
+
+def _move(partial: Path, folder: Path) -> None:
+    """Move the files, each in one step, to where the manifest will name them."""
+    names = _files_in(partial)
+    _remove_others(folder, names)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).replace(folder / name)
+    shutil.rmtree(partial)
+
+
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Remove what an earlier state of the source has left: transformers takes shards that no manifest names."""
+    for name in _files_in(folder) - names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+
+
+def _explain(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk (or your quota) below {folder.parent} is full; make room, and the same command goes on"
+    return f"{error.filename or folder}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""Which experiment a Snakemake process works on."""
+"""How a Snakemake process works: on which experiment, with which programs, and what its terminal ends with."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import frozen_experiment
+from gluegrid.report import end_with_tables
+from gluegrid.staged import end_with_staged
 
 DEFAULT_CONFIG = Path("config.yaml")
 
@@ -42,6 +44,14 @@ def keep_pauses_between_status_checks() -> None:
         pause.fset(executor, min(seconds, longest))
 
     setattr(RemoteExecutor, name, property(pause.fget, set_pause))
+
+
+def end_of_run(experiment: Experiment, workflow) -> None:
+    """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
+    if set(workflow.dag_settings.targets) == {"stage"}:
+        end_with_staged(experiment)
+    else:
+        end_with_tables(experiment)
 
 
 def _put_first_on_path(folder: Path) -> None:

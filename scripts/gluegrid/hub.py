@@ -1,0 +1,267 @@
+"""The Hugging Face hub, with its own client: patient where it is busy, exact about what it gave."""
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import logging as hub_logging
+
+from gluegrid.errors import StagingError
+from gluegrid.files import sha256
+from gluegrid.progress import ProgressInLog
+from gluegrid.redaction import redacted
+from gluegrid.repositories import Repository, Source, copy_whole
+
+logger = logging.getLogger(__name__)
+
+PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each new try, where the hub does not name its own
+PAUSES_WHILE_UNREACHABLE = (2, 5)  # a machine without a network should not be kept waiting
+LONGEST_PAUSE = 600
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+
+
+def open_hub(source: Source) -> Repository:
+    """Return a repository at the commit that its revision names now; unreachable, what the user's cache has of it.
+
+    Raises StagingError.
+    """
+    _let_the_client_log_as_we_do()
+    try:
+        return Hub(source)
+    except _UnreachableError as unreachable:
+        if (cached := _snapshot_in_cache(source)) is None:
+            raise StagingError(
+                f"{source}: {unreachable}, and the hub's cache in {constants.HF_HUB_CACHE} does not have it;"
+                " run `snakemake stage` where there is a network (docs/offline.md)"
+            ) from None
+        logger.info("%s; using what the hub's cache has: %s", unreachable, cached.folder)
+        return cached
+
+
+class Hub:
+    """A repository of the hub at one commit."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        information = _patiently(source, lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE)
+        self.commit: str = information.sha
+        self.files: dict[str, RepoSibling] = {file.rfilename: file for file in information.siblings}
+
+    def names(self) -> list[str]:
+        """Return the names of the files in the repository."""
+        return list(self.files)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes, 0 where the hub does not tell it."""
+        return self.files[name].size or 0
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Take a file from the user's cache of the hub, else download it; resumed where an earlier run was cut off.
+
+        Raises StagingError for a file that is not what the hub's list of files says.
+        """
+        if target.exists() and self._difference(name, target) is None:
+            return
+        if not self._take_from_cache(name, target):
+            incomplete = target.with_name(f"{target.name}.incomplete")
+            self._download(name, incomplete)
+            incomplete.replace(target)
+
+    def _take_from_cache(self, name: str, target: Path) -> bool:
+        cached = huggingface_hub.try_to_load_from_cache(
+            self.source.name, name, repo_type=self.source.kind, revision=self.commit
+        )
+        if not isinstance(cached, str):
+            return False
+        if difference := self._difference(name, Path(cached)):
+            logger.info("%s: not taken from the hub's cache: %s", name, difference)
+            return False
+        logger.info("%s: from the hub's cache", name)
+        copy_whole(Path(cached), target)
+        return True
+
+    def _download(self, name: str, target: Path) -> None:
+        self._get_patiently(name, target)
+        if difference := self._difference(name, target):
+            logger.info("%s: %s; fetching it again from its start", name, difference)
+            target.unlink()
+            self._get_patiently(name, target)
+            if difference := self._difference(name, target):
+                target.unlink()
+                raise StagingError(f"{self.source}: {name} arrived wrong twice: {difference}")
+
+    def _get_patiently(self, name: str, target: Path) -> None:
+        try:
+            _patiently(self.source, lambda: self._get(name, target), PAUSES)
+        except _UnreachableError as unreachable:
+            raise StagingError(
+                f"{self.source}: {name}: {unreachable}; the same command fetches the rest of it"
+            ) from None
+
+    def _get(self, name: str, target: Path) -> None:
+        target.touch()
+        size = self.files[name].size
+        there = target.stat().st_size
+        if size is not None and there > size:
+            there = 0
+        address = huggingface_hub.hf_hub_url(self.source.name, name, repo_type=self.source.kind, revision=self.commit)
+        with target.open("r+b") as stream:
+            stream.truncate(there)
+            stream.seek(there)
+            http_get(
+                address,
+                stream,
+                resume_size=there,
+                headers=build_hf_headers(),
+                displayed_filename=name,
+                tqdm_class=ProgressInLog,
+            )
+            os.fsync(stream.fileno())
+
+    def _difference(self, name: str, path: Path) -> str | None:
+        """Return how a file differs from what the hub says of it; None where it does not, or the hub says nothing."""
+        said = self.files[name]
+        if said.size is not None and path.stat().st_size != said.size:
+            return f"it has {path.stat().st_size:,} bytes, the hub says {said.size:,}"
+        if said.lfs is not None:
+            kind, found, expected = "SHA-256", sha256(path), said.lfs.sha256
+        elif said.blob_id is not None:
+            kind, found, expected = "git blob", _git_blob(path), said.blob_id
+        else:
+            return None
+        return None if found == expected else f"its {kind} is {found}, the hub says {expected}"
+
+
+class Snapshot:
+    """What the user's cache of the hub has of a repository. Its files may be fewer than the repository's."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.commit = folder.name
+
+    def names(self) -> list[str]:
+        """Return the names of the files that are there."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return (self.folder / name).stat().st_size
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file."""
+        copy_whole(self.folder / name, target)
+
+
+def _let_the_client_log_as_we_do() -> None:
+    """Send the client's messages the way of ours, which takes secrets out of them."""
+    logging.getLogger("huggingface_hub").handlers.clear()
+    hub_logging.enable_propagation()
+
+
+class _UnreachableError(Exception):
+    """The hub did not answer at all."""
+
+
+def _ask_for_files(source: Source):
+    api = huggingface_hub.HfApi()
+    return api.repo_info(source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True)
+
+
+def _snapshot_in_cache(source: Source) -> Snapshot | None:
+    try:
+        folder = huggingface_hub.snapshot_download(
+            source.name, repo_type=source.kind, revision=source.revision, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    return Snapshot(Path(folder))
+
+
+def _patiently(source: Source, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:
+    """Call until the hub answers, with growing pauses; StagingError when it refuses, or stays busy.
+
+    Raises _UnreachableError where nothing answers.
+    """
+    tries = 0
+    while True:
+        try:
+            return call()
+        except OfflineModeIsEnabled:
+            raise _UnreachableError("the hub is switched off (HF_HUB_OFFLINE)") from None
+        except (HfHubHTTPError, HFValidationError) as error:
+            if _status(error) not in BUSY or tries >= len(PAUSES):
+                raise StagingError(f"{source}: {_explain(error, source)}") from None
+            problem, pause = f"the hub asks to wait ({_status(error)})", _pause(error, PAUSES[tries])
+        except (HTTPError, ConnectionError, TimeoutError) as error:
+            problem = f"the hub at {constants.ENDPOINT} cannot be reached ({_first_line(error)})"
+            if tries >= len(pauses_while_unreachable):
+                raise _UnreachableError(redacted(problem)) from None
+            pause = pauses_while_unreachable[tries]
+        logger.info("%s; next try in %g s", problem, pause)
+        time.sleep(pause)
+        tries += 1
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else response.status_code
+
+
+def _pause(error: HfHubHTTPError, otherwise: float) -> float:
+    """Return the seconds that the hub names in Retry-After (RFC 9110, 10.2.3) or RateLimit (its `t=`)."""
+    headers = error.response.headers
+    named = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", "")) or re.search(
+        r"\bt=(\d+)", headers.get("RateLimit", "")
+    )
+    return min(float(named.group(1)), LONGEST_PAUSE) if named else otherwise
+
+
+def _explain(error: HfHubHTTPError | HFValidationError, source: Source) -> str:
+    """Say in one line why the hub does not give something, and what can be done."""
+    if isinstance(error, GatedRepoError):
+        page = f"{constants.ENDPOINT}/{'datasets/' if source.kind == 'dataset' else ''}{source.name}"
+        return redacted(
+            f"its owner wants terms to be accepted; accept them at {page} and set HF_TOKEN to a token of that account"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return "there is no such revision; name a commit, tag or branch of it"
+    if _status(error) == 401 and huggingface_hub.get_token() is not None:
+        return "the hub does not accept the token in HF_TOKEN (or of `hf auth login`) for it; is it right?"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such repository, or it is private; check `source`, or set HF_TOKEN"
+    if _status(error) == 429:
+        return f"the hub has answered 429 (too many requests) {len(PAUSES) + 1} times; try again later, or set HF_TOKEN"
+    return f"the hub did not give it: {redacted(_first_line(error))}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _git_blob(path: Path) -> str:
+    """Return the SHA-1 by which git, and so the hub, knows a small file (Pro Git, 10.2: Git Objects)."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,88 @@
+"""Where a model or a data set is taken from: a folder of this machine, the hub, or what the user's cache has of it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gluegrid.errors import StagingError
+from gluegrid.files import replacing
+from gluegrid.paths import is_local
+from gluegrid.sources import files_below
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'."""
+
+    kind: str
+    name: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} at revision {self.revision!r}"
+
+
+class Repository(Protocol):
+    """A source at one state: `commit` is that of the hub, None for a folder."""
+
+    commit: str | None
+
+    def names(self) -> list[str]:
+        """Return the names of its files."""
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes, 0 where it is not known."""
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Write a file to `target`, whole or not at all; what is there already and right is kept."""
+
+
+def open_repository(source: Source) -> Repository:
+    """Return the source's present state. Raises StagingError."""
+    if is_local(source.name):
+        return Folder(source)
+    from gluegrid.hub import open_hub
+
+    return open_hub(source)
+
+
+class Folder:
+    """A folder of this machine."""
+
+    commit = None
+
+    def __init__(self, source: Source):
+        self.folder = Path(source.name).expanduser()
+        if not self.folder.is_dir():
+            raise StagingError(f"{source.name}: there is no such folder (seen from {Path.cwd()})")
+
+    def names(self) -> list[str]:
+        """Return the names of the files in the folder."""
+        return files_below(self.folder)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return (self.folder / name).stat().st_size
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file. StagingError for a link that leads out of the folder."""
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self._root()):
+            raise StagingError(
+                f"{self.folder / name}: is a link to {path}, outside its folder; put the file itself there"
+            )
+        copy_whole(path, target)
+
+    def _root(self) -> Path:
+        """Return what links must not leave: the folder, or in a cache of the hub the whole entry of a repository."""
+        folder = self.folder.resolve()
+        entry = folder.parent.parent
+        is_in_cache = folder.parent.name == "snapshots" and entry.name.startswith(("models--", "datasets--"))
+        return entry if is_in_cache else folder
+
+
+def copy_whole(path: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
