@@ -18,7 +18,7 @@ rule results:
     conda:
         "../envs/gluegrid.yaml"
     params:
-        tables=table_definition(EXPERIMENT),
+        tables=table_content,
     message:
         "Writing the tables of {EXPERIMENT.name}"
     shell:
