@@ -1,5 +1,6 @@
 """Values of the experiment file reach no shell, no path and no page as anything but text: a real run of odd ones."""
 
+import re
 import shutil
 
 import yaml
@@ -32,8 +33,7 @@ def test_odd_values_are_only_text(demo: Clone, tmp_path):
     assert read_json(folder / "all_results.json")["train_samples"] == 32
     page = (clone.root / "results/odd/results.md").read_text(encoding="utf-8")
     assert r"\<script\>alert(1)\</script\> \| \`x\` \$(touch hacked5) {wild" in page
-    assert "<script" not in page
-    assert "](javascript" not in page.replace(r"\](", "")
+    assert not re.search(r"(?<!\\)[<>*]", page.replace("runs/<model>/<task>/<variant>/seed-<seed>/", ""))
     staged = [path.name for kind in ("models", "tasks") for path in (clone.root / "resources" / kind).iterdir()]
     assert all(
         set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@-") for name in staged
