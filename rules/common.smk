@@ -2,7 +2,7 @@
 import re
 
 from gluegrid import paths
-from gluegrid.estimates import memory_in_mb, minutes
+from gluegrid.estimates import memory_in_mb, minutes, train_rows
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
 from gluegrid.head import freeze
@@ -125,6 +125,11 @@ def run_content(wildcards):
     return run_text(one_cell(wildcards))
 
 
+def table_content(wildcards):
+    """Return what the tables depend on besides results. A function, since its braces are no wildcards."""
+    return table_definition(EXPERIMENT)
+
+
 def train_threads(wildcards):
     """Return the CPU threads that a cell trains with; they are part of what the run is."""
     return one_cell(wildcards).run["threads"]
@@ -133,7 +138,7 @@ def train_threads(wildcards):
 def train_minutes(wildcards, attempt):
     """Return the time limit of a cell; an attempt after the first gets more."""
     cell = one_cell(wildcards)
-    return minutes(cell.run, EXPERIMENT.tasks[cell.task].get("train_rows")) * attempt
+    return minutes(cell.run, train_rows(EXPERIMENT.tasks[cell.task])) * attempt
 
 
 def train_memory(wildcards, attempt):

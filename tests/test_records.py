@@ -6,12 +6,20 @@ from pathlib import Path
 
 import builders
 import pytest
+from hypothesis import HealthCheck, given, settings
+from rendering import HOSTILE, texts_of
 
 from gluegrid import attempts, paths
-from gluegrid.records import NOT_RUN, outcomes
-from gluegrid.report import last_words, write_tables
+from gluegrid.experiment import run_text
+from gluegrid.records import NOT_RUN, Outcome, outcomes
+from gluegrid.report import last_words, results_markdown, table_definition, write_tables
 
-PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789}
+PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789, "eval_samples": 50}
+OFFICIAL = {
+    "train": {"rows": 1000, "sha256": "a" * 64},
+    "validation": {"rows": 50, "sha256": "b" * 64},
+    "test": {"rows": 60, "sha256": "c" * 64},
+}
 
 
 @pytest.fixture
@@ -109,6 +117,13 @@ def test_a_changed_value_makes_a_result_stale(experiment, pair, tmp_path):
 def test_a_record_of_another_schema_is_refused(experiment, pair):
     builders.write_result(experiment, pair, PAIR, schema_version=99)
     assert "schema version 99, not 1" in outcome_of(experiment, pair).reason
+
+
+@pytest.mark.parametrize("value", [0.5, "7", None])
+@pytest.mark.parametrize("key", ["train_samples", "eval_samples"])
+def test_a_number_of_examples_that_is_no_count_is_refused_by_name(experiment, pair, key, value):
+    builders.write_result(experiment, pair, PAIR | {key: value})
+    assert f"{key!r} is missing or no count; delete the file" in outcome_of(experiment, pair).reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", "missing"])
@@ -235,7 +250,7 @@ def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial)
 def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
     builders.write_result(experiment, pair, PAIR)
     number = experiment.cells["tiny", "number", "base", "42"]
-    builders.write_result(experiment, number, {"eval_pearson": 0.5, "eval_spearmanr": -0.25})
+    builders.write_result(experiment, number, {"eval_pearson": 0.5, "eval_spearmanr": -0.25, "eval_samples": 50})
     text = last_words(experiment)
     assert "FAILED" not in text
     assert "50.00/-25.00" in text
@@ -246,3 +261,98 @@ def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     text = write_tables(experiment)
     assert "trained on a subset, 10 of 100 examples" in text
     assert "degenerate" in text
+
+
+@pytest.fixture
+def of_official(tmp_path, monkeypatch):
+    """An experiment of one task that has official data."""
+    monkeypatch.chdir(tmp_path)
+    pair = {"source": "./pair", "text_columns": ["sentence"], "labels": ["no", "yes"], "metrics": ["accuracy", "f1"]}
+    return builders.experiment(tmp_path, tasks={"pair": {**pair, "display_name": "Pair", "official": OFFICIAL}})
+
+
+def files(**hashes):
+    """Return the official files as a record lists them, with the given splits' hashes in place of theirs."""
+    named = {split: values["sha256"] for split, values in OFFICIAL.items()} | hashes
+    return {f"{split}-00000-of-00001.parquet": digest for split, digest in named.items()}
+
+
+def test_official_data_leave_no_trace_in_the_tables(of_official):
+    (cell,) = of_official.cells.values()
+    builders.write_result(of_official, cell, PAIR | {"train_samples": 1000}, train_rows=1000, task_files=files())
+    text = write_tables(of_official)
+    assert "| Pair   | accuracy/f1 | 85.78/90.00 | 12.50 " in text
+    assert "official" not in text
+    assert "*" not in text
+    (row,) = csv.DictReader(io.StringIO(Path(of_official.paths.results_csv).read_text(encoding="utf-8")))
+    assert (row["state"], row["data"]) == ("done", "")
+
+
+def test_other_data_are_said_in_every_table_and_their_files_once(of_official):
+    (cell,) = of_official.cells.values()
+    other = files(train="d" * 64, test="e" * 64)
+    builders.write_result(of_official, cell, PAIR, train_rows=400, task_files=other)
+    text = write_tables(of_official)
+    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
+    assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
+    assert "\n- on Pair: train 100 of 1,000\n\n## Beside" in text
+    assert "\n- Not the official files: train, test of pair.\n" in text
+    assert "subset" not in text
+    (row,) = csv.DictReader(io.StringIO(Path(of_official.paths.results_csv).read_text(encoding="utf-8")))
+    (entry,) = json.loads(Path(of_official.paths.results_json).read_text(encoding="utf-8"))["cells"]
+    assert row["data"] == entry["data"] == "train 100 of 1,000"
+    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in last_words(of_official)
+
+
+def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(of_official, tmp_path):
+    tasks = {"pair": {**of_official.tasks["pair"], "official": {"train": OFFICIAL["train"]}}}
+    changed = builders.experiment(tmp_path, tasks=tasks)
+    assert table_definition(changed) != table_definition(of_official)
+    assert [run_text(cell) for cell in changed.cells.values()] == [
+        run_text(cell) for cell in of_official.cells.values()
+    ]
+
+
+def failing(experiment, cell, reason):
+    """Let a cell's last attempt have failed with this reason."""
+    attempts.start(state_of(experiment, cell))
+    attempts.end(state_of(experiment, cell), reason)
+
+
+def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pair):
+    reason = "=HYPERLINK(1) \x1b[31m\u202e <img src=x> [a](b) `c` \x9b2J | \udcff\rd"
+    failing(experiment, pair, reason)
+    page = write_tables(experiment)
+    assert "| =HYPERLINK(1) �\\[31m� \\<img src=x\\> \\[a\\](b) \\`c\\` �2J \\| \\\\udcff d |" in page
+    *_, line = last_words(experiment).splitlines()
+    assert line.startswith(
+        "FAILED tiny/pair/base/seed-42: =HYPERLINK(1) �[31m� <img src=x> [a](b) `c` �2J | \\udcff d; "
+    )
+    with Path(experiment.paths.results_csv).open(encoding="utf-8", newline="") as stream:
+        row = next(csv.DictReader(stream))
+    assert row["reason"].startswith("'=HYPERLINK(1) ")
+    content = json.loads(Path(experiment.paths.results_json).read_text(encoding="utf-8"))
+    assert content["cells"][0]["reason"] == reason.replace("\udcff", "\\udcff")
+
+
+def test_a_hostile_record_becomes_no_markup(experiment, pair):
+    builders.write_result(experiment, pair, PAIR, device="<b>GPU</b>", precision="[a](b)")
+    page = write_tables(experiment)
+    assert "- Device: \\<b\\>GPU\\</b\\>.\n- Precision: \\[a\\](b).\n" in page
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(HOSTILE, HOSTILE)
+def test_whatever_a_name_and_a_reason_are_the_page_is_the_same_but_for_them(experiment, name, reason):
+    hostile, plain = (texts_of(page_of_failures(experiment, *texts)) for texts in ((name, reason), ("name", "reason")))
+    for theirs, ours in zip(hostile, plain, strict=True):
+        assert theirs == ours or ours in ("name", "reason")
+
+
+def page_of_failures(experiment, name, reason):
+    """Return results.md of an experiment with a task of this name, of which all cells failed for this reason."""
+    experiment.tasks["pair"]["display_name"] = name
+    log = Path("train.log")
+    return results_markdown(experiment, [Outcome(cell, log, reason=reason) for cell in experiment.cells.values()])

@@ -3,8 +3,10 @@ from pathlib import Path
 import builders
 import pytest
 import yaml
+from hypothesis import given, settings
+from rendering import HOSTILE, rows_of
 
-from gluegrid import table
+from gluegrid import escaping, table
 from gluegrid.config import load_registry
 from gluegrid.experiment import Cell
 from gluegrid.records import NOT_RUN, Outcome
@@ -14,13 +16,13 @@ from gluegrid.summary import Group
 REGISTRY = load_registry()
 
 
-def outcome(task="cola", seed=42, results=None, reason=None, model="bert"):
-    """Return a cell with its results, or with the reason why it has none."""
+def outcome(task="cola", seed=42, results=None, reason=None, model="bert", data=""):
+    """Return a cell with its results and what is other about their data, or with the reason why it has none."""
     cell = Cell(model, task, "base", seed, run={})
     log = Path(f"logs/{task}.log")
     if results is None:
         return Outcome(cell, log, reason=reason or NOT_RUN)
-    return Outcome(cell, log, results={"epoch": 3, "train_runtime": 100.0} | results, record={})
+    return Outcome(cell, log, results={"epoch": 3, "train_runtime": 100.0} | results, record={}, data=data)
 
 
 def group(task, *outcomes, model="bert"):
@@ -141,7 +143,117 @@ def test_reasons_stay_in_their_column_and_on_their_line():
 
 def test_a_long_reason_is_cut():
     reason = cells(table.failures([outcome(reason="x" * 1000)]).splitlines()[2])[1]
-    assert reason == "x" * (table.KEPT_WHOLE - 3) + "..."
+    assert reason == "x" * (table.LONGEST_REASON - 3) + "..."
+
+
+SUBSET = "train 41,294 of 392,702"
+FEW = "train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832"
+
+
+def mnli(*data, model="bert"):
+    """Return MNLI's cells, one for each text about its data."""
+    results = of_percent(accuracy=78.83, accuracy_mm=81.36)
+    outcomes = [outcome("mnli", seed, results, model=model, data=text) for seed, text in enumerate(data)]
+    return group("mnli", *outcomes, model=model)
+
+
+def test_a_number_from_other_data_says_so_beside_it():
+    expected = """\
+| Task   | Metric                     | Result                                | Training time (s)   | epochs   |
+|--------|----------------------------|---------------------------------------|---------------------|----------|
+| CoLA   | Matthews corr              | 57.60                                 | 225.96              | 3        |
+| MNLI   | Matched acc/Mismatched acc | 78.83/81.36 (train 41,294 of 392,702) | 100.00              | 3        |"""
+    assert table.model_table([COLA, mnli(SUBSET)]) == expected
+
+
+def test_a_number_beside_the_documents_says_so_too():
+    document = {"mnli": {"accuracy": 84.63, "accuracy_mm": 84.54}}
+    row = cells(table.beside_reference([mnli(SUBSET)], document, "the document").splitlines()[2])
+    assert row[2:4] == ["78.83/81.36 (train 41,294 of 392,702)", "84.63/84.54"]
+
+
+def test_seeds_and_data_stand_in_one_bracket():
+    with_missing = group("mnli", *mnli(SUBSET, SUBSET).outcomes, outcome("mnli", 9, reason="killed"))
+    assert table.result(with_missing) == "78.83/81.36 (mean of 2 of 3 seeds; train 41,294 of 392,702)"
+
+
+def test_seeds_of_different_data_are_told_apart():
+    expected = "78.83/81.36 (mean of 3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
+    assert table.result(mnli(SUBSET, "", SUBSET)) == expected
+
+
+def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():
+    official = group("cola", *COLA.outcomes, model="roberta")
+    failed = group("mnli", outcome("mnli", reason="killed", model="roberta"), model="roberta")
+    lines = table.models_by_tasks([COLA, mnli(SUBSET), official, failed]).splitlines()
+    assert cells(lines[2]) == ["bert", "57.60", "80.09\\*", "68.85\\*"]
+    assert cells(lines[3]) == ["roberta", "57.60", "failed", "57.60 (1 of 2 tasks)"]
+
+
+def test_marks_are_explained_task_by_task_and_where_models_differ_by_model():
+    others = [mnli("", model="roberta"), mnli(FEW, model="electra"), mnli(FEW, model="deberta")]
+    assert table.data_notes([COLA, mnli(SUBSET)]) == ["- on MNLI: train 41,294 of 392,702"]
+    assert table.data_notes([COLA, mnli(SUBSET), *others]) == [
+        "- on MNLI with bert: train 41,294 of 392,702",
+        f"- on MNLI with electra, deberta: {FEW}",
+    ]
+    assert table.data_notes([COLA, group("mnli")]) == []
+
+
+def test_in_the_terminal_a_number_says_so_beside_it_where_there_is_room():
+    text = table.terminal_table([COLA, mnli(SUBSET)])
+    assert text == table.model_table([COLA, mnli(SUBSET)])
+    assert max(map(len, text.splitlines())) <= table.TERMINAL_WIDTH
+
+
+def test_in_the_terminal_a_mark_stands_for_what_would_make_the_table_too_wide():
+    seeds_of_mrpc = group("mrpc", *[outcome("mrpc", seed, MRPC.outcomes[0].results) for seed in (1, 2)])
+    expected = """\
+| Task   | Metric                     | Result                             | Training time (s)   | epochs   |
+|--------|----------------------------|------------------------------------|---------------------|----------|
+| MRPC   | Accuracy/F1                | 85.78/90.00 (mean of 2 of 2 seeds) | 97.60               | 5        |
+| MNLI   | Matched acc/Mismatched acc | 78.83/81.36*                       | 100.00              | 3        |
+
+Numbers with * are not from the official data:
+- on MNLI: train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832"""
+    assert table.terminal_table([seeds_of_mrpc, mnli(FEW)]) == expected
+    assert max(map(len, expected.splitlines())) <= table.TERMINAL_WIDTH
+
+
+def test_the_terminals_table_has_no_escapes():
+    named = Group("bert", COLA.task, "a*b|c_", "*m*", COLA.outcomes)
+    assert "| a*b|c_ | *m*    " in table.terminal_table([named])
+
+
+def test_a_long_name_does_not_make_the_table_wide():
+    named = Group("bert", COLA.task, "N" * 300, "M" * 300, COLA.outcomes)
+    for text in (table.model_table([named]), table.terminal_table([named]), table.models_by_tasks([named])):
+        assert f"| {'N' * 57}... " in text
+        assert max(map(len, text.splitlines())) < 190
+
+
+def test_tasks_of_the_same_name_keep_their_columns():
+    same = [Group("bert", of_task.task, "Same", "m", of_task.outcomes) for of_task in (COLA, MRPC)]
+    lines = table.models_by_tasks(same).splitlines()
+    assert cells(lines[0]) == ["Model", "Same", "Same", "Mean"]
+    assert cells(lines[2]) == ["bert", "57.60", "87.89", "72.75"]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(HOSTILE, HOSTILE)
+def test_no_name_and_no_reason_becomes_more_than_a_text_in_its_cell(one, other):
+    named = [Group("bert", COLA.task, one, other, COLA.outcomes), Group("bert", MRPC.task, other, one, MRPC.outcomes)]
+    first, second = (escaping.one_line(escaping.shortened(text, table.LONGEST_NAME)) for text in (one, other))
+    expected = [[first, second, "57.60", "225.96", "3"], [second, first, "85.78/90.00", "97.60", "5"]]
+    assert rows_of(table.model_table(named)) == [list(table.COLUMNS), *expected]
+    assert rows_of(table.models_by_tasks(named))[0] == ["Model", first, second, "Mean"]
+    assert [row[:2] for row in rows_of(table.beside_reference(named, {}, "the document"))[1:]] == [
+        [first, second],
+        [second, first],
+    ]
+    cell, log = "bert/cola/base/seed-42", "`logs/cola.log`"
+    failed = [outcome(reason=f"{one} "), outcome(reason=f"{other} ")]
+    assert rows_of(table.failures(failed))[1:] == [[cell, escaping.one_line(text), log] for text in (one, other)]
 
 
 def test_results_stand_beside_the_documents():

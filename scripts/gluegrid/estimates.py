@@ -21,6 +21,11 @@ def minutes(run: dict, train_rows: int | None) -> int:
     return START_MINUTES + math.ceil(seconds / 60)
 
 
+def train_rows(entry: dict) -> int | None:
+    """Return how many training examples a task of the config is said to have; None where nothing says."""
+    return entry.get("train_rows") or entry.get("official", {}).get(entry["train"], {}).get("rows")
+
+
 def memory_in_mb(run: dict) -> int:
     """Return the host memory of a run's first attempt, in MB."""
     return MEMORY_IN_MB

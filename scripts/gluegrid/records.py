@@ -2,10 +2,11 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import attempts, paths
+from gluegrid import attempts, escaping, official_data, paths
 from gluegrid.errors import DataError, RecordError
 from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import read_json
@@ -17,13 +18,19 @@ NOT_RUN = "not run yet"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell with its results and record, or with the reason why it has none, and its log."""
+    """A cell with its results and record, or with the reason why it has none, and its log.
+
+    `data` says in what the data of the results differ from the task's official; `other_files` are the splits of which
+    the cell had another file.
+    """
 
     cell: Cell
     log: Path
     results: dict | None = None
     record: dict | None = None
     reason: str | None = None
+    data: str = ""
+    other_files: Sequence[str] = ()
 
     @property
     def is_done(self) -> bool:
@@ -50,19 +57,29 @@ def _outcome(experiment: Experiment, cell: Cell) -> Outcome:
     where = cell.wildcards
     log = Path(experiment.paths.log("train", paths.CELL).format(**where))
     results_path = Path(experiment.paths.all_results.format(**where))
+    entry = experiment.tasks[cell.task]
+    task = Task(name=cell.task, **definition(entry))
     if not results_path.exists():
         reason, log = _why_missing(experiment, cell, log)
-        return Outcome(cell, log, reason=reason)
+        return Outcome(cell, log, reason=escaping.encodable(reason))
     try:
         record = read_json(Path(experiment.paths.run_record.format(**where)))
         results = read_json(results_path)
-        _check(cell, experiment, results, record, results_path)
+        _check(cell, task, results, record, results_path)
     except (DataError, RecordError) as error:
-        return Outcome(cell, log, reason=str(error))
-    return Outcome(cell, log, results, record)
+        return Outcome(cell, log, reason=escaping.encodable(str(error)))
+    official, files = entry.get("official", {}), record.get("task_files", {})
+    return Outcome(
+        cell,
+        log,
+        results,
+        record,
+        data=official_data.difference(official, task, results, files),
+        other_files=official_data.other_files(official, task, files),
+    )
 
 
-def _check(cell: Cell, experiment: Experiment, results: dict, record: dict, path: Path) -> None:
+def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> None:
     if record.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(
             f"{path}: its record has schema version {record.get('schema_version')},"
@@ -70,11 +87,13 @@ def _check(cell: Cell, experiment: Experiment, results: dict, record: dict, path
         )
     if record.get("run_sha256") != run_hash(run_text(cell)):
         raise RecordError(f"{path}: was made from another run.json than the experiment asks for; run snakemake again")
-    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
     for key in (*task.metric_keys(), "train_runtime", "epoch"):
         value = results.get(key, math.nan)
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise RecordError(f"{path}: {key!r} is missing or no number; delete the file to run this cell again")
+    for key in official_data.sample_keys(task).values():
+        if not isinstance(results.get(key), int):
+            raise RecordError(f"{path}: {key!r} is missing or no count; delete the file to run this cell again")
 
 
 def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from gluegrid import table
+from gluegrid import escaping, table
 from gluegrid.experiment import Experiment
 from gluegrid.files import canonical_json, write_text
 from gluegrid.records import Outcome, outcomes
@@ -37,9 +37,12 @@ def end_with_tables(experiment: Experiment) -> None:
 def last_words(experiment: Experiment) -> str:
     """Return what a run ends with in the terminal."""
     found = outcomes(experiment)
-    lines = ["", *_model_sections(groups(experiment, found), level=""), f"Tables: {experiment.paths.results_md}"]
+    lines = [""]
+    for model, of_model in _by_model(groups(experiment, found)):
+        lines += [f"{model}\n", table.terminal_table(of_model) + "\n"]
+    lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
-        f"FAILED {outcome.cell.name}: {table.shortened(' '.join(outcome.reason.split()))}; log: {outcome.log}"
+        f"FAILED {outcome.cell.name}: {table.reason(outcome)}; log: {outcome.log}"
         for outcome in found
         if outcome.has_failed
     ]
@@ -48,7 +51,7 @@ def last_words(experiment: Experiment) -> str:
 
 def table_definition(experiment: Experiment) -> str:
     """Return all that the tables depend on besides the cells' results: a change of it rebuilds them."""
-    shown = ("display_name", "metric_label", "metrics")
+    shown = ("display_name", "metric_label", "metrics", "official")
     return canonical_json(
         {
             "reference": REFERENCE.read_text(encoding="utf-8"),
@@ -62,12 +65,13 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     """Return results.md."""
     grouped = groups(experiment, found)
     sections = [
-        f"# Results of {experiment.name}\n",
-        *_model_sections(grouped, level="## "),
+        f"# Results of {escaping.markdown(experiment.name)}\n",
+        *_model_sections(grouped),
         "## Models by tasks\n",
         "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
         " their mean, as in the GLUE benchmark.\n",
         table.models_by_tasks(grouped) + "\n",
+        *_data_notes(grouped),
         *_reference_sections(experiment, grouped),
         *_missing_sections(found),
         "## What to know\n",
@@ -76,12 +80,21 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     return "\n".join(sections) + "\n"
 
 
-def _model_sections(grouped: list[Group], level: str) -> list[str]:
+def _by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
+    models = dict.fromkeys(group.model for group in grouped)
+    return [(model, [group for group in grouped if group.model == model]) for model in models]
+
+
+def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
-    for model in dict.fromkeys(group.model for group in grouped):
-        of_model = [group for group in grouped if group.model == model]
-        sections += [f"{level}{model}\n", table.model_table(of_model) + "\n"]
+    for model, of_model in _by_model(grouped):
+        sections += [f"## {escaping.markdown(model)}\n", table.model_table(of_model) + "\n"]
     return sections
+
+
+def _data_notes(grouped: list[Group]) -> list[str]:
+    notes = [escaping.markdown(line) for line in table.data_notes(grouped)]
+    return [escaping.markdown(table.MARKED) + "\n", *notes, ""] if notes else []
 
 
 def _reference_sections(experiment: Experiment, grouped: list[Group]) -> list[str]:
@@ -89,10 +102,11 @@ def _reference_sections(experiment: Experiment, grouped: list[Group]) -> list[st
     label = reference["label"]
     sections = [f"## Beside {label}\n"]
     compared = [name for name, entry in experiment.models.items() if entry["source"] in reference["models"]]
-    for model in compared:
-        of_model = [group for group in grouped if group.model == model]
-        numbers = reference["models"][experiment.models[model]["source"]]
-        sections += [f"### {model}\n", table.beside_reference(of_model, numbers, label) + "\n"]
+    for model, of_model in _by_model(grouped):
+        if model in compared:
+            numbers = reference["models"][experiment.models[model]["source"]]
+            beside = table.beside_reference(of_model, numbers, label)
+            sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
     if compared:
         sections.insert(1, reference["note"] + "\n")
     else:
@@ -114,7 +128,7 @@ def _notes(found: list[Outcome]) -> list[str]:
     notes = [f"- Cells: {len(done)} of {len(found)} have a result."]
     if len(done) < len(found):
         missing = ", ".join(outcome.cell.name for outcome in found if not outcome.is_done)
-        notes.append(f"- Missing: {missing}. Means leave them out.")
+        notes.append(f"- Missing: {escaping.markdown(missing)}. Means leave them out.")
     if not done:
         return notes
     seeds = sorted({outcome.cell.seed for outcome in found})
@@ -126,7 +140,8 @@ def _notes(found: list[Outcome]) -> list[str]:
         notes += _distinct(title, (outcome.record[key] for outcome in done))
     notes += _distinct("Versions", (_versions(outcome) for outcome in done))
     notes += _distinct("Code", (_code(outcome) for outcome in done))
-    notes += [f"- {line}" for outcome in done for line in _peculiarities(outcome)]
+    notes += _other_files(done)
+    notes += [f"- {escaping.markdown(line)}" for outcome in done for line in _peculiarities(outcome)]
     notes.append(
         "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
         " and predictions; `results.csv` has all metrics in full precision."
@@ -136,7 +151,17 @@ def _notes(found: list[Outcome]) -> list[str]:
 
 def _distinct(title: str, values) -> list[str]:
     texts = sorted({str(value) for value in values if value is not None})
-    return [f"- {title}: {'; '.join(texts)}."] if texts else []
+    return [f"- {title}: {escaping.markdown('; '.join(texts))}."] if texts else []
+
+
+def _other_files(done: list[Outcome]) -> list[str]:
+    """Return a line with the splits whose files are not the official ones, and the tasks that they are of."""
+    tasks: dict[str, dict[str, None]] = {}
+    for outcome in done:
+        if outcome.other_files:
+            tasks.setdefault(", ".join(outcome.other_files), {})[outcome.cell.task] = None
+    texts = [f"{splits} of {', '.join(names)}" for splits, names in tasks.items()]
+    return [f"- Not the official files: {escaping.markdown('; '.join(texts))}."] if texts else []
 
 
 def _versions(outcome: Outcome) -> str:
@@ -152,12 +177,12 @@ def _code(outcome: Outcome) -> str:
 
 
 def _peculiarities(outcome: Outcome) -> list[str]:
-    """Return what is out of the ordinary about one cell's number."""
+    """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
     results, record, name = outcome.results, outcome.record, outcome.cell.name
     lines = []
-    if results["train_samples"] < record["train_rows"]:
+    if results["train_samples"] < record["train_rows"] and not outcome.data:
         lines.append(f"{name}: trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples.")
-    if outcome.cell.run.get("max_eval_samples") is not None:
+    if outcome.cell.run.get("max_eval_samples") is not None and not outcome.data:
         lines.append(
             f"{name}: scored on at most {outcome.cell.run['max_eval_samples']:,} examples of each validation split."
         )
@@ -169,19 +194,26 @@ def _peculiarities(outcome: Outcome) -> list[str]:
 def _results_csv(found: list[Outcome]) -> str:
     """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from."""
     metrics = sorted({key for outcome in found if outcome.is_done for key in outcome.results})
-    identity = ["model", "task", "variant", "seed", "state", "reason", "log"]
+    identity = ["model", "task", "variant", "seed", "state", "reason", "data", "log"]
     text = io.StringIO()
     writer = csv.DictWriter(text, [*identity, "run_sha256", *metrics], lineterminator="\n")
     writer.writeheader()
     for outcome in found:
         provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
-        writer.writerow(_row(outcome) | provenance | (outcome.results or {}))
+        texts = {key: escaping.spreadsheet(value or "") for key, value in _row(outcome).items()}
+        writer.writerow(texts | provenance | (outcome.results or {}))
     return text.getvalue()
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
     state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
-    return {**outcome.cell.wildcards, "state": state, "reason": outcome.reason, "log": str(outcome.log)}
+    return {
+        **outcome.cell.wildcards,
+        "state": state,
+        "reason": outcome.reason,
+        "data": outcome.data,
+        "log": str(outcome.log),
+    }
 
 
 def _results_json(experiment: Experiment, found: list[Outcome]) -> str:
@@ -194,5 +226,5 @@ def _results_json(experiment: Experiment, found: list[Outcome]) -> str:
 
 def _write_if_changed(name: str, text: str) -> None:
     path = Path(name)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         write_text(path, text)

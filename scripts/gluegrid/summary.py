@@ -1,5 +1,6 @@
 """From the outcomes of cells to the numbers of a table: means over seeds, unrounded."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,15 @@ class Group:
     def failed(self) -> list[Outcome]:
         """The cells that were tried and have none."""
         return [outcome for outcome in self.outcomes if outcome.has_failed]
+
+    @property
+    def data(self) -> str:
+        """In what the data of the cells with a result differ from the task's official; empty where in nothing."""
+        texts = Counter(outcome.data for outcome in self.done)
+        if len(texts) == 1:
+            return next(iter(texts))
+        runs = len(self.done)
+        return ", ".join(f"{text} in {count} of {runs} runs" for text, count in texts.items() if text)
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a key of all_results.json; None where it is undefined for any of them."""

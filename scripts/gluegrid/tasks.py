@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# What decides a run, and so belongs into its run.json; the rest of an entry is for tables and estimates.
+# What decides a run, and so belongs into its run.json; the rest of an entry (`official` too) is for tables and limits.
 DEFINING_KEYS = (
     "source",
     "revision",

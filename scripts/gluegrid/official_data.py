@@ -1,0 +1,54 @@
+"""In what the data of a result differ from a task's official: the rows and hashes under `official` of its entry."""
+
+from gluegrid.sources import split_of
+from gluegrid.tasks import Task
+
+KINDS = ("train", "validation", "test")  # what the names of official splits begin with
+
+
+def sample_keys(task: Task) -> dict[str, str]:
+    """Return the splits that a number is made from, with the key of all_results.json that counts their examples."""
+    return {task.train: "train_samples"} | {split: f"eval_samples{suffix}" for split, suffix in task.validation.items()}
+
+
+def difference(official: dict[str, dict], task: Task, results: dict, task_files: dict[str, str]) -> str:
+    """Return in what the data of a result differ, such as `train 41,294 of 392,702`; empty where in nothing.
+
+    `official` maps splits to rows and sha256, `results` is an all_results.json, `task_files` the part of its
+    run_record.json that maps the names of parquet files to hashes.
+    """
+    if not official:
+        return ""
+    counts, others = [], []
+    for split, key in sample_keys(task).items():
+        samples = results[key]
+        if split not in official or _is_of_another_kind(split, task):
+            counts.append(f"{'trained' if split == task.train else 'scored'} on {split}")
+        elif samples != official[split]["rows"]:
+            counts.append(_count(split, samples, official[split]["rows"]))
+        elif not _is_official(official, split, task_files):
+            others.append(split)
+    return ", ".join(counts + ([f"other data: {', '.join(others)}"] if others else []))
+
+
+def other_files(official: dict[str, dict], task: Task, task_files: dict[str, str]) -> list[str]:
+    """Return the splits of a task, test splits too, whose file is not the official one."""
+    if not official:
+        return []
+    return [split for split in task.splits if not _is_official(official, split, task_files)]
+
+
+def _is_of_another_kind(split: str, task: Task) -> bool:
+    """Tell whether an official split serves for what it is not there for, such as a test split that is scored."""
+    kind = "train" if split == task.train else "validation"
+    return any(split.startswith(other) for other in KINDS if other != kind)
+
+
+def _count(split: str, samples: int, rows: int) -> str:
+    """Say how many examples were used; more than there are cannot be a part of them."""
+    return f"{split} {samples:,} {'of' if samples < rows else 'instead of'} {rows:,}"
+
+
+def _is_official(official: dict[str, dict], split: str, task_files: dict[str, str]) -> bool:
+    hashes = [digest for name, digest in task_files.items() if split_of(name) == split]
+    return split in official and hashes == [official[split]["sha256"]]
