@@ -1,5 +1,7 @@
 """The experiment file: what it may say, which level wins, and one line for each mistake."""
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from gluegrid.config import REGISTRY, SCHEMA, load_config, load_registry
 from gluegrid.errors import ConfigError
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment import Experiment, load_experiment, run_text
 
 GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 
@@ -31,10 +33,10 @@ TOP_KEYS = (
     " models, num_train_epochs, per_device_eval_batch_size, per_device_train_batch_size, seeds, task_defaults, tasks,"
     " threads"
 )
-MODEL_KEYS = f"{TRAINING}, revision, seeds, source, threads, tokenizer"
+MODEL_KEYS = f"{TRAINING}, revision, seeds, source, threads, tokenizer, trust_remote_code"
 TASK_KEYS = (
     "device, display_name, folder, global_batch_size, label_column, labels, learning_rate, max_eval_samples,"
-    " max_seq_length, max_train_samples, metric_label, metrics, num_train_epochs, per_device_eval_batch_size,"
+    " max_seq_length, max_train_samples, metric_label, metrics, num_train_epochs, official, per_device_eval_batch_size,"
     " per_device_train_batch_size, revision, seeds, source, test, text_columns, threads, train, train_rows, validation"
 )
 CELL_KEYS = f"{TRAINING}, seeds, threads"
@@ -57,10 +59,11 @@ GLOBAL_BATCH = (
 EVAL_BATCH = "a whole number of at least 1, at most 65536; examples per device and evaluation step"
 EPOCHS = "a number above 0, at most 10000; passes over the training examples"
 LENGTH = "a whole number of at least 4, at most 65536; longer inputs are truncated to this many tokens"
-TRAIN_SAMPLES = "a whole number of at least 1, or null; only the first so many training examples"
-EVAL_SAMPLES = "a whole number of at least 1, or null; only the first so many examples of each validation split"
+SAMPLES = "a whole number of at least 1, at most 1000000000, or null; only the first so many"
+TRAIN_SAMPLES = f"{SAMPLES} training examples"
+EVAL_SAMPLES = f"{SAMPLES} examples of each validation split"
 SEED = "a whole number of at least 0, at most 4294967295; a seed"
-SEEDS = "a list of at least 1, without repetition; one cell per seed, such as [42, 43]"
+SEEDS = "a list of at least 1, at most 1000, without repetition; one cell per seed, such as [42, 43]"
 THREADS = (
     "a whole number of at least 1, at most 1024; CPU threads of one cell"
     " (part of what a run is, since results are bit-equal only at equal thread counts)"
@@ -68,6 +71,8 @@ THREADS = (
 DEVICE = "cuda: fail at once where the job finds no GPU; cpu: train without one"
 TASKS = "a list of tasks of the registry, or a mapping of tasks to values, to their definition, or to nothing"
 METRICS = "accuracy, f1, matthews_correlation, pearson, spearmanr"
+TEXT = "text of 1 to 300 characters on one line, without control characters"
+TRUST = "true or false: run the Python code that comes with the model, with your rights"
 NO_MAPPING = "must map keys to values; it needs experiment, models and tasks, as config.yaml"
 
 
@@ -184,11 +189,82 @@ def test_the_name_on_the_command_line_replaces_that_of_the_file():
     assert load_config(Path("c.yaml"), "another")[0]["experiment"] == "another"
 
 
-def test_a_bad_name_on_the_command_line_is_not_blamed_on_a_line_of_the_file():
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("../../x", "character 1 is '.', FULL STOP"),
+        ("a b", "character 2 is ' ', SPACE"),
+        ("$(touch x)", "character 1 is '$', DOLLAR SIGN"),
+        ("bеrt", "character 2 is 'е', CYRILLIC SMALL LETTER IE"),
+        ("", ""),
+        ("x" * 300, ""),
+    ],
+)
+def test_a_bad_name_on_the_command_line_is_not_blamed_on_the_file(name, odd):
     Path("c.yaml").write_text(START)
     with pytest.raises(ConfigError) as caught:
-        load_config(Path("c.yaml"), "../x")
-    assert caught.value.problems == [f"c.yaml: experiment: '../x' is not allowed; allowed: {EXPERIMENT}"]
+        load_config(Path("c.yaml"), name)
+    assert caught.value.problems == [f"--config: experiment: {not_allowed(name, odd)}{EXPERIMENT}"]
+
+
+# What Snakemake makes of `--config experiment=42` and the like.
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (42, "42"),
+        (2.5, "2.5"),
+        (True, "true"),
+        (["a"], "['a']"),
+        ({"a": "b"}, "{'a': 'b'}"),
+        (10**100, "1" + "0" * 56 + "..."),
+    ],
+)
+def test_a_value_on_the_command_line_that_is_no_text_is_one_line(value, shown):
+    Path("c.yaml").write_text(START)
+    with pytest.raises(ConfigError) as caught:
+        load_config(Path("c.yaml"), value)
+    assert caught.value.problems == [
+        f"--config: experiment: Snakemake read {shown}, which is no text; choose a name with letters, such as run-42"
+    ]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    ["cells:", "cells: {}", "cells: {bert: }", "cells: {bert: {}}", "cells: {bert: {cola: }}", "task_defaults:"],
+)
+def test_a_key_with_nothing_below_it_means_none(nothing):
+    with_nothing, without = load(START + nothing + "\n"), load(START)
+    assert {name: cell.run for name, cell in with_nothing.cells.items()} == {
+        name: cell.run for name, cell in without.cells.items()
+    }
+
+
+def test_a_cell_with_nothing_below_it_must_still_be_one_of_this_file():
+    assert [line.partition(": '")[0] for line in problems_of(START + "cells:\n  brt:\n  bert:\n    mnli:\n")] == [
+        "c.yaml:6: cells.brt",
+        "c.yaml:8: cells.bert.mnli",
+    ]
+
+
+TRUSTING = "experiment: small\nmodels:\n  bert:\n    source: org/bert\n    trust_remote_code: {}\ntasks: [cola]\n"
+
+
+def test_each_model_that_runs_its_own_code_is_warned_of_with_its_line():
+    more = "  other: {source: org/other, trust_remote_code: true}\n  third: {source: org/third}\ntasks:"
+    warning = "Python code that comes with the model will run with your rights, here and on compute nodes"
+    assert load(TRUSTING.format("true").replace("tasks:", more)).warnings == [
+        f"c.yaml:5: models.bert.trust_remote_code: {warning}",
+        f"c.yaml:6: models.other.trust_remote_code: {warning}",
+    ]
+
+
+@pytest.mark.parametrize("text", [START, TRUSTING.format("false")])
+def test_an_experiment_without_such_models_warns_of_nothing(text):
+    assert load(text).warnings == []
+
+
+def test_a_frozen_experiment_warns_of_nothing():
+    assert Experiment(load(TRUSTING.format("true")).config).warnings == []
 
 
 def test_a_model_may_name_itself_as_its_tokenizer():
@@ -211,7 +287,10 @@ UNKNOWN_KEYS = [
         f"5: learning_rte: unknown key (its value is 3e-05). Did you mean 'learning_rate'? Known: {TOP_KEYS}",
     ),
     (START + "zzz: [1]\n", f"5: zzz: unknown key (its value is [1]). Known: {TOP_KEYS}"),
-    (START + '"a\\nb": no\n', f"5: 'a\\nb': unknown key (its value is 'no'). Known: {TOP_KEYS}"),
+    (
+        START + '"a\\nb": no\n',
+        f"5: 'a\\nb': unknown key (character 2 is U+000A, a control character; its value is 'no'). Known: {TOP_KEYS}",
+    ),
     (
         with_model("{source: org/bert, revison: main}"),
         f"3: models.bert.revison: unknown key (its value is 'main'). Did you mean 'revision'? Known: {MODEL_KEYS}",
@@ -328,22 +407,36 @@ ENUMS_AND_TEXTS = [
     ),
 ]
 
-UNSAFE_NAMES = [
-    "../x",
-    "a/b",
-    "..",
-    "",
-    "a b",
-    "a\n",
-    "x" * 65,
-    "x" * 300,
-    "bеrt",
-    ".hidden",
-    "-x",
-    "a{b}",
-    "a\\b",
-    "$(x)",
-]
+# Each name, and how a message names its first character that is not allowed.
+UNSAFE_NAMES = {
+    "../x": "character 1 is '.', FULL STOP",
+    "a/b": "character 2 is '/', SOLIDUS",
+    "..": "character 1 is '.', FULL STOP",
+    "": "",
+    "a b": "character 2 is ' ', SPACE",
+    "a\n": "character 2 is U+000A, a control character",
+    "x" * 65: "",
+    "x" * 300: "",
+    ".hidden": "character 1 is '.', FULL STOP",
+    "-x": "character 1 is '-', HYPHEN-MINUS",
+    "a{b}": "character 2 is '{', LEFT CURLY BRACKET",
+    "a\\b": "character 2 is '\\\\', REVERSE SOLIDUS",
+    "$(x)": "character 1 is '$', DOLLAR SIGN",
+    "bеrt": "character 2 is 'е', CYRILLIC SMALL LETTER IE",
+    "bᎬrt": "character 2 is 'Ꭼ', CHEROKEE LETTER GV",
+    "ｂert": "character 1 is 'ｂ', FULLWIDTH LATIN SMALL LETTER B",
+    "be\u0301rt": "character 3 is U+0301, COMBINING ACUTE ACCENT",
+    "bert‐base": "character 5 is '‐', HYPHEN",
+    "bert٣": "character 5 is '٣', ARABIC-INDIC DIGIT THREE",
+    "be\u200brt": "character 3 is U+200B, ZERO WIDTH SPACE",
+    "bert\u00a0": "character 5 is U+00A0, NO-BREAK SPACE",
+    "\ufeffbert": "character 1 is U+FEFF, ZERO WIDTH NO-BREAK SPACE",
+    "be\u00adrt": "character 3 is U+00AD, SOFT HYPHEN",
+    "\u202etreb": "character 1 is U+202E, RIGHT-TO-LEFT OVERRIDE",
+    "be\ud800rt": "character 3 is U+D800, half of a surrogate pair",
+    "be\ue000rt": "character 3 is U+E000, a character of private use",
+    "模型": "character 1 is '模', CJK UNIFIED IDEOGRAPH-6A21",
+}
 
 
 def shown(name: str) -> str:
@@ -357,35 +450,149 @@ def dotted(name: str) -> str:
     return shown(name) if not name.isprintable() else name if len(name) <= 60 else name[:57] + "..."
 
 
+def not_allowed(value: str, odd: str) -> str:
+    """How a message says that a text is not allowed, and which of its characters is odd."""
+    return f"{shown(value)} is not allowed{f' ({odd})' if odd else ''}; allowed: "
+
+
 def unsafe_names() -> list[tuple[str, str]]:
     cases = []
-    for name in UNSAFE_NAMES:
-        written = yaml.dump(name, default_style='"', allow_unicode=True, width=1000).strip()
-        problem = f"the name {shown(name)} is not allowed; allowed: {NAME}"
+    for name, odd in UNSAFE_NAMES.items():
+        written = json.dumps(name)
+        problem = not_allowed(name, odd)
         cases += [
-            (START.replace("small", written), f"1: experiment: {shown(name)} is not allowed; allowed: {EXPERIMENT}"),
-            (START.replace("bert:", f"? {written}\n  :"), f"3: models.{dotted(name)}: {problem}"),
-            (with_tasks(f"[{written}]"), f"4: tasks.{dotted(name)}: {problem}"),
+            (START.replace("small", written), f"1: experiment: {problem}{EXPERIMENT}"),
+            (START.replace("bert:", f"? {written}\n  :"), f"3: models.{dotted(name)}: the name {problem}{NAME}"),
+            (with_tasks(f"[{written}]"), f"4: tasks.{dotted(name)}: the name {problem}{NAME}"),
         ]
     return cases
 
 
 MALFORMED_SOURCES = [
+    (with_model(f"{{source: {json.dumps(source)}}}"), f"3: models.bert.source: {not_allowed(source, odd)}{SOURCE}")
+    for source, odd in {
+        "a/b/c": "character 4 is '/', SOLIDUS",
+        "a//b": "character 3 is '/', SOLIDUS",
+        "a/": "",
+        "org/bert ": "character 9 is ' ', SPACE",
+        "org/be rt": "character 7 is ' ', SPACE",
+        "https://huggingface.co/a/b": "character 6 is ':', COLON",
+        "": "",
+        "-a/b": "character 1 is '-', HYPHEN-MINUS",
+        "~x/y": "character 2 is 'x', LATIN SMALL LETTER X",
+        "gооgle/bert": "character 2 is 'о', CYRILLIC SMALL LETTER O",
+        "org／bert": "character 4 is '／', FULLWIDTH SOLIDUS",
+        "org/b\u00adert": "character 6 is U+00AD, SOFT HYPHEN",
+        "．/model": "character 1 is '．', FULLWIDTH FULL STOP",
+        "./a\u2028b": "character 4 is U+2028, LINE SEPARATOR",
+        "./a\x85b": "character 4 is U+0085, a control character",
+        "./\u202egpj": "character 3 is U+202E, RIGHT-TO-LEFT OVERRIDE",
+        "./\u2066a": "character 3 is U+2066, LEFT-TO-RIGHT ISOLATE",
+        "~/\udfff": "character 3 is U+DFFF, half of a surrogate pair",
+        "./" + "x" * 299: "",
+    }.items()
+]
+
+MALFORMED_REVISIONS = [
     (
-        with_model(f"{{source: {written}}}"),
-        f"3: models.bert.source: {shown(yaml.safe_load(written))} is not allowed; allowed: {SOURCE}",
+        with_model(f"{{source: a/b, revision: {json.dumps(revision)}}}"),
+        f"3: models.bert.revision: {not_allowed(revision, odd)}{REVISION}",
     )
-    for written in (
-        "a/b/c",
-        "a//b",
-        "a/",
-        "'org/bert '",
-        "org/be rt",
-        "https://huggingface.co/a/b",
-        "''",
-        "-a/b",
-        "~x/y",
-    )
+    for revision, odd in {
+        "mаin": "character 2 is 'а', CYRILLIC SMALL LETTER A",
+        "main\u200b": "character 5 is U+200B, ZERO WIDTH SPACE",
+        "a/../b": "character 3 is '.', FULL STOP",
+        "v1 ": "character 3 is ' ', SPACE",
+        "/main": "character 1 is '/', SOLIDUS",
+        "main/": "",
+        "a//b": "character 3 is '/', SOLIDUS",
+        "a/-b": "character 3 is '-', HYPHEN-MINUS",
+        "$(x)": "character 1 is '$', DOLLAR SIGN",
+        "r" * 101: "",
+    }.items()
+]
+
+OTHER_LOOKALIKES = [
+    (
+        START + "lеarning_rate: 3e-5\n",
+        "5: lеarning_rate: unknown key (character 2 is 'е', CYRILLIC SMALL LETTER IE; its value is 3e-05)."
+        f" Did you mean 'learning_rate'? Known: {TOP_KEYS}",
+    ),
+    (
+        START + "seeds\u200b: [1]\n",
+        "5: 'seeds\\u200b': unknown key (character 6 is U+200B, ZERO WIDTH SPACE; its value is [1])."
+        f" Did you mean 'seeds'? Known: {TOP_KEYS}",
+    ),
+    (
+        START + "ｓｅｅｄｓ: [1]\n",
+        "5: ｓｅｅｄｓ: unknown key (character 1 is 'ｓ', FULLWIDTH LATIN SMALL LETTER S; its value is [1])."
+        f" Did you mean 'seeds'? Known: {TOP_KEYS}",
+    ),
+    (
+        "# two files in one\n\ufeffexperiment: a\n" + START,
+        "2: '\\ufeffexperiment': unknown key (character 1 is U+FEFF, ZERO WIDTH NO-BREAK SPACE; its value is 'a')."
+        f" Did you mean 'experiment'? Known: {TOP_KEYS}",
+    ),
+    (
+        START + "learning_rate: 2e−5\n",
+        f"5: learning_rate: '2e−5' is not allowed (character 3 is '−', MINUS SIGN); allowed: {RATE}",
+    ),
+    (
+        START + "threads: ４\n",
+        f"5: threads: '４' is not allowed (character 1 is '４', FULLWIDTH DIGIT FOUR); allowed: {THREADS}",
+    ),
+    (
+        START + "device: сpu\n",
+        "5: device: 'сpu' is not allowed (character 1 is 'с', CYRILLIC SMALL LETTER ES);"
+        f" allowed: one of cuda, cpu (did you mean 'cpu'?); {DEVICE}",
+    ),
+    (
+        START + "cells: {bеrt: {colа: {threads: 1}}}\n",
+        "5: cells.bеrt: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model of this file."
+        " Did you mean 'bert'? Known: bert\n"
+        "5: cells.bеrt.colа: 'colа' (character 4 is 'а', CYRILLIC SMALL LETTER A) is not a task of this file."
+        " Did you mean 'cola'? Known: cola, rte",
+    ),
+    (
+        with_model("{source: org/bert, tokenizer: bеrt}"),
+        "3: models.bert.tokenizer: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model of this file."
+        " Did you mean 'bert'? Known: bert",
+    ),
+    (
+        with_tasks('{cola: {train: "trаin"}}'),
+        "4: tasks.cola.train: 'trаin' is not allowed (character 3 is 'а', CYRILLIC SMALL LETTER A);"
+        " allowed: the training split",
+    ),
+    (
+        with_tasks('{cola: {test: ["te\\u00adst"]}}'),
+        f"4: tasks.cola.test.0: 'te\\xadst' is not allowed (character 3 is U+00AD, SOFT HYPHEN); allowed: {NAME}",
+    ),
+    (
+        with_tasks('{cola: {validation: {"vаl": ""}}}'),
+        "4: tasks.cola.validation.vаl: the name 'vаl' is not allowed (character 2 is 'а', CYRILLIC SMALL LETTER A);"
+        f" allowed: {NAME}",
+    ),
+    (
+        with_tasks('{cola: {folder: "../cola"}}'),
+        "4: tasks.cola.folder: '../cola' is not allowed (character 1 is '.', FULL STOP);"
+        " allowed: folder of the source in which <split>-*.parquet lie",
+    ),
+    *(
+        (
+            with_tasks(f'{{cola: {{display_name: "a{written}b"}}}}'),
+            f"4: tasks.cola.display_name: 'a{shown}b' is not allowed (character 2 is {odd}); allowed: {TEXT}",
+        )
+        for written, shown, odd in (
+            ("\\t", "\\t", "U+0009, a control character"),
+            ("\\x9b", "\\x9b", "U+009B, a control character"),
+            ("\\N", "\\x85", "U+0085, a control character"),
+            ("\\L", "\\u2028", "U+2028, LINE SEPARATOR"),
+            ("\\P", "\\u2029", "U+2029, PARAGRAPH SEPARATOR"),
+            ("\\u202a", "\\u202a", "U+202A, LEFT-TO-RIGHT EMBEDDING"),
+            ("\\u2069", "\\u2069", "U+2069, POP DIRECTIONAL ISOLATE"),
+            ("\\ud83d\\ude00", "\\ud83d\\ude00", "U+D83D, half of a surrogate pair"),
+        )
+    ),
 ]
 
 FOLDERS = [
@@ -405,6 +612,19 @@ FOLDERS = [
     (
         with_model(f"{{source: ./{'x' * 290}}}"),
         f"3: models.bert.source: the folder './{'x' * 54}... cannot be used: File name too long",
+    ),
+    (
+        with_tasks("\n- cola\n- rte\n- wnli\n") + "task_defaults:\n  source: ./nowhere\n",
+        "10: task_defaults.source: the folder './nowhere' cannot be used: it does not exist (seen from {cwd})",
+    ),
+    (
+        with_tasks("\n  cola:\n  rte: {source: ./empty}\n") + "task_defaults: {source: ./nowhere}\n",
+        "6: tasks.rte.source: the folder './empty' cannot be used: it holds no rte/<split>-00000-of-00001.parquet\n"
+        "8: task_defaults.source: the folder './nowhere' cannot be used: it does not exist (seen from {cwd})",
+    ),
+    (
+        with_model("{source: ./c.yaml}"),
+        "3: models.bert.source: the folder './c.yaml' cannot be used: it does not exist (seen from {cwd})",
     ),
 ]
 
@@ -438,7 +658,8 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks("{cola: {validation: {a: mm}}}"),
-        "4: tasks.cola.validation.a: 'mm' is not allowed; allowed: '' or a suffix such as _mm",
+        "4: tasks.cola.validation.a: 'mm' is not allowed (character 1 is 'm', LATIN SMALL LETTER M);"
+        " allowed: '' or a suffix such as _mm",
     ),
     (
         with_tasks("{cola: {text_columns: [a, b, c]}}"),
@@ -451,6 +672,58 @@ TASKS_THAT_MAKE_NO_SENSE = [
         " names of the classes in the order of their numbers; without it the task is a regression",
     ),
     (with_tasks("\n- cola\n- rte\n- cola\n"), "7: tasks.2: 'cola' stands twice; keep one of them"),
+    (
+        with_tasks("{cola: {validation: {dev: ''}, test: [test, dev]}}"),
+        "4: tasks.cola.test: 'dev' is a validation split too, and those are predicted anyway",
+    ),
+    (
+        with_tasks("{cola: {validation: {dev: _" + "x" * 30 + "}}}"),
+        f"4: tasks.cola.validation.dev: '_{'x' * 30}' is not allowed; allowed: '' or a suffix such as _mm",
+    ),
+]
+
+CASE = "only in case, and some file systems take both for one folder; rename one of them"
+NAMES_THAT_DIFFER_IN_CASE = [
+    (with_model("{source: a/b}\n  BERT: {source: a/b}"), f"4: models.BERT: differs from 'bert' {CASE}"),
+    (with_tasks(f"\n  cola:\n  Cola: {{{OWN}, metrics: [pearson]}}\n"), f"6: tasks.Cola: differs from 'cola' {CASE}"),
+]
+
+TRUST_THAT_IS_NO_BOOLEAN = [
+    (TRUSTING.format(text), f"5: models.bert.trust_remote_code: {shown} is not allowed; allowed: {TRUST}")
+    for text, shown in {
+        "yes": "'yes'",
+        "'true'": "'true'",
+        "True": "'True'",
+        "1": "1",
+        "": "null",
+        "[true]": "[True]",
+    }.items()
+]
+TRUST_IN_OTHER_PLACES = [
+    (
+        START + "trust_remote_code: true\n",
+        f"5: trust_remote_code: unknown key (its value is true). Known: {TOP_KEYS}",
+    ),
+    (
+        START + "cells: {bert: {cola: {trust_remote_code: true}}}\n",
+        f"5: cells.bert.cola.trust_remote_code: unknown key (its value is true). Known: {CELL_KEYS}",
+    ),
+]
+
+TOO_MUCH = [
+    (
+        START + f"seeds: [{', '.join(map(str, range(1001)))}]\n",
+        f"5: seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16... is not allowed; allowed: {SEEDS}",
+    ),
+    (
+        START.replace("bert:", "".join(f"m{number}: {{source: a/b}}\n  " for number in range(100)) + "bert:")
+        + f"seeds: [{', '.join(map(str, range(500)))}]\n",
+        " more than 100000 cells (models x tasks x seeds); make several files of it",
+    ),
+    (
+        START + "max_train_samples: 1000000001\n",
+        f"5: max_train_samples: 1000000001 is not allowed; allowed: {TRAIN_SAMPLES}",
+    ),
 ]
 
 BOTH_BATCH_SIZES = "global_batch_size: 8, per_device_train_batch_size: 8"
@@ -474,7 +747,8 @@ WHOLE_FILES = [
     (with_model("{revision: main}"), "3: models.bert: the key 'source' is missing"),
     (
         with_model(""),
-        "3: models.bert: null is not allowed; allowed: a model (source, revision, tokenizer) and values for it",
+        "3: models.bert: null is not allowed;"
+        " allowed: a model (source, revision, tokenizer, trust_remote_code) and values for it",
     ),
     (with_tasks(""), f"4: tasks: null is not allowed; allowed: {TASKS}"),
     (with_tasks("cola"), f"4: tasks: 'cola' is not allowed; allowed: {TASKS}"),
@@ -486,15 +760,15 @@ WHOLE_FILES = [
     ),
     (
         START + "cells: [bert]\n",
-        "5: cells: ['bert'] is not allowed; allowed: a mapping of models to tasks to values for that cell",
+        "5: cells: ['bert'] is not allowed; allowed: a mapping of models to tasks to values for that cell, or nothing",
     ),
 ]
 
 SEVERAL_PLACES = [
     (
         START.replace("small", "a b").replace("org/bert", "a/b/c") + "threads: 0\ncells: {bert: {cola: {seeds: []}}}\n",
-        f"1: experiment: 'a b' is not allowed; allowed: {EXPERIMENT}\n"
-        f"3: models.bert.source: 'a/b/c' is not allowed; allowed: {SOURCE}\n"
+        f"1: experiment: 'a b' is not allowed (character 2 is ' ', SPACE); allowed: {EXPERIMENT}\n"
+        f"3: models.bert.source: 'a/b/c' is not allowed (character 4 is '/', SOLIDUS); allowed: {SOURCE}\n"
         f"5: threads: 0 is not allowed; allowed: {THREADS}\n"
         f"6: cells.bert.cola.seeds: [] is not allowed; allowed: {SEEDS}",
     ),
@@ -516,8 +790,14 @@ SEVERAL_PLACES = [
         *ENUMS_AND_TEXTS,
         *unsafe_names(),
         *MALFORMED_SOURCES,
+        *MALFORMED_REVISIONS,
+        *OTHER_LOOKALIKES,
         *FOLDERS,
         *TASKS_THAT_MAKE_NO_SENSE,
+        *NAMES_THAT_DIFFER_IN_CASE,
+        *TRUST_THAT_IS_NO_BOOLEAN,
+        *TRUST_IN_OTHER_PLACES,
+        *TOO_MUCH,
         *TWO_BATCH_SIZES,
         *WHOLE_FILES,
         *SEVERAL_PLACES,
@@ -528,6 +808,45 @@ def test_each_mistake_is_one_line_with_file_line_key_and_what_is_allowed(text, e
     problems = problems_of(text)
     assert problems == [f"c.yaml:{line}" for line in expected.replace("{cwd}", str(Path.cwd())).split("\n")]
     assert all(line.isprintable() for line in problems)
+
+
+def test_only_the_first_of_very_many_mistakes_are_told():
+    text = START + "".join(f"k{number}: 1\n" for number in range(5000))
+    problems = problems_of(text)
+    assert [line.partition(": unknown")[0] for line in problems[:100]] == [
+        f"c.yaml:{number + 5}: k{number}" for number in range(100)
+    ]
+    assert problems[100:] == ["c.yaml: there are more mistakes; these are the first 100"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        START + "seeds: [" + "".join(f"a{number}, {number}, " for number in range(12_000)) + "]\n",
+        START + "cells: {" + "".join(f"m{number}: {{x: }}, " for number in range(8000)) + "}\n",
+        with_tasks("{cola: {validation: {" + "".join(f"s{number}: '', " for number in range(8000)) + "}}}"),
+        with_model(
+            "{source: a/b}\n  " + "".join(f"m{number}: {{source: a/b, tokenizer: x}}\n  " for number in range(4000))
+        ),
+        with_model(f"{{source: {'a/' * 100_000}}}"),
+        START + f"{'k' * 100_000}: {'v' * 100_000}\n",
+        with_tasks("{" + "t" * 64 + ": {per_device_train_batch_size" + "﷽" * 30 + ": " + "v" * 100 + "}}"),
+    ],
+    ids=[
+        "two kinds of items",
+        "unknown cells",
+        "equal suffixes",
+        "unknown tokenizers",
+        "long text",
+        "long key",
+        "all long",
+    ],
+)
+def test_large_mistakes_are_told_at_once_and_in_short_lines(text):
+    started = time.process_time()
+    problems = problems_of(text)
+    assert time.process_time() - started < 15  # a few seconds for YAML; what is quadratic would take minutes
+    assert all(len(line) <= 620 and line.isprintable() for line in problems)
 
 
 def test_loading_writes_nothing(tmp_path):
@@ -561,36 +880,106 @@ def test_the_registry_passes_its_own_checks():
     assert all(task["metrics"] for task in load_registry().values())
 
 
-KEYS = st.sampled_from(f"{TOP_KEYS}, {MODEL_KEYS}, {TASK_KEYS}, bert, cola, rte, org/bert, ''".split(", ")) | st.text(
-    max_size=5
+ODD_TEXTS = st.text(
+    st.characters() | st.sampled_from("е\u200b\u2028\u202e\ud800\x00\x1b\ufeff'\"\\{}$`./~-"), max_size=8
 )
+KEYS = st.sampled_from(f"{TOP_KEYS}, {MODEL_KEYS}, {TASK_KEYS}, bert, cola, rte, org/bert, ''".split(", ")) | ODD_TEXTS
 LEAVES = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text(max_size=8)
-    | st.dates()
+    | ODD_TEXTS
     | st.sampled_from(
-        ["org/bert", "./x", "~/x", "cola", "cpu", "accuracy", 1, 42, 2e-5, [42], ["cola"], {"cola": None}]
+        ["org/bert", "./x", "~/x", "cola", "cpu", "accuracy", 1, 42, 2e-5, [42], ["cola"], {"cola": None}, "x" * 300]
     )
 )
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
 )
 VALID = yaml.safe_load(START)
+NAMES = st.sampled_from(["bert", "BERT", "cola", "rte", "mnli", "ax", "mine", "validation", "test", "train"])
 
 
-@settings(
-    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+def near(schema: dict) -> st.SearchStrategy:
+    """Values of a place of the schema: most as it wants them, some nearly so."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    wanted = [st.sampled_from(schema["enum"])] if "enum" in schema else []
+    if "object" in kinds:
+        if "properties" in schema:
+            known = {key: near(value) for key, value in schema["properties"].items()}
+            wanted += [some_of(known, schema.get("required", []))]
+        else:
+            wanted += [st.dictionaries(NAMES, near(schema["additionalProperties"]), min_size=1, max_size=3)]
+    if "array" in kinds:
+        wanted += [st.lists(near(schema["items"]), min_size=1, max_size=3)]
+    if "string" in kinds:
+        wanted += [st.from_regex(schema["pattern"])] if "pattern" in schema else [NAMES]
+    if "integer" in kinds:
+        wanted += [st.integers(schema["minimum"], min(schema["maximum"], 1000))]
+    if "number" in kinds:
+        wanted += [st.floats(1e-6, 1)]
+    return st.integers(0, 20).flatmap(lambda number: st.one_of(*wanted) if number and wanted else TREES)
+
+
+def some_of(known: dict, needed: list[str]) -> st.SearchStrategy:
+    """Mappings with the needed keys and up to three others."""
+    keys = st.lists(st.sampled_from(sorted(known)), max_size=3, unique=True)
+    return keys.flatmap(lambda names: st.fixed_dictionaries({name: known[name] for name in [*needed, *names]}))
+
+
+PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+NEARLY_VALID = some_of({name: near(place) for name, place in PLACES.items()}, [])
+PIECES = st.sampled_from(
+    [*"\n\t :-[]{}#&*!|>%@`'\"?,~<", "\n  ", "&a ", "*a", "<<: ", "<<: *a\n", "!!int ", "!x ", "- ", "---\n", "...\n"]
+) | st.text(max_size=3)
+SHIPPED = (REGISTRY.parents[1] / "config.yaml").read_text(encoding="utf-8")
+EDITS = st.lists(st.tuples(st.integers(0, len(SHIPPED)), st.integers(0, 9), PIECES), min_size=1, max_size=4)
+CHECKED = settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+def check_outcome(content: str | bytes) -> None:
+    """A file is an experiment, or a ConfigError whose lines name the file, are short, and are safe for a terminal."""
+    Path("c.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    try:
+        experiment = load_experiment(Path("c.yaml"))
+    except ConfigError as error:
+        lines = error.problems
+        assert lines
+    else:
+        lines = experiment.warnings
+        assert all(json.loads(run_text(cell)) == cell.run for cell in experiment.cells.values())
+    for line in lines:
+        assert line.startswith(("c.yaml: ", "c.yaml:"))
+        assert line.isprintable()
+        assert len(line) <= 620
+
+
+@CHECKED
 @given(changes=st.dictionaries(KEYS, TREES, max_size=5), on_top_of=st.sampled_from([{}, VALID]))
 @example(changes={"learning_rate": float("nan")}, on_top_of=VALID)
 def test_any_mapping_is_an_experiment_or_a_config_error(changes, on_top_of):
-    try:
-        experiment = load(yaml.dump(on_top_of | changes, allow_unicode=True))
-    except ConfigError as error:
-        assert error.problems
-        assert all(len(line.splitlines()) == 1 for line in error.problems)
-    else:
-        assert experiment.cells
+    check_outcome(json.dumps(on_top_of | changes))
+
+
+@CHECKED
+@given(NEARLY_VALID)
+def test_any_nearly_valid_mapping_is_an_experiment_or_a_config_error(changes):
+    check_outcome(json.dumps(VALID | changes))
+
+
+@CHECKED
+@given(EDITS)
+def test_any_edit_of_the_shipped_config_is_an_experiment_or_a_config_error(edits):
+    text = SHIPPED
+    for place, removed, piece in edits:
+        text = text[:place] + piece + text[place + removed :]
+    check_outcome(text)
+
+
+@CHECKED
+@given(st.binary(max_size=50) | st.text(max_size=50) | st.lists(PIECES | KEYS, max_size=30).map("".join))
+@example("[" * 249_000)
+def test_any_file_is_an_experiment_or_a_config_error(content):
+    check_outcome(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))

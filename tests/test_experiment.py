@@ -1,13 +1,16 @@
 """From a config to cells: their values, their run.json, and the names of what they share."""
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gluegrid import paths
+from gluegrid.config import SCHEMA
 from gluegrid.estimates import START_MINUTES, minutes
 from gluegrid.experiment import Experiment, load_experiment, run_text
 from gluegrid.recipes import RECIPES
@@ -253,21 +256,82 @@ def test_distinct_resources_have_distinct_keys(one, other):
     assert paths.resource_key(*one) != paths.resource_key(*other)
 
 
-PARTS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,150}\Z")
-SOURCES = (
-    PARTS
-    | st.builds("{}/{}".format, PARTS, PARTS)
-    | st.text(st.characters(codec="utf-8"), max_size=300).map("./{}".format)
-)
+PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+TASK = PLACES["tasks"]["additionalProperties"]["properties"]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(SOURCES, st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/-]{0,99}\Z"), st.just("") | PARTS)
-def test_a_resource_key_is_a_safe_path_part(source, revision, folder):
-    key = paths.resource_key(source, revision, folder)
-    assert len(key) <= 200
-    assert set(key) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@")
+def accepted(place: dict, *more: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Texts that a place of the schema accepts; `more` of them may be given, or nearly accepted."""
+    texts = st.one_of(st.from_regex(place["pattern"]), *more)
+    return texts.filter(lambda text: re.search(place["pattern"], text) and len(text) <= place["maxLength"])
+
+
+# Names that resemble each other once '/' is '--', or are as long as they may be.
+PARTS = ["a", "b", "a-", "a--", "b--a", "a--b", "x" * 64, "x" * 63]
+PATHS = [*PARTS, *(f"{one}/{other}" for one in PARTS for other in PARTS)]
+FOLDERS = ["./a", "../a", "/a", "~/a", "./a/", "./a b", "./a_b", "./A", "./a--b", "./b/a--b", "./é", "./è", "/", "."]
+SOURCES = accepted(TASK["source"], st.text(max_size=298).map("./{}".format), st.sampled_from(FOLDERS))
+RESOURCES = st.tuples(SOURCES, accepted(TASK["revision"]), st.just("") | accepted(TASK["folder"]))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(RESOURCES)
+@example(("./" + "é" * 298, "r" * 100, "f" * 64))
+@example(("/", "r", ""))
+@example(("../..", "r", ""))
+def test_whatever_the_schema_accepts_has_a_key_that_is_one_safe_part_of_a_path(resource):
+    key = paths.resource_key(*resource)
+    assert re.fullmatch(r"[A-Za-z0-9._@-]{1,200}", key)
     assert key not in (".", "..")
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(RESOURCES, min_size=2, max_size=5, unique=True))
+def test_different_resources_have_different_keys(resources):
+    assert len({paths.resource_key(*resource) for resource in resources}) == len(resources)
+
+
+def test_resources_that_resemble_each_other_have_different_keys():
+    revisions = [*PATHS, *(f"{'r' * 99}{end}" for end in "12")]
+    resources = list(itertools.product([*PATHS, *FOLDERS], revisions, ["", *PARTS]))
+    assert all(re.search(TASK["source"]["pattern"], source) for source, _, _ in resources)
+    assert len({paths.resource_key(*resource) for resource in resources}) == len(resources)
+
+
+TRUSTING = {"bert": {"source": "org/bert", "trust_remote_code": True}}
+
+
+def test_a_model_that_runs_its_own_code_says_so_in_its_runs_and_only_there():
+    models = {"bert": {"source": "org/bert"}, "other": {"source": "org/other", "tokenizer": "bert"}}
+    without = load(SMALL | {"models": models})
+    trusting = load(SMALL | {"models": models | TRUSTING})
+    changed = {name for name, text in texts(trusting).items() if text != texts(without)[name]}
+    assert changed == {"bert/cola/base/seed-42", "bert/rte/base/seed-42"}
+    run = trusting.cells[("bert", "cola", "base", "42")].run
+    assert run["model"] == {"name": "bert", "source": "org/bert", "revision": "main", "trust_remote_code": True}
+
+
+def test_not_running_a_models_code_is_the_same_run_whether_said_or_not():
+    said = {"bert": {"source": "org/bert", "trust_remote_code": False}, "other": SMALL["models"]["other"]}
+    assert texts(load(SMALL | {"models": said})) == texts(load(SMALL))
+
+
+def test_a_model_is_trusted_when_any_alias_of_it_is():
+    models = {"plain": {"source": "org/bert"}, "other": {"source": "org/other"}} | TRUSTING
+    experiment = load(SMALL | {"models": models})
+    assert experiment.model_key("plain") == experiment.model_key("bert")
+    assert experiment.trusts_remote_code(experiment.model_key("plain"))
+    assert not experiment.trusts_remote_code(experiment.model_key("other"))
+    assert not load(SMALL).trusts_remote_code("org--bert@main")
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+def test_the_code_of_a_local_model_is_part_of_its_state_when_it_is_run(trusts):
+    config = with_local_model(models={"bert": {"source": "./model", "trust_remote_code": trusts}})
+    Path("model/modeling_ours.py").write_text("one = 1")
+    before = load(config).models["bert"]["revision"]
+    Path("model/modeling_ours.py").write_text("one = 2")
+    assert (load(config).models["bert"]["revision"] != before) == trusts
 
 
 def test_the_state_of_a_cell_lies_outside_its_runs_folder():
@@ -293,11 +357,19 @@ def golden_cells(shipped: Experiment) -> dict[str, object]:
             "tasks": {"reviews": OWN_TASK},
         }
     )
+    trusted = load(
+        {
+            "experiment": "small",
+            "models": TRUSTING | {"ours": {"source": "org/ours", "trust_remote_code": True, "tokenizer": "bert"}},
+            "tasks": {"rte": None},
+        }
+    )
     return {
         "bert-base-uncased_cola": shipped.cells[("bert-base-uncased", "cola", "base", "42")],
         "bert-large-uncased_mnli": shipped.cells[("bert-large-uncased", "mnli", "base", "42")],
         "every_value": every_value.cells[("bert", "rte", "base", "4294967295")],
         "local_model_own_task": local.cells[("mine", "reviews", "base", "42")],
+        "trusted_model_other_tokenizer": trusted.cells[("ours", "rte", "base", "42")],
     }
 
 

@@ -1,16 +1,15 @@
 """Load and check an experiment file: every mistake becomes one line, before anything is created."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import yaml
 
 from gluegrid import strict_yaml
-from gluegrid.config_report import Report, quoted, suggest
+from gluegrid.config_checks import check
+from gluegrid.config_report import Report
 from gluegrid.errors import ConfigError
-from gluegrid.paths import is_local
-from gluegrid.strict_yaml import Position
+from gluegrid.quoting import quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "schemas" / "config.schema.yaml"
@@ -22,37 +21,28 @@ TASK_DEFAULTS = {
     "validation": {"validation": ""},
     "test": ["test"],
 }
-REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
-METRICS_OF = {
-    "regression": ("pearson", "spearmanr"),
-    "classification": ("accuracy", "f1", "matthews_correlation"),
-}
 
 
-def load_config(path: Path, experiment: str | None = None) -> tuple[dict, Report]:
+def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
     """Return the checked content of an experiment file, its tasks completed from the registry, and its report.
 
-    `experiment` replaces the file's own name for the experiment. Raises ConfigError with a line for each mistake; what
-    is found later can be added to the report.
+    `experiment` is what Snakemake read from `--config experiment=...`: it replaces the file's own name for the
+    experiment. Raises ConfigError with a line for each mistake; what is found later can be added to the report, which
+    also has the warnings.
     """
     content, lines = strict_yaml.load(path)
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: must map keys to values; it needs experiment, models and tasks, as config.yaml"])
     report = Report(path, lines)
     if experiment is not None:
-        content["experiment"] = experiment
-        lines.pop(("experiment",), None)
+        _rename(content, report, experiment)
     if "tasks" in content:
         content["tasks"] = _tasks_as_mapping(report, content["tasks"])
     registry = load_registry()
     report.check_schema(content, _schema())
     report.raise_problems()
-    config = _with_tasks_completed(content, registry)
-    _check_tasks(report, config["tasks"], registry)
-    _check_tokenizers(report, config["models"])
-    _check_cells(report, config)
-    _check_batch_sizes(report, config)
-    report.raise_problems()
+    config = _completed(content, registry)
+    check(report, config, registry)
     return config, report
 
 
@@ -67,15 +57,20 @@ def load_registry() -> dict[str, dict]:
     return content
 
 
-def local_sources(config: dict) -> list[tuple[Position, dict]]:
-    """Return the models and tasks of a completed config that lie in a folder of this machine."""
-    entries = [((part, name), entry) for part in ("models", "tasks") for name, entry in config[part].items()]
-    return [(position, entry) for position, entry in entries if is_local(entry["source"])]
-
-
 @cache
 def _schema() -> dict:
     return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _rename(content: dict, report: Report, experiment: object) -> None:
+    """Put the name from the command line in place of the file's own."""
+    if not isinstance(experiment, str):
+        # Snakemake makes a number of what looks like one, whatever quotes stand around it.
+        advice = "choose a name with letters, such as run-42"
+        raise ConfigError([f"--config: experiment: Snakemake read {quoted(experiment)}, which is no text; {advice}"])
+    content["experiment"] = experiment
+    report.lines.pop(("experiment",), None)
+    report.elsewhere[("experiment",)] = "--config"
 
 
 def _tasks_as_mapping(report: Report, tasks: object) -> object:
@@ -92,12 +87,17 @@ def _tasks_as_mapping(report: Report, tasks: object) -> object:
     return mapping
 
 
-def _with_tasks_completed(config: dict, registry: dict) -> dict:
-    defaults = config.get("task_defaults", {})
+def _completed(config: dict, registry: dict) -> dict:
+    """Complete the tasks, and read a key with nothing below it (all may be commented out) as one that has none."""
+    defaults = config.get("task_defaults") or {}
     tasks = {
         name: _completed_task(registry.get(name, {}), defaults, entry or {}) for name, entry in config["tasks"].items()
     }
-    return {key: value for key, value in config.items() if key != "task_defaults"} | {"tasks": tasks}
+    cells = {
+        model: {task: values or {} for task, values in (of_model or {}).items()}
+        for model, of_model in (config.get("cells") or {}).items()
+    }
+    return config | {"task_defaults": defaults, "tasks": tasks, "cells": cells}
 
 
 def _completed_task(*levels: dict) -> dict:
@@ -108,75 +108,3 @@ def _completed_task(*levels: dict) -> dict:
             task.pop("revision", None)
         task |= level
     return task
-
-
-def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
-    for name, task in tasks.items():
-        position = ("tasks", name)
-        missing = [key for key in REQUIRED_OF_A_TASK if key not in task]
-        if missing and name not in registry:
-            needs = ", ".join(missing)
-            problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
-            report.add(position, problem)
-        elif task["train"] is None:
-            report.add(position, "has no train split, so it cannot be trained; leave it out")
-        elif not task["validation"]:
-            report.add(position, "has no validation split, so nothing could be reported; name one under validation")
-        elif task["train"] in task["validation"] or task["train"] in task["test"]:
-            report.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
-        else:
-            _check_metrics(report, position, task)
-
-
-def _check_metrics(report: Report, position: Position, task: dict) -> None:
-    kind = "classification" if task.get("labels") else "regression"
-    described = kind if task.get("labels") else "regression (what a task without labels is)"
-    for metric in task["metrics"]:
-        if metric not in METRICS_OF[kind]:
-            allowed = ", ".join(METRICS_OF[kind])
-            report.add((*position, "metrics"), f"{metric!r} does not suit a {described}; allowed: {allowed}")
-    if "f1" in task["metrics"] and len(task.get("labels", [])) > 2:
-        report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {len(task['labels'])}")
-    suffixes = list(task["validation"].values())
-    for suffix in dict.fromkeys(suffix for suffix in suffixes if suffixes.count(suffix) > 1):
-        report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")
-
-
-def _check_tokenizers(report: Report, models: dict) -> None:
-    for name, model in models.items():
-        other = model.get("tokenizer", name)
-        position = ("models", name, "tokenizer")
-        if other not in models:
-            report.add(position, f"{quoted(other)} is not a model of this file.{suggest(other, models)}")
-        elif other != name and models[other].get("tokenizer", other) != other:
-            report.add(
-                position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that one"
-            )
-
-
-def _check_cells(report: Report, config: dict) -> None:
-    for model, tasks in config.get("cells", {}).items():
-        if model not in config["models"]:
-            hint = suggest(model, config["models"])
-            report.add(("cells", model), f"{quoted(model)} is not a model of this file.{hint}")
-        for task in tasks:
-            if task not in config["tasks"]:
-                hint = suggest(task, config["tasks"])
-                report.add(("cells", model, task), f"{quoted(task)} is not a task of this file.{hint}")
-
-
-def _check_batch_sizes(report: Report, config: dict) -> None:
-    for position, values in _levels(config):
-        if {"per_device_train_batch_size", "global_batch_size"} <= values.keys():
-            report.add((*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them")
-
-
-def _levels(config: dict) -> Iterator[tuple[Position, dict]]:
-    """Yield each place where training values may stand, with what stands there."""
-    yield (), config
-    for part in ("models", "tasks"):
-        for name, values in config[part].items():
-            yield (part, name), values
-    for model, tasks in config.get("cells", {}).items():
-        for task, values in tasks.items():
-            yield ("cells", model, task), values

@@ -2,38 +2,59 @@
 
 import difflib
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jsonschema
 
 from gluegrid.errors import ConfigError
-from gluegrid.strict_yaml import Position
+from gluegrid.quoting import character_at, lookalike, quoted, shortened
+from gluegrid.strict_yaml import MOST_PROBLEMS, Position, first_problems
 
-LONGEST_VALUE = 60
+LONGEST_PROBLEM = 600  # characters
+LONGEST_LIST = 400  # characters of known names
+MOST_COMPARED = 1000  # known names
+LONGEST_CHECKED = 300  # characters; no text of a config may be longer
 
 _CheckedTypes = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
     # JSON Schema counts 32.0 as an integer; Python would then train with a float as batch size.
     "integer",
     lambda _, value: isinstance(value, int) and not isinstance(value, bool),
 )
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_CheckedTypes)
+
+
+def _unique_items(validator: object, unique: bool, instance: object, _schema: dict) -> Iterator:
+    """Check a list for repetition in linear time; jsonschema's own check compares each item with each other."""
+    if isinstance(instance, list) and len({json.dumps(item, sort_keys=True) for item in instance}) < len(instance):
+        yield jsonschema.ValidationError("repeated")
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator, {"uniqueItems": _unique_items}, type_checker=_CheckedTypes
+)
 
 
 class Report:
-    """Collects the mistakes of one file. Raises ConfigError when asked and there are any."""
+    """Collects the mistakes of one file, and warnings. Raises ConfigError when asked and there are mistakes."""
 
     def __init__(self, path: Path, lines: dict[Position, int]):
         self.path = path
         self.lines = lines
+        self.elsewhere: dict[Position, str] = {}  # what does not stand in the file -> where it does
         self.problems: dict[str, int] = {}  # message -> line, 0 for none
+        self.warnings: list[str] = []
 
     def add(self, position: Position, problem: str) -> None:
-        """Note a mistake at a key; its line is that of the key, or of the nearest parent that has one."""
-        parents = (position[:end] for end in range(len(position), 0, -1))
-        line = next((self.lines[parent] for parent in parents if parent in self.lines), 0)
-        where = f"{self.path}:{line}" if line else str(self.path)
-        self.problems[f"{where}: {dotted(position)}: {problem}" if position else f"{where}: {problem}"] = line
+        """Note a mistake at a key; ConfigError once there are more than a person reads."""
+        self.problems[self._message(position, problem)] = self._line(position)
+        if len(self.problems) > MOST_PROBLEMS:
+            self.raise_problems()
+
+    def warn(self, position: Position, warning: str) -> None:
+        """Note at a key what is allowed, but should be known."""
+        self.warnings.append(self._message(position, warning))
 
     def check_schema(self, content: object, schema: dict) -> None:
         """Note everything in `content` that the closed schema does not allow."""
@@ -44,29 +65,41 @@ class Report:
     def raise_problems(self) -> None:
         """Raise ConfigError if a mistake was noted, with the mistakes in the order of the file."""
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=self.problems.get))
+            raise ConfigError(first_problems(self.path, sorted(self.problems, key=self.problems.get)))
 
+    def _message(self, position: Position, text: str) -> str:
+        line = self._line(position)
+        where = self.elsewhere.get(position) or (f"{self.path}:{line}" if line else str(self.path))
+        return f"{where}: {shortened(f'{dotted(position)}: {text}' if position else text, LONGEST_PROBLEM)}"
 
-def quoted(value: object) -> str:
-    """Return a value as it would be written, shortened if it is long."""
-    return _shortened(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
+    def _line(self, position: Position) -> int:
+        """Return the line of a key, or of the nearest parent that has one."""
+        parents = (position[:end] for end in range(len(position), 0, -1))
+        return next((self.lines[parent] for parent in parents if parent in self.lines), 0)
 
 
 def dotted(position: Position) -> str:
     """Return a key with its parents, such as models.bert.revision."""
-    return ".".join(_shortened(str(part) if str(part).isprintable() else repr(part)) for part in position)
+    return ".".join(shortened(str(part) if str(part).isprintable() else repr(part)) for part in position)
+
+
+def quoted_name(name: object) -> str:
+    """Return a name quoted, and what in it is not what it looks like."""
+    odd = lookalike(name)
+    return f"{quoted(name)} ({odd})" if odd else quoted(name)
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
     """Return the nearest match of a name, and all that are known."""
     known = sorted(known)
-    matches = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" Did you mean {matches[0]!r}?" if matches else ""
-    return f"{hint} Known: {', '.join(known)}"
+    nearest = _nearest(name, known)
+    return f"{f' Did you mean {nearest!r}?' if nearest else ''} Known: {shortened(', '.join(known), LONGEST_LIST)}"
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+def _nearest(name: object, known: list[str]) -> str | None:
+    # NFKC makes wide and mathematical letters plain ones.
+    plain = unicodedata.normalize("NFKC", str(name)[:LONGEST_CHECKED])
+    return next(iter(difflib.get_close_matches(plain, known[:MOST_COMPARED], n=1)), None)
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[tuple[Position, str]]:
@@ -76,17 +109,38 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[tuple[Position, str]
         allowed = error.schema["properties"]
         for name in error.instance:
             if name not in allowed:
+                odd = f"{lookalike(name)}; " if lookalike(name) else ""
                 value = quoted(error.instance[name])
-                yield (*position, name), f"unknown key (its value is {value}).{suggest(name, allowed)}"
+                yield (*position, name), f"unknown key ({odd}its value is {value}).{suggest(name, allowed)}"
     elif error.validator == "required":
         for name in error.validator_value:
             if name not in error.instance:
                 yield position, f"the key {name!r} is missing"
     elif "propertyNames" in error.absolute_schema_path:
-        name = error.instance
-        yield (*position, name), f"the name {quoted(name)} is not allowed; allowed: {_allowed(error)}"
+        yield (*position, error.instance), f"the name {_not_allowed(error)}"
     else:
-        yield position, f"{quoted(error.instance)} is not allowed; allowed: {_allowed(error)}"
+        yield position, _not_allowed(error)
+
+
+def _not_allowed(error: jsonschema.ValidationError) -> str:
+    odd = _odd_character(error.instance, error.schema.get("pattern"))
+    return f"{quoted(error.instance)} is not allowed{f' ({odd})' if odd else ''}; allowed: {_allowed(error)}"
+
+
+def _odd_character(value: object, pattern: str | None) -> str:
+    """Name the character of a text from which on it cannot match a pattern; '' if there is none."""
+    if not isinstance(value, str) or pattern is None or not _can_begin("", pattern):
+        return lookalike(value)
+    if re.search(pattern, value):
+        return ""
+    checked = range(min(len(value), LONGEST_CHECKED))
+    place = next((place for place in checked if not _can_begin(value[: place + 1], pattern)), None)
+    return "" if place is None else character_at(value, place)
+
+
+def _can_begin(text: str, pattern: str) -> bool:
+    """Tell whether a text that matches a pattern may begin so: what does can go on with a letter, but for hashes."""
+    return any(re.search(pattern, text + rest) for rest in ("", "a", "/a"))
 
 
 def _allowed(error: jsonschema.ValidationError) -> str:
@@ -102,9 +156,8 @@ def _allowed(error: jsonschema.ValidationError) -> str:
 
 
 def _choices(value: object, choices: list[str]) -> str:
-    matches = difflib.get_close_matches(str(value), choices, n=1)
-    nearest = f" (did you mean {matches[0]!r}?)" if matches else ""
-    return f"one of {', '.join(choices)}{nearest}"
+    nearest = _nearest(value, choices)
+    return f"one of {', '.join(choices)}{f' (did you mean {nearest!r}?)' if nearest else ''}"
 
 
 def _range_in_words(schema: dict) -> list[str]:

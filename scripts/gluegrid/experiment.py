@@ -3,19 +3,21 @@
 The way of the data: config -> Experiment -> run.json of each cell -> tokens -> all_results.json -> results.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from gluegrid import paths
-from gluegrid.config import load_config, local_sources
-from gluegrid.config_report import Report, quoted
+from gluegrid.config import load_config
+from gluegrid.config_report import Report
 from gluegrid.files import canonical_json
+from gluegrid.local_folders import name_states_of_folders
 from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, RECIPE, RECIPES
-from gluegrid.sources import files_below, state_of_folder, wanted_model_files, wanted_task_files
 from gluegrid.tasks import definition
 
 BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")
+MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,14 @@ class Cell:
 
 
 class Experiment:
-    """A checked config with every revision named. Plain data: equal configs give equal run.json files."""
+    """A checked config with every revision named. Plain data: equal configs give equal run.json files.
 
-    def __init__(self, config: dict):
+    `warnings` has a line with file and line for what is allowed, but should be known before it runs.
+    """
+
+    def __init__(self, config: dict, warnings: Iterable[str] = ()):
         self.config = config
+        self.warnings = list(warnings)
         self.name: str = config["experiment"]
         self.models: dict[str, dict] = config["models"]
         self.tasks: dict[str, dict] = config["tasks"]
@@ -94,6 +100,14 @@ class Experiment:
         """Return the name of the folder of the model whose tokenizer this model uses."""
         return self.model_key(self.models[model].get("tokenizer", model))
 
+    def trusts_remote_code(self, model_key: str) -> bool:
+        """Tell whether any model of this key may run Python code of its own."""
+        return any(
+            entry.get("trust_remote_code", False)
+            for name, entry in self.models.items()
+            if self.model_key(name) == model_key
+        )
+
     def task_key(self, task: str) -> str:
         """Return the name of a task's folder under resources/tasks."""
         entry = self.tasks[task]
@@ -121,6 +135,8 @@ class Experiment:
     def _model_identity(self, model: str) -> dict:
         entry = self.models[model]
         identity = {"name": model, "source": entry["source"], "revision": entry["revision"]}
+        if entry.get("trust_remote_code", False):
+            identity["trust_remote_code"] = True
         tokenizer = entry.get("tokenizer", model)
         if tokenizer != model:
             other = self.models[tokenizer]
@@ -133,46 +149,29 @@ def run_text(cell: Cell) -> str:
     return canonical_json(cell.run)
 
 
-def load_experiment(path: Path, experiment: str | None = None) -> Experiment:
-    """Load an experiment file; ConfigError has a line for each mistake, and nothing was written."""
+def load_experiment(path: Path, experiment: object = None) -> Experiment:
+    """Load an experiment file; ConfigError has a line for each mistake, and nothing was written.
+
+    `experiment` is the value of `--config experiment=...`, None without one.
+    """
     config, report = load_config(path, experiment)
+    loaded = Experiment(config, report.warnings)
+    _check_number_of_cells(loaded, report)
     for entry in (*config["models"].values(), *config["tasks"].values()):
         if not paths.is_local(entry["source"]):
             entry.setdefault("revision", "main")
-    _name_states_of_folders(config, report)
-    return Experiment(config)
+    name_states_of_folders(config, report)
+    return loaded
 
 
-def _name_states_of_folders(config: dict, report: Report) -> None:
-    """Give each local folder without a revision the hash of its files as revision.
-
-    So that editing the files makes it another resource, and reruns what was made from it.
-    """
-    for position, entry in local_sources(config):
-        if "revision" in entry:
-            continue
-        try:
-            entry["revision"] = _state_of_source(position[0], entry)
-        except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            report.add((*position, "source"), f"the folder {quoted(entry['source'])} cannot be used: {reason}")
-    report.raise_problems()
-
-
-def _state_of_source(part: str, entry: dict) -> str:
-    """Return the hash of the files of a model or task; FileNotFoundError where it has none."""
-    folder = Path(entry["source"]).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
-    names = files_below(folder)
-    if part == "models":
-        wanted, what = wanted_model_files(names), "config.json and *.safetensors"
-    else:
-        pattern = Path(entry.get("folder", "")) / "<split>-00000-of-00001.parquet"
-        wanted, what = wanted_task_files(names, entry.get("folder", "")), str(pattern)
-    if not wanted:
-        raise FileNotFoundError(f"it holds no {what}")
-    return state_of_folder(folder, wanted)
+def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
+    number = 0
+    for model in experiment.models:
+        for task in experiment.tasks:
+            number += len(experiment.values(model, task).get("seeds", DEFAULT_SEEDS))
+            if number > MOST_CELLS:
+                report.add((), f"more than {MOST_CELLS} cells (models x tasks x seeds); make several files of it")
+                report.raise_problems()
 
 
 def _plain_number(value: object) -> object:

@@ -68,9 +68,12 @@ def experiment_of_workflow(workflow) -> Experiment:
         if not workflow.is_main_process and (frozen := frozen_experiment()):
             return frozen
         settings = workflow.config_settings
-        return load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
+        experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
     except GluegridError as error:
         raise SystemExit(str(error)) from None
+    for warning in experiment.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return experiment
 
 
 def _config_file(given: list[Path]) -> Path:
@@ -81,11 +84,12 @@ def _config_file(given: list[Path]) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _experiment_name(overrides: dict) -> str | None:
+def _experiment_name(overrides: dict) -> object:
     unknown = sorted(set(overrides) - {"experiment"})
     if unknown:
         raise GluegridError(
             f"--config {unknown[0]}=...: only 'experiment' can be set on the command line;"
             " write other values into the experiment file"
         )
-    return str(overrides["experiment"]) if "experiment" in overrides else None
+    # Snakemake gives None for `--config experiment=`, which names nothing.
+    return "" if overrides.get("experiment", "") is None else overrides.get("experiment")
