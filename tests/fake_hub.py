@@ -1,63 +1,420 @@
-"""A hub on loopback that the real huggingface_hub client talks to: a stand-in, as tests cannot reach the real one."""
+"""A Hugging Face hub on loopback for the real huggingface_hub: a stand-in, as tests cannot reach the real one.
 
+Like that, it is two servers: the hub itself, and a CDN to which it redirects for large files. A forward proxy may stand
+before both. It speaks what huggingface_hub 2.4 uses of the protocol to list and download files, writes down every
+request, and does wrong what a test tells it to (`Fault`).
+"""
+
+import gzip
 import hashlib
+import http.client
 import json
+import math
+import re
+import shutil
+import socket
+import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
 
-COMMIT = "c0ffee" + "0" * 34
+LISTING = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>.+?)/revision/(?P<revision>[^/]+)")
+TREE = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>.+?)/tree/(?P<revision>[^/]+)")
+RESOLVE = re.compile(r"/((?P<kind>datasets)/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+SMALL_CONTENT = re.compile(
+    r"/api/resolve-cache/(?P<kind>models|datasets)/(?P<name>.+?)/(?P<revision>[0-9a-f]{40})/(?P<file>.+)"
+)
+LARGE_CONTENT = re.compile(r"/(?P<kind>models|datasets)/(?P<name>.+?)/(?P<revision>[0-9a-f]{40})/(?P<file>.+)")
+# The hub keeps these with Git LFS and serves them from its CDN.
+LARGE = (".safetensors", ".parquet", ".bin")
+SIGNATURE = "Signature=of-the-fake"
+# A mirror may lie below a path of its host.
+MIRROR = "/mirror"
+# No name server knows these; only our proxy does.
+HUB_BEHIND_PROXY, CDN_BEHIND_PROXY = "hub.invalid", "cdn.invalid"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of 'hub', 'cdn' or 'proxy'; the names of headers are in small letters."""
+
+    server: str
+    method: str
+    address: str
+    headers: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        """The path without query, as it was sent."""
+        return urlsplit(self.address).path
+
+    @property
+    def token(self) -> str | None:
+        """The token of the Authorization header."""
+        kind, _, value = self.headers.get("authorization", "").partition(" ")
+        return value if kind == "Bearer" else None
+
+
+@dataclass
+class Fault:
+    """What goes wrong with 'listing', 'resolve' or 'content' of paths that contain `path`, the first `times`."""
+
+    part: str
+    path: str = ""
+    times: float = math.inf
+    status: int | None = None  # an error of this status, with these headers
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes | None = None  # sent in place of the right one
+    cut_after: int | None = None  # bytes, after which the connection ends
+    resets: bool = False  # it ends with a reset, not in order
+    bytes_per_second: int | None = None
+    ignores_range: bool = False
+
+
+@dataclass
+class Answer:
+    """What to send back; a `fault` changes how a file's content is sent."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    file: str | None = None
+    fault: Fault | None = None
+
+
+@dataclass
+class Repository:
+    """The files of each commit, the commit of each branch, and who may read them."""
+
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    branches: dict[str, str] = field(default_factory=dict)
+    readers: frozenset[str] | None = None  # tokens; None: everyone
+    is_gated: bool = False  # all may see the list of files, `readers` the files
+    claims: dict[str, dict] = field(default_factory=dict)  # untrue entries of the list of files
+
+
+class FakeHub:
+    """Repositories ("models/org/name", "datasets/org/name"), faults, and all that was asked."""
+
+    def __init__(self):
+        self.repositories: dict[str, Repository] = {}
+        self.tokens: set[str] = set()
+        self.faults: list[Fault] = []
+        self.lists_sizes = True
+        self.requests: list[Request] = []
+        self.sent: Counter[str] = Counter()  # bytes of each file
+        self.transfers_at_once = self.most_transfers_at_once = 0
+        self.ports: dict[str, int] = {}
+        self._changed = threading.Condition()
+
+    @property
+    def endpoint(self) -> str:
+        """The address for HF_ENDPOINT."""
+        return f"http://127.0.0.1:{self.ports['hub']}"
+
+    @property
+    def proxy(self) -> str:
+        """The address for HTTP_PROXY; HF_ENDPOINT is then http://hub.invalid."""
+        return f"http://127.0.0.1:{self.ports['proxy']}"
+
+    def commit(self, repository: str, files: dict[str, bytes], branch: str = "main", **properties) -> str:
+        """Make a commit and let the branch name it; return its hash."""
+        digest = hashlib.sha1(usedforsecurity=False)
+        for name, content in sorted(files.items()):
+            digest.update(f"{name} {_git_blob(content)}\n".encode())
+        entry = self.repositories.setdefault(repository, Repository(**properties))
+        entry.commits[digest.hexdigest()] = files
+        entry.branches[branch] = digest.hexdigest()
+        return digest.hexdigest()
+
+    def asked(self, part: str, method: str = "GET") -> list[Request]:
+        """Return the requests for 'listing', 'resolve' or 'content'."""
+        return [request for request in self.requests if request.method == method and _part(request)[0] == part]
+
+    def files_sent(self) -> list[str]:
+        """Return the name of each file whose content was asked for, once per request."""
+        return [_part(request)[1]["file"] for request in self.asked("content")]
+
+    def ranges(self, file: str) -> list[str | None]:
+        """Return the Range header of each request for a file's content."""
+        contents = self.asked("content")
+        return [request.headers.get("range") for request in contents if _part(request)[1]["file"] == file]
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait until something is true of this hub; looked at whenever bytes were sent."""
+        with self._changed:
+            assert self._changed.wait_for(condition, seconds), "the hub has waited in vain"
+
+    def answer(self, request: Request) -> Answer:
+        """Write down a request and answer it."""
+        part, names = _part(request)
+        with self._changed:
+            self.requests.append(request)
+            fault = self._fault(part, request.path)
+        if fault and fault.status:
+            return Answer(fault.status, {"Content-Type": "text/plain"} | fault.headers)
+        if names is None:
+            return Answer(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
+        if request.token and request.token not in self.tokens:
+            return Answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+        if part == "content":
+            return self._content(request, names, fault)
+        return self._repository_answer(part, request, names)
+
+    def _fault(self, part: str, path: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.part == part and fault.path in path and fault.times > 0:
+                fault.times -= 1
+                return fault
+        return None
+
+    def _repository_answer(self, part: str, request: Request, names: dict[str, str]) -> Answer:
+        repository = self.repositories.get(f"{names['kind']}/{names['name']}")
+        may_read = repository and (repository.readers is None or request.token in repository.readers)
+        if repository is None or not (may_read or repository.is_gated):
+            # Whether it exists is told only to those who have said who they are.
+            if request.token is None:
+                return Answer(401, {"X-Error-Message": "Invalid username or password."})
+            return _not_found("RepoNotFound", "Repository not found")
+        commit = repository.branches.get(names["revision"], names["revision"])
+        if commit not in repository.commits:
+            return _not_found("RevisionNotFound", f"Invalid rev id: {names['revision']}")
+        if part == "listing":
+            return self._listing(repository, names["name"], commit, with_blobs="blobs=true" in request.address.lower())
+        if part == "tree":
+            return _json([_tree_entry(*file) for file in repository.commits[commit].items()])
+        if not may_read:
+            return _gated(request, names["name"])
+        if names["file"] not in repository.commits[commit]:
+            return _not_found("EntryNotFound", "Entry not found")
+        return self._redirect(request, names | {"revision": commit}, repository.commits[commit][names["file"]])
+
+    def _listing(self, repository: Repository, name: str, commit: str, with_blobs: bool) -> Answer:
+        siblings = []
+        for file, content in repository.commits[commit].items():
+            entry = {"rfilename": file}
+            if with_blobs and self.lists_sizes:
+                entry |= _identity(file, content) | repository.claims.get(file, {})
+            siblings.append(entry)
+        return _json({"_id": "1", "id": name, "sha": commit, "private": False, "gated": False, "siblings": siblings})
+
+    def _redirect(self, request: Request, names: dict[str, str], content: bytes) -> Answer:
+        headers = {"X-Repo-Commit": names["revision"], "Accept-Ranges": "bytes"}
+        path = f"{names['kind']}/{names['name']}/{names['revision']}/{names['file']}"
+        if not names["file"].endswith(LARGE):
+            below = MIRROR if request.path.startswith(MIRROR) else ""
+            return Answer(307, headers | {"Location": f"{below}/api/resolve-cache/{path}?etag={_git_blob(content)}"})
+        is_behind_proxy = request.headers["host"].startswith(HUB_BEHIND_PROXY)
+        host = CDN_BEHIND_PROXY if is_behind_proxy else f"127.0.0.1:{self.ports['cdn']}"
+        headers["Location"] = f"http://{host}/{path}?{SIGNATURE}"
+        headers["X-Linked-Size"] = str(len(content))
+        headers["X-Linked-ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+        return Answer(302, headers)
+
+    def _content(self, request: Request, names: dict[str, str], fault: Fault | None) -> Answer:
+        if request.server == "cdn" and SIGNATURE not in request.address:
+            return Answer(403)
+        right = self.repositories[f"{names['kind']}/{names['name']}"].commits[names["revision"]][names["file"]]
+        body = right if fault is None or fault.content is None else fault.content
+        headers = {"ETag": f'"{_git_blob(right)}"', "Accept-Ranges": "bytes", "X-Repo-Commit": names["revision"]}
+        answer = Answer(200, headers, body, names["file"], fault)
+        start = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
+        if start and not (fault and fault.ignores_range):
+            return _part_of_content(answer, int(start[1]))
+        if request.server == "hub" and "gzip" in request.headers.get("accept-encoding", ""):
+            answer.headers |= {"Content-Encoding": "gzip"}
+            answer.body = gzip.compress(body)
+        return answer
+
+    def send(self, answer: Answer, write: Callable[[bytes], object]) -> bool:
+        """Send a body, wrong as its fault says; return whether the connection may go on."""
+        if answer.file is None:
+            write(answer.body)
+            return True
+        fault = answer.fault or Fault("content")
+        *pieces, last = _pieces(answer.body[: fault.cut_after], fault.bytes_per_second)
+        with self._counted_transfer():
+            for piece in pieces:
+                self._send_piece(answer.file, piece, fault.bytes_per_second, write)
+        # A client that has these may ask for its next file at once, so they are not counted as under way.
+        self._send_piece(answer.file, last, fault.bytes_per_second, write)
+        return fault.cut_after is None
+
+    @contextmanager
+    def _counted_transfer(self) -> Iterator[None]:
+        with self._changed:
+            self.transfers_at_once += 1
+            self.most_transfers_at_once = max(self.most_transfers_at_once, self.transfers_at_once)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.transfers_at_once -= 1
+
+    def _send_piece(
+        self, file: str, piece: bytes, bytes_per_second: int | None, write: Callable[[bytes], object]
+    ) -> None:
+        if bytes_per_second:
+            time.sleep(len(piece) / bytes_per_second)
+        write(piece)
+        with self._changed:
+            self.sent[file] += len(piece)
+            self._changed.notify_all()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers for the repositories in `server.files`: "models/org/name" -> file name -> content."""
+    """The hub or its CDN."""
 
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
-        self._answer(with_body=False)
+        self._answer()
 
     def do_GET(self):
-        self._answer(with_body=True)
+        self._answer()
 
     def log_message(self, *_):
         """Keep the tests' output clean."""
 
-    def _answer(self, with_body: bool) -> None:
-        self.server.requests.append(self.path)
-        status, headers, body = self._content()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
+    def _answer(self) -> None:
+        answer = self.server.hub.answer(_request(self))
+        # A client that was killed, or has heard enough, hangs up.
+        with suppress(ConnectionError):
+            self.send_response(answer.status)
+            for name, value in {"X-Request-Id": "Root=1-fake", **answer.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            if self.command == "GET" and not self.server.hub.send(answer, self.wfile.write):
+                self._break_off(answer.fault.resets)
 
-    def _content(self) -> tuple[int, dict[str, str], bytes]:
-        for repository, files in self.server.files.items():
-            if self.path.startswith(f"/api/{repository}/revision/"):
-                listing = {"id": repository.split("/", 1)[1], "sha": COMMIT}
-                listing["siblings"] = [{"rfilename": name} for name in files]
-                return 200, {"Content-Type": "application/json"}, json.dumps(listing).encode()
-            address = "/" + repository.removeprefix("models/")
-            name = self.path.removeprefix(f"{address}/resolve/{COMMIT}/")
-            if name in files:
-                etag = hashlib.sha256(files[name]).hexdigest()
-                return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, files[name]
-        return 404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b""
+    def _break_off(self, resets: bool) -> None:
+        self.close_connection = True
+        if resets:
+            # Closing a socket that lingers for 0 seconds resets its connection.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """A forward proxy that knows where the hub and its CDN are."""
+
+    def do_HEAD(self):
+        self._forward()
+
+    def do_GET(self):
+        self._forward()
+
+    def log_message(self, *_):
+        """Keep the tests' output clean."""
+
+    def _forward(self) -> None:
+        self.server.hub.requests.append(_request(self))
+        target = urlsplit(self.path)
+        server = {HUB_BEHIND_PROXY: "hub", CDN_BEHIND_PROXY: "cdn"}.get(target.hostname)
+        if server is None:
+            self.send_error(502)
+            return
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.hub.ports[server])
+        hop_by_hop = ("connection", "proxy-connection", "proxy-authorization")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in hop_by_hop}
+        connection.request(self.command, target._replace(scheme="", netloc="").geturl(), headers=headers)
+        response = connection.getresponse()
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        shutil.copyfileobj(response, self.wfile)
+        connection.close()
 
 
 @contextmanager
-def serving(files: dict[str, dict[str, bytes]]) -> Iterator[tuple[str, list[str]]]:
-    """Serve repositories; yield the endpoint's address and the list of paths that were asked for."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.files, server.requests = files, []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+def serving() -> Iterator[FakeHub]:
+    """Start a hub, its CDN and a proxy before them."""
+    hub = FakeHub()
+    handlers = {"hub": _Handler, "cdn": _Handler, "proxy": _Proxy}
+    servers = {name: ThreadingHTTPServer(("127.0.0.1", 0), handler) for name, handler in handlers.items()}
+    for name, server in servers.items():
+        server.hub, server.name = hub, name
+        hub.ports[name] = server.server_port
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", server.requests
+        yield hub
     finally:
-        server.shutdown()
-        thread.join()
+        for server in servers.values():
+            server.shutdown()
+            server.server_close()
+
+
+def _request(handler: BaseHTTPRequestHandler) -> Request:
+    headers = {name.lower(): value for name, value in handler.headers.items()}
+    return Request(handler.server.name, handler.command, handler.path, headers)
+
+
+def _part(request: Request) -> tuple[str, dict[str, str] | None]:
+    """Return which part of the protocol a request is, and what it names."""
+    patterns = {"cdn": {"content": LARGE_CONTENT}, "proxy": {}}.get(
+        request.server, {"listing": LISTING, "tree": TREE, "content": SMALL_CONTENT, "resolve": RESOLVE}
+    )
+    for part, pattern in patterns.items():
+        if match := pattern.fullmatch(request.path.removeprefix(MIRROR)):
+            names = {name: unquote(value) for name, value in match.groupdict(default="models").items()}
+            return part, names
+    return "other", None
+
+
+def _pieces(content: bytes, bytes_per_second: int | None) -> list[bytes]:
+    """Return the parts in which content is sent: 20 in a second."""
+    size = max(1, bytes_per_second // 20) if bytes_per_second else 1 << 18
+    return [content[start : start + size] for start in range(0, len(content), size)] or [b""]
+
+
+def _part_of_content(answer: Answer, start: int) -> Answer:
+    size = len(answer.body)
+    if start >= size:
+        return Answer(416, {"Content-Range": f"bytes */{size}"})
+    answer.status = 206
+    answer.headers |= {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
+    answer.body = answer.body[start:]
+    return answer
+
+
+def _json(content: object) -> Answer:
+    return Answer(200, {"Content-Type": "application/json; charset=utf-8"}, json.dumps(content).encode())
+
+
+def _not_found(code: str, message: str) -> Answer:
+    return Answer(404, {"X-Error-Code": code, "X-Error-Message": message})
+
+
+def _gated(request: Request, name: str) -> Answer:
+    status = 403 if request.token else 401
+    return Answer(status, {"X-Error-Code": "GatedRepo", "X-Error-Message": f"Access to {name} is restricted."})
+
+
+def _identity(file: str, content: bytes) -> dict:
+    """Return what the list of files says of one: size, git blob, and for large ones their entry in Git LFS."""
+    if not file.endswith(LARGE):
+        return {"size": len(content), "blobId": _git_blob(content)}
+    sha256 = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n".encode()
+    lfs = {"sha256": sha256, "size": len(content), "pointerSize": len(pointer)}
+    return {"size": len(content), "blobId": _git_blob(pointer), "lfs": lfs}
+
+
+def _tree_entry(file: str, content: bytes) -> dict:
+    """Return what the list of a folder says of a file, which has other names for the same things."""
+    identity = _identity(file, content)
+    entry = {"type": "file", "path": file, "oid": identity["blobId"], "size": identity["size"]}
+    if lfs := identity.get("lfs"):
+        entry["lfs"] = {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+    return entry
+
+
+def _git_blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -9,7 +9,19 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
-    *("data", "device", "finetuning", "hub", "model", "model_tokenizer", "progress", "scoring", "tokens", "training"),
+    *(
+        "data",
+        "device",
+        "finetuning",
+        "hub",
+        "hub_cache",
+        "model",
+        "model_tokenizer",
+        "progress",
+        "scoring",
+        "tokens",
+        "training",
+    ),
 }
 HEAVY_PACKAGES = {
     *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),

@@ -1,6 +1,5 @@
 """The Hugging Face hub, with its own client: patient where it is busy, exact about what it gave."""
 
-import hashlib
 import logging
 import os
 import re
@@ -16,7 +15,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -28,6 +26,7 @@ from huggingface_hub.utils import logging as hub_logging
 
 from gluegrid.errors import StagingError
 from gluegrid.files import sha256
+from gluegrid.hub_cache import ELSEWHERE, git_blob, snapshot_in_cache
 from gluegrid.progress import ProgressInLog
 from gluegrid.redaction import redacted
 from gluegrid.repositories import Repository, Source, copy_whole
@@ -37,7 +36,10 @@ logger = logging.getLogger(__name__)
 PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each new try, where the hub does not name its own
 PAUSES_WHILE_UNREACHABLE = (2, 5)  # a machine without a network should not be kept waiting
 LONGEST_PAUSE = 600
+LONGEST_WAIT = 1800  # the client has pauses of its own within each try
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+# The client's own 10 MB are lost with every break of the connection, and are minutes without a sign on a slow one.
+BYTES_AT_ONCE = 1 << 20
 
 
 def open_hub(source: Source) -> Repository:
@@ -46,13 +48,13 @@ def open_hub(source: Source) -> Repository:
     Raises StagingError.
     """
     _let_the_client_log_as_we_do()
+    constants.DOWNLOAD_CHUNK_SIZE = BYTES_AT_ONCE
     try:
         return Hub(source)
     except _UnreachableError as unreachable:
-        if (cached := _snapshot_in_cache(source)) is None:
+        if (cached := snapshot_in_cache(source)) is None:
             raise StagingError(
-                f"{source}: {unreachable}, and the hub's cache in {constants.HF_HUB_CACHE} does not have it;"
-                " run `snakemake stage` where there is a network (docs/offline.md)"
+                f"{source}: {unreachable}, and the hub's cache in {constants.HF_HUB_CACHE} does not have it{ELSEWHERE}"
             ) from None
         logger.info("%s; using what the hub's cache has: %s", unreachable, cached.folder)
         return cached
@@ -61,9 +63,11 @@ def open_hub(source: Source) -> Repository:
 class Hub:
     """A repository of the hub at one commit."""
 
+    may_lack = ""
+
     def __init__(self, source: Source):
         self.source = source
-        information = _patiently(source, lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE)
+        information = _patiently(source, str(source), lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE)
         self.commit: str = information.sha
         self.files: dict[str, RepoSibling] = {file.rfilename: file for file in information.siblings}
 
@@ -111,18 +115,20 @@ class Hub:
                 raise StagingError(f"{self.source}: {name} arrived wrong twice: {difference}")
 
     def _get_patiently(self, name: str, target: Path) -> None:
+        subject = f"{self.source}: {name}"
         try:
-            _patiently(self.source, lambda: self._get(name, target), PAUSES)
+            _patiently(self.source, subject, lambda: self._get(name, target), PAUSES)
         except _UnreachableError as unreachable:
-            raise StagingError(
-                f"{self.source}: {name}: {unreachable}; the same command fetches the rest of it"
-            ) from None
+            raise StagingError(f"{subject}: {unreachable}; the same command fetches the rest of it") from None
 
     def _get(self, name: str, target: Path) -> None:
         target.touch()
         size = self.files[name].size
         there = target.stat().st_size
-        if size is not None and there > size:
+        if there == size:
+            return
+        # Without a size there is no hash either, to tell whether what is there is of this commit.
+        if size is None or there > size:
             there = 0
         address = huggingface_hub.hf_hub_url(self.source.name, name, repo_type=self.source.kind, revision=self.commit)
         with target.open("r+b") as stream:
@@ -146,30 +152,10 @@ class Hub:
         if said.lfs is not None:
             kind, found, expected = "SHA-256", sha256(path), said.lfs.sha256
         elif said.blob_id is not None:
-            kind, found, expected = "git blob", _git_blob(path), said.blob_id
+            kind, found, expected = "git blob", git_blob(path), said.blob_id
         else:
             return None
         return None if found == expected else f"its {kind} is {found}, the hub says {expected}"
-
-
-class Snapshot:
-    """What the user's cache of the hub has of a repository. Its files may be fewer than the repository's."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.commit = folder.name
-
-    def names(self) -> list[str]:
-        """Return the names of the files that are there."""
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
-
-    def size(self, name: str) -> int:
-        """Return the size of a file in bytes."""
-        return (self.folder / name).stat().st_size
-
-    def fetch(self, name: str, target: Path) -> None:
-        """Copy a file."""
-        copy_whole(self.folder / name, target)
 
 
 def _let_the_client_log_as_we_do() -> None:
@@ -187,30 +173,21 @@ def _ask_for_files(source: Source):
     return api.repo_info(source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True)
 
 
-def _snapshot_in_cache(source: Source) -> Snapshot | None:
-    try:
-        folder = huggingface_hub.snapshot_download(
-            source.name, repo_type=source.kind, revision=source.revision, local_files_only=True
-        )
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        return None
-    return Snapshot(Path(folder))
-
-
-def _patiently(source: Source, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:
-    """Call until the hub answers, with growing pauses; StagingError when it refuses, or stays busy.
+def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:
+    """Call until the hub answers, with growing pauses; StagingError about the subject when it refuses, or stays busy.
 
     Raises _UnreachableError where nothing answers.
     """
-    tries = 0
+    tries, begun = 0, time.monotonic()
     while True:
         try:
             return call()
         except OfflineModeIsEnabled:
             raise _UnreachableError("the hub is switched off (HF_HUB_OFFLINE)") from None
         except (HfHubHTTPError, HFValidationError) as error:
-            if _status(error) not in BUSY or tries >= len(PAUSES):
-                raise StagingError(f"{source}: {_explain(error, source)}") from None
+            is_patient = tries < len(PAUSES) and time.monotonic() - begun < LONGEST_WAIT
+            if _status(error) not in BUSY or not is_patient:
+                raise StagingError(f"{subject}: {_explain(error, source)}") from None
             problem, pause = f"the hub asks to wait ({_status(error)})", _pause(error, PAUSES[tries])
         except (HTTPError, ConnectionError, TimeoutError) as error:
             problem = f"the hub at {constants.ENDPOINT} cannot be reached ({_first_line(error)})"
@@ -228,10 +205,10 @@ def _status(error: Exception) -> int | None:
 
 
 def _pause(error: HfHubHTTPError, otherwise: float) -> float:
-    """Return the seconds that the hub names in Retry-After (RFC 9110, 10.2.3) or RateLimit (its `t=`)."""
+    """Return the seconds that the hub names in Retry-After (RFC 9110, 10.2.3), or its RateLimit where none remain."""
     headers = error.response.headers
     named = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", "")) or re.search(
-        r"\bt=(\d+)", headers.get("RateLimit", "")
+        r"\br=0;\s*t=(\d+)", headers.get("RateLimit", "")
     )
     return min(float(named.group(1)), LONGEST_PAUSE) if named else otherwise
 
@@ -247,21 +224,21 @@ def _explain(error: HfHubHTTPError | HFValidationError, source: Source) -> str:
         return "there is no such revision; name a commit, tag or branch of it"
     if _status(error) == 401 and huggingface_hub.get_token() is not None:
         return "the hub does not accept the token in HF_TOKEN (or of `hf auth login`) for it; is it right?"
-    if isinstance(error, RepositoryNotFoundError):
+    # A repository that this user may not see is a 401 without a token; mirrors do not always say why.
+    if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
         return "the hub has no such repository, or it is private; check `source`, or set HF_TOKEN"
     if _status(error) == 429:
-        return f"the hub has answered 429 (too many requests) {len(PAUSES) + 1} times; try again later, or set HF_TOKEN"
-    return f"the hub did not give it: {redacted(_first_line(error))}"
+        return "the hub has answered 429 (too many requests) for too long; try again later, or set HF_TOKEN"
+    return f"the hub did not give it: {redacted(_answer(error))}"
+
+
+def _answer(error: HfHubHTTPError | HFValidationError) -> str:
+    """Return what the hub said; the client's own words have addresses in them, which a CDN signs."""
+    if isinstance(error, HFValidationError):
+        return _first_line(error)
+    said = (error.server_message or error.response.reason_phrase).splitlines()
+    return f"{error.response.status_code} {said[0] if said else ''}".strip()
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _git_blob(path: Path) -> str:
-    """Return the SHA-1 by which git, and so the hub, knows a small file (Pro Git, 10.2: Git Objects)."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

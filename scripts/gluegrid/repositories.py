@@ -24,9 +24,13 @@ class Source:
 
 
 class Repository(Protocol):
-    """A source at one state: `commit` is that of the hub, None for a folder."""
+    """A source at one state: `commit` is that of the hub, None for a folder.
+
+    `may_lack` is what to add where something is missing, for a copy that may have less than the source.
+    """
 
     commit: str | None
+    may_lack: str
 
     def names(self) -> list[str]:
         """Return the names of its files."""
@@ -51,6 +55,7 @@ class Folder:
     """A folder of this machine."""
 
     commit = None
+    may_lack = ""
 
     def __init__(self, source: Source):
         self.folder = Path(source.name).expanduser()

@@ -39,7 +39,7 @@ def stage(
             return
         try:
             repository = open_repository(source)
-            names = wanted(repository.names())
+            names = _wanted_of(repository, wanted)
             _gather(repository, names, partial)
             content = {
                 "source": source.name,
@@ -64,6 +64,13 @@ def _is_staged(source: Source, manifest: Path) -> bool:
 
 def _tell_waiting(holder: dict) -> None:
     logger.info("waiting for another run that fetches this: %s", describe(holder))
+
+
+def _wanted_of(repository: Repository, wanted: Callable[[list[str]], list[str]]) -> list[str]:
+    try:
+        return wanted(repository.names())
+    except StagingError as error:
+        raise StagingError(f"{error}{repository.may_lack}") from None
 
 
 def _gather(repository: Repository, names: list[str], partial: Path) -> None:

@@ -1,0 +1,98 @@
+"""What the user's own cache of the Hugging Face hub has, for where the hub cannot be reached."""
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+
+from gluegrid.errors import StagingError
+from gluegrid.files import sha256
+from gluegrid.repositories import Source, copy_whole
+
+logger = logging.getLogger(__name__)
+
+ELSEWHERE = "; run `snakemake stage` where there is a network (docs/offline.md)"
+
+
+def snapshot_in_cache(source: Source) -> "Snapshot | None":
+    """Return what the cache has of a source; None where it does not know its revision."""
+    # It may be incomplete: which of its files are wanted is seen later, so nothing is asked of it here.
+    nothing: list[str] = []
+    try:
+        folder = huggingface_hub.snapshot_download(
+            source.name,
+            repo_type=source.kind,
+            revision=source.revision,
+            local_files_only=True,
+            allow_patterns=nothing,
+        )
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
+    return Snapshot(source, Path(folder))
+
+
+class Snapshot:
+    """What the user's cache of the hub has of a repository. Its files may be fewer than the repository's."""
+
+    def __init__(self, source: Source, folder: Path):
+        self.source, self.folder = source, folder
+        self.commit = folder.name
+        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        # Only some ways into the cache leave the list of the repository's files there.
+        listed = _cached_list_of_files(source, self.commit)
+        self.files = sorted(there | listed)
+        self.may_lack = "" if listed else f" (that is: the hub's cache in {constants.HF_HUB_CACHE} has none{ELSEWHERE})"
+        if not listed:
+            logger.info("the cache does not say which files the repository has; those it holds are taken for all")
+
+    def names(self) -> list[str]:
+        """Return the names of the repository's files, or of those that are there where the cache does not know."""
+        return self.files
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return self._path(name).stat().st_size
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file. StagingError for one that is damaged or not there."""
+        path = self._path(name)
+        if _is_damaged(path):
+            raise StagingError(f"{path}: is damaged (its hash is not its name in the hub's cache){ELSEWHERE}")
+        copy_whole(path, target)
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            raise StagingError(
+                f"{self.source}: the hub's cache in {constants.HF_HUB_CACHE} does not have {name}{ELSEWHERE}"
+            )
+        return path
+
+
+def _cached_list_of_files(source: Source, commit: str) -> set[str]:
+    try:
+        files = huggingface_hub.get_cached_repo_tree(source.name, repo_type=source.kind, revision=commit)
+    except CachedRepoTreeNotFoundError:
+        return set()
+    return {file.path for file in files}
+
+
+def _is_damaged(cached: Path) -> bool:
+    """Compare a file of the cache with its hash: the cache links to files that are named by theirs."""
+    name = cached.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return sha256(cached) != name
+    return re.fullmatch(r"[0-9a-f]{40}", name) is not None and git_blob(cached) != name
+
+
+def git_blob(path: Path) -> str:
+    """Return the SHA-1 by which git, and so the hub, knows a small file (Pro Git, 10.2: Git Objects)."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
