@@ -1,8 +1,9 @@
 #!/bin/sh
-# Install what the test cluster needs from Debian's packages, without starting any daemon.
+# Install what the tests need from Debian's packages, without starting any daemon: a SLURM for the test cluster, and
+# strace to see whom a cell contacts.
 set -eu
 
-packages="slurm-wlm slurmdbd munge mariadb-server"
+packages="slurm-wlm slurmdbd munge mariadb-server strace"
 policy=/usr/sbin/policy-rc.d
 
 main() {
