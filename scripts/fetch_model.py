@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gluegrid import logs
+from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.errors import StagingError, run_script
 from gluegrid.repositories import Source
 from gluegrid.sources import wanted_model_files
@@ -29,7 +30,10 @@ def main() -> None:
         return checked_model_files(source.name, names, with_code=trusted)
 
     def describe(folder: Path) -> dict:
-        return describe_model(folder, trusted)
+        try:
+            return describe_model(folder, trusted)
+        except StagingError as error:
+            raise StagingError(f"{source.name}: {error}") from error
 
     stage(source, arguments.manifest, wanted, describe)
 
@@ -47,10 +51,8 @@ def checked_model_files(source: str, names: list[str], with_code: bool = False) 
 
 
 def describe_model(folder: Path, trust_remote_code: bool = False) -> dict:
-    """Return what later steps need to know of a staged model and its tokenizer."""
-    from gluegrid.model_tokenizer import describe_tokenizer
-
-    return {"tokenizer": describe_tokenizer(folder)}
+    """Return what later steps need to know of a model. Raises StagingError for one that cannot be trained."""
+    return describe_checkpoint(folder, trust_remote_code)
 
 
 if __name__ == "__main__":

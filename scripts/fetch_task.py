@@ -34,9 +34,11 @@ def main() -> None:
 
 
 def count_rows(folder: Path) -> dict[str, int]:
-    """Return the number of rows of each split."""
-    import pyarrow
+    """Return the number of rows of each split. Raises StagingError for what is no parquet file."""
     import pyarrow.parquet
+
+    from gluegrid.library_errors import in_one_line
+    from gluegrid.parquet_files import UNREADABLE
 
     rows: dict[str, int] = {}
     for name in files_below(folder):
@@ -44,8 +46,8 @@ def count_rows(folder: Path) -> dict[str, int]:
             continue
         try:
             count = pyarrow.parquet.read_metadata(folder / name).num_rows
-        except (pyarrow.ArrowException, OSError) as error:
-            raise StagingError(f"{name} is no parquet file: {error}") from error
+        except UNREADABLE as error:
+            raise StagingError(f"{name} is no parquet file, or is damaged: {in_one_line(error)}") from error
         rows[split_of(name)] = rows.get(split_of(name), 0) + count
     return rows
 

@@ -9,19 +9,8 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
-    *(
-        "data",
-        "device",
-        "finetuning",
-        "hub",
-        "hub_cache",
-        "model",
-        "model_tokenizer",
-        "progress",
-        "scoring",
-        "tokens",
-        "training",
-    ),
+    *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
+    *("model_tokenizer", "parquet_files", "progress", "scoring", "tokens", "training", "weights"),
 }
 HEAVY_PACKAGES = {
     *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),
@@ -30,7 +19,7 @@ HEAVY_PACKAGES = {
 OF_SNAKEMAKE = {"workflow": {"snakemake_interface_executor_plugins"}}
 LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
-OF_THE_WORKFLOW = ("workflow", "head", "report", "estimates", "experiment", "tasks", "paths", "files")
+OF_THE_WORKFLOW = ("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files")
 
 
 def imports_of(tree: ast.AST, everywhere: bool) -> set[str]:

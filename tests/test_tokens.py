@@ -1,27 +1,39 @@
 import dataclasses
 import json
 import logging
+import re
+import shutil
+import time
 
 import builders
 import pyarrow
 import pyarrow.parquet
 import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gluegrid import encoder, parquet_files, tokens
+from gluegrid.encoder import Encoder
 from gluegrid.errors import DataError
-from gluegrid.files import read_json
+from gluegrid.examples import Examples
+from gluegrid.files import read_json, sha256
 from gluegrid.tokens import tokenize_task
 
 SINGLE = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
-REGRESSION = builders.task(labels=None, metrics=["pearson"])
-NO_TEXTS = pyarrow.array([], pyarrow.string())
 AWKWARD = {
     "chinese": "猫坐在垫子上 the cat",
     "emoji": "the cat 🐈\u200d⬛ sat 👍🏽",
     "control": "the\x00cat\x07\tsat\u200b\ufeff\r\n on\x1fmat",
+    "controls only": "\x00\x01\x1f\x7f\u200b",
+    "bidirectional": "\u202ethe cat\u202c \u2067sat\u2069 קת",
+    "no characters": "\uffff\ufffd\U0010ffff\ue000",
+    "one word": "x" * 50_000,
     "empty": "",
     "blank": " \n\t ",
     "long": "the cat sat . " * 1250,
+    "long and chinese": "猫坐在垫子上" * 800,
     "combining": "e\u0301 É ﬁ ①",
     "special tokens": "[SEP] the [PAD] cat [CLS]",
 }
@@ -95,13 +107,7 @@ def test_awkward_texts_are_tokenised_as_by_transformers(tmp_path, tiny, task, na
     ],
 )
 def test_real_texts_are_tokenised_as_by_transformers(tmp_path, shared, name, columns, label):
-    model = shared / "models" / "minilm-l6-h384"
-    assert read_json(model / "tokenizer.json")["truncation"]["max_length"] == 128
-    tokenizer = tmp_path / "staged" / "manifest.json"
-    tokenizer.parent.mkdir()
-    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        (tokenizer.parent / file).write_bytes((model / file).read_bytes())
-    describe(tokenizer)
+    tokenizer = real_tokenizer(tmp_path, shared)
     table = pyarrow.parquet.read_table(shared / "glue" / name / "train-00000-of-00001.parquet").slice(0, 300)
     task = builders.task(text_columns=columns, labels=None if name == "stsb" else builders.NLI_LABELS)
     for max_seq_length in (24, 128, 512):
@@ -109,12 +115,128 @@ def test_real_texts_are_tokenised_as_by_transformers(tmp_path, shared, name, col
         assert_equal_to_transformers(folder, tokenizer, task, table.to_pydict(), max_seq_length)
 
 
-def describe(manifest):
-    """Write the manifest of a model's files that were put into their place by hand."""
+def real_tokenizer(folder, shared):
+    """Return the manifest of a real model of which only the tokenizer is staged."""
     from gluegrid.model_tokenizer import describe_tokenizer
 
-    tokenizer = describe_tokenizer(manifest.parent)
-    manifest.write_text(json.dumps({"source": "./x", "tokenizer": tokenizer}), encoding="utf-8")
+    model = shared / "models" / "minilm-l6-h384"
+    assert read_json(model / "tokenizer.json")["truncation"]["max_length"] == 128
+    manifest = folder / "staged" / "manifest.json"
+    manifest.parent.mkdir()
+    for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        (manifest.parent / file).write_bytes((model / file).read_bytes())
+    content = {"source": "./x", "tokenizer": describe_tokenizer(manifest.parent)}
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    return manifest
+
+
+def written_tokenizer(folder, tokenizer):
+    """Return the manifest of a tokenizer made here."""
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer_backend.json"))
+    described = {
+        "file": "tokenizer_backend.json",
+        "sha256": sha256(folder / "tokenizer_backend.json"),
+        "max_length": None,
+        "vocabulary": tokenizer.get_vocab_size(),
+        "pad_token_id": 0,
+        "token_type_ids": True,
+    }
+    (folder / "manifest.json").write_text(json.dumps({"source": "./made", "tokenizer": described}), encoding="utf-8")
+    return folder / "manifest.json"
+
+
+def pair_of(first, second):
+    return Examples("train.parquet", 0, ["first", "second"], [[first], [second]], [0], [0])
+
+
+@pytest.fixture(scope="module")
+def kinds(tiny, tmp_path_factory):
+    """Manifests of tokenizers that treat a text word by word, and as a whole."""
+    whole = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="?"))
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=200, special_tokens=["[PAD]", "?"], show_progress=False)
+    whole.train_from_iterator([builders.sentence(number) for number in range(50)], trainer)
+    return {"words": tiny, "whole": written_tokenizer(tmp_path_factory.mktemp("whole"), whole)}
+
+
+WORDS = st.sampled_from([*builders.WORDS, "trees", "中文", "[SEP]", "\U0001f408", "sings" * 9, "\x00", ".!."])
+TEXTS = st.tuples(st.lists(WORDS, max_size=40), st.sampled_from([" ", "", "\n"])).map(
+    lambda made: made[1].join(made[0])
+)
+PAIRS = st.one_of(
+    st.tuples(TEXTS, TEXTS),
+    TEXTS.map(lambda text: (text, text)),
+    TEXTS.map(lambda text: (text + " cat", text)),
+    TEXTS.map(lambda text: (text, text + " cat")),
+)
+
+
+@pytest.mark.parametrize("kind", ["words", "whole"])
+@pytest.mark.parametrize("spare", [1, 6, 60])
+@settings(max_examples=150, deadline=None)
+@given(pair=PAIRS, max_length=st.integers(4, 20))
+def test_a_pair_that_is_shortened_first_gives_the_same_tokens(kinds, kind, spare, pair, max_length):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "LONG", 1)
+        patch.setattr(encoder, "SPARE_TOKENS", spare)
+        of_kind = Encoder(kinds[kind], max_length)
+        (made,) = of_kind.encode(pair_of(*pair))
+    whole = of_kind.tokenizer.encode(*pair)
+    assert (made.ids, made.type_ids) == (whole.ids, whole.type_ids)
+
+
+@pytest.mark.parametrize("kind", ["words", "whole"])
+def test_long_pairs_are_shortened(kinds, kind):
+    text = "the cat sat " * 400
+    ((first, second),) = Encoder(kinds[kind], 16)._inputs([[text], [text]])
+    assert text.startswith(first)
+    assert len(first) < len(text) / 2
+    assert len(second) < len(text) / 2
+
+
+def test_a_text_whose_end_decides_its_beginning_is_not_shortened(tmp_path):
+    looks_ahead = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "cat": 1, "dog": 2}, unk_token="?"))
+    looks_ahead.normalizer = tokenizers.normalizers.Replace(tokenizers.Regex("cat(?=.*end)"), "dog")
+    looks_ahead.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    of_kind = Encoder(written_tokenizer(tmp_path / "made", looks_ahead), 8)
+    (made,) = of_kind.encode(pair_of("cat " * 300 + "end", "cat " * 300))
+    assert made.ids == [2] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(("first", "second"), [(5000, 5000), (5001, 5000), (5000, 1), (1, 5000), (600, 700)])
+def test_a_pair_of_5000_words_each_is_tokenised_in_no_time(tmp_path, shared, first, second):
+    of_model = Encoder(real_tokenizer(tmp_path, shared), 128)
+    started = time.perf_counter()
+    (made,) = of_model.encode(pair_of("unaffable cat " * (first // 2) + "dog", "a dog , " * (second // 3) + "cat"))
+    assert time.perf_counter() - started < 2
+    assert len(made.ids) == 128 if min(first, second) > 1 else len(made.ids) > 4
+
+
+@pytest.mark.parametrize("max_seq_length", [32, 127])
+def test_long_pairs_of_real_words_are_tokenised_as_by_transformers(tmp_path, shared, max_seq_length):
+    texts = ["unaffable " * 150, "The cat, 猫, sat [SEP] down. " * 40, "cat " * 450, "cat " * 451, "x" * 3000]
+    columns = {"first": texts * 5, "second": [text for text in texts for _ in texts], "label": [0] * 25}
+    assert_equal_to_transformers(tmp_path, real_tokenizer(tmp_path, shared), PAIR, columns, max_seq_length)
+
+
+def test_a_word_of_a_million_letters_is_one_unknown_token(tmp_path, shared):
+    of_model = Encoder(real_tokenizer(tmp_path, shared), 128)
+    assert of_model.encode(pair_of("x" * 1_000_000, "the cat"))[0].tokens[:3] == ["[CLS]", "[UNK]", "[SEP]"]
+
+
+def test_special_tokens_that_stand_in_a_text_are_read_as_such(tmp_path, shared):
+    columns = {"sentence": ["a [SEP] [MASK]b", "[CLS]", "[sep] [PAD]"], "label": [0, 1, 0]}
+    made = assert_equal_to_transformers(tmp_path, real_tokenizer(tmp_path, shared), SINGLE, columns)
+    assert made["input_ids"][0] == [101, 1037, 102, 103, 1038, 102]
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_named(tmp_path):
+    without_unknown = tokenizers.Tokenizer(tokenizers.models.WordPiece({"[PAD]": 0, "cat": 1}, unk_token="[UNK]"))
+    manifest = written_tokenizer(tmp_path / "staged", without_unknown)
+    columns = {"sentence": ["cat", "cat", "dog", "cat"], "label": [0, 1, 0, 1]}
+    data = builders.task_manifest(tmp_path, SINGLE, train=columns, validation=columns)
+    with pytest.raises(DataError, match=r"train-.*\.parquet: the tokenizer cannot take sentence in row 2: .*\[UNK\]"):
+        tokens_of(tmp_path, manifest, data, SINGLE)
 
 
 def test_truncation_and_padding_in_the_tokenizers_file_are_ignored(tmp_path):
@@ -142,48 +264,6 @@ def test_the_positions_of_a_roberta_are_two_fewer_than_its_table_has(tmp_path):
     assert read_json(builders.stage_model(tmp_path / "staged", model))["tokenizer"]["max_length"] == 32
 
 
-@pytest.mark.parametrize(
-    ("task", "changes", "message"),
-    [
-        (SINGLE, {"sentence": None}, r"has no column 'sentence'; it has: label, idx"),
-        (SINGLE, {"label": None}, r"has no column 'label'; it has: sentence, idx"),
-        (SINGLE, {"label": [0, 1, 2]}, r"column 'label' has 2 in row 2; allowed: 0 to 1"),
-        (SINGLE, {"label": [0, -2, 1]}, r"column 'label' has -2 in row 1; allowed: 0 to 1"),
-        (SINGLE, {"label": [0, None, 1]}, r"column 'label' has None in row 1; allowed: 0 to 1"),
-        (SINGLE, {"label": [0, 0.5, 1]}, r"column 'label' holds double, which is no label"),
-        (SINGLE, {"label": ["no", "yes", "no"]}, r"column 'label' holds string, which is no label"),
-        (REGRESSION, {"label": [0.5, None, 1]}, r"column 'label' has None in row 1; allowed: a number"),
-        (REGRESSION, {"label": [0.5, 1, float("nan")]}, r"column 'label' has nan in row 2; allowed: a number"),
-        (SINGLE, {"sentence": ["a", None, "b"]}, r"column 'sentence' has no text in row 1"),
-        (SINGLE, {"sentence": [1, 2, 3]}, r"column 'sentence' holds int64, not text"),
-        (SINGLE, {"sentence": [["a"], [], ["b"]]}, r"column 'sentence' holds list<.*>, not text"),
-        (SINGLE, {"sentence": NO_TEXTS, "label": [], "idx": []}, r"has no rows"),
-    ],
-)
-def test_data_that_do_not_fit_their_task_are_refused_with_file_column_and_row(tmp_path, tiny, task, changes, message):
-    columns = builders.rows(3, task) | changes
-    columns = {name: values for name, values in columns.items() if values is not None}
-    data = builders.task_manifest(tmp_path, task, validation=columns)
-    with pytest.raises(DataError, match=r"validation-00000-of-00001\.parquet: " + message):
-        tokens_of(tmp_path, tiny, data, task)
-    assert not (tmp_path / "tokens" / "manifest.json").exists()
-
-
-def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path, tiny):
-    data = builders.task_manifest(tmp_path, SINGLE)
-    with pytest.raises(DataError, match="'tiny' has no split 'dev'; it has: train, validation"):
-        tokens_of(tmp_path, tiny, data, dataclasses.replace(SINGLE, validation={"dev": ""}))
-
-
-@pytest.mark.parametrize("keep", [0.5, 0.99])
-def test_a_truncated_file_is_named(tmp_path, tiny, keep):
-    data = builders.task_manifest(tmp_path, SINGLE)
-    path = data.parent / "train-00000-of-00001.parquet"
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-    with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: is no readable parquet file"):
-        tokens_of(tmp_path, tiny, data, SINGLE)
-
-
 def test_a_model_without_a_tokenizer_is_refused(tmp_path):
     model = builders.write_model(tmp_path / "model")
     for path in model.glob("*token*"):
@@ -194,19 +274,14 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path):
         tokens_of(tmp_path, staged, data, SINGLE)
 
 
-def test_hidden_labels_of_a_test_split_are_kept(tmp_path, tiny):
-    task = dataclasses.replace(SINGLE, test=["test"])
-    data = builders.task_manifest(tmp_path, task, test={"sentence": ["cat", "dog"], "label": [-1, -1]})
-    assert tokens_of(tmp_path, tiny, data, task)[0]["test"]["label"] == [-1, -1]
-
-
-@pytest.mark.parametrize(("idx", "expected"), [([7, 3, 5], [7, 3, 5]), (None, [0, 1, 2]), (["a", "b", "c"], [0, 1, 2])])
-def test_idx_is_the_datas_own_where_it_has_numbers(tmp_path, tiny, idx, expected):
-    columns = builders.rows(3, SINGLE) | {"idx": idx}
-    if idx is None:
-        del columns["idx"]
-    data = builders.task_manifest(tmp_path, SINGLE, train=columns)
-    assert tokens_of(tmp_path, tiny, data, SINGLE)[0]["train"]["idx"] == expected
+def test_a_tokenizer_without_a_padding_token_is_refused(tmp_path, tiny):
+    manifest = tmp_path / "staged" / "manifest.json"
+    shutil.copytree(tiny.parent, manifest.parent)
+    content = read_json(manifest)
+    content["tokenizer"]["pad_token_id"] = None
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="has a tokenizer without a padding token; name another model's"):
+        tokens_of(tmp_path, manifest, builders.task_manifest(tmp_path, SINGLE), SINGLE)
 
 
 def test_a_split_in_two_files_is_read_in_their_order(tmp_path, tiny):
@@ -221,9 +296,40 @@ def test_a_split_in_two_files_is_read_in_their_order(tmp_path, tiny):
     assert train["idx"] == [0, 1, 2, 3, 4]
 
 
-def test_one_row_is_enough(tmp_path, tiny):
-    row = assert_equal_to_transformers(tmp_path, tiny, SINGLE, {"sentence": ["the cat"], "label": [1]})
-    assert len(row["input_ids"]) == 1
+def test_small_batches_give_the_same_tokens(tmp_path, tiny, monkeypatch):
+    columns = builders.rows(40, SINGLE) | {"sentence": ["cat"] * 20 + ["the cat sat " * 90] * 20}
+    data = builders.task_manifest(tmp_path, SINGLE, train=columns)
+    whole, _ = tokens_of(tmp_path / "whole", tiny, data, SINGLE)
+    monkeypatch.setattr(parquet_files, "ROWS_AT_ONCE", 7)
+    in_sevens, _ = tokens_of(tmp_path / "sevens", tiny, data, SINGLE)
+    assert in_sevens == whole
+    assert batches(tmp_path / "sevens") == [7, 7, 7, 7, 7, 5]
+    monkeypatch.setattr(parquet_files, "BYTES_AT_ONCE", 200)
+    in_bytes, _ = tokens_of(tmp_path / "bytes", tiny, data, SINGLE)
+    assert in_bytes == whole
+    assert max(batches(tmp_path / "bytes")) < 7
+
+
+def batches(folder):
+    with pyarrow.OSFile(str(folder / "tokens" / "train.arrow")) as source:
+        return [batch.num_rows for batch in pyarrow.ipc.open_stream(source)]
+
+
+def test_progress_says_how_far_and_how_long(tmp_path, tiny, monkeypatch, caplog):
+    monkeypatch.setattr(parquet_files, "ROWS_AT_ONCE", 6)
+    data = builders.task_manifest(tmp_path, SINGLE)
+    with caplog.at_level(logging.INFO):
+        tokens_of(tmp_path / "quick", tiny, data, SINGLE)
+    assert "left" not in caplog.text
+    monkeypatch.setattr(tokens, "SECONDS_BETWEEN_LOG_LINES", 0)
+    with caplog.at_level(logging.INFO):
+        tokens_of(tmp_path / "slow", tiny, data, SINGLE)
+    lines = [message for message in caplog.messages if "left" in message]
+    assert [re.sub(r"\d+ s", "0 s", line) for line in lines[:3]] == [
+        "train: 6 of 24 rows, 25 %, 0 s left",
+        "train: 12 of 24 rows, 50 %, 0 s left",
+        "train: 18 of 24 rows, 75 %, 0 s left",
+    ]
 
 
 def test_a_second_call_makes_nothing_again(tmp_path, tiny, caplog):

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 from gluegrid import training
 from gluegrid.data import ShuffledEachEpoch, training_loader
 from gluegrid.device import prepare_device
-from gluegrid.errors import DataError, TrainingError
+from gluegrid.errors import TrainingError
 from gluegrid.finetuning import CellTraining
 from gluegrid.model import load_model
 
@@ -250,13 +250,6 @@ def test_a_job_for_a_gpu_without_one_is_told_what_to_set(monkeypatch):
     assert "\n" not in str(caught.value)
     assert "node7 (CUDA_VISIBLE_DEVICES=3)" in str(caught.value)
     assert str(caught.value).endswith("set device: cpu in the experiment file")
-
-
-def test_hidden_labels_are_not_trained_on(tmp_path):
-    columns = builders.rows(8, BINARY) | {"label": [0, 1, 0, -1, 0, 1, 0, 1]}
-    model = builders.write_model(tmp_path / "source")
-    with pytest.raises(DataError, match="split 'train' has no rows or hidden labels"):
-        CellTraining(builders.run(BINARY), *builders.cell_files(tmp_path, BINARY, model, train=columns)).train()
 
 
 def test_predictions_come_in_the_order_of_the_split_with_its_idx(cell):

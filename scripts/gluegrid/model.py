@@ -1,39 +1,112 @@
 """From a staged checkpoint to a classifier (or regressor) in fp32 whose outputs are the task's labels."""
 
 import inspect
+import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+import transformers
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
     set_seed,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from gluegrid.errors import TrainingError
+from gluegrid.errors import StagingError, TrainingError
+from gluegrid.library_errors import one_line_errors
+from gluegrid.model_config import CONFIG, check_class_references, read_model_config
 from gluegrid.model_tokenizer import positions_of
 from gluegrid.tasks import Task
+from gluegrid.untrusted_json import shown
+
+HEADS = ("classifier", "pre_classifier", "classification_head", "score", "head", "pooler")
+
+logger = logging.getLogger(__name__)
 
 
-def load_model(folder: Path, task: Task, seed: int) -> tuple[PreTrainedModel, list[int] | None]:
+def load_model(
+    folder: Path, task: Task, seed: int, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, list[int] | None]:
     """Return the model with a head for the task, and the model's output for each label of the data.
 
     The order is None where it is the data's own. A checkpoint that was trained on the same label names in another
     order (as an MNLI checkpoint may be) keeps its order, as in run_glue.py; a head of another size is drawn anew.
     Raises TrainingError.
     """
+    try:
+        config = _config(folder, trust_remote_code)
+        order = label_order(config, task)
+        _describe_outputs(config, task, order)
+        # Before the model is built: a new head is drawn from this seed.
+        set_seed(seed)
+        return _load(folder, config, trust_remote_code), order
+    except StagingError as error:
+        raise TrainingError(f"{folder}: {error}") from error
+
+
+def load_shapes(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Return the model as load_model finds it, but of shapes alone: no weight is read. Raises StagingError."""
+    return _load(folder, _config(folder, trust_remote_code), trust_remote_code, device_map="meta")
+
+
+def _config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    config = _config(folder)
-    order = label_order(config, task)
-    _describe_outputs(config, task, order)
-    # Before the model is built: a new head is drawn from this seed.
-    set_seed(seed)
-    try:
+    _check_architecture(folder, read_model_config(folder), trust_remote_code)
+    with one_line_errors(f"{CONFIG}: cannot be used"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    # Neither changes what the model computes, and other values would end the training.
+    config.return_dict = True
+    config.chunk_size_feed_forward = 0
+    return config
+
+
+def _check_architecture(folder: Path, config: dict, trust_remote_code: bool) -> None:
+    """Raise StagingError for a model that nobody has code for, and for one whose own code is needed and not trusted.
+
+    A model with code of its own that transformers knows too is transformers' own unless its code is trusted.
+    """
+    kind = config.get("model_type")
+    is_known = isinstance(kind, str) and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    own_classes = config.get("auto_map") or {}
+    if not isinstance(own_classes, dict):
+        raise StagingError(f"{CONFIG}: auto_map is {shown(own_classes)}, no mapping from Auto classes to the model's")
+    has_own_model = bool(own_classes.keys() & {"AutoConfig", "AutoModelForSequenceClassification"})
+    if trust_remote_code and (has_own_model or (own_classes and not is_known)):
+        _check_own_code(folder, own_classes)
+    elif is_known:
+        return
+    elif own_classes:
+        raise StagingError(
+            f"{CONFIG}: the model brings its own Python code (auto_map); gluegrid runs it only with"
+            " `trust_remote_code: true` at the model in the experiment file"
+        )
+    elif isinstance(kind, str) and kind in CONFIG_MAPPING:
+        raise StagingError(f"{CONFIG}: transformers has no sequence classifier for the model_type {shown(kind)}")
+    else:
+        raise StagingError(
+            f"{CONFIG}: the model_type {shown(kind)} is unknown to transformers {transformers.__version__}"
+        )
+
+
+def _check_own_code(folder: Path, own_classes: dict) -> None:
+    if "AutoModelForSequenceClassification" not in own_classes:
+        raise StagingError(
+            f"{CONFIG}: auto_map has no AutoModelForSequenceClassification, only {', '.join(sorted(own_classes))};"
+            " the model's own code has no classifier to train"
+        )
+    check_class_references(CONFIG, own_classes, folder)
+    files = ", ".join(sorted(path.name for path in folder.glob("*.py")))
+    logger.warning("running the model's own Python code: %s", files)
+
+
+def _load(folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **options: str) -> PreTrainedModel:
+    with one_line_errors("the model cannot be loaded"):
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
@@ -43,31 +116,36 @@ def load_model(folder: Path, task: Task, seed: int) -> tuple[PreTrainedModel, li
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise TrainingError(f"{folder}: the model cannot be loaded: {str(error).splitlines()[0]}") from error
-    _check_encoder_is_whole(folder, model, loading)
-    return model, order
+    _check_encoder_is_whole(model, loading)
+    return model
 
 
-def _check_encoder_is_whole(folder: Path, model: PreTrainedModel, loading: dict) -> None:
-    """Raise TrainingError when transformers has drawn more at random than head and pooler, which it does silently."""
+def _check_encoder_is_whole(model: PreTrainedModel, loading: dict) -> None:
+    """Raise StagingError when transformers has drawn more at random than head and pooler, which it does silently."""
     drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
-    encoder = f"{model.base_model_prefix}."
-    lacking = sorted(name for name in drawn if name.startswith(encoder) and "pooler" not in name)
+    lacking = sorted(name for name in drawn if _is_of_encoder(model, name))
     if lacking:
-        raise TrainingError(
-            f"{folder}: lacks {len(lacking)} of the weights that its config.json asks for, such as {lacking[0]};"
+        raise StagingError(
+            f"the model lacks {len(lacking)} of the weights that its {CONFIG} asks for, such as {lacking[0]};"
             " are they of another architecture or shape?"
         )
+    sizes = {name: weight.numel() for name, weight in model.state_dict().items()}
+    new = sum(sizes.get(name, 0) for name in drawn)
+    if new > sum(sizes.values()) - new:
+        raise StagingError(
+            f"most of the model would be drawn at random ({new:,} of {sum(sizes.values()):,} weights);"
+            f" does its {CONFIG} fit its weights?"
+        )
 
 
-def _config(folder: Path) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{folder}/config.json: cannot be used: {str(error).splitlines()[0]}") from error
+def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
+    if hasattr(model, model.base_model_prefix):
+        return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
+    # Code of its own may keep encoder and head side by side.
+    return not name.startswith(HEADS)
 
 
 def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:
@@ -77,7 +155,10 @@ def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:
     numbers = {str(name).lower(): number for name, number in config.label2id.items()}
     if numbers.keys() != {name.lower() for name in task.labels}:
         return None
-    order = [int(numbers[name.lower()]) for name in task.labels]
+    try:
+        order = [int(numbers[name.lower()]) for name in task.labels]
+    except (TypeError, ValueError):
+        return None
     is_a_permutation = sorted(order) == list(range(len(order)))
     return order if is_a_permutation and order != sorted(order) else None
 
@@ -98,9 +179,15 @@ def takes_token_types(model: PreTrainedModel) -> bool:
     return has_input and getattr(model.config, "type_vocab_size", 2) > 1
 
 
+def embeddings_of(model: PreTrainedModel) -> int:
+    """Return for how many tokens the model has an embedding. Raises StagingError."""
+    with one_line_errors("the model does not tell its table of embeddings"):
+        return model.get_input_embeddings().weight.shape[0]
+
+
 def check_inputs_fit(model: PreTrainedModel, vocabulary: int, longest: int) -> None:
     """Raise TrainingError when tokens of a (borrowed) tokenizer cannot be fed to this model."""
-    embeddings = model.get_input_embeddings().num_embeddings
+    embeddings = embeddings_of(model)
     if vocabulary > embeddings:
         raise TrainingError(
             f"the tokenizer has {vocabulary} entries and the model embeds {embeddings};"

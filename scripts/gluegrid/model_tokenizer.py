@@ -8,9 +8,28 @@ from pathlib import Path
 
 from gluegrid.errors import StagingError
 from gluegrid.files import replacing, sha256
+from gluegrid.library_errors import one_line_errors
+from gluegrid.model_config import check_class_references
+from gluegrid.untrusted_json import check_size, read_untrusted_json, shown
 
 BACKEND = "tokenizer_backend.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+MOST_BYTES = 100_000_000  # of one file; the largest known, of 256,000 tokens, has 35 MB
+MOST_TOKENS = 10_000_000
 NO_LIMIT = 100_000  # transformers writes 1e30 for tokenizers without a limit of their own
+SHORTEST = 8  # a pair of texts of one token each takes 5
+SAMPLES = (("A cat sat.",), ("A cat sat.", "中文 é 🙂"))
+# Where transformers would find a vocabulary instead of in the model's files, which are those that were fetched.
+REFUSED = ("vocab", "merges", "gguf_file", "tokenizer_object", "init_inputs", "merges_file", "spm_file")
 # These count positions from padding_idx + 1, so their tables have that many rows more than tokens fit in.
 OFFSET_POSITIONS = (
     "roberta",
@@ -24,51 +43,145 @@ OFFSET_POSITIONS = (
 )
 
 
-def describe_tokenizer(folder: Path) -> dict | None:
+def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings: int = MOST_TOKENS) -> dict | None:
     """Write a model's tokenizer as one file; return what a manifest says of it, None for a model that has none.
 
-    `max_length` is the most tokens that tokenizer and position embeddings both allow, or None.
+    `vocabulary` is the highest token id plus 1; the model has as many `embeddings` or more. `max_length` is the most
+    tokens that tokenizer and position embeddings both allow, or None. Raises StagingError.
     """
-    if not any(
-        (folder / name).exists()
-        for name in (
-            "tokenizer.json",
-            "vocab.txt",
-            "vocab.json",
-            "spiece.model",
-            "spm.model",
-            "sentencepiece.bpe.model",
-            "tokenizer.model",
-        )
-    ):
+    if not any((folder / name).exists() for name in VOCABULARIES):
         return None
+    check_tokenizer_files(folder)
+    config, tokenizer = _load(folder, trust_remote_code)
+    with one_line_errors("the tokenizer cannot be used"):
+        vocabulary = _vocabulary(tokenizer)
+        last = max(vocabulary, key=vocabulary.__getitem__)
+        highest = vocabulary[last]
+        # Before it is written: a file has a place for every id up to the highest.
+        if highest >= embeddings:
+            raise StagingError(
+                f"the tokenizer has token ids up to {highest} ({shown(last)}), and the model embeds {embeddings}"
+                " tokens; are the two of one model?"
+            )
+        _write(tokenizer.backend_tokenizer, folder / BACKEND)
+        _try_out(folder / BACKEND, highest, config)
+        return {
+            "file": BACKEND,
+            "sha256": sha256(folder / BACKEND),
+            "max_length": _max_length(tokenizer.model_max_length, config),
+            "vocabulary": highest + 1,
+            "pad_token_id": tokenizer.pad_token_id,
+            "token_type_ids": "token_type_ids" in tokenizer.model_input_names,
+        }
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Raise StagingError for what is wrong with a tokenizer's files already without transformers."""
+    for name in VOCABULARIES:
+        if (folder / name).exists():
+            check_size(folder / name, MOST_BYTES)
+    for name in ("special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).exists():
+            read_untrusted_json(folder / name)
+    settings = _settings(folder)
+    for key in REFUSED:
+        if settings.get(key):
+            raise StagingError(f"{TOKENIZER_CONFIG}: {key} would take the place of the tokenizer's files; remove it")
+    versions = settings.get("fast_tokenizer_files") or []
+    if not isinstance(versions, list) or not all(isinstance(name, str) and "/" not in name for name in versions):
+        raise StagingError(f"{TOKENIZER_CONFIG}: fast_tokenizer_files is {shown(versions)}, no list of names of files")
+    added = settings.get("added_tokens_decoder") or {}
+    if not isinstance(added, dict) or not all(_is_token_id(number) for number in added):
+        raise StagingError(f"{TOKENIZER_CONFIG}: added_tokens_decoder is {shown(added)}, no mapping from token ids")
+
+
+def _is_token_id(number: str) -> bool:
+    return number.isdecimal() and int(number) < MOST_TOKENS
+
+
+def _settings(folder: Path) -> dict:
+    path = folder / TOKENIZER_CONFIG
+    return read_untrusted_json(path) if path.exists() else {}
+
+
+def _load(folder: Path, trust_remote_code: bool) -> tuple:
+    """Return the model's config and its tokenizer."""
     from transformers import AutoConfig, AutoTokenizer
 
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        backend = tokenizer.backend_tokenizer
-    except (OSError, ValueError, ImportError, AttributeError, KeyError) as error:
-        raise StagingError(f"transformers cannot load the tokenizer: {str(error).splitlines()[0]}") from error
+    _check_own_code(folder, trust_remote_code)
+    with one_line_errors("the tokenizer cannot be loaded"):
+        options = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        config = AutoConfig.from_pretrained(folder, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    if not tokenizer.is_fast:
+        raise StagingError(f"the tokenizer, a {type(tokenizer).__name__}, has no fast form, which gluegrid needs")
+    if tokenizer.pad_token_id is None:
+        raise StagingError("the tokenizer has no padding token; set its pad_token")
+    return config, tokenizer
+
+
+def _check_own_code(folder: Path, trust_remote_code: bool) -> None:
+    """Raise StagingError for a tokenizer of its own code that is not trusted, unless transformers knows its class."""
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    settings = _settings(folder)
+    own = settings.get("auto_map")
+    if not own or (isinstance(own, dict) and "AutoTokenizer" not in own):
+        return
+    if trust_remote_code:
+        check_class_references(TOKENIZER_CONFIG, own, folder)
+        return
+    known = str(settings.get("tokenizer_class")).removesuffix("Fast")
+    if not (tokenizer_class_from_name(known) or tokenizer_class_from_name(f"{known}Fast")):
+        raise StagingError(
+            f"{TOKENIZER_CONFIG}: the tokenizer brings its own Python code (auto_map); gluegrid runs it only with"
+            " `trust_remote_code: true` at the model in the experiment file"
+        )
+
+
+def _vocabulary(tokenizer) -> dict[str, int]:
+    """Return all tokens with their ids, which are of its own for each word. Raises StagingError."""
+    of_words = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    if len(set(of_words.values())) < len(of_words):
+        raise StagingError("the tokenizer's vocabulary gives one id to several tokens")
+    # transformers makes a vocabulary of special tokens alone where it does not find the one that it looks for.
+    if not of_words.keys() - set(tokenizer.all_special_tokens):
+        raise StagingError("the tokenizer has no vocabulary besides special tokens; is one of its files missing?")
+    return tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True)
+
+
+def _write(backend, path: Path) -> None:
     backend.no_padding()
     backend.no_truncation()
-    with replacing(folder / BACKEND) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(backend.to_str(), encoding="utf-8")
-    return {
-        "file": BACKEND,
-        "sha256": sha256(folder / BACKEND),
-        "max_length": _max_length(tokenizer.model_max_length, config),
-        "vocabulary": backend.get_vocab_size(with_added_tokens=True),
-        "pad_token_id": tokenizer.pad_token_id,
-        "token_type_ids": "token_type_ids" in tokenizer.model_input_names,
-    }
 
 
-def _max_length(of_tokenizer: int, config) -> int | None:
-    """Return the smaller of the tokenizer's and the position embeddings' limits."""
-    limits = [of_tokenizer] if of_tokenizer < NO_LIMIT else []
+def _try_out(path: Path, highest: int, config) -> None:
+    """Tokenise some texts with the written file; StagingError when the model could not take what comes out."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    segments = getattr(config, "type_vocab_size", None) or 0
+    for texts in SAMPLES:
+        encoding = tokenizer.encode(*texts)
+        if not encoding.ids:
+            raise StagingError(f"the tokenizer makes no tokens of {shown(texts[0])}")
+        if max(encoding.ids) > highest:
+            raise StagingError(f"the tokenizer makes the token id {max(encoding.ids)}, but its highest is {highest}")
+        if 1 < segments <= max(encoding.type_ids):
+            raise StagingError(
+                f"the tokenizer makes segments up to {max(encoding.type_ids)}, but the model has {segments}"
+            )
+
+
+def _max_length(of_tokenizer: int | float, config) -> int | None:
+    """Return the smaller of the tokenizer's and the position embeddings' limits. Raises StagingError."""
+    limits = [int(of_tokenizer)] if of_tokenizer < NO_LIMIT else []
     if positions := positions_of(config):
         limits.append(positions)
+    if limits and min(limits) < SHORTEST:
+        raise StagingError(f"the model takes {min(limits)} tokens (model_max_length, max_position_embeddings); too few")
     return min(limits) if limits else None
 
 

@@ -140,6 +140,7 @@ def _notes(found: list[Outcome]) -> list[str]:
         notes += _distinct(title, (outcome.record[key] for outcome in done))
     notes += _distinct("Versions", (_versions(outcome) for outcome in done))
     notes += _distinct("Code", (_code(outcome) for outcome in done))
+    notes += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
     notes += _other_files(done)
     notes += [f"- {escaping.markdown(line)}" for outcome in done for line in _peculiarities(outcome)]
     notes.append(
@@ -147,6 +148,10 @@ def _notes(found: list[Outcome]) -> list[str]:
         " and predictions; `results.csv` has all metrics in full precision."
     )
     return notes
+
+
+def _model_with_code(outcome: Outcome) -> str | None:
+    return outcome.cell.model if outcome.cell.run["model"].get("trust_remote_code") else None
 
 
 def _distinct(title: str, values) -> list[str]:

@@ -1,0 +1,83 @@
+"""Parquet files, read some rows at a time, so that memory does not grow with them; what is damaged is named."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+from pyarrow.parquet import ParquetFile
+
+from gluegrid.errors import DataError
+from gluegrid.library_errors import in_one_line
+from gluegrid.quoting import shortened
+
+ROWS_AT_ONCE = 10_000
+BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
+LONGEST_LIST = 200  # characters of a list of names in a message
+# What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
+UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
+
+
+def read_batches(path: Path, shown: str, wanted: list[str], numbers: str) -> Iterator[pyarrow.RecordBatch]:
+    """Yield a file's rows: the wanted columns, and one of numbers if the file has it. Batches never span row groups.
+
+    `shown` names the file in messages. Raises DataError for a damaged file and for columns that are not there.
+    """
+    try:
+        file = ParquetFile(path, page_checksum_verification=True)
+        columns = _columns(shown, file.schema_arrow, wanted, numbers)
+    except UNREADABLE as error:
+        raise DataError(f"{shown}: is no readable parquet file: {in_one_line(error)}") from error
+    rows = 0
+    with file:
+        for group in range(file.num_row_groups):
+            for batch in _read_group(file, group, columns, shown, rows):
+                rows += len(batch)
+                yield batch
+        if rows != file.metadata.num_rows:
+            raise DataError(
+                f"{shown}: is damaged, for it has {rows} rows and claims {file.metadata.num_rows}; write it again"
+            )
+
+
+def listed(names: list[str]) -> str:
+    """Return names on one line of bounded length."""
+    return shortened(", ".join(name if name.isprintable() else repr(name) for name in names), LONGEST_LIST) or "none"
+
+
+def _columns(shown: str, schema: pyarrow.Schema, wanted: list[str], numbers: str) -> list[str]:
+    for column in wanted:
+        if column not in schema.names:
+            raise DataError(f"{shown}: has no column {column!r}; it has: {listed(schema.names)}")
+    for column in (*wanted, numbers):
+        if schema.names.count(column) > 1:
+            raise DataError(f"{shown}: has {schema.names.count(column)} columns {column!r}; rename all but one")
+    has_numbers = numbers in schema.names and pyarrow.types.is_integer(schema.field(numbers).type)
+    return [*wanted, numbers] if has_numbers else wanted
+
+
+def _read_group(
+    file: ParquetFile, group: int, columns: list[str], shown: str, first_row: int
+) -> Iterator[pyarrow.RecordBatch]:
+    try:
+        yield from file.iter_batches(_rows_at_once(file.metadata.row_group(group)), [group], columns)
+    except UNREADABLE as error:
+        broken = [column for column in columns if not _is_readable(file, group, column)]
+        what = f"column {broken[0]!r}" if broken else "it"
+        raise DataError(
+            f"{shown}: {what} cannot be read at row {first_row} or after it: {in_one_line(error)}"
+        ) from error
+
+
+def _rows_at_once(group: pyarrow.parquet.RowGroupMetaData) -> int:
+    of_that_size = BYTES_AT_ONCE * group.num_rows // max(1, group.total_byte_size)
+    return max(1, min(ROWS_AT_ONCE, of_that_size))
+
+
+def _is_readable(file: ParquetFile, group: int, column: str) -> bool:
+    try:
+        for _ in file.iter_batches(ROWS_AT_ONCE, [group], [column]):
+            pass
+    except UNREADABLE:
+        return False
+    return True

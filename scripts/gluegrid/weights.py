@@ -1,0 +1,87 @@
+"""A checkpoint's safetensors files, checked to be what their headers say. No weight is read.
+
+The format: 8 bytes with the header's length, the header in JSON (name to dtype, shape and offsets), and the numbers;
+https://github.com/huggingface/safetensors#format. The library checks that the tensors' sizes follow from dtype and
+shape and fill the file without gap or overlap. What it lets through is checked here.
+"""
+
+import json
+from pathlib import Path
+
+from gluegrid.errors import StagingError
+from gluegrid.files import size_in_words
+from gluegrid.library_errors import one_line_errors
+from gluegrid.untrusted_json import read_untrusted_json, shown
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+LENGTH_BYTES = 8
+LARGEST_HEADER = 10_000_000  # bytes; a tensor takes about 100
+MOST_DIMENSIONS = 16
+TRAINABLE = ("F64", "F32", "F16", "BF16")
+
+
+def read_shapes(folder: Path) -> dict[str, list[int]]:
+    """Return the shape of every tensor that transformers will load. Raises StagingError, naming the file."""
+    files = {path.name: _shapes_in(path) for path in sorted(folder.glob("*.safetensors"))}
+    used = [WEIGHTS] if WEIGHTS in files else _shards(folder, files)
+    shapes = {name: shape for file in used for name, shape in files[file].items()}
+    if not shapes:
+        raise StagingError(f"{', '.join(used)}: holds no weights")
+    return shapes
+
+
+def _shards(folder: Path, files: dict[str, dict]) -> list[str]:
+    """Return the files that the index names, each with all that the index expects in it."""
+    if not (folder / INDEX).exists():
+        raise StagingError(f"{INDEX}: is not there, and no {WEIGHTS} either; which shards make up the model?")
+    index = read_untrusted_json(folder / INDEX).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(file, str) for file in index.values()):
+        raise StagingError(f"{INDEX}: has no weight_map from names to files")
+    for name, file in index.items():
+        if file not in files:
+            raise StagingError(f"{INDEX}: expects {shown(name)} in {shown(file)}, which is none of the model's files")
+        if name not in files[file]:
+            raise StagingError(f"{INDEX}: expects {shown(name)} in {file}, which does not have it")
+    return sorted(set(index.values()))
+
+
+def _shapes_in(path: Path) -> dict[str, list[int]]:
+    import safetensors
+
+    header = _header(path)
+    with one_line_errors(f"{path.name}: is not whole, or its header lies"):
+        with safetensors.safe_open(path, framework="np"):
+            pass
+        tensors = json.loads(header, object_pairs_hook=_without_repetition)
+    tensors.pop("__metadata__", None)
+    for name, tensor in tensors.items():
+        if len(tensor["shape"]) > MOST_DIMENSIONS:
+            raise StagingError(f"{path.name}: {shown(name)} has {len(tensor['shape'])} dimensions")
+        if name.endswith(".weight") and tensor["dtype"] not in TRAINABLE:
+            raise StagingError(
+                f"{path.name}: {shown(name)} is of {tensor['dtype']}, as in a quantised model;"
+                f" gluegrid trains weights of {', '.join(TRAINABLE)}"
+            )
+    return {name: tensor["shape"] for name, tensor in tensors.items()}
+
+
+def _header(path: Path) -> bytes:
+    """Return a file's header, unless its length cannot be true: the library would read 100 MB of one."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+            raise StagingError(f"{path.name}: is not whole, or its header lies: {length} bytes of header in {size}")
+        if length > LARGEST_HEADER:
+            raise StagingError(
+                f"{path.name}: its header is {size_in_words(length)}, more than {size_in_words(LARGEST_HEADER)}"
+            )
+        return stream.read(length)
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice in it")
+    return content
