@@ -6,6 +6,7 @@ from gluegrid.estimates import memory_in_mb, minutes, train_rows
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
 from gluegrid.head import freeze
+from gluegrid.records import has_result
 from gluegrid.report import table_definition
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
@@ -92,14 +93,27 @@ def task_manifest(wildcards):
     return paths.TASK_MANIFEST.format(task_key=EXPERIMENT.task_key(wildcards.task))
 
 
-def model_manifest(wildcards):
-    """Return the manifest of a cell's model."""
-    return paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model))
+def model_of_cell(wildcards):
+    """Return the manifest of a cell's model, as an input of its training."""
+    return input_of_training(wildcards, paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model)))
 
 
-def tokens_manifest(wildcards):
-    """Return the manifest of a cell's tokens."""
-    return tokens_of(wildcards.model, wildcards.task)
+def task_of_cell(wildcards):
+    """Return the manifest of a cell's data, as an input of its training."""
+    return input_of_training(wildcards, task_manifest(wildcards))
+
+
+def tokens_of_cell(wildcards):
+    """Return the manifest of a cell's tokens, as an input of its training."""
+    return input_of_training(wildcards, tokens_of(wildcards.model, wildcards.task))
+
+
+def input_of_training(wildcards, manifest):
+    """Return a manifest whose time does not matter to a cell that has the result of its run.json.
+
+    Not so for a cell without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
+    """
+    return ancient(manifest) if has_result(EXPERIMENT, one_cell(wildcards)) else manifest
 
 
 def tokens_of(model, task):

@@ -22,15 +22,16 @@ rule write_run:
         'python "$GLUEGRID_SCRIPTS/write_run.py" --content {params.content:q} --run {output.run:q} > {log:q} 2>&1'
 
 
-# The manifests are `ancient`: what they identify stands in run.json, so only a change of run.json retrains a cell. The
-# hub is off, since compute nodes have no network, and no ACCELERATE_* of the user's changes how the script is started.
+# What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it
+# they are `ancient`. The hub is off, since compute nodes have no network, and no ACCELERATE_* of the user's changes how the
+# script is started.
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
         run=EXPERIMENT.paths.run,
-        model=ancient(model_manifest),
-        task=ancient(task_manifest),
-        tokens=ancient(tokens_manifest),
+        model=model_of_cell,
+        task=task_of_cell,
+        tokens=tokens_of_cell,
     output:
         results=EXPERIMENT.paths.all_results,
         record=EXPERIMENT.paths.run_record,

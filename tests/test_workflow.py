@@ -71,6 +71,33 @@ def test_several_seeds_are_several_cells(tmp_path):
     assert clone.planned()["train"] == 54
 
 
+def touch_models(clone: Clone) -> None:
+    """Make the models newer than their tokens, as copying without times does, and let Snakemake forget its records."""
+    for manifest in clone.root.glob("resources/models/*/manifest.json"):
+        manifest.touch()
+    shutil.rmtree(clone.root / ".snakemake/metadata")
+
+
+def test_cells_are_trained_when_their_tokens_must_be_made_again(finished):
+    shutil.rmtree(finished.root / "results")
+    touch_models(finished)
+    counts = finished.planned(*DEMO)
+    assert counts["tokenize_task"] > 0
+    assert counts["train"] == 18
+
+
+def test_cells_with_a_result_are_not_trained_when_their_tokens_must_be_made_again(finished):
+    touch_models(finished)
+    counts = finished.planned(*DEMO)
+    assert counts["tokenize_task"] > 0
+    assert "train" not in counts
+
+
+def test_cells_of_another_task_definition_are_trained_on_tokens_in_the_same_place(finished):
+    finished.replace("demo/config.yaml", "wnli: {", "wnli: {test: [], ")
+    assert finished.planned(*DEMO) == {"tokenize_task": 1, "write_run": 2, "train": 2, "results": 1}
+
+
 def test_the_demo_leaves_every_result_and_learns(demo):
     experiment = load_demo(demo)
     for cell in experiment.cells.values():

@@ -48,6 +48,14 @@ def outcomes(experiment: Experiment) -> list[Outcome]:
     return [_outcome(experiment, cell) for cell in experiment.cells.values()]
 
 
+def has_result(experiment: Experiment, cell: Cell) -> bool:
+    """Tell whether a cell has results, and they are of the run.json that the experiment asks for."""
+    if not Path(experiment.paths.all_results.format(**cell.wildcards)).exists():
+        return False
+    run = Path(experiment.paths.run.format(**cell.wildcards))
+    return run.exists() and run.read_text(encoding="utf-8", errors="replace") == run_text(cell)
+
+
 def run_hash(text: str) -> str:
     """Return the hash that ties results to the run.json they were made from."""
     return hashlib.sha256(text.encode()).hexdigest()
