@@ -32,13 +32,17 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 	@$(DEMO)
 	@echo "The table lies in results/demo/results.md"
 
+.PHONY: verify
+verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
+	@$(BIN)/python scripts/verify.py $(EXPERIMENT)
+
 .PHONY: test
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -m "not full"
 
 .PHONY: test-full
-test-full: $(INSTALLED) ## run the long tests too
-	$(BIN)/python -m pytest
+test-full: $(INSTALLED) ## run the long tests too, and keep their tables in docs/real_runs.md
+	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md $(BIN)/python -m pytest
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint
@@ -71,4 +75,4 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock and e
 
 .PHONY: rulegraph
 rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
-	$(BIN)/snakemake --rulegraph 2>/dev/null | dot -Tsvg > docs/rulegraph.svg
+	$(BIN)/snakemake --rulegraph -- all stage 2>/dev/null | dot -Tsvg > docs/rulegraph.svg

@@ -44,7 +44,7 @@ def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
     embeddings = embeddings_of(model)
     return {
         "tokenizer": describe_tokenizer(folder, trust_remote_code, embeddings),
-        "parameters": model.base_model.num_parameters(),
+        "parameters": sum(parameter.numel() for parameter in model.base_model.parameters()),
         "embeddings": embeddings,
         "positions": positions_of(model.config),
     }

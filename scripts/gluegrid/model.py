@@ -1,7 +1,6 @@
 """From a staged checkpoint to a classifier (or regressor) in fp32 whose outputs are the task's labels."""
 
 import inspect
-import logging
 from pathlib import Path
 
 import torch
@@ -19,14 +18,13 @@ from transformers.utils import logging as transformers_logging
 
 from gluegrid.errors import StagingError, TrainingError
 from gluegrid.library_errors import one_line_errors
-from gluegrid.model_config import CONFIG, check_class_references, read_model_config
+from gluegrid.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config
 from gluegrid.model_tokenizer import positions_of
 from gluegrid.tasks import Task
 from gluegrid.untrusted_json import shown
 
-HEADS = ("classifier", "pre_classifier", "classification_head", "score", "head", "pooler")
-
-logger = logging.getLogger(__name__)
+OWN_CLASSES = ("AutoConfig", "AutoModelForSequenceClassification")  # of those in an auto_map, what is used
+NAMES_OF_HEADS = ("classifier", "pre_classifier", "classification_head", "score", "head", "pooler")
 
 
 def load_model(
@@ -76,16 +74,12 @@ def _check_architecture(folder: Path, config: dict, trust_remote_code: bool) -> 
     own_classes = config.get("auto_map") or {}
     if not isinstance(own_classes, dict):
         raise StagingError(f"{CONFIG}: auto_map is {shown(own_classes)}, no mapping from Auto classes to the model's")
-    has_own_model = bool(own_classes.keys() & {"AutoConfig", "AutoModelForSequenceClassification"})
-    if trust_remote_code and (has_own_model or (own_classes and not is_known)):
+    if trust_remote_code and own_classes and (not is_known or own_classes.keys() & {*OWN_CLASSES}):
         _check_own_code(folder, own_classes)
     elif is_known:
         return
     elif own_classes:
-        raise StagingError(
-            f"{CONFIG}: the model brings its own Python code (auto_map); gluegrid runs it only with"
-            " `trust_remote_code: true` at the model in the experiment file"
-        )
+        raise StagingError(f"{CONFIG}: the model {NOT_TRUSTED}")
     elif isinstance(kind, str) and kind in CONFIG_MAPPING:
         raise StagingError(f"{CONFIG}: transformers has no sequence classifier for the model_type {shown(kind)}")
     else:
@@ -97,12 +91,10 @@ def _check_architecture(folder: Path, config: dict, trust_remote_code: bool) -> 
 def _check_own_code(folder: Path, own_classes: dict) -> None:
     if "AutoModelForSequenceClassification" not in own_classes:
         raise StagingError(
-            f"{CONFIG}: auto_map has no AutoModelForSequenceClassification, only {', '.join(sorted(own_classes))};"
+            f"{CONFIG}: auto_map has no AutoModelForSequenceClassification, only {shown(sorted(own_classes))};"
             " the model's own code has no classifier to train"
         )
-    check_class_references(CONFIG, own_classes, folder)
-    files = ", ".join(sorted(path.name for path in folder.glob("*.py")))
-    logger.warning("running the model's own Python code: %s", files)
+    check_trusted_code(CONFIG, [own_classes.get(name) for name in OWN_CLASSES], folder)
 
 
 def _load(folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **options: str) -> PreTrainedModel:
@@ -145,7 +137,7 @@ def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
     if hasattr(model, model.base_model_prefix):
         return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
     # Code of its own may keep encoder and head side by side.
-    return not name.startswith(HEADS)
+    return not name.startswith(NAMES_OF_HEADS)
 
 
 def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:

@@ -1,5 +1,6 @@
 """A checkpoint's config.json, checked against its weights before transformers builds anything of the sizes it names."""
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,10 @@ from pathlib import Path
 from gluegrid.errors import StagingError
 from gluegrid.untrusted_json import every_value, read_untrusted_json, shown
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "config.json"
-# Above any number of tokens or positions, and any base of rotary positions that is written as an integer.
-LARGEST_INTEGER = 2**31 - 1
-MOST_LABELS = 100_000  # transformers makes a name for each
-# A model that shares its layers' weights, as ALBERT does, has more layers than tensors.
-MOST_SHARED_LAYERS = 100
-# The names that transformers' text models have for the same three things.
+# The names that transformers' text models have for the same four things.
 WIDTHS = {
     *("vocab_size", "hidden_size", "intermediate_size", "embedding_size", "pooler_hidden_size", "dim", "hidden_dim"),
     *("d_model", "d_ff", "d_inner", "n_embd", "n_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim"),
@@ -26,11 +24,24 @@ LAYERS = {
     *("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers"),
     *("num_decoder_layers", "num_hidden_groups", "inner_group_num"),
 }
+POSITIONS = {"max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_length", "max_seq_len"}
+SIZES = WIDTHS | HEADS | LAYERS
+# A model that shares its layers' weights, as ALBERT does, has more layers than tensors.
+MOST_SHARED_LAYERS = 100
+MOST_POSITIONS = 10_000_000  # transformers numbers them, whether or not they have embeddings
+MOST_LABELS = 100_000  # transformers makes a name for each
+# Above any number of tokens, and any base of rotary positions that is written as an integer.
+LARGEST_INTEGER = 2**31 - 1
 # What makes transformers load other files than those that were fetched, or weights that cannot be trained.
 REFUSED = {
     "transformers_weights": "names a file of weights of its own; gluegrid loads model.safetensors",
     "quantization_config": "says that the weights are quantised; gluegrid trains whole ones",
 }
+IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+NOT_TRUSTED = (
+    "brings its own Python code (auto_map); gluegrid runs it only with `trust_remote_code: true` at the model in the"
+    " experiment file"
+)
 CLASS_REFERENCE = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", re.ASCII)
 
 
@@ -41,17 +52,9 @@ def read_model_config(folder: Path) -> dict:
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise StagingError(f"{CONFIG}: {shown(key)} is {shown(value)}, which no model can mean")
     for part in _parts(config):
+        _check_keys(part)
         _check_labels(part)
-        for key, reason in REFUSED.items():
-            if part.get(key):
-                raise StagingError(f"{CONFIG}: {key} {reason}")
-        for key in ("attn_implementation", "_attn_implementation", "experts_implementation"):
-            if "/" in str(part.get(key)):
-                raise StagingError(f"{CONFIG}: {key} names code of the hub, {shown(part[key])}; remove it")
-        for key in part.keys() & (WIDTHS | HEADS | LAYERS):
-            for number in _numbers(part, key):
-                if type(number) is not int or number < 1:
-                    raise StagingError(f"{CONFIG}: {key} is {shown(number)}, which is no size")
+        _check_numbers(part)
     return config
 
 
@@ -63,6 +66,36 @@ def _parts(config: dict) -> Iterator[dict]:
             yield from _parts(value)
 
 
+def _check_keys(config: dict) -> None:
+    for key, reason in REFUSED.items():
+        if config.get(key):
+            raise StagingError(f"{CONFIG}: {key} {reason}")
+    for key in IMPLEMENTATIONS:
+        if "/" in str(config.get(key)):
+            raise StagingError(f"{CONFIG}: {key} names code of the hub, {shown(config[key])}; remove it")
+
+
+def _check_labels(config: dict) -> None:
+    for key, number in config.items():
+        is_number_of_labels = type(number) is int and 0 <= number <= MOST_LABELS
+        if key.endswith("num_labels") and number is not None and not is_number_of_labels:
+            raise StagingError(f"{CONFIG}: {key} is {shown(number)}, not a number of labels up to {MOST_LABELS}")
+    for key in ("id2label", "label2id"):
+        labels = config.get(key) or {}
+        if not isinstance(labels, dict) or len(labels) > MOST_LABELS:
+            raise StagingError(f"{CONFIG}: {key} is no mapping of up to {MOST_LABELS} labels")
+
+
+def _check_numbers(config: dict) -> None:
+    for key in sorted(config.keys() & SIZES):
+        for number in _numbers(config, key):
+            if type(number) is not int or number < 1:
+                raise StagingError(f"{CONFIG}: {key} is {shown(number)}, which is no size")
+    for key in sorted(config.keys() & POSITIONS):
+        if isinstance(config[key], int | float) and config[key] > MOST_POSITIONS:
+            raise StagingError(f"{CONFIG}: {key} is {shown(config[key])}, more positions than any model has")
+
+
 def _numbers(config: dict, key: str) -> list:
     """Return the numbers under a key: one, one for each layer, or none where it is null."""
     value = config[key]
@@ -71,25 +104,12 @@ def _numbers(config: dict, key: str) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _check_labels(config: dict) -> None:
-    for key in config:
-        if key.endswith("num_labels") and config[key] is not None:
-            number = config[key]
-            if type(number) is not int or not 0 <= number <= MOST_LABELS:
-                raise StagingError(f"{CONFIG}: {key} is {shown(number)}, not a number of labels up to {MOST_LABELS}")
-    for key in ("id2label", "label2id"):
-        labels = config.get(key) or {}
-        if not isinstance(labels, dict) or len(labels) > MOST_LABELS:
-            raise StagingError(f"{CONFIG}: {key} is no mapping of up to {MOST_LABELS} labels")
-
-
 def check_sizes(config: dict, shapes: dict[str, list[int]]) -> None:
     """Raise StagingError for a size that no tensor has and for layers without tensors. `shapes` are the weights'.
 
     This is a plausibility, which costs nothing; the exact comparison comes when transformers builds the model.
     """
     largest = max((max(shape, default=1) for shape in shapes.values() if 0 not in shape), default=0)
-    most_layers = max(len(shapes), MOST_SHARED_LAYERS)
     for part in _parts(config):
         for key in sorted(part.keys() & (WIDTHS | HEADS)):
             if max(_numbers(part, key), default=0) > largest:
@@ -97,14 +117,16 @@ def check_sizes(config: dict, shapes: dict[str, list[int]]) -> None:
                     f"{CONFIG}: {key} is {shown(part[key])}, but the largest dimension of the weights is {largest}"
                 )
         for key in sorted(part.keys() & LAYERS):
-            if max(_numbers(part, key), default=0) > most_layers:
+            if max(_numbers(part, key), default=0) > max(len(shapes), MOST_SHARED_LAYERS):
                 raise StagingError(f"{CONFIG}: {key} is {shown(part[key])}, but the weights have {len(shapes)} tensors")
 
 
-def check_class_references(file: str, auto_map: object, folder: Path) -> None:
-    """Raise StagingError unless each class of an `auto_map` is one of a module in the folder: "modeling_x.XModel"."""
-    classes = auto_map.values() if isinstance(auto_map, dict) else [auto_map]
-    for reference in (name for item in classes for name in (item if isinstance(item, list) else [item])):
+def check_trusted_code(file: str, references: list, folder: Path) -> None:
+    """Say that the model's own code is about to be run, that of the classes which an `auto_map` names, or null.
+
+    Raises StagingError where a class is not one of a module in the folder, as "modeling_x.X" is of modeling_x.py.
+    """
+    for reference in references:
         if reference is None:
             continue
         if isinstance(reference, str) and "--" in reference:
@@ -117,3 +139,5 @@ def check_class_references(file: str, auto_map: object, folder: Path) -> None:
         module = f"{reference.partition('.')[0]}.py"
         if not (folder / module).is_file():
             raise StagingError(f"{file}: auto_map asks for {module}, which is not there")
+    files = ", ".join(sorted(path.name for path in folder.glob("*.py")))
+    logger.warning("running the model's own Python code: %s", files)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gluegrid.errors import StagingError
 from gluegrid.files import replacing, sha256
 from gluegrid.library_errors import one_line_errors
-from gluegrid.model_config import check_class_references
+from gluegrid.model_config import NOT_TRUSTED, check_trusted_code
 from gluegrid.untrusted_json import check_size, read_untrusted_json, shown
 
 BACKEND = "tokenizer_backend.json"
@@ -129,14 +129,11 @@ def _check_own_code(folder: Path, trust_remote_code: bool) -> None:
     if not own or (isinstance(own, dict) and "AutoTokenizer" not in own):
         return
     if trust_remote_code:
-        check_class_references(TOKENIZER_CONFIG, own, folder)
+        check_trusted_code(TOKENIZER_CONFIG, own["AutoTokenizer"] if isinstance(own, dict) else own, folder)
         return
     known = str(settings.get("tokenizer_class")).removesuffix("Fast")
     if not (tokenizer_class_from_name(known) or tokenizer_class_from_name(f"{known}Fast")):
-        raise StagingError(
-            f"{TOKENIZER_CONFIG}: the tokenizer brings its own Python code (auto_map); gluegrid runs it only with"
-            " `trust_remote_code: true` at the model in the experiment file"
-        )
+        raise StagingError(f"{TOKENIZER_CONFIG}: the tokenizer {NOT_TRUSTED}")
 
 
 def _vocabulary(tokenizer) -> dict[str, int]:

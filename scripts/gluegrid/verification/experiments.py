@@ -1,0 +1,89 @@
+"""`make verify`: whether all that an experiment shows follows from the files it was made from.
+
+The newest head says which cells there are. What they were made from is hashed, their metrics are recomputed from the
+saved predictions, and the tables are compared with both.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gluegrid.errors import DataError, GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.verification.file_shapes import head_shape, read_shaped
+from gluegrid.verification.findings import Findings, Hashes
+from gluegrid.verification.verified_exports import verify_csv, verify_json
+from gluegrid.verification.verified_resources import verify_resources
+from gluegrid.verification.verified_runs import has_result, verify_run
+from gluegrid.verification.verified_tables import verify_markdown
+
+
+def experiment_folders(results: Path, names: list[str]) -> list[Path]:
+    """Return the folders of the named experiments, or of all there are. Raises GluegridError."""
+    known = sorted({path.parent.name for part in ("heads", "runs", "results.md") for path in results.glob(f"*/{part}")})
+    if not known:
+        raise GluegridError(f"{results}: holds no experiment; run snakemake first, or name another folder: --results")
+    for name in names:
+        if name not in known:
+            raise GluegridError(f"{results / name}: there is no such experiment; there are: {', '.join(known)}")
+    return [results / name for name in names or known]
+
+
+def verify_experiment(folder: Path, hashes: Hashes) -> Findings:
+    """Return what does not fit in an experiment, whose resources are looked for below the working folder."""
+    findings = Findings(hashes)
+    with findings.noting():
+        _verify(frozen_experiment(folder), folder, findings)
+    return findings
+
+
+def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
+    paths = experiment.paths
+    cells = [(cell, _moved(paths.runs.format(**cell.wildcards), folder)) for cell in experiment.cells.values()]
+    with_result = [cell for cell, path in cells if has_result(path)]
+    if not with_result:
+        findings.add(folder, "has no cell with a result, so there is nothing to verify")
+    findings.cells = len(cells)
+    findings.without_result = [cell.name for cell, path in cells if not has_result(path)]
+    resources = verify_resources(experiment, with_result, findings)
+    runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
+    states = verify_csv(_moved(paths.results_csv, folder), runs, findings)
+    verify_json(_moved(paths.results_json, folder), experiment.name, runs, findings)
+    verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
+
+
+def frozen_experiment(folder: Path) -> Experiment:
+    """Return the experiment as its newest head has it. Raises DataError."""
+    heads = sorted(folder.glob("heads/*.json"), key=_start)
+    if not heads:
+        raise DataError(f"{folder}: has no heads/*.json, which say what the experiment is; call snakemake again")
+    experiment = Experiment(read_shaped(heads[-1], head_shape())["config"])
+    if experiment.name != folder.name:
+        raise DataError(f"{heads[-1]}: is of the experiment {experiment.name!r}, not of {folder.name!r}")
+    for model, entry in experiment.models.items():
+        if entry.get("tokenizer", model) not in experiment.models:
+            raise DataError(
+                f"{heads[-1]}: the tokenizer of {model} is that of {entry['tokenizer']!r}, which is no model"
+            )
+    return experiment
+
+
+def _start(head: Path) -> tuple[str, int]:
+    """Return when a head began: to the second as its name has it, then as its file has it."""
+    return head.stem.rpartition("-")[0], head.stat().st_mtime_ns
+
+
+def _moved(path: str, folder: Path) -> Path:
+    """Return a path of an experiment, results/<experiment>/..., in the folder where the experiment lies."""
+    _, _, *below = Path(path).parts
+    return folder.joinpath(*below)
+
+
+def summary(findings: Findings) -> Iterator[str]:
+    """Say what was looked at."""
+    missing = findings.without_result
+    yield f"  cells with a result: {findings.cells - len(missing)} of {findings.cells}"
+    if missing:
+        yield f"  without one: {', '.join(missing)}"
+    yield f"  files hashed: {len(findings.hashed):,} ({sum(findings.hashed.values()) / 1e6:,.1f} MB)"
+    yield f"  values of all_results.json recomputed: {findings.metrics:,}"
+    yield f"  numbers of the tables compared: {findings.table_numbers:,}"

@@ -1,0 +1,94 @@
+"""What a verification has looked at, and what it found that does not fit."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluegrid import escaping
+from gluegrid.errors import DataError
+from gluegrid.files import sha256
+
+# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
+TOLERANCE = 1e-9
+LONGEST_PROBLEM = 500  # characters
+
+
+class Hashes:
+    """The SHA-256 of files, each read once however many cells and experiments it serves."""
+
+    def __init__(self):
+        self._known: dict[Path, str] = {}
+
+    def of(self, path: Path) -> str:
+        """Return a file's SHA-256. Raises DataError where it cannot be read."""
+        if path not in self._known:
+            try:
+                self._known[path] = sha256(path)
+            except (OSError, ValueError) as error:  # the latter for a name that no file can have
+                raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        return self._known[path]
+
+
+@dataclass
+class Findings:
+    """The problems of an experiment, one line each, and what was compared to find them."""
+
+    hashes: Hashes
+    problems: list[str] = field(default_factory=list)
+    hashed: dict[Path, int] = field(default_factory=dict)  # file -> bytes
+    cells: int = 0
+    without_result: list[str] = field(default_factory=list)  # names of cells
+    metrics: int = 0
+    table_numbers: int = 0
+
+    def add(self, path: Path, problem: str) -> None:
+        """Note what does not fit in a file."""
+        self._add(f"{path}: {problem}")
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Turn a DataError into a problem."""
+        try:
+            yield
+        except DataError as error:
+            self._add(str(error))
+
+    def check_hash(self, path: Path, recorded: str, where: str) -> None:
+        """Compare a file with its hash in another."""
+        with self.noting():
+            digest = self.hashes.of(path)
+            self.hashed[path] = path.stat().st_size
+            if digest != recorded:
+                self.add(path, f"has the SHA-256 {short(digest)}, in {where} {short(recorded)}")
+
+    def check_hashes(self, path: Path, key: str, found: dict[str, str], expected: dict[str, str]) -> None:
+        """Compare the hashes of files that a JSON file has under a key with what they should be."""
+        for name in sorted({*found, *expected}):
+            if found.get(name) != expected.get(name):
+                problem = f"{key} has {short(found.get(name))} for {name}, it should be {short(expected.get(name))}"
+                self.add(path, problem)
+
+    def _add(self, text: str) -> None:
+        line = escaping.shortened(escaping.one_line(text), LONGEST_PROBLEM)
+        if line not in self.problems:
+            self.problems.append(line)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of a JSON file is a finite number."""
+    # Compared, since math.isfinite fails at whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def agree(found: object, expected: object) -> bool:
+    """Tell whether two values are the same, numbers but for the order of their sums."""
+    if is_number(found) and is_number(expected):
+        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
+    return type(found) is type(expected) and found == expected
+
+
+def short(digest: str | None) -> str:
+    """Return the beginning of a hash, enough to tell it from another."""
+    return "nothing" if digest is None else f"{digest[:12]}..."

@@ -1,0 +1,110 @@
+"""Predictions and labels as they lie in parquet files, checked to be what their task allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from gluegrid.errors import DataError
+from gluegrid.tasks import Task
+
+COLUMNS = ["idx", "label", "logits"]
+# What pyarrow raises for damaged files and for values of another kind.
+UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The number and the label of each example of a split; both of shape (examples,)."""
+
+    idx: numpy.ndarray
+    label: numpy.ndarray
+
+
+@dataclass(frozen=True)
+class Predictions(Labels):
+    """The same with a model's outputs, of shape (examples, outputs)."""
+
+    logits: numpy.ndarray
+
+
+def read_predictions(path: Path, task: Task) -> Predictions:
+    """Return a split's predictions. Raises DataError for what training does not write."""
+    table = _read(path)
+    if table.column_names != COLUMNS:
+        raise DataError(f"{path}: has the columns {', '.join(table.column_names)}, not {', '.join(COLUMNS)}")
+    idx = _numbers(path, "idx", table.column("idx"), pyarrow.int64())
+    return Predictions(idx, _labels(path, "label", table, task), _logits(path, table.column("logits"), task))
+
+
+def read_labels(paths: Sequence[Path], task: Task) -> Labels:
+    """Return the labels of a split of the staged data; examples without a number of their own are numbered from 0."""
+    parts = [_read_labels(path, task) for path in paths]
+    label = numpy.concatenate([label for _, label in parts])
+    starts = numpy.cumsum([0, *(len(label) for _, label in parts)])
+    numbers = [numpy.arange(start, start + len(label)) for start, (_, label) in zip(starts, parts, strict=False)]
+    idx = [own if own is not None else number for number, (own, _) in zip(numbers, parts, strict=True)]
+    return Labels(numpy.concatenate(idx), label)
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a parquet file. Raises DataError."""
+    try:
+        return pyarrow.parquet.read_metadata(path).num_rows
+    except UNREADABLE as error:
+        raise DataError(f"{path}: is no readable parquet file: {error}") from error
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
+    try:
+        # Not read_table, which takes a folder such as a=1 for a column.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return file.read(columns, use_threads=False)
+    except UNREADABLE as error:
+        raise DataError(f"{path}: is no readable parquet file: {error}") from error
+
+
+def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.ndarray]:
+    table = _read(path, [task.label_column, "idx"])
+    if task.label_column not in table.column_names:
+        raise DataError(f"{path}: has no column {task.label_column!r}")
+    has_numbers = "idx" in table.column_names and pyarrow.types.is_integer(table.column("idx").type)
+    idx = _numbers(path, "idx", table.column("idx"), pyarrow.int64()) if has_numbers else None
+    return idx, _labels(path, task.label_column, table, task)
+
+
+def _labels(path: Path, column: str, table: pyarrow.Table, task: Task) -> numpy.ndarray:
+    if not task.is_regression:
+        return _numbers(path, column, table.column(column), pyarrow.int64())
+    # Tokens, and so training, hold a regression's labels in single precision.
+    return _numbers(path, column, table.column(column), pyarrow.float64()).astype(numpy.float32)
+
+
+def _numbers(path: Path, name: str, column: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> numpy.ndarray:
+    if column.null_count:
+        raise DataError(f"{path}: column {name!r} lacks {column.null_count} of {len(column)} values")
+    try:
+        if pyarrow.types.is_floating(column.type):
+            column = column.cast(pyarrow.float64())  # pyarrow takes halves (float16) for whole numbers otherwise
+        return column.cast(kind, safe=pyarrow.types.is_integer(kind)).to_numpy()
+    except UNREADABLE as error:
+        raise DataError(f"{path}: column {name!r} holds {column.type}, not {kind}: {error}") from error
+
+
+def _logits(path: Path, column: pyarrow.ChunkedArray, task: Task) -> numpy.ndarray:
+    """Return logits of shape (examples, outputs) in double precision."""
+    outputs = task.number_of_outputs
+    if not (pyarrow.types.is_list(column.type) and pyarrow.types.is_floating(column.type.value_type)):
+        raise DataError(f"{path}: column 'logits' holds {column.type}, not lists of numbers")
+    lengths = set(pyarrow.compute.list_value_length(column).unique().to_pylist())
+    if lengths - {outputs}:
+        raise DataError(f"{path}: column 'logits' holds rows that have not {outputs} numbers")
+    flat = _numbers(path, "logits", pyarrow.compute.list_flatten(column), pyarrow.float64())
+    wrong = numpy.flatnonzero(~numpy.isfinite(flat))
+    if len(wrong):
+        raise DataError(f"{path}: column 'logits' holds {flat[wrong[0]]} in row {wrong[0] // outputs}")
+    return flat.reshape(-1, outputs)

@@ -1,0 +1,46 @@
+"""What a cell's all_results.json must say, given its predictions, its run.json and the times that were measured."""
+
+import math
+from collections.abc import Iterable
+
+from gluegrid.tasks import Task
+from gluegrid.verification.findings import is_number
+from gluegrid.verification.parquet_content import Predictions
+from gluegrid.verification.recomputed_metrics import recomputed_scores
+
+
+def recomputed_evaluation(task: Task, suffix: str, predictions: Predictions, batch: int, measured: dict) -> dict:
+    """Return the eval_ keys of one split and `degenerate`; rates only where the measured time is a positive number.
+
+    `batch` is per_device_eval_batch_size, `measured` an all_results.json with its times in seconds.
+    """
+    scores = recomputed_scores(task, predictions.logits, predictions.label)
+    degenerate = scores.pop("degenerate")
+    rows = len(predictions.label)
+    values = scores | {"samples": rows} | _rates(measured.get(f"eval_runtime{suffix}"), rows, math.ceil(rows / batch))
+    return {f"eval_{name}{suffix}": value for name, value in values.items()} | {"degenerate": degenerate}
+
+
+def recomputed_training(settings: dict, rows: int, measured: dict) -> dict:
+    """Return epoch and the train_ keys.
+
+    `settings` is a run.json completed by its recipe, `rows` the number of rows of the training split.
+    """
+    samples = min(rows, settings["max_train_samples"] or rows)
+    batch = settings.get("global_batch_size") or settings["per_device_train_batch_size"]
+    steps_per_epoch = math.ceil(samples / batch)
+    steps = math.ceil(settings["num_train_epochs"] * steps_per_epoch)
+    rates = _rates(measured.get("train_runtime"), samples * settings["num_train_epochs"], steps)
+    values = {"train_samples": samples} | {f"train_{name}": value for name, value in rates.items()}
+    return values | ({"epoch": steps / steps_per_epoch} if steps_per_epoch else {})
+
+
+def measured_keys(suffixes: Iterable[str]) -> set[str]:
+    """Return the keys that cannot be recomputed, of a task whose validation splits have these suffixes."""
+    return {"train_loss", "train_runtime"} | {f"eval_runtime{suffix}" for suffix in suffixes}
+
+
+def _rates(seconds: object, samples: float, steps: int) -> dict[str, float]:
+    if not is_number(seconds) or seconds <= 0:
+        return {}
+    return {"samples_per_second": samples / seconds, "steps_per_second": steps / seconds}

@@ -1,0 +1,125 @@
+"""results.csv and results.json against the files of the runs."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from gluegrid.errors import DataError
+from gluegrid.verification.file_shapes import TABLES, read_shaped
+from gluegrid.verification.findings import Findings
+from gluegrid.verification.verified_runs import VerifiedRun
+
+TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and no number of it
+NO_RESULT = ("failed", "not run")
+
+
+def verify_csv(path: Path, runs: list[VerifiedRun], findings: Findings) -> dict[str, str] | None:
+    """Compare each row with its run; return the state of each cell, as the rows have it; None for unreadable ones."""
+    with findings.noting():
+        rows = _read_csv(path)
+        _check_number_of_cells(path, len(rows), len(runs))
+        for number, (row, run) in enumerate(zip(rows, runs, strict=True), start=2):
+            if _is_of(run, row, path, f"row {number}", findings):
+                _check_state(path, row, run, findings)
+                if run.state == "done":
+                    _check_values(path, row, run, findings)
+        return {run.cell.name: row["state"] for row, run in zip(rows, runs, strict=True)}
+    return None
+
+
+def verify_json(path: Path, experiment: str, runs: list[VerifiedRun], findings: Findings) -> None:
+    """Compare each entry with its run.json, all_results.json and run_record.json."""
+    with findings.noting():
+        content = read_shaped(path, TABLES)
+        if content["experiment"] != experiment:
+            findings.add(path, f"experiment is {content['experiment']!r}, it should be {experiment!r}")
+        cells = content["cells"]
+        _check_number_of_cells(path, len(cells), len(runs))
+        for number, (entry, run) in enumerate(zip(cells, runs, strict=True)):
+            if _is_of(run, entry, path, f"cells.{number}", findings):
+                _check_state(path, entry, run, findings)
+                _check_parts(path, entry, run, findings)
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            header, *rows = csv.reader(stream, strict=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as CSV: {error}") from error
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: row {number} has {len(row)} columns, the header {len(header)}")
+    missing = [name for name in ("model", "task", "variant", "seed", "state", "run_sha256") if name not in header]
+    if missing:
+        raise DataError(f"{path}: has no column {', '.join(missing)}")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _check_number_of_cells(path: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise DataError(f"{path}: has {found} cells, the experiment has {expected}")
+
+
+def _is_of(run: VerifiedRun, entry: dict, path: Path, where: str, findings: Findings) -> bool:
+    """Tell whether an entry is that of a run; note where it is not, for then nothing else of it can be compared."""
+    for key, expected in run.cell.wildcards.items():
+        if entry.get(key) != expected:
+            findings.add(path, f"{where}: {key} is {entry.get(key)!r}, it should be {expected!r}")
+            return False
+    return True
+
+
+def _check_state(path: Path, entry: dict, run: VerifiedRun, findings: Findings) -> None:
+    state = entry.get("state")
+    allowed = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}[run.state]
+    if state not in allowed:
+        findings.add(path, f"{run.cell.name}: state is {state!r}, it should be {' or '.join(allowed)}")
+
+
+def _check_values(path: Path, row: dict[str, str], run: VerifiedRun, findings: Findings) -> None:
+    """Compare a row's numbers, which are in full precision, with all_results.json."""
+    expected = run.results | {"run_sha256": run.record["run_sha256"]}
+    identity = ("state", *run.cell.wildcards, *TEXTS)
+    for key in [*expected, *(key for key in row if key not in expected and key not in identity)]:
+        findings.table_numbers += key in expected
+        if not _says(row.get(key, ""), expected.get(key)):
+            problem = f"{run.cell.name}: {key} is {row.get(key)!r}, its run has {expected.get(key)!r}"
+            findings.add(path, problem)
+
+
+def _says(text: str, value: object) -> bool:
+    if value is None or isinstance(value, bool | str):
+        return text == ("" if value is None else str(value))
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
+def _check_parts(path: Path, entry: dict, run: VerifiedRun, findings: Findings) -> None:
+    is_done = run.state == "done"
+    expected = {
+        "run": run.cell.run,
+        "results": run.results if is_done else None,
+        "record": run.record if is_done else None,
+    }
+    for part, value in expected.items():
+        if run.state == "broken" and part != "run":
+            continue
+        found = entry.get(part)
+        findings.table_numbers += len(value) if part == "results" and value else 0
+        if found != value:
+            where = _first_difference(found, value)
+            findings.add(path, f"{run.cell.name}: {part}{where} is not that of its run")
+
+
+def _first_difference(found: object, expected: object) -> str:
+    """Return the place of a difference of two JSON values, as .key.key."""
+    if not (isinstance(found, dict) and isinstance(expected, dict)):
+        return ""
+    keys: Iterable[str] = sorted({*found, *expected})
+    different = next(key for key in keys if found.get(key) != expected.get(key) or (key in found) != (key in expected))
+    return f".{different}{_first_difference(found.get(different), expected.get(different))}"

@@ -1,0 +1,61 @@
+"""What results.md says below its tables, under "What to know", against the runs."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from gluegrid.verification.findings import Findings
+from gluegrid.verification.verified_runs import VerifiedRun
+
+CELL_NAME = r"[\w.-]+/[\w.-]+/[\w.-]+/seed-\d+"
+CELLS = re.compile(r"^- Cells: (\d+ of \d+) ")
+MISSING = re.compile(r"^- Missing: (.*)")
+SEEDS = re.compile(r"^- Seeds: ([\d, ]+)\.")
+COMMIT = re.compile(r"\bcommit ([0-9a-f]+)\b")
+DEGENERATE = re.compile(rf"^- ({CELL_NAME}): degenerate")
+SUBSET = re.compile(rf"^- ({CELL_NAME}: trained on a subset, [\d,]+ of [\d,]+) ")
+
+
+def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings: Findings) -> None:
+    """Compare the counts, names, seeds and commits in these lines; where a result is unusable, none of them is sure."""
+    done = [run for run in runs if run.state == "done"]
+    missing = {run.cell.name for run in runs if run.state == "missing"}
+    if len(done) + len(missing) < len(runs):
+        return
+    listed = " ".join(_found(MISSING, lines))
+    said_and_expected = {
+        "cells with a result": (_found(CELLS, lines), {f"{len(done)} of {len(runs)}"}),
+        "cells without one": (set(re.findall(CELL_NAME, listed)), missing),
+        "degenerate cells": (_found(DEGENERATE, lines), {run.cell.name for run in done if _is_degenerate(run)}),
+        "cells trained on a subset": (_found(SUBSET, lines), _found(SUBSET, lines) & set(map(_subset, done))),
+    }
+    if done:
+        seeds = {seed for text in _found(SEEDS, lines) for seed in text.split(", ")}
+        said_and_expected["seeds"] = (seeds, {str(run.cell.seed) for run in runs})
+        said_and_expected["commits"] = (_found(COMMIT, lines), _commits(done))
+    for what, (said, expected) in said_and_expected.items():
+        if said != expected:
+            problem = f"{what}: it says {_listed(said)}, the runs give {_listed(expected)}"
+            findings.add(path, problem)
+
+
+def _found(pattern: re.Pattern, lines: list[str]) -> set[str]:
+    return {match[1] for line in lines for match in pattern.finditer(line)}
+
+
+def _is_degenerate(run: VerifiedRun) -> bool:
+    return bool(run.values.get("degenerate", run.results.get("degenerate")))
+
+
+def _subset(run: VerifiedRun) -> str:
+    samples, rows = run.values["train_samples"], run.record["train_rows"]
+    return f"{run.cell.name}: trained on a subset, {samples:,} of {rows:,}"
+
+
+def _commits(runs: Iterable[VerifiedRun]) -> set[str]:
+    """Return the commits of the code that made the runs, shortened to 12 digits as in the tables."""
+    return {run.record["git"]["commit"][:12] for run in runs if run.record["git"]["commit"] is not None}
+
+
+def _listed(texts: set[str]) -> str:
+    return ", ".join(sorted(texts)) or "none"

@@ -1,0 +1,175 @@
+"""What cells were made from, as it lies below resources/ now: every file's hash, and whether the parts fit together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gluegrid import paths
+from gluegrid.errors import DataError
+from gluegrid.experiment import Cell, Experiment
+from gluegrid.sources import split_of
+from gluegrid.tasks import Task, definition
+from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
+from gluegrid.verification.findings import Findings
+from gluegrid.verification.parquet_content import Labels, count_rows, read_labels
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A folder with a manifest, whose files were compared with their hashes there."""
+
+    manifest: Path
+    content: dict
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file, as the manifest has it; a file that differs has been reported."""
+        return {name: identity["sha256"] for name, identity in self.content["files"].items()}
+
+    def files_of(self, split: str) -> list[Path]:
+        """Return a split's parquet files, in the order of their rows."""
+        return [self.manifest.parent / name for name in self.content["files"] if split_of(name) == split]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The staged models, data, tokens and labels of an experiment; those that cannot be used are absent."""
+
+    models: dict[str, Staged]
+    tasks: dict[str, Staged]
+    tokens: dict[tuple[str, str], Staged]  # by model and task
+    labels: dict[tuple[str, str], Labels]  # by task and split
+
+
+def verify_resources(experiment: Experiment, cells: Iterable[Cell], findings: Findings) -> Resources:
+    """Return what these cells were made from; what does not fit there goes to the findings."""
+    reader = _Reader(experiment, findings)
+    for cell in cells:
+        task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+        reader.read_model(cell.model)
+        reader.read_model(reader.tokenizer(cell.model))
+        reader.read_task(task)
+        reader.read_tokens(cell.model, task)
+    return reader.resources
+
+
+class _Reader:
+    """Reads each resource once, however many cells it serves."""
+
+    def __init__(self, experiment: Experiment, findings: Findings):
+        self.experiment = experiment
+        self.findings = findings
+        self.resources = Resources({}, {}, {}, {})
+        self.seen: set[tuple[str, ...]] = set()
+
+    def tokenizer(self, model: str) -> str:
+        """Return the alias of the model whose tokenizer a model uses."""
+        return self.experiment.models[model].get("tokenizer", model)
+
+    def read_model(self, name: str) -> None:
+        """Hash a model's files, its tokenizer's too."""
+        if self._is_known("model", name):
+            return
+        manifest = Path(paths.MODEL_MANIFEST.format(model_key=self.experiment.model_key(name)))
+        with self.findings.noting():
+            staged = self._staged(manifest, MODEL_MANIFEST)
+            self._check_source(staged, self.experiment.models[name])
+            if tokenizer := staged.content["tokenizer"]:
+                self._check_hash(manifest, tokenizer["file"], tokenizer["sha256"])
+            self.resources.models[name] = staged
+
+    def read_task(self, task: Task) -> None:
+        """Hash a task's files, count their rows, and read the labels of what is scored and predicted."""
+        if self._is_known("task", task.name):
+            return
+        manifest = Path(paths.TASK_MANIFEST.format(task_key=self.experiment.task_key(task.name)))
+        with self.findings.noting():
+            staged = self._staged(manifest, TASK_MANIFEST)
+            self._check_source(staged, self.experiment.tasks[task.name])
+            self.resources.tasks[task.name] = staged
+        for split in task.splits if task.name in self.resources.tasks else ():
+            with self.findings.noting():
+                self._read_split(staged, task, split)
+
+    def _read_split(self, staged: Staged, task: Task, split: str) -> None:
+        files = staged.files_of(split)
+        if not files:
+            raise DataError(f"{staged.manifest}: names no file of the split {split!r}")
+        if not all(file.exists() for file in files):
+            return
+        rows = sum(count_rows(file) for file in files)
+        self._check_rows(staged.manifest, split, staged.content["rows"].get(split), rows)
+        if split != task.train:
+            self.resources.labels[task.name, split] = read_labels(files, task)
+
+    def read_tokens(self, model: str, task: Task) -> None:
+        """Hash a task's tokens, and compare what they were made from with what is there."""
+        if self._is_known("tokens", model, task.name):
+            return
+        length = self.experiment.max_seq_length(model, task.name)
+        key = self.experiment.tokenizer_key(model)
+        manifest = Path(paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task.name, max_seq_length=length))
+        with self.findings.noting():
+            tokens = self._staged(manifest, TOKENS_MANIFEST)
+            self.resources.tokens[model, task.name] = tokens
+            tokenizer = self.resources.models.get(self.tokenizer(model))
+            data = self.resources.tasks.get(task.name)
+            if tokenizer and data:
+                self._check_origin(tokens, _origin(tokenizer, data, task, length))
+                for split in task.splits:
+                    rows = tokens.content["splits"].get(split, {}).get("rows")
+                    self._check_rows(manifest, split, rows, data.content["rows"].get(split))
+
+    def _is_known(self, *key: str) -> bool:
+        is_known = key in self.seen
+        self.seen.add(key)
+        return is_known
+
+    def _staged(self, manifest: Path, shape: dict) -> Staged:
+        if not manifest.exists():
+            raise DataError(f"{manifest}: is missing, so the hashes of what cells were made from cannot be checked")
+        content = read_shaped(manifest, shape)
+        for name, identity in content["files"].items():
+            self._check_hash(manifest, name, identity["sha256"])
+        return Staged(manifest, content)
+
+    def _check_hash(self, manifest: Path, name: str, recorded: str) -> None:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(f"{manifest}: names the file {name!r}, which is outside its folder")
+        self.findings.check_hash(manifest.parent / name, recorded, "its manifest")
+
+    def _check_source(self, staged: Staged, entry: dict) -> None:
+        for key in ("source", "revision"):
+            if staged.content[key] != entry[key]:
+                problem = f"{key} is {staged.content[key]!r}, the experiment asks for {entry[key]!r}"
+                self.findings.add(staged.manifest, problem)
+
+    def _check_rows(self, manifest: Path, split: str, recorded: int | None, rows: int | None) -> None:
+        if recorded != rows:
+            self.findings.add(manifest, f"has {recorded} rows of {split}, the data have {rows}")
+
+    def _check_origin(self, tokens: Staged, origin: dict) -> None:
+        made_from = tokens.content["made_from"]
+        key = "data_sha256"
+        self.findings.check_hashes(tokens.manifest, f"made_from.{key}", made_from[key], origin.pop(key))
+        for key, expected in origin.items():
+            if made_from.get(key) != expected:
+                problem = f"made_from.{key} is {made_from.get(key)!r}, the model and the task give {expected!r}"
+                self.findings.add(tokens.manifest, problem)
+
+
+def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:
+    """Return what tokens must have been made from. Raises DataError for a model without a tokenizer."""
+    described = tokenizer.content["tokenizer"]
+    if described is None:
+        raise DataError(f"{tokenizer.manifest}: has no tokenizer, and the tokens of {task.name} were made with it")
+    limit = described["max_length"]
+    return {
+        "tokenizer_sha256": described["sha256"],
+        "data_sha256": {name: digest for name, digest in data.hashes.items() if split_of(name) in task.splits},
+        "text_columns": task.text_columns,
+        "label_column": task.label_column,
+        "labels": task.labels,
+        "splits": task.splits,
+        "truncated_to": min(length, limit) if limit else length,
+    }

@@ -1,0 +1,210 @@
+"""A real encoder on real GLUE: what experiments/minilm-glue.yaml trains must learn what it learns with Trainer."""
+
+import datetime
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pyarrow.parquet
+import pytest
+from clones import PROJECT, Clone, clone_into, job_counts
+
+from gluegrid import table
+from gluegrid.config import load_registry
+from gluegrid.files import read_json, sha256, write_text
+
+FILE = "experiments/minilm-glue.yaml"
+COMMAND = ("--profile", "profiles/local", "--configfile", FILE, "--cores", "2", "--resources", "gpu=2")
+RUNS = Path("results/minilm-glue/runs/minilm-l6-h384")
+TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+TABLES = Path("results/minilm-glue/results.md")
+ONE_VALIDATION_SPLIT = {"validation": ""}
+HOURS = 3600  # seconds
+
+# What transformers.Trainer reached with the same values, in percent.
+TRAINER = {
+    "sst2": {"eval_accuracy": 81.7},
+    "mrpc": {"eval_accuracy": 80.4, "eval_f1": 86.7},
+    "stsb": {"eval_pearson": 78.8, "eval_spearmanr": 81.4},
+}
+# Lower by what another seed may cost.
+LEAST_OF_FIRST = {
+    "stsb": {"eval_pearson": 0.75, "eval_spearmanr": 0.75},
+    "sst2": {"eval_accuracy": 0.78},
+}
+LEAST_OF_ALL = LEAST_OF_FIRST | {
+    "mrpc": {"eval_accuracy": 0.76, "eval_f1": 0.83},
+    "cola": {"eval_matthews_correlation": 0.2},
+}
+# Above the share of the most frequent label. RTE and WNLI are in neither: this encoder does not learn them.
+LEAST_ABOVE_MAJORITY = {"qqp": 0.08, "mnli": 0.15, "qnli": 0.15}
+
+HEADER = """\
+# Real runs
+
+The last output of `make test-full` for [experiments/minilm-glue.yaml](../experiments/minilm-glue.yaml), of {date}, on a
+machine with {cores} CPU cores:
+
+    snakemake {command}
+
+Beside its scores those of transformers.Trainer with the same values, where they were measured, and of always giving the
+answer that is most frequent in the validation split. So small an encoder learns little or nothing of RTE and WNLI.
+
+{scores}
+
+"""
+
+
+@pytest.fixture
+def first_cells(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which STS-B and SST-2 have been trained, once for all tests."""
+    clone, done = clone_with_first_cells(tmp_path_factory.getbasetemp() / "real-runs", shared)
+    assert done.returncode == 0, done.stdout
+    return clone
+
+
+@functools.cache
+def clone_with_first_cells(parent: Path, shared: Path) -> tuple[Clone, subprocess.CompletedProcess]:
+    """Make a git clone with the shared folder beside it, as the experiment expects; train the two cells in it."""
+    parent.mkdir()
+    (parent / "shared").symlink_to(shared.resolve())
+    subprocess.run(["git", "clone", "--quiet", PROJECT, parent / "clone"], check=True)
+    clone = clone_into(parent / "clone")
+    targets = [str(folder_of(task) / "all_results.json") for task in LEAST_OF_FIRST]
+    return clone, clone.snakemake(*targets, *COMMAND, timeout=1 * HOURS)
+
+
+def test_stsb_and_sst2_are_learnt_as_with_trainer(first_cells):
+    assert not too_low(first_cells, LEAST_OF_FIRST)
+    assert read_json(first_cells.root / folder_of("stsb") / "all_results.json")["train_samples"] == 5749
+    assert read_json(first_cells.root / folder_of("sst2") / "all_results.json")["train_samples"] == 4000
+
+
+def test_the_table_says_of_which_part_of_the_data_a_number_is(first_cells):
+    rows = (first_cells.root / TABLES).read_text(encoding="utf-8").splitlines()
+    stsb, sst2 = (next(row for row in rows if row.startswith(f"| {name} ")) for name in ("STS-B", "SST-2"))
+    accuracy = read_json(first_cells.root / folder_of("sst2") / "all_results.json")["eval_accuracy"]
+    assert f"| {accuracy * 100:.2f} (train 4,000 of 67,349)" in sst2
+    assert re.search(r"\| \d\d\.\d\d/\d\d\.\d\d +\|", stsb), stsb
+
+
+@pytest.mark.parametrize("task", LEAST_OF_FIRST)
+def test_the_record_names_the_files_that_were_trained_on(first_cells, shared, task):
+    record = read_json(first_cells.root / folder_of(task) / "run_record.json")
+    for files, folder in (("task_files", shared / "glue" / task), ("model_files", shared / "models/minilm-l6-h384")):
+        assert record[files]
+        for name, digest in record[files].items():
+            assert digest == sha256(folder / Path(name).name), name
+    git = ["git", "-C", first_cells.root, "rev-parse", "HEAD"]
+    assert record["git"]["commit"] == subprocess.check_output(git, text=True).strip()
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("stsb", 1), ("sst2", 2)])
+def test_every_test_example_is_predicted_in_its_order(first_cells, shared, task, outputs):
+    asked = pyarrow.parquet.read_table(shared / "glue" / task / "test-00000-of-00001.parquet")
+    answered = pyarrow.parquet.read_table(first_cells.root / folder_of(task) / "predictions_test.parquet")
+    logits = numpy.stack(answered.column("logits").to_numpy())
+    assert logits.shape == (len(asked), outputs)
+    assert numpy.isfinite(logits).all()
+    assert len(numpy.unique(logits[:, 0])) > len(asked) / 2
+    assert answered.column("idx").to_pylist() == asked.column("idx").to_pylist()
+
+
+def test_the_first_cells_are_verified(first_cells):
+    verify(first_cells)
+
+
+@pytest.mark.full
+def test_the_whole_experiment_is_learnt(first_cells):
+    done = first_cells.snakemake(*COMMAND, timeout=6 * HOURS)
+    assert done.returncode == 0, done.stdout
+    assert job_counts(done.stdout)["train"] == 7
+    assert not too_low(first_cells, LEAST_OF_ALL)
+    assert not too_near_to_majority(first_cells)
+    verify(first_cells)
+    if kept := os.environ.get("GLUEGRID_KEEP_REAL_RUNS"):
+        write_text(PROJECT / kept, real_runs(first_cells))
+
+
+def folder_of(task: str) -> Path:
+    """Return the folder of a task's only cell."""
+    return RUNS / task / "base/seed-42"
+
+
+def scores(clone: Clone, task: str) -> dict[str, float]:
+    """Return the metrics of a task."""
+    return read_json(clone.root / folder_of(task) / "all_results.json")
+
+
+def too_low(clone: Clone, least: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the metrics that do not reach their bound."""
+    return {
+        f"{task} {key}": scores(clone, task)[key]
+        for task, bounds in least.items()
+        for key, bound in bounds.items()
+        if scores(clone, task)[key] < bound
+    }
+
+
+def too_near_to_majority(clone: Clone) -> dict[str, float]:
+    """Return the accuracies that are not clearly above those of always saying the same."""
+    accuracies = {
+        f"{task} {split}": (scores(clone, task)[f"eval_accuracy{suffix}"], majority(clone, task, split) + margin)
+        for task, margin in LEAST_ABOVE_MAJORITY.items()
+        for split, suffix in load_registry()[task].get("validation", ONE_VALIDATION_SPLIT).items()
+    }
+    return {name: accuracy for name, (accuracy, least) in accuracies.items() if accuracy < least}
+
+
+def majority(clone: Clone, task: str, split: str) -> float:
+    """Return the share of the most frequent label among those that were scored."""
+    labels = pyarrow.parquet.read_table(clone.root / folder_of(task) / f"predictions_{split}.parquet").column("label")
+    return numpy.bincount(labels.to_numpy()).max() / len(labels)
+
+
+def verify(clone: Clone) -> None:
+    """Let the project's own checker recompute every number and hash."""
+    done = subprocess.run(
+        [sys.executable, "scripts/verify.py", "minilm-glue"],
+        cwd=clone.root,
+        env=clone.full_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def real_runs(clone: Clone) -> str:
+    """Return the tables of the whole experiment below a header that says what they are."""
+    header = HEADER.format(
+        date=datetime.date.today().isoformat(),
+        cores=len(os.sched_getaffinity(0)),
+        command=" ".join(COMMAND),
+        scores=beside_trainer(clone),
+    )
+    tables = (clone.root / TABLES).read_text(encoding="utf-8")
+    return header + re.sub(r"^#", "##", tables, flags=re.MULTILINE)
+
+
+def beside_trainer(clone: Clone) -> str:
+    """Return a table of our scores, Trainer's, and those of the most frequent label."""
+    rows = []
+    for task in TASKS:
+        entry = load_registry()[task]
+        splits = entry.get("validation", ONE_VALIDATION_SPLIT)
+        keys = [f"eval_{metric}{suffix}" for suffix in splits.values() for metric in entry["metrics"]]
+        shares = [majority(clone, task, split) for split in splits] if "accuracy" in entry["metrics"] else []
+        rows.append(
+            (
+                entry["display_name"],
+                entry["metric_label"],
+                "/".join(table.percent(scores(clone, task)[key]) for key in keys),
+                "/".join(f"{TRAINER[task][key]:.1f}" for key in keys) if task in TRAINER else table.NOTHING,
+                "/".join(map(table.percent, shares)) or table.NOTHING,
+            )
+        )
+    return table.markdown(("Task", "Metric", "Result", "Trainer", "Accuracy of one answer"), rows)

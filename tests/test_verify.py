@@ -1,0 +1,1099 @@
+"""`make verify` finds what does not fit, whatever it is, and nothing where everything fits."""
+
+import contextlib
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import builders
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+from clones import Clone, copy_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+from sklearn import metrics
+
+from gluegrid import attempts, paths
+from gluegrid.experiment import Cell, Experiment, load_experiment
+from gluegrid.files import read_json, sha256, write_json
+from gluegrid.manifests import file_identity
+from gluegrid.report import write_tables
+from gluegrid.scoring import score
+from gluegrid.tasks import Task, definition
+from gluegrid.verification import expected_tables
+from gluegrid.verification.experiments import frozen_experiment, verify_experiment
+from gluegrid.verification.findings import Findings, Hashes, agree
+from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
+from gluegrid.verification.verified_exports import verify_csv, verify_json
+from gluegrid.verification.verified_resources import verify_resources
+from gluegrid.verification.verified_runs import VerifiedRun, verify_run
+from gluegrid.verification.verified_tables import verify_markdown
+
+FOLDER = Path("results/small")
+HEAD = FOLDER / "heads/2026-01-02T030405+0000-abcdef.json"
+FAILED, NOT_RUN = "bert/own/base/seed-1", "bert/own/base/seed-2"
+CONSTANT = "tiny/stsb/base/seed-2"
+ROWS = {"train": 40, "validation": 30, "validation_matched": 30, "validation_mismatched": 25}
+CONFIG = {
+    "experiment": "small",
+    "models": {
+        "tiny": {"source": "./model"},
+        # A model of the document, so that its numbers stand beside ours.
+        "bert": {"source": "google-bert/bert-base-uncased", "revision": "1", "tokenizer": "tiny"},
+    },
+    "task_defaults": {"source": "./data", "revision": "1"},
+    # Tasks of GLUE, so that the tables compare the examples with the official ones, and one without official data.
+    "tasks": {
+        "mrpc": {"max_train_samples": 24},
+        "mnli": {"num_train_epochs": 1.5, "max_eval_samples": 20},
+        "stsb": {},
+        "own": {
+            "text_columns": ["sentence"],
+            "labels": ["no", "yes"],
+            "metrics": ["matthews_correlation"],
+            "test": [],
+            "display_name": "My *own* | task",
+            "max_train_samples": 30,
+        },
+    },
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 8,
+    "seeds": [1, 2],
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A folder with an experiment as if it had been run: one cell failed, one was not run. To be copied."""
+    folder = tmp_path_factory.mktemp("original")
+    with contextlib.chdir(folder):
+        write_experiment()
+    return folder
+
+
+@pytest.fixture
+def finished(original, tmp_path, monkeypatch) -> Path:
+    """A copy of that folder, as the working folder."""
+    folder = tmp_path / "copy"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write_experiment() -> None:
+    Path("model").mkdir()
+    for name in ("config.json", "model.safetensors", "vocab.txt"):
+        Path("model", name).write_text("{}", encoding="utf-8")
+    Path("config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
+    experiment = load_experiment(Path("config.yaml"))
+    for model in experiment.models:
+        stage_model(experiment, model)
+    for task in tasks_of(experiment).values():
+        stage_task(experiment, task)
+        for model in experiment.models:
+            write_tokens(experiment, model, task)
+    for number, cell in enumerate(experiment.cells.values()):
+        if cell.name not in (FAILED, NOT_RUN):
+            write_cell(experiment, cell, number)
+    state = FOLDER / "state" / FAILED
+    attempts.start(state)
+    attempts.end(state, "the loss is nan at step 3 | no *more*")
+    HEAD.parent.mkdir()
+    HEAD.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")
+    write_tables(experiment)
+
+
+def tasks_of(experiment: Experiment) -> dict[str, Task]:
+    return {name: Task(name=name, **definition(entry)) for name, entry in experiment.tasks.items()}
+
+
+def stage_model(experiment: Experiment, model: str) -> None:
+    manifest = Path(paths.MODEL_MANIFEST.format(model_key=experiment.model_key(model)))
+    manifest.parent.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer_backend.json"):
+        (manifest.parent / name).write_text(f"{name} of {model}, {'long ' * 20}", encoding="utf-8")
+    files = {name: file_identity(manifest.parent / name) for name in ("config.json", "model.safetensors")}
+    digest = sha256(manifest.parent / "tokenizer_backend.json")
+    tokenizer = {"file": "tokenizer_backend.json", "sha256": digest, "max_length": 64}
+    write_manifest(manifest, experiment.models[model], files, tokenizer=tokenizer)
+
+
+def write_manifest(manifest: Path, entry: dict, files: dict, **content) -> None:
+    source = {"source": entry["source"], "revision": entry["revision"], "resolved_revision": None}
+    write_json(manifest, source | {"files": files} | content)
+
+
+def stage_task(experiment: Experiment, task: Task) -> None:
+    manifest = manifest_of_task(experiment, task)
+    rows = {split: ROWS.get(split, 6) for split in task.splits}
+    folder = manifest.parent / task.folder
+    written = {split: builders.write_split(folder, split, builders.rows(rows[split], task)) for split in task.splits}
+    files = {str(path.relative_to(manifest.parent)): file_identity(path) for path in written.values()}
+    write_manifest(manifest, experiment.tasks[task.name], files, rows=rows)
+
+
+def manifest_of_task(experiment: Experiment, task: Task) -> Path:
+    return Path(paths.TASK_MANIFEST.format(task_key=experiment.task_key(task.name)))
+
+
+def manifest_of_tokens(experiment: Experiment, model: str, task: Task) -> Path:
+    key = experiment.tokenizer_key(model)
+    return Path(paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task.name, max_seq_length=128))
+
+
+def write_tokens(experiment: Experiment, model: str, task: Task) -> None:
+    data = read_json(manifest_of_task(experiment, task))
+    tokenizer = read_json(Path(paths.MODEL_MANIFEST.format(model_key=experiment.tokenizer_key(model))))["tokenizer"]
+    manifest = manifest_of_tokens(experiment, model, task)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    for split in task.splits:
+        (manifest.parent / f"{split}.arrow").write_text(f"tokens of {split}, {'long ' * 20}", encoding="utf-8")
+    made_from = {
+        "tokenizer_sha256": tokenizer["sha256"],
+        "data_sha256": {name: identity["sha256"] for name, identity in data["files"].items()},
+        "text_columns": task.text_columns,
+        "label_column": task.label_column,
+        "labels": task.labels,
+        "splits": task.splits,
+        "truncated_to": 64,
+    }
+    splits = {split: {"rows": rows, "tokens": 99, "longest": 9} for split, rows in data["rows"].items()}
+    files = {f"{split}.arrow": file_identity(manifest.parent / f"{split}.arrow") for split in task.splits}
+    write_json(manifest, {"made_from": made_from, "splits": splits, "files": files})
+
+
+def write_cell(experiment: Experiment, cell: Cell, number: int) -> None:
+    """Write a cell's files with random predictions, scored by the code that scores a training's."""
+    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+    folder = Path(experiment.paths.runs.format(**cell.wildcards))
+    folder.mkdir(parents=True)
+    results, predictions = train_metrics(cell), {}
+    for split in task.splits[1:]:
+        table = random_predictions(experiment, task, split, cell, numpy.random.default_rng(number))
+        pyarrow.parquet.write_table(table, folder / f"predictions_{split}.parquet")
+        predictions[split] = sha256(folder / f"predictions_{split}.parquet")
+        if split in task.validation:
+            results |= evaluation_metrics(task, table, task.validation[split])
+    model = read_json(Path(paths.MODEL_MANIFEST.format(model_key=experiment.model_key(cell.model))))
+    data = read_json(manifest_of_task(experiment, task))
+    tokens = read_json(manifest_of_tokens(experiment, cell.model, task))
+    record = {
+        "identity": {"experiment": "small", "model": cell.model, "task": cell.task, "variant": "base"},
+        "model_files": hashes_in(model),
+        "task_files": hashes_in(data),
+        "tokens_files": hashes_in(tokens),
+        "predictions_sha256": predictions,
+        "model_revision": model["revision"],
+        "train_rows": data["rows"]["train"],
+    }
+    record["identity"]["seed"] = cell.seed
+    builders.write_result(experiment, cell, results, **record)
+
+
+def hashes_in(manifest: dict) -> dict[str, str]:
+    return {name: identity["sha256"] for name, identity in manifest["files"].items()}
+
+
+def train_metrics(cell: Cell) -> dict:
+    """Return the train metrics of 40 rows or fewer, in batches of 8."""
+    samples = cell.run.get("max_train_samples", 40)
+    steps = 8 if cell.task == "mnli" else 3 * math.ceil(samples / 8)
+    seconds, epochs = 12.5 + cell.seed, cell.run.get("num_train_epochs", 3)
+    return {
+        "epoch": 1.6 if cell.task == "mnli" else 3,
+        "train_loss": 0.5,
+        "train_runtime": seconds,
+        "train_samples": samples,
+        "train_samples_per_second": samples * epochs / seconds,
+        "train_steps_per_second": steps / seconds,
+    }
+
+
+def random_predictions(
+    experiment: Experiment, task: Task, split: str, cell: Cell, random: numpy.random.Generator
+) -> pyarrow.Table:
+    """Return predictions of a split as training writes them, which have something to do with the labels."""
+    path = next(manifest_of_task(experiment, task).parent.rglob(f"{split}-*.parquet"))
+    data = pyarrow.parquet.ParquetFile(path).read()
+    if task.name == "mnli" and split in task.validation:
+        data = data.slice(0, 20)
+    labels = data.column("label").to_numpy()
+    logits = random.normal(size=(len(labels), task.number_of_outputs)).astype(numpy.float32)
+    if task.is_regression:
+        logits[:, 0] = 1.25 if cell.name == CONSTANT else logits[:, 0] + labels
+        labels = labels.astype(numpy.float32).astype(numpy.float64)
+    else:
+        logits[numpy.arange(len(labels)), labels] += 1
+    return pyarrow.table({"idx": data.column("idx"), "label": labels, "logits": list(logits)})
+
+
+def evaluation_metrics(task: Task, table: pyarrow.Table, suffix: str) -> dict:
+    logits, labels = numpy.stack(table.column("logits").to_numpy()), table.column("label").to_numpy()
+    scores = score(task, logits, labels)
+    degenerate = {"degenerate": True} if scores.pop("degenerate") else {}
+    seconds = 0.5
+    scores |= {"runtime": seconds, "samples": len(labels), "samples_per_second": len(labels) / seconds}
+    scores["steps_per_second"] = math.ceil(len(labels) / 8) / seconds
+    return {f"eval_{name}{suffix}": value for name, value in scores.items()} | degenerate
+
+
+def problems() -> list[str]:
+    return verify_experiment(FOLDER, Hashes()).problems
+
+
+# Whole, and damaged in one place.
+
+
+def test_an_untouched_experiment_fits(finished):
+    findings = verify_experiment(FOLDER, Hashes())
+    assert findings.problems == []
+    assert (findings.cells, findings.without_result) == (16, [FAILED, NOT_RUN])
+    # Of each cell: epoch, samples, two rates and `degenerate`; of each split: loss, samples, two rates and its metrics.
+    assert findings.metrics == 14 * 5 + 4 * (4 + 3) + 4 * 2 * (4 + 1) + 4 * (4 + 3) + 2 * (4 + 1)
+    assert findings.table_numbers > 300
+    staged = [path for path in Path("resources").rglob("*") if path.is_file() and path.name != "manifest.json"]
+    predictions = list(FOLDER.rglob("predictions_*.parquet"))
+    runs = list(FOLDER.rglob("run.json"))
+    assert sorted(findings.hashed) == sorted([*staged, *predictions, *runs])
+    assert all(findings.hashed[path] == path.stat().st_size for path in findings.hashed)
+
+
+MRPC = "results/small/runs/tiny/mrpc/base/seed-1"
+STAGED = {
+    "weights": "resources/models/*bert*/model.safetensors",
+    "config": "resources/models/model-*/config.json",
+    "tokenizer": "resources/models/model-*/tokenizer_backend.json",
+    "training data": "resources/tasks/*mrpc*/mrpc/train-00000-of-00001.parquet",
+    "validation data": "resources/tasks/*mrpc*/mrpc/validation-00000-of-00001.parquet",
+    "tokens": "resources/tokens/*/mrpc-128/train.arrow",
+}
+FILES = STAGED | {
+    "model manifest": "resources/models/model-*/manifest.json",
+    "task manifest": "resources/tasks/*mrpc*/manifest.json",
+    "tokens manifest": "resources/tokens/*/mrpc-128/manifest.json",
+    "run.json": f"{MRPC}/run.json",
+    "record": f"{MRPC}/run_record.json",
+    "results": f"{MRPC}/all_results.json",
+    "predictions": f"{MRPC}/predictions_validation.parquet",
+    "test predictions": f"{MRPC}/predictions_test.parquet",
+    "results.md": "results/small/results.md",
+    "results.csv": "results/small/results.csv",
+    "results.json": "results/small/results.json",
+    "head": str(HEAD),
+}
+
+
+def one(pattern: str) -> Path:
+    """Return the one file that a pattern names."""
+    (path,) = Path().glob(pattern)
+    return path
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("pattern", [*STAGED.values(), FILES["predictions"], FILES["test predictions"]])
+def test_a_flipped_byte_is_found_in_its_file(finished, pattern):
+    path = one(pattern)
+    path.write_bytes(flipped(path.read_bytes()))
+    assert problems()[0].startswith(f"{path}: has the SHA-256 {sha256(path)[:12]}..., in ")
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "garbled": lambda content: b"\x00\xff{[" + content[4:],
+    "another": lambda content: b"[1, 2]\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("pattern", FILES.values(), ids=FILES)
+def test_a_damaged_file_is_named(finished, pattern, damage):
+    path = one(pattern)
+    path.write_bytes(damage(path.read_bytes()))
+    assert [problem for problem in problems() if problem.startswith(f"{path}: ")]
+
+
+@pytest.mark.parametrize("pattern", FILES.values(), ids=FILES)
+def test_a_missing_file_is_named(finished, pattern):
+    path = one(pattern)
+    path.unlink()
+    found = problems()
+    if path == HEAD:
+        assert found == ["results/small: has no heads/*.json, which say what the experiment is; call snakemake again"]
+    elif path.name == "all_results.json":
+        # A cell without a result, which the tables still have.
+        state = "tiny/mrpc/base/seed-1: state is 'done', it should be failed or not run"
+        assert f"results/small/results.csv: {state}" in found
+        assert f"results/small/results.json: {state}" in found
+        assert "results/small/results.md: cells with a result: it says 14 of 16, the runs give 13 of 16" in found
+    else:
+        assert [problem for problem in found if problem.startswith(f"{path}: ")]
+
+
+def test_missing_resources_are_named(finished):
+    shutil.rmtree("resources")
+    found = problems()
+    assert len(found) == 2 + 4 + 4
+    assert all(": is missing, so the hashes of what cells were made from cannot be checked" in line for line in found)
+
+
+WRONG = [None, "x", -1, [], {"x": 1}, 10**400, math.nan]
+NOT_VERIFIED = {
+    "record": {"device", "driver", "precision", "versions"},
+    "model manifest": {"resolved_revision"},
+    "results": set(),
+    "task manifest": {"resolved_revision"},
+    "tokens manifest": set(),
+    "results.json": set(),
+    "head": {"started"},
+}
+
+
+@pytest.mark.parametrize("name", NOT_VERIFIED)
+def test_a_value_of_another_kind_is_a_problem_of_its_file(finished, name):
+    path = one(FILES[name])
+    whole = read_json(path)
+    for key in sorted(whole.keys() - NOT_VERIFIED[name]):
+        for wrong in WRONG:
+            path.write_text(json.dumps(whole | {key: wrong}), encoding="utf-8")
+            found = problems()
+            assert [problem for problem in found if problem.startswith(f"{path}: ")], (key, wrong, found)
+
+
+@pytest.mark.parametrize("name", NOT_VERIFIED)
+def test_a_value_that_is_not_there_is_a_problem_of_its_file(finished, name):
+    path = one(FILES[name])
+    whole = read_json(path)
+    for key in sorted(whole.keys() - NOT_VERIFIED[name]):
+        path.write_text(json.dumps({other: whole[other] for other in whole if other != key}), encoding="utf-8")
+        assert [problem for problem in problems() if problem.startswith(f"{path}: ")], key
+
+
+def change(path: str, **values) -> None:
+    """Change values of a JSON file."""
+    write_json(Path(path), read_json(Path(path)) | values)
+
+
+# Predictions and metrics.
+
+
+def test_every_value_of_a_result_is_recomputed(finished):
+    for path in [
+        *FOLDER.glob("runs/tiny/*/base/seed-1/all_results.json"),
+        FOLDER / "runs" / CONSTANT / "all_results.json",
+    ]:
+        whole = read_json(path)
+        for key in whole.keys() - {"train_loss", "eval_runtime", "eval_runtime_mm"}:
+            value = False if whole[key] is True else 0.5 if whole[key] is None else whole[key] * 1.000001 + 1e-6
+            write_json(path, whole | {key: value})
+            found = problems()
+            assert [line for line in found if line.startswith(f"{path}: ") and key.split("_")[0] in line], key
+        write_json(path, whole)
+    assert problems() == []
+
+
+def rewrite(table: pyarrow.Table, folder: Path, split: str = "validation") -> None:
+    """Write other predictions, and their hash into the record, so that only what they say can be wrong."""
+    path = folder / f"predictions_{split}.parquet"
+    pyarrow.parquet.write_table(table, path)
+    record = read_json(folder / "run_record.json")
+    change(folder / "run_record.json", predictions_sha256=record["predictions_sha256"] | {split: sha256(path)})
+
+
+def predictions_of(folder: str, split: str = "validation") -> pyarrow.Table:
+    return pyarrow.parquet.read_table(Path(folder) / f"predictions_{split}.parquet")
+
+
+def with_column(table: pyarrow.Table, name: str, values) -> pyarrow.Table:
+    return table.set_column(table.column_names.index(name), name, pyarrow.array(values))
+
+
+def test_changed_logits_are_found_by_the_metrics_they_give(finished):
+    table = predictions_of(MRPC)
+    logits = [list(reversed(row)) for row in table.column("logits").to_pylist()]
+    rewrite(with_column(table, "logits", logits), Path(MRPC))
+    found = "\n".join(problems())
+    stored = read_json(Path(MRPC, "all_results.json"))
+    right = 30 - round(30 * stored["eval_accuracy"])
+    assert f"{MRPC}/all_results.json: eval_accuracy is {stored['eval_accuracy']}, it should be {right / 30}" in found
+    for key in ("eval_loss", "eval_f1", "eval_combined_score"):
+        assert f"{MRPC}/all_results.json: {key} is {stored[key]}, it should be " in found
+    assert "results/small/results.md: tiny, MRPC, Result: is " in found
+    assert "results/small/results.md: models by tasks, tiny, MRPC: is " in found
+    assert "results/small/results.md: models by tasks, tiny, Mean: is " in found
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("column", ["idx", "label"])
+def test_labels_and_numbers_must_be_those_of_the_data(finished, column, split):
+    table = predictions_of(MRPC, split)
+    values = table.column(column).to_pylist()
+    values[3] = 1 - values[3]
+    rewrite(with_column(table, column, values), Path(MRPC), split)
+    problem = f"{column} is {values[3]} in row 3, in the data {1 - values[3]}"
+    assert f"{MRPC}/predictions_{split}.parquet: {problem}" in problems()
+
+
+def test_the_order_of_the_rows_must_be_that_of_the_data(finished):
+    table = predictions_of(MRPC)
+    rewrite(table.take(list(reversed(range(30)))), Path(MRPC))
+    problem = "idx is 29 in row 0, in the data 0 (30 of 30 rows differ)"
+    assert f"{MRPC}/predictions_validation.parquet: {problem}" in problems()
+
+
+OTHER_PREDICTIONS = {
+    "fewer rows": (lambda table: table.slice(0, 29), "has 29 rows, the data give 30"),
+    "no rows": (lambda table: table.slice(0, 0), "has 0 rows, the data give 30"),
+    "another column": (
+        lambda table: table.append_column("more", table.column("idx")),
+        "has the columns idx, label, logits, more, not idx, label, logits",
+    ),
+    "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, not idx, label, logits"),
+    "three outputs": (
+        lambda table: with_column(table, "logits", [[0.5, 1.5, 2.5]] * 30),
+        "column 'logits' holds rows that have not 2 numbers",
+    ),
+    "one number": (
+        lambda table: with_column(table, "logits", [0.5] * 30),
+        "column 'logits' holds double, not lists of numbers",
+    ),
+    "words": (
+        lambda table: with_column(table, "logits", [["a", "b"]] * 30),
+        "column 'logits' holds list<element: string>, not lists of numbers",
+    ),
+    "infinite": (
+        lambda table: with_column(table, "logits", [[0.5, 1.5]] * 7 + [[0.5, math.inf]] + [[0.5, 1.5]] * 22),
+        "column 'logits' holds inf in row 7",
+    ),
+    "a gap in a row": (
+        lambda table: with_column(table, "logits", [[0.5, None]] + [[0.5, 1.5]] * 29),
+        "column 'logits' lacks 1 of 60 values",
+    ),
+    "a missing row": (
+        lambda table: with_column(table, "logits", [None] + [[0.5, 1.5]] * 29),
+        "column 'logits' holds rows that have not 2 numbers",
+    ),
+    "a missing label": (
+        lambda table: with_column(table, "label", [None] + [1] * 29),
+        "column 'label' lacks 1 of 30 values",
+    ),
+    "half a label": (lambda table: with_column(table, "label", [0.5] * 30), "column 'label' holds double, not int64"),
+    "a third class": (lambda table: with_column(table, "label", [2] * 30), "has labels outside 0 to 1"),
+    "a hidden label": (lambda table: with_column(table, "label", [-1] * 30), "has labels outside 0 to 1"),
+}
+
+
+@pytest.mark.parametrize(("other", "problem"), OTHER_PREDICTIONS.values(), ids=OTHER_PREDICTIONS)
+def test_predictions_that_training_does_not_write_are_named(finished, other, problem):
+    rewrite(other(predictions_of(MRPC)), Path(MRPC))
+    beginning = f"{MRPC}/predictions_validation.parquet: {problem}"
+    assert [line for line in problems() if line.startswith(beginning)]
+
+
+def test_predictions_of_no_split_are_named(finished):
+    shutil.copy(f"{MRPC}/predictions_test.parquet", f"{MRPC}/predictions_more.parquet")
+    assert problems() == [f"{MRPC}/predictions_more.parquet: is of no split of this task"]
+
+
+def test_a_value_that_nothing_gives_is_named(finished):
+    change(f"{MRPC}/all_results.json", eval_recall=0.5)
+    assert f"{MRPC}/all_results.json: eval_recall is 0.5, and no prediction gives it" in problems()
+
+
+def test_an_undefined_metric_must_be_null(finished):
+    path = FOLDER / "runs" / CONSTANT / "all_results.json"
+    assert read_json(path)["eval_pearson"] is None
+    change(path, eval_pearson=0.0)
+    assert f"{path}: eval_pearson is 0.0, it should be None" in problems()
+
+
+@pytest.mark.parametrize(("cell", "value"), [(CONSTANT, False), ("tiny/stsb/base/seed-1", True)])
+def test_degenerate_must_be_said_where_it_is_so_and_nowhere_else(finished, cell, value):
+    path = FOLDER / "runs" / cell / "all_results.json"
+    change(path, degenerate=value)
+    found = problems()
+    assert f"{path}: degenerate is {value}, it should be {not value}" in found
+    assert not [line for line in found if line.startswith("results/small/results.md")]
+
+
+# run.json, records and what they name.
+
+
+def test_an_edited_run_json_is_found(finished):
+    path = Path(MRPC, "run.json")
+    change(path, learning_rate=0.5)
+    recorded = read_json(Path(MRPC, "run_record.json"))["run_sha256"]
+    problem = f"has the SHA-256 {sha256(path)[:12]}..., in the experiment {recorded[:12]}..."
+    assert problems() == [f"{path}: {problem}"]
+
+
+def test_a_result_of_another_run_json_is_found(finished):
+    change(f"{MRPC}/run_record.json", run_sha256="0" * 64)
+    assert [line for line in problems() if line.startswith(f"{MRPC}/run_record.json: run_sha256 is 000000000000..., ")]
+
+
+@pytest.mark.parametrize("key", ["model_files", "task_files", "tokens_files"])
+def test_a_record_of_other_files_is_found(finished, key):
+    hashes = read_json(Path(MRPC, "run_record.json"))[key]
+    name = sorted(hashes)[0]
+    change(f"{MRPC}/run_record.json", **{key: hashes | {name: "1" * 64}})
+    problem = f"{key} has 111111111111... for {name}, it should be {hashes[name][:12]}..."
+    assert f"{MRPC}/run_record.json: {problem}" in problems()
+
+
+def test_a_file_and_its_manifest_that_were_changed_together_do_not_fit_the_records(finished):
+    path = one(STAGED["weights"])
+    path.write_text("other weights", encoding="utf-8")
+    files = read_json(path.with_name("manifest.json"))["files"]
+    change(path.with_name("manifest.json"), files=files | {path.name: file_identity(path)})
+    found = problems()
+    assert len(found) == 6
+    assert all(
+        "run_record.json: model_files has " in line and line.startswith(f"{FOLDER}/runs/bert/") for line in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tokenizer_sha256", "0" * 64),
+        ("text_columns", ["sentence2"]),
+        ("labels", None),
+        ("splits", ["train"]),
+        ("truncated_to", 32),
+    ],
+)
+def test_tokens_that_were_made_of_something_else_are_found(finished, key, value):
+    path = one(FILES["tokens manifest"])
+    made_from = read_json(path)["made_from"]
+    change(path, made_from=made_from | {key: value})
+    expected = f"made_from.{key} is {value!r}, the model and the task give {made_from[key]!r}"
+    assert problems() == [f"{path}: {expected}"]
+
+
+def test_tokens_of_other_data_are_found(finished):
+    path = one(FILES["tokens manifest"])
+    made_from = read_json(path)["made_from"]
+    name = "mrpc/train-00000-of-00001.parquet"
+    change(path, made_from=made_from | {"data_sha256": made_from["data_sha256"] | {name: "2" * 64}})
+    assert [
+        line for line in problems() if line.startswith(f"{path}: made_from.data_sha256 has 222222222222... for {name}")
+    ]
+
+
+@pytest.mark.parametrize(("name", "key"), [("task manifest", "rows"), ("tokens manifest", "splits")])
+def test_another_number_of_rows_is_found(finished, name, key):
+    path = one(FILES[name])
+    rows = read_json(path)[key]
+    change(path, **{key: rows | {"train": 41 if key == "rows" else {"rows": 41}}})
+    assert f"{path}: has 41 rows of train, the data have 40" in problems()
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(finished):
+    path = one(FILES["model manifest"])
+    files = read_json(path)["files"]
+    change(path, files=files | {"../x": files["config.json"]})
+    assert f"{path}: names the file '../x', which is outside its folder" in problems()
+
+
+@pytest.mark.parametrize("name", ["a\0\nb", "a\ud800\x1b[31m"], ids=["null", "half a character"])
+def test_a_name_that_no_file_can_have_is_one_printable_line(finished, name):
+    path = one(FILES["task manifest"])
+    whole = read_json(path)
+    identity = whole["files"]["mrpc/train-00000-of-00001.parquet"]
+    path.write_text(json.dumps(whole | {"files": whole["files"] | {name: identity}}), encoding="utf-8")
+    found = [line for line in problems() if "cannot be read" in line]
+    assert len(found) == 1
+    assert found[0].startswith(f"{path.parent}/a\N{REPLACEMENT CHARACTER}")
+    assert found[0].encode().decode().isprintable()
+
+
+def test_a_problem_is_a_line_of_bounded_length(finished):
+    path = one(FILES["tokens manifest"])
+    change(path, made_from=read_json(path)["made_from"] | {"text_columns": ["x" * 10_000]})
+    assert [len(line) for line in problems()] == [500]
+
+
+# The tables.
+
+
+@pytest.fixture
+def tables(finished):
+    """A function that compares the three files with the runs, which are read once, and returns what does not fit."""
+    experiment = frozen_experiment(FOLDER)
+    cells = [(cell, Path(experiment.paths.runs.format(**cell.wildcards))) for cell in experiment.cells.values()]
+    findings = Findings(Hashes())
+    resources = verify_resources(experiment, [cell for cell, folder in cells if folder.exists()], findings)
+    runs = [verify_run(experiment, cell, folder, resources, findings) for cell, folder in cells]
+
+    def verify() -> list[str]:
+        findings = Findings(Hashes())
+        states = verify_csv(FOLDER / "results.csv", runs, findings)
+        verify_json(FOLDER / "results.json", "small", runs, findings)
+        verify_markdown(FOLDER / "results.md", experiment, runs, states, findings)
+        return findings.problems
+
+    assert verify() == []
+    return verify
+
+
+def next_digit(text: str, place: int) -> str:
+    return text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+
+
+NO_NUMBERS = {"Task", "Metric", "Model", "Cell", "Reason", "Log"}
+
+
+def digits_of_tables(text: str) -> list[int]:
+    """Return the places of all digits in the columns of numbers of a document's tables."""
+    places, offset, header = [], 0, []
+    for line in text.splitlines(keepends=True):
+        cells = list(re.finditer(r"(?:\\.|[^|\\\n])+", line)) if line.startswith("|") else []
+        header = header if header and cells else [cell[0].strip() for cell in cells]
+        for title, cell in zip(header, cells, strict=False):
+            if title not in NO_NUMBERS:
+                places += [
+                    offset + digit.start()
+                    for digit in re.finditer(r"\d", line)
+                    if cell.start() <= digit.start() < cell.end()
+                ]
+        offset += len(line)
+    return places
+
+
+def test_a_changed_digit_of_any_table_of_results_md_is_found(tables):
+    path = FOLDER / "results.md"
+    text = path.read_text(encoding="utf-8")
+    places = digits_of_tables(text)
+    assert len(places) > 300
+    for place in places:
+        path.write_text(next_digit(text, place), encoding="utf-8")
+        line = text.count("\n", 0, place)
+        assert [problem for problem in tables() if problem.startswith(f"{path}: ")], text.splitlines()[line]
+
+
+# Each with what is found instead of it.
+CHANGED_LINES = {
+    "a table's row is gone": (r"\| MNLI .*\n", "", "the table under 'tiny' has 3 rows, not 4"),
+    "a table's row is there twice": (r"(\| MNLI .*\n)", r"\1\1", "the table under 'tiny' has 5 rows, not 4"),
+    "a task's name": (r"\| MRPC ", "| MPRC ", "tiny, MRPC: says 'MPRC' where 'MRPC' should stand"),
+    "a column": (
+        r"Training time \(s\) ",
+        "Training time (h) ",
+        "the table under 'tiny' has no column 'Training time (s)'",
+    ),
+    "a cell too many": (r"(\| MRPC .*)\n", r"\1 1 |\n", "line 7: has 6 columns, its table 5"),
+    "a model": (r"## tiny\n", "## tony\n", "has no section 'tiny'"),
+    "a model among others": (r"\| tiny ", "| tony ", "models by tasks: says 'tony' where 'tiny' should stand"),
+    "a word for a number": (r"\| 14.00 ", "| fast  ", "tiny, MRPC, Training time (s): is 'fast', its runs give 14.00"),
+    "nothing for a number": (r"\| 14.00 ", "|       ", "tiny, MRPC, Training time (s): is '', its runs give 14.00"),
+    "a number for an undefined one": (
+        r"undefined/undefined",
+        "99.00/99.00",
+        "tiny, STS-B, Result: is '99.00/99.00 (mean of 2 of 2 seeds; train 40 of 5,749, validation 30 of 1,500)',"
+        " its runs give undefined/undefined",
+    ),
+    "a number for a failure": (
+        r"failed ",
+        "99.00  ",
+        "bert, My *own* | task, Result: is '99.00', its runs give failed",
+    ),
+    "not run for a failure": (
+        r"failed ",
+        "not run",
+        "bert, My *own* | task, Result: is 'not run', its runs give failed",
+    ),
+    "the seeds": (
+        r"mean of 2 of 2 seeds; ",
+        "",
+        "tiny, MRPC, seeds: not said, it should be 2 of 2",
+    ),
+    "the examples": (
+        r"; train 24 of 3,668, validation 30 of 408",
+        "",
+        "tiny, MRPC: the examples are said to be all of the official,"
+        " the runs have train 24 of 3,668, validation 30 of 408",
+    ),
+    "the number of tasks": (
+        r" \(3 of 4 tasks\)",
+        "",
+        "models by tasks, tiny, tasks of the mean: not said, it should be 3 of 4",
+    ),
+    "the note on examples": (
+        r"- on MRPC: train 24 of",
+        "- on MRPC: train 25 of",
+        "models by tasks: the examples are said to be",
+    ),
+    "the document's section": (r"## Beside the document", "## Beside", "has no section 'Beside the document'"),
+    "the failed cell": (r"\| bert/own/base/seed-1", "| bert/own/base/seed-2", "failed cells: bert/own/base/seed-2, it"),
+    "no failed cell": (r"\| bert/own/base/seed-1 .*\n", "", "the table under 'Failed cells' has 0 rows, not 1"),
+    "the number of cells": (r"Cells: 14", "Cells: 15", "cells with a result: it says 15 of 16, the runs give 14 of 16"),
+    "the missing cells": (
+        r"Missing: [^,]*, ",
+        "Missing: ",
+        f"cells without one: it says {NOT_RUN}, the runs give {FAILED}",
+    ),
+    "the seeds below": (r"Seeds: 1, 2", "Seeds: 1, 3", "seeds: it says 1, 3, the runs give 1, 2"),
+    "the commit": (r"commit 0123", "commit 1123", "commits: it says 1123456789ab, the runs give 0123456789ab"),
+    "a subset": (r"30 of 40 ", "31 of 40 ", "cells trained on a subset: it says "),
+    "a degenerate cell": (r"- tiny/stsb.*\n", "", f"degenerate cells: it says none, the runs give {CONSTANT}"),
+    "another table": (
+        r"\Z",
+        "\n## More\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+        "the table under 'More' is of nothing in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pattern", "other", "problem"), CHANGED_LINES.values(), ids=CHANGED_LINES)
+def test_a_change_of_results_md_is_said(tables, pattern, other, problem):
+    path = FOLDER / "results.md"
+    text = path.read_text(encoding="utf-8")
+    changed = re.sub(pattern, other, text, count=1)
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+    assert [line for line in tables() if line.startswith(f"{path}: {problem}") or problem in line]
+
+
+def test_any_number_of_results_csv_that_was_changed_is_found(tables):
+    path = FOLDER / "results.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    first = header.index("run_sha256")
+    for row in (row for row in rows if row[4] == "done"):
+        for place in (place for place in range(first, len(row)) if row[place]):
+            value = row[place]
+            row[place] = "False" if value == "True" else next_digit(value, re.search(r"\d", value).start())
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+            row[place] = value
+            assert [problem for problem in tables() if header[place] in problem], (row, place)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("tiny,mrpc,base,1,", "tiny,mrpc,base,2,", "row 2: seed is '2', it should be '1'"),
+        (
+            "tiny,mrpc,base,1,done",
+            "tiny,mrpc,base,1,failed",
+            "tiny/mrpc/base/seed-1: state is 'failed', it should be done",
+        ),
+        ("2,not run", "2,done", f"{NOT_RUN}: state is 'done', it should be failed or not run"),
+        ("eval_accuracy,", "eval_precision,", "tiny/mrpc/base/seed-1: eval_accuracy is None, its run has "),
+        ("model,task,", "model,job,", "has no column task"),
+        ("bert,own,base,2,", "bert,own,base,", "row 17 has "),
+        ("bert,own,base,2,", 'bert,own,base,2,"', "cannot be read as CSV: "),
+    ],
+)
+def test_a_change_of_results_csv_is_said(tables, old, new, problem):
+    path = FOLDER / "results.csv"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert [line for line in tables() if line.startswith(f"{path}: {problem}")]
+
+
+def test_a_row_too_few_in_results_csv_is_said(tables):
+    path = FOLDER / "results.csv"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    assert tables()[0] == f"{path}: has 15 cells, the experiment has 16"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "problem"),
+    [
+        ("results", "eval_f1", 0.5, "results.eval_f1 is not that of its run"),
+        ("results", "eval_more", 0.5, "results.eval_more is not that of its run"),
+        ("record", "device", "another", "record.device is not that of its run"),
+        ("run", "learning_rate", 0.5, "run.learning_rate is not that of its run"),
+    ],
+)
+def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
+    path = FOLDER / "results.json"
+    content = read_json(path)
+    content["cells"][0][part][key] = value
+    write_json(path, content)
+    assert tables() == [f"{path}: tiny/mrpc/base/seed-1: {problem}"]
+
+
+def test_a_result_that_came_after_the_tables_is_said(finished):
+    experiment = frozen_experiment(FOLDER)
+    write_cell(experiment, experiment.cells["bert", "own", "base", "2"], 99)
+    found = problems()
+    assert f"results/small/results.csv: {NOT_RUN}: state is 'not run', it should be done" in found
+    assert "results/small/results.md: bert, My *own* | task, Result: is 'failed', its runs give " in "\n".join(found)
+    write_tables(experiment)
+    assert problems() == []
+
+
+def test_a_test_split_that_is_scored_is_not_counted_against_the_official_one(finished):
+    experiment = frozen_experiment(FOLDER)
+    entry = experiment.tasks["mrpc"] | {"validation": {"test": ""}, "test": []}
+    task = Task(name="mrpc", **definition(entry))
+    run = VerifiedRun(None, task, "done", values={"train_samples": 24, "eval_samples": 6})
+    assert expected_tables.Group("tiny", task, entry, [run], set()).data() == {("train", "24", "3,668")}
+
+
+def test_a_tie_in_rounding_may_fall_to_either_side(finished):
+    """The mean of 88.33 and 88.34 is 88.335, which as a sum of two binary numbers may be a little more or less."""
+    assert expected_tables.percentage(0.88335) == [{"88.33", "88.34"}]
+    assert expected_tables.percentage(0.883351) == [{"88.34"}]
+
+
+# Which experiments there are.
+
+
+def test_an_experiment_without_a_result_is_nothing_to_verify(finished):
+    shutil.rmtree(FOLDER / "runs")
+    assert problems()[0] == "results/small: has no cell with a result, so there is nothing to verify"
+
+
+def test_the_newest_head_says_what_the_experiment_is(finished):
+    older = HEAD.with_name("2026-01-02T030404+0000-ffffff.json")
+    older.write_text("{}", encoding="utf-8")
+    assert problems() == []
+    HEAD.rename(HEAD.with_name("2026-01-02T030403+0000-abcdef.json"))
+    assert problems() == [f"{older}: 'config' is a required property"]
+
+
+def test_an_experiment_in_the_folder_of_another_is_refused(finished):
+    FOLDER.rename("results/other")
+    findings = verify_experiment(Path("results/other"), Hashes())
+    assert findings.problems == [f"results/other/heads/{HEAD.name}: is of the experiment 'small', not of 'other'"]
+
+
+def verify(*arguments: str, folder: str = ".") -> subprocess.CompletedProcess:
+    command = [sys.executable, builders.SCRIPTS / "verify.py", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_the_script_says_what_it_looked_at_and_ends_with_its_verdict(finished):
+    done = verify()
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *middle, last = done.stdout.splitlines()
+    assert (first, last) == ("results/small:", "verified: everything fits")
+    assert middle[:2] == ["  cells with a result: 14 of 16", f"  without one: {FAILED}, {NOT_RUN}"]
+    assert re.fullmatch(r"  files hashed: \d+ \(0\.1 MB\)", middle[2])
+
+
+def test_the_script_prints_each_problem_on_a_line_and_ends_with_their_number(finished):
+    change(f"{MRPC}/all_results.json", eval_f1=0.5)
+    done = verify("small")
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"{len(lines) - 7} things do not fit"
+    assert lines[6].startswith(f"{MRPC}/all_results.json: eval_f1 is 0.5, it should be 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smal"], "results/smal: there is no such experiment; there are: small"),
+        (
+            ["--results", "nowhere"],
+            "nowhere: holds no experiment; run snakemake first, or name another folder: --results",
+        ),
+    ],
+)
+def test_an_experiment_that_is_not_there_is_named(finished, arguments, message):
+    done = verify(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gluegrid: {message}\n")
+
+
+def test_results_may_lie_elsewhere_and_experiments_be_chosen(finished):
+    Path("archive").mkdir()
+    shutil.move(FOLDER, "archive/small")
+    Path("archive/broken/heads").mkdir(parents=True)
+    done = verify("--results", "archive", "small")
+    assert done.returncode == 0, done.stdout
+    done = verify("--results", "archive")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-2].startswith("archive/broken: has no heads/*.json")
+
+
+def test_verification_uses_no_library_that_training_scores_with():
+    program = "import sys\nimport gluegrid.verification.experiments\nprint(*sys.modules)"
+    environment = {"PYTHONPATH": str(builders.SCRIPTS)}
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    assert "gluegrid.verification.recomputed_metrics" in loaded
+    assert not {"sklearn", "scipy", "evaluate", "datasets", "torch", "transformers"} & set(loaded)
+
+
+@pytest.mark.parametrize("name", ["recomputed_metrics", "recomputed_results", "expected_tables", "verified_tables"])
+def test_numbers_are_recomputed_by_other_code_than_made_them(name):
+    text = (builders.SCRIPTS / "gluegrid/verification" / f"{name}.py").read_text(encoding="utf-8")
+    imported = set(re.findall(r"^(?:from|import) gluegrid\.(?:verification\.)?(\w+)", text, re.MULTILINE))
+    assert imported
+    assert not imported & {"scoring", "finetuning", "training", "summary", "table", "official_data"}
+
+
+# The metrics, against the libraries that training scores with.
+
+BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
+TERNARY = builders.task(metrics=["accuracy", "matthews_correlation"], labels=builders.NLI_LABELS)
+REGRESSION = builders.task(metrics=["pearson", "spearmanr"], labels=None)
+# Few different values, so that ties, one class alone and constants are common.
+COARSE = st.integers(-3, 3).map(float)
+FINE = st.floats(-1e6, 1e6, width=32)
+
+
+@st.composite
+def classified(draw, task: Task):
+    """Draw logits of shape (examples, outputs) and labels of shape (examples,)."""
+    outputs = task.number_of_outputs
+    logit = draw(st.sampled_from([COARSE, FINE]))
+    rows = draw(st.lists(st.tuples(st.integers(0, outputs - 1), *[logit] * outputs), min_size=1, max_size=30))
+    table = numpy.array(rows)
+    return table[:, 1:].astype(numpy.float32), table[:, 0].astype(numpy.int64)
+
+
+@st.composite
+def measured(draw):
+    """Draw a regression's outputs of shape (examples, 1) and its labels."""
+    number = draw(st.sampled_from([COARSE, st.floats(-10, 10, width=16)]))
+    table = numpy.array(draw(st.lists(st.tuples(number, number), min_size=1, max_size=30)), dtype=numpy.float32)
+    return table[:, :1], table[:, 1].astype(numpy.float64)
+
+
+def defined(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None)
+@given(classified(BINARY))
+def test_binary_metrics_are_those_of_scikit_learn(logits_and_labels):
+    logits, labels = logits_and_labels
+    said = logits.argmax(axis=1)
+    scores = recomputed_scores(BINARY, logits, labels)
+    assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(labels, said), abs=1e-12)
+    assert scores["f1"] == pytest.approx(metrics.f1_score(labels, said, zero_division=0.0), abs=1e-12)
+    assert scores["matthews_correlation"] == pytest.approx(metrics.matthews_corrcoef(labels, said), abs=1e-12)
+    log_probabilities = special.log_softmax(logits.astype(float), axis=1)
+    assert scores["loss"] == pytest.approx(-log_probabilities[range(len(labels)), labels].mean(), rel=1e-12, abs=1e-12)
+    assert scores["degenerate"] is (len(said) > 1 and len(set(said)) == 1)
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None)
+@given(classified(TERNARY))
+def test_the_correlation_of_three_classes_is_that_of_scikit_learn(logits_and_labels):
+    logits, labels = logits_and_labels
+    expected = metrics.matthews_corrcoef(labels, logits.argmax(axis=1))
+    assert recomputed_scores(TERNARY, logits, labels)["matthews_correlation"] == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(measured())
+def test_correlations_are_those_of_scipy(outputs_and_labels):
+    outputs, labels = outputs_and_labels
+    said = outputs[:, 0].astype(float)
+    scores = recomputed_scores(REGRESSION, outputs, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        both = [stats.pearsonr, stats.spearmanr]
+        pearson, spearman = (defined(f(labels, said).statistic) if len(labels) > 1 else None for f in both)
+    assert scores["pearson"] == pytest.approx(pearson, abs=1e-9)
+    assert scores["spearmanr"] == pytest.approx(spearman, abs=1e-9)
+    assert scores["loss"] == pytest.approx(numpy.mean((said - labels) ** 2))
+    assert scores["degenerate"] is (pearson is None)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1))
+def test_ranks_are_those_of_scipy(values):
+    assert ranks(numpy.array(values)).tolist() == stats.rankdata(values).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None)
+@given(classified(BINARY), classified(TERNARY), measured())
+def test_scores_are_those_of_training(binary, ternary, regression):
+    for task, (logits, labels) in ((BINARY, binary), (TERNARY, ternary), (REGRESSION, regression)):
+        recomputed, trained = recomputed_scores(task, logits, labels), score(task, logits, labels)
+        assert recomputed.keys() == trained.keys()
+        assert all(agree(trained[key], recomputed[key]) for key in trained)
+
+
+def test_the_correlation_of_many_examples_does_not_overflow():
+    labels = numpy.tile([0, 1, 1, 0, 1], 40_000)
+    logits = numpy.stack([-labels, labels], axis=1).astype(numpy.float32)
+    assert recomputed_scores(BINARY, logits, labels)["matthews_correlation"] == 1.0
+
+
+# The demo, trained for real.
+
+
+@pytest.fixture(scope="module")
+def verified(demo, tmp_path_factory) -> Clone:
+    """A copy of the demo. What a test changes, it puts back."""
+    return copy_of(demo, tmp_path_factory.mktemp("verified") / "clone")
+
+
+def make_verify(clone: Clone, *arguments: str) -> subprocess.CompletedProcess:
+    make = ["make", "--old-file=.venv/installed", "verify", *arguments]
+    return subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("EXPERIMENT=demo",)], ids=["all", "one"])
+def test_the_demo_fits(verified, arguments):
+    done = make_verify(verified, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["results/demo:", "  cells with a result: 18 of 18"]
+    assert lines[-1] == "verified: everything fits"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "resources/models/bert-demo-tiny-*/model.safetensors",
+        "resources/tasks/*--mnli@*/mnli/validation_matched-00000-of-00001.parquet",
+        "resources/tokens/*/mnli-32/train.arrow",
+        "results/demo/runs/bert-demo-tiny/mnli/base/seed-42/predictions_validation_matched.parquet",
+        "results/demo/runs/bert-demo-tiny/mnli/base/seed-42/run.json",
+    ],
+)
+def test_a_flipped_byte_in_the_demo_ends_make_with_an_error(verified, pattern):
+    (path,) = verified.root.glob(pattern)
+    content = path.read_bytes()
+    path.write_bytes(flipped(content))
+    try:
+        done = make_verify(verified)
+    finally:
+        path.write_bytes(content)
+    assert done.returncode != 0
+    assert f"{path.relative_to(verified.root)}: has the SHA-256 " in done.stdout
+    assert re.fullmatch(r"1 thing does not fit|\d+ things do not fit", done.stdout.splitlines()[-1])
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_changed_number_in_the_demo_ends_make_with_an_error(verified):
+    path = verified.root / "results/demo/results.md"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(\| RTE .*?)\d(\d\.\d\d)", r"\g<1>1\2", text, count=1), encoding="utf-8")
+    try:
+        done = make_verify(verified, "EXPERIMENT=demo")
+    finally:
+        path.write_text(text, encoding="utf-8")
+    assert done.returncode != 0
+    problem, last = done.stdout.splitlines()[-2:]
+    assert problem.startswith("results/demo/results.md: bert-demo-small, RTE, Result: is '1")
+    assert last == "1 thing does not fit"
