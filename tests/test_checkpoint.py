@@ -406,6 +406,16 @@ def test_a_file_that_a_library_in_rust_panics_on_is_refused(copy):
     assert_refused(copy, "the tokenizer cannot be used: no entry found for key")
 
 
+@pytest.mark.parametrize("longer", [{"type": "Replace", "pattern": {"String": "a"}, "content": "b " * 99}, None])
+def test_a_tokenizer_that_makes_many_tokens_of_a_few_letters_is_refused(copy, longer):
+    settings(tokenizer_class="PreTrainedTokenizerFast")(copy)
+    tokenizer_json(copy, normalizer=longer)
+    if longer is None:
+        post_processor = read_json(copy / "tokenizer.json")["post_processor"]
+        tokenizer_json(copy, post_processor=post_processor | {"single": post_processor["single"][:1] * 99})
+    assert_refused(copy, r'the tokenizer makes \d+ tokens of "A cat sat\."')
+
+
 def test_segments_that_the_model_does_not_have_are_refused(copy):
     settings(tokenizer_class="PreTrainedTokenizerFast")(copy)
     post_processor = read_json(copy / "tokenizer.json")["post_processor"]
@@ -499,8 +509,9 @@ AUTO_MAP = {
 
 
 @pytest.fixture
-def bag(tmp_path):
+def bag(tmp_path, monkeypatch):
     """A bag of words with its own code, staged in a folder named as ours are."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = builders.write_tokenizer(tmp_path / "org--bag-of.words@main")
     mark = str(tmp_path / "ran")
     (folder / "configuration_bag.py").write_text(CONFIGURATION.format(mark=mark), encoding="utf-8")

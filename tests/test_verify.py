@@ -27,6 +27,7 @@ from gluegrid import attempts, paths
 from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.files import read_json, sha256, write_json
 from gluegrid.manifests import file_identity
+from gluegrid.recipes import RECIPES
 from gluegrid.report import write_tables
 from gluegrid.scoring import score
 from gluegrid.tasks import Task, definition
@@ -34,6 +35,7 @@ from gluegrid.verification import expected_tables
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes, agree
 from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
+from gluegrid.verification.recomputed_results import recomputed_training
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import VerifiedRun, verify_run
@@ -515,6 +517,29 @@ def test_a_value_that_nothing_gives_is_named(finished):
     assert f"{MRPC}/all_results.json: eval_recall is 0.5, and no prediction gives it" in problems()
 
 
+@pytest.mark.parametrize(
+    ("settings", "samples", "epoch", "steps"),
+    [
+        ({}, 40, 3, 15),
+        ({"num_train_epochs": 0.5}, 40, 0.6, 3),
+        ({"max_train_samples": 17}, 17, 3, 9),
+        ({"max_train_samples": 100}, 40, 3, 15),
+        ({"global_batch_size": 16}, 40, 3, 9),
+    ],
+)
+def test_epochs_and_steps_follow_from_run_json(settings, samples, epoch, steps):
+    values = RECIPES[1] | {"per_device_train_batch_size": 8} | settings
+    found = recomputed_training(values, 40, {"train_runtime": 2})
+    assert (found["train_samples"], found["epoch"]) == (samples, pytest.approx(epoch))
+    assert found["train_steps_per_second"] == steps / 2
+    assert found["train_samples_per_second"] == samples * values["num_train_epochs"] / 2
+
+
+def test_no_rate_follows_from_a_time_that_is_none():
+    for seconds in (None, 0, -1, math.nan, "2"):
+        assert recomputed_training(RECIPES[1], 40, {"train_runtime": seconds}).keys() == {"train_samples", "epoch"}
+
+
 def test_an_undefined_metric_must_be_null(finished):
     path = FOLDER / "runs" / CONSTANT / "all_results.json"
     assert read_json(path)["eval_pearson"] is None
@@ -830,6 +855,31 @@ def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
     content["cells"][0][part][key] = value
     write_json(path, content)
     assert tables() == [f"{path}: tiny/mrpc/base/seed-1: {problem}"]
+
+
+def test_an_entry_of_another_cell_in_results_json_is_said(tables):
+    path = FOLDER / "results.json"
+    content = read_json(path)
+    content["cells"][:2] = content["cells"][1::-1]
+    write_json(path, content)
+    assert tables() == [
+        f"{path}: cells.0: seed is '2', it should be '1'",
+        f"{path}: cells.1: seed is '1', it should be '2'",
+    ]
+
+
+def test_a_number_of_results_csv_that_no_run_has_is_said(tables):
+    path = FOLDER / "results.csv"
+    header, first, *rows = path.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header},eval_more", f"{first},0.5", *(f"{row}," for row in rows), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert tables() == [f"{path}: tiny/mrpc/base/seed-1: eval_more is '0.5', its run has None"]
+
+
+def test_what_cannot_be_read_leaves_the_mean_unknown_rather_than_undefined():
+    assert math.isnan(expected_tables.mean([None, 0.5, expected_tables.UNKNOWN]))
+    assert expected_tables.mean([None, 0.5]) is None
+    assert expected_tables.percentage(expected_tables.UNKNOWN) is None
 
 
 def test_a_result_that_came_after_the_tables_is_said(finished):

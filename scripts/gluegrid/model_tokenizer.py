@@ -28,6 +28,7 @@ MOST_TOKENS = 10_000_000
 NO_LIMIT = 100_000  # transformers writes 1e30 for tokenizers without a limit of their own
 SHORTEST = 8  # a pair of texts of one token each takes 5
 SAMPLES = (("A cat sat.",), ("A cat sat.", "中文 é 🙂"))
+LONGEST_SAMPLE = 64  # tokens; the two texts have 24 bytes
 # Where transformers would find a vocabulary instead of in the model's files, which are those that were fetched.
 REFUSED = ("vocab", "merges", "gguf_file", "tokenizer_object", "init_inputs", "merges_file", "spm_file")
 # These count positions from padding_idx + 1, so their tables have that many rows more than tokens fit in.
@@ -162,8 +163,8 @@ def _try_out(path: Path, highest: int, config) -> None:
     segments = getattr(config, "type_vocab_size", None) or 0
     for texts in SAMPLES:
         encoding = tokenizer.encode(*texts)
-        if not encoding.ids:
-            raise StagingError(f"the tokenizer makes no tokens of {shown(texts[0])}")
+        if not 0 < len(encoding.ids) <= LONGEST_SAMPLE:
+            raise StagingError(f"the tokenizer makes {len(encoding.ids)} tokens of {shown(' '.join(texts))}")
         if max(encoding.ids) > highest:
             raise StagingError(f"the tokenizer makes the token id {max(encoding.ids)}, but its highest is {highest}")
         if 1 < segments <= max(encoding.type_ids):
