@@ -41,7 +41,7 @@ LEAST_OF_ALL = LEAST_OF_FIRST | {
     "cola": {"eval_matthews_correlation": 0.2},
 }
 # Above the share of the most frequent label. RTE and WNLI are in neither: this encoder does not learn them.
-LEAST_ABOVE_MAJORITY = {"qqp": 0.08, "mnli": 0.15, "qnli": 0.15}
+LEAST_ABOVE_MAJORITY = {"qqp": 0.08, "mnli": 0.10, "qnli": 0.15}
 
 HEADER = """\
 # Real runs
