@@ -101,7 +101,8 @@ def write_experiment(clone: Clone, name: str, seeds: list[int]) -> None:
 def environment_of(clone: Clone, folder: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a user with a home and a TMPDIR in `folder`, made here, who set nothing else."""
     kept = {name: value for name, value in clone.full_environment().items() if not name.startswith(("HF_", "XDG_"))}
-    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LOGNAME": "user"}
+    # As a login sets them: bash asks the machine's name services for the user's shell where SHELL is missing.
+    own = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LOGNAME": "user", "SHELL": "/bin/bash"}
     for name in ("HOME", "TMPDIR"):
         Path(own[name]).mkdir()
     return kept | own | variables
