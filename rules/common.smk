@@ -10,6 +10,7 @@ from gluegrid.records import has_result
 from gluegrid.report import table_definition
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
+    cap_fetches,
     end_of_run,
     experiment_of_workflow,
     keep_pauses_between_status_checks,
@@ -18,6 +19,7 @@ from gluegrid.workflow import (
 
 let_jobs_find_programs(workflow)
 keep_pauses_between_status_checks()
+cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
 
 

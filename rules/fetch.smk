@@ -1,8 +1,8 @@
 # Stage pinned models and data below resources/. The only rules that use the network; they run where Snakemake runs.
 #
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
-# `hub` counts connections: the profiles cap it, since a hub answers many at once with 429. What the scripts say goes into
-# the terminal too: a download of gigabytes should be seen to move.
+# `hub` counts fetches at once (rules/common.smk). What the scripts say goes into the terminal too: a download of
+# gigabytes should be seen to move.
 
 
 rule fetch_model:

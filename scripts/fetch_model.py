@@ -29,13 +29,7 @@ def main() -> None:
     def wanted(names: list[str]) -> list[str]:
         return checked_model_files(source.name, names, with_code=trusted)
 
-    def describe(folder: Path) -> dict:
-        try:
-            return describe_model(folder, trusted)
-        except StagingError as error:
-            raise StagingError(f"{source.name}: {error}") from error
-
-    stage(source, arguments.manifest, wanted, describe)
+    stage(source, arguments.manifest, wanted, lambda folder: describe_checkpoint(folder, trusted))
 
 
 def checked_model_files(source: str, names: list[str], with_code: bool = False) -> list[str]:
@@ -48,11 +42,6 @@ def checked_model_files(source: str, names: list[str], with_code: bool = False) 
         found = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""
         raise StagingError(f"{source}: has no safetensors weights{found}; name a revision that has them, or convert it")
     return files
-
-
-def describe_model(folder: Path, trust_remote_code: bool = False) -> dict:
-    """Return what later steps need to know of a model. Raises StagingError for one that cannot be trained."""
-    return describe_checkpoint(folder, trust_remote_code)
 
 
 if __name__ == "__main__":

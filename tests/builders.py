@@ -121,11 +121,13 @@ def stage_model(target: Path, source: Path) -> Path:
     """Stage a model's folder; return the manifest."""
     import fetch_model
 
+    from gluegrid.checkpoint import describe_checkpoint
+
     def wanted(names: list[str]) -> list[str]:
         return fetch_model.checked_model_files(str(source), names)
 
     manifest = target / "manifest.json"
-    stage(Source("model", str(source), "1"), manifest, wanted, fetch_model.describe_model)
+    stage(Source("model", str(source), "1"), manifest, wanted, lambda folder: describe_checkpoint(folder, False))
     return manifest
 
 

@@ -28,8 +28,8 @@ def stage(
 ) -> None:
     """Fetch the wanted files of a source, then write their manifest beside them.
 
-    `wanted` picks from the names of all files, and `describe_content` adds to the manifest. Another process that
-    fetches the same resource is waited for, and its work is kept. Raises StagingError.
+    `wanted` picks from the names of all files, and `describe_content` adds to the manifest what it sees in them.
+    Another process that fetches the same resource is waited for, and its work is kept. Raises StagingError.
     """
     folder = manifest.parent
     partial = folder.with_name(f"{folder.name}.partial")
@@ -48,7 +48,7 @@ def stage(
                 "fetched": now(),
                 "files": {name: file_identity(partial / name) for name in names},
             }
-            content |= describe_content(partial)
+            content |= _described(source, partial, describe_content)
             _move(partial, folder)
             write_json(manifest, content)
         except OSError as error:
@@ -88,6 +88,13 @@ def _gather(repository: Repository, names: list[str], partial: Path) -> None:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         logger.info("%d of %d: %s, %s", number, len(names), name, size_in_words(repository.size(name)))
         repository.fetch(name, partial / name)
+
+
+def _described(source: Source, partial: Path, describe_content: Callable[[Path], dict]) -> dict:
+    try:
+        return describe_content(partial)
+    except StagingError as error:
+        raise StagingError(f"{source.name}: {error}") from error
 
 
 def _move(partial: Path, folder: Path) -> None:

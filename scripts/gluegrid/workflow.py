@@ -14,6 +14,7 @@ from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 
 DEFAULT_CONFIG = Path("config.yaml")
+FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
 
 
 def let_jobs_find_programs(workflow) -> None:
@@ -44,6 +45,15 @@ def keep_pauses_between_status_checks() -> None:
         pause.fset(executor, min(seconds, longest))
 
     setattr(RemoteExecutor, name, property(pause.fget, set_pause))
+
+
+def cap_fetches(workflow) -> None:
+    """Let few fetches run at once, unless --resources hub=... says how many.
+
+    Not in the profiles: any --resources on the command line takes the place of all that a profile has.
+    """
+    if "hub" not in workflow.global_resources:
+        workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
 def end_of_run(experiment: Experiment, workflow) -> None:
