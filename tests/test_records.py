@@ -164,13 +164,13 @@ def test_a_model_that_could_not_be_fetched_fails_its_cells_with_the_logs_last_li
     log = write_log(experiment, "fetch_model", key, "fetching\ngluegrid: the hub did not give it\n\n")
     for outcome in outcomes(experiment):
         assert outcome.has_failed
-        assert (outcome.reason, outcome.log) == ("fetch_model failed: gluegrid: the hub did not give it", log)
+        assert (outcome.reason, outcome.log) == ("fetch_model failed: the hub did not give it", log)
 
 
 def test_tokens_that_could_not_be_made_fail_only_their_task(experiment, pair):
     write_log(experiment, "tokenize_task", f"{experiment.tokenizer_key('tiny')}/pair-128", "gluegrid: no column 'x'")
     assert [outcome.reason for outcome in outcomes(experiment)] == [
-        "tokenize_task failed: gluegrid: no column 'x'",
+        "tokenize_task failed: no column 'x'",
         NOT_RUN,
     ]
 

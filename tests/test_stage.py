@@ -203,8 +203,14 @@ def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_
     assert done.returncode == 1
     assert "gluegrid: model 'org/nothing' at revision 'main': the hub has no such repository" in done.stdout
     log = "results/offline/logs/fetch_model/org--nothing@main.log"
-    assert f"missing; log: {log}" in done.stdout
-    assert done.stdout.strip().splitlines()[-1] == "7 of 13 are missing."
+    *_, failed, waiting, last = done.stdout.strip().splitlines()
+    assert failed.startswith(
+        "FAILED model tiny: model 'org/nothing' at revision 'main': the hub has no such repository"
+    )
+    assert failed.endswith(f"; log: {log}")
+    names = ", ".join(f"tokens {name}-16" for name in sorted(TASKS))
+    assert waiting == f"Not tried, for what they need is missing: {names}"
+    assert last == "7 of 13 are missing."
     assert TOKEN not in done.stdout
     assert "no such repository" in (clone.root / log).read_text(encoding="utf-8")
     assert len(list((clone.root / "resources" / "tasks").rglob("manifest.json"))) == 6

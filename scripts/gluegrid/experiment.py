@@ -98,7 +98,11 @@ class Experiment:
 
     def tokenizer_key(self, model: str) -> str:
         """Return the name of the folder of the model whose tokenizer this model uses."""
-        return self.model_key(self.models[model].get("tokenizer", model))
+        return self.model_key(self.tokenizer_of(model))
+
+    def tokenizer_of(self, model: str) -> str:
+        """Return the model whose tokenizer this model uses: itself, unless the config names another."""
+        return self.models[model].get("tokenizer", model)
 
     def trusts_remote_code(self, model_key: str) -> bool:
         """Tell whether any model of this key may run Python code of its own."""
@@ -137,7 +141,7 @@ class Experiment:
         identity = {"name": model, "source": entry["source"], "revision": entry["revision"]}
         if entry.get("trust_remote_code", False):
             identity["trust_remote_code"] = True
-        tokenizer = entry.get("tokenizer", model)
+        tokenizer = self.tokenizer_of(model)
         if tokenizer != model:
             other = self.models[tokenizer]
             identity["tokenizer"] = {"source": other["source"], "revision": other["revision"]}

@@ -113,9 +113,9 @@ def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Pa
     for rule, wildcards, manifest in _prerequisites(experiment, cell):
         rule_log = Path(experiment.paths.log(rule, wildcards))
         if not Path(manifest).exists() and rule_log.exists():
-            return f"{rule} failed: {_last_line(rule_log)}", rule_log
+            return f"{rule} failed: {last_line(rule_log)}", rule_log
     if log.exists():
-        return f"train failed before its first step: {_last_line(log)}", log
+        return f"train failed before its first step: {last_line(log)}", log
     return NOT_RUN, log
 
 
@@ -133,6 +133,7 @@ def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, s
     ]
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line of a failed job's log, which is its error: of ours without the name of the program."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "its log is empty")
+    return next((line for line in reversed(lines) if line), "its log is empty").removeprefix("gluegrid: ")

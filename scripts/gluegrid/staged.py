@@ -2,13 +2,45 @@
 
 import atexit
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import paths, table
+from gluegrid import escaping, paths, table
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json, size_in_words
+from gluegrid.records import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A model, the data of a task, or tokens: where their manifest is, or will be, and the log of making them."""
+
+    kind: str
+    name: str
+    source: str
+    manifest: Path
+    log: Path
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is not staged."""
+        return not self.manifest.exists()
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether a job has begun to stage it."""
+        return self.log.exists()
+
+    def row(self) -> tuple[str, ...]:
+        """Return its row of the table."""
+        if self.is_missing:
+            return (self.kind, self.name, self.source, "missing", "", "")
+        manifest = read_json(self.manifest)
+        state = manifest.get("resolved_revision") or manifest.get("revision") or ""
+        size = size_in_words(sum(identity["bytes"] for identity in manifest["files"].values()))
+        return (self.kind, self.name, self.source, state[:12], size, _rows_of(manifest))
 
 
 def end_with_staged(experiment: Experiment) -> None:
@@ -18,45 +50,50 @@ def end_with_staged(experiment: Experiment) -> None:
 
 
 def staged_table(experiment: Experiment) -> str:
-    """Return a table of every model, task and tokens of an experiment; what is missing names its log."""
-    rows = [*_models(experiment), *_tasks(experiment), *_tokens(experiment)]
-    missing = sum(row[3].startswith("missing") for row in rows)
-    end = f"{missing} of {len(rows)} are missing." if missing else "All is staged: cells need no network."
-    return f"\n{table.markdown(COLUMNS, rows)}\n\n{end}"
+    """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
+    resources = [*_models(experiment), *_tasks(experiment), *_tokens(experiment)]
+    missing = [resource for resource in resources if resource.is_missing]
+    lines = ["", table.plain(COLUMNS, [resource.row() for resource in resources]), ""]
+    lines += [_failure(resource) for resource in missing if resource.was_tried]
+    if waiting := [f"{resource.kind} {resource.name}" for resource in missing if not resource.was_tried]:
+        lines.append(f"Not tried, for what they need is missing: {', '.join(waiting)}")
+    count = f"{len(missing)} of {len(resources)} are missing."
+    return "\n".join([*lines, count if missing else "All is staged: cells need no network."])
 
 
-def _models(experiment: Experiment) -> Iterator[tuple[str, ...]]:
+def _failure(resource: Resource) -> str:
+    reason = escaping.shortened(escaping.one_line(last_line(resource.log)), table.LONGEST_REASON)
+    return f"FAILED {resource.kind} {resource.name}: {reason}; log: {resource.log}"
+
+
+def _models(experiment: Experiment) -> Iterator[Resource]:
     for name, entry in experiment.models.items():
         key = experiment.model_key(name)
         manifest = paths.MODEL_MANIFEST.format(model_key=key)
-        yield _row("model", name, entry["source"], manifest, experiment.paths.log("fetch_model", key))
+        yield Resource("model", name, entry["source"], Path(manifest), _log(experiment, "fetch_model", key))
 
 
-def _tasks(experiment: Experiment) -> Iterator[tuple[str, ...]]:
+def _tasks(experiment: Experiment) -> Iterator[Resource]:
     for name, entry in experiment.tasks.items():
         key = experiment.task_key(name)
         manifest = paths.TASK_MANIFEST.format(task_key=key)
-        yield _row("data", name, entry["source"], manifest, experiment.paths.log("fetch_task", key))
+        yield Resource("data", name, entry["source"], Path(manifest), _log(experiment, "fetch_task", key))
 
 
-def _tokens(experiment: Experiment) -> Iterator[tuple[str, ...]]:
+def _tokens(experiment: Experiment) -> Iterator[Resource]:
     kinds = {
-        (experiment.tokenizer_key(cell.model), cell.task, experiment.max_seq_length(cell.model, cell.task))
+        (experiment.tokenizer_of(cell.model), cell.task, experiment.max_seq_length(cell.model, cell.task))
         for cell in experiment.cells.values()
     }
     for tokenizer, task, length in sorted(kinds):
-        manifest = paths.TOKENS_MANIFEST.format(tokenizer_key=tokenizer, task=task, max_seq_length=length)
-        log = experiment.paths.log("tokenize_task", f"{tokenizer}/{task}-{length}")
-        yield _row("tokens", f"{task}-{length}", tokenizer, manifest, log)
+        key = experiment.model_key(tokenizer)
+        manifest = paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task, max_seq_length=length)
+        log = _log(experiment, "tokenize_task", f"{key}/{task}-{length}")
+        yield Resource("tokens", f"{task}-{length}", tokenizer, Path(manifest), log)
 
 
-def _row(what: str, name: str, source: str, path: str, log: str) -> tuple[str, ...]:
-    if not Path(path).exists():
-        return (what, name, source, f"missing; log: {log}", "", "")
-    manifest = read_json(Path(path))
-    state = manifest.get("resolved_revision") or manifest.get("revision") or ""
-    size = size_in_words(sum(identity["bytes"] for identity in manifest["files"].values()))
-    return (what, name, source, state[:12], size, _rows_of(manifest))
+def _log(experiment: Experiment, rule: str, wildcards: str) -> Path:
+    return Path(experiment.paths.log(rule, wildcards))
 
 
 def _rows_of(manifest: dict) -> str:
