@@ -47,7 +47,7 @@ def verify_resources(experiment: Experiment, cells: Iterable[Cell], findings: Fi
     for cell in cells:
         task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
         reader.read_model(cell.model)
-        reader.read_model(reader.tokenizer(cell.model))
+        reader.read_model(experiment.tokenizer_of(cell.model))
         reader.read_task(task)
         reader.read_tokens(cell.model, task)
     return reader.resources
@@ -61,10 +61,6 @@ class _Reader:
         self.findings = findings
         self.resources = Resources({}, {}, {}, {})
         self.seen: set[tuple[str, ...]] = set()
-
-    def tokenizer(self, model: str) -> str:
-        """Return the alias of the model whose tokenizer a model uses."""
-        return self.experiment.models[model].get("tokenizer", model)
 
     def read_model(self, name: str) -> None:
         """Hash a model's files, its tokenizer's too."""
@@ -112,7 +108,7 @@ class _Reader:
         with self.findings.noting():
             tokens = self._staged(manifest, TOKENS_MANIFEST)
             self.resources.tokens[model, task.name] = tokens
-            tokenizer = self.resources.models.get(self.tokenizer(model))
+            tokenizer = self.resources.models.get(self.experiment.tokenizer_of(model))
             data = self.resources.tasks.get(task.name)
             if tokenizer and data:
                 self._check_origin(tokens, _origin(tokenizer, data, task, length))
