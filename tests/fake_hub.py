@@ -158,6 +158,8 @@ class FakeHub:
             fault = self._fault(part, request.path)
         if fault and fault.status:
             return Answer(fault.status, {"Content-Type": "text/plain"} | fault.headers)
+        if fault and fault.content is not None and part == "listing":
+            return Answer(200, fault.headers, fault.content)
         if names is None:
             return Answer(404, {"X-Error-Message": "Sorry, we can't find the page you are looking for."})
         if request.token and request.token not in self.tokens:

@@ -156,6 +156,34 @@ def test_an_unknown_revision_is_named(hub, fetch):
     assert error.startswith("gluegrid: dataset 'org/glue' at revision 'v9': there is no such revision")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>Please log in to this network</html>",
+        b"",
+        b"null",
+        b"[]",
+        b'{"id": "org/glue"}',
+        b'{"id": "org/glue", "sha": "main", "siblings": []}',
+        b'{"id": "org/glue", "sha": "%s", "siblings": [{"rfilename": 5}]}' % (b"0" * 40),
+        b'{"id": "org/glue", "sha": "%s", "siblings": [5]}' % (b"0" * 40),
+    ],
+)
+def test_an_answer_that_is_not_a_hubs_is_told_from_one(hub, fetch, answer):
+    hub.commit(DATA, {TRAIN: SMALL})
+    hub.faults.append(Fault("listing", content=answer))
+    assert fetch.task().error == (
+        f"gluegrid: dataset 'org/glue' at revision 'main': what {hub.endpoint} answers is no list of a repository's"
+        " files; is HF_ENDPOINT right, or does a login page or a proxy answer in its place?"
+    )
+
+
+@pytest.mark.parametrize("address", ["hub.example", "ftp://hub.example", "http://", "http://[", "http://hub:99999"])
+def test_a_mirrors_address_that_is_none_is_named(fetch, address):
+    error = fetch.task(HF_ENDPOINT=address).error
+    assert error.startswith(f"gluegrid: HF_ENDPOINT is '{address}', which is no address as https://hub.example; ")
+
+
 def test_a_gated_data_set_is_fetched_with_a_token_that_only_the_hub_sees(hub, fetch):
     hub.tokens = {TOKEN, OTHER_TOKEN}
     hub.commit(DATA, {TRAIN: SMALL}, readers=frozenset({TOKEN}), is_gated=True)

@@ -37,6 +37,7 @@ PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each new try, where the hub
 PAUSES_WHILE_UNREACHABLE = (2, 5)  # a machine without a network should not be kept waiting
 LONGEST_PAUSE = 600
 LONGEST_WAIT = 1800  # the client has pauses of its own within each try
+COMMIT = re.compile(r"[0-9a-f]{40}")
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 # The client's own 10 MB are lost with every break of the connection, and are minutes without a sign on a slow one.
 BYTES_AT_ONCE = 1 << 20
@@ -67,9 +68,11 @@ class Hub:
 
     def __init__(self, source: Source):
         self.source = source
-        information = _patiently(source, str(source), lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE)
-        self.commit: str = information.sha
-        self.files: dict[str, RepoSibling] = {file.rfilename: file for file in information.siblings}
+        self.commit: str
+        self.files: dict[str, RepoSibling]
+        self.commit, self.files = _patiently(
+            source, str(source), lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE
+        )
 
     def names(self) -> list[str]:
         """Return the names of the files in the repository."""
@@ -168,9 +171,25 @@ class _UnreachableError(Exception):
     """The hub did not answer at all."""
 
 
-def _ask_for_files(source: Source):
+def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
+    """Return the commit of a source's revision, and its files by name. StagingError for an answer that has neither."""
     api = huggingface_hub.HfApi()
-    return api.repo_info(source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True)
+    try:
+        found = api.repo_info(
+            source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True
+        )
+        files = {file.rfilename: file for file in found.siblings}
+        is_list_of_files = COMMIT.fullmatch(found.sha) and all(isinstance(name, str) for name in files)
+    except HFValidationError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError):  # what the client makes of another answer
+        is_list_of_files = False
+    if not is_list_of_files:
+        raise StagingError(
+            f"{source}: what {redacted(constants.ENDPOINT)} answers is no list of a repository's files; is HF_ENDPOINT"
+            " right, or does a login page or a proxy answer in its place?"
+        )
+    return found.sha, files
 
 
 def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:

@@ -1,13 +1,17 @@
 """Where a model or a data set is taken from: a folder of this machine, the hub, or what the user's cache has of it."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from gluegrid.errors import StagingError
 from gluegrid.files import replacing
 from gluegrid.paths import is_local
+from gluegrid.quoting import quoted
+from gluegrid.redaction import redacted
 from gluegrid.sources import files_below
 
 
@@ -46,9 +50,24 @@ def open_repository(source: Source) -> Repository:
     """Return the source's present state. Raises StagingError."""
     if is_local(source.name):
         return Folder(source)
+    _check_address_of_hub(os.environ.get("HF_ENDPOINT", ""))
     from gluegrid.hub import open_hub
 
     return open_hub(source)
+
+
+def _check_address_of_hub(address: str) -> None:
+    """Raise StagingError for a mirror's address that the hub's client could not even be imported with."""
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_address = False
+    if address and not is_address:
+        raise StagingError(
+            f"HF_ENDPOINT is {quoted(redacted(address))}, which is no address as https://hub.example;"
+            " correct it or unset it"
+        )
 
 
 class Folder:
