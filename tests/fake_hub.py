@@ -1,26 +1,21 @@
 """A Hugging Face hub on loopback for the real huggingface_hub: a stand-in, as tests cannot reach the real one.
 
-Like that, it is two servers: the hub itself, and a CDN to which it redirects for large files. A forward proxy may stand
-before both. It speaks what huggingface_hub 2.4 uses of the protocol to list and download files, writes down every
-request, and does wrong what a test tells it to (`Fault`).
+Like that, it is two servers (fake_hub_servers.py): the hub itself, and a CDN to which it redirects for large files. A
+forward proxy may stand before both. It speaks what huggingface_hub 2.4 uses of the protocol to list and download files,
+writes down every request, and does wrong what a test tells it to (`Fault`).
 """
 
 import gzip
 import hashlib
-import http.client
 import json
 import math
 import re
-import shutil
-import socket
-import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 LISTING = re.compile(r"/api/(?P<kind>models|datasets)/(?P<name>.+?)/revision/(?P<revision>[^/]+)")
@@ -267,95 +262,6 @@ class FakeHub:
         with self._changed:
             self.sent[file] += len(piece)
             self._changed.notify_all()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """The hub or its CDN."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self._answer()
-
-    def do_GET(self):
-        self._answer()
-
-    def log_message(self, *_):
-        """Keep the tests' output clean."""
-
-    def _answer(self) -> None:
-        answer = self.server.hub.answer(_request(self))
-        # A client that was killed, or has heard enough, hangs up.
-        with suppress(ConnectionError):
-            self.send_response(answer.status)
-            for name, value in {"X-Request-Id": "Root=1-fake", **answer.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            if self.command == "GET" and not self.server.hub.send(answer, self.wfile.write):
-                self._break_off(answer.fault.resets)
-
-    def _break_off(self, resets: bool) -> None:
-        self.close_connection = True
-        if resets:
-            # Closing a socket that lingers for 0 seconds resets its connection.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-
-
-class _Proxy(BaseHTTPRequestHandler):
-    """A forward proxy that knows where the hub and its CDN are."""
-
-    def do_HEAD(self):
-        self._forward()
-
-    def do_GET(self):
-        self._forward()
-
-    def log_message(self, *_):
-        """Keep the tests' output clean."""
-
-    def _forward(self) -> None:
-        self.server.hub.requests.append(_request(self))
-        target = urlsplit(self.path)
-        server = {HUB_BEHIND_PROXY: "hub", CDN_BEHIND_PROXY: "cdn"}.get(target.hostname)
-        if server is None:
-            self.send_error(502)
-            return
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.hub.ports[server])
-        hop_by_hop = ("connection", "proxy-connection", "proxy-authorization")
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in hop_by_hop}
-        connection.request(self.command, target._replace(scheme="", netloc="").geturl(), headers=headers)
-        response = connection.getresponse()
-        self.send_response(response.status)
-        for name, value in response.getheaders():
-            self.send_header(name, value)
-        self.end_headers()
-        shutil.copyfileobj(response, self.wfile)
-        connection.close()
-
-
-@contextmanager
-def serving() -> Iterator[FakeHub]:
-    """Start a hub, its CDN and a proxy before them."""
-    hub = FakeHub()
-    handlers = {"hub": _Handler, "cdn": _Handler, "proxy": _Proxy}
-    servers = {name: ThreadingHTTPServer(("127.0.0.1", 0), handler) for name, handler in handlers.items()}
-    for name, server in servers.items():
-        server.hub, server.name = hub, name
-        hub.ports[name] = server.server_port
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
-        yield hub
-    finally:
-        for server in servers.values():
-            server.shutdown()
-            server.server_close()
-
-
-def _request(handler: BaseHTTPRequestHandler) -> Request:
-    headers = {name.lower(): value for name, value in handler.headers.items()}
-    return Request(handler.server.name, handler.command, handler.path, headers)
 
 
 def _part(request: Request) -> tuple[str, dict[str, str] | None]:

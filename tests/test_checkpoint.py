@@ -1,6 +1,7 @@
 """Hostile and broken checkpoints: each is refused where it is fetched, in one line, and sound ones are described."""
 
 import json
+import math
 import os
 import shutil
 import time
@@ -262,6 +263,23 @@ def test_quantised_weights_are_refused(copy):
     assert_refused(copy, rf'model\.safetensors: "{name}" is of I8, as in a quantised model')
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_no_numbers_are_refused(copy, dtype, number):
+    path = copy / "model.safetensors"
+    weights = {name: weight.to(dtype) for name, weight in safetensors.torch.load_file(path).items()}
+    weights["bert.encoder.layer.1.output.dense.bias"][-1] = number
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    assert_refused(copy, r'^model\.safetensors: "bert\.encoder\.layer\.1\.output\.dense\.bias" has infinity, or what')
+
+
+def test_a_mask_may_have_infinity(copy):
+    path = copy / "model.safetensors"
+    weights = safetensors.torch.load_file(path) | {"mask": torch.full((2, 2), -math.inf)}
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    assert describe_checkpoint(copy, trust_remote_code=False)["embeddings"] > 0
+
+
 @pytest.mark.parametrize("part", ["bert.encoder.layer.1.output.dense.weight", "bert.embeddings."])
 def test_weights_that_lack_a_part_of_the_encoder_are_refused(copy, part):
     path = copy / "model.safetensors"
@@ -299,7 +317,7 @@ def test_shards_without_what_the_index_expects_are_refused(copy):
     assert_refused(copy, r"index\.json: is not there, and no model\.safetensors either")
 
 
-def test_a_large_model_is_described_without_reading_its_weights(tmp_path, bert):
+def test_a_large_model_is_described_in_little_memory(tmp_path, bert):
     """A file of 1.3 GB that takes no room on the disk."""
     sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     folder = builders.copy(bert, tmp_path / "model", vocab_size=30522, **sizes)

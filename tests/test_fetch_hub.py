@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fake_hub import FakeHub, Fault, serving
+from fake_hub import FakeHub, Fault
+from fake_hub_servers import serving
 from fetching import MEGABYTE, TRAIN, Fetched, Fetcher, parquet
 
 from gluegrid.files import sha256
@@ -167,6 +168,7 @@ def test_an_unknown_revision_is_named(hub, fetch):
         b'{"id": "org/glue", "sha": "main", "siblings": []}',
         b'{"id": "org/glue", "sha": "%s", "siblings": [{"rfilename": 5}]}' % (b"0" * 40),
         b'{"id": "org/glue", "sha": "%s", "siblings": [5]}' % (b"0" * 40),
+        b'{"id": "org/glue", "sha": "%s", "siblings": [{"rfilename": "rte/x", "size": "9"}]}' % (b"0" * 40),
     ],
 )
 def test_an_answer_that_is_not_a_hubs_is_told_from_one(hub, fetch, answer):

@@ -271,16 +271,6 @@ def test_an_encoder_of_another_shape_than_its_config_is_refused(tmp_path, bert):
         load_model(tmp_path / "wide", NLI, seed=1)
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_named_rather_than_the_learning_rate(tmp_path, bert, number):
-    name, weights = "bert.encoder.layer.0.output.dense.bias", weights_in(bert)
-    weights[name][-1] = number
-    builders.copy(bert, tmp_path / "broken")
-    write_weights(tmp_path / "broken", weights)
-    with pytest.raises(TrainingError, match=rf"broken: the weights {name} are not all finite"):
-        load_model(tmp_path / "broken", NLI, seed=1)
-
-
 @pytest.mark.parametrize("text", ["", "{}", '{"model_type": "no-such-model"}'])
 def test_a_config_that_cannot_be_used_is_named(tmp_path, bert, text):
     builders.copy(bert, tmp_path / "broken")

@@ -14,10 +14,13 @@ import safetensors.numpy
 import yaml
 from builders import WORDS, rows, task
 from clones import Clone, clone_into
-from fake_hub import FakeHub, Fault, serving
+from fake_hub import FakeHub, Fault
+from fake_hub_servers import serving
 from fetching import parquet_of
 
+from gluegrid.experiment import load_experiment
 from gluegrid.files import read_json
+from gluegrid.staged import staged_table
 
 # Of this run alone, so that not even the copy of this file has it.
 TOKEN = f"hf_{secrets.token_hex(16)}"
@@ -160,6 +163,14 @@ def test_the_terminal_ends_with_what_is_staged(staged):
     assert [row[1] for row in table if row[0] == "tokens"] == [f"{name}-16" for name in sorted(TASKS)]
 
 
+def test_models_of_one_source_share_a_row_of_tokens(tmp_path):
+    models = "{a: {source: org/tiny}, b: {source: org/tiny, learning_rate: 1e-5}, c: {source: org/other}}"
+    (tmp_path / "mine.yaml").write_text(f"experiment: shared\nmodels: {models}\ntasks: [rte]\n")
+    lines = staged_table(load_experiment(tmp_path / "mine.yaml")).splitlines()
+    assert len([line for line in lines if line.startswith("| model ")]) == 3
+    assert len([line for line in lines if line.startswith("| tokens ")]) == 2
+
+
 def test_no_more_than_two_files_are_fetched_at_once(staged):
     assert staged.hub.most_transfers_at_once == 2
     assert len(staged.hub.files_sent()) == len(TASKS) * len(SPLITS) + 4
@@ -209,7 +220,7 @@ def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_
     )
     assert failed.endswith(f"; log: {log}")
     names = ", ".join(f"tokens {name}-16" for name in sorted(TASKS))
-    assert waiting == f"Not tried, for what they need is missing: {names}"
+    assert waiting == f"Not tried: {names}"
     assert last == "7 of 13 are missing."
     assert TOKEN not in done.stdout
     assert "no such repository" in (clone.root / log).read_text(encoding="utf-8")

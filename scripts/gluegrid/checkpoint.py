@@ -1,7 +1,7 @@
 """Whether a fetched checkpoint can be trained, found out where it is fetched: broken and hostile files cost no GPU.
 
 First what costs nothing (sizes, headers, numbers), then transformers itself, with a model that has shapes and no
-weights, in a process of its own.
+weights, in a process of its own, where at last the weights are read.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from gluegrid.child_process import in_child
 from gluegrid.model_config import check_sizes, read_model_config
 from gluegrid.model_tokenizer import check_tokenizer_files, describe_tokenizer, positions_of
-from gluegrid.weights import read_shapes
+from gluegrid.weights import check_numbers, read_shapes
 
 
 def describe_checkpoint(folder: Path, trust_remote_code: bool) -> dict:
@@ -41,6 +41,7 @@ def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
     from gluegrid.model import embeddings_of, load_shapes
 
     model = load_shapes(folder, trust_remote_code)
+    check_numbers(folder)
     embeddings = embeddings_of(model)
     return {
         "tokenizer": describe_tokenizer(folder, trust_remote_code, embeddings),

@@ -37,10 +37,10 @@ PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each new try, where the hub
 PAUSES_WHILE_UNREACHABLE = (2, 5)  # a machine without a network should not be kept waiting
 LONGEST_PAUSE = 600
 LONGEST_WAIT = 1800  # the client has pauses of its own within each try
-COMMIT = re.compile(r"[0-9a-f]{40}")
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 # The client's own 10 MB are lost with every break of the connection, and are minutes without a sign on a slow one.
 BYTES_AT_ONCE = 1 << 20
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def open_hub(source: Source) -> Repository:
@@ -179,7 +179,7 @@ def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
             source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True
         )
         files = {file.rfilename: file for file in found.siblings}
-        is_list_of_files = COMMIT.fullmatch(found.sha) and all(isinstance(name, str) for name in files)
+        is_list_of_files = COMMIT.fullmatch(found.sha) and all(map(_is_entry, files.values()))
     except HFValidationError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError):  # what the client makes of another answer
@@ -190,6 +190,10 @@ def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
             " right, or does a login page or a proxy answer in its place?"
         )
     return found.sha, files
+
+
+def _is_entry(file: RepoSibling) -> bool:
+    return isinstance(file.rfilename, str) and (file.size is None or isinstance(file.size, int))
 
 
 def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:

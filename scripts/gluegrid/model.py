@@ -42,9 +42,7 @@ def load_model(
         _describe_outputs(config, task, order)
         # Before the model is built: a new head is drawn from this seed.
         set_seed(seed)
-        model = _load(folder, config, trust_remote_code)
-        _check_weights_are_numbers(model)
-        return model, order
+        return _load(folder, config, trust_remote_code), order
     except StagingError as error:
         raise TrainingError(f"{folder}: {error}") from error
 
@@ -140,13 +138,6 @@ def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
         return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
     # Code of its own may keep encoder and head side by side.
     return not name.startswith(NAMES_OF_HEADS)
-
-
-def _check_weights_are_numbers(model: PreTrainedModel) -> None:
-    """Raise StagingError for weights that no learning rate could train."""
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise StagingError(f"the weights {name} are not all finite numbers; did its own training diverge?")
 
 
 def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:

@@ -57,7 +57,7 @@ def open_repository(source: Source) -> Repository:
 
 
 def _check_address_of_hub(address: str) -> None:
-    """Raise StagingError for a mirror's address that the hub's client could not even be imported with."""
+    """Raise StagingError for a mirror's address that is none; with some the hub's client cannot even be imported."""
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)

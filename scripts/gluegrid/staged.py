@@ -56,7 +56,7 @@ def staged_table(experiment: Experiment) -> str:
     lines = ["", table.plain(COLUMNS, [resource.row() for resource in resources]), ""]
     lines += [_failure(resource) for resource in missing if resource.was_tried]
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if not resource.was_tried]:
-        lines.append(f"Not tried, for what they need is missing: {', '.join(waiting)}")
+        lines.append(f"Not tried: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(resources)} are missing."
     return "\n".join([*lines, count if missing else "All is staged: cells need no network."])
 
@@ -81,12 +81,14 @@ def _tasks(experiment: Experiment) -> Iterator[Resource]:
 
 
 def _tokens(experiment: Experiment) -> Iterator[Resource]:
-    kinds = {
-        (experiment.tokenizer_of(cell.model), cell.task, experiment.max_seq_length(cell.model, cell.task))
+    # By key: models of one source under several aliases share their tokens.
+    tokenizers = {
+        (experiment.tokenizer_key(cell.model), cell.task, experiment.max_seq_length(cell.model, cell.task)): (
+            experiment.tokenizer_of(cell.model)
+        )
         for cell in experiment.cells.values()
     }
-    for tokenizer, task, length in sorted(kinds):
-        key = experiment.model_key(tokenizer)
+    for (key, task, length), tokenizer in sorted(tokenizers.items()):
         manifest = paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task, max_seq_length=length)
         log = _log(experiment, "tokenize_task", f"{key}/{task}-{length}")
         yield Resource("tokens", f"{task}-{length}", tokenizer, Path(manifest), log)

@@ -1,4 +1,4 @@
-"""A checkpoint's safetensors files, checked to be what their headers say. No weight is read.
+"""A checkpoint's safetensors files, checked to be what their headers say, and their weights to be numbers.
 
 The format: 8 bytes with the header's length, the header in JSON (name to dtype, shape and offsets), and the numbers;
 https://github.com/huggingface/safetensors#format. The library checks that the tensors' sizes follow from dtype and
@@ -18,6 +18,7 @@ INDEX = "model.safetensors.index.json"
 LENGTH_BYTES = 8
 LARGEST_HEADER = 10_000_000  # bytes; a tensor takes about 100
 MOST_DIMENSIONS = 16
+WEIGHT_NAMES = (".weight", ".bias", ".gamma", ".beta")  # masks and their like may well be infinite
 TRAINABLE = ("F64", "F32", "F16", "BF16")
 
 
@@ -29,6 +30,24 @@ def read_shapes(folder: Path) -> dict[str, list[int]]:
     if not shapes:
         raise StagingError(f"{', '.join(used)}: holds no weights")
     return shapes
+
+
+def check_numbers(folder: Path) -> None:
+    """Read every weight; StagingError names the first that has NaN or infinity, which no learning rate can train."""
+    import safetensors
+    import torch
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safetensors.safe_open(path, framework="pt") as file:
+            names = file.keys()
+        for name in names:
+            # Opened for each: what was read of an open file stays in memory.
+            with safetensors.safe_open(path, framework="pt") as file:
+                if name.endswith(WEIGHT_NAMES) and not torch.isfinite(file.get_tensor(name)).all():
+                    raise StagingError(
+                        f"{path.name}: {shown(name)} has infinity, or what is no number, among its weights;"
+                        " no training can mend that: use another checkpoint"
+                    )
 
 
 def _shards(folder: Path, files: dict[str, dict]) -> list[str]:
