@@ -46,7 +46,7 @@ rule stage:
 
 
 onstart:
-    freeze(EXPERIMENT)
+    begin_run(EXPERIMENT)
 
 
 onsuccess:

@@ -5,11 +5,11 @@ from gluegrid import paths
 from gluegrid.estimates import memory_in_mb, minutes, train_rows
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
-from gluegrid.head import freeze
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
+    begin_run,
     cap_fetches,
     end_of_run,
     experiment_of_workflow,

@@ -37,7 +37,7 @@ def workflow(is_main_process, configfiles=(), config=()):
 
 def test_a_job_works_on_what_its_head_has_frozen_whatever_the_config_says_now(workplace):
     planned = experiment_of_workflow(workflow(is_main_process=True))
-    head.freeze(planned)
+    head.freeze(planned.config, Path(planned.paths.heads))
     (workplace / "config.yaml").write_text("experiment: [broken", encoding="utf-8")
     job = experiment_of_workflow(workflow(is_main_process=False))
     assert [run_text(cell) for cell in job.cells.values()] == [run_text(cell) for cell in planned.cells.values()]
@@ -46,7 +46,8 @@ def test_a_job_works_on_what_its_head_has_frozen_whatever_the_config_says_now(wo
 
 
 def test_a_head_reads_the_config_and_not_another_heads_file(workplace):
-    head.freeze(load_experiment(Path("config.yaml")))
+    planned = load_experiment(Path("config.yaml"))
+    head.freeze(planned.config, Path(planned.paths.heads))
     (workplace / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"experiment": "newer"}), encoding="utf-8")
     assert experiment_of_workflow(workflow(is_main_process=True)).name == "newer"
 

@@ -65,7 +65,7 @@ def test_a_cell_that_was_never_started_has_not_failed(experiment):
 def test_a_failed_cell_says_what_its_last_attempt_noted(experiment, pair):
     state = state_of(experiment, pair)
     for reason in ("stopped by SIGTERM", "the loss is nan at step 3"):
-        attempts.start(state)
+        attempts.start(state, "0")
         attempts.end(state, reason)
     outcome = outcome_of(experiment, pair)
     assert (outcome.has_failed, outcome.reason) == (True, "the loss is nan at step 3")
@@ -85,7 +85,7 @@ def test_a_cell_that_was_killed_without_a_word_names_its_process(experiment, pai
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    attempts.start(state_of(experiment, pair))
+    attempts.start(state_of(experiment, pair), "0")
     outcome = outcome_of(experiment, pair)
     assert outcome.has_failed
     assert outcome.reason.startswith("killed, or still running")
@@ -95,7 +95,7 @@ def test_a_cell_that_was_killed_without_a_word_names_its_process(experiment, pai
 def test_a_success_whose_result_is_gone_says_so(experiment, pair):
     state = state_of(experiment, pair)
     for reason in ("out of memory", attempts.DONE):
-        attempts.start(state)
+        attempts.start(state, "0")
         attempts.end(state, reason)
     assert outcome_of(experiment, pair).reason.startswith("was trained, but its result is gone")
     assert [attempt["reason"] for attempt in attempts.read(state)] == ["out of memory", "done"]
@@ -194,7 +194,7 @@ def partial(experiment, pair):
     """An experiment of which one cell has a result, and the other failed with a reason of two lines."""
     builders.write_result(experiment, pair, PAIR)
     state = state_of(experiment, experiment.cells["tiny", "number", "base", "42"])
-    attempts.start(state)
+    attempts.start(state, "0")
     attempts.end(state, "the loss is nan | inf\nat step 3")
     return experiment
 
@@ -315,7 +315,7 @@ def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(of_off
 
 def failing(experiment, cell, reason):
     """Let a cell's last attempt have failed with this reason."""
-    attempts.start(state_of(experiment, cell))
+    attempts.start(state_of(experiment, cell), "0")
     attempts.end(state_of(experiment, cell), reason)
 
 

@@ -109,7 +109,7 @@ def write_experiment() -> None:
         if cell.name not in (FAILED, NOT_RUN):
             write_cell(experiment, cell, number)
     state = FOLDER / "state" / FAILED
-    attempts.start(state)
+    attempts.start(state, "0")
     attempts.end(state, "the loss is nan at step 3 | no *more*")
     HEAD.parent.mkdir()
     HEAD.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")

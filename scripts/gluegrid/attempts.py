@@ -1,27 +1,32 @@
 """attempts.jsonl: one line for each time a cell was tried, with how it ended. Tables and messages read reasons here.
 
 `accelerate launch` turns every exit code into 1 and ends the log with a traceback of its own, and a killed process
-says nothing; so the attempt is noted when it starts, and its end is filled in when there is one.
+says nothing; so the attempt is noted when it starts, and its end is filled in when there is one. Whoever starts an
+attempt holds the cell's lock: an earlier attempt that has not reported its end then never will.
 """
 
 import json
 from pathlib import Path
 
-from gluegrid.files import write_text
+from gluegrid.files import read_json, write_json, write_text
+from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
 
 DONE = "done"
+KILLED = "ended without a word: killed, out of memory, or its node went down"
 
 
-def start(state: Path) -> None:
-    """Note that this process begins a new attempt."""
-    _write(state, [*read(state), {"start": now(), "end": None, **job(), "reason": None}])
+def start(state: Path, run_sha256: str) -> None:
+    """Note that this process begins a new attempt at the run of this hash."""
+    earlier = [attempt if attempt["reason"] else {**attempt, "reason": KILLED} for attempt in read(state)]
+    mine = {"start": now(), "end": None, **job(), "head": path_of_current_head(), "run_sha256": run_sha256}
+    _write(state, [*earlier, {**mine, "reason": None, "is_permanent": False}])
 
 
-def end(state: Path, reason: str) -> None:
-    """Note how the attempt of this process ended: DONE, or why not."""
+def end(state: Path, reason: str, is_permanent: bool = False) -> None:
+    """Note how the attempt of this process ended: DONE, or why not, and whether another would end in the same way."""
     *earlier, last = read(state)
-    _write(state, [*earlier, {**last, "end": now(), "reason": reason}])
+    _write(state, [*earlier, {**last, "end": now(), "reason": reason, "is_permanent": is_permanent}])
 
 
 def read(state: Path) -> list[dict]:
@@ -30,6 +35,38 @@ def read(state: Path) -> list[dict]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def of_this_result(state: Path, run_sha256: str) -> list[dict]:
+    """Return the attempts at one run since its last result."""
+    tried = read(state)
+    done = [number for number, attempt in enumerate(tried, start=1) if attempt["reason"] == DONE]
+    return [attempt for attempt in tried[max(done, default=0) :] if attempt.get("run_sha256") == run_sha256]
+
+
+def cancel(state: Path) -> None:
+    """Let no call of snakemake that has begun try this cell again."""
+    write_json(_cancellation(state), {"cancelled": now()})
+
+
+def is_cancelled(state: Path) -> bool:
+    """Tell whether the cell was cancelled since the present call of snakemake began, or ever where there is no such."""
+    path, head = _cancellation(state), current_head()
+    return path.exists() and (head is None or read_json(path)["cancelled"] >= head["started"])
+
+
+def reason_to_stop(state: Path) -> str | None:
+    """Return why the present call of snakemake need not try a cell again; None where it may.
+
+    Its retries cannot look at the reason of a failure. A later call tries again: something may have been mended.
+    """
+    head = path_of_current_head()
+    if head is None:
+        return None
+    if is_cancelled(state):
+        return "cancelled by make cancel"
+    last = (read(state) or [{}])[-1]
+    return last["reason"] if last.get("is_permanent") and last["head"] == head else None
 
 
 def reason(attempt: dict) -> str:
@@ -41,6 +78,10 @@ def reason(attempt: dict) -> str:
     process = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
     host = attempt["slurm_node"] or attempt["host"]
     return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
+
+
+def _cancellation(state: Path) -> Path:
+    return state / "cancelled.json"
 
 
 def _write(state: Path, attempts: list[dict]) -> None:

@@ -53,7 +53,7 @@ class CellFiles:
 @contextmanager
 def attempt(files: CellFiles) -> Iterator[None]:
     """Note an attempt and how it ends; SIGTERM raises Stopped inside."""
-    attempts.start(files.state)
+    attempts.start(files.state, sha256(files.run))
     signal.signal(signal.SIGTERM, _stop)
     try:
         yield

@@ -5,7 +5,12 @@ from collections.abc import Callable
 
 
 class GluegridError(Exception):
-    """Base of all errors that are reported without a traceback."""
+    """Base of all errors that are reported without a traceback.
+
+    `is_permanent`: the same would happen again, so that a retry is in vain.
+    """
+
+    is_permanent = True
 
 
 class ConfigError(GluegridError):
@@ -26,6 +31,12 @@ class DataError(GluegridError):
 
 class TrainingError(GluegridError):
     """A cell cannot be trained as asked."""
+
+
+class TransientError(GluegridError):
+    """A cell cannot be trained here and now; on another node, or later, it may be."""
+
+    is_permanent = False
 
 
 class RecordError(GluegridError):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gluegrid.provenance import job, now
+from gluegrid.provenance import job, now, process_started, this_process
 
 HEARTBEAT_SECONDS = 15
 DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute
@@ -25,7 +25,7 @@ POLL_SECONDS = 2
 def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
     """Hold the lock at `path`; while another process holds it, wait, after telling `on_wait` who it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = {**job(), "process_started": _process_started(os.getpid()), "since": now(), "token": uuid.uuid4().hex}
+    mine = {**job(), **this_process(), "since": now(), "token": uuid.uuid4().hex}
     _acquire(path, mine, on_wait)
     released = threading.Event()
     heartbeat = threading.Thread(target=_beat, args=(path, mine, released), daemon=True)
@@ -85,7 +85,7 @@ def _holder(path: Path) -> dict | None:
 
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
     if holder["host"] == job()["host"]:
-        return _process_started(holder["pid"]) != holder["process_started"]
+        return process_started(holder["pid"]) != holder["process_started"]
     try:
         return candidate.stat().st_mtime - path.stat().st_mtime > DEAD_AFTER_SECONDS
     except FileNotFoundError:
@@ -113,14 +113,3 @@ def _beat(path: Path, mine: dict, released: threading.Event) -> None:
         with suppress(OSError):
             if _holder(path) == mine:
                 os.utime(path)
-
-
-def _process_started(pid: int) -> str | None:
-    """Return what tells a process from a later one of the same number; None when there is no such process."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    has_ended = fields[0] in "ZX"  # and waits for its parent to ask how
-    return None if has_ended else fields[19]

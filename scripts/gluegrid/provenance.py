@@ -58,6 +58,22 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def this_process() -> dict:
+    """Return what names this process: host, number, and when it started, which tells it from a later one."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "process_started": process_started(os.getpid())}
+
+
+def process_started(pid: int) -> str | None:
+    """Return what tells a process of this host from a later one of the same number; None when there is no such."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    has_ended = fields[0] in "ZX"  # and waits for its parent to ask how
+    return None if has_ended else fields[19]
+
+
 def job() -> dict:
     """Return where this process runs: host, process id and, under SLURM, the job."""
     return {

@@ -9,7 +9,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.head import frozen_experiment
+from gluegrid.head import current_head, freeze
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 
@@ -56,6 +56,11 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
+def begin_run(experiment: Experiment) -> None:
+    """Freeze what this call of snakemake has planned, for its jobs."""
+    freeze(experiment.config, Path(experiment.paths.heads))
+
+
 def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
     if set(workflow.dag_settings.targets) == {"stage"}:
@@ -75,8 +80,8 @@ def experiment_of_workflow(workflow) -> Experiment:
     config.yaml.
     """
     try:
-        if not workflow.is_main_process and (frozen := frozen_experiment()):
-            return frozen
+        if not workflow.is_main_process and (head := current_head()):
+            return Experiment(head["config"])
         settings = workflow.config_settings
         experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
     except GluegridError as error:
