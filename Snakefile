@@ -46,7 +46,7 @@ rule stage:
 
 
 onstart:
-    begin_run(EXPERIMENT)
+    begin_run(EXPERIMENT, workflow)
 
 
 onsuccess:

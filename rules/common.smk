@@ -7,18 +7,18 @@ from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
+from gluegrid.slurm_plugin import mend_slurm_plugin
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
     begin_run,
     cap_fetches,
     end_of_run,
     experiment_of_workflow,
-    keep_pauses_between_status_checks,
     let_jobs_find_programs,
 )
 
 let_jobs_find_programs(workflow)
-keep_pauses_between_status_checks()
+mend_slurm_plugin()
 cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
 

@@ -16,10 +16,16 @@ HEAVY_PACKAGES = {
     *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),
     *("tokenizers", "torch", "transformers"),
 }
-OF_SNAKEMAKE = {"workflow": {"snakemake_interface_executor_plugins"}}
+OF_SNAKEMAKE = {
+    "workflow": {"snakemake_interface_executor_plugins"},
+    "slurm_plugin": {"snakemake_interface_common", "snakemake_interface_executor_plugins"},
+}
 LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
-OF_THE_WORKFLOW = ("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files")
+OF_THE_WORKFLOW = (
+    *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
+    *("slurm_plugin", "submission", "code_copy"),
+)
 
 
 def imports_of(tree: ast.AST, everywhere: bool) -> set[str]:

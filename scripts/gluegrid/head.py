@@ -4,21 +4,25 @@ The head writes its experiment, the state of the code, its process and its start
 file, found through an environment variable, and not the config, so that what is edited meanwhile changes no queued job.
 """
 
+import datetime
 import json
 import os
 import uuid
 from pathlib import Path
 
 from gluegrid.files import read_json, write_text
-from gluegrid.provenance import git_state, now, this_process
+from gluegrid.provenance import git_state, now, process_started, this_process
 
 VARIABLE = "GLUEGRID_HEAD"
 
 
-def freeze(config: dict, heads: Path) -> Path:
-    """Write the head's file into the folder `heads` and tell all jobs started from here on about it."""
+def freeze(config: dict, heads: Path, started: str | None = None) -> Path:
+    """Write the head's file into the folder `heads` and tell all jobs started from here on about it.
+
+    `started` is when the head began to plan, now if not given: what others have made since then it does not know of.
+    """
     path = heads / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
-    content = {"started": now(), "process": this_process(), "git": git_state(), "config": config}
+    content = {"started": started or now(), "process": this_process(), "git": git_state(), "config": config}
     # Not sorted: the order of models and tasks in the config is the order of the tables.
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     os.environ[VARIABLE] = str(path)
@@ -34,3 +38,30 @@ def current_head() -> dict | None:
     """Return the content of the head's file; None for a script that was started by hand."""
     path = path_of_current_head()
     return read_json(Path(path)) if path else None
+
+
+def is_newer_than_head(path: Path) -> bool:
+    """Tell whether a file was written since the head began to plan; without a head, whether it is there."""
+    head = current_head()
+    if head is None or not path.exists():
+        return path.exists()
+    return path.stat().st_mtime >= datetime.datetime.fromisoformat(head["started"]).timestamp()
+
+
+def interrupt() -> None:
+    """Let no program that this head has started submit anything more."""
+    if path := path_of_current_head():
+        _interruption(path).touch()
+
+
+def has_ended() -> bool:
+    """Tell whether the head, of this host, was interrupted or has died; never without a head."""
+    path = path_of_current_head()
+    if path is None:
+        return False
+    process = read_json(Path(path))["process"]
+    return _interruption(path).exists() or process_started(process["pid"]) != process["process_started"]
+
+
+def _interruption(path: str) -> Path:
+    return Path(path).with_suffix(".interrupted")

@@ -5,14 +5,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
+from gluegrid.code_copy import copy_code
 from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
+from gluegrid.messages import show_messages
+from gluegrid.provenance import now
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 
+BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")
 FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
 
@@ -22,29 +26,17 @@ def let_jobs_find_programs(workflow) -> None:
 
     `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
     """
-    scripts = Path(workflow.basedir) / "scripts"
-    os.environ["GLUEGRID_SCRIPTS"] = str(scripts)
     _put_first_on_path(Path(sys.executable).parent)
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ |= {"GLUEGRID_SRUN": srun, "GLUEGRID_SLURM_CONF": os.environ["SLURM_CONF"]}
-        _put_first_on_path(scripts / "slurm")
+    _use_scripts(Path(workflow.basedir) / "scripts")
 
 
-def keep_pauses_between_status_checks() -> None:
-    """Let --seconds-between-status-checks be the longest pause between two looks at the cluster's queue.
-
-    The SLURM plugin (2.8.0) does not heed it: while no job ends, it lengthens its pauses by 10 s up to 180 s, notices a
-    cancelled job only then, and waits out the last pause before it exits.
-    """
-    name = "next_seconds_between_status_checks"
-    pause = getattr(RemoteExecutor, name)
-
-    def set_pause(executor: RemoteExecutor, seconds: float) -> None:
-        longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
-        pause.fset(executor, min(seconds, longest))
-
-    setattr(RemoteExecutor, name, property(pause.fget, set_pause))
+def _use_scripts(scripts: Path) -> None:
+    os.environ["GLUEGRID_SCRIPTS"] = str(scripts)
+    if "GLUEGRID_SRUN" in os.environ:
+        _put_first_on_path(scripts / "slurm" / "in_job")
 
 
 def cap_fetches(workflow) -> None:
@@ -56,9 +48,34 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
-def begin_run(experiment: Experiment) -> None:
-    """Freeze what this call of snakemake has planned, for its jobs."""
-    freeze(experiment.config, Path(experiment.paths.heads))
+def begin_run(experiment: Experiment, workflow) -> None:
+    """Freeze what this call of snakemake has planned, and the code, for its jobs."""
+    heads = Path(experiment.paths.heads)
+    try:
+        freeze(experiment.config, heads, started=BEGUN)
+        code = copy_code(Path(workflow.basedir), heads)
+    except OSError as error:
+        raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
+    _let_jobs_run(code, workflow)
+    _put_sbatch_first(code / "scripts")
+    show_messages()
+
+
+def _let_jobs_run(code: Path, workflow) -> None:
+    """Let all jobs of this head run a copy of the code, and read no config: the user edits both while they are queued.
+
+    Snakemake would read the file of --configfile in each job, before any code of ours that could do without.
+    """
+    _use_scripts(code / "scripts")
+    RealExecutor.get_snakefile = lambda executor: str(code / "Snakefile")
+    workflow.spawned_job_args_factory.get_configfiles_arg = lambda: ""
+
+
+def _put_sbatch_first(scripts: Path) -> None:
+    """Let the SLURM plugin submit its jobs by our sbatch (gluegrid/submission.py), which calls SLURM's."""
+    if sbatch := shutil.which("sbatch"):
+        os.environ.setdefault("GLUEGRID_SBATCH", sbatch)
+        _put_first_on_path(scripts / "slurm" / "on_head")
 
 
 def end_of_run(experiment: Experiment, workflow) -> None:

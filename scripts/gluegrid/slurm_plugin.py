@@ -1,0 +1,189 @@
+"""What the SLURM plugin of Snakemake does not do well enough, mended from outside (seen in version 2.8.0).
+
+Each change looks first whether the plugin still has the shape that it was written for, and else leaves it alone.
+"""
+
+import getpass
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import ModuleType
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from gluegrid.errors import TransientError
+from gluegrid.head import interrupt
+from gluegrid.slurm_queue import cancel_jobs
+
+# A state that SLURM only passes through, or the absence of any, is believed after this long.
+LOST_AFTER_SECONDS = 120
+PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
+LOST = "ERROR"  # a state that the plugin takes for a failure
+
+
+def mend_slurm_plugin() -> None:
+    """Apply every change below; where the plugin is not there, only what concerns all remote executors."""
+    keep_pauses_between_status_checks()
+    # Snakemake has imported all its plugins by now. Not imported here, since it brings pandas with it.
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None:
+        return
+    keep_jobs_of_unanswered_queries(plugin)
+    submit_without_accounting(plugin)
+    cancel_all_jobs_of_an_interrupted_head(plugin)
+
+
+def keep_pauses_between_status_checks() -> None:
+    """Let --seconds-between-status-checks be the longest pause between two looks at the cluster's queue.
+
+    The plugin does not heed it: while no job ends, it lengthens its pauses by 10 s up to 180 s, notices a cancelled job
+    only then, and waits out the last pause before it exits.
+    """
+    name = "next_seconds_between_status_checks"
+    pause = getattr(RemoteExecutor, name)
+
+    def set_pause(executor: RemoteExecutor, seconds: float) -> None:
+        longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
+        pause.fset(executor, min(seconds, longest))
+
+    setattr(RemoteExecutor, name, property(pause.fget, set_pause))
+
+
+def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
+    """Let a head outlast a SLURM that does not answer, and notice the end of jobs that squeue has forgotten.
+
+    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever. A job that is not
+    listed any more (MinJobAge) it takes for running, for ever too.
+    """
+    if not _takes(getattr(plugin, "query_job_status", None), "command", "logger"):
+        return
+    if not _takes(getattr(plugin.Executor, "check_active_jobs", None), "self", "active_jobs"):
+        return
+    check, states = plugin.Executor.check_active_jobs, JobStates(plugin.query_job_status)
+
+    async def check_active_jobs(self, active_jobs):
+        states.wanted = {job.external_jobid for job in active_jobs}
+        async for job in check(self, active_jobs):
+            yield job
+
+    plugin.query_job_status = states.query
+    plugin.Executor.check_active_jobs = check_active_jobs
+
+
+class JobStates:
+    """Asks SLURM for the states of jobs in place of the plugin's query, which it uses."""
+
+    def __init__(self, query: Callable, clock: Callable[[], float] = time.monotonic):
+        self.wanted: set[str] = set()
+        self._query = query
+        self._clock = clock
+        self._doubtful_since: dict[str, float] = {}
+        self._is_silent = False
+
+    async def query(self, command: str, logger) -> tuple[dict[str, str], float]:
+        """Return the states of all jobs that SLURM tells of; none, that is no news, when it does not answer."""
+        states, seconds = await self._query(command, logger)
+        if states is None:
+            self._tell_once(logger)
+            return {}, 0.0
+        self._is_silent = False
+        states = {job: _plain(state) for job, state in states.items()}
+        states |= await self._states_of_unlisted(self.wanted - states.keys(), logger)
+        return states | dict.fromkeys(self._lost(states, logger), LOST), seconds
+
+    def _tell_once(self, logger) -> None:
+        if not self._is_silent:
+            logger.warning("SLURM does not answer; its jobs run on, and the head waits until it does.")
+        self._is_silent = True
+
+    async def _states_of_unlisted(self, jobs: set[str], logger) -> dict[str, str]:
+        """Ask the accounting for jobs that squeue does not list; array tasks have numbers of another form there."""
+        numbers = sorted(job for job in jobs if job.isdigit())
+        if not numbers:
+            return {}
+        command = f"sacct --allocations --noheader --parsable2 --format=JobIDRaw,State --jobs={','.join(numbers)}"
+        states, _ = await self._query(command, logger)
+        found = {job: _plain(state) for job, state in (states or {}).items()}
+        # What it says of jobs that have not ended may be old: squeue knows better.
+        return {job: state for job, state in found.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
+
+    def _lost(self, states: dict[str, str], logger) -> Iterable[str]:
+        """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
+        doubtful = {job for job in self.wanted if job.isdigit() and states.get(job, "NODE_FAIL") in PASSING_STATES}
+        now = self._clock()
+        self._doubtful_since = {job: self._doubtful_since.get(job, now) for job in doubtful}
+        lost = [job for job, since in self._doubtful_since.items() if now - since > LOST_AFTER_SECONDS]
+        for job in lost:
+            logger.warning(f"SLURM job {job} is {states.get(job, 'not known to SLURM any more')}: taken for failed.")
+        return lost
+
+
+def _plain(state: str) -> str:
+    """Return a state without what sacct adds to it, as in `CANCELLED by 0`, which the plugin does not know."""
+    return state.split()[0] if state.split() else state
+
+
+def submit_without_accounting(plugin: ModuleType) -> None:
+    """Let a job be submitted while the accounting is away: the controller remembers the accounts.
+
+    The plugin asks sacctmgr and sshare before each submission whether the account exists, and where both fail, so does
+    the job.
+    """
+    if not _takes(getattr(plugin, "validate_account", None), "account", "logger"):
+        return
+    validate = plugin.validate_account
+
+    def validate_account(account, logger):
+        try:
+            return validate(account, logger)
+        except WorkflowError as error:
+            if "reported" not in str(error):  # an account that is not there
+                raise
+        except OSError:
+            pass
+        logger.warning(f"The accounting does not answer; the account {account} is used without a check.")
+        return account
+
+    plugin.validate_account = validate_account
+
+
+def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
+    """Let Ctrl-C leave no job in the queue.
+
+    The plugin cancels the jobs that it counts as active at that moment: none while it asks for their states, and none
+    that it is just submitting; and all submissions that wait for their turn it still makes.
+    """
+    if not _takes(getattr(plugin.Executor, "cancel_jobs", None), "self", "active_jobs"):
+        return
+    cancel, shutdown = plugin.Executor.cancel_jobs, plugin.Executor.shutdown
+
+    def cancel_jobs_of_head(self, active_jobs):
+        interrupt()
+        self.was_interrupted = True
+        if self._submitted_job_clusters:
+            cancel(self, active_jobs)
+        else:
+            _cancel_by_name(self)
+
+    def shutdown_without_jobs(self):
+        shutdown(self)
+        # Now that no submission is under way any more.
+        if getattr(self, "was_interrupted", False):
+            _cancel_by_name(self)
+
+    plugin.Executor.cancel_jobs = cancel_jobs_of_head
+    plugin.Executor.shutdown = shutdown_without_jobs
+
+
+def _cancel_by_name(executor) -> None:
+    try:
+        cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}")
+    except TransientError as error:
+        executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
+
+
+def _takes(function: object, *names: str) -> bool:
+    """Tell whether something is a function of these parameters."""
+    return callable(function) and tuple(inspect.signature(function).parameters) == names

@@ -1,0 +1,180 @@
+"""Submitting a job to SLURM, in place of `sbatch` on a head's PATH (scripts/slurm/on_head).
+
+To Snakemake's SLURM plugin a refused `sbatch` is a failed job, its retries follow at once, and they know neither why
+the last attempt failed nor which jobs another head has left in the queue. So here: what SLURM refuses for a while is
+tried again; a cell that need not be tried again is not submitted; and where another job of the cell is still in the
+queue, the new one waits behind it there, and holds no GPU.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gluegrid import attempts
+from gluegrid.errors import GluegridError, TransientError
+from gluegrid.files import read_json, write_json
+from gluegrid.head import current_head, has_ended, path_of_current_head
+from gluegrid.messages import tell_head
+from gluegrid.paths import ExperimentPaths, state_folder
+from gluegrid.provenance import now
+from gluegrid.slurm_queue import cancel_jobs, in_queue, job_submitted_as
+
+FIRST_PAUSE_SECONDS = 5
+LONGEST_PAUSE_SECONDS = 60
+PATIENCE_SECONDS = 3600
+NOT_WANTED = "not submitted: the head has ended"
+
+# What SLURM says of a job that it will not take later either.
+HOPELESS = re.compile(
+    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid wckey"
+    "|invalid license|invalid job array|invalid time limit|requested time limit is invalid|invalid reservation"
+    "|requested reservation is invalid|requested node configuration is not available|node count specification invalid"
+    "|can not be satisfied|more processors requested than permitted|unrecognized option|invalid option|invalid argument"
+    "|access/permission denied|user's group not permitted|batch script is empty|does not look like a batch script"
+    "|script arguments not permitted|argument list too long|no such file or directory|invalid user id"
+    "|wall ?duration|maxwall|maxcpu|maxnode|maxtres|maxgres|maxmem|minc?pu|mingres",
+    re.IGNORECASE,
+)
+DEPENDENCY_GONE = "Job dependency problem"
+
+
+def main() -> None:
+    """Do what `sbatch` with this command line would do."""
+    arguments = sys.argv[1:]
+    script = sys.stdin.read() if arguments[-1:] == ["/dev/stdin"] else None
+    try:
+        job = submit(arguments, script)
+    except GluegridError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    print(job)
+
+
+def submit(arguments: list[str], script: str | None) -> str:
+    """Submit what this command line of sbatch asks for; return what sbatch prints.
+
+    `script` is what it reads from its standard input. Raises GluegridError with what SLURM said.
+    """
+    state = state_of_cell(_command_of(arguments, script))
+    if state is None:
+        return _with_patience(arguments, script, None)
+    if reason := attempts.reason_to_stop(state):
+        raise GluegridError(f"not submitted: {reason}")
+    answer = _with_patience(arguments, script, state)
+    number = answer.partition(";")[0]
+    _remember(state, number)
+    if has_ended():
+        cancel_jobs(number)
+        raise GluegridError(NOT_WANTED)
+    return answer
+
+
+def state_of_cell(command: str) -> Path | None:
+    """Return the state folder of the cell that a command of Snakemake's trains; None where it does something else."""
+    head = current_head()
+    targets = re.search(r"--target-jobs (\S+) ", command)
+    if head is None or targets is None:
+        return None
+    rule, _, wildcards = shlex.split(targets[1])[0].partition(":")
+    if rule != "train":
+        return None
+    names = dict(pair.split("=", 1) for pair in wildcards.split(","))
+    return state_folder(Path(ExperimentPaths(head["config"]["experiment"]).run.format(**names)))
+
+
+def jobs_of_cell(state: Path) -> list[str]:
+    """Return the SLURM jobs that may still work on a cell: the last one submitted, and the holder of its lock."""
+    found = []
+    for name in ("slurm_job.json", "lock"):
+        path = state / name
+        if path.exists() and (number := read_json(path).get("slurm_job_id")):
+            found.append(number)
+    return found
+
+
+def _remember(state: Path, number: str) -> None:
+    try:
+        write_json(
+            state / "slurm_job.json", {"slurm_job_id": number, "submitted": now(), "head": path_of_current_head()}
+        )
+    except OSError as error:
+        # The job is in the queue all the same, and the cell's lock is what keeps two from training.
+        tell_head(f"{state}: {error.strerror}; SLURM job {number} is not noted there")
+
+
+def _command_of(arguments: list[str], script: str | None) -> str:
+    wrapped = [argument for argument in arguments if argument.startswith("--wrap=")]
+    return script or "".join(wrapped)
+
+
+def _with_patience(arguments: list[str], script: str | None, state: Path | None) -> str:
+    """Return what sbatch prints once it has accepted the job."""
+    pause, deadline = FIRST_PAUSE_SECONDS, time.monotonic() + PATIENCE_SECONDS
+    while True:
+        if has_ended():
+            raise GluegridError(NOT_WANTED)
+        try:
+            return _sbatch(arguments, script, jobs_of_cell(state) if state else [])
+        except TransientError as error:
+            if time.monotonic() > deadline:
+                raise
+            said = " ".join(str(error).split())
+            tell_head(f"SLURM refuses a job of {_name_of(arguments)}: {said}; trying again in {pause} s")
+        _sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        if answer := _accepted_unanswered(arguments):
+            return answer
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep, but no longer than the head lives."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not has_ended():
+        time.sleep(min(1, seconds))
+
+
+def _sbatch(arguments: list[str], script: str | None, earlier: list[str]) -> str:
+    """Call sbatch once. TransientError where another call may succeed, else GluegridError."""
+    waiting = in_queue(earlier)
+    # First, so that a dependency that the user asks for takes its place: the lock guards the cell too.
+    dependency = [f"--dependency=afterany:{':'.join(waiting)}"] if waiting else []
+    done = _call([*dependency, *arguments], script)
+    if waiting and DEPENDENCY_GONE in done.stderr:
+        done = _call(arguments, script)
+    if done.returncode == 0:
+        return done.stdout.strip()
+    said = done.stderr.strip() or f"sbatch ended with exit code {done.returncode}"
+    raise (GluegridError if HOPELESS.search(said) else TransientError)(said)
+
+
+def _call(arguments: list[str], script: str | None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [os.environ["GLUEGRID_SBATCH"], *arguments], input=script or "", capture_output=True, text=True
+    )
+
+
+def _accepted_unanswered(arguments: list[str]) -> str | None:
+    """Return the job that SLURM did accept, though its answer was lost."""
+    name, comment = _value(arguments, "--job-name"), _value(arguments, "--comment")
+    if name is None or comment is None:
+        return None
+    try:
+        return job_submitted_as(name, comment)
+    except TransientError:
+        return None  # the next call of sbatch will say so
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    """Return the value of an option that is followed by it, as the plugin writes them."""
+    return arguments[arguments.index(option) + 1] if option in arguments[:-1] else None
+
+
+def _name_of(arguments: list[str]) -> str:
+    comment = _value(arguments, "--comment") or "snakemake"
+    return comment.removeprefix("rule_").replace("_wildcards_", " ")
