@@ -2,6 +2,7 @@
 import re
 
 from gluegrid import paths
+from gluegrid.backups import keep_times_of_backups
 from gluegrid.estimates import memory_in_mb, minutes, train_rows
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
@@ -19,6 +20,7 @@ from gluegrid.workflow import (
 
 let_jobs_find_programs(workflow)
 mend_slurm_plugin()
+keep_times_of_backups()
 cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
 

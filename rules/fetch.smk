@@ -1,14 +1,15 @@
 # Stage pinned models and data below resources/. The only rules that use the network; they run where Snakemake runs.
 #
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
-# `hub` counts fetches at once (rules/common.smk). What the scripts say goes into the terminal too: a download of
+# `update`: Snakemake would else delete a manifest before the job, also one that another head has just written and whose
+# cells are using it; the scripts themselves decide whether it is to be made anew (gluegrid/head.py). `hub` counts fetches at once (rules/common.smk). What the scripts say goes into the terminal too: a download of
 # gigabytes should be seen to move.
 
 
 rule fetch_model:
     """Stage a model's safetensors, config and tokenizer, pinned by revision."""
     output:
-        manifest=paths.MODEL_MANIFEST,
+        manifest=update(paths.MODEL_MANIFEST),
     log:
         EXPERIMENT.paths.log("fetch_model", "{model_key}"),
     benchmark:
@@ -35,7 +36,7 @@ rule fetch_model:
 rule fetch_task:
     """Stage the parquet files of a task, pinned by revision."""
     output:
-        manifest=paths.TASK_MANIFEST,
+        manifest=update(paths.TASK_MANIFEST),
     log:
         EXPERIMENT.paths.log("fetch_task", "{task_key}"),
     benchmark:

@@ -1,6 +1,7 @@
 # Turn texts into tokens, once for all models, seeds and experiments that share tokenizer, task and length.
 #
 # Input: the manifests of a model (for its tokenizer) and of a task. Output: memory-mapped Arrow files and a manifest.
+# `update`: see fetch.smk.
 
 
 rule tokenize_task:
@@ -9,7 +10,7 @@ rule tokenize_task:
         tokenizer=tokenizer_manifest,
         task=task_manifest,
     output:
-        manifest=paths.TOKENS_MANIFEST,
+        manifest=update(paths.TOKENS_MANIFEST),
     log:
         EXPERIMENT.paths.log("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}"),
     benchmark:

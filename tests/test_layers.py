@@ -17,6 +17,7 @@ HEAVY_PACKAGES = {
     *("tokenizers", "torch", "transformers"),
 }
 OF_SNAKEMAKE = {
+    "backups": {"snakemake"},
     "workflow": {"snakemake_interface_executor_plugins"},
     "slurm_plugin": {"snakemake_interface_common", "snakemake_interface_executor_plugins"},
 }
@@ -24,7 +25,7 @@ LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_mod
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
 OF_THE_WORKFLOW = (
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
-    *("slurm_plugin", "submission", "code_copy"),
+    *("slurm_plugin", "submission", "code_copy", "backups"),
 )
 
 

@@ -54,8 +54,8 @@ def keep_pauses_between_status_checks() -> None:
 def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
     """Let a head outlast a SLURM that does not answer, and notice the end of jobs that squeue has forgotten.
 
-    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever. A job that is not
-    listed any more (MinJobAge) it takes for running, for ever too.
+    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever. A job that is
+    not listed any more (MinJobAge) it takes for running, for ever too.
     """
     if not _takes(getattr(plugin, "query_job_status", None), "command", "logger"):
         return

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gluegrid.errors import StagingError
 from gluegrid.files import read_json, size_in_words, write_json
+from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
 from gluegrid.manifests import file_identity
 from gluegrid.provenance import now
@@ -49,6 +50,7 @@ def stage(
                 "files": {name: file_identity(partial / name) for name in names},
             }
             content |= _described(source, partial, describe_content)
+            manifest.unlink(missing_ok=True)  # what it says of the files ends here
             _move(partial, folder)
             write_json(manifest, content)
         except OSError as error:
@@ -56,7 +58,8 @@ def stage(
 
 
 def _is_staged(source: Source, manifest: Path) -> bool:
-    if not manifest.exists():
+    """Tell whether another run has staged the source meanwhile; an older manifest Snakemake wants made anew."""
+    if not is_newer_than_head(manifest):
         return False
     staged = read_json(manifest)
     return (staged["source"], staged["revision"]) == (source.name, source.revision)

@@ -10,6 +10,7 @@ from gluegrid.encoder import Encoder
 from gluegrid.errors import DataError
 from gluegrid.examples import Split
 from gluegrid.files import read_json, replacing, write_json
+from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
 from gluegrid.manifests import check_file, file_identity
 from gluegrid.sources import split_of
@@ -28,7 +29,7 @@ def tokenize_task(
     data = read_json(task_manifest)
     identity = tokens_identity(model, data, task, max_seq_length)
     with lock(manifest.parent.with_name(f"{manifest.parent.name}.lock"), _tell_waiting):
-        if manifest.exists() and read_json(manifest).get("made_from") == identity:
+        if is_newer_than_head(manifest) and read_json(manifest).get("made_from") == identity:
             logger.info("already tokenised by another run")
             return
         check_file(tokenizer_manifest, model["tokenizer"]["file"], model["tokenizer"]["sha256"])
