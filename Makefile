@@ -36,6 +36,10 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
 	@$(BIN)/python scripts/verify.py $(EXPERIMENT)
 
+.PHONY: cancel
+cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
+	@$(BIN)/python scripts/cancel.py "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
+
 .PHONY: test
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -m "not full"

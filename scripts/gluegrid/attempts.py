@@ -13,6 +13,7 @@ from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
 
 DONE = "done"
+CANCELLED = "cancelled by make cancel"
 KILLED = "ended without a word: killed, out of memory, or its node went down"
 
 
@@ -55,6 +56,12 @@ def is_cancelled(state: Path) -> bool:
     return path.exists() and (head is None or read_json(path)["cancelled"] >= head["started"])
 
 
+def was_cancelled_last(state: Path) -> bool:
+    """Tell whether the cell was cancelled after its last attempt had begun."""
+    path, tried = _cancellation(state), read(state)
+    return path.exists() and (not tried or read_json(path)["cancelled"] >= tried[-1]["start"])
+
+
 def reason_to_stop(state: Path) -> str | None:
     """Return why the present call of snakemake need not try a cell again; None where it may.
 
@@ -64,7 +71,7 @@ def reason_to_stop(state: Path) -> str | None:
     if head is None:
         return None
     if is_cancelled(state):
-        return "cancelled by make cancel"
+        return CANCELLED
     last = (read(state) or [{}])[-1]
     return last["reason"] if last.get("is_permanent") and last["head"] == head else None
 

@@ -107,8 +107,10 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
 def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Path]:
     """Return the reason why a cell has no result, and the log that tells more."""
     run = Path(experiment.paths.run.format(**cell.wildcards))
-    tried = attempts.read(paths.state_folder(run))
-    if tried:
+    state = paths.state_folder(run)
+    if attempts.was_cancelled_last(state):
+        return attempts.CANCELLED, log
+    if tried := attempts.read(state):
         return attempts.reason(tried[-1]), log
     for rule, wildcards, manifest in _prerequisites(experiment, cell):
         rule_log = Path(experiment.paths.log(rule, wildcards))

@@ -12,10 +12,11 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import GluegridError, TransientError
+from gluegrid.errors import DataError, GluegridError, TransientError
 from gluegrid.files import read_json, write_json
 from gluegrid.head import current_head, has_ended, path_of_current_head
 from gluegrid.messages import tell_head
@@ -92,10 +93,9 @@ def jobs_of_cell(state: Path) -> list[str]:
     """Return the SLURM jobs that may still work on a cell: the last one submitted, and the holder of its lock."""
     found = []
     for name in ("slurm_job.json", "lock"):
-        path = state / name
-        if path.exists() and (number := read_json(path).get("slurm_job_id")):
-            found.append(number)
-    return found
+        with suppress(DataError):  # it is not there, or not any more
+            found.append(read_json(state / name)["slurm_job_id"])
+    return [number for number in found if number]
 
 
 def _remember(state: Path, number: str) -> None:

@@ -1,0 +1,80 @@
+"""Cancelling one cell: it is marked, so that the running snakemake does not try it again, and its job is ended."""
+
+import difflib
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from gluegrid import attempts
+from gluegrid.errors import GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.locks import describe
+from gluegrid.paths import CELL, ExperimentPaths, state_folder
+from gluegrid.provenance import process_started
+from gluegrid.slurm_queue import cancel_jobs, in_queue
+from gluegrid.submission import jobs_of_cell
+
+PARTS_OF_A_CELL = CELL.count("/") + 1
+
+
+def cancel_cell(name: str, experiment: str | None, results: Path = Path("results")) -> str:
+    """Cancel a cell, named as below runs/; return a line that says what was ended.
+
+    `experiment` may be None where only one has such a cell. Raises GluegridError.
+    """
+    experiment = _experiment_with(name, experiment, results)
+    paths = ExperimentPaths(experiment)
+    state = state_folder(Path(paths.root) / "runs" / name / "run.json")
+    # First, so that whoever notices the end of the job sees why.
+    attempts.cancel(state)
+    return f"cancelled {name} of {experiment}: {_end(state)}"
+
+
+def _end(state: Path) -> str:
+    """End the job or the process that works on a cell; say what it was."""
+    if jobs := in_queue(jobs_of_cell(state)):
+        cancel_jobs(*jobs)
+        return f"SLURM job {', '.join(jobs)} is cancelled"
+    holder = _holder(state / "lock")
+    if holder is None or holder["slurm_job_id"]:
+        return "nothing works on it; the running snakemake will not start it"
+    if holder["host"] != socket.gethostname():
+        return f"it is being trained by {describe(holder)}, which must be ended there"
+    if process_started(holder["pid"]) != holder["process_started"]:
+        return "nothing works on it any more; the running snakemake will not start it"
+    os.kill(holder["pid"], signal.SIGTERM)
+    return f"process {holder['pid']} is told to end"
+
+
+def _holder(lock: Path) -> dict | None:
+    with suppress(FileNotFoundError):
+        return json.loads(lock.read_text(encoding="utf-8"))
+    return None
+
+
+def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
+    known = {path.name: _cells(path) for path in sorted(results.glob("*")) if (path / "heads").is_dir()}
+    if experiment is not None and experiment not in known:
+        raise GluegridError(f"{results}/{experiment} is no experiment; there are: {', '.join(known) or 'none'}")
+    candidates = {experiment: known[experiment]} if experiment else known
+    having = [candidate for candidate, cells in candidates.items() if name in cells]
+    if len(having) > 1:
+        raise GluegridError(f"{name} is a cell of {' and of '.join(having)}; name one: EXPERIMENT={having[0]}")
+    if not having:
+        cells = sorted(set().union(*candidates.values()))
+        nearest = difflib.get_close_matches(name, cells, n=1, cutoff=0)
+        hint = f"the nearest is {nearest[0]}" if nearest else "no cell was ever planned there"
+        raise GluegridError(f"CELL={name}: no such cell below {results}/{experiment or '*'}/runs; {hint}")
+    return having[0]
+
+
+def _cells(folder: Path) -> set[str]:
+    """Return the names of all cells that an experiment has, or had when they were run."""
+    found = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
+    if heads := sorted(folder.glob("heads/*.json")):
+        found |= {cell.name for cell in Experiment(read_json(heads[-1])["config"]).cells.values()}
+    return found

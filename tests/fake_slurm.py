@@ -1,0 +1,53 @@
+"""Programs that stand in for SLURM's in tests of what is done with their answers."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """#!{python}
+import json, pathlib, sys
+folder = pathlib.Path({folder!r})
+name = pathlib.Path(sys.argv[0]).name
+with (folder / "calls.jsonl").open("a") as stream:
+    stream.write(json.dumps([name, *sys.argv[1:]]) + "\\n")
+answers = folder / (name + ".json")
+code, said, complaint = 0, "", ""
+if answers.exists():
+    first, *rest = json.loads(answers.read_text())
+    code, said, complaint = first
+    answers.write_text(json.dumps(rest or [first]))
+sys.stdout.write(said)
+sys.stderr.write(complaint)
+sys.exit(code)
+"""
+
+
+class FakeSlurm:
+    """SLURM's programs, which note their calls and answer what they were told, the last for ever."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+        for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol"):
+            program = folder / name
+            program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+    def put_on_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let these programs be found before any others."""
+        monkeypatch.setenv("PATH", str(self.folder), prepend=os.pathsep)
+        monkeypatch.setenv("GLUEGRID_SBATCH", str(self.folder / "sbatch"))
+
+    def answers(self, program: str, *answers: tuple[int, str, str]) -> None:
+        """Let a program answer with these exit codes, outputs and complaints, one after the other."""
+        (self.folder / f"{program}.json").write_text(json.dumps(answers), encoding="utf-8")
+
+    def calls(self, program: str) -> list[list[str]]:
+        """Return the arguments of each call of a program."""
+        path = self.folder / "calls.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [arguments for name, *arguments in map(json.loads, lines) if name == program]

@@ -1,0 +1,109 @@
+"""`make cancel`: which cell is meant, what is ended, and what the tables say. SLURM's programs are played."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import builders
+import pytest
+from fake_slurm import FakeSlurm
+
+from gluegrid import attempts, head
+from gluegrid.cancellation import cancel_cell
+from gluegrid.errors import GluegridError
+from gluegrid.files import write_json
+from gluegrid.paths import state_folder
+from gluegrid.provenance import job, process_started, this_process
+from gluegrid.records import outcomes
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    monkeypatch.chdir(tmp_path)
+    # Set first, so that what a head sets is undone after the test.
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.delenv(head.VARIABLE)
+    slurm = FakeSlurm(tmp_path / "slurm")
+    slurm.put_on_path(monkeypatch)
+    return slurm
+
+
+@pytest.fixture
+def experiment(tmp_path, slurm):
+    """An experiment that a head of this process has planned."""
+    experiment = builders.experiment(tmp_path)
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    return experiment
+
+
+@pytest.fixture
+def cell(experiment):
+    return next(iter(experiment.cells.values()))
+
+
+@pytest.fixture
+def state(experiment, cell) -> Path:
+    return state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
+
+
+def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, experiment, cell, state):
+    write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
+    slurm.answers("squeue", (0, "17|PENDING|x\n", ""))
+    said = cancel_cell(cell.name, None)
+    assert said == f"cancelled {cell.name} of {experiment.name}: SLURM job 17 is cancelled"
+    assert slurm.calls("scancel") == [["17"]]
+    assert attempts.reason_to_stop(state) == attempts.CANCELLED
+
+
+def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
+    write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
+    slurm.answers("squeue", (0, "17|COMPLETED|x\n", ""))
+    assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
+    assert not slurm.calls("scancel")
+
+
+def test_a_process_of_this_host_is_told_to_end(slurm, cell, state):
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "pid": sleeper.pid}
+    write_json(state / "lock", mine | {"process_started": "1"})
+    assert "nothing works on it any more" in cancel_cell(cell.name, None)
+    write_json(state / "lock", mine | {"host": "elsewhere"})
+    assert "on elsewhere" in cancel_cell(cell.name, None)
+    assert sleeper.poll() is None
+    write_json(state / "lock", mine | {"process_started": process_started(sleeper.pid)})
+    assert cancel_cell(cell.name, None).endswith(f"process {sleeper.pid} is told to end")
+    assert sleeper.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_cell_that_is_not_there_is_one_line_with_the_nearest(slurm, experiment, cell):
+    wrong = cell.name.replace("seed-", "sed-")
+    with pytest.raises(GluegridError, match=f"no such cell below results/.*; the nearest is {cell.name}$") as error:
+        cancel_cell(wrong, None)
+    assert "\n" not in str(error.value)
+    with pytest.raises(GluegridError, match=r"results/other is no experiment; there are: \w+"):
+        cancel_cell(cell.name, "other")
+
+
+def test_a_cell_of_two_experiments_needs_its_experiments_name(slurm, experiment, cell):
+    head.freeze(experiment.config | {"experiment": "other"}, Path("results/other/heads"))
+    with pytest.raises(GluegridError, match="name one: EXPERIMENT="):
+        cancel_cell(cell.name, None)
+    assert " of other: " in cancel_cell(cell.name, "other")
+
+
+def test_the_tables_say_that_a_cell_was_cancelled_until_it_is_tried_again(slurm, experiment, cell, state):
+    cancel_cell(cell.name, None)
+    found = outcomes(experiment)[0]
+    assert (found.cell, found.reason, found.has_failed) == (cell, "cancelled by make cancel", True)
+    write_json(state / "cancelled.json", {"cancelled": "2026-01-01T00:00:00+00:00"})
+    attempts.start(state, "hash")
+    attempts.end(state, "loss is NaN")
+    assert outcomes(experiment)[0].reason == "loss is NaN"
+
+
+def test_the_script_says_what_is_wrong_in_one_line(slurm, experiment, project):
+    command = [sys.executable, str(project / "scripts/cancel.py"), "no/such/base/seed-1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("gluegrid: CELL=no/such/base/seed-1: no such cell")

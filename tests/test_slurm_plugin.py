@@ -1,0 +1,201 @@
+"""What is mended in Snakemake's SLURM plugin, with the plugin as it is installed and SLURM's answers played."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fake_slurm import FakeSlurm
+from snakemake_interface_common.exceptions import WorkflowError
+
+from gluegrid import head, slurm_plugin
+from gluegrid.slurm_plugin import JobStates
+
+plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
+SILENCE = (None, None)
+
+
+@pytest.fixture
+def logger(caplog):
+    caplog.set_level(logging.DEBUG)
+    return logging.getLogger("snakemake")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def answering(asked: list[str], **answers):
+    """Return a query that notes what it was asked, and answers by the first word of it."""
+
+    async def query(command, logger):
+        asked.append(command)
+        return answers[command.split()[0]]
+
+    return query
+
+
+def states_of(states: JobStates, logger, wanted: set[str]) -> dict[str, str]:
+    states.wanted = wanted
+    return asyncio.run(states.query("squeue --all", logger))[0]
+
+
+def test_silence_is_no_news_and_is_told_once(logger, caplog):
+    states = JobStates(answering([], squeue=SILENCE))
+    assert [states_of(states, logger, {"1"}) for _ in range(5)] == [{}] * 5
+    assert caplog.text.count("SLURM does not answer") == 1
+
+
+def test_a_cancelled_job_is_called_so_as_the_plugin_knows_it(logger):
+    states = JobStates(answering([], squeue=({"1": "CANCELLED by 0", "2": "RUNNING"}, 0.1)))
+    assert states_of(states, logger, {"1", "2"}) == {"1": "CANCELLED", "2": "RUNNING"}
+
+
+def test_a_job_that_squeue_has_forgotten_is_looked_up_in_the_accounting(logger):
+    asked = []
+    accounting = {"1": "COMPLETED", "2": "CANCELLED by 0", "4": "RUNNING"}
+    states = JobStates(answering(asked, squeue=({"3": "RUNNING"}, 0.1), sacct=(accounting, 0.1)))
+    found = states_of(states, logger, {"1", "2", "3", "4", "7_1"})
+    assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING"}
+    assert asked[1].endswith("--jobs=1,2,4")
+
+
+@pytest.mark.parametrize("listed", [{}, {"1": "NODE_FAIL"}, {"1": "PREEMPTED"}])
+def test_a_job_that_nobody_knows_or_requeues_for_long_is_taken_for_failed(logger, listed):
+    clock = Clock()
+    states = JobStates(answering([], squeue=(listed, 0.1), sacct=SILENCE), clock)
+    for seconds in (0, 60, 120):
+        clock.seconds = seconds
+        assert states_of(states, logger, {"1"}) == listed
+    clock.seconds = 121
+    assert states_of(states, logger, {"1"}) == {"1": "ERROR"}
+
+
+def test_a_job_that_comes_back_is_not_doubted_any_more(logger):
+    clock, listed = Clock(), {"1": "NODE_FAIL"}
+    states = JobStates(answering([], squeue=(listed, 0.1)), clock)
+    for seconds, state in ((0, "NODE_FAIL"), (100, "PENDING"), (200, "NODE_FAIL"), (300, "NODE_FAIL")):
+        clock.seconds, listed["1"] = seconds, state
+        assert states_of(states, logger, {"1"}) == {"1": state}
+
+
+class Throttle:
+    """Lets everything through."""
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        return None
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    slurm = FakeSlurm(tmp_path / "slurm")
+    slurm.put_on_path(monkeypatch)
+    slurm.answers("scontrol", (0, "MinJobAge               = 300 sec\n", ""))
+    head.freeze({"experiment": "grid"}, tmp_path / "heads")
+    return slurm
+
+
+@pytest.fixture
+def executor(monkeypatch, slurm, logger):
+    """The plugin's executor, mended, with two jobs."""
+    for name in ("check_active_jobs", "cancel_jobs", "shutdown"):
+        monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
+    for name in ("query_job_status", "validate_account"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))
+    slurm_plugin.keep_jobs_of_unanswered_queries(plugin)
+    slurm_plugin.submit_without_accounting(plugin)
+    slurm_plugin.cancel_all_jobs_of_an_interrupted_head(plugin)
+    executor = object.__new__(plugin.Executor)
+    settings = {"init_seconds_before_status_checks": 40, "status_attempts": 5, "status_command": "squeue"}
+    settings |= {"keep_successful_logs": True, "requeue": True}
+    executor.workflow = SimpleNamespace(
+        executor_settings=SimpleNamespace(**settings),
+        remote_execution_settings=SimpleNamespace(seconds_between_status_checks=30),
+    )
+    executor.logger, executor.run_uuid, executor.status_rate_limiter = logger, "uuid", Throttle()
+    executor._status_query_calls = executor._status_query_failures = 0
+    executor._status_query_total_seconds = executor._status_query_max_seconds = 0.0
+    executor._status_query_min_seconds, executor._status_query_cycle_rows = None, []
+    executor._submitted_job_clusters, executor._preemption_warning = set(), False
+    executor._next_seconds_between_status_checks = None
+    executor.failed = []
+    executor.report_job_error = lambda job, **_: executor.failed.append(job.external_jobid)
+    return executor
+
+
+def still_active(executor) -> list[str]:
+    jobs = [SimpleNamespace(external_jobid=number, aux={}) for number in ("1", "2")]
+
+    async def check():
+        return [job.external_jobid async for job in executor.check_active_jobs(jobs)]
+
+    return asyncio.run(check())
+
+
+def test_no_job_is_forgotten_while_slurm_is_away(executor, slurm):
+    slurm.answers("squeue", (1, "", "Unable to contact slurm controller"))
+    assert still_active(executor) == ["1", "2"]
+
+
+def test_the_end_of_a_forgotten_job_is_noticed(executor, slurm):
+    slurm.answers("squeue", (0, "1|RUNNING\n", ""))
+    slurm.answers("sacct", (0, "2|CANCELLED by 0\n", ""))
+    assert (still_active(executor), executor.failed) == (["1"], ["2"])
+
+
+def test_without_the_change_jobs_would_be_forgotten():
+    """Fails when the plugin has learned it itself, and the change can go."""
+    import inspect
+
+    source = inspect.getsource(plugin.Executor.check_active_jobs)
+    assert "if status_of_jobs is not None:" in source
+
+
+def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
+    def away(account, logger):
+        raise WorkflowError("The 'sacctmgr' reported: 'x' and likewise 'sshare' reported: 'y'.")
+
+    def unknown(account, logger):
+        raise WorkflowError("The given account mine appears to be invalid. Available accounts:\nours")
+
+    changed = SimpleNamespace(validate_account=away)
+    slurm_plugin.submit_without_accounting(changed)
+    assert changed.validate_account("mine", executor.logger) == "mine"
+    changed = SimpleNamespace(validate_account=unknown)
+    slurm_plugin.submit_without_accounting(changed)
+    with pytest.raises(WorkflowError, match="appears to be invalid"):
+        changed.validate_account("mine", executor.logger)
+
+
+def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
+    executor.cancel_jobs([])
+    assert slurm.calls("scancel")[0][-1] == "--name=uuid"
+    assert head.has_ended()
+
+
+def test_a_plugin_of_another_shape_is_left_alone():
+    other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
+    kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account)
+    slurm_plugin.keep_jobs_of_unanswered_queries(other)
+    slurm_plugin.submit_without_accounting(other)
+    slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
+    assert (other.Executor.cancel_jobs, other.query_job_status, other.validate_account) == kept
+
+
+def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):
+    assert not head.has_ended()
+    path = Path(os.environ[head.VARIABLE])
+    path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
+    assert head.has_ended()

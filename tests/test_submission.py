@@ -1,0 +1,211 @@
+"""How a job gets into SLURM's queue: refused, waiting for another, not wanted any more. SLURM's programs are played."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from gluegrid import attempts, head, messages, submission
+from gluegrid.errors import GluegridError
+from gluegrid.files import read_json, write_json
+
+STATE = Path("results/grid/state/tiny/rte/base/seed-42")
+COMMAND = "python -m snakemake --target-jobs 'train:model=tiny,task=rte,variant=base,seed=42' --allowed-rules train "
+ARGUMENTS = ["--parsable", "--job-name", "uuid", "--comment", "rule_train_wildcards_tiny_rte", f"--wrap={COMMAND}"]
+BUSY = (1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)")
+LIMIT = (1, "", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates")
+ACCEPTED = (0, "17", "")
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    """A SLURM that accepts jobs as number 17, a head, and short pauses."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.setattr(submission, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(submission, "LONGEST_PAUSE_SECONDS", 0.04)
+    slurm = FakeSlurm(tmp_path / "slurm")
+    slurm.put_on_path(monkeypatch)
+    slurm.answers("sbatch", ACCEPTED)
+    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    return slurm
+
+
+def told() -> list[str]:
+    path = Path(os.environ[head.VARIABLE]).with_suffix(".messages")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def test_a_job_is_submitted_as_asked_and_its_number_is_kept(slurm):
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert slurm.calls("sbatch") == [ARGUMENTS]
+    assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
+    assert read_json(STATE / "slurm_job.json")["head"] == os.environ[head.VARIABLE]
+
+
+def test_a_job_given_as_a_script_is_one_too(slurm):
+    slurm.answers("sbatch", (0, "17;other-cluster", ""))
+    assert submission.submit(["--parsable", "/dev/stdin"], f"#!/bin/sh\n{COMMAND}") == "17;other-cluster"
+    assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
+
+
+@pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
+def test_another_job_is_passed_through(slurm, command):
+    assert submission.submit([f"--wrap={command}"], None) == "17"
+    assert not Path("results/grid/state").exists()
+
+
+def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_told(slurm):
+    slurm.answers("sbatch", BUSY, LIMIT, BUSY, ACCEPTED)
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert len(slurm.calls("sbatch")) == 4
+    lines = told()
+    assert [line.rpartition("in ")[2] for line in lines] == ["0.01 s", "0.02 s", "0.04 s"]
+    assert "SLURM refuses a job of train tiny_rte: sbatch: error: Batch job submission failed: Unable to" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "Invalid account or account/partition combination specified",
+        "invalid partition specified: gpux",
+        "Invalid qos specification",
+        "Invalid feature specification",
+        "Requested node configuration is not available",
+        "sbatch: unrecognized option '--gpuss=1'",
+        "Memory specification can not be satisfied",
+        "CPU count per node can not be satisfied",
+        "Requested time limit is invalid (missing or exceeds some limit)",
+        "AssocMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting policy",
+    ],
+)
+def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
+    slurm.answers("sbatch", (1, "", f"sbatch: error: {complaint}"))
+    with pytest.raises(GluegridError, match=complaint.split()[0]):
+        submission.submit(ARGUMENTS, None)
+    assert len(slurm.calls("sbatch")) == 1
+    assert not told()
+
+
+def test_patience_ends(slurm, monkeypatch):
+    monkeypatch.setattr(submission, "PATIENCE_SECONDS", 0.05)
+    slurm.answers("sbatch", BUSY)
+    with pytest.raises(GluegridError, match="Unable to contact"):
+        submission.submit(ARGUMENTS, None)
+    assert len(slurm.calls("sbatch")) > 1
+
+
+def test_a_job_whose_answer_was_lost_is_not_submitted_twice(slurm):
+    slurm.answers("sbatch", (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv"))
+    slurm.answers(
+        "squeue", (0, "15|COMPLETED|rule_train_wildcards_tiny_rte\n16|PENDING|other\n17|PENDING|" + ARGUMENTS[4], "")
+    )
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_a_job_waits_in_the_queue_for_those_that_another_head_left_there(slurm):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
+    write_json(STATE / "lock", {"slurm_job_id": "4"})
+    slurm.answers("squeue", (0, "4|RUNNING|x\n5|PENDING|x", ""))
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert slurm.calls("squeue")[0][-1] == "--jobs=4,5"
+    assert slurm.calls("sbatch") == [["--dependency=afterany:4:5", *ARGUMENTS]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(0, "5|COMPLETED|x", ""), (0, "", ""), (1, "", "slurm_load_jobs error: Invalid job id specified")],
+)
+def test_a_job_waits_for_none_that_has_ended(slurm, answer):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
+    slurm.answers("squeue", answer)
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert slurm.calls("sbatch") == [ARGUMENTS]
+
+
+def test_a_job_that_ended_just_now_is_not_waited_for(slurm):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
+    slurm.answers("squeue", (0, "5|RUNNING|x", ""))
+    slurm.answers("sbatch", (1, "", "sbatch: error: Batch job submission failed: Job dependency problem"), ACCEPTED)
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert slurm.calls("sbatch")[1] == ARGUMENTS
+
+
+def test_nothing_is_submitted_while_nobody_knows_what_is_queued(slurm):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
+    slurm.answers(
+        "squeue", (1, "", "slurm_load_jobs error: Unable to contact slurm controller"), (0, "5|RUNNING|x", "")
+    )
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert slurm.calls("sbatch") == [["--dependency=afterany:5", *ARGUMENTS]]
+
+
+def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
+    attempts.start(STATE, "hash")
+    attempts.end(STATE, "loss is NaN at step 3", is_permanent=True)
+    with pytest.raises(GluegridError, match="not submitted: loss is NaN at step 3"):
+        submission.submit(ARGUMENTS, None)
+    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    assert submission.submit(ARGUMENTS, None) == "17"
+    attempts.cancel(STATE)
+    with pytest.raises(GluegridError, match="not submitted: cancelled by make cancel"):
+        submission.submit(ARGUMENTS, None)
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
+    monkeypatch.setattr(submission, "_remember", lambda state, number: head.interrupt())
+    with pytest.raises(GluegridError, match="the head has ended"):
+        submission.submit(ARGUMENTS, None)
+    assert slurm.calls("scancel") == [["17"]]
+    with pytest.raises(GluegridError, match="the head has ended"):
+        submission.submit(ARGUMENTS, None)
+    assert len(slurm.calls("sbatch")) == 1
+
+
+def test_the_job_is_kept_though_its_number_cannot_be_written(slurm):
+    STATE.parent.mkdir(parents=True)
+    STATE.write_text("no folder")
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert "SLURM job 17 is not noted there" in told()[0]
+
+
+def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
+    slurm.answers("sbatch", BUSY)
+    program = (
+        "import os, pathlib, subprocess, sys; from gluegrid import head;"
+        "head.freeze({'experiment': 'grid'}, pathlib.Path('results/grid/heads'));"
+        f"print(subprocess.Popen([{str(project / 'scripts/slurm/on_head/sbatch')!r}, 'x']).pid, flush=True);"
+        "sys.stdin.read()"
+    )
+    environment = os.environ | {"PYTHONPATH": str(project / "scripts")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    submitting = int(process.stdout.readline())
+    while not slurm.calls("sbatch"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{submitting}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert time.monotonic() < deadline
+
+
+def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slurm, monkeypatch, capsys):
+    monkeypatch.setattr(messages, "POLL_SECONDS", 0.02)
+    messages.show_messages()
+    messages.tell_head("SLURM is busy")
+    with Path(os.environ[head.VARIABLE]).with_suffix(".messages").open("a") as stream:
+        stream.write("half")
+    time.sleep(0.5)
+    shown = capsys.readouterr().err
+    assert shown.endswith("SLURM is busy\n")
+    assert "half" not in shown
