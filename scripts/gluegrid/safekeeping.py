@@ -134,30 +134,38 @@ class Safekeeping:
     def _remove_all_but_the_last_good(self) -> None:
         """Make room before the next is written: two are there at most."""
         for path in self.folder.glob("*"):
-            if path != self._last_good:
+            if path == self._last_good:
+                continue
+            if path.is_dir():
                 shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _newest_first(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("step-*"), reverse=True))
 
     def _read(self, folder: Path) -> tuple[dict, dict]:
-        try:
-            about = read_json(folder / "checkpoint.json")
-            expected, maker, continued = about["sha256"], about["maker"], about["continued"]
-            other = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
-        except (DataError, KeyError, TypeError, AttributeError) as error:
-            raise _UnusableError(f"its checkpoint.json is broken ({error!r})") from error
-        if other:
-            raise _UnusableError(f"it is of another run: {', '.join(other)} differ")
-        if not isinstance(maker, dict) or not isinstance(continued, list):
-            raise _UnusableError("its checkpoint.json is broken")
+        about = self._read_description(folder / "checkpoint.json")
         path = folder / "state.pt"
         try:
-            if sha256(path) != expected:
+            if sha256(path) != about["sha256"]:
                 raise _UnusableError("its state.pt is not what was written")
             return about, torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
+
+    def _read_description(self, path: Path) -> dict:
+        try:
+            about = read_json(path)
+        except DataError as error:
+            raise _UnusableError("its checkpoint.json is missing or broken") from error
+        kinds = {"identity": dict, "sha256": str, "maker": dict, "continued": list}
+        if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
+            raise _UnusableError("its checkpoint.json lacks what it should say")
+        others = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
+        if others:
+            raise _UnusableError(f"it is of another run ({', '.join(others)})")
+        return about
 
     def _seconds_noted(self) -> float:
         """Return the time that the last attempt at this run had spent when it last said so; 0 where there is none."""
