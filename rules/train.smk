@@ -24,7 +24,8 @@ rule write_run:
 
 # What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it
 # they are `ancient`. The hub is off, since compute nodes have no network, and no ACCELERATE_* of the user's changes how the
-# script is started.
+# script is started. The shell and the launcher ignore the signals that ask a job to end: the script saves its work first,
+# and SLURM kills what is left when the shell has ended.
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
@@ -50,6 +51,7 @@ rule train:
         "Training {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
     shell:
         "unset ${{!ACCELERATE_@}};"
+        " trap '' TERM INT USR1;"
         " export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1;"
         " accelerate launch"
         ' --config_file "$GLUEGRID_SCRIPTS/accelerate.yaml"'

@@ -7,11 +7,19 @@ import argparse
 import logging
 from pathlib import Path
 
-from gluegrid import logs
-from gluegrid.cell import CellFiles, attempt, has_result_of_this_call, identity_of_inputs, publish
+from gluegrid import attempts, logs
+from gluegrid.cell import (
+    CellFiles,
+    attempt,
+    has_result_of_this_call,
+    identity_of_inputs,
+    only_one,
+    publish,
+    stop_if_in_vain,
+)
 from gluegrid.errors import run_script
 from gluegrid.isolation import isolate
-from gluegrid.locks import describe, lock
+from gluegrid.leaving import Leaving, end_of_job, follow_launcher
 from gluegrid.manifests import check_files
 from gluegrid.run import read_run
 
@@ -30,17 +38,22 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.setup()
     files = CellFiles(arguments.run)
-    with lock(files.lock, tell_waiting):
+    stop_if_in_vain(files)
+    leaving = Leaving(end_of_job())
+    leaving.listen()
+    follow_launcher()
+    with only_one(files):
         inputs = identity_of_inputs(arguments.run, arguments.model, arguments.task, arguments.tokens)
         if has_result_of_this_call(files, inputs):
-            logger.info("another job of this cell has just finished; its result is used")
+            logger.info("another job of this cell has finished it; its result is used")
+            publish(files, arguments.record, arguments.results)
+            attempts.published(files.state)
         else:
-            train_cell(arguments, files, inputs)
-        publish(files, arguments.record, arguments.results)
+            train_cell(arguments, files, inputs, leaving)
 
 
-def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict) -> None:
-    """Train as a new attempt. Torch and transformers are imported only here."""
+def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, leaving: Leaving) -> None:
+    """Train and publish as a new attempt. Torch and transformers are imported only here."""
     with attempt(files):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
@@ -50,7 +63,8 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict) ->
 
         run = read_run(arguments.run)
         tokens = Tokens(run, arguments.tokens, tokenizer_of(run, arguments), arguments.task)
-        finetune(run, files, arguments.model, tokens, inputs)
+        finetune(run, files, arguments.model, tokens, inputs, leaving)
+        publish(files, arguments.record, arguments.results)
 
 
 def tokenizer_of(run, arguments: argparse.Namespace) -> Path:
@@ -62,11 +76,6 @@ def tokenizer_of(run, arguments: argparse.Namespace) -> Path:
         return arguments.model
     key = resource_key(borrowed["source"], borrowed["revision"])
     return arguments.model.parents[1] / key / "manifest.json"
-
-
-def tell_waiting(holder: dict) -> None:
-    """Say whose training of the same cell is waited for."""
-    logger.info("this cell is being trained by %s; waiting for it", describe(holder))
 
 
 if __name__ == "__main__":

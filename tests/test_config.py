@@ -29,7 +29,8 @@ TRAINING = (
     " per_device_eval_batch_size, per_device_train_batch_size"
 )
 TOP_KEYS = (
-    "cells, device, experiment, global_batch_size, learning_rate, max_eval_samples, max_seq_length, max_train_samples,"
+    "cells, checkpoint_minutes, device, experiment, global_batch_size, learning_rate, max_eval_samples, max_seq_length,"
+    " max_train_samples,"
     " models, num_train_epochs, per_device_eval_batch_size, per_device_train_batch_size, seeds, task_defaults, tasks,"
     " threads"
 )

@@ -10,7 +10,8 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
-    *("model_tokenizer", "parquet_files", "progress", "scoring", "tokens", "training", "weights"),
+    *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
+    "weights",
 }
 HEAVY_PACKAGES = {
     *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),

@@ -30,6 +30,12 @@ def end(state: Path, reason: str, is_permanent: bool = False) -> None:
     _write(state, [*earlier, {**last, "end": now(), "reason": reason, "is_permanent": is_permanent}])
 
 
+def published(state: Path) -> None:
+    """Note that the result of an attempt that could not publish it has been published."""
+    if read(state)[-1]["reason"] != DONE:
+        end(state, DONE)
+
+
 def read(state: Path) -> list[dict]:
     """Return all attempts of a cell, the oldest first."""
     path = state / "attempts.jsonl"

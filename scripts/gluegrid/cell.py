@@ -3,22 +3,27 @@
 Imports nothing heavy, so that a process that finds its work done or taken ends within a second.
 """
 
+import logging
+import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import GluegridError
-from gluegrid.files import read_json, replacing, sha256
+from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
+from gluegrid.files import disk_full, is_disk_full, read_json, replacing, sha256
 from gluegrid.head import current_head
+from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
+from gluegrid.provenance import job, process_started, this_process
 
+logger = logging.getLogger(__name__)
 
-class Stopped(BaseException):
-    """The process was asked to end (SIGTERM): cancelled, preempted, or out of time."""
+SECONDS_TO_LEAVE = 300  # for a step, and a checkpoint on a slow disk
 
 
 class CellFiles:
@@ -29,6 +34,8 @@ class CellFiles:
         self.state = state_folder(run)
         self.last_good = self.state / "last_good_result"
         self.new_result = self.state / "new_result"
+        self.checkpoints = self.state / "checkpoints"
+        self.progress = self.state / "progress.json"
 
     @property
     def lock(self) -> Path:
@@ -50,28 +57,85 @@ class CellFiles:
         self.new_result.rename(self.last_good)
 
 
+def stop_if_in_vain(files: CellFiles) -> None:
+    """Raise GluegridError where another attempt of the present call of snakemake would be in vain."""
+    if reason := attempts.reason_to_stop(files.state):
+        raise GluegridError(f"{reason} (not tried again by the same call of snakemake)")
+
+
+@contextmanager
+def only_one(files: CellFiles) -> Iterator[None]:
+    """Be the one process that trains the cell. Raises TransientError within seconds where another one does.
+
+    One that has been left behind is asked to leave, and waited for: it saves what it has done.
+    """
+    with lock_with_manners(files.lock, Manners(_tell_waiting, _LatecomersManners(files.lock), _leave)):
+        yield
+
+
+def _tell_waiting(holder: dict) -> None:
+    logger.info("this cell is held by %s; looking whether it lives", describe(holder))
+
+
+def _leave() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _LatecomersManners:
+    """Ends a latecomer, unless the holder of the lock is one that nobody waits for any more."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.asked: float | None = None
+
+    def __call__(self, holder: dict) -> None:
+        if not _is_left_behind(holder):
+            raise TransientError(f"this cell is being trained by {describe(holder)}; nothing was done here")
+        if self.asked is None:
+            self.asked = time.monotonic()
+            logger.info("taking over from %s, which is asked to save its work and leave", describe(holder))
+            ask_to_leave(self.path, holder)
+        elif time.monotonic() - self.asked > SECONDS_TO_LEAVE:
+            raise TransientError(f"{describe(holder)} does not leave this cell; end it by hand")
+
+
+def _is_left_behind(holder: dict) -> bool:
+    """Tell whether a living holder is of a head that has died, or what is left of an earlier start of this same job."""
+    if holder["slurm_job_id"] is not None and holder["slurm_job_id"] == job()["slurm_job_id"]:
+        return True
+    try:
+        head = read_json(Path(holder["head"]))["process"] if holder["head"] else None
+    except (DataError, KeyError):
+        return False
+    here = this_process()["host"]
+    return head is not None and head["host"] == here and process_started(head["pid"]) != head["process_started"]
+
+
 @contextmanager
 def attempt(files: CellFiles) -> Iterator[None]:
-    """Note an attempt and how it ends; SIGTERM raises Stopped inside."""
+    """Note an attempt and how it ends."""
     attempts.start(files.state, sha256(files.run))
-    signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     except BaseException as error:
-        attempts.end(files.state, _reason(error))
+        _note_failure(files, error)
+        if is_disk_full(error) and not isinstance(error, GluegridError):
+            raise disk_full(files.state) from error
         raise
     attempts.end(files.state, attempts.DONE)
 
 
-def _stop(number: int, frame: object) -> None:
-    raise Stopped
+def _note_failure(files: CellFiles, error: BaseException) -> None:
+    is_permanent = isinstance(error, GluegridError) and error.is_permanent
+    try:
+        attempts.end(files.state, _reason(error), is_permanent)
+    except (OSError, GluegridError) as another:
+        logger.error("the end of this attempt could not be noted: %s", another)
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, GluegridError):
+    if isinstance(error, GluegridError | Stopped):
         return str(error)
-    if isinstance(error, Stopped):
-        return "stopped by SIGTERM: cancelled, preempted, or at its time limit"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     first_line = str(error).strip().splitlines()[:1]
@@ -79,17 +143,21 @@ def _reason(error: BaseException) -> str:
 
 
 def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
-    """Tell whether another job of this cell finished after the present call of snakemake began.
+    """Tell whether a job of this cell finished after the present call of snakemake began, or could not publish.
 
-    Such a job was left behind by a killed head, or died between saving and publishing. An older result does not count:
-    when Snakemake starts a cell that has one, a rerun is wanted.
+    The first was left behind by a killed head, the second was killed itself, or met a full disk. Another result does
+    not count: when Snakemake starts a cell that has one, a rerun is wanted.
     """
-    head = current_head()
     record_path = files.last_good / "run_record.json"
-    if head is None or not record_path.exists():
+    if not record_path.exists():
         return False
     record = read_json(record_path)
-    return record["finished"] >= head["started"] and all(record[key] == inputs[key] for key in inputs)
+    if any(record[key] != inputs[key] for key in inputs):
+        return False
+    head, tried = current_head(), attempts.read(files.state)
+    is_new = head is not None and record["finished"] >= head["started"]
+    was_published = not tried or tried[-1]["reason"] == attempts.DONE
+    return is_new or (not was_published and record["finished"] >= tried[-1]["start"])
 
 
 def publish(files: CellFiles, record: Path, results: Path) -> None:

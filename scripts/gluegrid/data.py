@@ -52,14 +52,17 @@ class ShuffledEachEpoch(Sampler[int]):
         self.rows = rows
         self.seed = seed
         self.epoch = 0
+        self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) whose order the next iteration gives."""
+    # Not named set_epoch: accelerate would call that with a count of its own.
+    def begin_at(self, epoch: int, first: int) -> None:
+        """Choose the epoch (from 0) whose order the next iteration gives, and how many rows of it are behind us."""
         self.epoch = epoch
+        self.first = first
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.rows, generator=generator).tolist())
+        return iter(torch.randperm(self.rows, generator=generator)[self.first :].tolist())
 
     def __len__(self) -> int:
         return self.rows

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from gluegrid.errors import TrainingError
+from gluegrid.errors import TrainingError, TransientError
 from gluegrid.provenance import job
 from gluegrid.run import Run
 
@@ -16,11 +16,11 @@ PRECISION = "fp32"
 
 
 def prepare_device(run: Run) -> Accelerator:
-    """Set the CPU threads and return the accelerator. Raises TrainingError for a GPU job without a GPU."""
+    """Set the CPU threads and return the accelerator. Raises TransientError for a GPU job on a node without a GPU."""
     torch.set_num_threads(run.threads)
     if run.device == "cuda" and not torch.cuda.is_available():
         here = job()
-        raise TrainingError(
+        raise TransientError(
             f"this job was given a GPU, but CUDA finds none on {here['slurm_node'] or here['host']}"
             f" (CUDA_VISIBLE_DEVICES={here['cuda_visible_devices']});"
             " to train without one, set device: cpu in the experiment file"

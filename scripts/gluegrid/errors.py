@@ -43,10 +43,14 @@ class RecordError(GluegridError):
     """A result file is not what its contract says."""
 
 
+class Stopped(BaseException):
+    """The process was asked to end, or its time is nearly over; its message says why. No error of anybody's."""
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's `main`; a GluegridError becomes its message on stderr and exit code 1."""
+    """Call a script's `main`; a GluegridError, or Stopped, becomes its message on stderr and exit code 1."""
     try:
         main()
-    except GluegridError as error:
+    except (GluegridError, Stopped) as error:
         print(f"gluegrid: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and their hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,27 +9,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.errors import DataError, TransientError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it is synced and takes `path`'s place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    """Yield a temporary path beside `path`; on a clean exit it is synced and takes `path`'s place.
+
+    Raises TransientError when the disk is full; `path` is then as it was.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(path) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one behind it, says that the disk or the user's quota is full."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return is_disk_full(error.__cause__ or error.__context__)
+
+
+def disk_full(path: Path) -> TransientError:
+    """Return the error that says so for a file that could not be written."""
+    return TransientError(
+        f"{path}: cannot be written, since the disk (or your quota) is full; make room, and the same command goes on"
+    )
+
+
+def sync(path: Path) -> None:
+    """Let a file's content, or a folder's entries, reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,8 +12,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from gluegrid.head import path_of_current_head
 from gluegrid.provenance import job, now, process_started, this_process
 
 HEARTBEAT_SECONDS = 15
@@ -21,14 +23,35 @@ DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to 
 POLL_SECONDS = 2
 
 
+@dataclass(frozen=True)
+class Manners:
+    """What a lock's taker does about others; each part is told the holder, as `describe` takes it.
+
+    `on_wait`: somebody holds it. `on_alive`: again and again, while the holder is known to live; may raise to give up.
+    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`.
+    """
+
+    on_wait: Callable[[dict], None]
+    on_alive: Callable[[dict], None] = lambda holder: None
+    on_asked_to_leave: Callable[[], None] = lambda: None
+
+
 @contextmanager
 def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
     """Hold the lock at `path`; while another process holds it, wait, after telling `on_wait` who it is."""
+    with lock_with_manners(path, Manners(on_wait)):
+        yield
+
+
+@contextmanager
+def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
+    """Hold the lock at `path`, once no other process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = {**job(), **this_process(), "since": now(), "token": uuid.uuid4().hex}
-    _acquire(path, mine, on_wait)
+    identity = {**job(), **this_process(), "head": path_of_current_head()}
+    mine = {**identity, "since": now(), "token": uuid.uuid4().hex}
+    _acquire(path, mine, manners)
     released = threading.Event()
-    heartbeat = threading.Thread(target=_beat, args=(path, mine, released), daemon=True)
+    heartbeat = threading.Thread(target=_beat, args=(path, mine, released, manners.on_asked_to_leave), daemon=True)
     heartbeat.start()
     try:
         yield
@@ -36,6 +59,12 @@ def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
         released.set()
         heartbeat.join()
         _release(path, mine)
+        _request(path, mine).unlink(missing_ok=True)
+
+
+def ask_to_leave(path: Path, holder: dict) -> None:
+    """Ask the holder of a lock, on whatever host, to do what it does when it is asked to leave."""
+    _request(path, holder).touch()
 
 
 def describe(holder: dict) -> str:
@@ -45,10 +74,10 @@ def describe(holder: dict) -> str:
     return f"{where}{slurm_job}, since {holder['since']}"
 
 
-def _acquire(path: Path, mine: dict, on_wait: Callable[[dict], None]) -> None:
+def _acquire(path: Path, mine: dict, manners: Manners) -> None:
     candidate = path.with_name(f".{path.name}.{mine['token']}")
     candidate.write_text(json.dumps(mine), encoding="utf-8")
-    waiting_for = None
+    waiting_for, first_beat = None, 0.0
     try:
         while not _linked(candidate, path):
             holder = _holder(path)
@@ -58,8 +87,11 @@ def _acquire(path: Path, mine: dict, on_wait: Callable[[dict], None]) -> None:
                 _remove_dead(path, holder, mine)
                 continue
             if holder["token"] != waiting_for:
-                waiting_for = holder["token"]
-                on_wait(holder)
+                waiting_for, first_beat = holder["token"], _last_beat(path)
+                manners.on_wait(holder)
+            # On another host only a heart that beats shows life.
+            if _is_of_this_host(holder) or _last_beat(path) > first_beat:
+                manners.on_alive(holder)
             time.sleep(POLL_SECONDS)
     finally:
         candidate.unlink(missing_ok=True)
@@ -84,7 +116,7 @@ def _holder(path: Path) -> dict | None:
 
 
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
-    if holder["host"] == job()["host"]:
+    if _is_of_this_host(holder):
         return process_started(holder["pid"]) != holder["process_started"]
     try:
         return candidate.stat().st_mtime - path.stat().st_mtime > DEAD_AFTER_SECONDS
@@ -92,10 +124,25 @@ def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
         return False
 
 
+def _is_of_this_host(holder: dict) -> bool:
+    return holder["host"] == this_process()["host"]
+
+
+def _last_beat(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _request(path: Path, holder: dict) -> Path:
+    return path.with_name(f"{path.name}.leave.{holder['token']}")
+
+
 def _remove_dead(path: Path, dead: dict, mine: dict) -> None:
     """Remove a dead holder's lock, under a lock of its own: a slower process would remove the next holder's."""
     claim = path.with_name(f".{path.name}.claim")
-    _acquire(claim, mine, on_wait=lambda holder: None)
+    _acquire(claim, mine, Manners(on_wait=lambda holder: None))
     try:
         _release(path, dead)
     finally:
@@ -107,9 +154,14 @@ def _release(path: Path, holder: dict) -> None:
         path.unlink(missing_ok=True)
 
 
-def _beat(path: Path, mine: dict, released: threading.Event) -> None:
-    while not released.wait(HEARTBEAT_SECONDS):
+def _beat(path: Path, mine: dict, released: threading.Event, on_asked_to_leave: Callable[[], None]) -> None:
+    beaten = time.monotonic()
+    while not released.wait(min(POLL_SECONDS, HEARTBEAT_SECONDS)):
         # A file server that fails now may answer at the next beat.
         with suppress(OSError):
-            if _holder(path) == mine:
+            if _request(path, mine).exists():
+                _request(path, mine).unlink()
+                on_asked_to_leave()
+            if time.monotonic() - beaten >= HEARTBEAT_SECONDS and _holder(path) == mine:
                 os.utime(path)
+                beaten = time.monotonic()

@@ -1,0 +1,92 @@
+"""When a cell has to leave before it is done: a signal, its launcher's death, or the end of its job's time."""
+
+import ctypes
+import datetime
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gluegrid.errors import Stopped
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for what it starts
+LONGEST_MARGIN = 60  # seconds before the end of the job's time
+SHARE_OF_TIME = 0.1  # of the job's time, where that is shorter
+REASONS = {
+    signal.SIGTERM: "stopped by SIGTERM: cancelled, preempted, at its time limit, or taken over",
+    signal.SIGUSR1: "stopped by SIGUSR1: the site's warning before the time limit",
+    signal.SIGINT: "interrupted",
+    signal.SIGHUP: "stopped by SIGHUP: its terminal was closed",
+}
+
+
+class Leaving:
+    """Whether this process should leave, and why. `ends`: when its job's time is over, in seconds of time.time()."""
+
+    def __init__(self, ends: float | None = None):
+        self._asked: str | None = None
+        self._is_held_back = False
+        self._last_moment = None
+        if ends is not None:
+            self._last_moment = ends - min(LONGEST_MARGIN, SHARE_OF_TIME * (ends - time.time()))
+
+    def listen(self) -> None:
+        """Let signals ask this process to leave: with Stopped at once, or where that is held back, by `reason`."""
+        for number in REASONS:
+            # What nohup ignores stays ignored. The other signals are ignored by the shell around the launcher.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Let what happens inside ask for the `reason` at good moments, instead of being stopped anywhere."""
+        self._is_held_back = True
+        try:
+            yield
+        finally:
+            self._is_held_back = False
+
+    def reason(self, seconds_needed: float = 0.0) -> str | None:
+        """Return why to leave now, when leaving takes so many seconds; None to go on."""
+        if self._asked:
+            return self._asked
+        if self._last_moment is not None and time.time() + seconds_needed > self._last_moment:
+            return "its job's time limit is near"
+        return None
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        # Once: a second signal would interrupt the leaving.
+        if self._asked is None:
+            self._asked = REASONS[signal.Signals(number)]
+            if not self._is_held_back:
+                raise Stopped(self._asked)
+
+
+def follow_launcher() -> None:
+    """Get SIGTERM when the launcher that started this process dies: it passes no signal on.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    if OF_THE_LAUNCHER in os.environ:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_of_job() -> float | None:
+    """Return when SLURM will end this process's job, in seconds of time.time(); None where nothing says."""
+    if end := os.environ.get("SLURM_JOB_END_TIME"):
+        return float(end)
+    if job := os.environ.get("SLURM_JOB_ID"):
+        return _asked_of_squeue(job)
+    return None
+
+
+def _asked_of_squeue(job: str) -> float | None:
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%e"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        return datetime.datetime.fromisoformat(answer).timestamp()
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

@@ -1,0 +1,190 @@
+"""What keeps a training from being lost: checkpoints by the clock and at the ends of epochs, and leaving in time.
+
+    checkpoints/step-<steps done>/state.pt          Training.state(), by torch.save
+                                 /checkpoint.json   its SHA-256, what it is of, and who made it
+
+A checkpoint is a folder that gets its name when it is complete and on the disk. While one is written, the last good one
+is there; after that, so is the one before.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gluegrid.errors import DataError, Stopped
+from gluegrid.files import disk_full, is_disk_full, read_json, sha256, size_in_words, sync, write_json
+from gluegrid.leaving import Leaving
+from gluegrid.provenance import now
+from gluegrid.training import Training
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MOST_SHARE_OF_TIME = 0.05  # that checkpoints at the ends of short epochs may take
+# A checkpoint of other versions of these would mix two programs' numbers.
+VERSIONS_OF_A_CHECKPOINT = ("torch", "transformers", "accelerate")
+
+
+class Safekeeping:
+    """Keeps one cell's training in a folder of checkpoints.
+
+    `identity` says what the checkpoints are of (hashes of run.json, model, data and tokens, versions), `maker` who
+    makes them (code and device); both are plain data. `progress_path` is where others read how far the training is.
+    """
+
+    def __init__(
+        self, folder: Path, progress_path: Path, identity: dict, maker: dict, seconds_between: float, leaving: Leaving
+    ):
+        self.folder = folder
+        self.progress_path = progress_path
+        self.identity = {"format": FORMAT, **identity}
+        self.maker = maker
+        self.seconds_between = seconds_between
+        self.leaving = leaving
+        self.continued: list[dict] = []
+        self._last_good: Path | None = None
+        self._last_step = 0
+        self._last_time = time.monotonic()
+        self._seconds_to_save = 0.0
+
+    def restore(self, training: Training) -> None:
+        """Let a fresh training go on from the newest checkpoint that is whole and of the same run.
+
+        What cannot be used is reported and left out; without any, the training begins anew.
+        """
+        for folder in self._newest_first():
+            try:
+                about, state = self._read(folder)
+                _check_fits(training, state)
+            except _UnusableError as error:
+                logger.warning("%s: cannot be used, since %s", folder, error)
+                continue
+            training.restore(state, max(state["seconds"], self._seconds_noted()))
+            self.continued = [*about["continued"], {"step": training.step, **about["maker"]}]
+            self._last_good, self._last_step = folder, training.step
+            logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
+            return
+        training.count_earlier(self._seconds_noted())
+
+    def look_after(self, training: Training) -> None:
+        """Save what is due; raise Stopped when it is time to leave, after saving what is new."""
+        reason = self.leaving.reason(2 * self._seconds_to_save)
+        if reason is None and not self._is_due(training):
+            return
+        if training.step > self._last_step:
+            training.check_finite()
+            self._save(training)
+        if reason is not None:
+            raise Stopped(f"{reason}; {self._kept()}")
+
+    def note_progress(self, progress: dict) -> None:
+        """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
+        write_json(self.progress_path, {"run_sha256": self.identity["run_sha256"], "time": now(), **progress})
+
+    def delete(self) -> None:
+        """Remove what nobody needs once the cell is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.progress_path.unlink(missing_ok=True)
+
+    def _is_due(self, training: Training) -> bool:
+        waited = time.monotonic() - self._last_time
+        if waited >= self.seconds_between:
+            return True
+        return training.is_at_end_of_epoch and waited * MOST_SHARE_OF_TIME >= self._seconds_to_save
+
+    def _kept(self) -> str:
+        return f"step {self._last_step} is kept" if self._last_good else "before its first step was done"
+
+    def _save(self, training: Training) -> None:
+        started = time.monotonic()
+        folder = self.folder / f"step-{training.step:08d}"
+        try:
+            self._remove_all_but_the_last_good()
+            self._write(folder, training.state())
+        except Exception as error:
+            if is_disk_full(error):
+                raise disk_full(folder) from error
+            raise
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self._last_good, self._last_step, self._last_time = folder, training.step, time.monotonic()
+        self._seconds_to_save = self._last_time - started
+        size = size_in_words((folder / "state.pt").stat().st_size)
+        logger.info("step %d kept, %s in %.1f s", training.step, size, self._seconds_to_save)
+
+    @property
+    def _partial(self) -> Path:
+        return self.folder / "partial"
+
+    def _write(self, folder: Path, state: dict) -> None:
+        self._partial.mkdir(parents=True)
+        path = self._partial / "state.pt"
+        with path.open("wb") as stream:
+            torch.save(state, stream)
+        sync(path)
+        about = {"identity": self.identity, "sha256": sha256(path), "maker": self.maker, "continued": self.continued}
+        write_json(self._partial / "checkpoint.json", about)
+        self._partial.rename(folder)
+        sync(self.folder)
+
+    def _remove_all_but_the_last_good(self) -> None:
+        """Make room before the next is written: two are there at most."""
+        for path in self.folder.glob("*"):
+            if path == self._last_good:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _newest_first(self) -> Iterator[Path]:
+        return iter(sorted(self.folder.glob("step-*"), reverse=True))
+
+    def _read(self, folder: Path) -> tuple[dict, dict]:
+        about = self._read_description(folder / "checkpoint.json")
+        path = folder / "state.pt"
+        try:
+            if sha256(path) != about["sha256"]:
+                raise _UnusableError("its state.pt is not what was written")
+            return about, torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
+
+    def _read_description(self, path: Path) -> dict:
+        try:
+            about = read_json(path)
+        except DataError as error:
+            raise _UnusableError("its checkpoint.json is missing or broken") from error
+        kinds = {"identity": dict, "sha256": str, "maker": dict, "continued": list}
+        if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
+            raise _UnusableError("its checkpoint.json lacks what it should say")
+        others = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
+        if others:
+            raise _UnusableError(f"it is of another run ({', '.join(others)})")
+        return about
+
+    def _seconds_noted(self) -> float:
+        """Return the time that the last attempt at this run had spent when it last said so; 0 where there is none."""
+        try:
+            noted = read_json(self.progress_path)
+            return float(noted["train_seconds"]) if noted["run_sha256"] == self.identity["run_sha256"] else 0.0
+        except (DataError, KeyError, TypeError, ValueError):
+            return 0.0
+
+
+class _UnusableError(Exception):
+    """Why a checkpoint cannot be used."""
+
+
+def _check_fits(training: Training, state: dict) -> None:
+    """Compare names and shapes, so that nothing is half restored. Raises _UnusableError."""
+    here, there = training.state(), state
+    shapes = [{name: tensor.shape for name, tensor in each["model"].items()} for each in (here, there)]
+    if shapes[0] != shapes[1]:
+        raise _UnusableError("its weights are of another model")
+    if not 0 < there["step"] <= training.steps or len(there["losses"]) != there["step"]:
+        raise _UnusableError(f"it is of step {there['step']} of {training.steps}")

@@ -1,0 +1,258 @@
+"""What a cell does when it is killed, stopped, doubled, or tried in vain: real processes of scripts/train.py."""
+
+import dataclasses
+import json
+import os
+import signal
+import time
+
+import pytest
+from cluster import wait_until
+from trainable_cell import (
+    TrainableCell,
+    child_of,
+    dead_process,
+    holder_of,
+    is_alive,
+    kill_group,
+    lines_of,
+    make_resources,
+    our_error,
+    write_head,
+)
+
+from gluegrid import attempts
+from gluegrid.files import read_json, sha256
+from gluegrid.provenance import job, this_process
+
+LONG = 500  # epochs: minutes
+SHORT = 2
+SECONDS_TO_START = 120
+SECONDS_TO_END = 20  # on a busy machine; a second or two otherwise
+TOLD_AT_ONCE = 10  # Python and a few light modules
+
+
+@pytest.fixture(scope="module")
+def resources(tmp_path_factory):
+    return make_resources(tmp_path_factory.mktemp("resources"))
+
+
+@pytest.fixture
+def cell(tmp_path, resources):
+    """Return a cell that takes minutes."""
+    made = TrainableCell(tmp_path, resources, LONG, write_head(tmp_path / "head.json"))
+    made.write_run()
+    return made
+
+
+@pytest.fixture
+def short(tmp_path, resources):
+    """Return a cell that takes a second."""
+    made = TrainableCell(tmp_path, resources, SHORT, write_head(tmp_path / "head.json"))
+    made.write_run()
+    return made
+
+
+@pytest.fixture
+def started(cell):
+    """Start trainings that are ended with the test."""
+    running = []
+
+    def start(of=cell, **options):
+        running.append(of.start(**options))
+        assert wait_until(of.has_begun, SECONDS_TO_START), of.log.read_text()
+        return running[-1]
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            kill_group(process)
+
+
+def test_a_latecomer_ends_within_seconds_and_names_the_holder(cell, started):
+    started()
+    holder = holder_of(cell)
+    attempted = cell.attempts()
+    began = time.monotonic()
+    latecomer = dataclasses.replace(cell, folder=cell.folder)
+    assert latecomer.train() == 1
+    assert time.monotonic() - began < TOLD_AT_ONCE
+    expected = f"gluegrid: this cell is being trained by process {holder['pid']} on {job()['host']}"
+    assert our_error(cell.log).startswith(expected)
+    assert holder_of(cell) == holder
+    assert cell.attempts() == attempted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_makes_it_save_and_leave_and_say_why(cell, started, number):
+    process = started()
+    os.kill(process.pid, number)
+    assert process.wait(SECONDS_TO_END) == 1
+    (attempt,) = cell.attempts()
+    assert number.name in attempt["reason"] or attempt["reason"].startswith("interrupted; ")
+    kept = int(attempt["reason"].rpartition("step ")[2].split()[0])
+    assert (cell.state / f"checkpoints/step-{kept:08d}/checkpoint.json").exists()
+    assert not attempt["is_permanent"]
+    assert our_error(cell.log) == f"gluegrid: {attempt['reason']}"
+    assert not (cell.state / "lock").exists()
+
+
+def test_a_signal_while_it_loads_ends_it_at_once(cell):
+    process = cell.start()
+    assert wait_until(lambda: bool(cell.attempts()), SECONDS_TO_START)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(SECONDS_TO_END) == 1
+    assert cell.attempts()[0]["reason"].startswith("stopped by SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_training_dies_with_its_launcher(cell, started, number):
+    launcher = started(launched=True)
+    training = child_of(launcher)
+    os.kill(launcher.pid, number)
+    launcher.wait(SECONDS_TO_END)
+    assert wait_until(lambda: not is_alive(training), SECONDS_TO_END)
+    assert cell.attempts()[0]["reason"].startswith("stopped by SIGTERM")
+    assert not (cell.state / "lock").exists()
+
+
+def test_what_was_left_behind_by_a_dead_head_is_taken_over(cell, started):
+    write_head(cell.head, process=dead_process())
+    left_behind = started()
+    successor = dataclasses.replace(cell, head=write_head(cell.folder / "another_head.json"))
+    process = successor.start()
+    assert left_behind.wait(SECONDS_TO_START) == 1
+    assert wait_until(lambda: len(cell.attempts()) == 2, SECONDS_TO_START)
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(SECONDS_TO_START)
+    first, _ = cell.attempts()
+    assert first["reason"].startswith("stopped by SIGTERM")
+    assert first["end"] is not None
+    text = cell.log.read_text()
+    assert "taking over from process" in text
+    assert not list(cell.state.glob("lock*"))
+
+
+def test_what_is_left_of_an_earlier_start_of_the_same_slurm_job_is_taken_over(cell, started):
+    """A requeued job: its first process is on a node that SLURM has given up, and lives."""
+    in_slurm = dataclasses.replace(cell, environment={"SLURM_JOB_ID": "77"})
+    first = started(in_slurm)
+    second = in_slurm.start()
+    assert first.wait(SECONDS_TO_START) == 1
+    assert wait_until(lambda: len(cell.attempts()) == 2, SECONDS_TO_START)
+    kill_group(second)
+
+
+def test_the_time_limit_of_the_job_is_left_in_time(cell):
+    ends = time.time() + 40
+    limited = dataclasses.replace(cell, environment={"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": str(int(ends))})
+    assert limited.train() == 1
+    assert time.time() < ends
+    assert cell.attempts()[0]["reason"].startswith("its job's time limit is near; step ")
+    assert not cell.attempts()[0]["is_permanent"]
+
+
+def test_a_killed_process_costs_no_bit_and_the_attempts_are_counted(cell, resources, tmp_path):
+    """The number of epochs is one that takes seconds, so that the kill meets it in the middle."""
+    whole = TrainableCell(tmp_path / "whole", resources, 30, write_head(tmp_path / "never.json", 1e6))
+    killed = TrainableCell(tmp_path / "killed", resources, 30, cell.head)
+    for each in (whole, killed):
+        each.write_run()
+    assert whole.train() == 0, whole.log.read_text()
+    process = killed.start()
+    assert wait_until(killed.has_begun, SECONDS_TO_START)
+    kill_group(process)
+    assert not killed.results.exists()
+    assert killed.train() == 0, killed.log.read_text()
+    assert killed.bits() == whole.bits()
+    assert killed.record["attempts"] == 2
+    assert len(killed.record["continued"]) == 1
+    assert [attempt["reason"] for attempt in killed.attempts()] == [attempts.KILLED, "done"]
+    assert sorted(path.name for path in killed.state.iterdir()) == ["attempts.jsonl", "last_good_result"]
+
+
+def test_a_rerun_that_fails_leaves_the_earlier_result(short):
+    assert short.train() == 0
+    good = short.state / "last_good_result/all_results.json"
+    before = good.read_bytes()
+    later = dataclasses.replace(short, head=write_head(short.folder / "later.json"))
+    # A second later: a result of the same second counts as this head's.
+    head = read_json(later.head) | {"started": "2999-01-01T00:00:00+00:00"}
+    later.head.write_text(json.dumps(head))
+    short.write_run(learning_rate=1, num_train_epochs=LONG)
+    process = later.start()
+    assert wait_until(later.has_begun, SECONDS_TO_START)
+    kill_group(process)
+    assert good.read_bytes() == before
+
+
+def test_a_permanent_failure_is_not_tried_again_by_the_same_head_but_by_the_next(short):
+    tokens = dataclasses.replace(short, resources=short.folder / "resources")
+    make_resources(tokens.resources)
+    (tokens.resources / "tokens/train.arrow").write_bytes(b"damaged")
+    assert tokens.train() == 1
+    (attempt,) = tokens.attempts()
+    assert attempt["is_permanent"]
+    began = time.monotonic()
+    assert tokens.train() == 1
+    assert time.monotonic() - began < TOLD_AT_ONCE
+    assert our_error(tokens.log) == f"gluegrid: {attempt['reason']} (not tried again by the same call of snakemake)"
+    assert len(tokens.attempts()) == 1
+    later = dataclasses.replace(tokens, head=write_head(short.folder / "later.json"))
+    assert later.train() == 1
+    assert len(tokens.attempts()) == 2
+
+
+def test_a_transient_failure_is_tried_again(short):
+    """The node has no GPU."""
+    short.write_run(device="cuda")
+    for number in (1, 2):
+        assert short.train() == 1
+        assert len(short.attempts()) == number
+    assert "CUDA finds none" in short.attempts()[-1]["reason"]
+    assert not short.attempts()[-1]["is_permanent"]
+
+
+def test_a_loss_that_is_no_number_is_permanent(short):
+    short.write_run(learning_rate=1e20, num_train_epochs=1)
+    assert short.train() == 1
+    (attempt,) = short.attempts()
+    assert "the loss is" in attempt["reason"]
+    assert "at step" in attempt["reason"]
+    assert attempt["is_permanent"]
+
+
+def test_a_cancelled_cell_is_not_tried_by_a_head_that_had_begun(short):
+    attempts.cancel(short.state)
+    assert short.train() == 1
+    assert our_error(short.log).startswith("gluegrid: cancelled by make cancel")
+    assert short.attempts() == []
+
+
+def test_a_result_whose_publishing_was_cut_off_is_published_and_not_trained_again(short):
+    assert short.train() == 0
+    before = short.bits()
+    *_, last = short.attempts()
+    (short.state / "attempts.jsonl").write_text(json.dumps(last | {"reason": None, "end": None}) + "\n")
+    short.results.unlink()
+    later = dataclasses.replace(short, head=write_head(short.folder / "later.json"))
+    head = read_json(later.head) | {"started": "2999-01-01T00:00:00+00:00"}
+    later.head.write_text(json.dumps(head))
+    assert later.train() == 0
+    assert short.bits() == before
+    assert any("its result is used" in line for line in lines_of(short.log))
+    (attempt,) = short.attempts()
+    assert attempt["reason"] == "done"
+    short.results.unlink()
+    assert later.train() == 0
+    assert len(short.attempts()) == 2
+
+
+def test_the_record_of_a_cell_that_was_never_interrupted_says_so(short):
+    assert short.train() == 0
+    assert short.record["attempts"] == 1
+    assert short.record["continued"] == []
+    assert short.record["micro_batch_rows"] == {"train": None, "eval": None}
+    assert short.record["run_sha256"] == sha256(short.run)
+    assert short.attempts()[0]["head"] == str(short.head)
+    assert short.attempts()[0]["host"] == this_process()["host"]

@@ -1,0 +1,164 @@
+"""A small cell on disk, to be trained by scripts/train.py as a process that can be killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import builders
+import pyarrow.parquet
+from cluster import wait_until
+
+from gluegrid import attempts
+from gluegrid.files import canonical_json, read_json, write_json
+from gluegrid.provenance import now, this_process
+
+TASK = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
+MANIFESTS = {"model": "model", "task": "task/task", "tokens": "tokens"}
+TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class TrainableCell:
+    """A cell below `folder`, whose resources may be shared with others. `head` is a head's file, if any."""
+
+    folder: Path
+    resources: Path
+    epochs: float
+    head: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "results/e/runs/tiny/pair/base/seed-42/run.json"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "results/e/state/tiny/pair/base/seed-42"
+
+    @property
+    def results(self) -> Path:
+        return self.run.with_name("all_results.json")
+
+    @property
+    def record(self) -> dict:
+        return read_json(self.run.with_name("run_record.json"))
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def write_run(self, **changes) -> None:
+        """Write the cell's run.json."""
+        content = {
+            "recipe": 1,
+            "experiment": "e",
+            "model": {"name": "tiny", "source": "./tiny", "revision": "1"},
+            "task": vars(TASK),
+            "variant": "base",
+            "seed": 42,
+            "threads": 1,
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-3,
+            "max_seq_length": 16,
+            "device": "cpu",
+        }
+        self.run.parent.mkdir(parents=True, exist_ok=True)
+        self.run.write_text(canonical_json(content | changes), encoding="utf-8")
+
+    def start(self, launched: bool = False) -> subprocess.Popen:
+        """Start a training in a process group of its own, its output added to the log."""
+        script = str(builders.SCRIPTS / "train.py")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(builders.SCRIPTS / "accelerate.yaml")]
+        options = [f"--{name}={self.resources / path / 'manifest.json'}" for name, path in MANIFESTS.items()]
+        outputs = [f"--results={self.results}", f"--record={self.run.with_name('run_record.json')}"]
+        command = [sys.executable, *(launcher if launched else []), script, f"--run={self.run}", *options, *outputs]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "ACCELERATE_"))}
+        environment |= {"GLUEGRID_HEAD": str(self.head)} if self.head else {}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                command, env=environment | self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def train(self, launched: bool = False) -> int:
+        """Train to the end; return the exit code."""
+        return self.start(launched).wait(TIMEOUT)
+
+    def has_begun(self) -> bool:
+        """Tell whether there is a checkpoint."""
+        return any((self.state / "checkpoints").glob("step-*"))
+
+    def attempts(self) -> list[dict]:
+        """Return the attempts that were noted."""
+        return attempts.read(self.state)
+
+    def bits(self) -> dict:
+        """Return all that came out but for times."""
+        predictions = {
+            path.name: pyarrow.parquet.read_table(path).to_pydict()
+            for path in sorted(self.run.parent.glob("predictions_*.parquet"))
+        }
+        timed = ("runtime", "per_second")
+        metrics = {key: value for key, value in read_json(self.results).items() if not key.endswith(timed)}
+        return {"predictions": predictions, "metrics": metrics}
+
+
+def make_resources(folder: Path) -> Path:
+    """Stage a model with dropout and a task of 200 rows, and make the tokens."""
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    builders.cell_files(
+        folder, TASK, builders.write_model(folder / "source", **dropout), train=builders.rows(200, TASK)
+    )
+    return folder
+
+
+def write_head(path: Path, checkpoint_seconds: float = 0.2, process: dict | None = None) -> Path:
+    """Write the file of a head that begins now."""
+    config = {"checkpoint_minutes": checkpoint_seconds / 60}
+    write_json(path, {"started": now(), "process": process or this_process(), "config": config})
+    return path
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    """Kill a training, and its launcher."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def child_of(process: subprocess.Popen) -> int:
+    """Return the number of the training that a launcher has started."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    assert wait_until(lambda: bool(path.read_text().split()), 60)
+    return int(path.read_text().split()[0])
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def dead_process() -> dict:
+    """Return what names a process of this host that is no more."""
+    return this_process() | {"process_started": "1"}
+
+
+def lines_of(log: Path) -> list[str]:
+    """Return the log's lines."""
+    return log.read_text(encoding="utf-8").splitlines()
+
+
+def our_error(log: Path) -> str:
+    """Return the last line that a script of ours ended with."""
+    return [line for line in lines_of(log) if line.startswith("gluegrid: ")][-1]
+
+
+def holder_of(cell: TrainableCell) -> dict:
+    """Return who holds the cell's lock."""
+    return json.loads((cell.state / "lock").read_text())
