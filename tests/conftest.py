@@ -1,13 +1,16 @@
 """What all tests share: where the project and the shared folder are, and how long each test file took."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clones import Clone, clone_into
+from clones import Clone, clone_into, copy_of
+from cluster import Cluster, start
 
 PROJECT = Path(__file__).resolve().parents[1]
 _seconds: Counter[str] = Counter()
@@ -39,6 +42,28 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results/demo/results.md" in done.stdout
+    return clone
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real SLURM. Tests leave it as they found it: all nodes and daemons up, no job in the queue."""
+    if os.geteuid() != 0 or shutil.which("slurmctld") is None:
+        reason = "needs root and Debian's SLURM; tests/cluster/install.sh installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    cluster = start(tmp_path_factory.mktemp("slurm") / "cluster")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def clone_on_cluster(demo: Clone, cluster: Cluster, tmp_path: Path) -> Clone:
+    """The demo with all staged and nothing trained, on the login node of the cluster."""
+    clone = copy_of(demo, tmp_path / "clone")
+    shutil.rmtree(clone.root / "results")
+    clone.environment.update(cluster.environment)
     return clone
 
 

@@ -1,0 +1,98 @@
+"""Heads on the test cluster: how they are called, and what SLURM and the cells' own files say of them."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from clones import Clone
+from cluster import Cluster
+
+# The profile's own pauses are longer, to spare a cluster's controller.
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "3")
+SLURM = ("--profile", "slurm", *QUICK)
+DEMO = (*SLURM, "--configfile", "demo/config.yaml")
+MINE = (*SLURM, "--configfile", "mine.yaml")
+LONG_ENOUGH = 400  # epochs of wnli: minutes
+CELL = "bert-demo-small/{task}/base/seed-42"
+
+
+def folder_of_cell(clone: Clone, part: str, experiment: str, task: str) -> Path:
+    """Return the folder of a cell below an experiment's runs/ or state/."""
+    return clone.root / "results" / experiment / part / CELL.format(task=task)
+
+
+def attempts_of(clone: Clone, experiment: str, task: str) -> list[dict]:
+    """Read the attempts of a cell."""
+    path = folder_of_cell(clone, "state", experiment, task) / "attempts.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def reasons_of(clone: Clone, experiment: str, task: str) -> list[str | None]:
+    """Return how each attempt at a cell ended."""
+    return [attempt["reason"] for attempt in attempts_of(clone, experiment, task)]
+
+
+def is_running(clone: Clone, experiment: str, task: str) -> bool:
+    """Tell whether an attempt at a cell has begun and not ended."""
+    return None in reasons_of(clone, experiment, task)[-1:]
+
+
+def progress_of(clone: Clone, experiment: str, task: str) -> dict:
+    """Read how far the training of a cell is."""
+    path = folder_of_cell(clone, "state", experiment, task) / "progress.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def has_checkpoint(clone: Clone, experiment: str, task: str) -> bool:
+    """Tell whether a training could go on from somewhere."""
+    folder = folder_of_cell(clone, "state", experiment, task)
+    return any(folder.glob("checkpoints/step-*/checkpoint.json"))
+
+
+def record_of(clone: Clone, experiment: str, task: str) -> dict:
+    """Read the record of a cell's result."""
+    path = folder_of_cell(clone, "runs", experiment, task) / "run_record.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table_of(clone: Clone, experiment: str) -> str:
+    """Read the tables of an experiment."""
+    return (clone.root / f"results/{experiment}/results.md").read_text(encoding="utf-8")
+
+
+def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
+    """Return what sacct knows of the jobs whose comment contains a text."""
+    asked = ",".join(["JobID", "Comment%200", *fields])
+    lines = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", f"--format={asked}").splitlines()
+    return [row for row in (line.split("|") for line in lines) if comment in row[1]]
+
+
+def jobs_of(cluster: Cluster, clone: Clone, task: str, *fields: str) -> list[list[str]]:
+    """Return these fields of the jobs that a clone has had for one task's cell, the first first."""
+    rows = accounted(cluster, f"rule_train_wildcards_bert-demo-small_{task}_", "WorkDir%300", *fields)
+    return [row[3:] for row in rows if row[2] == str(clone.root)]
+
+
+def in_queue(cluster: Cluster, *arguments: str) -> list[str]:
+    """Return the jobs that wait or run, as squeue's format says, their numbers if it does not."""
+    return cluster.run("squeue", "--noheader", *(arguments or ("--format=%i",))).split("\n")
+
+
+def start_head(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
+    """Start snakemake and go on, as the leader of a group, as a shell does."""
+    with log.open("a", encoding="utf-8") as stream:
+        return subprocess.Popen(
+            clone.command(*arguments),
+            cwd=clone.root,
+            env=clone.full_environment(),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+
+
+def press_ctrl_c(head: subprocess.Popen) -> None:
+    """Interrupt a head and all it has started, as a terminal does."""
+    os.killpg(head.pid, signal.SIGINT)

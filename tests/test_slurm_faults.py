@@ -1,0 +1,308 @@
+"""Every fault that SLURM and its users have in store, on a real SLURM (tests/cluster): what it costs, and what not."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from clones import Clone
+from cluster import Cluster, wait_until
+from slurm_grid import (
+    CELL,
+    MINE,
+    SLURM,
+    attempts_of,
+    folder_of_cell,
+    has_checkpoint,
+    in_queue,
+    is_running,
+    jobs_of,
+    press_ctrl_c,
+    reasons_of,
+    record_of,
+    start_head,
+    table_of,
+)
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def clone(clone_on_cluster: Clone) -> Iterator[Clone]:
+    """The demo with all staged and nothing trained; a head that a failed test has left behind is ended."""
+    yield clone_on_cluster
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            is_ours = (process / "cwd").readlink() == clone_on_cluster.root
+        except OSError:
+            continue
+        if is_ours and b"--profile" in command:
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def whole_cluster(cluster: Cluster) -> Iterator[None]:
+    """Leave the cluster as it was: nothing queued, every daemon and node up."""
+    yield
+    for daemon in ("slurmdbd", "slurmctld"):
+        if not cluster._pids(daemon):
+            cluster.launch(daemon)
+    cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
+    cluster.run("scancel", "--user=root")
+    for node in ("gpu1", "gpu2", "gpu3", "gpu4"):
+        if "idle" not in cluster.run("sinfo", "--noheader", f"--nodes={node}", "--partition=gpu", "--format=%T"):
+            cluster._call("scontrol", "update", f"nodename={node}", "state=resume")
+    assert wait_until(lambda: in_queue(cluster) == [""], 60)
+
+
+def drain(cluster: Cluster, *nodes: str) -> None:
+    """Let no job start on these nodes."""
+    for node in nodes:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+
+
+def undrain(cluster: Cluster, *nodes: str) -> None:
+    """Let jobs start on these nodes again."""
+    for node in nodes:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+@contextmanager
+def full_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+    """Let a folder lie on a disk of this size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def wait(condition, seconds: float, log: Path) -> None:
+    """Wait until something is so; else show what the head has said."""
+    assert wait_until(condition, seconds), log.read_text(encoding="utf-8")[-5000:]
+
+
+def ended(head: subprocess.Popen, seconds: float, log: Path) -> int:
+    """Wait for the end of a head; else show what it has said."""
+    wait(lambda: head.poll() is not None, seconds, log)
+    return head.returncode
+
+
+def never_overlap(attempts: list[dict]) -> bool:
+    """Tell whether each attempt began after the one before had ended."""
+    ends = [attempt["end"] or attempt["start"] for attempt in attempts]
+    return all(end <= later["start"] for end, later in zip(ends, attempts[1:], strict=False))
+
+
+def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
+    """One head, since cells that fail wait for each other: time limit, memory, full disks, all attempts failed."""
+    log = tmp_path / "head.log"
+    # One minute for the first attempt, two for the second, three for the third.
+    clone.replace("scripts/gluegrid/estimates.py", "START_MINUTES = 30", "START_MINUTES = 0")
+    clone.replace("scripts/gluegrid/estimates.py", "EXAMPLES_PER_SECOND = 25", "EXAMPLES_PER_SECOND = 10_000")
+    clone.replace(
+        "scripts/gluegrid/estimates.py",
+        "    return MEMORY_IN_MB",
+        '    return 300 if run["task"]["name"] == "rte" else MEMORY_IN_MB',
+    )
+    clone.replace(
+        "rules/common.smk",
+        "memory_in_mb(one_cell(wildcards).run) * attempt",
+        "memory_in_mb(one_cell(wildcards).run) * attempt ** 3",
+    )
+    one = {"num_train_epochs": 1}
+    clone.write_experiment(
+        "limits", {"wnli": {"num_train_epochs": 250}, "rte": one, "stsb": one, "mrpc": one, "cola": one}
+    )
+    state = folder_of_cell(clone, "state", "limits", "stsb")
+    results = folder_of_cell(clone, "runs", "limits", "mrpc")
+    with full_disk(state, 64), full_disk(results, 8):
+        head = start_head(clone, log, *MINE)
+        assert ended(head, 420, log) == 1
+        said = log.read_text(encoding="utf-8")
+        assert reasons_of(clone, "limits", "cola") == ["done"]
+        # Time: each attempt gets more, and goes on where the one before was.
+        limits = [row[0] for row in jobs_of(cluster, clone, "wnli", "TimelimitRaw")]
+        assert limits in (["1", "2"], ["1", "2", "3"]), limits
+        reasons = reasons_of(clone, "limits", "wnli")
+        assert reasons[-1] == "done"
+        assert all("time limit" in reason for reason in reasons[:-1]), reasons
+        record = record_of(clone, "limits", "wnli")
+        assert record["attempts"] == len(limits)
+        # Memory: killed without a word, then given more.
+        memory = [row[0] for row in jobs_of(cluster, clone, "rte", "ReqMem")]
+        assert memory[:2] == ["300M", "2400M"], memory
+        assert reasons_of(clone, "limits", "rte")[-1] == "done"
+        # Full disks: said clearly, given up after all attempts.
+        last_words = said[said.rindex("Tables: ") :]
+        for task in ("stsb", "mrpc"):
+            assert f"FAILED {CELL.format(task=task)}: " in last_words
+            assert len(jobs_of(cluster, clone, task)) == 3
+        assert last_words.count("is full") == 2, last_words
+        assert "3 of 5" in table_of(clone, "limits")
+    shutil.rmtree(state, ignore_errors=True)
+    again = clone.snakemake(*MINE)
+    assert again.returncode == 0, again.stdout
+    assert "5 of 5" in table_of(clone, "limits")
+
+
+def test_jobs_of_lost_nodes_and_preempted_ones_run_again_and_go_on(clone, cluster, tmp_path):
+    log = tmp_path / "head.log"
+    tasks = ("wnli", "rte", "stsb", "mrpc", "cola")
+    clone.write_experiment("lost", {task: {"num_train_epochs": 25} for task in tasks})
+    preemptible = ("--default-resources", "slurm_partition=low", "mem_mb=4000", "runtime=60")
+    head = start_head(clone, log, *MINE, *preemptible)
+    wait(lambda: all(has_checkpoint(clone, "lost", task) for task in tasks), 180, log)
+    running = {task: attempts_of(clone, "lost", task)[0] for task in tasks}
+    nodes = sorted({attempt["slurm_node"] for attempt in running.values()})
+    assert len(nodes) >= 3, running
+    down, preempted, requeued = nodes[:3]
+    cluster.run("scontrol", "update", f"nodename={down}", "state=down", "reason=test")
+    urgent = ("sbatch", "--parsable", "-p", "high", "-w", preempted, "--gpus-per-node=2", "--wrap=sleep 1")
+    cluster.run(*urgent, "--output=/dev/null")
+    jobs = {task: attempt["slurm_job_id"] for task, attempt in running.items()}
+    hit = next(task for task in tasks if running[task]["slurm_node"] == requeued)
+    cluster.run("scontrol", "requeue", jobs[hit])
+    assert ended(head, 300, log) == 0
+    undrain(cluster, down)
+    for task in tasks:
+        tried = attempts_of(clone, "lost", task)
+        assert [row[0] for row in jobs_of(cluster, clone, task, "JobIDRaw")] == [jobs[task]]
+        assert {attempt["slurm_job_id"] for attempt in tried} == {jobs[task]}
+        assert tried[-1]["reason"] == "done"
+        assert never_overlap(tried), tried
+        record = record_of(clone, "lost", task)
+        assert record["attempts"] == len(tried)
+        was_hit = task == hit or running[task]["slurm_node"] in (down, preempted)
+        assert (len(tried) > 1) == was_hit, (task, tried)
+        if was_hit:
+            assert record["continued"], record
+        if running[task]["slurm_node"] == down:
+            assert tried[-1]["slurm_node"] != down
+
+
+def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
+    log = tmp_path / "head.log"
+    clone.write_experiment("stopped", {"wnli": {"num_train_epochs": 60}, "rte": {"num_train_epochs": 30}})
+    head = start_head(clone, log, *MINE)
+    wait(lambda: all(has_checkpoint(clone, "stopped", task) for task in ("wnli", "rte")), 120, log)
+    # scancel: noticed, and tried again; make cancel: not tried again.
+    cancelled = time.monotonic()
+    cluster.run("scancel", attempts_of(clone, "stopped", "wnli")[0]["slurm_job_id"])
+    make = ["make", "--old-file=.venv/installed", "cancel", f"CELL={CELL.format(task='rte')}"]
+    (clone.root / ".venv").unlink(missing_ok=True)
+    (clone.root / ".venv").symlink_to(os.sys.prefix)
+    done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "of stopped: SLURM job " in done.stdout
+    wait(lambda: len(jobs_of(cluster, clone, "wnli")) == 2, 60, log)
+    assert time.monotonic() - cancelled < 60
+    wait(lambda: is_running(clone, "stopped", "wnli") and len(attempts_of(clone, "stopped", "wnli")) == 2, 60, log)
+    assert len(jobs_of(cluster, clone, "rte")) == 1
+    # Ctrl-C: no job is left, and the tables say what became of each.
+    press_ctrl_c(head)
+    assert ended(head, 60, log) != 0
+    assert wait_until(lambda: in_queue(cluster) == [""], 20), in_queue(cluster)
+    assert f"FAILED {CELL.format(task='rte')}: cancelled by make cancel" in log.read_text(encoding="utf-8")
+    assert wait_until(lambda: not is_running(clone, "stopped", "wnli"), 20)
+    # The same command finishes both.
+    done = clone.snakemake(*MINE)
+    assert done.returncode == 0, done.stdout
+    assert "2 of 2" in table_of(clone, "stopped")
+    for task in ("wnli", "rte"):
+        tried = attempts_of(clone, "stopped", task)
+        assert tried[-1]["reason"] == "done"
+        assert never_overlap(tried)
+        assert record_of(clone, "stopped", task)["continued"]
+
+
+def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone, cluster, tmp_path):
+    """On two GPUs: one cell at least is done, some run and some are queued when the head dies."""
+    log = tmp_path / "head.log"
+    drain(cluster, "gpu2", "gpu3", "gpu4")
+    tasks = ("wnli", "rte", "stsb", "mrpc")
+    longer = {"num_train_epochs": 20}
+    clone.write_experiment("killed", {task: {"num_train_epochs": 1} if task == "wnli" else longer for task in tasks})
+    head = start_head(clone, log, *MINE)
+
+    def are_done() -> set[str]:
+        return {task for task in tasks if reasons_of(clone, "killed", task) == ["done"]}
+
+    def is_in_the_midst() -> bool:
+        pending = in_queue(cluster, "--states=pending", "--format=%i")
+        return bool(are_done() and any(pending) and any(is_running(clone, "killed", task) for task in tasks))
+
+    wait(is_in_the_midst, 120, log)
+    head.send_signal(signal.SIGKILL)
+    head.wait()
+    left, done = in_queue(cluster), are_done()
+    second = start_head(clone, log, *MINE)
+    wait(lambda: "\n".join(in_queue(cluster, "--format=%E")).count("afterany") >= 1, 60, log)
+    undrain(cluster, "gpu2", "gpu3", "gpu4")
+    assert ended(second, 240, log) == 0, log.read_text()
+    assert "4 of 4" in table_of(clone, "killed")
+    for task in tasks:
+        assert reasons_of(clone, "killed", task) == ["done"], task
+        assert len(jobs_of(cluster, clone, task)) == (1 if task in done else 2)
+    trained_by = {attempts_of(clone, "killed", task)[0]["slurm_job_id"] for task in tasks if task not in done}
+    assert trained_by <= set(left)
+
+
+def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluster, tmp_path):
+    """Two experiments, two heads, started at once with nothing staged; then all that a user may edit is broken."""
+    drain(cluster, "gpu1", "gpu2", "gpu3", "gpu4")
+    shutil.rmtree(clone.root / "resources")
+    heads, logs = {}, {}
+    for name, tasks in (("first", ("wnli", "rte")), ("second", ("wnli", "stsb"))):
+        clone.write_experiment(name, {task: {"num_train_epochs": 1} for task in tasks})
+        (clone.root / "mine.yaml").rename(clone.root / f"{name}.yaml")
+        logs[name] = tmp_path / f"{name}.log"
+        heads[name] = start_head(clone, logs[name], *SLURM, "--configfile", f"{name}.yaml")
+    wait(lambda: len(in_queue(cluster)) == 4, 120, logs["first"])
+    (clone.root / "first.yaml").write_text("experiment: [broken", encoding="utf-8")
+    clone.replace("second.yaml", "  stsb:", "  qqp:")
+    clone.replace("Snakefile", "rule all:", "rule all rules")
+    clone.replace("rules/train.smk", "rule train:", "rule train(:")
+    clone.replace("scripts/train.py", "def main()", "def main(")
+    shutil.rmtree(clone.root / "schemas")
+    undrain(cluster, "gpu1", "gpu2", "gpu3", "gpu4")
+    for name in heads:
+        assert ended(heads[name], 180, logs[name]) == 0, logs[name].read_text()
+        assert "2 of 2" in table_of(clone, name)
+    fetched = [path.read_text() for path in clone.root.glob("results/*/logs/fetch_*/*.log")]
+    assert len(fetched) == 6
+    assert sum("1 of " in text for text in fetched) == 4, fetched
+
+
+def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
+    log = tmp_path / "head.log"
+    clone.write_experiment("silent", {"rte": {"num_train_epochs": 30}, "wnli": {"num_train_epochs": 1}})
+    cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
+    with_account = ("--default-resources", "slurm_account=gluegrid", "slurm_partition=gpu", "mem_mb=4000", "runtime=60")
+    head = start_head(clone, log, *MINE, "--jobs", "1", *with_account)
+    wait(lambda: log.read_text().count("SLURM refuses a job of train") == 2, 60, log)
+    said = [line for line in log.read_text().splitlines() if "SLURM refuses a job of train" in line]
+    assert [line.rpartition(" in ")[2] for line in said] == ["5 s", "10 s"]
+    cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
+    first = ("rte", "wnli")
+    wait(lambda: any(is_running(clone, "silent", task) for task in first), 60, log)
+    time.sleep(7)  # tests/cluster/README.md: what a controller has not saved yet is another fault
+    cluster.kill("slurmdbd")
+    cluster.kill("slurmctld")
+    time.sleep(60)
+    cluster.launch("slurmctld")
+    assert head.poll() is None, log.read_text()
+    assert "SLURM does not answer" in log.read_text()
+    time.sleep(5)
+    cluster.launch("slurmdbd")
+    assert ended(head, 180, log) == 0, log.read_text()
+    assert "2 of 2" in table_of(clone, "silent")
+    for task in ("rte", "wnli"):
+        assert reasons_of(clone, "silent", task) == ["done"]
