@@ -43,9 +43,9 @@ def answering(asked: list[str], **answers):
     return query
 
 
-def states_of(states: JobStates, logger, wanted: set[str]) -> dict[str, str]:
+def states_of(states: JobStates, logger, wanted: set[str], command: str = "squeue --all") -> dict[str, str]:
     states.wanted = wanted
-    return asyncio.run(states.query("squeue --all", logger))[0]
+    return asyncio.run(states.query(command, logger))[0]
 
 
 def test_silence_is_no_news_and_is_told_once(logger, caplog):
@@ -77,6 +77,14 @@ def test_a_job_that_nobody_knows_or_requeues_for_long_is_taken_for_failed(logger
         assert states_of(states, logger, {"1"}) == listed
     clock.seconds = 121
     assert states_of(states, logger, {"1"}) == {"1": "ERROR"}
+
+
+def test_a_job_that_the_accounting_has_not_heard_of_yet_is_not_lost(logger):
+    clock = Clock()
+    states = JobStates(answering([], sacct=({}, 0.1)), clock)
+    for seconds in (0, 1000):
+        clock.seconds = seconds
+        assert states_of(states, logger, {"1"}, "sacct --all") == {}
 
 
 def test_a_job_that_comes_back_is_not_doubted_any_more(logger):

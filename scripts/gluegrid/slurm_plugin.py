@@ -91,7 +91,9 @@ class JobStates:
         self._is_silent = False
         states = {job: _plain(state) for job, state in states.items()}
         states |= await self._states_of_unlisted(self.wanted - states.keys(), logger)
-        return states | dict.fromkeys(self._lost(states, logger), LOST), seconds
+        # The accounting may not have heard of a job yet; the queue has.
+        unknown = self.wanted - states.keys() if command.startswith("squeue") else set()
+        return states | dict.fromkeys(self._lost(states, unknown, logger), LOST), seconds
 
     def _tell_once(self, logger) -> None:
         if not self._is_silent:
@@ -109,9 +111,10 @@ class JobStates:
         # What it says of jobs that have not ended may be old: squeue knows better.
         return {job: state for job, state in found.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
 
-    def _lost(self, states: dict[str, str], logger) -> Iterable[str]:
+    def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
         """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
-        doubtful = {job for job in self.wanted if job.isdigit() and states.get(job, "NODE_FAIL") in PASSING_STATES}
+        passing = {job for job in self.wanted if states.get(job) in PASSING_STATES}
+        doubtful = {job for job in passing | unknown if job.isdigit()}
         now = self._clock()
         self._doubtful_since = {job: self._doubtful_since.get(job, now) for job in doubtful}
         lost = [job for job, since in self._doubtful_since.items() if now - since > LOST_AFTER_SECONDS]
