@@ -36,11 +36,12 @@ def published(state: Path) -> None:
 
 
 def read(state: Path) -> list[dict]:
-    """Return all attempts of a cell, the oldest first."""
+    """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out."""
     path = state / "attempts.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    attempts = map(_attempt, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [attempt for attempt in attempts if attempt is not None]
 
 
 def of_this_result(state: Path, run_sha256: str) -> list[dict]:
@@ -72,7 +73,7 @@ def reason_to_stop(state: Path) -> str | None:
     if is_cancelled(state):
         return "cancelled by make cancel"
     last = (read(state) or [{}])[-1]
-    return last["reason"] if last.get("is_permanent") and last["head"] == head else None
+    return last["reason"] if last.get("is_permanent") and last.get("head") == head else None
 
 
 def reason(attempt: dict) -> str:
@@ -84,6 +85,15 @@ def reason(attempt: dict) -> str:
     process = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
     host = attempt["slurm_node"] or attempt["host"]
     return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
+
+
+def _attempt(line: str) -> dict | None:
+    try:
+        attempt = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    expected = ("start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node")
+    return attempt if isinstance(attempt, dict) and all(key in attempt for key in expected) else None
 
 
 def _cancellation(state: Path) -> Path:
