@@ -8,6 +8,7 @@ attempt holds the cell's lock: an earlier attempt that has not reported its end 
 import json
 from pathlib import Path
 
+from gluegrid import slurm_logs
 from gluegrid.files import read_json, write_json, write_text
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
@@ -80,9 +81,14 @@ def reason(attempt: dict) -> str:
     """Say why an attempt left no result."""
     if attempt["reason"] == DONE:
         return "was trained, but its result is gone or was not published; run snakemake again"
+    if attempt["reason"] not in (None, KILLED):
+        return attempt["reason"]
+    slurm_job = attempt["slurm_job_id"]
+    if slurm_job and (words := slurm_logs.last_words(slurm_job)):
+        return f"ended by SLURM: {words}"
     if attempt["reason"] is not None:
         return attempt["reason"]
-    process = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
+    process = f"SLURM job {slurm_job}" if slurm_job else f"process {attempt['pid']}"
     host = attempt["slurm_node"] or attempt["host"]
     return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
 

@@ -62,7 +62,8 @@ def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
         released.set()
         heartbeat.join()
         _release(path, mine)
-        _request(path, mine).unlink(missing_ok=True)
+        for request in path.parent.glob(_request(path, {"token": "*"}).name):
+            request.unlink(missing_ok=True)
 
 
 def ask_to_leave(path: Path, holder: dict) -> None:
