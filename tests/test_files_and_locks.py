@@ -361,3 +361,74 @@ def test_a_taker_that_died_while_taking_over_stops_nobody(tmp_path):
     os.link(path, tmp_path / ".lock.claim")
     assert take(path) < 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"host": "elsewhere"}'])
+def test_a_lock_that_says_nothing_is_taken_over_when_its_heart_has_stopped(tmp_path, content):
+    """Of a host that lost its power, the name may be on the disk and not the content."""
+    path = tmp_path / "lock"
+    path.write_bytes(content)
+    beat(path, seconds_ago=30)
+    assert take(path) < 1
+    assert list(tmp_path.iterdir()) == []
+
+
+class GivingUpError(Exception):
+    pass
+
+
+def give_up(holder):
+    raise GivingUpError
+
+
+def test_who_does_not_wait_for_the_living_gives_up_at_once_on_the_same_host(tmp_path):
+    path = tmp_path / "lock"
+    holder = start_holder(path)
+    started = time.monotonic()
+    with pytest.raises(GivingUpError), locks.lock_with_manners(path, locks.Manners([].append, give_up)):
+        pass
+    assert time.monotonic() - started < 1
+    assert [each.name for each in tmp_path.iterdir()] == ["lock"]
+    holder.communicate("end\n", timeout=TIMEOUT)
+
+
+def test_on_another_host_only_a_heart_that_beats_shows_life(tmp_path):
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=0)
+    alive = []
+    thread = threading.Thread(target=taking, args=(path, alive), daemon=True)
+    thread.start()
+    time.sleep(0.3)
+    assert alive == []
+    beat(path, seconds_ago=-1)
+    assert wait_until(lambda: bool(alive), TIMEOUT)
+    path.unlink()
+    thread.join(TIMEOUT)
+
+
+def taking(path, alive):
+    with locks.lock_with_manners(path, locks.Manners([].append, alive.append)):
+        pass
+
+
+def test_a_holder_is_told_that_it_is_asked_to_leave(tmp_path):
+    path, asked = tmp_path / "lock", []
+    manners = locks.Manners([].append, on_asked_to_leave=lambda: asked.append(True))
+    with locks.lock_with_manners(path, manners):
+        locks.ask_to_leave(path, locks._holder(path))
+        assert wait_until(lambda: bool(asked), TIMEOUT)
+        time.sleep(0.1)
+    assert asked == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_to_an_earlier_holder_does_not_reach_the_next(tmp_path):
+    path, asked = tmp_path / "lock", []
+    with locks.lock_with_manners(path, locks.Manners([].append)):
+        earlier = locks._holder(path)
+    manners = locks.Manners([].append, on_asked_to_leave=lambda: asked.append(True))
+    with locks.lock_with_manners(path, manners):
+        locks.ask_to_leave(path, earlier)
+        time.sleep(0.2)
+    assert asked == []
+    assert list(tmp_path.iterdir()) == []

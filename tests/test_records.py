@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from rendering import HOSTILE, texts_of
 
-from gluegrid import attempts, paths
+from gluegrid import attempts, paths, records
 from gluegrid.experiment import run_text
 from gluegrid.records import NOT_RUN, Outcome, outcomes
 from gluegrid.report import last_words, results_markdown, table_definition, write_tables
@@ -182,6 +182,55 @@ def test_a_log_of_a_fetch_that_succeeded_is_no_failure(experiment):
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}", encoding="utf-8")
     assert [outcome.reason for outcome in outcomes(experiment)] == [NOT_RUN, NOT_RUN]
+
+
+def test_an_attempt_that_slurm_ended_says_what_slurm_said(experiment, pair, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    attempts.start(state_of(experiment, pair), "0")
+    log = Path(".snakemake/slurm_logs/rule_train/tiny_pair_base_42/12.log")
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "Building DAG of jobs...\nslurmstepd: error: *** STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00"
+        " DUE TO TIME LIMIT ***\nsrun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n"
+    )
+    expected = "ended by SLURM: STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT"
+    assert attempts.reason(attempts.read(state_of(experiment, pair))[-1]) == expected
+    attempts.end(state_of(experiment, pair), "the loss is nan")
+    assert attempts.reason(attempts.read(state_of(experiment, pair))[-1]) == "the loss is nan"
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "{}", '{"start": 1}', "[" * 5000])
+def test_what_is_no_attempt_is_left_out(experiment, pair, line):
+    state = state_of(experiment, pair)
+    attempts.start(state, "0")
+    path = state / "attempts.jsonl"
+    path.write_text(line + "\n" + path.read_text())
+    assert len(attempts.read(state)) == 1
+
+
+def test_an_attempt_that_never_reported_its_end_is_closed_by_the_next(experiment, pair):
+    state = state_of(experiment, pair)
+    attempts.start(state, "0")
+    attempts.start(state, "0")
+    assert [attempt["reason"] for attempt in attempts.read(state)] == [attempts.KILLED, None]
+
+
+def test_attempts_at_a_result_are_those_at_its_run_since_the_last_one(experiment, pair):
+    state = state_of(experiment, pair)
+    for run, reason in (("a", attempts.DONE), ("a", "killed"), ("b", "killed"), ("a", "killed")):
+        attempts.start(state, run)
+        attempts.end(state, reason)
+    assert len(attempts.of_this_result(state, "a")) == 2
+    assert len(attempts.of_this_result(state, "b")) == 1
+
+
+def test_the_launchers_traceback_after_our_error_is_not_the_reason(experiment, pair):
+    log = Path(experiment.paths.log("train", paths.CELL).format(**pair.wildcards))
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "12:00:00 begins\ngluegrid: the disk is full\nTraceback (most recent call last):\n  CalledProcessError\n"
+    )
+    assert records.last_line(log) == "the disk is full"
 
 
 def test_a_training_that_never_noted_an_attempt_gives_its_logs_last_line(experiment, pair):

@@ -8,6 +8,7 @@ attempt holds the cell's lock: an earlier attempt that has not reported its end 
 import json
 from pathlib import Path
 
+from gluegrid import slurm_logs
 from gluegrid.files import read_json, write_json, write_text
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
@@ -37,11 +38,12 @@ def published(state: Path) -> None:
 
 
 def read(state: Path) -> list[dict]:
-    """Return all attempts of a cell, the oldest first."""
+    """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out."""
     path = state / "attempts.jsonl"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    attempts = map(_attempt, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [attempt for attempt in attempts if attempt is not None]
 
 
 def of_this_result(state: Path, run_sha256: str) -> list[dict]:
@@ -79,18 +81,32 @@ def reason_to_stop(state: Path) -> str | None:
     if is_cancelled(state):
         return CANCELLED
     last = (read(state) or [{}])[-1]
-    return last["reason"] if last.get("is_permanent") and last["head"] == head else None
+    return last["reason"] if last.get("is_permanent") and last.get("head") == head else None
 
 
 def reason(attempt: dict) -> str:
     """Say why an attempt left no result."""
     if attempt["reason"] == DONE:
         return "was trained, but its result is gone or was not published; run snakemake again"
+    if attempt["reason"] not in (None, KILLED):
+        return attempt["reason"]
+    slurm_job = attempt["slurm_job_id"]
+    if slurm_job and (words := slurm_logs.last_words(slurm_job)):
+        return f"ended by SLURM: {words}"
     if attempt["reason"] is not None:
         return attempt["reason"]
-    process = f"SLURM job {attempt['slurm_job_id']}" if attempt["slurm_job_id"] else f"process {attempt['pid']}"
+    process = f"SLURM job {slurm_job}" if slurm_job else f"process {attempt['pid']}"
     host = attempt["slurm_node"] or attempt["host"]
     return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
+
+
+def _attempt(line: str) -> dict | None:
+    try:
+        attempt = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    expected = ("start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node")
+    return attempt if isinstance(attempt, dict) and all(key in attempt for key in expected) else None
 
 
 def _cancellation(state: Path) -> Path:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gluegrid import attempts
@@ -46,6 +46,11 @@ class CellFiles:
         """The predictions of a split, in the result that is being written."""
         return self.new_result / f"predictions_{split}.parquet"
 
+    def last_good_predictions(self) -> dict[str, Path]:
+        """The predictions of the last good result, by split."""
+        paths = sorted(self.last_good.glob("predictions_*.parquet"))
+        return {path.stem.removeprefix("predictions_"): path for path in paths}
+
     def begin_result(self) -> None:
         """Make an empty folder for a result; the last good one stays until this one is complete."""
         shutil.rmtree(self.new_result, ignore_errors=True)
@@ -69,7 +74,14 @@ def only_one(files: CellFiles) -> Iterator[None]:
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """
-    with lock_with_manners(files.lock, Manners(_tell_waiting, _LatecomersManners(files.lock), _leave)):
+    manners = Manners(_tell_waiting, _LatecomersManners(files.lock), _leave)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_with_manners(files.lock, manners))
+        except OSError as error:
+            if is_disk_full(error):
+                raise disk_full(files.lock) from error
+            raise TransientError(f"{files.lock}: cannot be written ({error.strerror})") from error
         yield
 
 
@@ -148,11 +160,8 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     The first was left behind by a killed head, the second was killed itself, or met a full disk. Another result does
     not count: when Snakemake starts a cell that has one, a rerun is wanted.
     """
-    record_path = files.last_good / "run_record.json"
-    if not record_path.exists():
-        return False
-    record = read_json(record_path)
-    if any(record[key] != inputs[key] for key in inputs):
+    record = _record_of_whole_result(files)
+    if record is None or any(record.get(key) != inputs[key] for key in inputs):
         return False
     head, tried = current_head(), attempts.read(files.state)
     is_new = head is not None and record["finished"] >= head["started"]
@@ -160,10 +169,20 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     return is_new or (not was_published and record["finished"] >= tried[-1]["start"])
 
 
+def _record_of_whole_result(files: CellFiles) -> dict | None:
+    """Return the record of the last good result; None where there is none, or it is damaged."""
+    try:
+        record = read_json(files.last_good / "run_record.json")
+        read_json(files.last_good / "all_results.json")
+        hashes = {name: sha256(path) for name, path in files.last_good_predictions().items()}
+    except (DataError, OSError):
+        return None
+    return record if record.get("predictions_sha256") == hashes and "finished" in record else None
+
+
 def publish(files: CellFiles, record: Path, results: Path) -> None:
     """Copy the last good result to where the workflow expects it, all_results.json last."""
-    predictions = sorted(files.last_good.glob("predictions_*.parquet"))
-    targets = [(path, results.parent / path.name) for path in predictions]
+    targets = [(path, results.parent / path.name) for path in files.last_good_predictions().values()]
     targets += [(files.last_good / "run_record.json", record), (files.last_good / "all_results.json", results)]
     for source, target in targets:
         with replacing(target) as temporary:

@@ -48,6 +48,8 @@ class Leaving:
             yield
         finally:
             self._is_held_back = False
+        if self._asked:
+            raise Stopped(self._asked)
 
     def reason(self, seconds_needed: float = 0.0) -> str | None:
         """Return why to leave now, when leaving takes so many seconds; None to go on."""

@@ -15,12 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluegrid.errors import DataError
+from gluegrid.files import read_json
 from gluegrid.head import path_of_current_head
 from gluegrid.provenance import job, now, process_started, this_process
 
-HEARTBEAT_SECONDS = 15
+HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute
 POLL_SECONDS = 2
+UNKNOWN = dict.fromkeys(("host", "pid", "process_started", "slurm_job_id", "slurm_node", "since", "head", "token"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
         released.set()
         heartbeat.join()
         _release(path, mine)
-        _request(path, mine).unlink(missing_ok=True)
+        for request in path.parent.glob(_request(path, {"token": "*"}).name):
+            request.unlink(missing_ok=True)
 
 
 def ask_to_leave(path: Path, holder: dict) -> None:
@@ -110,18 +114,18 @@ def _linked(candidate: Path, path: Path) -> bool:
 
 def _holder(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+        holder = read_json(path)
+    except DataError:
+        # Of a host that lost its power, the name may be on the disk and not the content.
+        return dict(UNKNOWN) if path.exists() else None
+    return UNKNOWN | holder
 
 
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
     if _is_of_this_host(holder):
         return process_started(holder["pid"]) != holder["process_started"]
-    try:
-        return candidate.stat().st_mtime - path.stat().st_mtime > DEAD_AFTER_SECONDS
-    except FileNotFoundError:
-        return False
+    last_beat = _last_beat(path)
+    return last_beat > 0 and _last_beat(candidate) - last_beat > DEAD_AFTER_SECONDS
 
 
 def _is_of_this_host(holder: dict) -> bool:
@@ -129,8 +133,11 @@ def _is_of_this_host(holder: dict) -> bool:
 
 
 def _last_beat(path: Path) -> float:
+    """Return when a lock was touched last; 0 where there is none."""
     try:
-        return path.stat().st_mtime
+        # Opened, since only that makes NFS ask its server instead of its cache.
+        with path.open("rb") as stream:
+            return os.fstat(stream.fileno()).st_mtime
     except FileNotFoundError:
         return 0.0
 

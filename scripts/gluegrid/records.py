@@ -14,6 +14,7 @@ from gluegrid.tasks import Task, definition
 
 SCHEMA_VERSION = 1
 NOT_RUN = "not run yet"
+OURS = "gluegrid: "  # what the scripts' own errors begin with
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,10 @@ def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, s
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a failed job's log, which is its error: of ours without the name of the program."""
+    """Return the line of a failed job's log that is its error: the last of ours, else the last.
+
+    After ours, the launcher's traceback may follow.
+    """
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "its log is empty").removeprefix("gluegrid: ")
+    ours = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
+    return next((line for line in reversed(ours or lines) if line), "its log is empty")

@@ -8,6 +8,7 @@ is there; after that, so is the one before.
 """
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -171,9 +172,11 @@ class Safekeeping:
         """Return the time that the last attempt at this run had spent when it last said so; 0 where there is none."""
         try:
             noted = read_json(self.progress_path)
-            return float(noted["train_seconds"]) if noted["run_sha256"] == self.identity["run_sha256"] else 0.0
-        except (DataError, KeyError, TypeError, ValueError):
+        except DataError:
             return 0.0
+        seconds = noted.get("train_seconds")
+        is_time = isinstance(seconds, int | float) and math.isfinite(seconds) and seconds >= 0
+        return float(seconds) if is_time and noted.get("run_sha256") == self.identity["run_sha256"] else 0.0
 
 
 class _UnusableError(Exception):
