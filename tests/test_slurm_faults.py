@@ -283,26 +283,30 @@ def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluste
 
 def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     log = tmp_path / "head.log"
-    clone.write_experiment("silent", {"rte": {"num_train_epochs": 30}, "wnli": {"num_train_epochs": 1}})
+    tasks = ("rte", "wnli")
+    clone.write_experiment("silent", {"rte": {"num_train_epochs": 25}, "wnli": {"num_train_epochs": 1}})
     cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
+    # The plugin asks the accounting about a named account before it submits.
+    cluster.kill("slurmdbd")
     with_account = ("--default-resources", "slurm_account=gluegrid", "slurm_partition=gpu", "mem_mb=4000", "runtime=60")
     head = start_head(clone, log, *MINE, "--jobs", "1", *with_account)
     wait(lambda: log.read_text().count("SLURM refuses a job of train") == 2, 60, log)
     said = [line for line in log.read_text().splitlines() if "SLURM refuses a job of train" in line]
     assert [line.rpartition(" in ")[2] for line in said] == ["5 s", "10 s"]
+    assert "Required partition not available" in said[0]
     cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
-    first = ("rte", "wnli")
-    wait(lambda: any(is_running(clone, "silent", task) for task in first), 60, log)
+    wait(lambda: any(is_running(clone, "silent", task) for task in tasks), 60, log)
     time.sleep(7)  # tests/cluster/README.md: what a controller has not saved yet is another fault
-    cluster.kill("slurmdbd")
     cluster.kill("slurmctld")
     time.sleep(60)
-    cluster.launch("slurmctld")
     assert head.poll() is None, log.read_text()
-    assert "SLURM does not answer" in log.read_text()
-    time.sleep(5)
+    # In this order: a controller starts only with an accounting.
     cluster.launch("slurmdbd")
+    cluster.launch("slurmctld")
     assert ended(head, 180, log) == 0, log.read_text()
+    assert "SLURM does not answer" in log.read_text()
+    assert "The accounting does not answer" in log.read_text()
     assert "2 of 2" in table_of(clone, "silent")
-    for task in ("rte", "wnli"):
+    for task in tasks:
         assert reasons_of(clone, "silent", task) == ["done"]
+        assert len(jobs_of(cluster, clone, task)) == 1
