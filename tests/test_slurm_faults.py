@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
     )
     one = {"num_train_epochs": 1}
     clone.write_experiment(
-        "limits", {"wnli": {"num_train_epochs": 250}, "rte": one, "stsb": one, "mrpc": one, "cola": one}
+        "limits", {"wnli": {"num_train_epochs": 180}, "rte": one, "stsb": one, "mrpc": one, "cola": one}
     )
     state = folder_of_cell(clone, "state", "limits", "stsb")
     results = folder_of_cell(clone, "runs", "limits", "mrpc")
@@ -198,19 +199,19 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     cluster.run("scancel", attempts_of(clone, "stopped", "wnli")[0]["slurm_job_id"])
     make = ["make", "--old-file=.venv/installed", "cancel", f"CELL={CELL.format(task='rte')}"]
     (clone.root / ".venv").unlink(missing_ok=True)
-    (clone.root / ".venv").symlink_to(os.sys.prefix)
+    (clone.root / ".venv").symlink_to(sys.prefix)
     done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "of stopped: SLURM job " in done.stdout
-    wait(lambda: len(jobs_of(cluster, clone, "wnli")) == 2, 60, log)
+    wait(lambda: len(attempts_of(clone, "stopped", "wnli")) == 2, 60, log)
     assert time.monotonic() - cancelled < 60
-    wait(lambda: is_running(clone, "stopped", "wnli") and len(attempts_of(clone, "stopped", "wnli")) == 2, 60, log)
-    assert len(jobs_of(cluster, clone, "rte")) == 1
     # Ctrl-C: no job is left, and the tables say what became of each.
     press_ctrl_c(head)
     assert ended(head, 60, log) != 0
     assert wait_until(lambda: in_queue(cluster) == [""], 20), in_queue(cluster)
     assert f"FAILED {CELL.format(task='rte')}: cancelled by make cancel" in log.read_text(encoding="utf-8")
+    assert reasons_of(clone, "stopped", "wnli")[-1] != "done"
+    assert len(attempts_of(clone, "stopped", "rte")) == 1
     assert wait_until(lambda: not is_running(clone, "stopped", "wnli"), 20)
     # The same command finishes both.
     done = clone.snakemake(*MINE)
@@ -284,7 +285,7 @@ def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluste
 def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     log = tmp_path / "head.log"
     tasks = ("rte", "wnli")
-    clone.write_experiment("silent", {"rte": {"num_train_epochs": 25}, "wnli": {"num_train_epochs": 1}})
+    clone.write_experiment("silent", {task: {"num_train_epochs": 30} for task in tasks})
     cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
     # The plugin asks the accounting about a named account before it submits.
     cluster.kill("slurmdbd")
@@ -296,7 +297,9 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     assert "Required partition not available" in said[0]
     cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
     wait(lambda: any(is_running(clone, "silent", task) for task in tasks), 60, log)
-    time.sleep(7)  # tests/cluster/README.md: what a controller has not saved yet is another fault
+    # What a controller has not saved is another fault (tests/cluster/README.md); so the job is in its midst.
+    time.sleep(7)
+    assert any(is_running(clone, "silent", task) for task in tasks)
     cluster.kill("slurmctld")
     time.sleep(60)
     assert head.poll() is None, log.read_text()
@@ -305,7 +308,6 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     cluster.launch("slurmctld")
     assert ended(head, 180, log) == 0, log.read_text()
     assert "SLURM does not answer" in log.read_text()
-    assert "The accounting does not answer" in log.read_text()
     assert "2 of 2" in table_of(clone, "silent")
     for task in tasks:
         assert reasons_of(clone, "silent", task) == ["done"]
