@@ -90,10 +90,14 @@ def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
         submission.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
     assert not told()
+    assert submission.refusal(STATE).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
+    slurm.answers("sbatch", ACCEPTED)
+    submission.submit(ARGUMENTS, None)
+    assert submission.refusal(STATE) is None
 
 
 def test_patience_ends(slurm, monkeypatch):
-    monkeypatch.setattr(submission, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(submission, "PATIENCE_SECONDS", 2)
     slurm.answers("sbatch", BUSY)
     with pytest.raises(GluegridError, match="Unable to contact"):
         submission.submit(ARGUMENTS, None)
@@ -173,7 +177,7 @@ def test_the_job_is_kept_though_its_number_cannot_be_written(slurm):
     STATE.parent.mkdir(parents=True)
     STATE.write_text("no folder")
     assert submission.submit(ARGUMENTS, None) == "17"
-    assert "SLURM job 17 is not noted there" in told()[0]
+    assert "'slurm_job_id': '17'" in told()[0]
 
 
 def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):

@@ -10,6 +10,7 @@ from gluegrid import attempts, escaping, official_data, paths
 from gluegrid.errors import DataError, RecordError
 from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import read_json
+from gluegrid.submission import refusal
 from gluegrid.tasks import Task, definition
 
 SCHEMA_VERSION = 1
@@ -111,6 +112,8 @@ def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Pa
     state = paths.state_folder(run)
     if attempts.was_cancelled_last(state):
         return attempts.CANCELLED, log
+    if refused := refusal(state):
+        return refused, log
     if tried := attempts.read(state):
         return attempts.reason(tried[-1]), log
     for rule, wildcards, manifest in _prerequisites(experiment, cell):

@@ -67,7 +67,12 @@ def submit(arguments: list[str], script: str | None) -> str:
         return _with_patience(arguments, script, None)
     if reason := attempts.reason_to_stop(state):
         raise GluegridError(f"not submitted: {reason}")
-    answer = _with_patience(arguments, script, state)
+    try:
+        answer = _with_patience(arguments, script, state)
+    except GluegridError as error:
+        if not has_ended():
+            _note(state / "refusal.json", {"refused": now(), "reason": " ".join(str(error).split())})
+        raise
     number = answer.partition(";")[0]
     _remember(state, number)
     if has_ended():
@@ -98,14 +103,27 @@ def jobs_of_cell(state: Path) -> list[str]:
     return [number for number in found if number]
 
 
+def refusal(state: Path) -> str | None:
+    """Return why the last job of a cell was not submitted; None where it was, or the cell was tried since."""
+    with suppress(DataError):
+        noted, tried = read_json(state / "refusal.json"), attempts.read(state)
+        if not tried or noted["refused"] >= tried[-1]["start"]:
+            return f"SLURM took no job for it: {noted['reason']}"
+    return None
+
+
 def _remember(state: Path, number: str) -> None:
+    _note(state / "slurm_job.json", {"slurm_job_id": number, "submitted": now(), "head": path_of_current_head()})
+    with suppress(OSError):
+        (state / "refusal.json").unlink()
+
+
+def _note(path: Path, content: dict) -> None:
     try:
-        write_json(
-            state / "slurm_job.json", {"slurm_job_id": number, "submitted": now(), "head": path_of_current_head()}
-        )
-    except OSError as error:
-        # The job is in the queue all the same, and the cell's lock is what keeps two from training.
-        tell_head(f"{state}: {error.strerror}; SLURM job {number} is not noted there")
+        write_json(path, content)
+    except (OSError, GluegridError) as error:
+        # A job is in the queue all the same, and the cell's lock is what keeps two from training.
+        tell_head(f"{path}: not written ({error}); it would say {content}")
 
 
 def _command_of(arguments: list[str], script: str | None) -> str:
