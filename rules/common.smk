@@ -16,9 +16,11 @@ from gluegrid.workflow import (
     end_of_run,
     experiment_of_workflow,
     let_jobs_find_programs,
+    outlive_warnings,
 )
 
 let_jobs_find_programs(workflow)
+outlive_warnings(workflow)
 mend_slurm_plugin()
 keep_times_of_backups()
 cap_fetches(workflow)

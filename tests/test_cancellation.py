@@ -1,20 +1,21 @@
 """`make cancel`: which cell is meant, what is ended, and what the tables say. SLURM's programs are played."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import builders
 import pytest
+from cluster import wait_until
 from fake_slurm import FakeSlurm
 
 from gluegrid import attempts, head
 from gluegrid.cancellation import cancel_cell
 from gluegrid.errors import GluegridError
 from gluegrid.files import write_json
+from gluegrid.locks import Manners, lock_with_manners
 from gluegrid.paths import state_folder
-from gluegrid.provenance import job, process_started, this_process
+from gluegrid.provenance import job, this_process
 from gluegrid.records import outcomes
 
 
@@ -63,17 +64,18 @@ def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
     assert not slurm.calls("scancel")
 
 
-def test_a_process_of_this_host_is_told_to_end(slurm, cell, state):
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "pid": sleeper.pid}
+def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell, state):
+    asked = []
+    manners = Manners([].append, on_asked_to_leave=lambda: asked.append(True))
+    with lock_with_manners(state / "lock", manners):
+        assert cancel_cell(cell.name, None).endswith("is asked to save its work and end")
+        assert wait_until(lambda: bool(asked), 10)
+    mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "token": "t", "head": None}
     write_json(state / "lock", mine | {"process_started": "1"})
-    assert "nothing works on it any more" in cancel_cell(cell.name, None)
+    assert "nothing works on it" in cancel_cell(cell.name, None)
     write_json(state / "lock", mine | {"host": "elsewhere"})
-    assert "on elsewhere" in cancel_cell(cell.name, None)
-    assert sleeper.poll() is None
-    write_json(state / "lock", mine | {"process_started": process_started(sleeper.pid)})
-    assert cancel_cell(cell.name, None).endswith(f"process {sleeper.pid} is told to end")
-    assert sleeper.wait(timeout=10) == -signal.SIGTERM
+    assert " on elsewhere, since now, is asked to save its work and end" in cancel_cell(cell.name, None)
+    assert (state / "lock.leave.t").exists()
 
 
 def test_a_cell_that_is_not_there_is_one_line_with_the_nearest(slurm, experiment, cell):

@@ -405,3 +405,17 @@ def page_of_failures(experiment, name, reason):
     experiment.tasks["pair"]["display_name"] = name
     log = Path("train.log")
     return results_markdown(experiment, [Outcome(cell, log, reason=reason) for cell in experiment.cells.values()])
+
+
+def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(experiment, pair):
+    mine = {"git": {"commit": "0123456789abcdef", "dirty": False}, "device": "CPU"}
+    other = {"git": {"commit": "fedcba9876543210", "dirty": True}, "device": "GPU"}
+    continued = [{"step": 5, **mine}, {"step": 1200, **other}, {"step": 1300, **mine}]
+    record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
+    builders.write_result(experiment, pair, PAIR, **record)
+    text = write_tables(experiment)
+    assert f"- {pair.name}: trained in micro-batches of 8 for want of" in text
+    mine, other = "code 0123456789ab on CPU", "code fedcba987654 with uncommitted changes on GPU"
+    assert f"- {pair.name}: {mine} until step 5, then {other}." in text
+    assert f"- {pair.name}: {other} until step 1,200, then {mine}." in text
+    assert text.count(" until step ") == 2

@@ -1,20 +1,14 @@
 """Cancelling one cell: it is marked, so that the running snakemake does not try it again, and its job is ended."""
 
 import difflib
-import json
-import os
-import signal
-import socket
-from contextlib import suppress
 from pathlib import Path
 
 from gluegrid import attempts
 from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json
-from gluegrid.locks import describe
+from gluegrid.locks import ask_to_leave, describe, living_holder
 from gluegrid.paths import CELL, ExperimentPaths, state_folder
-from gluegrid.provenance import process_started
 from gluegrid.slurm_queue import cancel_jobs, in_queue
 from gluegrid.submission import jobs_of_cell
 
@@ -39,21 +33,11 @@ def _end(state: Path) -> str:
     if jobs := in_queue(jobs_of_cell(state)):
         cancel_jobs(*jobs)
         return f"SLURM job {', '.join(jobs)} is cancelled"
-    holder = _holder(state / "lock")
+    holder = living_holder(state / "lock")
     if holder is None or holder["slurm_job_id"]:
         return "nothing works on it; the running snakemake will not start it"
-    if holder["host"] != socket.gethostname():
-        return f"it is being trained by {describe(holder)}, which must be ended there"
-    if process_started(holder["pid"]) != holder["process_started"]:
-        return "nothing works on it any more; the running snakemake will not start it"
-    os.kill(holder["pid"], signal.SIGTERM)
-    return f"process {holder['pid']} is told to end"
-
-
-def _holder(lock: Path) -> dict | None:
-    with suppress(FileNotFoundError):
-        return json.loads(lock.read_text(encoding="utf-8"))
-    return None
+    ask_to_leave(state / "lock", holder)
+    return f"{describe(holder)}, is asked to save its work and end"
 
 
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:

@@ -19,7 +19,7 @@ from gluegrid.head import current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
-from gluegrid.provenance import job, process_started, this_process
+from gluegrid.provenance import is_running, job, this_process
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ def _is_left_behind(holder: dict) -> bool:
         head = read_json(Path(holder["head"]))["process"] if holder["head"] else None
     except (DataError, KeyError):
         return False
-    here = this_process()["host"]
-    return head is not None and head["host"] == here and process_started(head["pid"]) != head["process_started"]
+    return head is not None and head["host"] == this_process()["host"] and not is_running(head)
 
 
 @contextmanager

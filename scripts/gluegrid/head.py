@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 
 from gluegrid.files import read_json, write_text
-from gluegrid.provenance import git_state, now, process_started, this_process
+from gluegrid.provenance import git_state, is_running, now, this_process
 
 VARIABLE = "GLUEGRID_HEAD"
 
@@ -59,8 +59,7 @@ def has_ended() -> bool:
     path = path_of_current_head()
     if path is None:
         return False
-    process = read_json(Path(path))["process"]
-    return _interruption(path).exists() or process_started(process["pid"]) != process["process_started"]
+    return _interruption(path).exists() or not is_running(read_json(Path(path))["process"])
 
 
 def _interruption(path: str) -> Path:

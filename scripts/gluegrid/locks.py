@@ -18,7 +18,7 @@ from pathlib import Path
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
 from gluegrid.head import path_of_current_head
-from gluegrid.provenance import job, now, process_started, this_process
+from gluegrid.provenance import is_running, job, now, this_process
 
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute
@@ -64,6 +64,12 @@ def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
         _release(path, mine)
         for request in path.parent.glob(_request(path, {"token": "*"}).name):
             request.unlink(missing_ok=True)
+
+
+def living_holder(path: Path) -> dict | None:
+    """Return who holds a lock; None where nobody does, or a process of this host that has died."""
+    holder = _holder(path)
+    return None if holder is not None and _is_of_this_host(holder) and not is_running(holder) else holder
 
 
 def ask_to_leave(path: Path, holder: dict) -> None:
@@ -123,7 +129,7 @@ def _holder(path: Path) -> dict | None:
 
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:
     if _is_of_this_host(holder):
-        return process_started(holder["pid"]) != holder["process_started"]
+        return not is_running(holder)
     last_beat = _last_beat(path)
     return last_beat > 0 and _last_beat(candidate) - last_beat > DEAD_AFTER_SECONDS
 

@@ -74,6 +74,11 @@ def process_started(pid: int) -> str | None:
     return None if has_ended else fields[19]
 
 
+def is_running(process: dict) -> bool:
+    """Tell whether a process of this host, named as by `this_process`, still runs."""
+    return process["process_started"] is not None and process_started(process["pid"]) == process["process_started"]
+
+
 def job() -> dict:
     """Return where this process runs: host, process id and, under SLURM, the job."""
     return {

@@ -193,7 +193,27 @@ def _peculiarities(outcome: Outcome) -> list[str]:
         )
     if results.get("degenerate"):
         lines.append(f"{name}: degenerate: one answer for all examples of a validation split, or an undefined metric.")
+    if rows := record.get("micro_batch_rows", {}).get("train"):
+        lines.append(f"{name}: trained in micro-batches of {rows} for want of the device's memory; the same updates.")
+    lines += [f"{name}: {part}." for part in _parts_by_others(record)]
     return lines
+
+
+def _parts_by_others(record: dict) -> list[str]:
+    """Return from which step on another code or device than before has trained: attempts that went on."""
+    parts = [*record.get("continued", []), {**record, "step": None}]
+    makers = [(_code_of(part["git"]), part["device"]) for part in parts]
+    return [
+        f"{before[0]} on {before[1]} until step {part['step']:,}, then {after[0]} on {after[1]}"
+        for part, before, after in zip(parts, makers, makers[1:], strict=False)
+        if before != after
+    ]
+
+
+def _code_of(git: dict) -> str:
+    if git["commit"] is None:
+        return "code that is not from a git checkout"
+    return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
 
 
 def _results_csv(found: list[Outcome]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def _use_scripts(scripts: Path) -> None:
     os.environ["GLUEGRID_SCRIPTS"] = str(scripts)
     if "GLUEGRID_SRUN" in os.environ:
         _put_first_on_path(scripts / "slurm" / "in_job")
+
+
+def outlive_warnings(workflow) -> None:
+    """Let no job end by SIGUSR1, a site's warning of the time limit: its training saves its work and leaves."""
+    if not workflow.is_main_process:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def cap_fetches(workflow) -> None:
