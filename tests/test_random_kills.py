@@ -1,6 +1,7 @@
 """Kills at random moments, then the same command: nothing is lost, trained twice, or another number.
 
-Twenty kills of a training and ten of a head are for `make test-full`; continuous integration does a few.
+Twenty kills of a training and ten of a head are for `make test-full`, which keeps their tables; continuous integration
+does a few.
 """
 
 import os
@@ -12,17 +13,32 @@ import time
 from pathlib import Path
 
 import pytest
-from clones import Clone, copy_of
+from clones import PROJECT, Clone, copy_of
 from trainable_cell import TrainableCell, kill_group, make_resources, write_head
 
 from gluegrid import attempts
-from gluegrid.files import sha256
+from gluegrid.files import sha256, write_text
+from gluegrid.paths import CELL
 
 EPOCHS = 80
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
 SECONDS_OF_A_HEAD = 25
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
 TASKS = {name: {"num_train_epochs": epochs} for name, epochs in (("wnli", 40), ("rte", 12), ("mrpc", 10), ("stsb", 12))}
+HEADER = """# Kills at random moments
+
+Written by `make test-full` (`tests/test_random_kills.py`). After each kill the same command was given again. What came out at the end
+was compared, bit for bit, with what came out where nothing was killed: predictions of all splits, and metrics but for times.
+"""
+_kept: list[str] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keep_tables():
+    """Write what the tests of this file add to `_kept`, where that is asked for."""
+    yield
+    if _kept and (name := os.environ.get("GLUEGRID_KEEP_RANDOM_KILLS")):
+        write_text(PROJECT / name, "\n".join([HEADER, *_kept]))
 
 
 @pytest.fixture
@@ -41,10 +57,12 @@ def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, momen
     for cell in (whole, killed):
         cell.write_run()
     assert whole.train() == 0, whole.log.read_text()
-    for _ in range(kills):
-        process = killed.start(launched=True)
-        time.sleep(moments.uniform(0, SECONDS_OF_AN_ATTEMPT))
+    rows = []
+    for number in range(1, kills + 1):
+        process, moment = killed.start(launched=True), moments.uniform(0, SECONDS_OF_AN_ATTEMPT)
+        time.sleep(moment)
         kill_group(process)
+        rows.append(f"| {number} | {moment:.1f} | {what_is_there(killed)} |")
         if killed.results.exists():
             # Done before so many kills: the same from the beginning, with the kills that are left.
             assert killed.bits() == whole.bits()
@@ -54,6 +72,17 @@ def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, momen
     assert killed.bits() == whole.bits()
     assert killed.record["attempts"] == len(killed.attempts())
     assert sorted(path.name for path in killed.state.iterdir()) == ["attempts.jsonl", "last_good_result"]
+    title = f"## A training, killed {kills} times"
+    end = f"At the end: the same bits, {killed.record['attempts']} attempts at the last result."
+    _kept.extend([title, "", "| Kill | after s | What was there |", "|---|---|---|", *rows, "", end, ""])
+
+
+def what_is_there(cell: TrainableCell) -> str:
+    """Say how far a killed cell is."""
+    if cell.results.exists():
+        return "the result; from here on the cell begins anew"
+    checkpoints = sorted(path.name for path in (cell.state / "checkpoints").glob("step-*"))
+    return f"checkpoint of step {int(checkpoints[-1].removeprefix('step-'))}" if checkpoints else "nothing"
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
@@ -61,25 +90,34 @@ def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, 
     """The head alone is killed: its jobs run on, and the next head meets them."""
     whole, killed = experiment(demo, tmp_path / "whole"), experiment(demo, tmp_path / "killed")
     assert whole.snakemake(*MINE).returncode == 0
-    for number in range(kills):
-        with (tmp_path / f"head-{number}.log").open("w") as log:
-            head = subprocess.Popen(
-                killed.command(*MINE),
-                cwd=killed.root,
-                env=killed.full_environment(),
-                stdout=log,
-                stderr=log,
-            )
-            time.sleep(moments.uniform(0, SECONDS_OF_A_HEAD))
-            head.send_signal(signal.SIGKILL)
-            head.wait()
-    done = killed.snakemake(*MINE)
-    assert done.returncode == 0, done.stdout
+    rows = []
+    for number in range(1, kills + 1):
+        moment = moments.uniform(0, SECONDS_OF_A_HEAD)
+        kill_head(killed, moment, tmp_path / f"head-{number}.log")
+        done = [task for task in TASKS if attempts.DONE in reasons_of(killed, task)]
+        tried = sum(len(reasons_of(killed, task)) for task in TASKS)
+        rows.append(f"| {number} | {moment:.1f} | {len(done)} of {len(TASKS)} | {tried} |")
+    finished = killed.snakemake(*MINE)
+    assert finished.returncode == 0, finished.stdout
     for task in TASKS:
         assert results_of(killed, task) == results_of(whole, task)
-        tried = attempts.read(killed.root / f"results/kills/state/bert-demo-small/{task}/base/seed-42")
-        assert [attempt["reason"] for attempt in tried].count(attempts.DONE) == 1, (task, tried)
-        assert tried[-1]["reason"] == attempts.DONE
+        reasons = reasons_of(killed, task)
+        assert reasons.count(attempts.DONE) == 1, (task, reasons)
+        assert reasons[-1] == attempts.DONE
+    title = f"## A head, killed {kills} times while its cells run"
+    end = "At the end: the same bits, and each cell done once."
+    _kept.extend([title, "", "| Kill | after s | Cells done | Attempts |", "|---|---|---|---|", *rows, "", end, ""])
+
+
+def kill_head(clone: Clone, seconds: float, log: Path) -> None:
+    """Call snakemake and kill it, and nothing else, after so many seconds."""
+    with log.open("w") as stream:
+        head = subprocess.Popen(
+            clone.command(*MINE), cwd=clone.root, env=clone.full_environment(), stdout=stream, stderr=stream
+        )
+    time.sleep(seconds)
+    head.send_signal(signal.SIGKILL)
+    head.wait()
 
 
 def experiment(demo: Clone, root: Path) -> Clone:
@@ -90,7 +128,18 @@ def experiment(demo: Clone, root: Path) -> Clone:
     return clone
 
 
+def cell_name(task: str) -> str:
+    """Return the name of a task's only cell."""
+    return CELL.format(model="bert-demo-small", task=task, variant="base", seed=42)
+
+
+def reasons_of(clone: Clone, task: str) -> list[str | None]:
+    """Return how each attempt at a cell ended."""
+    tried = attempts.read(clone.root / "results/kills/state" / cell_name(task))
+    return [attempt["reason"] for attempt in tried]
+
+
 def results_of(clone: Clone, task: str) -> dict[str, str]:
     """Return the hashes of a cell's predictions."""
-    folder = clone.root / f"results/kills/runs/bert-demo-small/{task}/base/seed-42"
+    folder = clone.root / "results/kills/runs" / cell_name(task)
     return {path.name: sha256(path) for path in folder.glob("predictions_*.parquet")}
