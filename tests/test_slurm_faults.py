@@ -191,7 +191,7 @@ def test_jobs_of_lost_nodes_and_preempted_ones_run_again_and_go_on(clone, cluste
 
 def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     log = tmp_path / "head.log"
-    clone.write_experiment("stopped", {"wnli": {"num_train_epochs": 60}, "rte": {"num_train_epochs": 30}})
+    clone.write_experiment("stopped", {"wnli": {"num_train_epochs": 100}, "rte": {"num_train_epochs": 30}})
     head = start_head(clone, log, *MINE)
     wait(lambda: all(has_checkpoint(clone, "stopped", task) for task in ("wnli", "rte")), 120, log)
     # scancel: noticed, and tried again; make cancel: not tried again.
@@ -205,6 +205,11 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     assert "of stopped: SLURM job " in done.stdout
     wait(lambda: len(attempts_of(clone, "stopped", "wnli")) == 2, 60, log)
     assert time.monotonic() - cancelled < 60
+    # A site's warning before the time limit: the work is saved, and the next attempt goes on.
+    wait(lambda: is_running(clone, "stopped", "wnli") and has_checkpoint(clone, "stopped", "wnli"), 60, log)
+    cluster.run("scancel", "--signal=USR1", attempts_of(clone, "stopped", "wnli")[1]["slurm_job_id"])
+    wait(lambda: len(attempts_of(clone, "stopped", "wnli")) == 3, 60, log)
+    assert reasons_of(clone, "stopped", "wnli")[1].startswith("stopped by SIGUSR1")
     # Ctrl-C: no job is left, and the tables say what became of each.
     press_ctrl_c(head)
     assert ended(head, 60, log) != 0
