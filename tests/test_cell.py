@@ -143,6 +143,16 @@ def test_what_is_left_of_an_earlier_start_of_the_same_slurm_job_is_taken_over(ce
     kill_group(second)
 
 
+def test_a_process_whose_lock_was_taken_over_while_it_was_suspended_ends_and_writes_nothing(cell, started):
+    process = started()
+    lock = cell.state / "lock"
+    lock.write_text(json.dumps(read_json(lock) | {"host": "elsewhere", "token": "another"}))
+    assert process.wait(SECONDS_TO_START) == 1
+    assert "the lock of this cell is gone" in cell.log.read_text()
+    assert cell.attempts()[0]["reason"] is None
+    assert holder_of(cell)["token"] == "another"
+
+
 def test_the_time_limit_of_the_job_is_left_in_time(cell):
     ends = time.time() + 40
     limited = dataclasses.replace(cell, environment={"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": str(int(ends))})

@@ -432,3 +432,28 @@ def test_a_request_to_an_earlier_holder_does_not_reach_the_next(tmp_path):
         time.sleep(0.2)
     assert asked == []
     assert list(tmp_path.iterdir()) == []
+
+
+def taken_over(path):
+    path.write_text(json.dumps(read_json(path) | {"token": "another"}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("lose", [taken_over, Path.unlink], ids=["taken over", "removed"])
+def test_a_holder_notices_that_its_lock_is_gone(tmp_path, lose):
+    """It was suspended, and another host took it for dead."""
+    path, lost = tmp_path / "lock", []
+    with locks.lock_with_manners(path, locks.Manners([].append, on_lost=lambda: lost.append(True))):
+        time.sleep(0.3)
+        assert lost == []
+        lose(path)
+        assert wait_until(lambda: bool(lost), TIMEOUT)
+
+
+def test_a_lock_that_cannot_be_read_for_a_while_is_not_lost(tmp_path):
+    path, lost = tmp_path / "lock", []
+    with locks.lock_with_manners(path, locks.Manners([].append, on_lost=lambda: lost.append(True))):
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        time.sleep(0.5)
+        path.write_bytes(content)
+    assert lost == []

@@ -153,9 +153,9 @@ def test_short_epochs_do_not_spend_their_time_on_checkpoints(place, monkeypatch)
 def test_the_last_good_one_is_kept_until_the_next_is_complete_and_two_at_most(place, monkeypatch):
     there_while_writing, write = [], Safekeeping._write
 
-    def noting(self, folder, state):
+    def noting(self, folder, trained):
         there_while_writing.append(place.checkpoints())
-        write(self, folder, state)
+        write(self, folder, trained)
 
     monkeypatch.setattr(Safekeeping, "_write", noting)
     place.stop_at(4, seconds_between=0)
@@ -238,7 +238,7 @@ def forget_the_identity(checkpoint):
 DAMAGES = [
     *(truncate, flip_a_bit, empty, lose_state, lose_description, break_description, describe_by_a_list),
     *(become_a_file, be_of_other_data, be_of_another_format, forget_the_identity),
-    *(describe_with(key, value) for key in ("identity", "sha256", "maker", "continued") for value in (None, 7, "x")),
+    *(describe_with(key, value) for key in ("identity", "sha256") for value in (None, 7, "x")),
 ]
 
 
@@ -282,7 +282,7 @@ def test_weights_of_another_shape_are_refused_before_anything_is_restored(place,
     place.stop_at(5)
     path = place.checkpoint(5) / "state.pt"
     state = torch.load(path, weights_only=True)
-    state["model"]["classifier.weight"] = torch.zeros(7, 32)
+    state["training"]["model"]["classifier.weight"] = torch.zeros(7, 32)
     torch.save(state, path)
     describe_with("sha256", safekeeping.sha256(path))(place.checkpoint(5))
     assert place.train(place.keeper())[1] == uninterrupted
@@ -330,7 +330,7 @@ def test_a_loss_that_is_no_number_is_never_kept(place):
     assert place.checkpoints()
     for name in place.checkpoints():
         state = torch.load(place.folder / "checkpoints" / name / "state.pt", weights_only=True)
-        assert torch.isfinite(state["losses"]).all()
+        assert torch.isfinite(state["training"]["losses"]).all()
 
 
 def test_the_time_is_that_of_all_attempts(place):
@@ -348,6 +348,12 @@ def test_the_time_is_that_of_all_attempts(place):
 def test_the_time_noted_for_another_run_does_not_count(place):
     write_json(place.folder / "progress.json", {"run_sha256": "other", "train_seconds": 1000.0})
     assert place.train(place.keeper())[0]["train_runtime"] < 100
+
+
+def test_progress_that_cannot_be_written_stops_nothing(place, uninterrupted, caplog):
+    (place.folder / "progress.json").mkdir()
+    assert place.train(place.keeper())[1] == uninterrupted
+    assert "the progress could not be written" in caplog.text
 
 
 def test_leaving_before_the_first_step_keeps_nothing(place):

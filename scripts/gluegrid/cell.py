@@ -74,7 +74,7 @@ def only_one(files: CellFiles) -> Iterator[None]:
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """
-    manners = Manners(_tell_waiting, _LatecomersManners(files.lock), _leave)
+    manners = Manners(_tell_waiting, _LatecomersManners(files.lock), _leave, _end_at_once)
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_with_manners(files.lock, manners))
@@ -91,6 +91,12 @@ def _tell_waiting(holder: dict) -> None:
 
 def _leave() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_at_once() -> None:
+    """End without a word to the state folder, which is another's now."""
+    logger.error("the lock of this cell is gone, taken over or removed; ending at once")
+    os._exit(1)
 
 
 class _LatecomersManners:

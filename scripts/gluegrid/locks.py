@@ -31,12 +31,14 @@ class Manners:
     """What a lock's taker does about others; each part is told the holder, as `describe` takes it.
 
     `on_wait`: somebody holds it. `on_alive`: again and again, while the holder is known to live; may raise to give up.
-    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`.
+    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`; `on_lost`, when its
+    lock is gone: taken over while this process was suspended, or removed by hand.
     """
 
     on_wait: Callable[[dict], None]
     on_alive: Callable[[dict], None] = lambda holder: None
     on_asked_to_leave: Callable[[], None] = lambda: None
+    on_lost: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
     mine = {**identity, "since": now(), "token": uuid.uuid4().hex}
     _acquire(path, mine, manners)
     released = threading.Event()
-    heartbeat = threading.Thread(target=_beat, args=(path, mine, released, manners.on_asked_to_leave), daemon=True)
+    heartbeat = threading.Thread(target=_beat, args=(path, mine, released, manners), daemon=True)
     heartbeat.start()
     try:
         yield
@@ -167,14 +169,21 @@ def _release(path: Path, holder: dict) -> None:
         path.unlink(missing_ok=True)
 
 
-def _beat(path: Path, mine: dict, released: threading.Event, on_asked_to_leave: Callable[[], None]) -> None:
-    beaten = time.monotonic()
+def _beat(path: Path, mine: dict, released: threading.Event, manners: Manners) -> None:
+    beaten, was_missed = time.monotonic(), False
     while not released.wait(min(POLL_SECONDS, HEARTBEAT_SECONDS)):
         # A file server that fails now may answer at the next beat.
         with suppress(OSError):
             if _request(path, mine).exists():
                 _request(path, mine).unlink()
-                on_asked_to_leave()
-            if time.monotonic() - beaten >= HEARTBEAT_SECONDS and _holder(path) == mine:
+                manners.on_asked_to_leave()
+            if time.monotonic() - beaten < HEARTBEAT_SECONDS:
+                continue
+            beaten = time.monotonic()
+            holder = _holder(path)
+            if holder == mine:
                 os.utime(path)
-                beaten = time.monotonic()
+            is_missed = holder is None or holder["token"] not in (mine["token"], None)
+            if is_missed and was_missed:
+                manners.on_lost()
+            was_missed = is_missed

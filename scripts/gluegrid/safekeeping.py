@@ -1,7 +1,7 @@
 """What keeps a training from being lost: checkpoints by the clock and at the ends of epochs, and leaving in time.
 
-    checkpoints/step-<steps done>/state.pt          Training.state(), by torch.save
-                                 /checkpoint.json   its SHA-256, what it is of, and who made it
+    checkpoints/step-<steps done>/state.pt          Training.state() and who made it, by torch.save
+                                 /checkpoint.json   its SHA-256, and what it is of
 
 A checkpoint is a folder that gets its name when it is complete and on the disk. While one is written, the last good one
 is there; after that, so is the one before.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from gluegrid.errors import DataError, Stopped
+from gluegrid.errors import DataError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, read_json, sha256, size_in_words, sync, write_json
 from gluegrid.leaving import Leaving
 from gluegrid.provenance import now
@@ -59,13 +59,14 @@ class Safekeeping:
         """
         for folder in self._newest_first():
             try:
-                about, state = self._read(folder)
+                content = self._read(folder)
+                state = content["training"]
                 _check_fits(training, state)
             except _UnusableError as error:
                 logger.warning("%s: cannot be used, since %s", folder, error)
                 continue
             training.restore(state, max(state["seconds"], self._seconds_noted()))
-            self.continued = [*about["continued"], {"step": training.step, **about["maker"]}]
+            self.continued = [*content["continued"], {"step": training.step, **content["maker"]}]
             self._last_good, self._last_step = folder, training.step
             logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
             return
@@ -84,7 +85,10 @@ class Safekeeping:
 
     def note_progress(self, progress: dict) -> None:
         """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
-        write_json(self.progress_path, {"run_sha256": self.identity["run_sha256"], "time": now(), **progress})
+        try:
+            write_json(self.progress_path, {"run_sha256": self.identity["run_sha256"], "time": now(), **progress})
+        except (OSError, TransientError) as error:
+            logger.warning("the progress could not be written: %s", error)
 
     def delete(self) -> None:
         """Remove what nobody needs once the cell is done."""
@@ -105,7 +109,7 @@ class Safekeeping:
         folder = self.folder / f"step-{training.step:08d}"
         try:
             self._remove_all_but_the_last_good()
-            self._write(folder, training.state())
+            self._write(folder, training)
         except Exception as error:
             if is_disk_full(error):
                 raise disk_full(folder) from error
@@ -121,14 +125,14 @@ class Safekeeping:
     def _partial(self) -> Path:
         return self.folder / "partial"
 
-    def _write(self, folder: Path, state: dict) -> None:
+    def _write(self, folder: Path, training: Training) -> None:
+        content = {"training": training.state(), "maker": self.maker, "continued": self.continued}
         self._partial.mkdir(parents=True)
         path = self._partial / "state.pt"
         with path.open("wb") as stream:
-            torch.save(state, stream)
+            torch.save(content, stream)
         sync(path)
-        about = {"identity": self.identity, "sha256": sha256(path), "maker": self.maker, "continued": self.continued}
-        write_json(self._partial / "checkpoint.json", about)
+        write_json(self._partial / "checkpoint.json", {"identity": self.identity, "sha256": sha256(path)})
         self._partial.rename(folder)
         sync(self.folder)
 
@@ -145,13 +149,13 @@ class Safekeeping:
     def _newest_first(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("step-*"), reverse=True))
 
-    def _read(self, folder: Path) -> tuple[dict, dict]:
+    def _read(self, folder: Path) -> dict:
         about = self._read_description(folder / "checkpoint.json")
         path = folder / "state.pt"
         try:
             if sha256(path) != about["sha256"]:
                 raise _UnusableError("its state.pt is not what was written")
-            return about, torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
 
@@ -160,8 +164,7 @@ class Safekeeping:
             about = read_json(path)
         except DataError as error:
             raise _UnusableError("its checkpoint.json is missing or broken") from error
-        kinds = {"identity": dict, "sha256": str, "maker": dict, "continued": list}
-        if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
+        if not isinstance(about.get("identity"), dict) or not isinstance(about.get("sha256"), str):
             raise _UnusableError("its checkpoint.json lacks what it should say")
         others = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
         if others:
