@@ -83,6 +83,15 @@ def test_a_latecomer_ends_within_seconds_and_names_the_holder(cell, started):
     assert cell.attempts() == attempted
 
 
+def test_a_latecomer_of_another_head_in_the_same_allocation_ends_too(cell, started):
+    in_slurm = dataclasses.replace(cell, environment={"SLURM_JOB_ID": "77"})
+    first = started(in_slurm)
+    latecomer = dataclasses.replace(in_slurm, head=write_head(cell.folder / "another_head.json"))
+    assert latecomer.train() == 1
+    assert "this cell is being trained by process" in our_error(cell.log)
+    assert first.poll() is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_makes_it_save_and_leave_and_say_why(cell, started, number):
     process = started()

@@ -15,7 +15,7 @@ from pathlib import Path
 from gluegrid import attempts
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, read_json, replacing, sha256
-from gluegrid.head import current_head
+from gluegrid.head import current_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
@@ -119,10 +119,14 @@ class _LatecomersManners:
 
 def _is_left_behind(holder: dict) -> bool:
     """Tell whether a living holder is of a head that has died, or what is left of an earlier start of this same job."""
-    if holder["slurm_job_id"] is not None and holder["slurm_job_id"] == job()["slurm_job_id"]:
+    if holder["head"] is None:
+        return False
+    # Of another head, it may be in the same allocation and all right.
+    is_of_this_job = holder["slurm_job_id"] is not None and holder["slurm_job_id"] == job()["slurm_job_id"]
+    if is_of_this_job and holder["head"] == path_of_current_head():
         return True
     try:
-        head = read_json(Path(holder["head"]))["process"] if holder["head"] else None
+        head = read_json(Path(holder["head"]))["process"]
     except (DataError, KeyError):
         return False
     return head is not None and head["host"] == this_process()["host"] and not is_running(head)
