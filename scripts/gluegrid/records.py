@@ -112,9 +112,10 @@ def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Pa
     state = paths.state_folder(run)
     if attempts.was_cancelled_last(state):
         return attempts.CANCELLED, log
+    tried = attempts.read(state)
     if refused := refusal(state):
-        return refused, log
-    if tried := attempts.read(state):
+        return "; the attempt before: ".join([refused, *map(attempts.reason, tried[-1:])]), log
+    if tried:
         return attempts.reason(tried[-1]), log
     for rule, wildcards, manifest in _prerequisites(experiment, cell):
         rule_log = Path(experiment.paths.log(rule, wildcards))
