@@ -32,6 +32,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> None:
+    """Let torch compute with one thread, at which results are the same bits everywhere."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which `make demo` has run. To be copied, not changed."""

@@ -25,9 +25,7 @@ MAKER = {"git": {"commit": "abc", "dirty": False}, "device": "CPU"}
 NEVER = 1e9
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

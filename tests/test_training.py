@@ -22,9 +22,7 @@ REGRESSION = builders.task(text_columns=["first", "second"], labels=None, metric
 ROWS = 70
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

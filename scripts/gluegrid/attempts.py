@@ -58,16 +58,10 @@ def cancel(state: Path) -> None:
     write_json(_cancellation(state), {"cancelled": now()})
 
 
-def is_cancelled(state: Path) -> bool:
-    """Tell whether the cell was cancelled since the present call of snakemake began, or ever where there is no such."""
-    path, head = _cancellation(state), current_head()
-    return path.exists() and (head is None or read_json(path)["cancelled"] >= head["started"])
-
-
 def was_cancelled_last(state: Path) -> bool:
     """Tell whether the cell was cancelled after its last attempt had begun."""
-    path, tried = _cancellation(state), read(state)
-    return path.exists() and (not tried or read_json(path)["cancelled"] >= tried[-1]["start"])
+    tried = read(state)
+    return _was_cancelled_since(state, tried[-1]["start"] if tried else "")
 
 
 def reason_to_stop(state: Path) -> str | None:
@@ -78,7 +72,7 @@ def reason_to_stop(state: Path) -> str | None:
     head = path_of_current_head()
     if head is None:
         return None
-    if is_cancelled(state):
+    if _was_cancelled_since(state, current_head()["started"]):
         return CANCELLED
     last = (read(state) or [{}])[-1]
     return last["reason"] if last.get("is_permanent") and last.get("head") == head else None
@@ -107,6 +101,11 @@ def _attempt(line: str) -> dict | None:
         return None
     expected = ("start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node")
     return attempt if isinstance(attempt, dict) and all(key in attempt for key in expected) else None
+
+
+def _was_cancelled_since(state: Path, moment: str) -> bool:
+    path = _cancellation(state)
+    return path.exists() and read_json(path)["cancelled"] >= moment
 
 
 def _cancellation(state: Path) -> Path:

@@ -129,7 +129,7 @@ def _is_left_behind(holder: dict) -> bool:
         head = read_json(Path(holder["head"]))["process"]
     except (DataError, KeyError):
         return False
-    return head is not None and head["host"] == this_process()["host"] and not is_running(head)
+    return head["host"] == this_process()["host"] and not is_running(head)
 
 
 @contextmanager
