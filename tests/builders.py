@@ -13,6 +13,7 @@ import yaml
 
 from gluegrid import sources
 from gluegrid.experiment import Cell, Experiment, load_experiment, run_text
+from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.records import run_hash
 from gluegrid.repositories import Source
 from gluegrid.run import Run
@@ -68,7 +69,7 @@ def run(of_task: Task, **changes) -> Run:
         "max_eval_samples": None,
         "device": "cpu",
     }
-    return Run(**(values | changes))
+    return Run(**(RECIPES[RECIPE] | values | changes))
 
 
 def sentence(number: int) -> str:

@@ -13,7 +13,7 @@ from gluegrid.config import load_config
 from gluegrid.config_report import Report
 from gluegrid.files import canonical_json
 from gluegrid.local_folders import name_states_of_folders
-from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, RECIPE, RECIPES
+from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, LORA, RECIPE, RECIPES
 from gluegrid.tasks import definition
 
 BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")
@@ -129,6 +129,8 @@ class Experiment:
             "seed": seed,
             "threads": values.get("threads", DEFAULT_THREADS),
         }
+        if values.get("lora") is not None:
+            values["lora"] = {key: _plain_number(value) for key, value in (LORA | values["lora"]).items()}
         run |= {
             key: _plain_number(value)
             for key, value in values.items()

@@ -49,7 +49,7 @@ class CellTraining:
     def train(self, keeper: Keeper | None = None) -> dict:
         """Train on the training split; return run_glue.py's train metrics."""
         rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
-        batch_size = self.run.train_batch_size(self.accelerator.num_processes)
+        batch_size = self.run.examples_per_update
         loader = training_loader(rows, batch_size, self.run.seed, self.collator)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info("%s, %s parameters, on %s", self.run.model["name"], f"{parameters:,}", self.accelerator.device)

@@ -17,8 +17,26 @@ RECIPES: dict[int, dict[str, object]] = {
         "max_train_samples": None,
         "max_eval_samples": None,
         "device": "cuda",
+        # Options of later releases: these values are what runs did before there were the options.
+        "precision": "fp32",
+        "train_sampling_strategy": "random",
+        "lr_scheduler_type": "linear",
+        "warmup_ratio": 0,
+        "weight_decay": 0,
+        "max_grad_norm": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": False,
+        "attn_implementation": "auto",
+        "lora": None,
+        "eval_strategy": "no",
+        "save_model": "none",
+        "gpus": 1,
+        "nodes": 1,
     },
 }
+
+# What `lora` means where it does not say; run.json has these written out.
+LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": "all-linear"}
 
 # Not part of a recipe: both are written into every run.json.
 DEFAULT_SEEDS = [42]

@@ -1,9 +1,10 @@
 """A run, read from its run.json: what is trained, on what, with which values."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import DataError, TrainingError
+from gluegrid.errors import DataError
 from gluegrid.files import read_json
 from gluegrid.recipes import RECIPES
 from gluegrid.tasks import Task
@@ -27,17 +28,40 @@ class Run:
     max_train_samples: int | None
     max_eval_samples: int | None
     device: str
+    precision: str
+    train_sampling_strategy: str
+    lr_scheduler_type: str
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    gradient_accumulation_steps: int
+    gradient_checkpointing: bool
+    attn_implementation: str
+    lora: dict | None
+    eval_strategy: str
+    save_model: str
+    gpus: int  # of each node; on the CPU, processes
+    nodes: int
     global_batch_size: int | None = None
 
-    def train_batch_size(self, processes: int) -> int:
-        """Return the examples of one update on one of `processes` devices; TrainingError if they do not divide."""
-        if self.global_batch_size is None:
-            return self.per_device_train_batch_size
-        if self.global_batch_size % processes:
-            raise TrainingError(
-                f"global_batch_size {self.global_batch_size} cannot be split over {processes} processes"
-            )
-        return self.global_batch_size // processes
+    @property
+    def processes(self) -> int:
+        """The processes that train together, one on each device."""
+        return self.gpus * self.nodes
+
+    @property
+    def examples_per_update(self) -> int:
+        """The examples of one optimizer step, over all devices and accumulated batches."""
+        per_device = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return self.global_batch_size or per_device * self.processes
+
+    @property
+    def rows_at_once(self) -> int:
+        """The examples that one device computes at once: a batch, of which `gradient_accumulation_steps` are an update.
+
+        A `global_batch_size` is split over devices and accumulated batches, the last of which may be smaller.
+        """
+        return math.ceil(self.examples_per_update / (self.processes * self.gradient_accumulation_steps))
 
 
 def read_run(path: Path) -> Run:
