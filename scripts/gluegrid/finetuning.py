@@ -16,6 +16,7 @@ from gluegrid.cell import CellFiles
 from gluegrid.data import Tokens
 from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
 from gluegrid.epochs import EpochScores
+from gluegrid.errors import TrainingError
 from gluegrid.files import read_json, replacing, sha256, write_json
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.head import current_head
@@ -60,7 +61,7 @@ class CellTraining:
             self.accelerator.autocast,
         )
         if run.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            _checkpoint_gradients(self.model)
         self.epochs: EpochScores | None = None
         if run.eval_strategy == "epoch":
             self.epochs = EpochScores(run.task, self.evaluate, run.save_model == "best")
@@ -100,6 +101,14 @@ class CellTraining:
             table, seconds = self.predict(split, self.run.max_eval_samples, between_batches)
             metrics |= evaluation_metrics(self.run, table, seconds, suffix)
         return metrics
+
+
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"gradient_checkpointing: {type(model).__name__} cannot do it; set it to false for this model"
+        )
+    model.gradient_checkpointing_enable()
 
 
 def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:

@@ -60,7 +60,7 @@ class ForwardPass:
         by_length = numpy.argsort(lengths, kind="stable")
         if self.why_padded is None:
             return [by_length]
-        bounds = _bounds(lengths[by_length], TOKENS_OF_A_PASS[self.device.type])
+        bounds = bounds_of_parts(lengths[by_length], TOKENS_OF_A_PASS[self.device.type])
         return numpy.split(by_length, bounds)
 
     def tokens_computed(self, lengths: numpy.ndarray) -> int:
@@ -103,7 +103,7 @@ def _padded(
     return padded
 
 
-def _bounds(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
+def bounds_of_parts(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
     """Return where to split rows, sorted by length, so that their padded tokens and the passes cost least together."""
     count = len(lengths)
     costs, begins = numpy.zeros(count + 1), numpy.zeros(count + 1, int)
