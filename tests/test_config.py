@@ -659,6 +659,11 @@ CONFLICTS = [
         " constant has no warm-up, so choose constant_with_warmup",
     ),
     (
+        START + "warmup_ratio: 1\nlr_scheduler_type: polynomial\n",
+        "5: warmup_ratio: 1 does not go with lr_scheduler_type: polynomial;"
+        " polynomial needs updates after the warm-up, so choose less than 1",
+    ),
+    (
         START + "lr_scheduler_type: polynomial\nlearning_rate: 1e-7\n",
         "6: learning_rate: 1e-07 does not go with lr_scheduler_type: polynomial;"
         " polynomial ends with a rate of 1e-07, so choose a higher learning_rate or linear",

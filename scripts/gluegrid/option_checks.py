@@ -98,6 +98,8 @@ def _of_schedule(values: dict) -> Iterator[Conflict]:
     schedule, warmup, rate = values["lr_scheduler_type"], values["warmup_ratio"], values["learning_rate"]
     if schedule == "constant" and warmup > 0:
         yield ("warmup_ratio", "lr_scheduler_type"), "constant has no warm-up, so choose constant_with_warmup"
+    if schedule == "polynomial" and warmup == 1:
+        yield ("warmup_ratio", "lr_scheduler_type"), "polynomial needs updates after the warm-up, so choose less than 1"
     if schedule == "polynomial" and rate <= LEAST_RATE:
         advice = f"polynomial ends with a rate of {LEAST_RATE:g}, so choose a higher learning_rate or linear"
         yield ("learning_rate", "lr_scheduler_type"), advice
