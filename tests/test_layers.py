@@ -9,12 +9,24 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
+    *("adapters", "saved_model"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
     "weights",
 }
 HEAVY_PACKAGES = {
-    *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),
+    *(
+        "accelerate",
+        "datasets",
+        "evaluate",
+        "huggingface_hub",
+        "peft",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+    ),
     *("tokenizers", "torch", "transformers"),
 }
 OF_SNAKEMAKE = {
