@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gluegrid.errors import DataError, TransientError
 
-
 NEW, OLD = "new", "old"  # in the folder beside one that is replaced
 
 
