@@ -107,3 +107,11 @@ def test_every_heavy_module_exists():
 
 def test_the_package_itself_imports_nothing():
     assert packages_and_modules(LIBRARY / "__init__.py", everywhere=True) == (set(), set())
+
+
+def test_peft_is_imported_only_when_adapters_are_asked_for():
+    within, _ = packages_and_modules(LIBRARY / "adapters.py", everywhere=True)
+    at_once, _ = packages_and_modules(LIBRARY / "adapters.py")
+    assert "peft" in within - at_once
+    users = [path for path in LIBRARY.glob("*.py") if "peft" in packages_and_modules(path, everywhere=True)[0]]
+    assert [path.stem for path in users] == ["adapters"]

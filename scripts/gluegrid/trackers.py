@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
 from gluegrid import paths
 from gluegrid.library_errors import in_one_line
 from gluegrid.run import Run
@@ -39,12 +42,12 @@ class Trackers:
     Without names, and in all processes but the main one, the calls do nothing.
     """
 
-    def __init__(self, names: Iterable[str], folder: Path, run: Run, is_main_process: bool = True):
-        self._names = list(names) if is_main_process else []
+    def __init__(self, names: Iterable[str], folder: Path, run: Run, accelerator: Accelerator):
+        self._names = list(names) if accelerator.is_main_process else []
         self._folder = folder.resolve()
         self._experiment = run.experiment
         self._cell = paths.CELL.format(model=run.model["name"], task=run.task.name, variant=run.variant, seed=run.seed)
-        self._running: dict[str, object] = {}
+        self._running: dict[str, GeneralTracker] = {}
 
     def start(self, values: dict, step: int = 0) -> None:
         """Begin to track a training that has done `step` steps (in an earlier attempt), made with these values."""
@@ -75,8 +78,6 @@ class Trackers:
             logger.warning("%s follows this training no further: %s%s", name, in_one_line(error), remedy)
 
     def _start(self, name: str, values: dict, step: int) -> None:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         kind, is_new = LOGGER_TYPE_TO_CLASS[name], True
