@@ -24,7 +24,9 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, ru
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=trusted)
     if not takes_token_types(model):
         # A borrowed tokenizer may make what the model does not take.
-        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        taken = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = taken
+        tokenizer.init_kwargs["model_input_names"] = taken  # without it, the names are not written
     for name in OF_LOADING:
         tokenizer.init_kwargs.pop(name, None)
     with replacing_folder(folder) as temporary:
