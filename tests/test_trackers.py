@@ -46,13 +46,13 @@ TRACK = """if True:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
+def environment(monkeypatch):
     """Undo what trackers set, and let them find a user's settings."""
     for name in list(os.environ):
         if name.startswith(("WANDB_", "MLFLOW_")):
             monkeypatch.delenv(name)
     before = dict(os.environ)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://of.the.user")
     yield
     for name in os.environ.keys() - before.keys():
@@ -75,8 +75,9 @@ def track(names, folder, first, last):
 def track_in_a_process(names, folder, first, last, size=0, **environment):
     """Do so in a process with a home of its own; return its output and log."""
     searched = os.pathsep.join([str(builders.SCRIPTS), str(Path(builders.__file__).parent)])
-    environment = {"HOME": str(folder.parent / "home"), "PYTHONPATH": searched} | environment
-    Path(environment["HOME"]).mkdir(exist_ok=True)
+    environment |= {"PYTHONPATH": searched, "HOME": str(folder.parent / "home"), "TMPDIR": str(folder.parent / "tmp")}
+    for name in ("HOME", "TMPDIR"):
+        Path(environment[name]).mkdir(exist_ok=True)
     process = builders.python(TRACK, ",".join(names), folder, first, last, size, env=environment, cwd=folder.parent)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -86,11 +87,11 @@ def track_in_a_process(names, folder, first, last, size=0, **environment):
 def scalars(folder, tag="loss"):
     events = EventAccumulator(str(folder))
     events.Reload()
-    return {event.step: event.value for event in events.Scalars(tag)}
+    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 def expected(steps):
-    return {step: pytest.approx(1 / step) for step in steps}
+    return [(step, pytest.approx(1 / step)) for step in steps]
 
 
 def folders(folder):
@@ -173,7 +174,7 @@ def records_of_wandb(path):
 
 def run_of_wandb(path):
     """Return the run, its values and its history."""
-    runs, values, history = [], {}, {}
+    runs, values, history = [], {}, []
     for record in records_of_wandb(path):
         if record.HasField("run"):
             runs.append(record.run)
@@ -181,7 +182,7 @@ def run_of_wandb(path):
         values |= {change.key or change.nested_key[0]: json.loads(change.value_json) for change in changes}
         if record.HasField("history"):
             items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            history[items["_step"]] = items["loss"]
+            history.append((items["_step"], items["loss"]))
     return runs[0], values, history
 
 
@@ -202,7 +203,7 @@ def test_wandb_is_offline_and_a_continued_attempt_another_run_of_the_same_group(
     assert more_values["continued_from_step"] == 3
     # Neither the home nor the folder it was called in.
     assert not list((tmp_path / "home").iterdir())
-    assert folders(tmp_path) == ["cache", "home", "trackers"]
+    assert folders(tmp_path) == ["home", "tmp", "trackers"]
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace; tests/cluster/install.sh installs it")
