@@ -5,6 +5,7 @@ Started by `accelerate launch`; works by hand too.
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 from gluegrid import attempts, logs
@@ -21,7 +22,7 @@ from gluegrid.errors import run_script
 from gluegrid.isolation import isolate
 from gluegrid.leaving import Leaving, end_of_job, follow_launcher
 from gluegrid.manifests import check_files
-from gluegrid.run import read_run
+from gluegrid.run import Run, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,22 @@ def main() -> None:
     arguments = parser.parse_args()
     logs.setup()
     files = CellFiles(arguments.run)
-    stop_if_in_vain(files)
     leaving = Leaving(end_of_job())
+    if rank() > 0:
+        leaving.listen()
+        follow_launcher()
+        help_to_train(arguments, files, leaving)
+        return
+    stop_if_in_vain(files)
     leaving.listen()
     follow_launcher()
     with only_one(files):
-        inputs = identity_of_inputs(arguments.run, arguments.model, arguments.task, arguments.tokens)
+        inputs = inputs_of(arguments)
         if has_result_of_this_call(files, inputs):
             logger.info("another job of this cell has finished it; its result is used")
             publish(files, arguments.record, arguments.results)
             attempts.published(files.state)
+            let_helpers_go(read_run(arguments.run))
         else:
             train_cell(arguments, files, inputs, leaving)
 
@@ -58,16 +65,49 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, le
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
         isolate()
-        from gluegrid.data import Tokens
         from gluegrid.finetuning import finetune
 
         run = read_run(arguments.run)
-        tokens = Tokens(run, arguments.tokens, tokenizer_of(run, arguments), arguments.task)
-        finetune(run, files, arguments.model, tokens, inputs, leaving)
+        finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
         publish(files, arguments.record, arguments.results)
 
 
-def tokenizer_of(run, arguments: argparse.Namespace) -> Path:
+def help_to_train(arguments: argparse.Namespace, files: CellFiles, leaving: Leaving) -> None:
+    """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
+    isolate()
+    from gluegrid.finetuning import help_to_finetune
+
+    run = read_run(arguments.run)
+    help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
+
+
+def let_helpers_go(run: Run) -> None:
+    """Let the other processes, if there are any, end: nothing is to be trained."""
+    if run.processes > 1:
+        isolate()
+        from gluegrid.finetuning import dismiss_helpers
+
+        dismiss_helpers(run)
+
+
+def rank() -> int:
+    """Return this process's number among those that the launcher has started."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def inputs_of(arguments: argparse.Namespace) -> dict:
+    """Return the hashes of what the run is made from."""
+    return identity_of_inputs(arguments.run, arguments.model, arguments.task, arguments.tokens)
+
+
+def tokens_of(run: Run, arguments: argparse.Namespace):
+    """Return the tokens that the run asks for."""
+    from gluegrid.data import Tokens
+
+    return Tokens(run, arguments.tokens, tokenizer_of(run, arguments), arguments.task)
+
+
+def tokenizer_of(run: Run, arguments: argparse.Namespace) -> Path:
     """Return the manifest of the model whose tokenizer made the tokens."""
     from gluegrid.paths import resource_key
 

@@ -12,7 +12,7 @@ HEAVY_MODULES = {
     *("adapters", "saved_model", "trackers"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
-    "weights",
+    *("epochs", "forward_pass", "packing", "prediction", "processes", "weights"),
 }
 HEAVY_PACKAGES = {
     *(

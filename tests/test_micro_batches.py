@@ -14,53 +14,57 @@ from gluegrid.micro_batches import MicroBatches
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 REGRESSION = builders.task(text_columns=["first", "second"], labels=None, metrics=["pearson", "spearmanr"])
-BATCH = {"input_ids": torch.arange(12).reshape(6, 2), "labels": torch.arange(6)}
+LENGTHS = numpy.full(6, 2)
 
 
 def out_of_memory():
     return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
+def whole(lengths):
+    return [numpy.arange(len(lengths))]
+
+
 def computed(micro_batches, fits, undone):
-    """Sum each part's labels by their share; parts of more than `fits` rows do not fit."""
+    """Return the rows of each part; parts of more than `fits` rows do not fit."""
 
-    def function(part, share):
-        if len(part["labels"]) > fits:
+    def function(part):
+        if len(part) > fits:
             raise out_of_memory()
-        return part["labels"].float().mean().item() * share
+        return part.tolist()
 
-    return micro_batches.compute(BATCH, function, lambda: undone.append(True))
+    return micro_batches.compute(LENGTHS, function, lambda: undone.append(True))
 
 
 def test_a_batch_that_fits_is_computed_whole():
-    micro_batches, undone = MicroBatches("training"), []
-    assert computed(micro_batches, 6, undone) == [2.5]
+    micro_batches, undone = MicroBatches("training", whole), []
+    assert computed(micro_batches, 6, undone) == [[0, 1, 2, 3, 4, 5]]
     assert (micro_batches.rows, undone) == (None, [])
 
 
 @pytest.mark.parametrize(("fits", "rows", "parts"), [(5, 3, 2), (2, 2, 3), (1, 1, 6)])
 def test_parts_are_halved_until_they_fit_and_stay_so(fits, rows, parts):
-    micro_batches, undone = MicroBatches("training"), []
+    micro_batches, undone = MicroBatches("training", whole), []
     for _ in range(2):
         results = computed(micro_batches, fits, undone)
         assert len(results) == parts
-        assert sum(results) == pytest.approx(2.5)
+        assert [row for part in results for row in part] == [0, 1, 2, 3, 4, 5]
         assert micro_batches.rows == rows
     assert len(undone) == {3: 1, 2: 2, 1: 3}[rows]
 
 
 def test_one_row_that_does_not_fit_is_an_error_for_good():
-    with pytest.raises(TrainingError, match="does not hold training of one example of 2 tokens") as caught:
-        computed(MicroBatches("training"), 0, [])
+    with pytest.raises(TrainingError, match="does not hold training of one example of up to 2 tokens") as caught:
+        computed(MicroBatches("training", whole), 0, [])
     assert caught.value.is_permanent
 
 
 def test_another_error_is_not_taken_for_want_of_memory():
-    def function(part, share):
+    def function(part):
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        MicroBatches("training").compute(BATCH, function, lambda: None)
+        MicroBatches("training", whole).compute(LENGTHS, function, lambda: None)
 
 
 @pytest.mark.parametrize("task", [PAIR, REGRESSION], ids=["classification", "regression"])
@@ -112,7 +116,7 @@ def test_predictions_in_parts_are_those_of_whole_batches(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(cell.model), "forward", limited)
     parts, _ = cell.predict("validation")
-    assert cell.micro_batch_rows["eval"] == 2
+    assert cell.micro_batch_rows["eval"] == 3
     assert parts.column("idx").to_pylist() == whole.column("idx").to_pylist()
     assert numpy.stack(parts.column("logits").to_numpy()) == pytest.approx(
         numpy.stack(whole.column("logits").to_numpy()), abs=1e-5

@@ -5,10 +5,8 @@ import numpy
 import pytest
 import safetensors.torch
 import torch
-from accelerate import Accelerator
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from gluegrid.data import Collator
 from gluegrid.errors import StagingError, TrainingError
 from gluegrid.finetuning import CellTraining
 from gluegrid.model import label_order, load_model, takes_token_types
@@ -115,7 +113,7 @@ def permuted(bert, folder, order, rename=str.upper):
 def test_a_checkpoint_with_its_labels_in_another_order_gives_the_same_predictions(tmp_path, bert, order):
     ours = cell(tmp_path / "ours", NLI, bert)
     other = cell(tmp_path / "other", NLI, permuted(bert, tmp_path / "permuted", order))
-    assert (other.label_order is None) == (order == [0, 1, 2])
+    assert (other.forward.label_order is None) == (order == [0, 1, 2])
     assert logits_of(other) == pytest.approx(logits_of(ours), abs=1e-6)
     metrics = ours.train()
     assert other.train()["train_loss"] == pytest.approx(metrics["train_loss"], rel=1e-6)
@@ -130,8 +128,10 @@ def test_labels_are_mapped_by_name_and_case_does_not_count(tmp_path, bert):
 
 
 def test_hidden_labels_are_not_mapped(tmp_path, bert):
-    rows = [{"input_ids": [2, 3], "token_type_ids": [0, 0], "label": label} for label in (-1, 0, 2)]
-    assert Collator(0, True, [1, 2, 0])(rows)["labels"].tolist() == [-1, 1, 0]
+    training = cell(tmp_path, NLI, permuted(bert, tmp_path / "permuted", [2, 0, 1]))
+    rows = training.tokens.split("train")
+    rows.labels = numpy.array([-1, 0, 2])
+    assert training.forward.inputs(rows, numpy.arange(3))["labels"].tolist() == [-1, 1, 0]
 
 
 @pytest.mark.parametrize("names", [["LABEL_0", "LABEL_1", "LABEL_2"], ["entailment", "neutral", "other"]])
@@ -205,7 +205,7 @@ def test_an_encoder_without_a_pooler_gets_a_new_one(tmp_path, bert):
 def test_a_model_without_token_types_is_given_none(tmp_path):
     training = cell(tmp_path, NLI, builders.write_model(tmp_path / "model", "distilbert"))
     assert not takes_token_types(training.model)
-    assert "token_type_ids" not in training.collator([training.tokens.split("train")[0]])
+    assert "token_type_ids" not in training.forward.inputs(training.tokens.split("train"), numpy.arange(1))
     training.train()
 
 
@@ -281,8 +281,8 @@ def test_a_config_that_cannot_be_used_is_named(tmp_path, bert, text):
 
 def test_a_regression_is_trained_on_squared_errors(tmp_path):
     training = cell(tmp_path, REGRESSION, builders.write_model(tmp_path / "model"), learning_rate=0.0)
-    batch = training.collator([training.tokens.split("train")[number] for number in range(5)])
-    loss = training.model.to(Accelerator(cpu=True).device)(**batch).loss
+    batch = training.forward.inputs(training.tokens.split("train"), numpy.arange(5))
+    loss = training.model(**batch).loss
     outputs = training.model(**batch).logits[:, 0]
     assert loss.item() == pytest.approx(((outputs - batch["labels"]) ** 2).mean().item())
 

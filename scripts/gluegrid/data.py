@@ -1,11 +1,10 @@
-"""Tokens from memory-mapped Arrow files to batches."""
+"""Tokens in memory-mapped Arrow files, and the order in which training sees them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import datasets
+import numpy
+import pyarrow
 import torch
-from torch.utils.data import DataLoader, Sampler
 
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
@@ -29,15 +28,14 @@ class Tokens:
                     f" delete {self.folder} and run snakemake again"
                 )
 
-    def split(self, name: str, most: int | None = None) -> datasets.Dataset:
-        """Return a split's rows (input_ids, token_type_ids, label, idx), or its first `most`."""
+    def split(self, name: str, most: int | None = None) -> "Rows":
+        """Return a split's rows, or its first `most`."""
         path = self.folder / f"{name}.arrow"
         try:
-            rows = datasets.Dataset.from_file(str(path))
-        except (OSError, ValueError) as error:
+            return Rows(path, most)
+        except (OSError, pyarrow.ArrowException) as error:
             again = f"delete {self.folder} and run snakemake again"
             raise DataError(f"{path}: cannot be read ({error}); {again}") from error
-        return rows if most is None else rows.select(range(min(most, len(rows))))
 
     @property
     def longest(self) -> int:
@@ -45,67 +43,60 @@ class Tokens:
         return max(split["longest"] for split in self.manifest["splits"].values())
 
 
-class ShuffledEachEpoch(Sampler[int]):
-    """All rows in an order that only the seed and the number of the epoch decide, so that a run can be repeated."""
+class Rows:
+    """The rows of a split: `labels`, `idx` and `lengths` (in tokens) as arrays of shape (rows,), and their tokens.
 
-    def __init__(self, rows: int, seed: int):
-        self.rows = rows
-        self.seed = seed
-        self.epoch = 0
-        self.first = 0
-
-    # Not named set_epoch: accelerate would call that with a count of its own.
-    def begin_at(self, epoch: int, first: int) -> None:
-        """Choose the epoch (from 0) whose order the next iteration gives, and how many rows of it are behind us."""
-        self.epoch = epoch
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.rows, generator=generator)[self.first :].tolist())
-
-    def __len__(self) -> int:
-        return self.rows
-
-
-class Collator:
-    """Makes a batch of rows: padded to the longest, with the inputs that the model takes.
-
-    `label_order` maps a label of the data to the model's output for it (None: they are the same).
+    Tokens stay in the file, of which the system keeps in memory what is used.
     """
 
-    def __init__(self, pad_token_id: int, with_token_types: bool, label_order: list[int] | None):
-        self.pad_token_id = pad_token_id
-        self.with_token_types = with_token_types
-        self.label_order = label_order
+    def __init__(self, path: Path, most: int | None = None):
+        with pyarrow.memory_map(str(path)) as source:
+            table = pyarrow.ipc.open_stream(source).read_all().slice(0, most)
+        self.labels = table["label"].to_numpy()
+        self.idx = table["idx"].to_numpy()
+        columns = {name: _Sequences(table[name]) for name in ("input_ids", "token_type_ids")}
+        self.input_ids, self.token_type_ids = columns.values()
+        self.lengths = self.input_ids.lengths
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """Return tensors of shape (rows, longest); `labels` of shape (rows,)."""
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-        batch = {
-            "input_ids": self._padded([row["input_ids"] for row in rows], self.pad_token_id),
-            "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
-            "labels": torch.tensor([self._label(row["label"]) for row in rows]),
-        }
-        if self.with_token_types:
-            batch["token_type_ids"] = self._padded([row["token_type_ids"] for row in rows], 0)
-        return batch
-
-    def _label(self, label: int | float) -> int | float:
-        return label if self.label_order is None or label < 0 else self.label_order[label]
-
-    @staticmethod
-    def _padded(sequences: list[list[int]], value: int) -> torch.Tensor:
-        tensors = [torch.tensor(sequence) for sequence in sequences]
-        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
-def training_loader(rows: datasets.Dataset, batch_size: int, seed: int, collator: Collator) -> DataLoader:
-    """Return the batches of an epoch, in an order of its own each epoch; the last one may be smaller."""
-    sampler = ShuffledEachEpoch(len(rows), seed)
-    return DataLoader(rows, batch_size=batch_size, sampler=sampler, collate_fn=collator)
+class _Sequences:
+    """A column of lists of integers. Its parts, as the file has them, are arrays over the file's memory."""
+
+    def __init__(self, column: pyarrow.ChunkedArray):
+        self._offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
+        self._values = [chunk.values.to_numpy() for chunk in column.chunks]
+        lengths = [numpy.diff(offsets) for offsets in self._offsets]
+        self.lengths = numpy.concatenate([*lengths, numpy.empty(0, numpy.int64)]).astype(numpy.int64)
+        self._starts = numpy.cumsum([0, *map(len, lengths)])
+
+    def __getitem__(self, row: int) -> numpy.ndarray:
+        part = int(numpy.searchsorted(self._starts, row, side="right")) - 1
+        place = row - self._starts[part]
+        start, end = self._offsets[part][place : place + 2]
+        return self._values[part][start:end]
 
 
-def evaluation_loader(rows: datasets.Dataset, batch_size: int, collator: Collator) -> DataLoader:
-    """Return the batches of a split in its own order."""
-    return DataLoader(rows, batch_size=batch_size, shuffle=False, collate_fn=collator)
+class Order:
+    """The order of the rows in each epoch, which the seed and the number of the epoch decide, so that a run can be
+    repeated, and gone on with.
+
+    With `group_by_length`, batches of about one length, as transformers' Trainer makes them.
+    """
+
+    def __init__(self, rows: Rows, run: Run):
+        self.lengths = rows.lengths
+        self.seed = run.seed
+        self.batch_size = run.examples_per_update
+        self.groups_by_length = run.train_sampling_strategy == "group_by_length"
+
+    def of(self, epoch: int) -> numpy.ndarray:
+        """Return the numbers of all rows in their order in an epoch (from 0)."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        if not self.groups_by_length:
+            return torch.randperm(len(self.lengths), generator=generator).numpy()
+        from transformers.trainer_pt_utils import get_length_grouped_indices
+
+        return numpy.array(get_length_grouped_indices(self.lengths.tolist(), self.batch_size, generator=generator))

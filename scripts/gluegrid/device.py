@@ -1,5 +1,6 @@
 """The device that a run trains on, and what is recorded of it."""
 
+import datetime
 import platform
 import resource
 import subprocess
@@ -7,16 +8,22 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from gluegrid.errors import TrainingError, TransientError
 from gluegrid.provenance import job
 from gluegrid.run import Run
 
-PRECISION = "fp32"
+MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
+LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split
 
 
 def prepare_device(run: Run) -> Accelerator:
-    """Set the CPU threads and return the accelerator. Raises TransientError for a GPU job on a node without a GPU."""
+    """Set the CPU threads and return the accelerator. Raises TransientError for a GPU job on a node without a GPU.
+
+    Raises TrainingError for a precision that the device has not, and where the run is for another number of processes
+    than were started.
+    """
     torch.set_num_threads(run.threads)
     if run.device == "cuda" and not torch.cuda.is_available():
         here = job()
@@ -25,10 +32,29 @@ def prepare_device(run: Run) -> Accelerator:
             f" (CUDA_VISIBLE_DEVICES={here['cuda_visible_devices']});"
             " to train without one, set device: cpu in the experiment file"
         )
-    accelerator = Accelerator(cpu=run.device == "cpu", mixed_precision="no")
-    if accelerator.num_processes != 1:
-        raise TrainingError(f"the run is for 1 process, and {accelerator.num_processes} were started")
+    accelerator = Accelerator(
+        cpu=run.device == "cpu",
+        mixed_precision=MIXED_PRECISION[precision_of(run)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
+    if accelerator.num_processes != run.processes:
+        raise TrainingError(
+            f"the run is for {run.processes} processes (gpus: {run.gpus}, nodes: {run.nodes}), and"
+            f" {accelerator.num_processes} were started; does --resources gpu=... allow as many?"
+        )
     return accelerator
+
+
+def precision_of(run: Run) -> str:
+    """Return the precision of a run's arithmetic on this device: fp32, bf16 or fp16. Raises TrainingError."""
+    has_bf16 = run.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if run.precision == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if run.precision == "bf16" and run.device == "cuda" and not has_bf16:
+        raise TrainingError(
+            f"precision: bf16 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp16"
+        )
+    return run.precision
 
 
 def describe_device(run: Run) -> dict:
@@ -37,13 +63,18 @@ def describe_device(run: Run) -> dict:
     return {
         "device": torch.cuda.get_device_name() if on_gpu else _processor(),
         "driver": _driver() if on_gpu else None,
-        "precision": PRECISION,
+        "precision": precision_of(run),
         "peak_memory_bytes": {
             # Linux counts ru_maxrss in KiB.
             "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "gpu": torch.cuda.max_memory_allocated() if on_gpu else None,
         },
     }
+
+
+def uuid_of_gpu(run: Run) -> str | None:
+    """Return the name by which nvidia-smi knows this process's GPU; None without one."""
+    return f"GPU-{torch.cuda.get_device_properties().uuid}" if run.device == "cuda" else None
 
 
 def _processor() -> str:

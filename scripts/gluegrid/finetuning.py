@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -12,64 +13,102 @@ from transformers import PreTrainedModel
 
 from gluegrid import attempts
 from gluegrid.cell import CellFiles
-from gluegrid.data import Collator, Tokens, evaluation_loader, training_loader
-from gluegrid.device import describe_device, prepare_device
+from gluegrid.data import Tokens
+from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
+from gluegrid.epochs import EpochScores
+from gluegrid.errors import TrainingError
 from gluegrid.files import read_json, replacing, sha256, write_json
+from gluegrid.forward_pass import ForwardPass
 from gluegrid.head import current_head
 from gluegrid.leaving import Leaving
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.model import check_inputs_fit, load_model, takes_token_types
+from gluegrid.prediction import predict
+from gluegrid.processes import Processes
 from gluegrid.provenance import git_state, job, now, versions
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import Run
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
 from gluegrid.scoring import score
-from gluegrid.training import Keeper, Training, predict
+from gluegrid.training import Keeper, Training
+from gluegrid.utilisation import Utilisation
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_MINUTES = 10
+HELP, NOTHING_TO_DO = "help", "nothing to do"  # what the main process tells the others
 
 
 class CellTraining:
     """One cell's model and data on its device. Raises GluegridError for what the user can mend."""
 
-    def __init__(self, run: Run, model_folder: Path, tokens: Tokens):
+    def __init__(self, run: Run, model_folder: Path, tokens: Tokens, accelerator: Accelerator | None = None):
         self.run = run
         self.tokens = tokens
-        self.accelerator: Accelerator = prepare_device(run)
-        self.model: PreTrainedModel
+        self.accelerator: Accelerator = accelerator or prepare_device(run)
+        self.processes = Processes(self.accelerator)
         trusted = run.model.get("trust_remote_code", False)
-        self.model, self.label_order = load_model(model_folder, run.task, run.seed, trusted)
-        check_inputs_fit(self.model, tokens.manifest["vocabulary"], tokens.longest)
-        with_token_types = tokens.manifest["token_type_ids"] and takes_token_types(self.model)
-        self.collator = Collator(tokens.manifest["pad_token_id"], with_token_types, self.label_order)
+        model, label_order = load_model(model_folder, run.task, run.seed, trusted)
+        check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
+        self.model: PreTrainedModel = model.to(self.accelerator.device)
+        self.forward = ForwardPass(
+            self.model,
+            tokens.longest,
+            tokens.manifest["pad_token_id"],
+            tokens.manifest["token_type_ids"] and takes_token_types(model),
+            label_order,
+            run.attn_implementation,
+            self.accelerator.autocast,
+        )
+        if run.gradient_checkpointing:
+            _checkpoint_gradients(self.model)
+        self.epochs: EpochScores | None = None
+        if run.eval_strategy == "epoch":
+            self.epochs = EpochScores(run.task, self.evaluate, run.save_model == "best")
+        self.training: Training | None = None
         self.micro_batch_rows: dict[str, int | None] = {"train": None, "eval": None}
 
     def train(self, keeper: Keeper | None = None) -> dict:
         """Train on the training split; return run_glue.py's train metrics."""
         rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
-        batch_size = self.run.examples_per_update
-        loader = training_loader(rows, batch_size, self.run.seed, self.collator)
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info("%s, %s parameters, on %s", self.run.model["name"], f"{parameters:,}", self.accelerator.device)
-        logger.info("%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", batch_size)
-        training = Training(self.accelerator, self.model, loader, self.run)
-        metrics = training.finish(keeper)
-        self.model = training.model
-        self.micro_batch_rows["train"] = training.micro_batches.rows
+        logger.info(
+            "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
+        )
+        self.training = Training(self.accelerator, self.forward, rows, self.run, self.epochs)
+        metrics = self.training.finish(keeper)
+        self.micro_batch_rows["train"] = self.training.micro_batches.rows
         return metrics
 
-    def predict(self, split: str, most: int | None = None) -> tuple[pyarrow.Table, float]:
+    def predict(
+        self, split: str, most: int | None = None, between_batches: Callable[[], None] = lambda: None
+    ) -> tuple[pyarrow.Table, float]:
         """Return a split's idx, label and logits, and the seconds it took."""
         rows = self.tokens.split(split, most)
-        loader = evaluation_loader(rows, self.run.per_device_eval_batch_size, self.collator)
         logger.info("predicting %s: %s examples", split, f"{len(rows):,}")
-        micro_batches = MicroBatches("prediction", self.micro_batch_rows["eval"])
-        logits, seconds = predict(self.accelerator, self.model, loader, self.label_order, micro_batches)
+        micro_batches = MicroBatches("prediction", self.forward.parts, rows=self.micro_batch_rows["eval"])
+        # As many as a batch of the longest rows would have.
+        tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
         self.micro_batch_rows["eval"] = micro_batches.rows
-        columns = {"idx": rows["idx"][:], "label": rows["label"][:], "logits": list(logits)}
-        return pyarrow.table(columns), seconds
+        return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds
+
+    def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
+        """Return run_glue.py's eval metrics of all validation splits."""
+        metrics = {}
+        for split, suffix in self.run.task.validation.items():
+            table, seconds = self.predict(split, self.run.max_eval_samples, between_batches)
+            metrics |= evaluation_metrics(self.run, table, seconds, suffix)
+        return metrics
+
+
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"gradient_checkpointing: {type(model).__name__} cannot do it; set it to false for this model"
+        )
+    model.gradient_checkpointing_enable()
 
 
 def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
@@ -78,18 +117,13 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     Goes on where an earlier attempt was cut off. Raises Stopped when it is time to leave.
     """
     started = now()
-    cell = CellTraining(run, model.parent, tokens)
+    accelerator = prepare_device(run)
+    Processes(accelerator).of_main(HELP)
+    cell = CellTraining(run, model.parent, tokens, accelerator)
     keeper = _safekeeping(run, files, inputs, leaving)
-    with leaving.held_back():
-        results = cell.train(keeper)
+    results, tables, utilisation = _compute(cell, keeper, leaving)
     files.begin_result()
-    predictions = {}
-    for split, suffix in run.task.validation.items():
-        table, seconds = cell.predict(split, run.max_eval_samples)
-        results |= _evaluation_metrics(run, table, seconds, suffix)
-        predictions[split] = _write_predictions(files.new_predictions(split), table)
-    for split in run.task.test:
-        predictions[split] = _write_predictions(files.new_predictions(split), cell.predict(split)[0])
+    predictions = {name: _write_predictions(files.new_predictions(name), table) for name, table in tables.items()}
     record = {
         "schema_version": SCHEMA_VERSION,
         "identity": _identity(run),
@@ -102,15 +136,52 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
         "continued": keeper.continued,
         "train_rows": tokens.manifest["splits"][run.task.train]["rows"],
         **describe_device(run),
+        "processes": run.processes,
+        "padding": cell.forward.why_padded,
+        "train_tokens_per_second": cell.training.tokens / results["train_runtime"],
+        "utilisation": utilisation,
         "micro_batch_rows": cell.micro_batch_rows,
         "job": job(),
         "git": _git_state(),
         "versions": versions(),
     }
+    if cell.epochs is not None:
+        record["curve"] = cell.epochs.curve
     write_json(files.new_result / "run_record.json", record)
     write_json(files.new_result / "all_results.json", results)
     files.keep_result()
     keeper.delete()
+
+
+def help_to_finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
+    """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
+    accelerator = prepare_device(run)
+    if Processes(accelerator).of_main(None) == HELP:
+        _compute(
+            CellTraining(run, model.parent, tokens, accelerator), _safekeeping(run, files, inputs, leaving), leaving
+        )
+
+
+def dismiss_helpers(run: Run) -> None:
+    """Let the other processes of a cell, if there are any, end, since nothing is to be trained."""
+    if run.processes > 1:
+        Processes(prepare_device(run)).of_main(NOTHING_TO_DO)
+
+
+def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple[dict, dict[str, pyarrow.Table], dict]:
+    """Train; return the metrics, the predictions of each split, and how busy the device was."""
+    run = cell.run
+    with Utilisation(run.threads, uuid_of_gpu(run)) as utilisation, leaving.held_back():
+        results = cell.train(keeper)
+    tables, scores = {}, {}
+    for split, suffix in run.task.validation.items():
+        tables[split], seconds = cell.predict(split, run.max_eval_samples)
+        scores |= evaluation_metrics(run, tables[split], seconds, suffix)
+    for split in run.task.test:
+        tables[split], _ = cell.predict(split)
+    if cell.epochs is not None:
+        cell.epochs.add(results["epoch"], cell.training.steps, scores, cell.model)
+    return results | scores, tables, utilisation.measured
 
 
 def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Leaving) -> Safekeeping:
@@ -126,7 +197,7 @@ def _git_state() -> dict:
     return (current_head() or {}).get("git") or git_state()
 
 
-def _evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: str) -> dict:
+def evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: str) -> dict:
     """Return run_glue.py's eval metrics of one split, their names ending in the split's suffix."""
     logits = numpy.stack(table.column("logits").to_numpy())
     labels = table.column("label").to_numpy()

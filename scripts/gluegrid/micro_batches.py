@@ -1,10 +1,10 @@
-"""Batches that the device's memory does not hold, computed in parts."""
+"""Batches in parts: those best computed apart, and smaller ones where the device's memory does not hold them."""
 
 import logging
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
+import numpy
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from gluegrid.errors import TrainingError
@@ -15,50 +15,60 @@ Result = TypeVar("Result")
 
 
 class MicroBatches:
-    """Computes batches in parts of at most `rows` rows: whole ones (None), until the memory does not hold one.
+    """Computes batches in the parts that `split` makes of them, of at most `most_rows` rows each (None: of any size).
 
-    Then the parts are halved until they fit, and stay so.
+    `rows` is a lower limit, None until the memory does not hold a part. Then it is halved until one fits, and stays so.
     """
 
-    def __init__(self, what: str, rows: int | None = None):
+    def __init__(
+        self,
+        what: str,
+        split: Callable[[numpy.ndarray], list[numpy.ndarray]],
+        most_rows: int | None = None,
+        rows: int | None = None,
+    ):
         self.what = what
+        self.split = split
+        self.most_rows = most_rows
         self.rows = rows
 
     def compute(
-        self, batch: dict[str, torch.Tensor], function: Callable[[dict, float], Result], undo: Callable[[], None]
+        self, lengths: numpy.ndarray, function: Callable[[numpy.ndarray], Result], undo: Callable[[], None]
     ) -> list[Result]:
-        """Return what `function` returns for each part, which it is given with its share of the batch's rows.
+        """Return what `function` returns for each part of a batch of rows of these lengths, given the rows' positions.
 
         `undo` takes back what the parts before one that did not fit have left. Raises TrainingError when not even a
         single row fits.
         """
         while True:
+            largest = 0
             try:
-                return [function(part, share) for part, share in self._parts(batch)]
+                results = []
+                for part in self._parts(lengths):
+                    largest = max(largest, len(part))
+                    results.append(function(part))
+                return results
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
             # Not inside `except`: the error's traceback would keep the tensors alive.
+            results = None
             undo()
             clear_device_cache(garbage_collection=True)
-            self._halve(batch)
+            self._halve(largest, int(lengths.max()))
 
-    def _parts(self, batch: dict[str, torch.Tensor]) -> Iterator[tuple[dict, float]]:
-        rows = len(batch["input_ids"])
-        size = self.rows or rows
-        for start in range(0, rows, size):
-            part = {name: tensor[start : start + size] for name, tensor in batch.items()}
-            yield part, len(part["input_ids"]) / rows
+    def _parts(self, lengths: numpy.ndarray) -> Iterator[numpy.ndarray]:
+        most = min(self.most_rows or len(lengths), self.rows or len(lengths))
+        for part in self.split(lengths):
+            yield from (part[start : start + most] for start in range(0, len(part), most))
 
-    def _halve(self, batch: dict[str, torch.Tensor]) -> None:
-        rows, length = batch["input_ids"].shape
-        size = min(self.rows or rows, rows)
-        if size == 1:
+    def _halve(self, rows: int, longest: int) -> None:
+        if rows == 1:
             raise TrainingError(
-                f"the device's memory does not hold {self.what} of one example of {length} tokens;"
+                f"the device's memory does not hold {self.what} of one example of up to {longest} tokens;"
                 " choose a smaller max_seq_length or model, or a larger GPU"
             )
-        self.rows = (size + 1) // 2
+        self.rows = (rows + 1) // 2
         logger.warning(
             "out of the device's memory: %s goes on in micro-batches of %d; the updates stay the same",
             self.what,

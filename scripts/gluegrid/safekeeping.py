@@ -11,7 +11,6 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -24,8 +23,9 @@ from gluegrid.training import Training
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MOST_SHARE_OF_TIME = 0.05  # that checkpoints at the ends of short epochs may take
+GO_ON, SAVE, LEAVE = range(3)  # what a process wishes; all do what the one does that wishes most
 # A checkpoint of other versions of these would mix two programs' numbers.
 VERSIONS_OF_A_CHECKPOINT = ("torch", "transformers", "accelerate")
 
@@ -57,31 +57,30 @@ class Safekeeping:
 
         What cannot be used is reported and left out; without any, the training begins anew.
         """
-        for folder in self._newest_first():
-            try:
-                content = self._read(folder)
-                state = content["training"]
-                _check_fits(training, state)
-            except _UnusableError as error:
-                logger.warning("%s: cannot be used, since %s", folder, error)
-                continue
-            training.restore(state, max(state["seconds"], self._seconds_noted()))
-            self.continued = [*content["continued"], {"step": training.step, **content["maker"]}]
-            self._last_good, self._last_step = folder, training.step
-            logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
+        processes = training.processes
+        folder, content = self._newest_usable(training) if processes.is_main else (None, None)
+        folder = processes.of_main(folder)
+        if folder is None:
+            training.count_earlier(self._seconds_noted())
             return
-        training.count_earlier(self._seconds_noted())
+        content = content or self._read(folder)
+        training.restore(content["training"], max(content["training"]["seconds"], self._seconds_noted()))
+        self.continued = [*content["continued"], {"step": training.step, **content["maker"]}]
+        self._last_good, self._last_step = folder, training.step
+        logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
 
     def look_after(self, training: Training) -> None:
         """Save what is due; raise Stopped when it is time to leave, after saving what is new."""
         reason = self.leaving.reason(2 * self._seconds_to_save)
-        if reason is None and not self._is_due(training):
+        wish = LEAVE if reason is not None else SAVE if self._is_due(training) else GO_ON
+        agreed = training.processes.largest(wish)
+        if agreed == GO_ON:
             return
         if training.step > self._last_step:
             training.check_finite()
             self._save(training)
-        if reason is not None:
-            raise Stopped(f"{reason}; {self._kept()}")
+        if agreed == LEAVE:
+            raise Stopped(f"{reason or 'another process of this cell was asked to leave'}; {self._kept()}")
 
     def note_progress(self, progress: dict) -> None:
         """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
@@ -107,26 +106,34 @@ class Safekeeping:
     def _save(self, training: Training) -> None:
         started = time.monotonic()
         folder = self.folder / f"step-{training.step:08d}"
+        state = training.state()
+        if training.processes.is_main:
+            self._keep(folder, state)
+        # The others wait for it: who left earlier would take the main process with it.
+        training.processes.of_main(None)
+        self._last_good, self._last_step, self._last_time = folder, training.step, time.monotonic()
+        self._seconds_to_save = self._last_time - started
+
+    def _keep(self, folder: Path, state: dict) -> None:
+        started = time.monotonic()
         try:
             self._remove_all_but_the_last_good()
-            self._write(folder, training)
+            self._write(folder, state)
         except Exception as error:
             if is_disk_full(error):
                 raise disk_full(folder) from error
             raise
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
-        self._last_good, self._last_step, self._last_time = folder, training.step, time.monotonic()
-        self._seconds_to_save = self._last_time - started
         size = size_in_words((folder / "state.pt").stat().st_size)
-        logger.info("step %d kept, %s in %.1f s", training.step, size, self._seconds_to_save)
+        logger.info("step %d kept, %s in %.1f s", state["step"], size, time.monotonic() - started)
 
     @property
     def _partial(self) -> Path:
         return self.folder / "partial"
 
-    def _write(self, folder: Path, training: Training) -> None:
-        content = {"training": training.state(), "maker": self.maker, "continued": self.continued}
+    def _write(self, folder: Path, state: dict) -> None:
+        content = {"training": state, "maker": self.maker, "continued": self.continued}
         self._partial.mkdir(parents=True)
         path = self._partial / "state.pt"
         with path.open("wb") as stream:
@@ -146,8 +153,17 @@ class Safekeeping:
             else:
                 path.unlink()
 
-    def _newest_first(self) -> Iterator[Path]:
-        return iter(sorted(self.folder.glob("step-*"), reverse=True))
+    def _newest_usable(self, training: Training) -> tuple[Path, dict] | tuple[None, None]:
+        """Return the newest checkpoint that this training can go on from, and its content; None where there is none."""
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                content = self._read(folder)
+                _check_fits(training, content["training"])
+            except _UnusableError as error:
+                logger.warning("%s: cannot be used, since %s", folder, error)
+            else:
+                return folder, content
+        return None, None
 
     def _read(self, folder: Path) -> dict:
         about = self._read_description(folder / "checkpoint.json")
@@ -188,9 +204,9 @@ class _UnusableError(Exception):
 
 def _check_fits(training: Training, state: dict) -> None:
     """Compare names and shapes, so that nothing is half restored. Raises _UnusableError."""
-    here, there = training.state(), state
-    shapes = [{name: tensor.shape for name, tensor in each["model"].items()} for each in (here, there)]
-    if shapes[0] != shapes[1]:
+    weights = (training.model.state_dict(), state["model"])
+    here, there = ({name: tensor.shape for name, tensor in each.items()} for each in weights)
+    if here != there:
         raise _UnusableError("its weights are of another model")
-    if not 0 < there["step"] <= training.steps or len(there["losses"]) != there["step"]:
-        raise _UnusableError(f"it is of step {there['step']} of {training.steps}")
+    if not 0 < state["step"] <= training.steps or len(state["losses"]) != state["step"]:
+        raise _UnusableError(f"it is of step {state['step']} of {training.steps}")

@@ -9,16 +9,18 @@ from typing import Protocol
 import numpy
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import get_scheduler
 
+from gluegrid.data import Order, Rows
+from gluegrid.epochs import EpochScores
 from gluegrid.errors import TrainingError
+from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
+from gluegrid.processes import Processes
 from gluegrid.run import Run
 
 logger = logging.getLogger(__name__)
 
-MAX_GRAD_NORM = 1.0
 SECONDS_BETWEEN_LOG_LINES = 10
 
 
@@ -36,30 +38,42 @@ class Keeper(Protocol):
 
 
 class Training:
-    """A model in training, by the defaults of transformers.TrainingArguments.
+    """A model in training, by the optimizer and schedules of transformers.Trainer.
 
-    They are AdamW without weight decay, linear decay to 0 without warm-up, and gradients clipped at norm 1.0. `step`
-    counts the updates that are done; everything that decides the next ones is in `state()`.
+    An update is one step of AdamW for `run.examples_per_update` rows, along the gradient of their mean loss, however
+    many parts and processes compute it. `step` counts the updates that are done; everything that decides the next ones
+    is in `state()`. `epochs` scores the model between epochs.
     """
 
-    def __init__(self, accelerator: Accelerator, model: PreTrainedModel, loader: DataLoader, run: Run):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        forward: ForwardPass,
+        rows: Rows,
+        run: Run,
+        epochs: EpochScores | None = None,
+    ):
         self.accelerator = accelerator
+        self.processes = Processes(accelerator)
+        self.forward = forward
+        self.model = forward.model
+        self.rows = rows
         self.run = run
-        self.samples = len(loader.dataset)
-        self.steps_per_epoch = len(loader)
+        self.epochs = epochs
+        self.steps_per_epoch = math.ceil(len(rows) / run.examples_per_update)
         self.steps = math.ceil(run.num_train_epochs * self.steps_per_epoch)
-        self._batch_size = loader.batch_size
-        self._sampler = loader.sampler
-        optimizer = torch.optim.AdamW(model.parameters(), lr=run.learning_rate, weight_decay=0.0)
-        self._rates = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=0, num_training_steps=self.steps)
-        prepared = accelerator.prepare(model, optimizer, loader, self._rates)
-        self.model, self._optimizer, self._loader, self._schedule = prepared
-        self.micro_batches = MicroBatches("training")
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = _optimizer(self.parameters, run)
+        warmup_steps = math.ceil(run.warmup_ratio * self.steps)
+        self._rates = get_scheduler(run.lr_scheduler_type, optimizer, warmup_steps, self.steps)
+        self._optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
+        self._order = Order(rows, run)
+        self.micro_batches = MicroBatches("training", forward.parts, run.rows_at_once)
         self.step = 0
+        self.tokens = 0
         self._losses = torch.zeros(self.steps, device=accelerator.device)
         self._seconds_before = 0.0
         self._started = time.perf_counter()
-        self._random_states: dict | None = None
 
     @property
     def seconds(self) -> float:
@@ -79,51 +93,61 @@ class Training:
         if keeper is not None:
             keeper.restore(self)
         progress = _Progress(self, keeper)
+        epoch, order = -1, numpy.empty(0, int)
         self.model.train()
         while self.step < self.steps:
-            epoch, done = divmod(self.step, self.steps_per_epoch)
-            self._sampler.begin_at(epoch, done * self._batch_size)
-            for batch in self._loader:
-                self._restore_random_states()
-                if keeper is not None:
-                    keeper.look_after(self)
-                self._update(batch)
-                progress.tell()
-                if self.step == self.steps:
-                    break
+            self._look_after(keeper)
+            if self.epochs is not None:
+                self.epochs.score_if_due(self, lambda: self._look_after(keeper))
+            if self.step // self.steps_per_epoch != epoch:
+                epoch = self.step // self.steps_per_epoch
+                order = self._order.of(epoch)
+            first = self.step % self.steps_per_epoch * self.run.examples_per_update
+            self._update(order[first : first + self.run.examples_per_update])
+            progress.tell()
         self.check_finite()
-        if keeper is not None:
-            keeper.look_after(self)
+        self._look_after(keeper)
         return self._metrics()
 
     def state(self) -> dict:
         """Return all that the steps to come depend on, as tensors and plain values."""
+        scaler = self.accelerator.scaler
         return {
             "step": self.step,
-            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "tokens": self.tokens,
+            "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._rates.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
             "losses": self._losses[: self.step].clone(),
             "seconds": self.seconds,
             "micro_batch_rows": self.micro_batches.rows,
-            "random_states": _random_states(),
+            "epochs": None if self.epochs is None else self.epochs.state(),
+            "random_states": self.processes.of_all(_random_states()),
         }
 
     def restore(self, state: dict, seconds: float) -> None:
         """Go on from a `state()` of the same run, after `seconds` of training in earlier attempts."""
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rates.load_state_dict(state["schedule"])
-        self.step = state["step"]
+        if state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.tokens = state["step"], state["tokens"]
         self._losses[: self.step] = state["losses"]
         self.micro_batches.rows = state["micro_batch_rows"]
+        if self.epochs is not None:
+            self.epochs.restore(state["epochs"])
         self.count_earlier(seconds)
-        # Set when the first batch is there: whoever makes an iterator draws from the generators.
-        self._random_states = state["random_states"]
+        _set_random_states(state["random_states"][self.processes.rank])
 
     def count_earlier(self, seconds: float) -> None:
         """Count the time that earlier attempts have spent."""
         self._seconds_before = seconds
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time that was spent on something else."""
+        self._seconds_before -= seconds
 
     def check_finite(self) -> None:
         """Raise TrainingError for a loss that is infinite or not a number, with its step and learning rate."""
@@ -145,25 +169,36 @@ class Training:
             "train_seconds": self.seconds,
         }
 
-    def _update(self, batch: dict) -> None:
-        losses = self.micro_batches.compute(batch, self._backward, self._optimizer.zero_grad)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+    def _look_after(self, keeper: Keeper | None) -> None:
+        if keeper is not None:
+            keeper.look_after(self)
+
+    def _update(self, numbers: numpy.ndarray) -> None:
+        """Do one step for the rows of these numbers."""
+        by_length = numbers[numpy.argsort(self.rows.lengths[numbers], kind="stable")]
+        mine = self.processes.share(by_length)
+        # A process without a row of its own computes one for nothing, so that it has the gradients that are added up.
+        share = 1 / len(numbers) if len(mine) else 0.0
+        mine = mine if len(mine) else by_length[:1]
+
+        def backward(part: numpy.ndarray) -> torch.Tensor:
+            loss = self.forward(self.rows, mine[part], with_labels=True).loss * (len(part) * share)
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+        losses = self.micro_batches.compute(self.rows.lengths[mine], backward, self._optimizer.zero_grad)
+        loss = sum(losses[1:], start=losses[0])
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.processes.add_up([*gradients, loss])
+        if self.run.max_grad_norm > 0:
+            self.accelerator.clip_grad_norm_(self.parameters, self.run.max_grad_norm)
         self._optimizer.step()
-        self._schedule.step()
+        if not self._optimizer.step_was_skipped:
+            self._rates.step()
         self._optimizer.zero_grad()
-        self._losses[self.step] = sum(losses[1:], start=losses[0])
+        self._losses[self.step] = loss
+        self.tokens += int(self.rows.lengths[numbers].sum())
         self.step += 1
-
-    def _backward(self, part: dict, share: float) -> torch.Tensor:
-        """Add a part's gradients; its mean loss counts as much as its share of the batch."""
-        loss = self.model(**part).loss * share
-        self.accelerator.backward(loss)
-        return loss.detach()
-
-    def _restore_random_states(self) -> None:
-        if self._random_states is not None:
-            _set_random_states(self._random_states)
-            self._random_states = None
 
     def _rate_of(self, step: int) -> float:
         return self.run.learning_rate * self._rates.lr_lambdas[0](step - 1)
@@ -175,10 +210,19 @@ class Training:
             "epoch": int(epochs) if epochs.is_integer() else epochs,
             "train_loss": self._losses.double().mean().item(),
             "train_runtime": seconds,
-            "train_samples": self.samples,
-            "train_samples_per_second": self.samples * self.run.num_train_epochs / seconds,
+            "train_samples": len(self.rows),
+            "train_samples_per_second": len(self.rows) * self.run.num_train_epochs / seconds,
             "train_steps_per_second": self.steps / seconds,
         }
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:
+    """Return AdamW as Trainer makes it: biases and the weights of normalisations, which are vectors, do not decay."""
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": run.weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=run.learning_rate, fused=True)
 
 
 def _random_states() -> dict:
@@ -217,40 +261,11 @@ class _Progress:
             return
         self.told = now
         self.training.check_finite()
+        if not self.training.processes.is_main:
+            return
         progress = self.training.progress()
         if self.keeper is not None:
             self.keeper.note_progress(progress)
         left = (now - self.started) / (step - self.first_step) * (steps - step)
         loss, rate = progress["loss"], progress["learning_rate"]
         logger.info("step %d of %d, loss %.4f, learning rate %.3g, %.0f s left", step, steps, loss, rate, left)
-
-
-def predict(
-    accelerator: Accelerator,
-    model: PreTrainedModel,
-    loader: DataLoader,
-    label_order: list[int] | None,
-    micro_batches: MicroBatches,
-) -> tuple[numpy.ndarray, float]:
-    """Return logits of shape (examples, outputs), outputs in the order of the data's labels, and the seconds taken.
-
-    Raises TrainingError when they are not finite.
-    """
-    started = time.perf_counter()
-    loader = accelerator.prepare(loader)
-    model.eval()
-    batches = []
-
-    def logits_of(part: dict, share: float) -> torch.Tensor:
-        return model(**part).logits.float().cpu()
-
-    with torch.inference_mode():
-        for batch in loader:
-            batch.pop("labels")
-            batches += micro_batches.compute(batch, logits_of, undo=lambda: None)
-    logits = torch.cat(batches).numpy()
-    if not numpy.isfinite(logits).all():
-        raise TrainingError("the trained model's outputs are infinite or no numbers; try a smaller learning_rate")
-    if label_order is not None:
-        logits = logits[:, label_order]
-    return logits, time.perf_counter() - started

@@ -1,0 +1,58 @@
+"""The scores after each epoch, and the weights of the best one."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from gluegrid.tasks import Task
+
+if TYPE_CHECKING:
+    from gluegrid.training import Training
+
+logger = logging.getLogger(__name__)
+
+
+class EpochScores:
+    """Scores a model when an epoch is done, by `evaluate`, which returns its metrics and is given what to call between
+    batches. `curve` has the metrics of each epoch, with `epoch` and `step`.
+
+    With `keeps_best`, the weights of the epoch whose metrics have the highest mean are kept: the first of equal ones.
+    """
+
+    def __init__(self, task: Task, evaluate: Callable[[Callable[[], None]], dict], keeps_best: bool):
+        self.task = task
+        self.evaluate = evaluate
+        self.keeps_best = keeps_best
+        self.curve: list[dict] = []
+        self.best: dict | None = None
+
+    def score_if_due(self, training: "Training", between_batches: Callable[[], None]) -> None:
+        """Score the model if an epoch has just ended; training goes on as if it had not been."""
+        done, steps_in = divmod(training.step, training.steps_per_epoch)
+        if steps_in == 0 and len(self.curve) < done:
+            started = time.perf_counter()
+            self.add(done, training.step, self.evaluate(between_batches), training.model)
+            training.model.train()
+            training.leave_out(time.perf_counter() - started)
+
+    def add(self, epoch: float, step: int, metrics: dict, model: torch.nn.Module) -> None:
+        """Note an epoch's metrics."""
+        self.curve.append({"epoch": epoch, "step": step, **metrics})
+        values = [metrics[key] for key in self.task.metric_keys()]
+        logger.info("epoch %g: %s", epoch, ", ".join(f"{key} {metrics[key]}" for key in self.task.metric_keys()))
+        if self.keeps_best and None not in values:
+            score = sum(values) / len(values)
+            if self.best is None or score > self.best["score"]:
+                weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+                self.best = {"epoch": epoch, "score": score, "weights": weights}
+
+    def state(self) -> dict:
+        """Return what a training that goes on needs, as plain values and tensors."""
+        return {"curve": self.curve, "best": self.best}
+
+    def restore(self, state: dict) -> None:
+        """Go on from a `state()`."""
+        self.curve, self.best = state["curve"], state["best"]

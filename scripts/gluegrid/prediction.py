@@ -1,0 +1,69 @@
+"""A split's logits, computed in large batches of rows of like length."""
+
+import time
+from collections.abc import Callable
+
+import numpy
+import torch
+
+from gluegrid.data import Rows
+from gluegrid.errors import TrainingError
+from gluegrid.forward_pass import ForwardPass
+from gluegrid.micro_batches import MicroBatches
+from gluegrid.processes import Processes
+
+
+def predict(
+    processes: Processes,
+    forward: ForwardPass,
+    rows: Rows,
+    tokens_at_once: int,
+    micro_batches: MicroBatches,
+    between_batches: Callable[[], None] = lambda: None,
+) -> tuple[numpy.ndarray, float]:
+    """Return logits of shape (rows, outputs), outputs in the order of the data's labels, and the seconds taken.
+
+    Batches have up to `tokens_at_once` tokens, padding included, or one row. Raises TrainingError when logits are not
+    finite.
+    """
+    started = time.perf_counter()
+    forward.model.eval()
+    mine = processes.share(_batches(rows.lengths, tokens_at_once))
+    computed = []
+    with torch.no_grad():
+        for batch in mine:
+            between_batches()
+            computed.append(_logits(forward, rows, batch, micro_batches))
+    parts = [part for of_process in processes.of_all((mine, computed)) for part in zip(*of_process, strict=True)]
+    outputs = parts[0][1].shape[1]
+    logits = numpy.empty((len(rows), outputs), numpy.float32)
+    for numbers, values in parts:
+        logits[numbers] = values
+    if not numpy.isfinite(logits).all():
+        raise TrainingError("the trained model's outputs are infinite or no numbers; try a smaller learning_rate")
+    if forward.label_order is not None:
+        logits = logits[:, forward.label_order]
+    return logits, time.perf_counter() - started
+
+
+def _batches(lengths: numpy.ndarray, tokens_at_once: int) -> list[numpy.ndarray]:
+    """Return the rows' numbers in batches, the longest rows first: if memory is short, that is known at once."""
+    order = numpy.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        count = max(1, tokens_at_once // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + count])
+        start += count
+    return batches
+
+
+def _logits(forward: ForwardPass, rows: Rows, batch: numpy.ndarray, micro_batches: MicroBatches) -> numpy.ndarray:
+    """Return a batch's logits, its rows in the order they were given in."""
+
+    def compute(part: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        outputs = forward(rows, batch[part], with_labels=False)
+        return part, outputs.logits.float().cpu().numpy()
+
+    parts = micro_batches.compute(rows.lengths[batch], compute, undo=lambda: None)
+    positions, values = (numpy.concatenate(column) for column in zip(*parts, strict=True))
+    return values[numpy.argsort(positions)]

@@ -1,0 +1,52 @@
+"""The processes that train one cell together, each on its own device; mostly there is one."""
+
+from typing import TypeVar
+
+import numpy
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+Items = TypeVar("Items", list, numpy.ndarray)
+
+
+class Processes:
+    """What the processes tell each other. All must call a method at the same point; with one, nothing is sent."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.count = accelerator.num_processes
+        self.rank = accelerator.process_index
+        # Beside the devices' own group: a flag that went over a GPU would make it wait at every step.
+        self._group = torch.distributed.new_group(backend="gloo") if self.count > 1 else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, items: Items) -> Items:
+        """Return this process's share of rows or batches, which are dealt out in turn."""
+        return items[self.rank :: self.count]
+
+    def of_main(self, value: object) -> object:
+        """Return the main process's value."""
+        return value if self.count == 1 else broadcast_object_list([value])[0]
+
+    def of_all(self, value: object) -> list:
+        """Return the values of all processes, in their order."""
+        return [value] if self.count == 1 else gather_object([value])
+
+    def largest(self, number: int) -> int:
+        """Return the largest of all processes' numbers."""
+        if self.count == 1:
+            return number
+        tensor = torch.tensor(number)
+        torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self._group)
+        return int(tensor)
+
+    def add_up(self, tensors: list[torch.Tensor]) -> None:
+        """Replace each tensor by the sum of those of all processes."""
+        if self.count > 1:
+            waiting = [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for work in waiting:
+                work.wait()
