@@ -11,11 +11,14 @@ import yaml
 from rendering import RENDERER, texts_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from gluegrid.adapters import merged, with_adapters
 from gluegrid.encoder import Encoder
 from gluegrid.errors import TransientError
 from gluegrid.examples import Examples
 from gluegrid.model import load_model
 from gluegrid.model_card import model_card
+from gluegrid.packing import make_packable
+from gluegrid.recipes import LORA
 from gluegrid.saved_model import write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network")
@@ -92,6 +95,25 @@ def test_the_loaded_model_computes_what_the_trained_one_did(tmp_path, kind, valu
         "tokenizer.json",
     }
     assert not [path.name for path in folder.iterdir() if str(tmp_path) in path.read_text(errors="replace")]
+
+
+def test_adapters_trained_without_padding_are_in_the_weights_that_are_written(tmp_path):
+    source = builders.write_model(tmp_path / "model")
+    task = builders.task()
+    model, _ = load_model(source, task, seed=1)
+    with_adapters(model, LORA | {"target_modules": "all-linear"}, set(), seed=1)
+    for name, weights in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(weights, std=0.2)
+    assert make_packable(model, 16) is None
+    staged = builders.stage_model(tmp_path / "staged", source)
+    folder = write(tmp_path / "saved", merged(model), staged.parent, task)
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    encoding = encoding_of(staged, TEXTS[0])
+    expected = logits(model.eval(), encoding)
+    assert not torch.allclose(expected, logits(load_model(source, task, seed=1)[0].eval(), encoding), atol=0.1)
+    torch.testing.assert_close(logits(loaded.eval(), encoding), expected, atol=1e-5, rtol=1e-5)
+    assert "packed" not in (folder / "config.json").read_text()
 
 
 def test_a_regression_gives_its_number(tmp_path):
