@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import pyarrow
 import pyarrow.parquet
+import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
@@ -64,6 +65,9 @@ class CellTraining:
         check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
         if run.lora is not None:
             model = with_adapters(model, run.lora, new, run.seed)
+        if not self.processes.is_main:
+            # The others' examples get a dropout of their own.
+            torch.manual_seed(run.seed + self.processes.rank)
         self.model: PreTrainedModel = model.to(self.accelerator.device)
         self.forward = ForwardPass(
             self.model,
