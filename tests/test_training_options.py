@@ -1,10 +1,13 @@
 """The options of training, each by what it changes, and what it leaves the same."""
 
+import itertools
+from types import SimpleNamespace
+
 import builders
 import numpy
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from trainable_cell import TASK, TrainableCell, make_resources, write_head
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -70,7 +73,7 @@ def test_accumulated_batches_are_one_update_of_all_their_examples(cell):
 def test_a_global_batch_size_is_split_over_accumulated_batches(cell):
     split = cell(global_batch_size=10, gradient_accumulation_steps=4)
     assert split.run.rows_at_once == 3
-    assert_same(trained(split), trained(cell(per_device_train_batch_size=10)), rtol=1e-4, atol=1e-5)
+    assert_same(trained(split), trained(cell(per_device_train_batch_size=10)), rtol=1e-3, atol=1e-4)
 
 
 def test_gradient_checkpointing_changes_no_number(cell):
@@ -161,9 +164,18 @@ def test_batches_of_like_length_are_those_of_trainer(cell):
     assert Order(rows, builders.run(PAIR, seed=5)).of(2).tolist() != list(theirs)
 
 
-def test_bf16_is_near_fp32_over_fp32_weights_and_recorded(cell):
+@pytest.fixture
+def fresh_accelerator():
+    """Let a test choose a precision, of which a process has one only."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_bf16_is_near_fp32_over_fp32_weights_and_recorded(cell, fresh_accelerator):
     half = cell(precision="bf16", num_train_epochs=1)
     losses, weights = trained(half)
+    AcceleratorState._reset_state(reset_partial_state=True)
     expected, _ = trained(cell(num_train_epochs=1))
     assert not torch.equal(losses, expected)
     torch.testing.assert_close(losses, expected, rtol=0.1, atol=0.05)
@@ -174,7 +186,7 @@ def test_bf16_is_near_fp32_over_fp32_weights_and_recorded(cell):
 
 def test_auto_is_fp32_where_there_is_no_gpu(cell):
     assert precision_of(builders.run(PAIR, precision="auto")) == "fp32"
-    assert Accelerator().mixed_precision == "no" or cell(precision="auto").accelerator.mixed_precision == "no"
+    assert cell(precision="auto").accelerator.mixed_precision == "no"
 
 
 @pytest.mark.parametrize(("has_bf16", "asked", "is_used"), [(True, "auto", "bf16"), (False, "auto", "fp32")])
@@ -207,8 +219,8 @@ def test_scores_of_epochs_change_no_number_of_the_training(cell):
 
 def test_time_to_score_epochs_is_not_training_time(cell, monkeypatch):
     scored = cell(eval_strategy="epoch")
-    monkeypatch.setattr("gluegrid.epochs.time.perf_counter", iter(range(0, 10_000, 1000)).__next__)
-    assert scored.train()["train_runtime"] < -1000
+    monkeypatch.setattr("gluegrid.epochs.time", SimpleNamespace(perf_counter=itertools.count(0, 1000).__next__))
+    assert -2000 < scored.train()["train_runtime"] < -1900  # two epochs' scores took 1000 s each by that clock
 
 
 def test_epochs_scores_go_on_where_a_training_was_cut_off(tmp_path, cell):
@@ -219,9 +231,8 @@ def test_epochs_scores_go_on_where_a_training_was_cut_off(tmp_path, cell):
             return "asked to" if self.training.step == 36 and len(self.training.epochs.curve) == 1 else None
 
     def keeper(leaving):
-        made = safekeeping.Safekeeping(
-            tmp_path / "checkpoints", tmp_path / "p.json", {"run_sha256": "r"}, {}, 1e9, leaving
-        )
+        paths, identity = (tmp_path / "checkpoints", tmp_path / "progress.json"), {"run_sha256": "r"}
+        made = safekeeping.Safekeeping(*paths, identity, {}, 1e9, leaving)
         look_after = made.look_after
 
         def looking(training):
@@ -240,10 +251,8 @@ def test_epochs_scores_go_on_where_a_training_was_cut_off(tmp_path, cell):
     assert_same((again.training.state()["losses"], again.model.state_dict()), expected, rtol=0, atol=0)
 
     def scores(epochs):
-        return [
-            {key: value for key, value in entry.items() if "runtime" not in key and "second" not in key}
-            for entry in epochs.curve
-        ]
+        timed = ("runtime", "per_second")
+        return [{key: value for key, value in entry.items() if not key.endswith(timed)} for entry in epochs.curve]
 
     assert scores(again.epochs) == scores(whole.epochs)
     assert again.epochs.best["epoch"] == whole.epochs.best["epoch"]
@@ -291,9 +300,8 @@ def scored(model, resources):
     rows = Rows(resources / "tokens/validation.arrow")
     right = 0
     for number in range(len(rows)):
-        inputs = {"input_ids": rows.input_ids[number], "token_type_ids": rows.token_type_ids[number]}
-        logits = model(
-            **{name: torch.tensor(values.astype(numpy.int64))[None] for name, values in inputs.items()}
-        ).logits
+        columns = {"input_ids": rows.input_ids[number], "token_type_ids": rows.token_type_ids[number]}
+        inputs = {name: torch.tensor(values.astype(numpy.int64))[None] for name, values in columns.items()}
+        logits = model(**inputs).logits
         right += int(logits.argmax()) == rows.labels[number]
     return right / len(rows)
