@@ -29,6 +29,7 @@ launch+=(--multi_gpu --num_processes "$processes" --max_restarts 0 --log_dir /de
 
 if ((nodes == 1)); then
     export PET_STANDALONE=1 PET_LOCAL_ADDR=localhost
+    # The port is not used; without it, accelerate warns where another launch has its own default one.
     exec "${launch[@]}" --main_process_port 0 "${@:3}"
 fi
 
