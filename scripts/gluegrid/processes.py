@@ -57,6 +57,11 @@ class Processes:
             for tensor, part in zip(together, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
 
+    def part(self) -> None:
+        """End the processes' connection, after which they tell each other nothing. Else some abort when they exit."""
+        if self.count > 1:
+            torch.distributed.destroy_process_group()
+
 
 def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Yield the tensors in groups: fewer messages than one for each, and less memory than all at once."""
