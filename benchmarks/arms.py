@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import datasets
 import numpy
 import pyarrow.parquet
 import torch
+from accelerate.state import AcceleratorState
 from cells import BATCH_SIZE, MAX_SEQ_LENGTH, SEED, Cell
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import (
@@ -47,9 +49,13 @@ WARM_UP_STEPS = 3
 
 
 class Trainee(Protocol):
-    """A model that can be trained and evaluated, by either of the two."""
+    """A model that can be trained and evaluated, by either of the two.
+
+    An epoch is over rows of so many `tokens`, padding left out.
+    """
 
     epochs: int
+    tokens: int
 
     def train(self) -> dict:
         """Train once; return `train_runtime`, in seconds, and `train_samples`, those of an epoch."""
@@ -66,7 +72,9 @@ class Ours:
         self.epochs = epochs
         self.split = cell.validation
         self.task = cell.task
-        self.training = CellTraining(run, cell.model.parent, cell.read_tokens())
+        tokens = cell.read_tokens()
+        self.tokens = tokens.split(run.task.train, rows).lengths.sum().item()
+        self.training = CellTraining(run, cell.model.parent, tokens)
 
     def train(self) -> dict:
         """See Trainee."""
@@ -96,6 +104,8 @@ class Theirs:
             collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if "bf16" in values else None)
         # Whatever the order of a checkpoint's labels, the times are the same.
         model, _ = load_model(cell.model.parent, run.task, run.seed)
+        train_dataset = tokenized(cell, cell.task.train, tokenizer, padded=arm == "a").select(range(rows))
+        self.tokens = sum(map(sum, train_dataset["attention_mask"]))
         self.eval_dataset = tokenized(cell, cell.validation, tokenizer, padded=arm == "a")
         self.trainer = _Trainer(
             cell.rows_of_the_task,
@@ -114,7 +124,7 @@ class Theirs:
                 disable_tqdm=True,
                 **values,
             ),
-            train_dataset=tokenized(cell, cell.task.train, tokenizer, padded=arm == "a").select(range(rows)),
+            train_dataset=train_dataset,
             compute_metrics=lambda prediction: _scores(cell, prediction),
             processing_class=tokenizer,
             data_collator=collator,
@@ -179,6 +189,7 @@ def measure(arm: str, cell: Cell, examples: int, parts: list[str]) -> dict[str, 
 
     Trained are as many epochs of the cell's sample as it takes to see so many examples.
     """
+    forget_earlier_settings()
     make = Ours if arm == "d" else partial(Theirs, arm)
     on_gpu = read_run(cell.run_json).device == "cuda"
     trainee, measured = None, {}
@@ -191,6 +202,13 @@ def measure(arm: str, cell: Cell, examples: int, parts: list[str]) -> dict[str, 
             trainee.evaluate()
         measured["evaluation"] = _evaluate(trainee)
     return measured
+
+
+def forget_earlier_settings() -> None:
+    """Undo what Trainer leaves to all that come later in its process: precision and torch.compile among them."""
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def measure_tokenising(arm: str, cell: Cell, folder: Path) -> dict:
@@ -223,7 +241,7 @@ def _warmed_up(make: Callable[..., Trainee], cell: Cell, epochs: int, on_gpu: bo
 
 
 def _train(trainee: Trainee) -> dict:
-    """Return seconds of the training loop (and of the call, with its preparations), steps and examples."""
+    """Return seconds of the training loop (and of the call, with its preparations), steps, examples, tokens."""
     with _counted_steps() as steps:
         started = time.perf_counter()
         metrics = trainee.train()
@@ -234,6 +252,7 @@ def _train(trainee: Trainee) -> dict:
         "seconds_of_the_call": seconds,
         "steps": len(steps),
         "examples": metrics["train_samples"] * trainee.epochs,
+        "tokens": trainee.tokens * trainee.epochs,
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy
 import torch
-from arms import Ours, wait_for_device
+from arms import Ours, forget_earlier_settings, wait_for_device
 from cells import BATCH_SIZE, Cell
 
 from gluegrid.run import read_run
@@ -23,6 +23,7 @@ def measure(cell: Cell) -> dict:
     product in bf16 (on a CPU fp32), plus 28 bytes per parameter at the rate of a copy.
     """
     device = read_run(cell.run_json).device
+    forget_earlier_settings()
     ours = Ours(cell, cell.rows, 1)
     ours.train()
     runtime = ours.train()["train_runtime"]

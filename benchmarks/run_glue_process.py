@@ -69,7 +69,8 @@ def tokenized(data: Path, run: Run, tokenizer: PreTrainedTokenizerBase, cache: P
         texts = [examples[column] for column in run.task.text_columns]
         return tokenizer(*texts, padding="max_length", max_length=longest, truncation=True)
 
-    return [loaded[split].select(range(count)).map(tokens, batched=True) for split, count in splits.items()]
+    used = [loaded[split].select(range(min(count, len(loaded[split])))) for split, count in splits.items()]
+    return [rows.map(tokens, batched=True) for rows in used]
 
 
 def training_arguments(output: Path, run: Run) -> TrainingArguments:

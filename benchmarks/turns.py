@@ -30,6 +30,7 @@ from gluegrid.run import read_run
 Turn = tuple[str, Callable[[], list[dict]]]
 PARTS_IN_PROCESS = ("training", "evaluation", "tokenising")
 EXAMPLES_OF_A_PROCESS = {"process": 128, "startup": 1}
+BUSY = 0.2  # load of each processor
 ARMS_OF_FEW = ("a", "d")  # what else is timed of these two only
 
 
@@ -38,7 +39,9 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     started = now()
-    load = os.getloadavg()
+    load = os.getloadavg()[0]
+    if load > BUSY * os.cpu_count():
+        print(f"the machine is busy (load {load:.1f}): figures will be off, with several threads most", file=sys.stderr)
     cells = Cells(options, folder)
     turns = list(_turns(options, folder, cells))
     measurements = list(_taken(turns))
