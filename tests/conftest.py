@@ -22,7 +22,7 @@ def project() -> Path:
     return PROJECT
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real models and data. Tests skip where it is absent; continuous integration must have it."""
     folder = Path(os.environ.get("GLUEGRID_SHARED", PROJECT.parent / "shared"))

@@ -1,6 +1,7 @@
 """The experiment file: what it may say, which level wins, and one line for each mistake."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -24,23 +25,29 @@ tasks: [cola, rte]
 """
 
 # What messages say of whole places.
-TRAINING = (
-    "device, global_batch_size, learning_rate, max_eval_samples, max_seq_length, max_train_samples, num_train_epochs,"
-    " per_device_eval_batch_size, per_device_train_batch_size"
+OPTIONS = (
+    *("attn_implementation", "device", "eval_strategy", "global_batch_size", "gpus", "gradient_accumulation_steps"),
+    *("gradient_checkpointing", "learning_rate", "lora", "lr_scheduler_type", "max_eval_samples", "max_grad_norm"),
+    *("max_seq_length", "max_train_samples", "nodes", "num_train_epochs", "per_device_eval_batch_size"),
+    *("per_device_train_batch_size", "precision", "save_model", "seeds", "threads", "train_sampling_strategy"),
+    *("warmup_ratio", "weight_decay"),
 )
-TOP_KEYS = (
-    "cells, checkpoint_minutes, device, experiment, global_batch_size, learning_rate, max_eval_samples, max_seq_length,"
-    " max_train_samples,"
-    " models, num_train_epochs, per_device_eval_batch_size, per_device_train_batch_size, seeds, task_defaults, tasks,"
-    " threads"
+SHORTENED = 400  # characters of a list of known keys that a message shows
+
+
+def known(*more: str) -> str:
+    """How a message lists the keys that are known at a place of training values and these others."""
+    text = ", ".join(sorted((*OPTIONS, *more)))
+    return text if len(text) <= SHORTENED else text[: SHORTENED - 3] + "..."
+
+
+TOP_KEYS = known("cells", "checkpoint_minutes", "experiment", "models", "report_to", "task_defaults", "tasks")
+MODEL_KEYS = known("revision", "source", "tokenizer", "trust_remote_code")
+TASK_KEYS = known(
+    *("display_name", "folder", "label_column", "labels", "metric_label", "metrics", "official", "revision"),
+    *("source", "test", "text_columns", "train", "train_rows", "validation"),
 )
-MODEL_KEYS = f"{TRAINING}, revision, seeds, source, threads, tokenizer, trust_remote_code"
-TASK_KEYS = (
-    "device, display_name, folder, global_batch_size, label_column, labels, learning_rate, max_eval_samples,"
-    " max_seq_length, max_train_samples, metric_label, metrics, num_train_epochs, official, per_device_eval_batch_size,"
-    " per_device_train_batch_size, revision, seeds, source, test, text_columns, threads, train, train_rows, validation"
-)
-CELL_KEYS = f"{TRAINING}, seeds, threads"
+CELL_KEYS = known()
 REGISTERED = "ax, cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli"
 
 # What messages say is allowed.
@@ -51,7 +58,7 @@ REVISION = (
     "a commit, tag or branch of the hub (a branch's commit is recorded when fetched);"
     " for a local folder any name for its state, by default a hash of its files"
 )
-RATE = "a number above 0, at most 1; peak learning rate of AdamW, decayed linearly to 0"
+RATE = "a number above 0, at most 1; peak learning rate of AdamW"
 BATCH = "a whole number of at least 1, at most 65536; examples per device and update"
 GLOBAL_BATCH = (
     "a whole number of at least 1, at most 1048576; examples per update over all devices,"
@@ -69,6 +76,54 @@ THREADS = (
     "a whole number of at least 1, at most 1024; CPU threads of one cell"
     " (part of what a run is, since results are bit-equal only at equal thread counts)"
 )
+WARMUP = "a number of at least 0, at most 1; share of the updates in which the learning rate rises from 0"
+DECAY = "a number of at least 0, at most 10; decay of AdamW, on all weights but biases and those of normalisations"
+NORM = "a number of at least 0, at most 1000000; norm to which gradients are clipped; 0: not clipped"
+ACCUMULATION = "a whole number of at least 1, at most 65536; batches per update"
+CHECKPOINTING = "true: compute activations twice instead of keeping them; less memory, more time"
+GPUS = (
+    "a whole number of at least 1, at most 64; GPUs per node of one cell, trained on together"
+    " (with device: cpu, processes)"
+)
+NODES = "a whole number of at least 1, at most 64; nodes of one cell"
+LORA = "train low-rank adapters instead of all weights: r, lora_alpha, lora_dropout, target_modules"
+RANK = "a whole number of at least 1, at most 4096; rank of the adapters"
+ALPHA = "a number above 0, at most 1000000; scale of the adapters, divided by r"
+DROPOUT = "a number of at least 0, below 1; dropout before the adapters"
+MODULES = "names of the linear layers to adapt, such as [query, value]; all-linear for all of the encoder's"
+TRACKERS = "a list, without repetition; trackers that follow the trainings, such as [tensorboard]; none if not given"
+# Each key with a value of its choices that has a typo, what is meant, all choices, and their description.
+CHOICES = {
+    "precision": (
+        *("bf-16", "bf16", "auto, fp32, bf16, fp16"),
+        "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
+    ),
+    "train_sampling_strategy": (
+        *("group_by_lenght", "group_by_length", "random, group_by_length"),
+        "random batches, or batches of examples of like length, which other numbers come from",
+    ),
+    "lr_scheduler_type": (
+        *(
+            "cosin",
+            "cosine",
+            "linear, cosine, cosine_with_restarts, polynomial, constant, constant_with_warmup, inverse_sqrt",
+        ),
+        "how the learning rate changes over the updates",
+    ),
+    "attn_implementation": (
+        *("flash_attention", "flash_attention_2", "auto, eager, sdpa, flash_attention_2"),
+        "auto: the fastest that the model and the device can do, without padding where possible",
+    ),
+    "eval_strategy": (
+        *("epochs", "epoch", "no, epoch"),
+        "epoch: score the validation splits after each epoch too, and keep the curve",
+    ),
+    "save_model": (
+        *("lst", "last", "none, last, best"),
+        "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch),"
+        " as a folder that transformers loads",
+    ),
+}
 DEVICE = "cuda: fail at once where the job finds no GPU; cpu: train without one"
 TASKS = "a list of tasks of the registry, or a mapping of tasks to values, to their definition, or to nothing"
 METRICS = "accuracy, f1, matthews_correlation, pearson, spearmanr"
@@ -282,6 +337,118 @@ def test_values_shared_by_an_anchor_are_checked_where_they_are_used():
     ]
 
 
+def use_flash_attention(precision: str = "auto", device: str = "cuda") -> str:
+    return START + f"attn_implementation: flash_attention_2\nprecision: {precision}\ndevice: {device}\n"
+
+
+@pytest.fixture
+def packages(monkeypatch, tmp_path):
+    """Return a folder of packages that can be found; without it, none of those asked for is there."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
+    return tmp_path / "packages"
+
+
+def install(packages: Path, module: str) -> None:
+    (packages / module).mkdir(parents=True)
+    (packages / module / "__init__.py").write_text("raise AssertionError('imported')", encoding="utf-8")
+
+
+def test_flash_attention_is_for_gpus_and_16_bits(packages):
+    install(packages, "flash_attn")
+    for precision in ("auto", "bf16", "fp16"):
+        assert load(use_flash_attention(precision)).warnings == []
+    assert problems_of(use_flash_attention("fp32")) == [
+        f"c.yaml:5: attn_implementation: flash_attention_2 does not go with precision: fp32; {SIXTEEN_BITS}"
+    ]
+    assert problems_of(use_flash_attention("bf16", "cpu")) == [
+        "c.yaml:5: attn_implementation: flash_attention_2 does not go with device: cpu;"
+        " it is for GPUs, so choose auto, sdpa or eager"
+    ]
+    assert problems_of(START + "attn_implementation: flash_attention_2\n") == [
+        "c.yaml:5: attn_implementation: flash_attention_2 does not go with precision: fp32 (the default);"
+        f" {SIXTEEN_BITS}"
+    ]
+
+
+NEEDED = {
+    "flash_attn": (
+        use_flash_attention(),
+        "attn_implementation: flash_attention_2 needs the package flash-attn, which is not installed;"
+        " pip install flash-attn, or leave flash_attention_2 out",
+    )
+}
+NEEDED |= {
+    module: (
+        START + f"report_to: [{tracker}]\n",
+        f"report_to.0: {tracker} needs the package {tracker}, which is not installed;"
+        f" pip install {tracker}, or leave {tracker} out",
+    )
+    for module, tracker in (
+        *(("tensorboard", "tensorboard"), ("tensorboardX", "tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow")),
+    )
+}
+
+
+@pytest.mark.parametrize(("module", "text", "problem"), [(module, *needed) for module, needed in NEEDED.items()])
+def test_a_package_that_an_option_needs_must_be_installed_and_is_not_imported(packages, module, text, problem):
+    (packages / module).mkdir(parents=True)  # as wandb makes a folder of its name where it runs
+    assert problems_of(text) == [f"c.yaml:5: {problem}"]
+    (packages / module).rmdir()
+    install(packages, module)
+    assert load(text).warnings == []
+
+
+FLAT_IN_FACT = "constant_with_warmup has no warm-up where warmup_ratio is 0, which is the default;"
+NO_ADAPTERS = "has nothing below it, so all weights are trained; for adapters write lora: {}"
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        ("lr_scheduler_type: constant_with_warmup", [f"5: lr_scheduler_type: {FLAT_IN_FACT}"]),
+        ("lr_scheduler_type: constant_with_warmup\nwarmup_ratio: 0.1", []),
+        ("lora:", [f"5: lora: {NO_ADAPTERS}"]),
+        ("cells: {bert: {cola: {lora: }}}", [f"5: cells.bert.cola.lora: {NO_ADAPTERS}"]),
+        ("lora: {}\ncells: {bert: {cola: {lora: null}}}", []),
+    ],
+)
+def test_an_option_that_does_nothing_is_warned_of_once(text, warnings):
+    found = load(f"{START}{text}\n").warnings
+    assert [line.removesuffix(" give one, or write constant") for line in found] == [
+        f"c.yaml:{warning}" for warning in warnings
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("precision: fp16", "precision: bf16\ndevice: cpu", "global_batch_size: 12\ngpus: 3\nnodes: 2"),
+        *("save_model: last", "save_model: best\neval_strategy: epoch", "eval_strategy: epoch", "report_to: []"),
+        *("lr_scheduler_type: constant", "lr_scheduler_type: constant\nwarmup_ratio: 0", "warmup_ratio: 1"),
+        *("train_sampling_strategy: group_by_length\nglobal_batch_size: 7", "gradient_checkpointing: true"),
+        *("lora: {r: 4, lora_alpha: 0.5, lora_dropout: 0.5, target_modules: [query, größe.0]}", "max_grad_norm: 0"),
+        *("lora: {target_modules: all-linear}", "weight_decay: 0.01", "gpus: 64", "attn_implementation: eager"),
+        "gradient_accumulation_steps: 4\nglobal_batch_size: 6",
+        *(f"lr_scheduler_type: {name}\nwarmup_ratio: 0.1" for name in ("cosine", "polynomial", "inverse_sqrt")),
+    ],
+)
+def test_options_that_go_together_are_accepted_in_silence_at_any_level(text):
+    assert load(f"{START}{text}\n").warnings == []
+    of_cell = "".join(f"      {line}\n" for line in text.splitlines() if not line.startswith("report_to"))
+    assert load(f"{START}cells:\n  bert:\n    cola:\n{of_cell}").warnings == []
+
+
+def test_a_conflict_of_many_cells_is_one_line():
+    models = ", ".join(f"m{number}: {{source: a/b}}" for number in range(50))
+    text = f"experiment: x\nmodels: {{{models}}}\ntasks: [{', '.join(GLUE)}]\nsave_model: best\n"
+    assert len(problems_of(text)) == 1
+
+
+def test_a_conflict_that_a_more_specific_level_lifts_is_none():
+    models = "{source: org/bert, device: cuda}\n  other: {source: org/other, precision: fp32}"
+    assert load(with_model(models) + "precision: fp16\ndevice: cpu\n").warnings == []
+
+
 UNKNOWN_KEYS = [
     (
         START + "learning_rte: 3e-5\n",
@@ -358,6 +525,15 @@ VALUES = {
     "max_train_samples": (["0", "-1", "10.0", "1e3", "true", "all"], TRAIN_SAMPLES),
     "max_eval_samples": (["0", "-1", "10.0", "true", "all"], EVAL_SAMPLES),
     "threads": (["0", "-1", "4.0", "1025", "true", "'4'", "null"], THREADS),
+    "warmup_ratio": (["-0.1", "10", "true", "'0.1'", ".nan", "null"], WARMUP),
+    "weight_decay": (["-1", "10.5", "false", "null"], DECAY),
+    "max_grad_norm": (["-1", "1000001", "1e400", "true", "none", "null"], NORM),
+    "gradient_accumulation_steps": (["0", "2.0", "65537", "true", "null"], ACCUMULATION),
+    "gradient_checkpointing": (["1", "0", "'yes'", "'true'", "null", "[]"], CHECKPOINTING),
+    "gpus": (["0", "-1", "1.0", "65", "true", "auto", "null", "[0]"], GPUS),
+    "nodes": (["0", "1.5", "65", "true", "null"], NODES),
+    "lora": (["true", "8", "all-linear", "[query]"], LORA),
+    "report_to": (["wandb", "null", "true", "none", "{wandb: true}"], TRACKERS),
     "seeds": (["[]", "[1, 1]", "42", "{a: 1}", "null"], SEEDS),
     "seeds.0": (["[-1]", "[1.0]", "[true]", "['1']", "[4294967296]", "[null]", "[[1]]"], SEED),
 }
@@ -369,7 +545,8 @@ SHOWN = {
     "[2e-5]": "[2e-05]",
     "{a: 1}": "{'a': 1}",
 }
-SHOWN |= {text: repr(text) for text in ("many", "three", "all")}
+SHOWN |= {"[query]": "['query']", "{wandb: true}": "{'wandb': True}"}
+SHOWN |= {text: repr(text) for text in ("many", "three", "all", "none", "auto", "all-linear", "wandb")}
 
 
 def bad_values() -> list[tuple[str, str]]:
@@ -405,6 +582,91 @@ ENUMS_AND_TEXTS = [
     (
         START + "threads: " + "9" * 80 + "\n",
         f"5: threads: {'9' * 57}... is not allowed; allowed: {THREADS}",
+    ),
+]
+
+CHOICES_WITH_TYPOS = [
+    (
+        START + f"{key}: {typo}\n",
+        f"5: {key}: '{typo}' is not allowed; allowed: one of {choices} (did you mean '{meant}'?); {description}",
+    )
+    for key, (typo, meant, choices, description) in CHOICES.items()
+]
+ADAPTERS = [
+    (START + f"lora: {{{key}: {text}}}\n", f"5: lora.{key}: {SHOWN.get(text, text)} is not allowed; allowed: {allowed}")
+    for key, text, allowed in (
+        *(("r", text, RANK) for text in ("0", "8.0", "4097", "true", "'8'", "null")),
+        *(("lora_alpha", text, ALPHA) for text in ("0", "-1", "1000001", "true", "null")),
+        *(("lora_dropout", text, DROPOUT) for text in ("-0.1", "1", "true", "null")),
+        *(("target_modules", text, MODULES) for text in ("8", "null")),
+    )
+]
+ADAPTERS += [
+    (
+        START + "lora: {alpha: 16}\n",
+        "5: lora.alpha: unknown key (its value is 16). Did you mean 'lora_alpha'?"
+        " Known: lora_alpha, lora_dropout, r, target_modules",
+    ),
+    (
+        with_tasks("{cola: {lora: {target_modules: all_linear}}}"),
+        "4: tasks.cola.lora.target_modules: 'all_linear' is not allowed;"
+        " write all-linear, or names of layers in brackets, such as [query, value]",
+    ),
+    (
+        START + "lora:\n  r: 4\n  target_modules: [all-linear]\n",
+        "7: lora.target_modules: all-linear stands among names of layers; write it alone and without brackets",
+    ),
+]
+NO_EQUAL_PARTS = "each device takes an equal part, so choose a batch that is a multiple of"
+SAVE_BEST = "the best is chosen by the score after each epoch, so choose eval_strategy epoch"
+NO_FP16 = "fp16 is for GPUs, so choose bf16 or fp32"
+SIXTEEN_BITS = "it computes in 16 bits, so choose precision auto, bf16 or fp16"
+CONFLICTS = [
+    (
+        START + "global_batch_size: 10\ngpus: 4\n",
+        f"5: global_batch_size: 10 does not go with gpus: 4; {NO_EQUAL_PARTS} 4",
+    ),
+    (
+        START + "global_batch_size: 9\ngpus: 3\nnodes: 2\n",
+        f"5: global_batch_size: 9 does not go with gpus: 3 and nodes: 2; {NO_EQUAL_PARTS} 6",
+    ),
+    (
+        with_model("{source: org/bert, gpus: 3}") + "global_batch_size: 32\n",
+        f"3: models.bert.gpus: 3 does not go with global_batch_size: 32 (of the top); {NO_EQUAL_PARTS} 3",
+    ),
+    (
+        START + "global_batch_size: 8\ngpus: 2\ngradient_accumulation_steps: 5\n",
+        "5: global_batch_size: 8 does not go with gpus: 2 and gradient_accumulation_steps: 5;"
+        " it is computed in 10 parts, so choose a batch of at least 10",
+    ),
+    (START + "precision: fp16\ndevice: cpu\n", f"5: precision: fp16 does not go with device: cpu; {NO_FP16}"),
+    (
+        with_model("{source: org/bert, precision: fp16}\n  other: {source: org/other}")
+        + "cells: {other: {cola: {device: cpu}}, bert: {rte: {device: cpu}}}\n",
+        f"6: cells.bert.rte.device: cpu does not go with precision: fp16 (of models.bert); {NO_FP16}",
+    ),
+    (
+        START + "save_model: best\n",
+        f"5: save_model: best does not go with eval_strategy: no (the default); {SAVE_BEST}",
+    ),
+    (
+        START.replace("[cola, rte]", "{cola: {eval_strategy: no}, rte: }") + "save_model: best\neval_strategy: epoch\n",
+        f"4: tasks.cola.eval_strategy: no does not go with save_model: best (of the top); {SAVE_BEST}",
+    ),
+    (
+        START + "warmup_ratio: 0.1\nlr_scheduler_type: constant\n",
+        "5: warmup_ratio: 0.1 does not go with lr_scheduler_type: constant;"
+        " constant has no warm-up, so choose constant_with_warmup",
+    ),
+    (
+        START + "warmup_ratio: 1\nlr_scheduler_type: polynomial\n",
+        "5: warmup_ratio: 1 does not go with lr_scheduler_type: polynomial;"
+        " polynomial needs updates after the warm-up, so choose less than 1",
+    ),
+    (
+        START + "lr_scheduler_type: polynomial\nlearning_rate: 1e-7\n",
+        "6: learning_rate: 1e-07 does not go with lr_scheduler_type: polynomial;"
+        " polynomial ends with a rate of 1e-07, so choose a higher learning_rate or linear",
     ),
 ]
 
@@ -789,6 +1051,9 @@ SEVERAL_PLACES = [
         *UNKNOWN_NAMES,
         *bad_values(),
         *ENUMS_AND_TEXTS,
+        *CHOICES_WITH_TYPOS,
+        *ADAPTERS,
+        *CONFLICTS,
         *unsafe_names(),
         *MALFORMED_SOURCES,
         *MALFORMED_REVISIONS,
@@ -868,7 +1133,7 @@ def nodes_of(schema: dict, name: str = "top"):
 @pytest.mark.parametrize(("name", "node"), list(nodes_of(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))))
 def test_the_schema_describes_every_place_and_uses_only_keywords(name, node):
     kinds = {"type", "enum", "description", "properties", "additionalProperties", "propertyNames", "required", "items"}
-    limits = {"minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength", "pattern"}
+    limits = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "pattern"}
     limits |= {"minItems", "maxItems", "uniqueItems", "minProperties"}
     # An unquoted comma in a description would make the rest of it a key.
     assert node.keys() <= kinds | limits | ({"$schema", "$defs"} if name == "top" else set())
@@ -884,7 +1149,9 @@ def test_the_registry_passes_its_own_checks():
 ODD_TEXTS = st.text(
     st.characters() | st.sampled_from("е\u200b\u2028\u202e\ud800\x00\x1b\ufeff'\"\\{}$`./~-"), max_size=8
 )
-KEYS = st.sampled_from(f"{TOP_KEYS}, {MODEL_KEYS}, {TASK_KEYS}, bert, cola, rte, org/bert, ''".split(", ")) | ODD_TEXTS
+PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+KEYS = st.sampled_from(sorted({name.rpartition(".")[2] for name, _ in nodes_of({"properties": PLACES})}))
+KEYS |= st.sampled_from(["bert", "cola", "rte", "org/bert", ""]) | ODD_TEXTS
 LEAVES = (
     st.none()
     | st.booleans()
@@ -917,6 +1184,8 @@ def near(schema: dict) -> st.SearchStrategy:
         wanted += [st.lists(near(schema["items"]), min_size=1, max_size=3)]
     if "string" in kinds:
         wanted += [st.from_regex(schema["pattern"])] if "pattern" in schema else [NAMES]
+    if "boolean" in kinds:
+        wanted += [st.booleans()]
     if "integer" in kinds:
         wanted += [st.integers(schema["minimum"], min(schema["maximum"], 1000))]
     if "number" in kinds:
@@ -930,7 +1199,6 @@ def some_of(known: dict, needed: list[str]) -> st.SearchStrategy:
     return keys.flatmap(lambda names: st.fixed_dictionaries({name: known[name] for name in [*needed, *names]}))
 
 
-PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
 NEARLY_VALID = some_of({name: near(place) for name, place in PLACES.items()}, [])
 PIECES = st.sampled_from(
     [*"\n\t :-[]{}#&*!|>%@`'\"?,~<", "\n  ", "&a ", "*a", "<<: ", "<<: *a\n", "!!int ", "!x ", "- ", "---\n", "...\n"]

@@ -1,6 +1,7 @@
 """From a config to cells: their values, their run.json, and the names of what they share."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gluegrid import paths
 from gluegrid.config import SCHEMA
 from gluegrid.estimates import START_MINUTES, minutes
 from gluegrid.experiment import Experiment, load_experiment, run_text
-from gluegrid.recipes import RECIPES
+from gluegrid.recipes import LORA, RECIPES
 
 GOLDEN = Path(__file__).parent / "data" / "runs"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -37,6 +38,23 @@ EVERY_VALUE = {
     "seeds": [0, 4294967295],
     "threads": 2,
     "device": "cpu",
+}
+# Options that came later, each with a value that is not its default.
+EVERY_OPTION = {
+    "precision": "bf16",
+    "train_sampling_strategy": "group_by_length",
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": 0.06,
+    "weight_decay": 0.01,
+    "max_grad_norm": 0,
+    "gradient_accumulation_steps": 2,
+    "gradient_checkpointing": True,
+    "attn_implementation": "sdpa",
+    "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1, "target_modules": ["query", "größe"]},
+    "eval_strategy": "epoch",
+    "save_model": "last",
+    "gpus": 2,
+    "nodes": 3,
 }
 OWN_TASK = {
     "source": "./reviews",
@@ -140,6 +158,12 @@ def test_cells_are_found_by_snakemakes_wildcards():
         ("num_train_epochs: 4", "num_train_epochs: 4.0"),
         ("num_train_epochs: 20", "num_train_epochs: 2e1"),
         ("learning_rate: 3e-5", "learning_rate: .00003"),
+        ("weight_decay: 8", "weight_decay: 8.0"),
+        ("max_grad_norm: 1", "max_grad_norm: 1.0"),
+        ("warmup_ratio: 0", "warmup_ratio: 0.0"),
+        ("lora: {lora_alpha: 8}", "lora: {lora_alpha: 8.0}"),
+        ("lora: {}", "lora: {r: 8}"),
+        ("lora: null", "lora:"),
         ("max_train_samples: 10", "max_train_samples: 010"),
     ],
 )
@@ -155,6 +179,58 @@ def test_a_whole_number_of_epochs_is_written_without_a_fraction():
 
 def test_naming_the_recipes_own_values_changes_no_run():
     assert texts(load(SMALL | RECIPES[1])) == texts(load(SMALL))
+
+
+def at_level(level: str, values: dict) -> dict:
+    """Return the config with values for bert on cola, at one level."""
+    return {
+        "top": SMALL | values,
+        "model": SMALL | {"models": SMALL["models"] | {"bert": {"source": "org/bert"} | values}},
+        "task": SMALL | {"tasks": {"cola": values, "rte": None}},
+        "cell": SMALL | {"cells": {"bert": {"cola": values}}},
+    }[level]
+
+
+def run_of_bert_on_cola(config: dict) -> dict:
+    return load(config).cells["bert", "cola", "base", "42"].run
+
+
+LEVELS = ("top", "model", "task", "cell")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_option_is_in_the_run_where_it_is_not_the_recipes_value_and_absent_where_it_is(level):
+    without = run_of_bert_on_cola(SMALL)
+    for key, value in EVERY_OPTION.items():
+        assert run_of_bert_on_cola(at_level(level, {key: RECIPES[1][key]})) == without
+        assert run_of_bert_on_cola(at_level(level, {key: value})) == without | {key: value}
+
+
+def test_every_option_of_the_recipe_is_tried():
+    assert RECIPES[1].keys() == {*EVERY_VALUE, *EVERY_OPTION, "per_device_train_batch_size"} - {
+        *("global_batch_size", "seeds", "threads"),
+    }
+
+
+def test_the_recipes_value_of_a_more_specific_level_lifts_an_option_of_a_less_specific_one():
+    lifted = at_level("cell", {key: RECIPES[1][key] for key in EVERY_OPTION})
+    runs = load(EVERY_OPTION | lifted).cells
+    assert runs["bert", "cola", "base", "42"].run == run_of_bert_on_cola(SMALL)
+    assert runs["bert", "rte", "base", "42"].run.items() >= EVERY_OPTION.items()
+
+
+@pytest.mark.parametrize(
+    "lora", [{}, {"r": 8}, {"lora_alpha": 16.0, "lora_dropout": 0.0}, {"target_modules": "all-linear"}]
+)
+def test_adapters_are_written_out_whatever_of_them_was_left_to_the_defaults(lora):
+    expected = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": "all-linear"}
+    run = run_of_bert_on_cola(SMALL | {"lora": lora})
+    assert json.dumps(run["lora"]) == json.dumps(expected)
+
+
+def test_adapters_of_a_more_specific_level_inherit_nothing():
+    config = at_level("cell", {"lora": {"r": 2}}) | {"lora": {"r": 4, "lora_alpha": 1}}
+    assert run_of_bert_on_cola(config)["lora"] == LORA | {"r": 2}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +252,7 @@ def test_a_change_elsewhere_leaves_the_other_runs_as_they_were(change):
     assert {name: after[name] for name in untouched} == {name: before[name] for name in untouched}
 
 
-@pytest.mark.parametrize("change", EVERY_VALUE.items())
+@pytest.mark.parametrize("change", (EVERY_VALUE | EVERY_OPTION).items())
 def test_each_training_value_is_in_the_run(change):
     assert texts(load(SMALL | dict([change]))) != texts(load(SMALL))
 
@@ -364,9 +440,11 @@ def golden_cells(shipped: Experiment) -> dict[str, object]:
             "tasks": {"rte": None},
         }
     )
+    every_option = load(SMALL | EVERY_OPTION)
     return {
         "bert-base-uncased_cola": shipped.cells[("bert-base-uncased", "cola", "base", "42")],
         "bert-large-uncased_mnli": shipped.cells[("bert-large-uncased", "mnli", "base", "42")],
+        "every_option": every_option.cells["other", "cola", "base", "42"],
         "every_value": every_value.cells[("bert", "rte", "base", "4294967295")],
         "local_model_own_task": local.cells[("mine", "reviews", "base", "42")],
         "trusted_model_other_tokenizer": trusted.cells[("ours", "rte", "base", "42")],

@@ -9,7 +9,7 @@ import builders
 import pytest
 
 from gluegrid.errors import DataError, TransientError
-from gluegrid.files import canonical_json, read_json, replacing, sha256, write_json, write_text
+from gluegrid.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
 
 TIMEOUT = 20
 
@@ -114,3 +114,53 @@ def test_json_that_cannot_be_read_is_named(tmp_path, text):
 def test_a_hash_is_that_of_the_content(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def write_folder(folder, **texts):
+    with replacing_folder(folder) as temporary:
+        (temporary / "below").mkdir()
+        for name, text in texts.items():
+            (temporary / "below" / name).write_text(text, encoding="utf-8")
+
+
+def texts_in(folder):
+    return {path.name: path.read_text(encoding="utf-8") for path in (folder / "below").iterdir()}
+
+
+def test_a_folder_is_replaced_whole_and_what_a_killed_process_has_left_goes(tmp_path):
+    folder = tmp_path / "out" / "folder"
+    write_folder(folder, old="old")
+    (folder.parent / ".folder.abc").mkdir()
+    (folder.parent / ".folder.abc" / "half").touch()
+    write_folder(folder, new="new")
+    assert texts_in(folder) == {"new": "new"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path, error):
+    folder = tmp_path / "folder"
+    write_folder(folder, old="old")
+    with pytest.raises(error), replacing_folder(folder) as temporary:
+        (temporary / "half").touch()
+        raise error
+    assert texts_in(folder) == {"old": "old"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_is_open_to_those_whom_the_umask_lets_in(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        write_folder(tmp_path / "folder", file="text")
+    finally:
+        os.umask(previous)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert modes == {"folder": 0o750, "below": 0o750, "file": 0o640}
+
+
+def test_a_folder_on_a_full_disk_is_told_and_not_there(tmp_path):
+    with pytest.raises(TransientError, match=r"folder: cannot be written, since the disk"):
+        with replacing_folder(tmp_path / "folder"):
+            # A mock: no disk is full here.
+            raise OSError(errno.ENOSPC, "full")
+    assert not list(tmp_path.iterdir())

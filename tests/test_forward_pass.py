@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from gluegrid import forward_pass, packing
+from gluegrid import forward_pass
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.packing import Layout
 

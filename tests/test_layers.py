@@ -9,12 +9,24 @@ import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
+    *("adapters", "saved_model", "trackers"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
     *("epochs", "forward_pass", "packing", "prediction", "processes", "weights"),
 }
 HEAVY_PACKAGES = {
-    *("accelerate", "datasets", "evaluate", "huggingface_hub", "numpy", "pandas", "pyarrow", "scipy", "sklearn"),
+    *(
+        "accelerate",
+        "datasets",
+        "evaluate",
+        "huggingface_hub",
+        "peft",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+    ),
     *("tokenizers", "torch", "transformers"),
 }
 OF_SNAKEMAKE = {
@@ -95,3 +107,11 @@ def test_every_heavy_module_exists():
 
 def test_the_package_itself_imports_nothing():
     assert packages_and_modules(LIBRARY / "__init__.py", everywhere=True) == (set(), set())
+
+
+def test_peft_is_imported_only_when_adapters_are_asked_for():
+    within, _ = packages_and_modules(LIBRARY / "adapters.py", everywhere=True)
+    at_once, _ = packages_and_modules(LIBRARY / "adapters.py")
+    assert "peft" in within - at_once
+    users = [path for path in LIBRARY.glob("*.py") if "peft" in packages_and_modules(path, everywhere=True)[0]]
+    assert [path.stem for path in users] == ["adapters"]

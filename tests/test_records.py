@@ -312,6 +312,41 @@ def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     assert "degenerate" in text
 
 
+ADAPTERS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": ["query", "v_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (
+            {"train_sampling_strategy": "group_by_length"},
+            "Batches of examples of like length, not random ones (train_sampling_strategy group_by_length)",
+        ),
+        ({"gpus": 2}, "Trained by 2 CPU processes together"),
+        ({"gpus": 2, "nodes": 3, "device": "cuda"}, "Trained by 6 GPUs together (2 on each of 3 nodes)"),
+        ({"nodes": 3, "device": "cuda"}, "Trained by 3 GPUs together (1 on each of 3 nodes)"),
+    ],
+)
+def test_a_training_that_is_not_the_ordinary_one_is_noted_with_its_cells(experiment, tmp_path, values, note):
+    for of in (experiment, builders.experiment(tmp_path, **values)):
+        for cell in of.cells.values():
+            scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
+            builders.write_result(of, cell, PAIR if cell.task == "pair" else scores)
+        texts = texts_of(write_tables(of))
+        assert (f"{note}: all cells." in texts) == (of is not experiment)
+
+
+def test_cells_with_adapters_are_named_where_others_have_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some = builders.experiment(tmp_path, cells={"tiny": {"pair": {"lora": ADAPTERS}}})
+    for cell in some.cells.values():
+        scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
+        builders.write_result(some, cell, PAIR if cell.task == "pair" else scores)
+    (line,) = [line for line in texts_of(write_tables(some)) if "adapters" in line]
+    values = '"lora_alpha": 16, "lora_dropout": 0, "r": 8, "target_modules": ["query", "v_proj"]'
+    assert line == f"Low-rank adapters trained, not all weights (lora {{{values}}}): tiny/pair/base/seed-42."
+
+
 @pytest.fixture
 def of_official(tmp_path, monkeypatch):
     """An experiment of one task that has official data."""

@@ -16,9 +16,9 @@ from gluegrid.summary import Group
 REGISTRY = load_registry()
 
 
-def outcome(task="cola", seed=42, results=None, reason=None, model="bert", data=""):
+def outcome(task="cola", seed=42, results=None, reason=None, model="bert", data="", run=None):
     """Return a cell with its results and what is other about their data, or with the reason why it has none."""
-    cell = Cell(model, task, "base", seed, run={})
+    cell = Cell(model, task, "base", seed, run or {})
     log = Path(f"logs/{task}.log")
     if results is None:
         return Outcome(cell, log, reason=reason or NOT_RUN)
@@ -180,6 +180,29 @@ def test_seeds_and_data_stand_in_one_bracket():
 def test_seeds_of_different_data_are_told_apart():
     expected = "78.83/81.36 (mean of 3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
     assert table.result(mnli(SUBSET, "", SUBSET)) == expected
+
+
+@pytest.mark.parametrize(
+    ("run", "named"),
+    [
+        ({"train_sampling_strategy": "group_by_length"}, " (group_by_length)"),
+        ({"lora": {"r": 8}, "gpus": 2}, " (lora)"),
+        ({"lora": {"r": 8}, "train_sampling_strategy": "group_by_length"}, " (group_by_length; lora)"),
+        ({"gpus": 2, "precision": "bf16"}, ""),
+    ],
+)
+def test_options_that_make_another_number_are_named_beside_it(run, named):
+    results = of_percent(matthews_correlation=57.60)
+    assert table.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
+
+
+def test_an_option_stands_between_seeds_and_data_also_where_the_table_is_narrow():
+    run = {"train_sampling_strategy": "group_by_length"}
+    results = of_percent(accuracy=78.83, accuracy_mm=81.36)
+    of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
+    expected = "78.83/81.36{} (mean of 2 of 2 seeds; group_by_length"
+    assert table.result(of_mnli) == f"{expected.format('')}; {FEW})"
+    assert f"| {expected.format('*')}) |" in table.terminal_table([of_mnli])
 
 
 def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():

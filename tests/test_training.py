@@ -7,14 +7,13 @@ import numpy
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import Trainer, TrainingArguments
+from reference_trainer import padded_to_longest, trained_by_transformers
 
 from gluegrid import training
 from gluegrid.data import Order
 from gluegrid.device import prepare_device
 from gluegrid.errors import TrainingError, TransientError
 from gluegrid.finetuning import CellTraining
-from gluegrid.model import load_model
 
 BINARY = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -58,98 +57,11 @@ def losses_of(cell_training):
     return cell_training.training.state()["losses"].tolist(), metrics
 
 
-class OrderForTrainer(torch.utils.data.Sampler):
-    """Our order, with the method by which Trainer says which epoch begins."""
-
-    def __init__(self, order):
-        self.order = order
-        self.epoch = 0
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def __iter__(self):
-        return iter(self.order.of(self.epoch).tolist())
-
-    def __len__(self):
-        return len(self.order.lengths)
-
-
-class RowsForTrainer(torch.utils.data.Dataset):
-    """The rows of a split, as Trainer takes them."""
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    def __getitem__(self, number):
-        columns = {"input_ids": self.rows.input_ids[number], "token_type_ids": self.rows.token_type_ids[number]}
-        return {name: column.tolist() for name, column in columns.items()} | {"label": self.rows.labels[number]}
-
-    def __len__(self):
-        return len(self.rows)
-
-
-def padded(examples):
-    """Collate as DataCollatorWithPadding does for a tokenizer whose padding is 0."""
-    longest = max(len(example["input_ids"]) for example in examples)
-    batch = {
-        name: torch.tensor([example[name] + [0] * (longest - len(example[name])) for example in examples])
-        for name in ("input_ids", "token_type_ids")
-    }
-    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
-    mask = (torch.arange(longest) < lengths[:, None]).long()
-    return batch | {"attention_mask": mask, "labels": torch.tensor(numpy.array([e["label"] for e in examples]))}
-
-
-class TrainerInOurOrder(Trainer):
-    """transformers.Trainer, shown the examples in the order in which our loop sees them."""
-
-    def __init__(self, run, **options):
-        self.run_values = run
-        self.losses = []
-        super().__init__(**options)
-
-    def _get_train_sampler(self, train_dataset=None):
-        return OrderForTrainer(Order(self.train_dataset.rows, self.run_values))
-
-    def training_step(self, *arguments, **options):
-        loss = super().training_step(*arguments, **options)
-        self.losses.append(loss.item())
-        return loss
-
-
-def trained_by_transformers(cell_training, folder, model_folder):
-    """Train the same cell as run_glue.py does; return the Trainer and its metrics."""
-    run = cell_training.run
-    model, _ = load_model(model_folder, run.task, run.seed)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        use_cpu=True,
-        learning_rate=run.learning_rate,
-        per_device_train_batch_size=run.per_device_train_batch_size,
-        num_train_epochs=run.num_train_epochs,
-        seed=run.seed,
-        remove_unused_columns=False,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    trainer = TrainerInOurOrder(
-        run,
-        model=model,
-        args=arguments,
-        train_dataset=RowsForTrainer(cell_training.tokens.split("train", run.max_train_samples)),
-        data_collator=padded,
-    )
-    return trainer, trainer.train().metrics
-
-
 @pytest.mark.parametrize("epochs", [3, 1.5])
 @pytest.mark.parametrize("task", [PAIR, REGRESSION], ids=["classification", "regression"])
 def test_the_loop_computes_what_transformers_trainer_computes(tmp_path, files, cell, task, epochs):
     ours = cell(task, num_train_epochs=epochs, seed=7)
-    trainer, expected = trained_by_transformers(ours, tmp_path, files(task)[0])
+    trainer, expected = trained_by_transformers(ours, tmp_path, files(task)[0], padded_to_longest)
     losses, metrics = losses_of(ours)
     assert len(losses) == len(trainer.losses) == {3: 54, 1.5: 27}[epochs]
     assert losses == pytest.approx(trainer.losses, rel=1e-4)

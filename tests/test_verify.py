@@ -51,12 +51,12 @@ CONFIG = {
     "models": {
         "tiny": {"source": "./model"},
         # A model of the document, so that its numbers stand beside ours.
-        "bert": {"source": "google-bert/bert-base-uncased", "revision": "1", "tokenizer": "tiny"},
+        "bert": {"source": "google-bert/bert-base-uncased", "revision": "1", "tokenizer": "tiny", "lora": {}},
     },
     "task_defaults": {"source": "./data", "revision": "1"},
     # Tasks of GLUE, so that the tables compare the examples with the official ones, and one without official data.
     "tasks": {
-        "mrpc": {"max_train_samples": 24},
+        "mrpc": {"max_train_samples": 24, "train_sampling_strategy": "group_by_length"},
         "mnli": {"num_train_epochs": 1.5, "max_eval_samples": 20},
         "stsb": {},
         "own": {
@@ -525,6 +525,9 @@ def test_a_value_that_nothing_gives_is_named(finished):
         ({"max_train_samples": 17}, 17, 3, 9),
         ({"max_train_samples": 100}, 40, 3, 15),
         ({"global_batch_size": 16}, 40, 3, 9),
+        ({"gpus": 2, "gradient_accumulation_steps": 2}, 40, 3, 6),
+        ({"nodes": 3}, 40, 3, 6),
+        ({"global_batch_size": 16, "gpus": 2, "gradient_accumulation_steps": 2}, 40, 3, 9),
     ],
 )
 def test_epochs_and_steps_follow_from_run_json(settings, samples, epoch, steps):
@@ -754,6 +757,27 @@ CHANGED_LINES = {
         "tiny, MRPC: the examples are said to be all of the official,"
         " the runs have train 24 of 3,668, validation 30 of 408",
     ),
+    "the order of batches": (
+        r"; group\\?_by\\?_length",
+        "",
+        "tiny, MRPC, options: none, it should be group_by_length",
+    ),
+    "adapters that are none": (
+        r"(mean of 2 of 2 seeds; )(train 40 of 5,749)",
+        r"\1lora; \2",
+        "tiny, STS-B, options: lora, it should be none",
+    ),
+    "the note on the order of batches": (
+        r"(Batches of examples of like length.*: )tiny/mrpc/base/seed-1, ",
+        r"\1",
+        "bert/mrpc/base/seed-2, tiny/mrpc/base/seed-2, the runs give bert/mrpc/base/seed-1, ",
+    ),
+    "the note on adapters": (
+        r"(Low-rank adapters trained.*: ).*",
+        r"\1all cells.",
+        "cells with adapters: it says bert/",
+    ),
+    "no note on adapters": (r"- Low-rank adapters .*\n", "", "cells with adapters: it says none, the runs give bert/"),
     "the number of tasks": (
         r" \(3 of 4 tasks\)",
         "",

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,6 +48,9 @@ def _work(sender: Connection, memory: int, what: str, function: Callable[..., di
     _limit(resource.RLIMIT_DATA, _memory_in_use() + memory)
     _limit(resource.RLIMIT_CPU, CPU_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)
+    if torch := sys.modules.get("torch"):
+        # The threads that torch may have started were not forked; to compute with them would wait for ever.
+        torch.set_num_threads(1)
     try:
         with one_line_errors(what):
             answer = {"result": function(*arguments)}

@@ -1,9 +1,10 @@
 """What the schema cannot say of an experiment file: how its parts must suit each other, and what should be known."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from gluegrid.config_report import Report, quoted_name, suggest
+from gluegrid.levels import BATCH_KEYS, all_levels
 from gluegrid.strict_yaml import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
@@ -97,20 +98,9 @@ def _not_of_this_file(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def _check_batch_sizes(report: Report, config: dict) -> None:
-    for position, values in _levels(config):
-        if {"per_device_train_batch_size", "global_batch_size"} <= values.keys():
+    for position, values in all_levels(config):
+        if values.keys() >= set(BATCH_KEYS):
             report.add((*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them")
-
-
-def _levels(config: dict) -> Iterator[tuple[Position, dict]]:
-    """Yield each place where training values may stand, with what stands there."""
-    yield (), config
-    for part in ("models", "tasks"):
-        for name, values in config[part].items():
-            yield (part, name), values
-    for model, tasks in config["cells"].items():
-        for task, values in tasks.items():
-            yield ("cells", model, task), values
 
 
 def _warn_of_trust(report: Report, models: dict) -> None:

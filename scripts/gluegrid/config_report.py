@@ -44,7 +44,7 @@ class Report:
         self.lines = lines
         self.elsewhere: dict[Position, str] = {}  # what does not stand in the file -> where it does
         self.problems: dict[str, int] = {}  # message -> line, 0 for none
-        self.warnings: list[str] = []
+        self.warnings: dict[str, None] = {}  # an ordered set
 
     def add(self, position: Position, problem: str) -> None:
         """Note a mistake at a key; ConfigError once there are more than a person reads."""
@@ -53,8 +53,8 @@ class Report:
             self.raise_problems()
 
     def warn(self, position: Position, warning: str) -> None:
-        """Note at a key what is allowed, but should be known."""
-        self.warnings.append(self._message(position, warning))
+        """Note at a key what is allowed, but should be known; once, however often it is noted."""
+        self.warnings[self._message(position, warning)] = None
 
     def check_schema(self, content: object, schema: dict) -> None:
         """Note everything in `content` that the closed schema does not allow."""
@@ -173,6 +173,8 @@ def _range_in_words(schema: dict) -> list[str]:
         words += f" of at least {schema['minimum']}"
     if "maximum" in schema:
         words += f", at most {schema['maximum']}"
+    if "exclusiveMaximum" in schema:
+        words += f", below {schema['exclusiveMaximum']}"
     return [f"{words}, or null" if "null" in types else words]
 
 

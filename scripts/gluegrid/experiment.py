@@ -12,11 +12,12 @@ from gluegrid import paths
 from gluegrid.config import load_config
 from gluegrid.config_report import Report
 from gluegrid.files import canonical_json
+from gluegrid.levels import given_values
 from gluegrid.local_folders import name_states_of_folders
+from gluegrid.option_checks import check_options
 from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, LORA, RECIPE, RECIPES
 from gluegrid.tasks import definition
 
-BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")
 MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
 
 
@@ -73,20 +74,7 @@ class Experiment:
 
     def values(self, model: str, task: str) -> dict:
         """Return the training values of a model on a task; the more specific level wins."""
-        levels = (
-            self.config,
-            self.models[model],
-            self.tasks[task],
-            self.config.get("cells", {}).get(model, {}).get(task, {}),
-        )
-        known = {*RECIPES[RECIPE], *BATCH_KEYS, "seeds", "threads"}
-        values: dict = {}
-        for level in levels:
-            given = {key: value for key, value in level.items() if key in known}
-            if any(key in given for key in BATCH_KEYS):
-                values = {key: value for key, value in values.items() if key not in BATCH_KEYS}
-            values |= given
-        return values
+        return {key: given.value for key, given in given_values(self.config, model, task).items()}
 
     def max_seq_length(self, model: str, task: str) -> int:
         """Return the length to which a cell's inputs are truncated."""
@@ -161,13 +149,13 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
     `experiment` is the value of `--config experiment=...`, None without one.
     """
     config, report = load_config(path, experiment)
-    loaded = Experiment(config, report.warnings)
-    _check_number_of_cells(loaded, report)
+    _check_number_of_cells(Experiment(config), report)
+    check_options(report, config)
     for entry in (*config["models"].values(), *config["tasks"].values()):
         if not paths.is_local(entry["source"]):
             entry.setdefault("revision", "main")
     name_states_of_folders(config, report)
-    return loaded
+    return Experiment(config, report.warnings)
 
 
 def _check_number_of_cells(experiment: Experiment, report: Report) -> None:

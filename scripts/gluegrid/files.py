@@ -4,12 +4,15 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gluegrid.errors import DataError, TransientError
+
+NEW, OLD = "new", "old"  # in the folder beside one that is replaced
 
 
 @contextmanager
@@ -36,6 +39,38 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`; on a clean exit it is synced and takes `folder`'s place.
+
+    Only one process at a time may write it: what a killed one has left is removed. Raises TransientError when the disk
+    is full; `folder` is then as it was.
+    """
+    for leftover in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        (temporary / NEW).mkdir()
+        yield temporary / NEW
+        for path in [temporary / NEW, *(temporary / NEW).rglob("*")]:
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            sync(path)
+        # A folder that is there cannot be replaced in one step.
+        if folder.exists():
+            folder.rename(temporary / OLD)
+        (temporary / NEW).rename(folder)
+        sync(folder.parent)
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(folder) from error
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_disk_full(error: BaseException | None) -> bool:

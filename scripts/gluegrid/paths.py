@@ -39,9 +39,18 @@ class ExperimentPaths:
 
 def state_folder(run: Path) -> Path:
     """Return the folder private to the training of the cell whose run.json is `run`."""
+    return _beside_runs(run, "state")
+
+
+def trackers_folder(run: Path) -> Path:
+    """Return the folder in which the trackers of the cell whose run.json is `run` write."""
+    return _beside_runs(run, "trackers")
+
+
+def _beside_runs(run: Path, part: str) -> Path:
     cell = run.parent
     runs = cell.parents[3]
-    return runs.parent / "state" / cell.relative_to(runs)
+    return runs.parent / part / cell.relative_to(runs)
 
 
 def is_local(source: str) -> bool:

@@ -12,6 +12,7 @@ from gluegrid.experiment import Experiment
 from gluegrid.files import canonical_json, write_text
 from gluegrid.records import Outcome, outcomes
 from gluegrid.summary import Group, groups
+from gluegrid.ways_to_train import cells_by_way
 
 REFERENCE = Path(__file__).resolve().parents[2] / "references" / "document.yaml"
 
@@ -142,6 +143,7 @@ def _notes(found: list[Outcome]) -> list[str]:
     notes += _distinct("Code", (_code(outcome) for outcome in done))
     notes += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
     notes += _other_files(done)
+    notes += _ways_to_train(done)
     notes += [f"- {escaping.markdown(line)}" for outcome in done for line in _peculiarities(outcome)]
     notes.append(
         "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
@@ -167,6 +169,15 @@ def _other_files(done: list[Outcome]) -> list[str]:
             tasks.setdefault(", ".join(outcome.other_files), {})[outcome.cell.task] = None
     texts = [f"{splits} of {', '.join(names)}" for splits, names in tasks.items()]
     return [f"- Not the official files: {escaping.markdown('; '.join(texts))}."] if texts else []
+
+
+def _ways_to_train(done: list[Outcome]) -> list[str]:
+    """Return a line for each way to train that is not the ordinary one, with the cells that were trained so."""
+    lines = []
+    for way, names in cells_by_way({outcome.cell.name: outcome.cell.run for outcome in done}).items():
+        cells = "all cells" if len(names) == len(done) else ", ".join(names)
+        lines.append(f"- {escaping.markdown(f'{way}: {cells}')}.")
+    return lines
 
 
 def _versions(outcome: Outcome) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gluegrid.experiment import Experiment
 from gluegrid.records import Outcome
 from gluegrid.tasks import Task, definition
+from gluegrid.ways_to_train import named_options
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Group:
             return next(iter(texts))
         runs = len(self.done)
         return ", ".join(f"{text} in {count} of {runs} runs" for text, count in texts.items() if text)
+
+    @property
+    def options(self) -> list[str]:
+        """The options that tables name beside the number; they are the same for all seeds."""
+        return named_options(self.outcomes[0].cell.run)
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a key of all_results.json; None where it is undefined for any of them."""

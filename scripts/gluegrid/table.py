@@ -80,7 +80,7 @@ def _result(group: Group, mark: str, data: list[str]) -> str:
         return _state(group)
     text = "/".join(percent(group.mean(key)) for key in group.task.metric_keys()) + mark
     of_seeds = [f"mean of {len(group.done)} of {len(group.outcomes)} seeds"] if len(group.outcomes) > 1 else []
-    limits = "; ".join(of_seeds + data)
+    limits = "; ".join(of_seeds + group.options + data)
     return f"{text} ({limits})" if limits else text
 
 

@@ -52,6 +52,12 @@ class Group:
         """The task's name in the tables."""
         return self.entry.get("display_name", self.task.name)
 
+    def options(self) -> set[str]:
+        """Return the options that tables name beside a result."""
+        run = self.runs[0].cell.run
+        of_batches = {run.get("train_sampling_strategy", "random")} - {"random"}
+        return of_batches | ({"lora"} if "lora" in run else set())
+
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds; None where it is undefined for any of them, or there is none."""
         return mean(run.values.get(key, UNKNOWN) for run in self.done)

@@ -27,12 +27,17 @@ def recomputed_training(settings: dict, rows: int, measured: dict) -> dict:
     `settings` is a run.json completed by its recipe, `rows` the number of rows of the training split.
     """
     samples = min(rows, settings["max_train_samples"] or rows)
-    batch = settings.get("global_batch_size") or settings["per_device_train_batch_size"]
+    batch = settings.get("global_batch_size") or _batch_of_all_devices(settings)
     steps_per_epoch = math.ceil(samples / batch)
     steps = math.ceil(settings["num_train_epochs"] * steps_per_epoch)
     rates = _rates(measured.get("train_runtime"), samples * settings["num_train_epochs"], steps)
     values = {"train_samples": samples} | {f"train_{name}": value for name, value in rates.items()}
     return values | ({"epoch": steps / steps_per_epoch} if steps_per_epoch else {})
+
+
+def _batch_of_all_devices(settings: dict) -> int:
+    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "gpus", "nodes")
+    return math.prod(settings[key] for key in factors)
 
 
 def measured_keys(suffixes: Iterable[str]) -> set[str]:

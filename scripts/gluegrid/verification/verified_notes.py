@@ -16,6 +16,16 @@ DEGENERATE = re.compile(rf"^- ({CELL_NAME}): degenerate")
 SUBSET = re.compile(rf"^- ({CELL_NAME}: trained on a subset, [\d,]+ of [\d,]+) ")
 
 
+# What is said of a way to train, how its line begins, and the key of run.json that is there where it was used.
+OPTIONS = {
+    "cells with batches of like length": (
+        re.compile(r"^- (Batches of examples of like length.*)"),
+        "train_sampling_strategy",
+    ),
+    "cells with adapters": (re.compile(r"^- (Low-rank adapters trained.*)"), "lora"),
+}
+
+
 def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings: Findings) -> None:
     """Compare the counts, names, seeds and commits in these lines; where a result is unusable, none of them is sure."""
     done = [run for run in runs if run.state == "done"]
@@ -27,6 +37,7 @@ def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings
         "cells with a result": (_found(CELLS, lines), {f"{len(done)} of {len(runs)}"}),
         "cells without one": (set(re.findall(CELL_NAME, listed)), missing),
         "degenerate cells": (_found(DEGENERATE, lines), {run.cell.name for run in done if _is_degenerate(run)}),
+        **{what: (_named(pattern, lines, done), _cells_with(key, done)) for what, (pattern, key) in OPTIONS.items()},
         "cells trained on a subset": (_found(SUBSET, lines), _found(SUBSET, lines) & set(map(_subset, done))),
     }
     if done:
@@ -41,6 +52,18 @@ def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings
 
 def _found(pattern: re.Pattern, lines: list[str]) -> set[str]:
     return {match[1] for line in lines for match in pattern.finditer(line)}
+
+
+def _named(pattern: re.Pattern, lines: list[str], done: list[VerifiedRun]) -> set[str]:
+    """Return the cells that these lines name."""
+    said = _found(pattern, lines)
+    if any(text.endswith(": all cells.") for text in said):
+        return {run.cell.name for run in done}
+    return {name for text in said for name in re.findall(CELL_NAME, text)}
+
+
+def _cells_with(key: str, done: list[VerifiedRun]) -> set[str]:
+    return {run.cell.name for run in done if key in run.cell.run}
 
 
 def _is_degenerate(run: VerifiedRun) -> bool:

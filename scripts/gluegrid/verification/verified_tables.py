@@ -19,6 +19,7 @@ from gluegrid.verification.verified_runs import VerifiedRun
 # A number, a mark that its data are not official, and in parentheses what limits it.
 NUMBER_AND_REMARK = re.compile(r"(.*?)\*?(?: \((.*)\))?")
 SEEDS = re.compile(r"mean of (\d+) of (\d+) seeds")
+OPTIONS = re.compile(r"(?:^|; )(group_by_length|lora)(?=;|$)")
 TASKS = re.compile(r"(\d+) of (\d+) tasks")
 EXAMPLES = re.compile(r"([\w.-]+) ([\d,]*\d) (?:of|instead of) ([\d,]*\d)\b(?! runs| seeds| tasks)")
 
@@ -182,6 +183,7 @@ class _Document:
         seeds = SEEDS.search(remark)
         if seeds or len(group.runs) > 1:
             self._check_counts(f"{where}, seeds", seeds and seeds.groups(), (len(group.done), len(group.runs)))
+        self._check_set(f"{where}, options", set(OPTIONS.findall(remark)), group.options())
         expected = group.data()
         if expected is not None:
             self._check_data(where, _examples(remark), expected)

@@ -1,0 +1,135 @@
+"""Low-rank adapters (LoRA) by peft: which layers get one, what is trained beside them, and the model without them."""
+
+import copy
+import re
+
+import torch
+from transformers import PreTrainedModel
+
+from gluegrid.config_report import suggest
+from gluegrid.errors import TrainingError
+from gluegrid.model import NAMES_OF_HEADS
+
+ALL_LINEAR = "all-linear"
+ADAPTER = "default"  # peft's own name for the one adapter
+
+
+def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) -> PreTrainedModel:
+    """Put adapters into the model's linear layers, in place, and let only them and what is new be trained; return it.
+
+    `lora` has r, lora_alpha, lora_dropout and target_modules; `new` are the names of the weights that were drawn at
+    random. They, and all of the head, are trained whole. The model keeps its class, and computes the same until it is
+    trained. Raises TrainingError as check_target_modules does, and where nothing is left to adapt.
+    """
+    # Takes seconds to import.
+    from peft import LoraConfig, inject_adapter_in_model
+
+    check_target_modules(model, lora["target_modules"])
+    whole = _trained_whole(model, new)
+    layers = [name for name in _targets(model, lora["target_modules"]) if not _is_within(name, whole)]
+    if not layers:
+        raise TrainingError("lora: every layer of target_modules is trained whole; name layers of the encoder")
+    # A pattern of whole names: peft compares the ends of names in a list, so that one may stand for another.
+    pattern = "|".join(re.escape(name) for name in layers)
+    config = LoraConfig(
+        r=lora["r"], lora_alpha=lora["lora_alpha"], lora_dropout=lora["lora_dropout"], target_modules=pattern
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, ADAPTER)
+    for name, parameter in model.named_parameters():
+        if _is_within(name, whole):
+            parameter.requires_grad_(True)
+    return model
+
+
+def check_target_modules(model: PreTrainedModel, names: list[str] | str) -> None:
+    """Raise TrainingError for a name in target_modules that no linear layer has, naming the nearest.
+
+    The model may be one of shapes alone, as gluegrid.model.load_shapes gives it.
+    """
+    layers = _linear_layers(model)
+    if not layers:
+        raise TrainingError("lora: the model has no linear layers; train it without")
+    if names == ALL_LINEAR:
+        return
+    for name in _listed(names):
+        if not _matching(layers, name):
+            ends = {layer.rpartition(".")[2] for layer in layers}
+            raise TrainingError(
+                f"lora: target_modules has {name!r}, and no linear layer of the model has that name."
+                f"{suggest(name.rpartition('.')[2], ends)}; or {ALL_LINEAR}"
+            )
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's state without the weights that are not trained, which its checkpoint has."""
+    frozen = _frozen(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def load_trained_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load what trained_weights gave. Raises TrainingError where it is of other weights than this model trains."""
+    loading = model.load_state_dict(weights, strict=False)
+    other = [*loading.unexpected_keys, *sorted({*loading.missing_keys} - _frozen(model))]
+    if other:
+        raise TrainingError(f"the weights of the checkpoint are of another model; see {other[0]}")
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the model in which each adapter is added to its layer's weights; one without is itself.
+
+    The model and all random generators are left as they are, so that its training can go on.
+    """
+    if not hasattr(model, "peft_config"):
+        return model
+    from peft.tuners.lora import LoraLayer
+
+    plain = copy.deepcopy(model)
+    adapted = {name: module for name, module in plain.named_modules() if isinstance(module, LoraLayer)}
+    for name, module in adapted.items():
+        module.merge()
+        plain.set_submodule(name, module.get_base_layer())
+    del plain.peft_config
+    return plain
+
+
+def _frozen(model: torch.nn.Module) -> set[str]:
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in parameters if not parameter.requires_grad}
+
+
+def _trained_whole(model: PreTrainedModel, new: set[str]) -> set[str]:
+    """Return the names of the modules that have no pretrained weights to adapt, or are of the head."""
+    has_encoder = hasattr(model, model.base_model_prefix)
+    children = [name for name, _ in model.named_children()]
+    if has_encoder:
+        head = {name for name in children if name != model.base_model_prefix}
+    else:
+        # Code of its own may keep encoder and head side by side.
+        head = {name for name in children if name.startswith(NAMES_OF_HEADS)}
+    return head | {name.rpartition(".")[0] or name for name in new}
+
+
+def _is_within(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+
+
+def _targets(model: PreTrainedModel, names: list[str] | str) -> list[str]:
+    layers = _linear_layers(model)
+    if names == ALL_LINEAR:
+        return layers
+    return [layer for layer in layers if any(_matching([layer], name) for name in _listed(names))]
+
+
+def _matching(layers: list[str], name: str) -> list[str]:
+    """Return the layers whose name is this one, or ends in it after a dot, as in peft."""
+    return [layer for layer in layers if layer == name or layer.endswith(f".{name}")]
+
+
+def _listed(names: list[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else names

@@ -1,0 +1,108 @@
+"""The model card: what a saved model is, how good it is, and what it was made from and with."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+
+import yaml
+
+from gluegrid import paths
+from gluegrid.escaping import code, markdown, one_line
+from gluegrid.run import Run
+
+NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places
+LOADING = """\
+```python
+from transformers import pipeline
+
+classifier = pipeline("text-classification", model="path/of/this/folder"{options})
+classifier({example})
+```"""
+ONE_TEXT = '"A text."'
+TWO_TEXTS = '{"text": "One text.", "text_pair": "Another text."}'
+
+
+def model_card(run: Run, about: dict) -> str:
+    """Return README.md of a saved model: front matter as the hub reads it, and Markdown. `about` is write_model's."""
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(run), sort_keys=False, allow_unicode=True)}---",
+        f"# {markdown(run.model['name'])} fine-tuned on {markdown(run.task.name)}",
+        _what(run, about),
+        "## Results",
+        _table(("Metric", "Value"), _metrics(run, about["results"])),
+        "## How it was trained",
+        _table(("Value", ""), _values(run)),
+        "## From what, with what",
+        _table(("What", ""), _origins(run, about)),
+        "## How to load it",
+        _loading(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(run: Run) -> dict:
+    content = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["text-classification", "gluegrid", one_line(run.task.name)],
+        "metrics": [one_line(metric) for metric in run.task.metrics],
+    }
+    # A folder's path means nothing elsewhere, and the hub refuses it.
+    if not paths.is_local(run.task.source):
+        content = {"datasets": [one_line(run.task.source)]} | content
+    if not paths.is_local(run.model["source"]):
+        content = {"base_model": one_line(run.model["source"])} | content
+    return content
+
+
+def _what(run: Run, about: dict) -> str:
+    if run.task.is_regression:
+        outputs = "one number, the prediction itself"
+    else:
+        outputs = "the labels " + ", ".join(markdown(label) for label in run.task.labels)
+    return (
+        f"Fine-tuned by gluegrid; these are the weights after epoch {about['epoch']:g} of {run.num_train_epochs:g}."
+        f" The output is {outputs}."
+    )
+
+
+def _metrics(run: Run, results: dict) -> Iterable[tuple[str, str]]:
+    for key in run.task.metric_keys():
+        value = results.get(key)
+        yield code(key), "-" if value is None else f"{value:.4f}"
+
+
+def _values(run: Run) -> Iterable[tuple[str, str]]:
+    for field in fields(run):
+        value = getattr(run, field.name)
+        if field.name not in NO_VALUES and value is not None:
+            yield code(field.name), code(str(value))
+
+
+def _origins(run: Run, about: dict) -> Iterable[tuple[str, str]]:
+    yield "Model", f"{code(_source(run.model['source']))}, revision {code(str(run.model['revision']))}"
+    yield "Data", f"{code(_source(run.task.source))}, revision {code(str(run.task.revision))}"
+    for name, digest in sorted(about["task_files"].items()):
+        yield f"SHA-256 of {code(name)}", code(digest)
+    yield "SHA-256 of run.json", code(about["run_sha256"])
+    commit = about["git"]["commit"]
+    if commit:
+        yield "Commit of gluegrid", code(commit) + (", with changes" if about["git"]["dirty"] else "")
+    yield "Versions", ", ".join(code(f"{name} {version}") for name, version in about["versions"].items() if version)
+
+
+def _source(source: str) -> str:
+    """Return a hub id, or of a folder its name: where it lies is nobody else's business."""
+    return source.rstrip("/").rpartition("/")[2] if paths.is_local(source) else source
+
+
+def _table(columns: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+    lines = [columns, ("---", "---"), *rows]
+    return "\n".join(f"| {first} | {second} |" for first, second in lines)
+
+
+def _loading(run: Run) -> str:
+    options = ", trust_remote_code=True" if run.model.get("trust_remote_code") else ""
+    text = LOADING.format(options=options, example=TWO_TEXTS if len(run.task.text_columns) > 1 else ONE_TEXT)
+    if run.task.is_regression:
+        return f"{text}\n\nThe `score` that it returns is the prediction."
+    return text
