@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy
 import torch
-from arms import Ours, forget_earlier_settings, wait_for_device
+from arms import Ours
 from cells import BATCH_SIZE, Cell
+from in_process import forget_earlier_settings, wait_for_device
 
 from gluegrid.run import read_run
 

@@ -110,5 +110,4 @@ def _ours(cell: Cell, run_json: Path) -> str:
     inputs = {"run": run_json, "model": cell.model, "task": cell.data, "tokens": cell.tokens}
     outputs = {"results": run_json.with_name("all_results.json"), "record": run_json.with_name("run_record.json")}
     quoted = [SimpleNamespace(**{name: _Quoted(path) for name, path in paths.items()}) for paths in (inputs, outputs)]
-    log = _Quoted(run_json.with_name("log"))
-    return ast.literal_eval(f"({lines})").format(input=quoted[0], output=quoted[1], log=log)
+    return ast.literal_eval(f"({lines})").format(input=quoted[0], output=quoted[1], log=_Quoted("/dev/stderr"))

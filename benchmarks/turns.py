@@ -8,17 +8,17 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from itertools import product
 from pathlib import Path
 
-import arms
 import datasets
 import floor
+import in_process
 import processes
 import report
 import torch
 import transformers
+from arms import ARMS
 from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell, make_cell, stage_model
 from sizes import random_model
 
@@ -60,7 +60,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict:
         "versions": versions(),
         "git": git_state(),
         "settings": {
-            "arms": {arm: arms.ARMS[arm] for arm in options.arms},
+            "arms": {arm: ARMS[arm] for arm in options.arms},
             "model": options.random_model or str(options.model),
             "per_device_train_batch_size": BATCH_SIZE,
             "max_seq_length": MAX_SEQ_LENGTH,
@@ -118,28 +118,25 @@ def _turns(options: argparse.Namespace, folder: Path, cells: Cells) -> Iterator[
         for cell in cells.in_process:
             if {"training", "evaluation"} & {*options.parts}:
                 for arm in order:
-                    yield _turn(arm, cell, repeat, partial(arms.measure, arm, cell, options.examples, options.parts))
-            if "tokenising" in options.parts:
-                for arm in of_few:
-                    place = folder / "tokenised" / f"{cell.task.name}-{repeat}"
-                    yield _turn(
-                        arm, cell, repeat, partial(_only, "tokenising", arms.measure_tokenising, arm, cell, place)
-                    )
-        for part in EXAMPLES_OF_A_PROCESS:
-            for cell, arm in product(cells.launched, of_few) if part in options.parts else ():
+                    yield _turn(arm, cell, repeat, in_process.measure, arm, cell, options.examples, options.parts)
+            for arm in of_few if "tokenising" in options.parts else ():
+                place = folder / "tokenised" / f"{cell.task.name}-{repeat}"
+                yield _turn(arm, cell, repeat, _only, "tokenising", in_process.measure_tokenising, arm, cell, place)
+        for part in [part for part in EXAMPLES_OF_A_PROCESS if part in options.parts]:
+            for cell, arm in product(cells.launched, of_few):
                 place = folder / f"{part}-{repeat}" / f"{cell.task.name}-{arm}"
                 values = (arm, cell, EXAMPLES_OF_A_PROCESS[part], place, options.device, options.threads)
-                yield _turn(arm, cell, repeat, partial(_only, part, processes.measure, *values))
+                yield _turn(arm, cell, repeat, _only, part, processes.measure, *values)
         for size, cell in cells.of_steps.items():
-            yield _turn(size, cell, repeat, partial(_only, "steps", floor.measure, cell))
+            yield _turn(size, cell, repeat, _only, "steps", floor.measure, cell)
 
 
-def _turn(arm: str, cell: Cell, repeat: int, measure: Callable[[], dict[str, dict]]) -> Turn:
-    """Return a turn whose measurements say what they are of."""
+def _turn(arm: str, cell: Cell, repeat: int, measure: Callable[..., dict[str, dict]], *values: object) -> Turn:
+    """Return a turn whose measurements, by part, say what they are of."""
 
     def measured() -> list[dict]:
         of = {"task": cell.task.name, "arm": arm, "repeat": repeat}
-        return [{"part": part, **of, **values} for part, values in measure().items()]
+        return [{"part": part, **of, **measurement} for part, measurement in measure(*values).items()]
 
     return f"{cell.task.name}, {arm}, repeat {repeat + 1}", measured
 
