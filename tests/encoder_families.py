@@ -1,0 +1,169 @@
+"""Small encoders of every family, with config, head and tokenizer of the family's kind, and no dropout."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import builders
+
+VOCABULARY = 300  # tokens of a trained tokenizer; all 256 bytes are among those of a byte-level one
+POSITIONS = 64
+
+
+def bert_tokenizer(texts: list[str], **options):
+    """Train BERT's WordPiece tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import BertTokenizer
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return BertTokenizer(vocab=tokenizer.get_vocab(), **options)
+
+
+def _byte_level(texts: list[str], special: list[str]):
+    """Train a byte-level BPE model; return vocabulary and merges."""
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def roberta_tokenizer(texts: list[str], **options):
+    """Train RoBERTa's byte-level tokenizer, whose padding is 1 and which knows no segments."""
+    from transformers import RobertaTokenizer
+
+    vocabulary, merges = _byte_level(texts, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    return RobertaTokenizer(vocab=vocabulary, merges=merges, **options)
+
+
+def modernbert_tokenizer(texts: list[str], **options):
+    """Train ModernBERT's byte-level tokenizer, of no class of its own, whose padding is its last token but one."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary, merges = _byte_level(texts, ["[UNK]", "[CLS]", "[SEP]"])
+    vocabulary |= {"[PAD]": len(vocabulary), "[MASK]": len(vocabulary) + 1}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:0 [SEP]:0", special_tokens=ends
+    )
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special, **options)
+
+
+def _unigram(texts: list[str], special: list[str], unknown: str) -> list[tuple[str, float]]:
+    """Train a Unigram model, as sentencepiece does; return its tokens with their scores."""
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, unk_token=unknown, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return [(token, score) for token, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
+
+
+def albert_tokenizer(texts: list[str], **options):
+    """Train ALBERT's tokenizer."""
+    from transformers import AlbertTokenizer
+
+    vocabulary = _unigram(texts, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], "<unk>")
+    return AlbertTokenizer(vocab=vocabulary, **options)
+
+
+def deberta_tokenizer(texts: list[str], **options):
+    """Train the tokenizer of DeBERTa v2 and v3."""
+    from transformers import DebertaV2Tokenizer
+
+    vocabulary = _unigram(texts, ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"], "[UNK]")
+    return DebertaV2Tokenizer(vocab=vocabulary, **options)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family: its model_type, how its tokenizer is trained on texts, and what its configs have of their own."""
+
+    kind: str
+    tokenizer: Callable
+    values: dict = field(default_factory=dict)
+    positions_before_the_first: int = 0  # rows of the table of positions that no token uses
+
+
+# As in deberta-v3-base's config.json, with fewer buckets so that short texts reach the far ones too.
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "max_relative_positions": -1,
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+}
+# Layers take turns; the window is narrower than texts are long.
+MODERNBERT = {"global_attn_every_n_layers": 2, "local_attention": 12}
+FAMILIES = {
+    "bert": Family("bert", bert_tokenizer),
+    "roberta": Family(
+        "roberta",
+        roberta_tokenizer,
+        {"type_vocab_size": 1, "bos_token_id": 0, "eos_token_id": 2},
+        positions_before_the_first=2,
+    ),
+    "distilbert": Family("distilbert", bert_tokenizer),
+    "albert": Family("albert", albert_tokenizer, {"embedding_size": 16, "classifier_dropout_prob": 0.0}),
+    "electra": Family("electra", bert_tokenizer, {"embedding_size": 16}),
+    # As deberta-v2-xlarge's; its heads' size is given.
+    "deberta-v2": Family(
+        "deberta-v2",
+        deberta_tokenizer,
+        DEBERTA_V3 | {"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 16},
+    ),
+    "deberta-v3": Family("deberta-v2", deberta_tokenizer, DEBERTA_V3),
+    "modernbert": Family("modernbert", modernbert_tokenizer, MODERNBERT),
+}
+
+
+def write_family(folder: Path, name: str, texts: list[str], positions: int = POSITIONS, **options) -> Path:
+    """Save a classifier of a family with random weights, and a tokenizer trained on these texts.
+
+    `positions` is how many tokens a text may have; `options` are those of builders.write_classifier.
+    """
+    family = FAMILIES[name]
+    folder.mkdir(parents=True)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # staging forks
+    tokenizer = family.tokenizer(texts, model_max_length=positions)
+    tokenizer.save_pretrained(folder)
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": positions + family.positions_before_the_first,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if family.kind == "modernbert":
+        sizes |= {f"{token}_token_id": tokenizer.cls_token_id for token in ("bos", "cls")}
+        sizes |= {f"{token}_token_id": tokenizer.sep_token_id for token in ("eos", "sep")}
+    return builders.write_classifier(folder, family.kind, **(family.values | sizes | options))
