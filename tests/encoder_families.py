@@ -1,40 +1,74 @@
 """Small encoders of every family, with config, head and tokenizer of the family's kind, and no dropout."""
 
+import json
+import math
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import builders
 
-VOCABULARY = 300  # tokens of a trained tokenizer; all 256 bytes are among those of a byte-level one
+WORDS_OF_A_VOCABULARY = 150
+TOKENS_OF_BYTES = 600  # the 256 bytes and what is made of them
 POSITIONS = 64
 
 
+def _words(texts: list[str]) -> list[tuple[str, int]]:
+    """Return the most frequent words, and how often each is there."""
+    return Counter(word for text in texts for word in text.split()).most_common(WORDS_OF_A_VOCABULARY)
+
+
+def _characters(texts: list[str]) -> list[str]:
+    return sorted(set("".join(texts)) - {" "})
+
+
+# Written, not trained: the tokens that the trainers of these two kinds choose are not the same each time.
+
+
 def bert_tokenizer(texts: list[str], **options):
-    """Train BERT's WordPiece tokenizer."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    """Make BERT's WordPiece tokenizer."""
     from transformers import BertTokenizer
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return BertTokenizer(vocab=tokenizer.get_vocab(), **options)
+    lower = [text.lower() for text in texts]
+    characters = _characters(lower)
+    beginnings = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(word for word, _ in _words(lower))]
+    tokens = dict.fromkeys(beginnings + [f"##{character}" for character in characters])
+    return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, **options)
+
+
+def _unigram(texts: list[str], special: list[str]) -> list[tuple[str, float]]:
+    """Make a Unigram model, as sentencepiece has them; return its tokens with their scores."""
+    characters = dict.fromkeys(["▁", *_characters(texts)], -12.0)
+    words = {f"▁{word}": math.log(count) - 10.0 for word, count in _words(texts)}
+    return [*((token, 0.0) for token in special), *(characters | words).items()]
+
+
+def albert_tokenizer(texts: list[str], **options):
+    """Make ALBERT's tokenizer."""
+    from transformers import AlbertTokenizer
+
+    vocabulary = _unigram(texts, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"])
+    return AlbertTokenizer(vocab=vocabulary, **options)
+
+
+def deberta_tokenizer(texts: list[str], **options):
+    """Make the tokenizer of DeBERTa v2 and v3."""
+    from transformers import DebertaV2Tokenizer
+
+    vocabulary = _unigram(texts, ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"])
+    return DebertaV2Tokenizer(vocab=vocabulary, **options)
 
 
 def _byte_level(texts: list[str], special: list[str]):
     """Train a byte-level BPE model; return vocabulary and merges."""
-    import json
-
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * VOCABULARY,
+        vocab_size=TOKENS_OF_BYTES,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -69,37 +103,6 @@ def modernbert_tokenizer(texts: list[str], **options):
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
     names = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special, **options)
-
-
-def _unigram(texts: list[str], special: list[str], unknown: str) -> list[tuple[str, float]]:
-    """Train a Unigram model, as sentencepiece does; return its tokens with their scores."""
-    import json
-
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, unk_token=unknown, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return [(token, score) for token, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
-
-
-def albert_tokenizer(texts: list[str], **options):
-    """Train ALBERT's tokenizer."""
-    from transformers import AlbertTokenizer
-
-    vocabulary = _unigram(texts, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], "<unk>")
-    return AlbertTokenizer(vocab=vocabulary, **options)
-
-
-def deberta_tokenizer(texts: list[str], **options):
-    """Train the tokenizer of DeBERTa v2 and v3."""
-    from transformers import DebertaV2Tokenizer
-
-    vocabulary = _unigram(texts, ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"], "[UNK]")
-    return DebertaV2Tokenizer(vocab=vocabulary, **options)
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,13 @@ def losses_of(training: CellTraining) -> numpy.ndarray:
 @pytest.mark.parametrize("name", GLUE)
 def test_a_family_learns_a_task_and_predicts_as_transformers_does(family, glue, name):
     staged = glue[name]
-    # Two steps an epoch, on the same 8 rows.
-    training = family.cell(staged, max_train_samples=8, num_train_epochs=6)
+    # Every step on the same rows.
+    training = family.cell(staged, max_train_samples=8, per_device_train_batch_size=8, num_train_epochs=12)
     metrics = training.train()
     losses = losses_of(training)
     assert losses.shape == (12,)
     assert numpy.isfinite(losses).all()
-    assert losses[-4:].mean() < 0.9 * losses[:4].mean()
+    assert losses[-1] < 0.9 * losses[0]
     assert metrics["train_samples"] == 8
     outputs = {"stsb": 1, "mnli": 3}.get(name, 2)
     for split in [*staged.task.validation, *staged.task.test]:
@@ -181,16 +181,16 @@ def test_a_head_of_two_labels_is_drawn_anew_and_all_else_is_kept(family, glue, n
 def test_a_checkpoint_with_labels_in_another_order_predicts_in_the_datas(tmp_path, family, texts, glue):
     source = write_family(tmp_path / "mnli", family.name, texts, labels=ORDER_OF_ROBERTA_LARGE_MNLI)
     staged = glue["mnli"]
-    training = family.cell(staged, source, max_train_samples=8, num_train_epochs=6)
-    saved = load_file(source / "model.safetensors")
-    assert all(torch.equal(weight, saved[key]) for key, weight in training.model.state_dict().items())
+    training = family.cell(staged, source, max_train_samples=8, per_device_train_batch_size=8, num_train_epochs=6)
+    before = plain_logits(training, source, staged.texts("train")[:8])[:, ::-1]
     training.train()
+    # The first loss is that of the checkpoint's own head for the data's labels.
+    labels = torch.tensor(staged.columns["train"]["label"][:8])
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(before.copy()), labels)
+    assert losses_of(training)[0] == pytest.approx(expected.item(), rel=1e-4)
     table, _ = training.predict("validation_matched")
-    expected = plain_logits(training, source, staged.texts("validation_matched"))
-    assert logits_of(table) == pytest.approx(expected[:, ::-1], abs=1e-4)
-    # The rows it was trained on, whose labels it has learnt, show that labels are mapped too.
-    table, _ = training.predict("train", 8)
-    assert (logits_of(table).argmax(axis=1) == staged.columns["train"]["label"][:8]).mean() > 0.8
+    after = plain_logits(training, source, staged.texts("validation_matched"))[:, ::-1]
+    assert logits_of(table) == pytest.approx(after, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["rte", "stsb"])
@@ -227,8 +227,9 @@ def long_rows(tmp_path_factory, texts) -> StagedTask:
 def test_texts_as_long_as_the_model_takes_them_among_short_ones(tmp_path, texts, long_rows, name):
     family = staged_family(tmp_path, name, texts, positions=LONGEST)
     training = family.cell(long_rows, max_seq_length=2 * LONGEST, num_train_epochs=1)
-    assert sorted(training.tokens.split("train").lengths)[-3:-1] != sorted([LONGEST, LONGEST])
-    assert sorted(training.tokens.split("train").lengths)[-2:] == [LONGEST, LONGEST]
+    lengths = sorted(training.tokens.split("train").lengths)
+    assert lengths[-2:] == [LONGEST, LONGEST]
+    assert lengths[-3] < 32
     training.train()
     assert numpy.isfinite(losses_of(training)).all()
     table, _ = training.predict("validation")
