@@ -75,7 +75,7 @@ class TrainerInOurOrder(Trainer):
 def trained_by_transformers(cell_training, folder, model_folder, collator, **arguments):
     """Train the same cell as run_glue.py does, with more of Trainer's arguments; return the Trainer and its metrics."""
     run = cell_training.run
-    model, _ = load_model(model_folder, run.task, run.seed)
+    model, *_ = load_model(model_folder, run.task, run.seed)
     values = TrainingArguments(
         output_dir=str(folder),
         use_cpu=True,

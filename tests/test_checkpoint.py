@@ -112,7 +112,7 @@ def with_the_old_index_beside_it(folder):
 def test_what_is_unusual_and_sound_is_described_and_trained(copy, variant):
     variant(copy)
     assert describe_checkpoint(copy, trust_remote_code=False)["embeddings"] == 26
-    loaded, _ = model.load_model(copy, TASK, seed=1)
+    loaded, *_ = model.load_model(copy, TASK, seed=1)
     inputs = torch.ones(2, 7, dtype=torch.long)
     loss = loaded(input_ids=inputs, attention_mask=inputs, labels=torch.tensor([0, 1])).loss
     loss.backward()
@@ -561,7 +561,7 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
         described = describe_checkpoint(Path(sys.argv[1]), True)
         assert not list(Path(sys.argv[2]).glob("modules/*"))
         from gluegrid.model import load_model
-        model, _ = load_model(Path(sys.argv[1]), builders.task(), seed=1, trust_remote_code=True)
+        model, *_ = load_model(Path(sys.argv[1]), builders.task(), seed=1, trust_remote_code=True)
         inputs = torch.ones(2, 7, dtype=torch.long)
         model(input_ids=inputs, attention_mask=inputs, labels=torch.tensor([0, 1])).loss.backward()
         print(described["parameters"], described["embeddings"], type(model).__name__)

@@ -122,7 +122,7 @@ def test_a_checkpoint_with_its_labels_in_another_order_gives_the_same_prediction
 
 
 def test_labels_are_mapped_by_name_and_case_does_not_count(tmp_path, bert):
-    model, order = load_model(permuted(bert, tmp_path / "permuted", [2, 0, 1], str.title), NLI, seed=1)
+    model, order, _ = load_model(permuted(bert, tmp_path / "permuted", [2, 0, 1], str.title), NLI, seed=1)
     assert order == [1, 2, 0]
     assert model.config.label2id == {"entailment": 1, "neutral": 2, "contradiction": 0}
 
@@ -155,7 +155,7 @@ def head(model):
 @pytest.mark.parametrize(("task", "outputs"), [(NLI, 3), (REGRESSION, 1)], ids=["three labels", "regression"])
 def test_a_head_of_another_size_is_drawn_anew(tmp_path, task, outputs):
     folder = builders.write_model(tmp_path / "model", labels=["no", "yes"])
-    model, order = load_model(folder, task, seed=1)
+    model, order, _ = load_model(folder, task, seed=1)
     assert order is None
     assert head(model)["classifier.weight"].shape == (outputs, 32)
     assert torch.equal(model.bert.pooler.dense.weight, weights_in(folder)["bert.pooler.dense.weight"])
@@ -189,7 +189,7 @@ def test_an_encoder_saved_without_its_prefix_is_loaded(tmp_path, bert):
         name.removeprefix("bert."): weight for name, weight in weights_in(without_head(bert, tmp_path / "a")).items()
     }
     write_weights(tmp_path / "a", weights)
-    model, _ = load_model(tmp_path / "a", NLI, seed=1)
+    model, *_ = load_model(tmp_path / "a", NLI, seed=1)
     assert torch.equal(model.bert.embeddings.word_embeddings.weight, weights["embeddings.word_embeddings.weight"])
 
 
@@ -288,5 +288,5 @@ def test_a_regression_is_trained_on_squared_errors(tmp_path):
 
 
 def test_a_real_encoder_of_half_precision_is_loaded_in_full(shared):
-    model, order = load_model(shared / "models" / "minilm-l6-h384", NLI, seed=1)
+    model, order, _ = load_model(shared / "models" / "minilm-l6-h384", NLI, seed=1)
     assert (order, {parameter.dtype for parameter in model.parameters()}) == (None, {torch.float32})

@@ -49,7 +49,7 @@ def no_network(monkeypatch):
 
 def trained(folder, of_task, seed=1):
     """Return the model with other weights in every part, and its order of labels."""
-    model, order = load_model(folder, of_task, seed)
+    model, order, _ = load_model(folder, of_task, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     inputs = {"input_ids": torch.tensor([[2, 11, 12, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     labels = torch.tensor([1.5] if of_task.is_regression else [1])
@@ -100,7 +100,7 @@ def test_the_loaded_model_computes_what_the_trained_one_did(tmp_path, kind, valu
 def test_adapters_trained_without_padding_are_in_the_weights_that_are_written(tmp_path):
     source = builders.write_model(tmp_path / "model")
     task = builders.task()
-    model, _ = load_model(source, task, seed=1)
+    model, *_ = load_model(source, task, seed=1)
     with_adapters(model, LORA | {"target_modules": "all-linear"}, set(), seed=1)
     for name, weights in model.named_parameters():
         if ".lora_B." in name:

@@ -116,9 +116,9 @@ def make_resources(folder: Path) -> Path:
     return folder
 
 
-def write_head(path: Path, checkpoint_seconds: float = 0.2, process: dict | None = None) -> Path:
+def write_head(path: Path, checkpoint_seconds: float = 0.2, process: dict | None = None, **config) -> Path:
     """Write the file of a head that begins now."""
-    config = {"checkpoint_minutes": checkpoint_seconds / 60}
+    config["checkpoint_minutes"] = checkpoint_seconds / 60
     write_json(path, {"started": now(), "process": process or this_process(), "config": config})
     return path
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gluegrid import attempts
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
-from gluegrid.files import disk_full, is_disk_full, read_json, replacing, sha256
+from gluegrid.files import disk_full, is_disk_full, read_json, replacing, replacing_folder, sha256
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
@@ -23,6 +23,7 @@ from gluegrid.provenance import is_running, job, this_process
 
 logger = logging.getLogger(__name__)
 
+MODEL = "model"  # the folder of a trained model that is kept
 SECONDS_TO_LEAVE = 300  # for a step, and a checkpoint on a slow disk
 
 
@@ -34,6 +35,7 @@ class CellFiles:
         self.state = state_folder(run)
         self.last_good = self.state / "last_good_result"
         self.new_result = self.state / "new_result"
+        self.new_saved_model = self.new_result / MODEL
         self.checkpoints = self.state / "checkpoints"
         self.progress = self.state / "progress.json"
 
@@ -191,11 +193,29 @@ def _record_of_whole_result(files: CellFiles) -> dict | None:
 
 def publish(files: CellFiles, record: Path, results: Path) -> None:
     """Copy the last good result to where the workflow expects it, all_results.json last."""
+    _publish_model(files.last_good / MODEL, results.parent / MODEL)
     targets = [(path, results.parent / path.name) for path in files.last_good_predictions().values()]
     targets += [(files.last_good / "run_record.json", record), (files.last_good / "all_results.json", results)]
     for source, target in targets:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def _publish_model(source: Path, target: Path) -> None:
+    """Let the trained model be there too; where none is kept, remove what an earlier run has kept."""
+    if not source.exists():
+        shutil.rmtree(target, ignore_errors=True)
+        return
+    with replacing_folder(target) as temporary:
+        shutil.copytree(source, temporary, copy_function=_linked, dirs_exist_ok=True)
+
+
+def _linked(source: str, target: str) -> None:
+    """Make a second name of a file, which takes no space; a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict:

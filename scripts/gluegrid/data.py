@@ -17,6 +17,7 @@ class Tokens:
 
     def __init__(self, run: Run, tokens_manifest: Path, tokenizer_manifest: Path, task_manifest: Path):
         self.folder = tokens_manifest.parent
+        self.tokenizer_folder = tokenizer_manifest.parent
         self.manifest = read_json(tokens_manifest)
         made_from = tokens_identity(
             read_json(tokenizer_manifest), read_json(task_manifest), run.task, run.max_seq_length

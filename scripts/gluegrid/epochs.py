@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gluegrid.adapters import trained_weights
 from gluegrid.tasks import Task
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class EpochScores:
         done, steps_in = divmod(training.step, training.steps_per_epoch)
         if steps_in == 0 and len(self.curve) < done:
             started = time.perf_counter()
-            self.add(done, training.step, self.evaluate(between_batches), training.model)
+            metrics = self.evaluate(between_batches)
+            self.add(done, training.step, metrics, training.model)
+            training.trackers.log(numbers_of(metrics), training.step)
             training.model.train()
             training.leave_out(time.perf_counter() - started)
 
@@ -46,7 +49,7 @@ class EpochScores:
         if self.keeps_best and None not in values:
             score = sum(values) / len(values)
             if self.best is None or score > self.best["score"]:
-                weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+                weights = {name: tensor.cpu().clone() for name, tensor in trained_weights(model).items()}
                 self.best = {"epoch": epoch, "score": score, "weights": weights}
 
     def state(self) -> dict:
@@ -56,3 +59,8 @@ class EpochScores:
     def restore(self, state: dict) -> None:
         """Go on from a `state()`."""
         self.curve, self.best = state["curve"], state["best"]
+
+
+def numbers_of(metrics: dict) -> dict[str, float]:
+    """Return the metrics that are numbers: undefined ones are None."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

@@ -12,10 +12,11 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from gluegrid import attempts
+from gluegrid.adapters import load_trained_weights, merged, with_adapters
 from gluegrid.cell import CellFiles
 from gluegrid.data import Tokens
 from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
-from gluegrid.epochs import EpochScores
+from gluegrid.epochs import EpochScores, numbers_of
 from gluegrid.errors import TrainingError
 from gluegrid.files import read_json, replacing, sha256, write_json
 from gluegrid.forward_pass import ForwardPass
@@ -23,13 +24,16 @@ from gluegrid.head import current_head
 from gluegrid.leaving import Leaving
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.model import check_inputs_fit, load_model, takes_token_types
+from gluegrid.paths import trackers_folder
 from gluegrid.prediction import predict
 from gluegrid.processes import Processes
 from gluegrid.provenance import git_state, job, now, versions
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import Run
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
+from gluegrid.saved_model import write_model
 from gluegrid.scoring import score
+from gluegrid.trackers import Trackers
 from gluegrid.training import Keeper, Training
 from gluegrid.utilisation import Utilisation
 
@@ -42,14 +46,24 @@ HELP, NOTHING_TO_DO = "help", "nothing to do"  # what the main process tells the
 class CellTraining:
     """One cell's model and data on its device. Raises GluegridError for what the user can mend."""
 
-    def __init__(self, run: Run, model_folder: Path, tokens: Tokens, accelerator: Accelerator | None = None):
+    def __init__(
+        self,
+        run: Run,
+        model_folder: Path,
+        tokens: Tokens,
+        accelerator: Accelerator | None = None,
+        trackers: Trackers | None = None,
+    ):
         self.run = run
         self.tokens = tokens
         self.accelerator: Accelerator = accelerator or prepare_device(run)
         self.processes = Processes(self.accelerator)
+        self.trackers = trackers or Trackers([], Path(), run, self.accelerator)
         trusted = run.model.get("trust_remote_code", False)
-        model, label_order = load_model(model_folder, run.task, run.seed, trusted)
+        model, label_order, new = load_model(model_folder, run.task, run.seed, trusted)
         check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
+        if run.lora is not None:
+            model = with_adapters(model, run.lora, new, run.seed)
         self.model: PreTrainedModel = model.to(self.accelerator.device)
         self.forward = ForwardPass(
             self.model,
@@ -76,7 +90,7 @@ class CellTraining:
         logger.info(
             "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
         )
-        self.training = Training(self.accelerator, self.forward, rows, self.run, self.epochs)
+        self.training = Training(self.accelerator, self.forward, rows, self.run, self.trackers, self.epochs)
         metrics = self.training.finish(keeper)
         self.micro_batch_rows["train"] = self.training.micro_batches.rows
         return metrics
@@ -119,9 +133,13 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     started = now()
     accelerator = prepare_device(run)
     Processes(accelerator).of_main(HELP)
-    cell = CellTraining(run, model.parent, tokens, accelerator)
+    trackers = Trackers(_head_config().get("report_to", []), trackers_folder(files.run), run, accelerator)
+    cell = CellTraining(run, model.parent, tokens, accelerator, trackers)
     keeper = _safekeeping(run, files, inputs, leaving)
-    results, tables, utilisation = _compute(cell, keeper, leaving)
+    try:
+        results, tables, utilisation = _compute(cell, keeper, leaving)
+    finally:
+        trackers.finish()
     files.begin_result()
     predictions = {name: _write_predictions(files.new_predictions(name), table) for name, table in tables.items()}
     record = {
@@ -147,6 +165,8 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     }
     if cell.epochs is not None:
         record["curve"] = cell.epochs.curve
+    if run.save_model != "none":
+        record["saved_model"] = _save_model(cell, files.new_saved_model, results, record)
     write_json(files.new_result / "run_record.json", record)
     write_json(files.new_result / "all_results.json", results)
     files.keep_result()
@@ -181,16 +201,35 @@ def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple
         tables[split], _ = cell.predict(split)
     if cell.epochs is not None:
         cell.epochs.add(results["epoch"], cell.training.steps, scores, cell.model)
+    cell.trackers.log(numbers_of(results | scores), cell.training.steps)
     return results | scores, tables, utilisation.measured
 
 
+def _save_model(cell: CellTraining, folder: Path, results: dict, record: dict) -> dict:
+    """Write the last or best epoch's model; return its epoch, its score if it is the best, and its files' hashes."""
+    about = {"epoch": results["epoch"]}
+    if cell.run.save_model == "best" and cell.epochs.best is not None:
+        about = {key: cell.epochs.best[key] for key in ("epoch", "score")}
+        load_trained_weights(cell.model, cell.epochs.best["weights"])
+        scores = next(entry for entry in cell.epochs.curve if entry["epoch"] == about["epoch"])
+        results = results | {key: value for key, value in scores.items() if key != "step"}
+    of_record = {key: record[key] for key in ("run_sha256", "task_files", "git", "versions")}
+    card = {"results": results, "epoch": about["epoch"], **of_record}
+    write_model(folder, merged(cell.model), cell.tokens.tokenizer_folder, cell.run, card)
+    return about | {"files": {path.name: sha256(path) for path in sorted(folder.iterdir())}}
+
+
 def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Leaving) -> Safekeeping:
-    config = (current_head() or {}).get("config", {})
+    config = _head_config()
     used = versions()
     identity = {**inputs, **{name: used[name] for name in VERSIONS_OF_A_CHECKPOINT}}
     maker = {"git": _git_state(), "device": describe_device(run)["device"], "job": job()}
     seconds_between = 60 * config.get("checkpoint_minutes", CHECKPOINT_MINUTES)
     return Safekeeping(files.checkpoints, files.progress, identity, maker, seconds_between, leaving)
+
+
+def _head_config() -> dict:
+    return (current_head() or {}).get("config", {})
 
 
 def _git_state() -> dict:

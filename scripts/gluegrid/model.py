@@ -29,11 +29,12 @@ NAMES_OF_HEADS = ("classifier", "pre_classifier", "classification_head", "score"
 
 def load_model(
     folder: Path, task: Task, seed: int, trust_remote_code: bool = False
-) -> tuple[PreTrainedModel, list[int] | None]:
-    """Return the model with a head for the task, and the model's output for each label of the data.
+) -> tuple[PreTrainedModel, list[int] | None, set[str]]:
+    """Return the model with a head for the task, its output for each label of the data, and the names of new weights.
 
-    The order is None where it is the data's own. A checkpoint that was trained on the same label names in another
-    order (as an MNLI checkpoint may be) keeps its order, as in run_glue.py; a head of another size is drawn anew.
+    New are those that the checkpoint lacks, which are drawn at random. The order is None where it is the data's own. A
+    checkpoint that was trained on the same label names in another order (as an MNLI checkpoint may be) keeps its order,
+    as in run_glue.py; a head of another size is drawn anew.
     Raises TrainingError.
     """
     try:
@@ -42,14 +43,16 @@ def load_model(
         _describe_outputs(config, task, order)
         # Before the model is built: a new head is drawn from this seed.
         set_seed(seed)
-        return _load(folder, config, trust_remote_code), order
+        model, new = _load(folder, config, trust_remote_code)
+        return model, order, new
     except StagingError as error:
         raise TrainingError(f"{folder}: {error}") from error
 
 
 def load_shapes(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
     """Return the model as load_model finds it, but of shapes alone: no weight is read. Raises StagingError."""
-    return _load(folder, _config(folder, trust_remote_code), trust_remote_code, device_map="meta")
+    model, _ = _load(folder, _config(folder, trust_remote_code), trust_remote_code, device_map="meta")
+    return model
 
 
 def _config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
@@ -97,7 +100,9 @@ def _check_own_code(folder: Path, own_classes: dict) -> None:
     check_trusted_code(CONFIG, [own_classes.get(name) for name in OWN_CLASSES], folder)
 
 
-def _load(folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **options: str) -> PreTrainedModel:
+def _load(
+    folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **options: str
+) -> tuple[PreTrainedModel, set[str]]:
     with one_line_errors("the model cannot be loaded"):
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -111,13 +116,13 @@ def _load(folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **opt
             trust_remote_code=trust_remote_code,
             **options,
         )
-    _check_encoder_is_whole(model, loading)
-    return model
+    new = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
+    _check_encoder_is_whole(model, new)
+    return model, new
 
 
-def _check_encoder_is_whole(model: PreTrainedModel, loading: dict) -> None:
+def _check_encoder_is_whole(model: PreTrainedModel, drawn: set[str]) -> None:
     """Raise StagingError when transformers has drawn more at random than head and pooler, which it does silently."""
-    drawn = {*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}
     lacking = sorted(name for name in drawn if _is_of_encoder(model, name))
     if lacking:
         raise StagingError(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from gluegrid.adapters import trained_weights
 from gluegrid.errors import DataError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, read_json, sha256, size_in_words, sync, write_json
 from gluegrid.leaving import Leaving
@@ -204,7 +205,7 @@ class _UnusableError(Exception):
 
 def _check_fits(training: Training, state: dict) -> None:
     """Compare names and shapes, so that nothing is half restored. Raises _UnusableError."""
-    weights = (training.model.state_dict(), state["model"])
+    weights = (trained_weights(training.model), state["model"])
     here, there = ({name: tensor.shape for name, tensor in each.items()} for each in weights)
     if here != there:
         raise _UnusableError("its weights are of another model")

@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import time
+from dataclasses import asdict
 from typing import Protocol
 
 import numpy
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from transformers import get_scheduler
 
+from gluegrid.adapters import load_trained_weights, trained_weights
 from gluegrid.data import Order, Rows
 from gluegrid.epochs import EpochScores
 from gluegrid.errors import TrainingError
@@ -18,6 +20,7 @@ from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.processes import Processes
 from gluegrid.run import Run
+from gluegrid.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Training:
 
     An update is one step of AdamW for `run.examples_per_update` rows, along the gradient of their mean loss, however
     many parts and processes compute it. `step` counts the updates that are done; everything that decides the next ones
-    is in `state()`. `epochs` scores the model between epochs.
+    is in `state()`. `trackers` follow it; `epochs` scores the model between epochs.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Training:
         forward: ForwardPass,
         rows: Rows,
         run: Run,
+        trackers: Trackers,
         epochs: EpochScores | None = None,
     ):
         self.accelerator = accelerator
@@ -59,6 +63,7 @@ class Training:
         self.model = forward.model
         self.rows = rows
         self.run = run
+        self.trackers = trackers
         self.epochs = epochs
         self.steps_per_epoch = math.ceil(len(rows) / run.examples_per_update)
         self.steps = math.ceil(run.num_train_epochs * self.steps_per_epoch)
@@ -92,6 +97,7 @@ class Training:
         """
         if keeper is not None:
             keeper.restore(self)
+        self.trackers.start(asdict(self.run), self.step)
         progress = _Progress(self, keeper)
         epoch, order = -1, numpy.empty(0, int)
         self.model.train()
@@ -115,7 +121,7 @@ class Training:
         return {
             "step": self.step,
             "tokens": self.tokens,
-            "model": self.model.state_dict(),
+            "model": trained_weights(self.model),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._rates.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -128,7 +134,7 @@ class Training:
 
     def restore(self, state: dict, seconds: float) -> None:
         """Go on from a `state()` of the same run, after `seconds` of training in earlier attempts."""
-        self.model.load_state_dict(state["model"])
+        load_trained_weights(self.model, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rates.load_state_dict(state["schedule"])
         if state["scaler"] is not None:
@@ -193,7 +199,8 @@ class Training:
         if self.run.max_grad_norm > 0:
             self.accelerator.clip_grad_norm_(self.parameters, self.run.max_grad_norm)
         self._optimizer.step()
-        if not self._optimizer.step_was_skipped:
+        # Not after the last update: not every schedule is defined beyond its end.
+        if self.step + 1 < self.steps and not self._optimizer.step_was_skipped:
             self._rates.step()
         self._optimizer.zero_grad()
         self._losses[self.step] = loss
@@ -264,6 +271,7 @@ class _Progress:
         if not self.training.processes.is_main:
             return
         progress = self.training.progress()
+        self.training.trackers.log({name: progress[name] for name in ("loss", "learning_rate")}, step)
         if self.keeper is not None:
             self.keeper.note_progress(progress)
         left = (now - self.started) / (step - self.first_step) * (steps - step)
