@@ -115,7 +115,7 @@ class Family:
     positions_before_the_first: int = 0  # rows of the table of positions that no token uses
 
 
-# As in deberta-v3-base's config.json, with fewer buckets so that short texts reach the far ones too.
+# Values as config.json has them on the hub. Texts are short here, and so buckets are fewer and the window is narrower.
 DEBERTA_V3 = {
     "relative_attention": True,
     "position_buckets": 8,
@@ -127,8 +127,26 @@ DEBERTA_V3 = {
     "type_vocab_size": 0,
     "layer_norm_eps": 1e-7,
 }
-# Layers take turns; the window is narrower than texts are long.
-MODERNBERT = {"global_attn_every_n_layers": 2, "local_attention": 12}
+DEBERTA_V2 = DEBERTA_V3 | {"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 16}
+ALBERT = {
+    "embedding_size": 16,
+    "classifier_dropout_prob": 0.0,
+    "num_hidden_groups": 1,
+    "inner_group_num": 1,
+    "num_memory_blocks": 0,
+    "net_structure_type": 0,
+    "gap_size": 0,
+    "down_scale_factor": 1,
+}
+MODERNBERT = {
+    "global_attn_every_n_layers": 2,
+    "local_attention": 12,
+    "global_rope_theta": 160000.0,
+    "local_rope_theta": 10000.0,
+    "classifier_pooling": "mean",
+    "position_embedding_type": "absolute",
+}
+WRITTEN_BY_TRANSFORMERS_5 = ("layer_types", "rope_parameters")
 FAMILIES = {
     "bert": Family("bert", bert_tokenizer),
     "roberta": Family(
@@ -138,14 +156,9 @@ FAMILIES = {
         positions_before_the_first=2,
     ),
     "distilbert": Family("distilbert", bert_tokenizer),
-    "albert": Family("albert", albert_tokenizer, {"embedding_size": 16, "classifier_dropout_prob": 0.0}),
+    "albert": Family("albert", albert_tokenizer, ALBERT),
     "electra": Family("electra", bert_tokenizer, {"embedding_size": 16}),
-    # As deberta-v2-xlarge's; its heads' size is given.
-    "deberta-v2": Family(
-        "deberta-v2",
-        deberta_tokenizer,
-        DEBERTA_V3 | {"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 16},
-    ),
+    "deberta-v2": Family("deberta-v2", deberta_tokenizer, DEBERTA_V2),
     "deberta-v3": Family("deberta-v2", deberta_tokenizer, DEBERTA_V3),
     "modernbert": Family("modernbert", modernbert_tokenizer, MODERNBERT),
 }
@@ -169,4 +182,23 @@ def write_family(folder: Path, name: str, texts: list[str], positions: int = POS
     if family.kind == "modernbert":
         sizes |= {f"{token}_token_id": tokenizer.cls_token_id for token in ("bos", "cls")}
         sizes |= {f"{token}_token_id": tokenizer.sep_token_id for token in ("eos", "sep")}
-    return builders.write_classifier(folder, family.kind, **(family.values | sizes | options))
+    builders.write_classifier(folder, family.kind, **(family.values | sizes | options))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | family.values
+    as_on_the_hub = {key: value for key, value in config.items() if key not in WRITTEN_BY_TRANSFORMERS_5}
+    (folder / "config.json").write_text(json.dumps(as_on_the_hub), encoding="utf-8")
+    return folder
+
+
+def write_sentencepiece(path: Path, vocabulary: list[tuple[str, float]], unknown: str) -> None:
+    """Write a Unigram vocabulary as sentencepiece does. Those in brackets, of any kind, are its control tokens."""
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
+
+    model = ModelProto()
+    for token, score in vocabulary:
+        kinds = ModelProto.SentencePiece
+        is_control = token[0] in "[<" and len(token) > 1
+        kind = kinds.UNKNOWN if token == unknown else kinds.CONTROL if is_control else kinds.NORMAL
+        model.pieces.add(piece=token, score=score, type=kind)
+    model.trainer_spec.model_type = TrainerSpec.UNIGRAM
+    model.trainer_spec.unk_id = [token for token, _ in vocabulary].index(unknown)
+    path.write_bytes(model.SerializeToString())

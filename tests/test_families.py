@@ -1,6 +1,7 @@
 """Encoders of every family on all nine tasks of GLUE, with real rows, beside transformers' own models and Trainer."""
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,17 @@ import numpy
 import pyarrow.parquet
 import pytest
 import torch
-from encoder_families import FAMILIES, write_family
+from encoder_families import FAMILIES, write_family, write_sentencepiece
 from reference_trainer import trained_by_transformers
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+)
 
 from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
@@ -178,6 +186,41 @@ def test_a_head_of_two_labels_is_drawn_anew_and_all_else_is_kept(family, glue, n
         assert torch.equal(loaded[key], saved[key])
 
 
+def test_a_checkpoint_of_its_pretraining_keeps_its_encoder_and_is_given_a_head(tmp_path, family, glue):
+    cls = AutoModelForPreTraining if family.name == "electra" else AutoModelForMaskedLM
+    pretrained = cls.from_config(AutoConfig.from_pretrained(family.source))
+    source = builders.copy(family.source, tmp_path / "source")
+    pretrained.save_pretrained(source)
+    staged = builders.stage_model(tmp_path / "model", source)
+    training = family.cell(glue["mnli"], staged.parent)
+    expected = pretrained.base_model.state_dict()
+    found = {name: weight for name, weight in training.model.base_model.state_dict().items() if "pooler" not in name}
+    assert found.keys() == {name for name in expected if "pooler" not in name}
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
+    assert logits_of(training.predict("validation_matched")[0]).shape == (SCORED, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "unknown"), [("albert", "spiece.model", "<unk>"), ("deberta-v3", "spm.model", "[UNK]")]
+)
+def test_a_tokenizer_that_is_a_file_of_sentencepiece_alone_makes_the_same_tokens(
+    tmp_path, texts, glue, name, file, unknown
+):
+    """As deberta-v3-base has it."""
+    family = staged_family(tmp_path / "one", name, texts)
+    expected = family.tokens(glue["rte"])
+    source = builders.copy(family.source, tmp_path / "source")
+    vocabulary = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    write_sentencepiece(source / file, vocabulary, unknown)
+    (source / "tokenizer.json").unlink()
+    (source / "tokenizer_config.json").unlink()
+    manifest = builders.stage_model(tmp_path / "other" / "model", source)
+    found = StagedFamily(name, source, manifest, {}).tokens(glue["rte"])
+    for split in glue["rte"].task.splits:
+        pairs = zip(expected.split(split).input_ids, found.split(split).input_ids, strict=True)
+        assert all(numpy.array_equal(*pair) for pair in pairs)
+
+
 def test_a_checkpoint_with_labels_in_another_order_predicts_in_the_datas(tmp_path, family, texts, glue):
     source = write_family(tmp_path / "mnli", family.name, texts, labels=ORDER_OF_ROBERTA_LARGE_MNLI)
     staged = glue["mnli"]
@@ -229,7 +272,7 @@ def test_texts_as_long_as_the_model_takes_them_among_short_ones(tmp_path, texts,
     training = family.cell(long_rows, max_seq_length=2 * LONGEST, num_train_epochs=1)
     lengths = sorted(training.tokens.split("train").lengths)
     assert lengths[-2:] == [LONGEST, LONGEST]
-    assert lengths[-3] < 32
+    assert lengths[-3] < 64
     training.train()
     assert numpy.isfinite(losses_of(training)).all()
     table, _ = training.predict("validation")
