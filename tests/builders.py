@@ -142,8 +142,15 @@ def write_tokenizer(folder: Path, words: tuple[str, ...] = WORDS, max_length: in
     return folder
 
 
-def write_model(folder: Path, kind: str = "bert", labels: list[str] | None = None, seed: int = 0, **values) -> Path:
-    """Save a classifier of 2 layers x 32 with random weights and no dropout, and its tokenizer."""
+def write_model(folder: Path, kind: str = "bert", **options) -> Path:
+    """Save a small classifier and a WordPiece tokenizer of our WORDS; `options` are those of write_classifier."""
+    return write_tokenizer(write_classifier(folder, kind, **options))
+
+
+def write_classifier(
+    folder: Path, kind: str = "bert", labels: list[str] | None = None, seed: int = 0, **values
+) -> Path:
+    """Save a classifier of 2 layers x 32 with random weights and no dropout."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -165,7 +172,7 @@ def write_model(folder: Path, kind: str = "bert", labels: list[str] | None = Non
             if parameter.dim() > 1:
                 parameter.normal_(std=0.2)
     model.save_pretrained(folder)
-    return write_tokenizer(folder)
+    return folder
 
 
 def cell_files(folder: Path, of_task: Task, model: Path, max_seq_length: int = 16, **splits: dict) -> tuple:
