@@ -23,6 +23,7 @@ from gluegrid.helping import helped, helping
 from gluegrid.isolation import isolate
 from gluegrid.leaving import Leaving, end_of_job, follow_launcher
 from gluegrid.manifests import check_files
+from gluegrid.quick_imports import quick_imports
 from gluegrid.run import Run, read_run
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, le
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
         isolate()
-        from gluegrid.finetuning import finetune
+        with quick_imports():
+            from gluegrid.finetuning import finetune
 
         run = read_run(arguments.run)
         finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
@@ -77,7 +79,8 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, le
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, leaving: Leaving) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
     isolate()
-    from gluegrid.finetuning import help_to_finetune
+    with quick_imports():
+        from gluegrid.finetuning import help_to_finetune
 
     run = read_run(arguments.run)
     help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
@@ -87,7 +90,8 @@ def let_helpers_go(run: Run) -> None:
     """Let the other processes, if there are any, end: nothing is to be trained."""
     if run.processes > 1:
         isolate()
-        from gluegrid.finetuning import dismiss_helpers
+        with quick_imports():
+            from gluegrid.finetuning import dismiss_helpers
 
         dismiss_helpers(run)
 
