@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 MOST_SHARE_OF_TIME = 0.05  # that checkpoints at the ends of short epochs may take
+BYTES_PER_SECOND = 500_000_000  # of saving, as long as nothing was saved
 GO_ON, SAVE, LEAVE = range(3)  # what a process wishes; all do what the one does that wishes most
 # A checkpoint of other versions of these would mix two programs' numbers.
 VERSIONS_OF_A_CHECKPOINT = ("torch", "transformers", "accelerate")
@@ -58,6 +59,7 @@ class Safekeeping:
 
         What cannot be used is reported and left out; without any, the training begins anew.
         """
+        self._seconds_to_save = _bytes_of_checkpoint(training) / BYTES_PER_SECOND
         processes = training.processes
         folder, content = self._newest_usable(training) if processes.is_main else (None, None)
         folder = processes.of_main(folder)
@@ -201,6 +203,11 @@ class Safekeeping:
 
 class _UnusableError(Exception):
     """Why a checkpoint cannot be used."""
+
+
+def _bytes_of_checkpoint(training: Training) -> int:
+    # AdamW keeps two numbers beside each weight.
+    return 3 * sum(parameter.nbytes for parameter in training.parameters)
 
 
 def _check_fits(training: Training, state: dict) -> None:
