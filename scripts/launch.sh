@@ -16,7 +16,8 @@
 set -euo pipefail
 
 nodes=$1 processes=$2
-launch=(accelerate launch --config_file "${BASH_SOURCE[0]%/*}/accelerate.yaml")
+scripts=${BASH_SOURCE[0]%/*}
+launch=(python "$scripts/accelerate_launch.py" --config_file "$scripts/accelerate.yaml")
 
 unset "${!ACCELERATE_@}" "${!PET_@}"
 
