@@ -7,6 +7,7 @@ import argparse
 import logging
 import os
 from pathlib import Path
+from types import ModuleType
 
 from gluegrid import attempts, logs
 from gluegrid.cell import (
@@ -63,37 +64,35 @@ def main() -> None:
 
 
 def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, leaving: Leaving) -> None:
-    """Train and publish as a new attempt. Torch and transformers are imported only here."""
+    """Train and publish as a new attempt."""
     with attempt(files), helped(files.failure_of_helper):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
-        isolate()
-        with quick_imports():
-            from gluegrid.finetuning import finetune
-
+        finetuning = load_finetuning()
         run = read_run(arguments.run)
-        finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
+        finetuning.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
         publish(files, arguments.record, arguments.results)
 
 
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, leaving: Leaving) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
-    isolate()
-    with quick_imports():
-        from gluegrid.finetuning import help_to_finetune
-
+    finetuning = load_finetuning()
     run = read_run(arguments.run)
-    help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
+    finetuning.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
 
 
 def let_helpers_go(run: Run) -> None:
     """Let the other processes, if there are any, end: nothing is to be trained."""
     if run.processes > 1:
-        isolate()
-        with quick_imports():
-            from gluegrid.finetuning import dismiss_helpers
+        load_finetuning().dismiss_helpers(run)
 
-        dismiss_helpers(run)
+
+def load_finetuning() -> ModuleType:
+    """Return gluegrid.finetuning. Torch and transformers are imported only here."""
+    isolate()
+    with quick_imports():
+        from gluegrid import finetuning
+    return finetuning
 
 
 def rank() -> int:

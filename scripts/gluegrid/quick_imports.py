@@ -1,4 +1,4 @@
-"""Heavy libraries, imported while the garbage collector rests: it would look through all that is there, over and over."""
+"""Imports of heavy libraries without the garbage collector, which would look through all they make, over and over."""
 
 import gc
 from collections.abc import Iterator
