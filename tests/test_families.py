@@ -22,9 +22,9 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
-from gluegrid.finetuning import CellTraining
 from gluegrid.tasks import Task, definition
 from gluegrid.tokens import tokenize_task
 
