@@ -6,6 +6,7 @@ from gluegrid.backups import keep_times_of_backups
 from gluegrid.estimates import memory_in_mb, minutes, train_rows
 from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
+from gluegrid.recipes import RECIPES
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
 from gluegrid.slurm_plugin import mend_slurm_plugin
@@ -150,9 +151,35 @@ def table_content(wildcards):
     return table_definition(EXPERIMENT)
 
 
+def value_of_run(wildcards, key):
+    """Return a value of a cell's run; that of its recipe where run.json says nothing."""
+    run = one_cell(wildcards).run
+    return (RECIPES[run["recipe"]] | run)[key]
+
+
 def train_threads(wildcards):
-    """Return the CPU threads that a cell trains with; they are part of what the run is."""
-    return one_cell(wildcards).run["threads"]
+    """Return the CPUs of a cell on each node: for each of its processes as many as the threads it trains with."""
+    return value_of_run(wildcards, "threads") * value_of_run(wildcards, "gpus")
+
+
+def train_gpus(wildcards):
+    """Return the GPUs of a cell on all its nodes; its processes are as many."""
+    return value_of_run(wildcards, "gpus") * train_nodes(wildcards)
+
+
+def train_nodes(wildcards):
+    """Return the nodes of a cell."""
+    return value_of_run(wildcards, "nodes")
+
+
+def train_starter(wildcards):
+    """Return what starts the processes of a cell on several nodes; nothing for one node."""
+    return "srun" if train_nodes(wildcards) > 1 else None
+
+
+def train_tasks(wildcards):
+    """Return SLURM's tasks of a cell on several nodes, one launcher on each; nothing for one node."""
+    return train_nodes(wildcards) if train_nodes(wildcards) > 1 else None
 
 
 def train_minutes(wildcards, attempt):

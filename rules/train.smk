@@ -1,4 +1,4 @@
-# Train the cells: one job on one GPU each.
+# Train the cells: one job each, mostly on one GPU.
 #
 # Input: the cell's run.json, which says all that the run is, and the manifests of what was staged for it.
 # Output: all_results.json and run_record.json, written last; the predictions of every split lie beside them.
@@ -23,9 +23,11 @@ rule write_run:
 
 
 # What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it
-# they are `ancient`. The hub is off, since compute nodes have no network, and no ACCELERATE_* of the user's changes how the
-# script is started. The shell and the launcher ignore the signals that ask a job to end: the script saves its work first,
-# and SLURM kills what is left when the shell has ended.
+# they are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the signals that ask a job to
+# end: the script saves its work first, and SLURM kills what is left when the shell has ended.
+#
+# What starts the processes is scripts/launch.sh: the rule's shell runs once, whatever the number of GPUs and nodes. On
+# several nodes the job is what the SLURM plugin calls an MPI job, which is one that calls srun itself.
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
@@ -44,17 +46,19 @@ rule train:
         "../envs/gluegrid.yaml"
     threads: train_threads
     resources:
-        gpu=1,
+        gpu=train_gpus,
+        nodes=train_nodes,
+        mpi=train_starter,
+        tasks=train_tasks,
+        tasks_per_gpu=0,
         mem_mb=train_memory,
         runtime=train_minutes,
     message:
         "Training {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
     shell:
-        "unset ${{!ACCELERATE_@}};"
-        " trap '' TERM INT USR1;"
+        "trap '' TERM INT USR1;"
         " export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_EVALUATE_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1;"
-        " accelerate launch"
-        ' --config_file "$GLUEGRID_SCRIPTS/accelerate.yaml"'
+        ' bash "$GLUEGRID_SCRIPTS/launch.sh" {resources.nodes} {resources.gpu}'
         ' "$GLUEGRID_SCRIPTS/train.py"'
         " --run {input.run:q}"
         " --model {input.model:q}"

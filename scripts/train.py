@@ -19,6 +19,7 @@ from gluegrid.cell import (
     stop_if_in_vain,
 )
 from gluegrid.errors import run_script
+from gluegrid.helping import helped, helping
 from gluegrid.isolation import isolate
 from gluegrid.leaving import Leaving, end_of_job, follow_launcher
 from gluegrid.manifests import check_files
@@ -41,9 +42,10 @@ def main() -> None:
     files = CellFiles(arguments.run)
     leaving = Leaving(end_of_job())
     if rank() > 0:
-        leaving.listen()
-        follow_launcher()
-        help_to_train(arguments, files, leaving)
+        with helping(files.failure_of_helper, rank()):
+            leaving.listen()
+            follow_launcher()
+            help_to_train(arguments, files, leaving)
         return
     stop_if_in_vain(files)
     leaving.listen()
@@ -61,7 +63,7 @@ def main() -> None:
 
 def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, leaving: Leaving) -> None:
     """Train and publish as a new attempt. Torch and transformers are imported only here."""
-    with attempt(files):
+    with attempt(files), helped(files.failure_of_helper):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
         isolate()

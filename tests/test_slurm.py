@@ -13,6 +13,7 @@ from slurm_grid import (
     accounted,
     attempts_of,
     jobs_of,
+    record_of,
     start_head,
     table_of,
 )
@@ -44,6 +45,20 @@ def test_the_demo_grid_is_one_job_on_one_gpu_for_each_cell(clone, cluster):
         assert record["identity"]["task"] in comments[job["slurm_job_id"]]
         assert record["git"] == json.loads(next((clone.root / "results/demo/heads").glob("*.json")).read_text())["git"]
     assert len({record["job"]["slurm_job_id"] for record in records}) == 18
+
+
+def test_a_cell_of_several_gpus_or_nodes_is_one_job_and_one_launch(clone, cluster):
+    clone.write_experiment("several", {"wnli": {"gpus": 2, "num_train_epochs": 1}, "rte": {"nodes": 2}})
+    done = clone.snakemake(*MINE)
+    assert done.returncode == 0, done.stdout
+    asked = {"wnli": "cpu=2,gres/gpu=2,mem=16000M,node=1", "rte": "cpu=2,gres/gpu=2,mem=16000M,node=2"}
+    for task, resources in asked.items():
+        (job,) = jobs_of(cluster, clone, task, "ReqTRES%100", "State")
+        wanted = {part for part in job[0].split(",") if not part.startswith("billing")}
+        assert (wanted, job[1]) == ({*resources.split(",")}, "COMPLETED"), job
+        (attempt,) = attempts_of(clone, "several", task)
+        assert attempt["reason"] == "done"
+        assert record_of(clone, "several", task)["processes"] == 2
 
 
 def test_one_failing_cell_costs_neither_the_others_nor_the_table(clone, cluster):

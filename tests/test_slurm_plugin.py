@@ -187,6 +187,21 @@ def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
         changed.validate_account("mine", executor.logger)
 
 
+@pytest.mark.parametrize(
+    ("resources", "asked"),
+    [
+        ({"gpu": 2}, " --gpus=2"),
+        ({"gpu": 2, "nodes": 1}, " --gpus=2"),
+        ({"gpu": 6, "nodes": 3}, " --gpus-per-node=2"),
+        ({"gpu": 6, "nodes": 3, "gpu_model": "a100_80.2"}, " --gpus-per-node=a100_80.2:2"),
+    ],
+)
+def test_each_of_several_nodes_gets_as_many_gpus(resources, asked):
+    changed = SimpleNamespace(set_gres_string=plugin.set_gres_string)
+    slurm_plugin.give_each_node_as_many_gpus(changed)
+    assert changed.set_gres_string(SimpleNamespace(resources=resources)) == asked
+
+
 def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
     executor.cancel_jobs([])
     assert slurm.calls("scancel")[0][-1] == "--name=uuid"
@@ -195,11 +210,14 @@ def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slur
 
 def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
-    kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account)
+    other.set_gres_string = print
+    kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
     slurm_plugin.submit_without_accounting(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
-    assert (other.Executor.cancel_jobs, other.query_job_status, other.validate_account) == kept
+    slurm_plugin.give_each_node_as_many_gpus(other)
+    functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
+    assert functions == kept
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):

@@ -38,6 +38,7 @@ class CellFiles:
         self.new_saved_model = self.new_result / MODEL
         self.checkpoints = self.state / "checkpoints"
         self.progress = self.state / "progress.json"
+        self.failure_of_helper = self.state / "failure_of_helper.json"
 
     @property
     def lock(self) -> Path:

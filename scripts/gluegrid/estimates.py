@@ -27,5 +27,6 @@ def train_rows(entry: dict) -> int | None:
 
 
 def memory_in_mb(run: dict) -> int:
-    """Return the host memory of a run's first attempt, in MB."""
-    return MEMORY_IN_MB
+    """Return the host memory of a run's first attempt on each node, in MB."""
+    values = RECIPES[run["recipe"]] | run
+    return MEMORY_IN_MB * values["gpus"]

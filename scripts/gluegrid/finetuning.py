@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import pyarrow
 import pyarrow.parquet
+import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
@@ -64,6 +65,9 @@ class CellTraining:
         check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
         if run.lora is not None:
             model = with_adapters(model, run.lora, new, run.seed)
+        if not self.processes.is_main:
+            # The others' examples get a dropout of their own.
+            torch.manual_seed(run.seed + self.processes.rank)
         self.model: PreTrainedModel = model.to(self.accelerator.device)
         self.forward = ForwardPass(
             self.model,
@@ -176,16 +180,21 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
 def help_to_finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
     """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
     accelerator = prepare_device(run)
-    if Processes(accelerator).of_main(None) == HELP:
+    processes = Processes(accelerator)
+    if processes.of_main(None) == HELP:
         _compute(
             CellTraining(run, model.parent, tokens, accelerator), _safekeeping(run, files, inputs, leaving), leaving
         )
+    else:
+        processes.part()
 
 
 def dismiss_helpers(run: Run) -> None:
     """Let the other processes of a cell, if there are any, end, since nothing is to be trained."""
     if run.processes > 1:
-        Processes(prepare_device(run)).of_main(NOTHING_TO_DO)
+        processes = Processes(prepare_device(run))
+        processes.of_main(NOTHING_TO_DO)
+        processes.part()
 
 
 def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple[dict, dict[str, pyarrow.Table], dict]:
@@ -202,6 +211,7 @@ def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple
     if cell.epochs is not None:
         cell.epochs.add(results["epoch"], cell.training.steps, scores, cell.model)
     cell.trackers.log(numbers_of(results | scores), cell.training.steps)
+    cell.processes.part()
     return results | scores, tables, utilisation.measured
 
 

@@ -28,13 +28,15 @@ def predict(
     """
     started = time.perf_counter()
     forward.model.eval()
-    mine = processes.share(_batches(rows.lengths, tokens_at_once))
+    batches = _batches(rows.lengths, tokens_at_once)
     computed = []
     with torch.no_grad():
-        for batch in mine:
+        # In rounds, since all processes must call what is between batches equally often.
+        for first in range(0, len(batches), processes.count):
             between_batches()
-            computed.append(_logits(forward, rows, batch, micro_batches))
-    parts = [part for of_process in processes.of_all((mine, computed)) for part in zip(*of_process, strict=True)]
+            for batch in processes.share(batches[first : first + processes.count]):
+                computed.append((batch, _logits(forward, rows, batch, micro_batches)))
+    parts = [part for of_process in processes.of_all(computed) for part in of_process]
     outputs = parts[0][1].shape[1]
     logits = numpy.empty((len(rows), outputs), numpy.float32)
     for numbers, values in parts:

@@ -1,5 +1,6 @@
 """The processes that train one cell together, each on its own device; mostly there is one."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy
@@ -7,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+BYTES_OF_A_MESSAGE = 2**26
 Items = TypeVar("Items", list, numpy.ndarray)
 
 
@@ -46,7 +48,28 @@ class Processes:
 
     def add_up(self, tensors: list[torch.Tensor]) -> None:
         """Replace each tensor by the sum of those of all processes."""
+        if self.count == 1:
+            return
+        for together in _buckets(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in together])
+            torch.distributed.all_reduce(flat)
+            parts = flat.split([tensor.numel() for tensor in together])
+            for tensor, part in zip(together, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def part(self) -> None:
+        """End the processes' connection, after which they tell each other nothing. Else some abort when they exit."""
         if self.count > 1:
-            waiting = [torch.distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
-            for work in waiting:
-                work.wait()
+            torch.distributed.destroy_process_group()
+
+
+def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Yield the tensors in groups: fewer messages than one for each, and less memory than all at once."""
+    bucket, size = [], 0
+    for tensor in tensors:
+        if bucket and size + tensor.nbytes > BYTES_OF_A_MESSAGE:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    yield bucket

@@ -5,6 +5,7 @@ Each change looks first whether the plugin still has the shape that it was writt
 
 import getpass
 import inspect
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -33,6 +34,7 @@ def mend_slurm_plugin() -> None:
     keep_jobs_of_unanswered_queries(plugin)
     submit_without_accounting(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
+    give_each_node_as_many_gpus(plugin)
 
 
 def keep_pauses_between_status_checks() -> None:
@@ -178,6 +180,28 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
 
     plugin.Executor.cancel_jobs = cancel_jobs_of_head
     plugin.Executor.shutdown = shutdown_without_jobs
+
+
+def give_each_node_as_many_gpus(plugin: ModuleType) -> None:
+    """Let a job of several nodes get the same number of GPUs on each.
+
+    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there.
+    """
+    if not _takes(getattr(plugin, "set_gres_string", None), "job"):
+        return
+    ask_for = plugin.set_gres_string
+
+    def set_gres_string(job):
+        nodes = job.resources.get("nodes") or 1
+        if nodes == 1:
+            return ask_for(job)
+        return re.sub(
+            r"--gpus=(.*:)?(\d+)",
+            lambda found: f"--gpus-per-node={found[1] or ''}{int(found[2]) // nodes}",
+            ask_for(job),
+        )
+
+    plugin.set_gres_string = set_gres_string
 
 
 def _cancel_by_name(executor) -> None:

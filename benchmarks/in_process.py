@@ -1,0 +1,117 @@
+"""What is timed within one process: training, evaluation, and making tokens."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate.state import AcceleratorState
+from arms import Ours, Theirs, Trainee, tokenized
+from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import AutoTokenizer
+
+from gluegrid.run import read_run
+from gluegrid.tokens import tokenize_task
+
+WARM_UP_STEPS = 3
+
+
+def measure(arm: str, cell: Cell, examples: int, parts: list[str]) -> dict[str, dict]:
+    """Train and evaluate a cell by an arm, as far as they are among the parts; return what was measured of each.
+
+    Trained are as many epochs of the cell's sample as it takes to see so many examples.
+    """
+    forget_earlier_settings()
+    make = Ours if arm == "d" else partial(Theirs, arm)
+    on_gpu = read_run(cell.run_json).device == "cuda"
+    trainee, measured = None, {}
+    if "training" in parts:
+        trainee = _warmed_up(make, cell, math.ceil(examples / cell.rows), on_gpu)
+        measured["training"] = _train(trainee)
+    if "evaluation" in parts:
+        trainee = trainee or make(cell, cell.rows, 1)
+        if on_gpu:
+            trainee.evaluate()
+        measured["evaluation"] = _evaluate(trainee)
+    return measured
+
+
+def forget_earlier_settings() -> None:
+    """Undo what Trainer leaves to all that come later in its process: precision and torch.compile among them."""
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def measure_tokenising(arm: str, cell: Cell, folder: Path) -> dict:
+    """Return the seconds that the tokens of a cell's rows take: (a) by run_glue.py's way, (d) by ours, to files."""
+    tokenizer = AutoTokenizer.from_pretrained(cell.model.parent, local_files_only=True)
+    splits = (cell.task.train, cell.validation)
+    started = time.perf_counter()
+    if arm == "d":
+        tokenize_task(cell.model, cell.data, cell.task, MAX_SEQ_LENGTH, folder / "manifest.json")
+    else:
+        for split in splits:
+            tokenized(cell, split, tokenizer, padded=True)
+    seconds = time.perf_counter() - started
+    tokens = cell.read_tokens()
+    return {"seconds": seconds, "examples": sum(len(tokens.split(split)) for split in splits)}
+
+
+def _warmed_up(make: Callable[..., Trainee], cell: Cell, epochs: int, on_gpu: bool) -> Trainee:
+    """Return what is to be timed, after a training that is not.
+
+    On a GPU that is the same training: kernels are compiled for all shapes that it meets. On a CPU some steps will do,
+    of another copy of the model.
+    """
+    if on_gpu:
+        trainee = make(cell, cell.rows, epochs)
+        trainee.train()
+        return trainee
+    make(cell, min(WARM_UP_STEPS * BATCH_SIZE, cell.rows), 1).train()
+    return make(cell, cell.rows, epochs)
+
+
+def _train(trainee: Trainee) -> dict:
+    """Return seconds of the training loop (and of the call, with its preparations), steps, examples, tokens."""
+    with _counted_steps() as steps:
+        started = time.perf_counter()
+        metrics = trainee.train()
+        wait_for_device()
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": metrics["train_runtime"],
+        "seconds_of_the_call": seconds,
+        "steps": len(steps),
+        "examples": metrics["train_samples"] * trainee.epochs,
+        "tokens": trainee.tokens * trainee.epochs,
+    }
+
+
+def _evaluate(trainee: Trainee) -> dict:
+    started = time.perf_counter()
+    examples = trainee.evaluate()
+    wait_for_device()
+    return {"seconds": time.perf_counter() - started, "examples": examples}
+
+
+@contextmanager
+def _counted_steps() -> Iterator[list]:
+    """Yield a list that gets an entry for each step of any of torch's optimizers."""
+    steps: list[None] = []
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(None))
+    try:
+        yield steps
+    finally:
+        hook.remove()
+
+
+def wait_for_device() -> None:
+    """Wait until a GPU, if there is one, has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

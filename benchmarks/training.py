@@ -1,0 +1,72 @@
+"""Training, evaluation and whole processes: transformers.Trainer as run_glue.py uses it against ours, side by side.
+
+Arms take turns, with the same weights and examples; each figure is the median of several turns.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import report
+from sizes import SIZES
+
+from gluegrid.errors import DataError, run_script
+
+TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+PARTS = tuple(report.HEADINGS)
+EXAMPLES = {"cpu": 512, "cuda": 8192}
+SHARED = Path(os.environ.get("GLUEGRID_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def main() -> None:
+    """Measure, and print a Markdown table."""
+    options = parse_arguments()
+    from turns import measure_all  # takes seconds to import
+
+    with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder:
+        result = measure_all(options, Path(folder))
+    print(report.markdown(result["tables"]))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the options, defaults that depend on others filled in. Raises DataError for a folder that is not there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, default=SHARED / "glue", help="folder with a folder of parquet files for each task")
+    add("--model", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder of the model to fine-tune")
+    add("--random-model", choices=SIZES, help="a BERT of this size with random weights instead")
+    add("--tokenizer", type=Path, help="folder whose tokenizer a random model gets (default: the model's)")
+    add("--tasks", nargs="+", choices=TASKS, default=TASKS, help="tasks of training and evaluation")
+    add("--process-tasks", nargs="+", choices=TASKS, default=["mrpc"], help="tasks of whole processes")
+    add("--examples", type=int, help="training examples of each turn (default: 512 on a CPU, 8192 on a GPU)")
+    add("--eval-examples", type=int, help="at most so many to evaluate (default: as many)")
+    add("--repeats", type=int, default=3, help="turns of each arm")
+    add("--device", choices=EXAMPLES, default="cpu", help="where to train")
+    add("--threads", type=int, default=os.cpu_count(), help="CPU threads of all arms")
+    add("--arms", nargs="+", choices="abcd", default=list("abcd"), help="which to compare")
+    add("--parts", nargs="+", choices=PARTS, help="what to measure (default: all, steps only on a GPU)")
+    add("--step-sizes", nargs="+", choices=SIZES, default=["base", "large"], help="random models whose steps are timed")
+    add("--json", type=Path, help="file for the table, all measurements, machine and versions")
+    options = parser.parse_args()
+    options.examples = options.examples or EXAMPLES[options.device]
+    options.eval_examples = options.eval_examples or options.examples
+    options.tokenizer = options.tokenizer or options.model
+    for name in ("data", "model", "tokenizer"):
+        if not getattr(options, name).is_dir():
+            raise DataError(f"--{name}: there is no folder {getattr(options, name)}; name another")
+    if options.parts is None:
+        options.parts = [part for part in PARTS if part != "steps" or options.device == "cuda"]
+    return options
+
+
+if __name__ == "__main__":
+    run_script(main)

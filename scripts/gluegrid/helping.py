@@ -1,0 +1,48 @@
+"""What becomes of a cell when one of the processes fails that help the main one to train it.
+
+The launcher ends the others with SIGTERM then, and they lose their connections; so the main process, which notes and
+tells why the cell was not trained, learns from a file what really happened.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gluegrid.errors import GluegridError, Stopped, TrainingError, TransientError
+from gluegrid.files import read_json, write_json
+
+
+@contextmanager
+def helping(failure: Path, rank: int) -> Iterator[None]:
+    """Let the main process know, in the file `failure`, why this one failed. That one tells why they were stopped."""
+    try:
+        yield
+    except Stopped:
+        raise SystemExit(1) from None
+    except BaseException as error:
+        # If another has failed before, this one has lost its connection to it.
+        if not failure.exists():
+            _note(failure, error, rank)
+        raise
+
+
+@contextmanager
+def helped(failure: Path) -> Iterator[None]:
+    """Be the process that others help, which may die of a failure of theirs: that is raised in place of its own."""
+    failure.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        if failure.exists():
+            noted = read_json(failure)
+            raise (TrainingError if noted["is_permanent"] else TransientError)(noted["reason"]) from error
+        raise
+
+
+def _note(failure: Path, error: BaseException, rank: int) -> None:
+    is_ours = isinstance(error, GluegridError)
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    reason = str(error) if is_ours else f"{type(error).__name__}: {first_line}"
+    noted = {"reason": f"{reason} (in process {rank} of the cell)", "is_permanent": is_ours and error.is_permanent}
+    with suppress(OSError, GluegridError):  # the error itself is what matters
+        write_json(failure, noted)

@@ -1,0 +1,86 @@
+"""Trainings for one process or for two, and what comes of them. As a script: one of the processes of a launch."""
+
+import json
+import sys
+from pathlib import Path
+
+import builders
+
+from gluegrid.data import Tokens
+from gluegrid.device import prepare_device
+from gluegrid.errors import TrainingError
+from gluegrid.finetuning import CellTraining
+from gluegrid.run import Run
+from gluegrid.tasks import Task
+
+PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
+PAIR.validation["more"] = "_mm"
+NUMBER = builders.task(labels=None, metrics=["pearson", "spearmanr"])
+# No count is even; the last updates have fewer rows than there are processes, as a split has.
+ROWS = {"train": 41, "validation": 23, "more": 5, "test": 1}
+TASKS = {"pair": PAIR, "number": NUMBER}
+# What two processes train, and what one has to be told to do the same.
+RUNS: dict[str, tuple[dict, dict]] = {
+    "pair": ({"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
+    "number": (
+        {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "max_grad_norm": 0.5},
+        {"global_batch_size": 12},
+    ),
+}
+
+
+def make_resources(folder: Path) -> None:
+    """Stage a model without dropout and the tasks, and make the tokens."""
+    model = builders.write_model(folder / "source")
+    for name, task in TASKS.items():
+        splits = {split: builders.rows(ROWS[split], task) for split in task.splits}
+        builders.cell_files(folder / name, task, model, **splits)
+
+
+def run_of(name: str, processes: int) -> Run:
+    """Return a run for so many processes."""
+    values, in_one = RUNS[name]
+    return builders.run(TASKS[name], **values, **(in_one if processes == 1 else {}), gpus=processes)
+
+
+def train(folder: Path, processes: int) -> dict:
+    """Do every run; return losses, metrics and predictions of each."""
+    return {name: _outcome(folder / name, run_of(name, processes)) for name in RUNS}
+
+
+def _outcome(folder: Path, run: Run) -> dict:
+    manifests = [folder / part / "manifest.json" for part in ("tokens", "model", "task/task")]
+    cell = CellTraining(run, folder / "model", Tokens(run, *manifests))
+    metrics = cell.train() | cell.evaluate()
+    tables = {split: cell.predict(split)[0].to_pydict() for split in _predicted(run.task)}
+    # The losses of all updates have no other way out than the state.
+    losses = cell.training.state()["losses"].tolist()
+    return {"losses": losses, "metrics": metrics, "predictions": tables, "curve": cell.epochs and cell.epochs.curve}
+
+
+def _predicted(task: Task) -> list[str]:
+    return [*task.validation, *task.test]
+
+
+def refusal(processes: int) -> str:
+    """Return why a run for so many processes is not begun."""
+    try:
+        prepare_device(run_of("pair", processes))
+    except TrainingError as error:
+        return str(error)
+    return "begun"
+
+
+def main() -> None:
+    """Train, and write what came of it."""
+    from accelerate import PartialState
+
+    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
+    outcome = train(folder, processes) | {"refusal": refusal(processes + 1)}
+    state = PartialState()
+    (folder / f"outcome-{state.process_index}.json").write_text(json.dumps(outcome), encoding="utf-8")
+    state.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
