@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from gluegrid.finetuning import CellTraining
+from gluegrid.cell_training import CellTraining
 from gluegrid.model import load_model
 from gluegrid.run import read_run
 from gluegrid.scoring import score

@@ -4,11 +4,12 @@ The launcher ends the others with SIGTERM then, and they lose their connections;
 tells why the cell was not trained, learns from a file what really happened.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gluegrid.errors import GluegridError, Stopped, TrainingError, TransientError
+from gluegrid.errors import DataError, GluegridError, Stopped, TrainingError, TransientError
 from gluegrid.files import read_json, write_json
 
 
@@ -21,7 +22,7 @@ def helping(failure: Path, rank: int) -> Iterator[None]:
         raise SystemExit(1) from None
     except BaseException as error:
         # If another has failed before, this one has lost its connection to it.
-        if not failure.exists():
+        if _noted(failure) is None:
             _note(failure, error, rank)
         raise
 
@@ -29,14 +30,30 @@ def helping(failure: Path, rank: int) -> Iterator[None]:
 @contextmanager
 def helped(failure: Path) -> Iterator[None]:
     """Be the process that others help, which may die of a failure of theirs: that is raised in place of its own."""
-    failure.unlink(missing_ok=True)
     try:
         yield
     except BaseException as error:
-        if failure.exists():
-            noted = read_json(failure)
+        if noted := _noted(failure):
+            failure.unlink(missing_ok=True)
             raise (TrainingError if noted["is_permanent"] else TransientError)(noted["reason"]) from error
         raise
+
+
+def _noted(failure: Path) -> dict | None:
+    """Return what a helper of this launch has noted; what one of an earlier launch has, is removed."""
+    try:
+        noted = read_json(failure)
+    except DataError:
+        noted = {}
+    if noted.get("launch") == _this_launch():
+        return noted
+    failure.unlink(missing_ok=True)
+    return None
+
+
+def _this_launch() -> list[str | None]:
+    """Return what tells this launch from others: the launcher gives all its processes the same."""
+    return [os.environ.get(name) for name in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID")]
 
 
 def _note(failure: Path, error: BaseException, rank: int) -> None:
@@ -44,5 +61,6 @@ def _note(failure: Path, error: BaseException, rank: int) -> None:
     first_line = next(iter(str(error).strip().splitlines()), "")
     reason = str(error) if is_ours else f"{type(error).__name__}: {first_line}"
     noted = {"reason": f"{reason} (in process {rank} of the cell)", "is_permanent": is_ours and error.is_permanent}
+    noted["launch"] = _this_launch()
     with suppress(OSError, GluegridError):  # the error itself is what matters
         write_json(failure, noted)
