@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from gluegrid.finetuning import CellTraining
+from gluegrid.cell_training import CellTraining
 from gluegrid.model import load_model
 from gluegrid.run import read_run
 from gluegrid.scoring import score
@@ -93,7 +93,7 @@ class Theirs:
             # run_glue.py pads to multiples of 8 in half precision.
             collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if "bf16" in values else None)
         # Whatever the order of a checkpoint's labels, the times are the same.
-        model, _ = load_model(cell.model.parent, run.task, run.seed)
+        model, *_ = load_model(cell.model.parent, run.task, run.seed)
         train_dataset = tokenized(cell, cell.task.train, tokenizer, padded=arm == "a").select(range(rows))
         self.tokens = sum(map(sum, train_dataset["attention_mask"]))
         self.eval_dataset = tokenized(cell, cell.validation, tokenizer, padded=arm == "a")

@@ -93,7 +93,8 @@ def _command(words: list, options: dict[str, object]) -> str:
 def _theirs(cell: Cell, run_json: Path, folder: Path) -> str:
     launch = ["accelerate", "launch", "--config_file", SCRIPTS / "accelerate.yaml"]
     script = PROJECT / "benchmarks" / "run_glue_process.py"
-    options = {"run": run_json, "model": cell.model.parent, "data": cell.data.parent, "output": folder}
+    options = {"run": run_json, "model": cell.model.parent, "data": cell.data.parent}
+    options |= {"cache": cell.folder / "datasets", "output": folder}
     return _command([*launch, script], options)
 
 
@@ -107,7 +108,13 @@ class _Quoted(str):
 def _ours(cell: Cell, run_json: Path) -> str:
     """Return the shell command of the rule `train`, read from its file."""
     lines = TRAIN_RULE.read_text(encoding="utf-8").rpartition("    shell:\n")[2]
-    inputs = {"run": run_json, "model": cell.model, "task": cell.data, "tokens": cell.tokens}
-    outputs = {"results": run_json.with_name("all_results.json"), "record": run_json.with_name("run_record.json")}
-    quoted = [SimpleNamespace(**{name: _Quoted(path) for name, path in paths.items()}) for paths in (inputs, outputs)]
-    return ast.literal_eval(f"({lines})").format(input=quoted[0], output=quoted[1], log=_Quoted("/dev/stderr"))
+    return ast.literal_eval(f"({lines})").format(
+        input=_quoted(run=run_json, model=cell.model, task=cell.data, tokens=cell.tokens),
+        output=_quoted(results=run_json.with_name("all_results.json"), record=run_json.with_name("run_record.json")),
+        resources=SimpleNamespace(nodes=1, gpu=1),
+        log=_Quoted("/dev/stderr"),  # which is told when the process fails
+    )
+
+
+def _quoted(**paths: Path) -> SimpleNamespace:
+    return SimpleNamespace(**{name: _Quoted(path) for name, path in paths.items()})

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, type=Path, help="run.json that says what to train")
     parser.add_argument("--model", required=True, type=Path, help="folder of the model")
     parser.add_argument("--data", required=True, type=Path, help="folder of the task's parquet files")
+    parser.add_argument("--cache", required=True, type=Path, help="folder where datasets keeps what it has read")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     run = read_run(arguments.run)
@@ -42,7 +43,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForSequenceClassification.from_pretrained(arguments.model, config=config, dtype=torch.float32)
     started = time.perf_counter()
-    train, validation = tokenized(arguments.data, run, tokenizer, arguments.output / "cache")
+    train, validation = tokenized(arguments.data, run, tokenizer, arguments.cache)
     seconds = time.perf_counter() - started
     trainer = Trainer(
         model=model,
@@ -70,7 +71,7 @@ def tokenized(data: Path, run: Run, tokenizer: PreTrainedTokenizerBase, cache: P
         return tokenizer(*texts, padding="max_length", max_length=longest, truncation=True)
 
     used = [loaded[split].select(range(min(count, len(loaded[split])))) for split, count in splits.items()]
-    return [rows.map(tokens, batched=True) for rows in used]
+    return [rows.map(tokens, batched=True, load_from_cache_file=False) for rows in used]
 
 
 def training_arguments(output: Path, run: Run) -> TrainingArguments:

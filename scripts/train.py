@@ -44,6 +44,7 @@ def main() -> None:
     files = CellFiles(arguments.run)
     leaving = Leaving(end_of_job())
     if rank() > 0:
+        logging.getLogger().setLevel(logging.WARNING)  # the main process says what all do
         with helping(files.failure_of_helper, rank()):
             leaving.listen()
             follow_launcher()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import builders
 
-WORDS_OF_A_VOCABULARY = 150
-TOKENS_OF_BYTES = 600  # the 256 bytes and what is made of them
-POSITIONS = 64
+WORDS_OF_A_VOCABULARY = 400
+TOKENS_OF_BYTES = 1000  # the 256 bytes and what is made of them
+POSITIONS = 96
 
 
 def _words(texts: list[str]) -> list[tuple[str, int]]:
@@ -27,7 +27,7 @@ def _characters(texts: list[str]) -> list[str]:
 # Written, not trained: the tokens that the trainers of these two kinds choose are not the same each time.
 
 
-def bert_tokenizer(texts: list[str], **options):
+def bert_tokenizer(texts: list[str]):
     """Make BERT's WordPiece tokenizer."""
     from transformers import BertTokenizer
 
@@ -35,7 +35,7 @@ def bert_tokenizer(texts: list[str], **options):
     characters = _characters(lower)
     beginnings = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(word for word, _ in _words(lower))]
     tokens = dict.fromkeys(beginnings + [f"##{character}" for character in characters])
-    return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, **options)
+    return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
 
 
 def _unigram(texts: list[str], special: list[str]) -> list[tuple[str, float]]:
@@ -45,20 +45,20 @@ def _unigram(texts: list[str], special: list[str]) -> list[tuple[str, float]]:
     return [*((token, 0.0) for token in special), *(characters | words).items()]
 
 
-def albert_tokenizer(texts: list[str], **options):
+def albert_tokenizer(texts: list[str]):
     """Make ALBERT's tokenizer."""
     from transformers import AlbertTokenizer
 
     vocabulary = _unigram(texts, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"])
-    return AlbertTokenizer(vocab=vocabulary, **options)
+    return AlbertTokenizer(vocab=vocabulary)
 
 
-def deberta_tokenizer(texts: list[str], **options):
+def deberta_tokenizer(texts: list[str]):
     """Make the tokenizer of DeBERTa v2 and v3."""
     from transformers import DebertaV2Tokenizer
 
     vocabulary = _unigram(texts, ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"])
-    return DebertaV2Tokenizer(vocab=vocabulary, **options)
+    return DebertaV2Tokenizer(vocab=vocabulary)
 
 
 def _byte_level(texts: list[str], special: list[str]):
@@ -78,15 +78,15 @@ def _byte_level(texts: list[str], special: list[str]):
     return model["vocab"], [tuple(merge) for merge in model["merges"]]
 
 
-def roberta_tokenizer(texts: list[str], **options):
+def roberta_tokenizer(texts: list[str]):
     """Train RoBERTa's byte-level tokenizer, whose padding is 1 and which knows no segments."""
     from transformers import RobertaTokenizer
 
     vocabulary, merges = _byte_level(texts, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    return RobertaTokenizer(vocab=vocabulary, merges=merges, **options)
+    return RobertaTokenizer(vocab=vocabulary, merges=merges)
 
 
-def modernbert_tokenizer(texts: list[str], **options):
+def modernbert_tokenizer(texts: list[str]):
     """Train ModernBERT's byte-level tokenizer, of no class of its own, whose padding is its last token but one."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -102,7 +102,7 @@ def modernbert_tokenizer(texts: list[str], **options):
     )
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")}
     names = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special, **options)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=names, **special)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def write_family(folder: Path, name: str, texts: list[str], positions: int = POS
     family = FAMILIES[name]
     folder.mkdir(parents=True)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # staging forks
-    tokenizer = family.tokenizer(texts, model_max_length=positions)
+    tokenizer = family.tokenizer(texts)
     tokenizer.save_pretrained(folder)
     sizes = {
         "vocab_size": len(tokenizer),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import builders
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.data import Tokens
 from gluegrid.device import prepare_device
 from gluegrid.errors import TrainingError
-from gluegrid.finetuning import CellTraining
 from gluegrid.run import Run
 from gluegrid.tasks import Task
 

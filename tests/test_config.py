@@ -345,6 +345,8 @@ def use_flash_attention(precision: str = "auto", device: str = "cuda") -> str:
 def packages(monkeypatch, tmp_path):
     """Return a folder of packages that can be found; without it, none of those asked for is there."""
     monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
+    for module in ("tensorboard", "tensorboardX", "wandb", "mlflow", "flash_attn"):
+        monkeypatch.delitem(sys.modules, module, raising=False)  # other tests import some of them
     return tmp_path / "packages"
 
 

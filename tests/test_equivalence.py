@@ -9,8 +9,8 @@ import pytest
 import torch
 from reference_trainer import RowsForTrainer, padded, trained_by_transformers
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.config import TASK_DEFAULTS, load_registry
-from gluegrid.finetuning import CellTraining
 from gluegrid.tasks import Task, definition
 
 MAX_SEQ_LENGTH = 64

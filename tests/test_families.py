@@ -22,15 +22,15 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
-from gluegrid.finetuning import CellTraining
 from gluegrid.tasks import Task, definition
 from gluegrid.tokens import tokenize_task
 
 GLUE = [name for name, entry in load_registry().items() if entry.get("train", "train")]
 TRAINED, SCORED = 24, 9
-MAX_SEQ_LENGTH = 48
+MAX_SEQ_LENGTH = 96
 VALUES = {"learning_rate": 3e-3, "max_seq_length": MAX_SEQ_LENGTH}
 ORDER_OF_ROBERTA_LARGE_MNLI = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
 
@@ -145,10 +145,10 @@ def losses_of(training: CellTraining) -> numpy.ndarray:
 def test_a_family_learns_a_task_and_predicts_as_transformers_does(family, glue, name):
     staged = glue[name]
     # Every step on the same rows.
-    training = family.cell(staged, max_train_samples=8, per_device_train_batch_size=8, num_train_epochs=12)
+    training = family.cell(staged, max_train_samples=8, per_device_train_batch_size=8, num_train_epochs=20)
     metrics = training.train()
     losses = losses_of(training)
-    assert losses.shape == (12,)
+    assert losses.shape == (20,)
     assert numpy.isfinite(losses).all()
     assert losses[-1] < 0.9 * losses[0]
     assert metrics["train_samples"] == 8
@@ -166,6 +166,11 @@ def test_the_splits_of_each_task_are_those_of_the_registry(glue):
     assert scored.pop("mnli") == mnli
     assert scored.pop("qqp") == ["validation"]
     assert {tuple(splits) for splits in scored.values()} == {("validation", "test")}
+
+
+def test_encoders_that_are_one_module_are_trained_without_padding(family, glue):
+    packed = family.cell(glue["cola"]).forward.why_padded is None
+    assert packed == (family.name in ("bert", "roberta", "distilbert", "albert", "electra"))
 
 
 def test_both_validation_splits_of_mnli_are_scored(family, glue):
@@ -236,7 +241,7 @@ def test_a_checkpoint_with_labels_in_another_order_predicts_in_the_datas(tmp_pat
     assert logits_of(table) == pytest.approx(after, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["rte", "stsb"])
+@pytest.mark.parametrize("name", ["qqp", "stsb"])
 def test_losses_are_those_of_transformers_trainer(tmp_path, family, glue, name):
     training = family.cell(glue[name], learning_rate=1e-3, num_train_epochs=4)
     tokenizer = AutoTokenizer.from_pretrained(family.source)

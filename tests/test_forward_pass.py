@@ -7,9 +7,10 @@ import builders
 import numpy
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from gluegrid import forward_pass
+from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.packing import Layout
 
@@ -146,6 +147,21 @@ def test_the_users_choice_of_attention_is_used_as_it_is(tmp_path, rows):
     forward = forward_of(a_model(tmp_path), "eager")
     assert forward.model.config._attn_implementation == "eager"
     assert forward.why_padded == "attn_implementation is eager"
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "reason"),
+    [
+        ("bert", "flash_attention_2", "ImportError .*"),
+        ("deberta-v2", "sdpa", "DebertaV2ForSequenceClassification has none"),
+    ],
+)
+def test_an_attention_that_is_not_there_is_an_error(kind, attention, reason):
+    sizes = {"vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **sizes))
+    message = rf"^attn_implementation: {attention} cannot be used \({reason}\); set it to auto$"
+    with pytest.raises(TrainingError, match=message):
+        forward_of(model, attention)
 
 
 @pytest.mark.parametrize("lengths", [[5], [3, 3], [1, 2, 9], list(range(1, 20)), [4] * 17 + [30]])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.errors import TrainingError
-from gluegrid.finetuning import CellTraining
 from gluegrid.micro_batches import MicroBatches
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

@@ -7,8 +7,8 @@ import safetensors.torch
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from gluegrid.cell_training import CellTraining
 from gluegrid.errors import StagingError, TrainingError
-from gluegrid.finetuning import CellTraining
 from gluegrid.model import label_order, load_model, takes_token_types
 
 NLI = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

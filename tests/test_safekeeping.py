@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from gluegrid import safekeeping, training
+from gluegrid.cell_training import CellTraining
 from gluegrid.errors import Stopped, TrainingError, TransientError
 from gluegrid.files import read_json, write_json
-from gluegrid.finetuning import CellTraining
 from gluegrid.leaving import Leaving
 from gluegrid.safekeeping import Safekeeping
 

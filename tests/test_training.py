@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from reference_trainer import padded_to_longest, trained_by_transformers
 
 from gluegrid import training
+from gluegrid.cell_training import CellTraining
 from gluegrid.data import Order
 from gluegrid.device import prepare_device
 from gluegrid.errors import TrainingError, TransientError
-from gluegrid.finetuning import CellTraining
 
 BINARY = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -226,7 +226,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import builders, numpy
 from gluegrid.data import Tokens
-from gluegrid.finetuning import CellTraining
+from gluegrid.cell_training import CellTraining
 run = builders.run(builders.task(), num_train_epochs=1)
 folder = Path(sys.argv[2])
 manifests = [folder / name / "manifest.json" for name in ("tokens", "model", "task/task")]

@@ -13,11 +13,11 @@ from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from gluegrid import safekeeping
+from gluegrid.cell_training import CellTraining
 from gluegrid.data import Order
 from gluegrid.device import describe_device, precision_of
 from gluegrid.errors import Stopped, TrainingError
 from gluegrid.files import read_json
-from gluegrid.finetuning import CellTraining
 from gluegrid.leaving import Leaving
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from gluegrid.data import Rows
+from gluegrid.errors import TrainingError
+from gluegrid.library_errors import in_one_line
 from gluegrid.packing import LAYOUT, Layout, make_packable, to_device
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class ForwardPass:
             how = "packed" if self.why_padded is None else f"padded, and split by length, since {self.why_padded}"
             logger.info("batches are %s", how)
         else:
-            model.set_attn_implementation(attention)
+            _use_attention(model, attention)
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +95,19 @@ class ForwardPass:
 
     def _labels(self, labels: numpy.ndarray) -> numpy.ndarray:
         return labels if self.label_order is None else numpy.where(labels < 0, labels, self.label_order[labels])
+
+
+def _use_attention(model: PreTrainedModel, attention: str) -> None:
+    """Raise TrainingError for an attention that the model or the machine has not."""
+    try:
+        model.set_attn_implementation(attention)
+    except (ImportError, ValueError) as error:
+        reason = in_one_line(error)
+    else:
+        if model.config._attn_implementation == attention:
+            return
+        reason = f"{type(model).__name__} has none"
+    raise TrainingError(f"attn_implementation: {attention} cannot be used ({reason}); set it to auto")
 
 
 def _padded(

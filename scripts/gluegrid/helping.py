@@ -12,6 +12,9 @@ from pathlib import Path
 from gluegrid.errors import DataError, GluegridError, Stopped, TrainingError, TransientError
 from gluegrid.files import read_json, write_json
 
+# What differs between launches; a requeued job keeps its number, and its launches their port.
+OF_A_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+
 
 @contextmanager
 def helping(failure: Path, rank: int) -> Iterator[None]:
@@ -53,7 +56,7 @@ def _noted(failure: Path) -> dict | None:
 
 def _this_launch() -> list[str | None]:
     """Return what tells this launch from others: the launcher gives all its processes the same."""
-    return [os.environ.get(name) for name in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID")]
+    return [os.environ.get(name) for name in OF_A_LAUNCH]
 
 
 def _note(failure: Path, error: BaseException, rank: int) -> None:

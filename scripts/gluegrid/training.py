@@ -2,7 +2,6 @@
 
 import logging
 import math
-import random
 import time
 from dataclasses import asdict
 from typing import Protocol
@@ -19,6 +18,7 @@ from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.processes import Processes
+from gluegrid.random_states import random_states, set_random_states
 from gluegrid.run import Run
 from gluegrid.trackers import Trackers
 
@@ -129,7 +129,7 @@ class Training:
             "seconds": self.seconds,
             "micro_batch_rows": self.micro_batches.rows,
             "epochs": None if self.epochs is None else self.epochs.state(),
-            "random_states": self.processes.of_all(_random_states()),
+            "random_states": self.processes.of_all(random_states()),
         }
 
     def restore(self, state: dict, seconds: float) -> None:
@@ -145,7 +145,7 @@ class Training:
         if self.epochs is not None:
             self.epochs.restore(state["epochs"])
         self.count_earlier(seconds)
-        _set_random_states(state["random_states"][self.processes.rank])
+        set_random_states(state["random_states"][self.processes.rank])
 
     def count_earlier(self, seconds: float) -> None:
         """Count the time that earlier attempts have spent."""
@@ -230,25 +230,6 @@ def _optimizer(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.Ad
         {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=run.learning_rate, fused=True)
-
-
-def _random_states() -> dict:
-    """Return the states of all generators that a model's code may draw from."""
-    kind, keys, *position = numpy.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *position),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _set_random_states(states: dict) -> None:
-    random.setstate(states["python"])
-    numpy.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 class _Progress:

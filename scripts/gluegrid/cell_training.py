@@ -1,0 +1,131 @@
+"""One cell's model and data on its device: trained, predicted, scored. Writes nothing."""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pyarrow
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from gluegrid.adapters import with_adapters
+from gluegrid.data import Tokens
+from gluegrid.device import prepare_device
+from gluegrid.epochs import EpochScores
+from gluegrid.errors import TrainingError
+from gluegrid.forward_pass import ForwardPass
+from gluegrid.micro_batches import MicroBatches
+from gluegrid.model import check_inputs_fit, load_model, takes_token_types
+from gluegrid.prediction import predict
+from gluegrid.processes import Processes
+from gluegrid.run import Run
+from gluegrid.scoring import score
+from gluegrid.trackers import Trackers
+from gluegrid.training import Keeper, Training
+
+logger = logging.getLogger(__name__)
+
+
+class CellTraining:
+    """One cell's model and data on its device. Raises GluegridError for what the user can mend."""
+
+    def __init__(
+        self,
+        run: Run,
+        model_folder: Path,
+        tokens: Tokens,
+        accelerator: Accelerator | None = None,
+        trackers: Trackers | None = None,
+    ):
+        self.run = run
+        self.tokens = tokens
+        self.accelerator: Accelerator = accelerator or prepare_device(run)
+        self.processes = Processes(self.accelerator)
+        self.trackers = trackers or Trackers([], Path(), run, self.accelerator)
+        trusted = run.model.get("trust_remote_code", False)
+        model, label_order, new = load_model(model_folder, run.task, run.seed, trusted)
+        check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
+        if run.lora is not None:
+            model = with_adapters(model, run.lora, new, run.seed)
+        if not self.processes.is_main:
+            # The others' examples get a dropout of their own.
+            torch.manual_seed(run.seed + self.processes.rank)
+        self.model: PreTrainedModel = model.to(self.accelerator.device)
+        self.forward = ForwardPass(
+            self.model,
+            tokens.longest,
+            tokens.manifest["pad_token_id"],
+            tokens.manifest["token_type_ids"] and takes_token_types(model),
+            label_order,
+            run.attn_implementation,
+            self.accelerator.autocast,
+        )
+        if run.gradient_checkpointing:
+            _checkpoint_gradients(self.model)
+        self.epochs: EpochScores | None = None
+        if run.eval_strategy == "epoch":
+            self.epochs = EpochScores(run.task, self.evaluate, run.save_model == "best")
+        self.training: Training | None = None
+        self.micro_batch_rows: dict[str, int | None] = {"train": None, "eval": None}
+
+    def train(self, keeper: Keeper | None = None) -> dict:
+        """Train on the training split; return run_glue.py's train metrics."""
+        rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        logger.info("%s, %s parameters, on %s", self.run.model["name"], f"{parameters:,}", self.accelerator.device)
+        logger.info(
+            "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
+        )
+        self.training = Training(self.accelerator, self.forward, rows, self.run, self.trackers, self.epochs)
+        metrics = self.training.finish(keeper)
+        self.micro_batch_rows["train"] = self.training.micro_batches.rows
+        return metrics
+
+    def predict(
+        self, split: str, most: int | None = None, between_batches: Callable[[], None] = lambda: None
+    ) -> tuple[pyarrow.Table, float]:
+        """Return a split's idx, label and logits, and the seconds it took."""
+        rows = self.tokens.split(split, most)
+        logger.info("predicting %s: %s examples", split, f"{len(rows):,}")
+        micro_batches = MicroBatches("prediction", self.forward.parts, rows=self.micro_batch_rows["eval"])
+        # As many as a batch of the longest rows would have.
+        tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
+        self.micro_batch_rows["eval"] = micro_batches.rows
+        return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds
+
+    def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
+        """Return run_glue.py's eval metrics of all validation splits."""
+        metrics = {}
+        for split, suffix in self.run.task.validation.items():
+            table, seconds = self.predict(split, self.run.max_eval_samples, between_batches)
+            metrics |= evaluation_metrics(self.run, table, seconds, suffix)
+        return metrics
+
+
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"gradient_checkpointing: {type(model).__name__} cannot do it; set it to false for this model"
+        )
+    model.gradient_checkpointing_enable()
+
+
+def evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: str) -> dict:
+    """Return run_glue.py's eval metrics of one split, their names ending in the split's suffix."""
+    logits = numpy.stack(table.column("logits").to_numpy())
+    labels = table.column("label").to_numpy()
+    scores = score(run.task, logits, labels)
+    degenerate = scores.pop("degenerate")
+    steps = math.ceil(len(table) / run.per_device_eval_batch_size)
+    scores |= {
+        "runtime": seconds,
+        "samples": len(table),
+        "samples_per_second": len(table) / seconds,
+        "steps_per_second": steps / seconds,
+    }
+    metrics = {f"eval_{name}{suffix}": value for name, value in scores.items()}
+    return metrics | ({"degenerate": True} if degenerate else {})
