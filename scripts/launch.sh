@@ -44,8 +44,8 @@ if ((${SLURM_STEP_NUM_NODES:-1} != nodes)); then
         bash "${BASH_SOURCE[0]}" "$@"
 fi
 
-first=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_STEP_NODELIST")
 # SLURM's own address of it: the names of nodes need not be known to the network.
-address=$(sinfo --noheader --nodes="$first" --format=%o | head -n 1)
+addresses=$(sinfo --noheader --nodes="${hosts%%$'\n'*}" --format=%o)
 exec "${launch[@]}" --num_machines "$nodes" --machine_rank "$SLURM_NODEID" \
-    --main_process_ip "$address" --main_process_port $((20000 + SLURM_JOB_ID % 12000)) "${@:3}"
+    --main_process_ip "${addresses%%$'\n'*}" --main_process_port $((20000 + SLURM_JOB_ID % 12000)) "${@:3}"
