@@ -188,7 +188,8 @@ def test_a_checkpoint_of_other_adapters_is_refused(bert, changes):
 
 def test_gradient_checkpointing_gives_adapters_the_same_gradients(family):
     if not plain(family).supports_gradient_checkpointing:
-        pytest.skip("transformers has no checkpointing for this family")
+        assert plain(family).config.model_type == "albert"
+        return
     gradients = []
     for is_checkpointed in (False, True):
         model = adapted(family).train()
