@@ -37,13 +37,13 @@ class CellTraining:
         run: Run,
         model_folder: Path,
         tokens: Tokens,
-        accelerator: Accelerator | None = None,
+        processes: Processes | None = None,
         trackers: Trackers | None = None,
     ):
         self.run = run
         self.tokens = tokens
-        self.accelerator: Accelerator = accelerator or prepare_device(run)
-        self.processes = Processes(self.accelerator)
+        self.processes = processes or Processes(prepare_device(run))
+        self.accelerator: Accelerator = self.processes.accelerator
         self.trackers = trackers or Trackers([], Path(), run, self.accelerator)
         trusted = run.model.get("trust_remote_code", False)
         model, label_order, new = load_model(model_folder, run.task, run.seed, trusted)
@@ -79,7 +79,7 @@ class CellTraining:
         logger.info(
             "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
         )
-        self.training = Training(self.accelerator, self.forward, rows, self.run, self.trackers, self.epochs)
+        self.training = Training(self.processes, self.forward, rows, self.run, self.trackers, self.epochs)
         metrics = self.training.finish(keeper)
         self.micro_batch_rows["train"] = self.training.micro_batches.rows
         return metrics

@@ -16,6 +16,17 @@ NEW, OLD = "new", "old"  # in the folder beside one that is replaced
 
 
 @contextmanager
+def telling_of_full_disk(path: Path) -> Iterator[None]:
+    """Raise what says that the disk is full as a TransientError about `path`."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(path) from error
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it is synced and takes `path`'s place.
 
@@ -23,19 +34,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        yield temporary
-        sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        sync(path.parent)
-    except Exception as error:
-        if is_disk_full(error):
-            raise disk_full(path) from error
-        raise
+        with telling_of_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            os.close(descriptor)
+            temporary = Path(name)
+            yield temporary
+            sync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            sync(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -52,22 +60,19 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        (temporary / NEW).mkdir()
-        yield temporary / NEW
-        for path in [temporary / NEW, *(temporary / NEW).rglob("*")]:
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-            sync(path)
-        # A folder that is there cannot be replaced in one step.
-        if folder.exists():
-            folder.rename(temporary / OLD)
-        (temporary / NEW).rename(folder)
-        sync(folder.parent)
-    except Exception as error:
-        if is_disk_full(error):
-            raise disk_full(folder) from error
-        raise
+        with telling_of_full_disk(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            (temporary / NEW).mkdir()
+            yield temporary / NEW
+            for path in [temporary / NEW, *(temporary / NEW).rglob("*")]:
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+                sync(path)
+            # A folder that is there cannot be replaced in one step.
+            if folder.exists():
+                folder.rename(temporary / OLD)
+            (temporary / NEW).rename(folder)
+            sync(folder.parent)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -38,10 +38,10 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     Goes on where an earlier attempt was cut off. Raises Stopped when it is time to leave.
     """
     started = now()
-    accelerator = prepare_device(run)
-    Processes(accelerator).of_main(HELP)
-    trackers = Trackers(_head_config().get("report_to", []), trackers_folder(files.run), run, accelerator)
-    cell = CellTraining(run, model.parent, tokens, accelerator, trackers)
+    processes = Processes(prepare_device(run))
+    processes.of_main(HELP)
+    trackers = Trackers(_head_config().get("report_to", []), trackers_folder(files.run), run, processes.accelerator)
+    cell = CellTraining(run, model.parent, tokens, processes, trackers)
     keeper = _safekeeping(run, files, inputs, leaving)
     try:
         results, tables, utilisation = _compute(cell, keeper, leaving)
@@ -82,12 +82,10 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
 
 def help_to_finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
     """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
-    accelerator = prepare_device(run)
-    processes = Processes(accelerator)
+    processes = Processes(prepare_device(run))
     if processes.of_main(None) == HELP:
-        _compute(
-            CellTraining(run, model.parent, tokens, accelerator), _safekeeping(run, files, inputs, leaving), leaving
-        )
+        cell = CellTraining(run, model.parent, tokens, processes)
+        _compute(cell, _safekeeping(run, files, inputs, leaving), leaving)
     else:
         processes.part()
 
@@ -136,7 +134,8 @@ def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Leaving) -> 
     config = _head_config()
     used = versions()
     identity = {**inputs, **{name: used[name] for name in VERSIONS_OF_A_CHECKPOINT}}
-    maker = {"git": _git_state(), "device": describe_device(run)["device"], "job": job()}
+    here = describe_device(run)
+    maker = {"git": _git_state(), "device": here["device"], "precision": here["precision"], "job": job()}
     seconds_between = 60 * config.get("checkpoint_minutes", CHECKPOINT_MINUTES)
     return Safekeeping(files.checkpoints, files.progress, identity, maker, seconds_between, leaving)
 

@@ -65,10 +65,6 @@ class ForwardPass:
         bounds = bounds_of_parts(lengths[by_length], TOKENS_OF_A_PASS[self.device.type])
         return numpy.split(by_length, bounds)
 
-    def tokens_computed(self, lengths: numpy.ndarray) -> int:
-        """Return how many tokens a part of rows of these lengths costs."""
-        return int(lengths.sum() if self.why_padded is None else lengths.max() * len(lengths))
-
     def __call__(self, rows: Rows, numbers: numpy.ndarray, with_labels: bool) -> ModelOutput:
         """Return the model's outputs for rows of these numbers, with their mean loss if asked."""
         inputs = self.inputs(rows, numbers)

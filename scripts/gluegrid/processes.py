@@ -16,6 +16,7 @@ class Processes:
     """What the processes tell each other. All must call a method at the same point; with one, nothing is sent."""
 
     def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
         self.count = accelerator.num_processes
         self.rank = accelerator.process_index
         # Beside the devices' own group: a flag that went over a GPU would make it wait at every step.

@@ -17,7 +17,7 @@ import torch
 
 from gluegrid.adapters import trained_weights
 from gluegrid.errors import DataError, Stopped, TransientError
-from gluegrid.files import disk_full, is_disk_full, read_json, sha256, size_in_words, sync, write_json
+from gluegrid.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
 from gluegrid.leaving import Leaving
 from gluegrid.provenance import now
 from gluegrid.training import Training
@@ -120,12 +120,9 @@ class Safekeeping:
     def _keep(self, folder: Path, state: dict) -> None:
         started = time.monotonic()
         try:
-            self._remove_all_but_the_last_good()
-            self._write(folder, state)
-        except Exception as error:
-            if is_disk_full(error):
-                raise disk_full(folder) from error
-            raise
+            with telling_of_full_disk(folder):
+                self._remove_all_but_the_last_good()
+                self._write(folder, state)
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
         size = size_in_words((folder / "state.pt").stat().st_size)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy
 import torch
-from accelerate import Accelerator
 from transformers import get_scheduler
 
 from gluegrid.adapters import load_trained_weights, trained_weights
@@ -50,15 +49,15 @@ class Training:
 
     def __init__(
         self,
-        accelerator: Accelerator,
+        processes: Processes,
         forward: ForwardPass,
         rows: Rows,
         run: Run,
         trackers: Trackers,
         epochs: EpochScores | None = None,
     ):
-        self.accelerator = accelerator
-        self.processes = Processes(accelerator)
+        self.accelerator = processes.accelerator
+        self.processes = processes
         self.forward = forward
         self.model = forward.model
         self.rows = rows
@@ -71,12 +70,12 @@ class Training:
         optimizer = _optimizer(self.parameters, run)
         warmup_steps = math.ceil(run.warmup_ratio * self.steps)
         self._rates = get_scheduler(run.lr_scheduler_type, optimizer, warmup_steps, self.steps)
-        self._optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
+        self._optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self._order = Order(rows, run)
         self.micro_batches = MicroBatches("training", forward.parts, run.rows_at_once)
         self.step = 0
         self.tokens = 0
-        self._losses = torch.zeros(self.steps, device=accelerator.device)
+        self._losses = torch.zeros(self.steps, device=self.accelerator.device)
         self._seconds_before = 0.0
         self._started = time.perf_counter()
 

@@ -1,0 +1,46 @@
+"""How busy processor and GPU were. The GPU is a mock: a program in nvidia-smi's place that says what it would say."""
+
+import time
+
+import pytest
+
+from gluegrid import utilisation
+from gluegrid.utilisation import Utilisation
+
+
+def says(folder, monkeypatch, script):
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+    monkeypatch.setattr(utilisation, "SECONDS_BETWEEN_SAMPLES", 0.01)
+
+
+def measured(folder, gpu, samples=0):
+    """Wait until nvidia-smi was asked so often."""
+    with Utilisation(threads=2, gpu=gpu) as used:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and len(used._samples) < samples:
+            time.sleep(0.01)
+        for _ in range(10**5):
+            pass
+    return used.measured
+
+
+def test_the_gpus_samples_are_averaged(tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    says(tmp_path, monkeypatch, f'echo "$@" >> {asked}\n[ $(wc -l < {asked}) = 1 ] && echo 50 || echo 100')
+    assert 0.5 < measured(tmp_path, "GPU-7", samples=2)["gpu"] < 1
+    assert asked.read_text().splitlines()[0].endswith("--id=GPU-7")
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo '[N/A]'"])
+def test_a_gpu_that_does_not_tell_is_no_error(tmp_path, monkeypatch, script):
+    says(tmp_path, monkeypatch, script)
+    time.sleep(0.1)
+    assert measured(tmp_path, "GPU-7")["gpu"] is None
+
+
+def test_the_processors_share_is_that_of_all_threads_asked_for(tmp_path):
+    used = measured(tmp_path, None)
+    assert used["gpu"] is None
+    assert 0 < used["cpu"] <= 0.6  # one thread of two at work
