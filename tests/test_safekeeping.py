@@ -10,12 +10,12 @@ import builders
 import numpy
 import pytest
 import torch
+from leaving_trainings import keeper_that_leaves
 
 from gluegrid import safekeeping, training
 from gluegrid.cell_training import CellTraining
 from gluegrid.errors import Stopped, TrainingError, TransientError
 from gluegrid.files import read_json, write_json
-from gluegrid.leaving import Leaving
 from gluegrid.safekeeping import Safekeeping
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -36,18 +36,6 @@ def files(tmp_path_factory):
     return builders.cell_files(folder, PAIR, builders.write_model(folder / "source", **dropout))
 
 
-class LeavesAt(Leaving):
-    """Is asked to leave when a number of steps is done: a signal that comes at that moment."""
-
-    def __init__(self, step=None):
-        super().__init__()
-        self.step = step
-        self.training = None
-
-    def reason(self, seconds_needed=0.0):
-        return "asked to" if self.training.step == self.step else None
-
-
 class Place:
     """A cell's folder of checkpoints, and what is trained there."""
 
@@ -56,18 +44,9 @@ class Place:
         self.files = files
 
     def keeper(self, leave_at=None, seconds_between=NEVER, identity=IDENTITY):
-        leaving = LeavesAt(leave_at)
-        keeper = Safekeeping(
-            self.folder / "checkpoints", self.folder / "progress.json", identity, MAKER, seconds_between, leaving
+        return keeper_that_leaves(
+            self.folder, lambda trained: trained.step == leave_at, identity, MAKER, seconds_between
         )
-        look_after = keeper.look_after
-
-        def looking(trained):
-            leaving.training = trained
-            look_after(trained)
-
-        keeper.look_after = looking
-        return keeper
 
     def train(self, keeper=None, **changes):
         """Train to the end; return the metrics and the bits of all that came out."""

@@ -8,17 +8,16 @@ import numpy
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from leaving_trainings import keeper_that_leaves
 from trainable_cell import TASK, TrainableCell, make_resources, write_head
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from gluegrid import safekeeping
 from gluegrid.cell_training import CellTraining
 from gluegrid.data import Order
 from gluegrid.device import describe_device, precision_of
 from gluegrid.errors import Stopped, TrainingError
 from gluegrid.files import read_json
-from gluegrid.leaving import Leaving
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 ROWS = 70
@@ -224,30 +223,18 @@ def test_time_to_score_epochs_is_not_training_time(cell, monkeypatch):
 
 
 def test_epochs_scores_go_on_where_a_training_was_cut_off(tmp_path, cell):
-    class LeavesAt(Leaving):
-        training = None
+    def keeper(is_time):
+        return keeper_that_leaves(tmp_path, is_time, {"run_sha256": "r"}, maker={})
 
-        def reason(self, seconds_needed=0.0):
-            return "asked to" if self.training.step == 36 and len(self.training.epochs.curve) == 1 else None
-
-    def keeper(leaving):
-        paths, identity = (tmp_path / "checkpoints", tmp_path / "progress.json"), {"run_sha256": "r"}
-        made = safekeeping.Safekeeping(*paths, identity, {}, 1e9, leaving)
-        look_after = made.look_after
-
-        def looking(training):
-            leaving.training = training
-            look_after(training)
-
-        made.look_after = looking
-        return made
+    def is_time(training):
+        return training.step == 36 and len(training.epochs.curve) == 1
 
     whole = cell(eval_strategy="epoch", save_model="best")
     expected = trained(whole)
     with pytest.raises(Stopped):
-        cell(eval_strategy="epoch", save_model="best").train(keeper(LeavesAt()))
+        cell(eval_strategy="epoch", save_model="best").train(keeper(is_time))
     again = cell(eval_strategy="epoch", save_model="best")
-    again.train(keeper(Leaving()))
+    again.train(keeper(lambda training: False))
     assert_same((again.training.state()["losses"], again.model.state_dict()), expected, rtol=0, atol=0)
 
     def scores(epochs):

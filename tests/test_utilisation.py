@@ -36,8 +36,10 @@ def test_the_gpus_samples_are_averaged(tmp_path, monkeypatch):
 @pytest.mark.parametrize("script", ["exit 9", "echo '[N/A]'"])
 def test_a_gpu_that_does_not_tell_is_no_error(tmp_path, monkeypatch, script):
     says(tmp_path, monkeypatch, script)
-    time.sleep(0.1)
-    assert measured(tmp_path, "GPU-7")["gpu"] is None
+    with Utilisation(threads=2, gpu="GPU-7") as used:
+        used._sampler.join(20)
+        assert not used._sampler.is_alive()
+    assert used.measured["gpu"] is None
 
 
 def test_the_processors_share_is_that_of_all_threads_asked_for(tmp_path):

@@ -1,0 +1,37 @@
+"""A training that is asked to leave at a moment that the test chooses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gluegrid.leaving import Leaving
+from gluegrid.safekeeping import Safekeeping
+from gluegrid.training import Training
+
+
+class LeavesWhen(Leaving):
+    """Asks to leave when the training is as the test says: a signal that comes at that moment."""
+
+    def __init__(self, is_time: Callable[[Training], bool]):
+        super().__init__()
+        self.is_time = is_time
+        self.training: Training | None = None
+
+    def reason(self, seconds_needed: float = 0.0) -> str | None:
+        return "asked to" if self.is_time(self.training) else None
+
+
+def keeper_that_leaves(
+    folder: Path, is_time: Callable[[Training], bool], identity: dict, maker: dict, seconds_between: float = 1e9
+) -> Safekeeping:
+    """Return the keeper of a training in a folder, which leaves when it is time."""
+    leaving = LeavesWhen(is_time)
+    paths = (folder / "checkpoints", folder / "progress.json")
+    keeper = Safekeeping(*paths, identity, maker, seconds_between, leaving)
+    look_after = keeper.look_after
+
+    def looking(training: Training) -> None:
+        leaving.training = training
+        look_after(training)
+
+    keeper.look_after = looking
+    return keeper
