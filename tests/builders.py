@@ -21,6 +21,9 @@ from gluegrid.staging import stage
 from gluegrid.tasks import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+LAUNCH = SCRIPTS / "launch.sh"
+# PATH where `python` is the one that runs the tests.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 WORDS = ("the", "a", "cat", "dog", "bird", "sat", "ran", "flew", "on", "under", "mat", "tree", "big", "small", "red")
 NLI_LABELS = ["entailment", "neutral", "contradiction"]
 

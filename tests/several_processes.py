@@ -10,6 +10,7 @@ from gluegrid.cell_training import CellTraining
 from gluegrid.data import Tokens
 from gluegrid.device import prepare_device
 from gluegrid.errors import TrainingError
+from gluegrid.recipes import LORA
 from gluegrid.run import Run
 from gluegrid.tasks import Task
 
@@ -19,13 +20,16 @@ NUMBER = builders.task(labels=None, metrics=["pearson", "spearmanr"])
 # No count is even; the last updates have fewer rows than there are processes, as a split has.
 ROWS = {"train": 41, "validation": 23, "more": 5, "test": 1}
 TASKS = {"pair": PAIR, "number": NUMBER}
-# What two processes train, and what one has to be told to do the same.
-RUNS: dict[str, tuple[dict, dict]] = {
-    "pair": ({"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
-    "number": (
+# What two processes train: of which task, how, and what one has to be told to do the same.
+RUNS: dict[str, tuple[str, dict, dict]] = {
+    "epochs": ("pair", {"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
+    "accumulated": (
+        "number",
         {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "max_grad_norm": 0.5},
         {"global_batch_size": 12},
     ),
+    "by length": ("pair", {"global_batch_size": 8, "train_sampling_strategy": "group_by_length"}, {}),
+    "adapters": ("pair", {"global_batch_size": 8, "lora": LORA, "learning_rate": 1e-2}, {}),
 }
 
 
@@ -39,13 +43,13 @@ def make_resources(folder: Path) -> None:
 
 def run_of(name: str, processes: int) -> Run:
     """Return a run for so many processes."""
-    values, in_one = RUNS[name]
-    return builders.run(TASKS[name], **values, **(in_one if processes == 1 else {}), gpus=processes)
+    of_task, values, in_one = RUNS[name]
+    return builders.run(TASKS[of_task], **values, **(in_one if processes == 1 else {}), gpus=processes)
 
 
 def train(folder: Path, processes: int) -> dict:
     """Do every run; return losses, metrics and predictions of each."""
-    return {name: _outcome(folder / name, run_of(name, processes)) for name in RUNS}
+    return {name: _outcome(folder / of_task, run_of(name, processes)) for name, (of_task, _, _) in RUNS.items()}
 
 
 def _outcome(folder: Path, run: Run) -> dict:
@@ -65,7 +69,7 @@ def _predicted(task: Task) -> list[str]:
 def refusal(processes: int) -> str:
     """Return why a run for so many processes is not begun."""
     try:
-        prepare_device(run_of("pair", processes))
+        prepare_device(run_of("epochs", processes))
     except TrainingError as error:
         return str(error)
     return "begun"

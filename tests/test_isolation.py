@@ -149,7 +149,7 @@ def test_nothing_after_fetching_contacts_another_machine_or_opens_a_port(staged,
 
     lines = trace.read_text(encoding="utf-8").splitlines()
     started = "\n".join(line for line in lines if " execve(" in line)
-    for script in ("tokenize_task.py", "write_run.py", "train.py", "results.py", '"accelerate", "launch"'):
+    for script in ("tokenize_task.py", "write_run.py", "accelerate_launch.py", "train.py", "results.py"):
         assert script in started
     assert not any(script in started for script in ("fetch_model.py", "fetch_task.py"))
     found = [contact for contact in contacts(lines) if contact.program not in OF_SNAKEMAKE]
@@ -201,11 +201,10 @@ def test_a_cell_is_trained_where_the_home_is_read_only(staged, tmp_path):
 
 def train_command(clone: Clone) -> list:
     """Return the command of the rule `train`."""
-    accelerate = Path(sys.executable).with_name("accelerate")
     tokens, model, task = (
         next(clone.root.glob(f"resources/{pattern}/manifest.json")) for pattern in ("tokens/*/*", "models/*", "tasks/*")
     )
-    command = [accelerate, "launch", "--config_file", "scripts/accelerate.yaml", "scripts/train.py"]
+    command = ["env", f"PATH={builders.PATH}", "bash", "scripts/launch.sh", "1", "1", "scripts/train.py"]
     command += ["--run", f"{BY_HAND}/run.json", "--model", model, "--task", task, "--tokens", tokens]
     return [*command, "--results", f"{BY_HAND}/all_results.json", "--record", f"{BY_HAND}/run_record.json"]
 

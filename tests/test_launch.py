@@ -4,20 +4,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import builders
 import pytest
 
 from gluegrid.records import last_line
 
-LAUNCH = Path(__file__).resolve().parents[1] / "scripts" / "launch.sh"
-
 # Adds up 1 of each process, and notes who it is.
 ADDING = """
 import json, os, sys
-from pathlib import Path
 import torch
 from accelerate import PartialState
 state = PartialState(cpu=True)
@@ -34,8 +31,7 @@ Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(noted))
 # Follows its launcher as scripts/train.py does, and goes on until it is asked to leave; rank 1 fails if it is told to.
 LASTING = f"""
 import os, sys, time
-from pathlib import Path
-sys.path.insert(0, {str(LAUNCH.parent)!r})
+sys.path.insert(0, {str(builders.SCRIPTS)!r})
 from gluegrid.errors import DataError, run_script
 from gluegrid.helping import helped, helping
 from gluegrid.leaving import Leaving, follow_launcher
@@ -71,13 +67,12 @@ class Launch:
         self.folder = folder
         folder.mkdir()
         (folder / "script.py").write_text(script, encoding="utf-8")
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        command = f"trap '' TERM INT USR1; exec bash {LAUNCH} {nodes} {processes} script.py \"$@\""
+        command = f"trap '' TERM INT USR1; exec bash {builders.LAUNCH} {nodes} {processes} script.py \"$@\""
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
                 ["bash", "-c", command, "bash", str(folder), *arguments],
                 cwd=folder,
-                env={"PATH": programs} | os.environ | {"PATH": programs, "TMPDIR": str(folder)} | environment,
+                env=os.environ | {"PATH": builders.PATH, "TMPDIR": str(folder)} | environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
@@ -149,7 +144,7 @@ def two_nodes(tmp_path) -> dict[str, str]:
         (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/asked\n{answer}\n')
         (tmp_path / name).chmod(0o755)
     step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "node[1-2]"}
-    return {**step, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {**step, "PATH": f"{tmp_path}:{builders.PATH}"}
 
 
 def test_launches_on_two_nodes_meet(tmp_path, two_nodes):
@@ -170,7 +165,7 @@ def test_on_several_nodes_srun_starts_one_launch_on_each(tmp_path):
     launch.ends_with(0)
     *options, bash, script, nodes, processes = launch.log.read_text().splitlines()[:-3]
     assert options[:3] == ["--nodes=3", "--ntasks=3", "--ntasks-per-node=1"]
-    assert (bash, Path(script), nodes, processes) == ("bash", LAUNCH, "3", "6")
+    assert (bash, Path(script), nodes, processes) == ("bash", builders.LAUNCH, "3", "6")
 
 
 def test_several_nodes_without_slurm_are_refused_in_one_line(tmp_path, monkeypatch):

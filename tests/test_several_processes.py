@@ -3,15 +3,13 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 import builders
 import several_processes
-from several_processes import ROWS, RUNS, TASKS
+from several_processes import ROWS, RUNS, run_of
 
 TIMED = ("runtime", "per_second")
 
@@ -21,9 +19,8 @@ def outcomes(tmp_path_factory, one_thread) -> dict:
     """What came of the runs: `one` process, the main of two, and the other."""
     folder = tmp_path_factory.mktemp("several")
     several_processes.make_resources(folder)
-    launch = ["bash", builders.SCRIPTS / "launch.sh", "1", "2", several_processes.__file__, folder, "2"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(builders.SCRIPTS), "OMP_NUM_THREADS": "1"}
+    launch = ["bash", builders.LAUNCH, "1", "2", several_processes.__file__, folder, "2"]
+    environment = os.environ | {"PATH": builders.PATH, "PYTHONPATH": str(builders.SCRIPTS), "OMP_NUM_THREADS": "1"}
     launched = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
     assert launched.returncode == 0, launched.stderr
     main, other = (json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in (0, 1))
@@ -34,9 +31,9 @@ def outcomes(tmp_path_factory, one_thread) -> dict:
 def test_every_update_is_the_same(outcomes, name):
     one, two = outcomes["one"][name], outcomes["main"][name]
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
-    run = several_processes.run_of(name, 1)
+    run = run_of(name, 1)
     assert len(one["losses"]) == -(-ROWS["train"] // run.examples_per_update) * run.num_train_epochs
-    assert ROWS["train"] % several_processes.run_of("pair", 2).examples_per_update == 1
+    assert ROWS["train"] % run_of("epochs", 2).examples_per_update == 1
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -55,7 +52,7 @@ def test_metrics_are_the_same(outcomes, name):
     assert _without_times(two["metrics"]) == pytest.approx(_without_times(one["metrics"]), rel=1e-4)
     for epoch, expected in zip(two["curve"] or [], one["curve"] or [], strict=True):
         assert _without_times(epoch) == pytest.approx(_without_times(expected), rel=1e-4)
-    assert TASKS[name].validation.keys() <= two["predictions"].keys()
+    assert run_of(name, 1).task.validation.keys() <= two["predictions"].keys()
 
 
 def test_the_processes_know_the_same(outcomes):

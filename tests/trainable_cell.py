@@ -73,12 +73,12 @@ class TrainableCell:
     def start(self, launched: bool = False) -> subprocess.Popen:
         """Start a training in a process group of its own, its output added to the log."""
         script = str(builders.SCRIPTS / "train.py")
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(builders.SCRIPTS / "accelerate.yaml")]
+        started_by = ["bash", str(builders.LAUNCH), "1", "1"] if launched else [sys.executable]
         options = [f"--{name}={self.resources / path / 'manifest.json'}" for name, path in MANIFESTS.items()]
         outputs = [f"--results={self.results}", f"--record={self.run.with_name('run_record.json')}"]
-        command = [sys.executable, *(launcher if launched else []), script, f"--run={self.run}", *options, *outputs]
+        command = [*started_by, script, f"--run={self.run}", *options, *outputs]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "ACCELERATE_"))}
-        environment |= {"GLUEGRID_HEAD": str(self.head)} if self.head else {}
+        environment |= {"PATH": builders.PATH} | ({"GLUEGRID_HEAD": str(self.head)} if self.head else {})
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command, env=environment | self.environment, stdout=log, stderr=log, start_new_session=True
