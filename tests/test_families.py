@@ -257,6 +257,20 @@ def test_losses_are_those_of_transformers_trainer(tmp_path, family, glue, name):
     assert losses_of(training) == pytest.approx(numpy.array(trainer.losses), rel=1e-4)
 
 
+def test_bf16_is_near_fp32(family, glue, fresh_accelerator):
+    values = {"learning_rate": 1e-3, "num_train_epochs": 2}
+    expected = family.cell(glue["mrpc"], **values)
+    expected.train()
+    fresh_accelerator()
+    half = family.cell(glue["mrpc"], **values, precision="bf16")
+    half.train()
+    assert half.forward.why_padded == expected.forward.why_padded
+    assert not numpy.array_equal(losses_of(half), losses_of(expected))
+    assert losses_of(half) == pytest.approx(losses_of(expected), rel=0.05)
+    predictions = [logits_of(cell.predict("validation")[0]) for cell in (half, expected)]
+    assert predictions[0] == pytest.approx(predictions[1], abs=0.05)
+
+
 PAIR = builders.task(name="long", text_columns=["first", "second"])
 LONGEST = 512
 

@@ -7,7 +7,6 @@ import builders
 import numpy
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from leaving_trainings import keeper_that_leaves
 from trainable_cell import TASK, TrainableCell, make_resources, write_head
 from transformers import AutoModelForSequenceClassification
@@ -163,18 +162,10 @@ def test_batches_of_like_length_are_those_of_trainer(cell):
     assert Order(rows, builders.run(PAIR, seed=5)).of(2).tolist() != list(theirs)
 
 
-@pytest.fixture
-def fresh_accelerator():
-    """Let a test choose a precision, of which a process has one only."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def test_bf16_is_near_fp32_over_fp32_weights_and_recorded(cell, fresh_accelerator):
     half = cell(precision="bf16", num_train_epochs=1)
     losses, weights = trained(half)
-    AcceleratorState._reset_state(reset_partial_state=True)
+    fresh_accelerator()
     expected, _ = trained(cell(num_train_epochs=1))
     assert not torch.equal(losses, expected)
     torch.testing.assert_close(losses, expected, rtol=0.1, atol=0.05)
