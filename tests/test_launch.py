@@ -15,6 +15,7 @@ from gluegrid.records import last_line
 # Adds up 1 of each process, and notes who it is.
 ADDING = """
 import json, os, sys
+from pathlib import Path
 import torch
 from accelerate import PartialState
 state = PartialState(cpu=True)
@@ -31,6 +32,7 @@ Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(noted))
 # Follows its launcher as scripts/train.py does, and goes on until it is asked to leave; rank 1 fails if it is told to.
 LASTING = f"""
 import os, sys, time
+from pathlib import Path
 sys.path.insert(0, {str(builders.SCRIPTS)!r})
 from gluegrid.errors import DataError, run_script
 from gluegrid.helping import helped, helping
