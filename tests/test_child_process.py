@@ -1,0 +1,40 @@
+"""What libraries do to a process of their own ends in one line, whatever it is."""
+
+import os
+
+import pytest
+
+from gluegrid import child_process
+from gluegrid.errors import StagingError
+
+
+def hang() -> None:
+    while True:
+        pass
+
+
+def half_a_gigabyte() -> dict:
+    return {"size": len(bytearray(2**29))}
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (os.abort, r"^it: it crashed \(SIGABRT\)"),
+        (lambda: os._exit(3), "^it: it ended with code 3"),
+        (hang, "^it: it took more than 1 s"),
+        (half_a_gigabyte, "^it: MemoryError"),
+        (lambda: {}["key"], "^it: KeyError 'key'"),
+    ],
+    ids=["crash", "exit", "hang", "memory", "error"],
+)
+def test_a_library_that_crashes_hangs_or_fills_the_memory_ends_in_one_line(monkeypatch, function, message):
+    monkeypatch.setattr(child_process, "CPU_SECONDS", 1 if function is hang else 60)
+    monkeypatch.setattr(child_process, "MEMORY_BYTES", 2**28)
+    with pytest.raises(StagingError, match=message):
+        child_process.in_child("it", function)
+
+
+def test_files_that_are_mapped_into_memory_are_allowed_for(monkeypatch):
+    monkeypatch.setattr(child_process, "MEMORY_BYTES", 2**28)
+    assert child_process.in_child("it", half_a_gigabyte, mapped_bytes=2**29) == half_a_gigabyte()
