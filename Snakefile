@@ -27,7 +27,6 @@ localrules:
     fetch_task,
     tokenize_task,
     stage,
-    write_run,
     results,
 
 
@@ -35,14 +34,14 @@ rule all:
     """Every cell's results, and the tables."""
     default_target: True
     input:
-        cells=all_results(),
+        cells=all_results,
         tables=EXPERIMENT.paths.results_md,
 
 
 rule stage:
     """What needs a network, and the tokens, but no cell: for clusters without one (docs/offline.md)."""
     input:
-        everything_staged(),
+        everything_staged,
 
 
 onstart:

@@ -1,14 +1,18 @@
 # What the rules share: the experiment, and the named functions that give rules their inputs and resources. No rules.
 import re
+from functools import cache
+
+from snakemake.iocontainers import Wildcards
 
 from gluegrid import paths
 from gluegrid.backups import keep_times_of_backups
 from gluegrid.estimates import memory_in_mb, minutes, train_rows
-from gluegrid.experiment import run_text
 from gluegrid.files import canonical_json
+from gluegrid.quick_planning import plan_quickly
 from gluegrid.recipes import RECIPES
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
+from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
@@ -20,6 +24,7 @@ from gluegrid.workflow import (
     outlive_warnings,
 )
 
+plan_quickly()
 let_jobs_find_programs(workflow)
 outlive_warnings(workflow)
 mend_slurm_plugin()
@@ -35,11 +40,11 @@ def any_of(names):
 
 def one_cell(wildcards):
     """Return the cell that a job's wildcards name."""
-    return EXPERIMENT.cells[(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)]
+    return EXPERIMENT.cell(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)
 
 
-def all_results():
-    """Return the all_results.json of every cell."""
+def all_results(wildcards):
+    """Return the all_results.json of every cell. A function, since jobs of cells need not list them."""
     return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in EXPERIMENT.cells.values()]
 
 
@@ -100,27 +105,26 @@ def task_manifest(wildcards):
     return paths.TASK_MANIFEST.format(task_key=EXPERIMENT.task_key(wildcards.task))
 
 
-def model_of_cell(wildcards):
-    """Return the manifest of a cell's model, as an input of its training."""
-    return input_of_training(wildcards, paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model)))
+def staged_for_cell(wildcards):
+    """Return the manifests of a cell's model, data and tokens, as inputs of its training.
 
-
-def task_of_cell(wildcards):
-    """Return the manifest of a cell's data, as an input of its training."""
-    return input_of_training(wildcards, task_manifest(wildcards))
-
-
-def tokens_of_cell(wildcards):
-    """Return the manifest of a cell's tokens, as an input of its training."""
-    return input_of_training(wildcards, tokens_of(wildcards.model, wildcards.task))
-
-
-def input_of_training(wildcards, manifest):
-    """Return a manifest whose time does not matter to a cell that has the result of its run.json.
-
-    Not so for a cell without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
+    Their time does not matter to a cell that has the result of its run.json. Not so for a cell without: Snakemake leaves
+    a job out when something above its `ancient` inputs is made again.
     """
-    return ancient(manifest) if has_result(EXPERIMENT, one_cell(wildcards)) else manifest
+    manifests = {
+        "model": paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model)),
+        "task": task_manifest(wildcards),
+        "tokens": tokens_of(wildcards.model, wildcards.task),
+    }
+    if had_result(*wildcards):
+        return {name: ancient(manifest) for name, manifest in manifests.items()}
+    return manifests
+
+
+@cache
+def had_result(model, task, variant, seed):
+    """Tell whether a cell had the result of its run.json when it was first asked."""
+    return has_result(EXPERIMENT, EXPERIMENT.cell(model, task, variant, seed))
 
 
 def tokens_of(model, task):
@@ -132,7 +136,7 @@ def tokens_of(model, task):
     )
 
 
-def everything_staged():
+def everything_staged(wildcards):
     """Return the manifests of all models, and of all tokens, which need those of the tasks."""
     models = {EXPERIMENT.model_key(model) for model in EXPERIMENT.models}
     return [
@@ -141,9 +145,9 @@ def everything_staged():
     ]
 
 
-def run_content(wildcards):
-    """Return the text of a cell's run.json; a change of it is what retrains the cell."""
-    return run_text(one_cell(wildcards))
+def runs_of(cells):
+    """Return the run.json of each of some cells."""
+    return [EXPERIMENT.paths.run.format(**cell.wildcards) for cell in cells]
 
 
 def table_content(wildcards):
@@ -155,6 +159,18 @@ def value_of_run(wildcards, key):
     """Return a value of a cell's run; that of its recipe where run.json says nothing."""
     run = one_cell(wildcards).run
     return (RECIPES[run["recipe"]] | run)[key]
+
+
+def same_for_all(value_of):
+    """Return the value that a function of wildcards has for every cell, or the function where they differ.
+
+    Snakemake asks a function several times for each job, which takes longer than all else about a resource.
+    """
+    if not workflow.is_main_process:
+        return value_of
+    kinds = {(cell.model, cell.task): cell for cell in EXPERIMENT.cells.values()}
+    values = {value_of(Wildcards(fromdict=cell.wildcards)) for cell in kinds.values()}
+    return values.pop() if len(values) == 1 else value_of
 
 
 def train_threads(wildcards):
@@ -191,6 +207,9 @@ def train_minutes(wildcards, attempt):
 def train_memory(wildcards, attempt):
     """Return the host memory of a cell in MB; an attempt after the first gets more."""
     return memory_in_mb(one_cell(wildcards).run) * attempt
+
+
+CELLS_TO_WRITE = cells_to_write(EXPERIMENT, lambda cell: 0) if workflow.is_main_process else []
 
 
 wildcard_constraints:

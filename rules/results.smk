@@ -6,7 +6,7 @@
 rule results:
     """Write results.md, results.csv and results.json of the experiment."""
     input:
-        cells=all_results(),
+        cells=all_results,
     output:
         markdown=EXPERIMENT.paths.results_md,
         csv=EXPERIMENT.paths.results_csv,

@@ -4,22 +4,27 @@
 # Output: all_results.json and run_record.json, written last; the predictions of every split lie beside them.
 
 
-rule write_run:
-    """Write what one cell is: its resolved values, and where its model and data come from."""
-    output:
-        run=EXPERIMENT.paths.run,
-    log:
-        EXPERIMENT.paths.log("write_run", paths.CELL),
-    benchmark:
-        EXPERIMENT.paths.benchmark("write_run", paths.CELL)
-    conda:
-        "../envs/gluegrid.yaml"
-    params:
-        content=run_content,
-    message:
-        "Writing the run.json of {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
-    shell:
-        'python "$GLUEGRID_SCRIPTS/write_run.py" --content {params.content:q} --run {output.run:q} > {log:q} 2>&1'
+# A run.json that says already what its cell is has no rule that makes it. The others are written by a few jobs of many
+# files each, which only the head has: jobs of cells find theirs written. `update`: another head's jobs may be reading it.
+for number, cells in enumerate(CELLS_TO_WRITE, start=1):
+
+    rule:
+        name:
+            f"write_runs_{number}"
+        output:
+            runs=update(runs_of(cells)),
+        log:
+            EXPERIMENT.paths.log("write_runs", number),
+        benchmark:
+            EXPERIMENT.paths.benchmark("write_runs", number)
+        priority: 0
+        localrule: True
+        conda:
+            "../envs/gluegrid.yaml"
+        message:
+            "Writing run.json of the cells that are new or changed"
+        shell:
+            'python "$GLUEGRID_SCRIPTS/write_runs.py" --head "$GLUEGRID_HEAD" {output.runs:q} > {log:q} 2>&1'
 
 
 # What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it
@@ -31,10 +36,8 @@ rule write_run:
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
+        unpack(staged_for_cell),
         run=EXPERIMENT.paths.run,
-        model=model_of_cell,
-        task=task_of_cell,
-        tokens=tokens_of_cell,
     output:
         results=EXPERIMENT.paths.all_results,
         record=EXPERIMENT.paths.run_record,
@@ -44,12 +47,12 @@ rule train:
         EXPERIMENT.paths.benchmark("train", paths.CELL)
     conda:
         "../envs/gluegrid.yaml"
-    threads: train_threads
+    threads: same_for_all(train_threads)
     resources:
-        gpu=train_gpus,
-        nodes=train_nodes,
-        mpi=train_starter,
-        tasks=train_tasks,
+        gpu=same_for_all(train_gpus),
+        nodes=same_for_all(train_nodes),
+        mpi=same_for_all(train_starter),
+        tasks=same_for_all(train_tasks),
         tasks_per_gpu=0,
         mem_mb=train_memory,
         runtime=train_minutes,

@@ -3,7 +3,7 @@
 The way of the data: config -> Experiment -> run.json of each cell -> tokens -> all_results.json -> results.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,17 +60,27 @@ class Experiment:
         self.models: dict[str, dict] = config["models"]
         self.tasks: dict[str, dict] = config["tasks"]
         self.paths = paths.ExperimentPaths(self.name)
+        self._cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str, str, str], Cell]:
         """All cells by (model, task, variant, seed), in the order of the config."""
-        cells = (
-            self._cell(model, task, seed)
+        return {
+            tuple(cell.wildcards.values()): cell
             for model in self.models
             for task in self.tasks
-            for seed in self.values(model, task).get("seeds", DEFAULT_SEEDS)
-        )
-        return {tuple(cell.wildcards.values()): cell for cell in cells}
+            for cell in self.cells_of(model, task).values()
+        }
+
+    def cell(self, model: str, task: str, variant: str, seed: str) -> Cell:
+        """Return one cell, without making all of them, which each job would pay for. KeyError where there is none."""
+        return self.cells_of(model, task)[(variant, seed)]
+
+    def cells_of(self, model: str, task: str) -> dict[tuple[str, str], Cell]:
+        """Return the cells of a model on a task by (variant, seed): the same values, one cell for each seed."""
+        if (model, task) not in self._cells:
+            self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in self._make(model, task)}
+        return self._cells[(model, task)]
 
     def values(self, model: str, task: str) -> dict:
         """Return the training values of a model on a task; the more specific level wins."""
@@ -105,8 +115,9 @@ class Experiment:
         entry = self.tasks[task]
         return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""))
 
-    def _cell(self, model: str, task: str, seed: int) -> Cell:
+    def _make(self, model: str, task: str) -> Iterator[Cell]:
         values = self.values(model, task)
+        seeds = values.pop("seeds", DEFAULT_SEEDS)
         recipe = RECIPES[RECIPE]
         run = {
             "recipe": RECIPE,
@@ -114,17 +125,13 @@ class Experiment:
             "model": self._model_identity(model),
             "task": {"name": task, **definition(self.tasks[task])},
             "variant": "base",
-            "seed": seed,
-            "threads": values.get("threads", DEFAULT_THREADS),
+            "threads": values.pop("threads", DEFAULT_THREADS),
         }
         if values.get("lora") is not None:
             values["lora"] = {key: _plain_number(value) for key, value in (LORA | values["lora"]).items()}
-        run |= {
-            key: _plain_number(value)
-            for key, value in values.items()
-            if key not in ("seeds", "threads") and (key not in recipe or value != recipe[key])
-        }
-        return Cell(model, task, "base", seed, run)
+        run |= {key: _plain_number(value) for key, value in values.items() if key not in recipe or value != recipe[key]}
+        for seed in seeds:
+            yield Cell(model, task, "base", seed, {**run, "seed": seed})
 
     def _model_identity(self, model: str) -> dict:
         entry = self.models[model]

@@ -10,6 +10,7 @@ from gluegrid import attempts, escaping, official_data, paths
 from gluegrid.errors import DataError, RecordError
 from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import read_json
+from gluegrid.run_files import is_written
 from gluegrid.submission import refusal
 from gluegrid.tasks import Task, definition
 
@@ -52,10 +53,7 @@ def outcomes(experiment: Experiment) -> list[Outcome]:
 
 def has_result(experiment: Experiment, cell: Cell) -> bool:
     """Tell whether a cell has results, and they are of the run.json that the experiment asks for."""
-    if not Path(experiment.paths.all_results.format(**cell.wildcards)).exists():
-        return False
-    run = Path(experiment.paths.run.format(**cell.wildcards))
-    return run.exists() and run.read_text(encoding="utf-8", errors="replace") == run_text(cell)
+    return Path(experiment.paths.all_results.format(**cell.wildcards)).exists() and is_written(experiment, cell)
 
 
 def run_hash(text: str) -> str:

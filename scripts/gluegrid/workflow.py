@@ -14,6 +14,7 @@ from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
 from gluegrid.messages import show_messages
 from gluegrid.provenance import now
+from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 
@@ -66,6 +67,7 @@ def begin_run(experiment: Experiment, workflow) -> None:
     _let_jobs_run(code, workflow)
     _put_sbatch_first(code / "scripts")
     show_messages()
+    wake_garbage_collector()
 
 
 def _let_jobs_run(code: Path, workflow) -> None:

@@ -1,0 +1,34 @@
+"""The run.json of every cell, written many in one go: thousands of small jobs would keep a head busy for minutes."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from gluegrid.errors import DataError
+from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.files import write_text
+
+# Snakemake looks through all outputs of a job for each of its inputs, and one shell command takes 128 KiB of names.
+CELLS_AT_ONCE = 50
+
+
+def is_written(experiment: Experiment, cell: Cell) -> bool:
+    """Tell whether the run.json of a cell is there and says what the experiment asks for."""
+    run = Path(experiment.paths.run.format(**cell.wildcards))
+    return run.exists() and run.read_text(encoding="utf-8", errors="replace") == run_text(cell)
+
+
+def cells_to_write(experiment: Experiment, urgency: Callable[[Cell], float]) -> list[list[Cell]]:
+    """Return the cells whose run.json must be written, the most urgent first, in parts to be written in one go each."""
+    cells = [cell for cell in experiment.cells.values() if not is_written(experiment, cell)]
+    cells.sort(key=urgency, reverse=True)
+    return [cells[start : start + CELLS_AT_ONCE] for start in range(0, len(cells), CELLS_AT_ONCE)]
+
+
+def write_runs(experiment: Experiment, names: Iterable[str]) -> None:
+    """Write the files of these paths, where their content changes. Raises DataError for one that is of no cell."""
+    cells = {experiment.paths.run.format(**cell.wildcards): cell for cell in experiment.cells.values()}
+    for name in names:
+        if name not in cells:
+            raise DataError(f"{name}: is the run.json of no cell of the experiment {experiment.name}")
+        if not is_written(experiment, cells[name]):
+            write_text(Path(name), run_text(cells[name]))

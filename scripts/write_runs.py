@@ -1,0 +1,24 @@
+"""Write what some cells are, into the run.json of each: all that a run is, as data."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.run_files import write_runs
+
+
+def main() -> None:
+    """Write the files, each whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--head", required=True, type=Path, help="the file of the call of snakemake, with its experiment"
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run.json to write")
+    arguments = parser.parse_args()
+    write_runs(Experiment(read_json(arguments.head)["config"]), arguments.runs)
+
+
+if __name__ == "__main__":
+    run_script(main)
