@@ -22,6 +22,7 @@ from gluegrid.workflow import (
     experiment_of_workflow,
     let_jobs_find_programs,
     outlive_warnings,
+    run_where_needed,
 )
 
 plan_quickly()
@@ -209,7 +210,8 @@ def train_memory(wildcards, attempt):
     return memory_in_mb(one_cell(wildcards).run) * attempt
 
 
-CELLS_TO_WRITE = cells_to_write(EXPERIMENT, lambda cell: 0) if workflow.is_main_process else []
+# By the name of the rule that writes their run.json; jobs find it written.
+CELLS_TO_WRITE = cells_to_write(EXPERIMENT, lambda cell: 0) if workflow.is_main_process else {}
 
 
 wildcard_constraints:

@@ -6,17 +6,17 @@
 
 # A run.json that says already what its cell is has no rule that makes it. The others are written by a few jobs of many
 # files each, which only the head has: jobs of cells find theirs written. `update`: another head's jobs may be reading it.
-for number, cells in enumerate(CELLS_TO_WRITE, start=1):
+for name_of_rule, cells in CELLS_TO_WRITE.items():
 
     rule:
         name:
-            f"write_runs_{number}"
+            name_of_rule
         output:
             runs=update(runs_of(cells)),
         log:
-            EXPERIMENT.paths.log("write_runs", number),
+            EXPERIMENT.paths.log("write_runs", name_of_rule),
         benchmark:
-            EXPERIMENT.paths.benchmark("write_runs", number)
+            EXPERIMENT.paths.benchmark("write_runs", name_of_rule)
         priority: 0
         localrule: True
         conda:
@@ -25,6 +25,9 @@ for number, cells in enumerate(CELLS_TO_WRITE, start=1):
             "Writing run.json of the cells that are new or changed"
         shell:
             'python "$GLUEGRID_SCRIPTS/write_runs.py" --head "$GLUEGRID_HEAD" {output.runs:q} > {log:q} 2>&1'
+
+
+run_where_needed(workflow, CELLS_TO_WRITE)
 
 
 # What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it

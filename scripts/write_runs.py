@@ -12,9 +12,7 @@ from gluegrid.run_files import write_runs
 def main() -> None:
     """Write the files, each whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--head", required=True, type=Path, help="the file of the call of snakemake, with its experiment"
-    )
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run.json to write")
     arguments = parser.parse_args()
     write_runs(Experiment(read_json(arguments.head)["config"]), arguments.runs)

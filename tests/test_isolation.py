@@ -149,7 +149,7 @@ def test_nothing_after_fetching_contacts_another_machine_or_opens_a_port(staged,
 
     lines = trace.read_text(encoding="utf-8").splitlines()
     started = "\n".join(line for line in lines if " execve(" in line)
-    for script in ("tokenize_task.py", "write_run.py", "accelerate_launch.py", "train.py", "results.py"):
+    for script in ("tokenize_task.py", "write_runs.py", "accelerate_launch.py", "train.py", "results.py"):
         assert script in started
     assert not any(script in started for script in ("fetch_model.py", "fetch_task.py"))
     found = [contact for contact in contacts(lines) if contact.program not in OF_SNAKEMAKE]

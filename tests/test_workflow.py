@@ -17,7 +17,7 @@ from gluegrid.files import read_json, sha256
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "2", "--resources", "gpu=2")
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
-ONE_CELL = {"write_run": 1, "train": 1, "results": 1}
+ONE_CELL = {"write_runs_1": 1, "train": 1, "results": 1}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
         "fetch_model": 2,
         "fetch_task": 9,
         "tokenize_task": 9,
-        "write_run": 18,
+        "write_runs_1": 1,
         "train": 18,
         "results": 1,
     }
@@ -95,7 +95,7 @@ def test_cells_with_a_result_are_not_trained_when_their_tokens_must_be_made_agai
 
 def test_cells_of_another_task_definition_are_trained_on_tokens_in_the_same_place(finished):
     finished.replace("demo/config.yaml", "wnli: {", "wnli: {test: [], ")
-    assert finished.planned(*DEMO) == {"tokenize_task": 1, "write_run": 2, "train": 2, "results": 1}
+    assert finished.planned(*DEMO) == {"tokenize_task": 1, "write_runs_1": 1, "train": 2, "results": 1}
 
 
 def test_the_demo_leaves_every_result_and_learns(demo):
@@ -183,13 +183,13 @@ def test_edits_that_change_no_run_train_nothing(finished, name, old, new):
         (
             "rte: {train_rows: 800}",
             "rte: {train_rows: 800, seeds: [42, 7]}",
-            {"write_run": 2, "train": 2, "results": 1},
+            {"write_runs_1": 1, "train": 2, "results": 1},
         ),
-        ("num_train_epochs: 4", "num_train_epochs: 3", {"write_run": 18, "train": 18, "results": 1}),
+        ("num_train_epochs: 4", "num_train_epochs: 3", {"write_runs_1": 1, "train": 18, "results": 1}),
         (
             "rte: {train_rows: 800}",
             "rte: {train_rows: 800, max_seq_length: 16}",
-            {"tokenize_task": 1, "write_run": 2, "train": 2, "results": 1},
+            {"tokenize_task": 1, "write_runs_1": 1, "train": 2, "results": 1},
         ),
     ],
     ids=["display name", "task removed", "seed added", "all epochs", "length"],
@@ -216,7 +216,7 @@ def test_another_machine_trains_nothing(finished):
 def test_changed_data_of_a_local_folder_are_staged_and_trained_again(finished):
     train = finished.root / "demo/generated/glue/rte/train-00000-of-00001.parquet"
     pyarrow.parquet.write_table(pyarrow.parquet.read_table(train).slice(1), train)
-    assert finished.planned(*DEMO) == {"fetch_task": 1, "tokenize_task": 1, "write_run": 2, "train": 2, "results": 1}
+    assert finished.planned(*DEMO) == {"fetch_task": 1, "tokenize_task": 1, "write_runs_1": 1, "train": 2, "results": 1}
 
 
 def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):

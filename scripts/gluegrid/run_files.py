@@ -17,11 +17,12 @@ def is_written(experiment: Experiment, cell: Cell) -> bool:
     return run.exists() and run.read_text(encoding="utf-8", errors="replace") == run_text(cell)
 
 
-def cells_to_write(experiment: Experiment, urgency: Callable[[Cell], float]) -> list[list[Cell]]:
-    """Return the cells whose run.json must be written, the most urgent first, in parts to be written in one go each."""
+def cells_to_write(experiment: Experiment, urgency: Callable[[Cell], float]) -> dict[str, list[Cell]]:
+    """Return the cells whose run.json must be written, the most urgent first, by the rule that writes them."""
     cells = [cell for cell in experiment.cells.values() if not is_written(experiment, cell)]
     cells.sort(key=urgency, reverse=True)
-    return [cells[start : start + CELLS_AT_ONCE] for start in range(0, len(cells), CELLS_AT_ONCE)]
+    parts = range(0, len(cells), CELLS_AT_ONCE)
+    return {f"write_runs_{number}": cells[start : start + CELLS_AT_ONCE] for number, start in enumerate(parts, start=1)}
 
 
 def write_runs(experiment: Experiment, names: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
@@ -54,6 +55,17 @@ def cap_fetches(workflow) -> None:
     """
     if "hub" not in workflow.global_resources:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
+
+
+def run_where_needed(workflow, rules: Iterable[str]) -> None:
+    """Let these rules run where something needs their outputs, though there are such files: they are outdated."""
+    build = workflow._build_dag
+
+    def build_dag() -> None:
+        workflow.dag.forcerules.update(map(workflow.get_rule, rules))
+        build()
+
+    workflow._build_dag = build_dag
 
 
 def begin_run(experiment: Experiment, workflow) -> None:
