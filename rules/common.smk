@@ -6,7 +6,7 @@ from snakemake.iocontainers import Wildcards
 
 from gluegrid import paths
 from gluegrid.backups import keep_times_of_backups
-from gluegrid.estimates import memory_in_mb, minutes, train_rows
+from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.quick_planning import plan_quickly
 from gluegrid.recipes import RECIPES
@@ -19,6 +19,7 @@ from gluegrid.workflow import (
     begin_run,
     cap_fetches,
     end_of_run,
+    estimates_of_workflow,
     experiment_of_workflow,
     let_jobs_find_programs,
     outlive_warnings,
@@ -32,6 +33,7 @@ mend_slurm_plugin()
 keep_times_of_backups()
 cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
+ESTIMATES = estimates_of_workflow(EXPERIMENT, workflow)
 
 
 def any_of(names):
@@ -103,7 +105,7 @@ def tokenizer_manifest(wildcards):
 
 def task_manifest(wildcards):
     """Return the manifest of a task's data."""
-    return paths.TASK_MANIFEST.format(task_key=EXPERIMENT.task_key(wildcards.task))
+    return EXPERIMENT.task_manifest(wildcards.task)
 
 
 def staged_for_cell(wildcards):
@@ -113,9 +115,9 @@ def staged_for_cell(wildcards):
     a job out when something above its `ancient` inputs is made again.
     """
     manifests = {
-        "model": paths.MODEL_MANIFEST.format(model_key=EXPERIMENT.model_key(wildcards.model)),
-        "task": task_manifest(wildcards),
-        "tokens": tokens_of(wildcards.model, wildcards.task),
+        "model": EXPERIMENT.model_manifest(wildcards.model),
+        "task": EXPERIMENT.task_manifest(wildcards.task),
+        "tokens": EXPERIMENT.tokens_manifest(wildcards.model, wildcards.task),
     }
     if had_result(*wildcards):
         return {name: ancient(manifest) for name, manifest in manifests.items()}
@@ -128,21 +130,12 @@ def had_result(model, task, variant, seed):
     return has_result(EXPERIMENT, EXPERIMENT.cell(model, task, variant, seed))
 
 
-def tokens_of(model, task):
-    """Return the manifest of the tokens of a model on a task."""
-    return paths.TOKENS_MANIFEST.format(
-        tokenizer_key=EXPERIMENT.tokenizer_key(model),
-        task=task,
-        max_seq_length=EXPERIMENT.max_seq_length(model, task),
-    )
-
-
 def everything_staged(wildcards):
     """Return the manifests of all models, and of all tokens, which need those of the tasks."""
-    models = {EXPERIMENT.model_key(model) for model in EXPERIMENT.models}
+    models = EXPERIMENT.models
     return [
-        *(paths.MODEL_MANIFEST.format(model_key=key) for key in sorted(models)),
-        *dict.fromkeys(tokens_of(cell.model, cell.task) for cell in EXPERIMENT.cells.values()),
+        *sorted({EXPERIMENT.model_manifest(model) for model in models}),
+        *dict.fromkeys(EXPERIMENT.tokens_manifest(model, task) for model in models for task in EXPERIMENT.tasks),
     ]
 
 
@@ -201,17 +194,59 @@ def train_tasks(wildcards):
 
 def train_minutes(wildcards, attempt):
     """Return the time limit of a cell; an attempt after the first gets more."""
-    cell = one_cell(wildcards)
-    return minutes(cell.run, train_rows(EXPERIMENT.tasks[cell.task])) * attempt
+    return limit_of_attempt(ESTIMATES.of(one_cell(wildcards)), attempt)
 
 
 def train_memory(wildcards, attempt):
     """Return the host memory of a cell in MB; an attempt after the first gets more."""
-    return memory_in_mb(one_cell(wildcards).run) * attempt
+    return ESTIMATES.of(one_cell(wildcards)).memory_in_mb * attempt
+
+
+def urgency_of_cell(wildcards):
+    """Return how long a cell is expected to take, in seconds: the longest goes first, so that none is last."""
+    return ESTIMATES.seconds_of(one_cell(wildcards))
+
+
+def urgency_of_model(wildcards):
+    """Return the urgency of what waits for a model."""
+    return greatest_urgency("model", wildcards.model_key)
+
+
+def urgency_of_task(wildcards):
+    """Return the urgency of what waits for a task's data."""
+    return greatest_urgency("task", wildcards.task_key)
+
+
+def urgency_of_tokens(wildcards):
+    """Return the urgency of what waits for a task's tokens."""
+    return greatest_urgency("tokens", paths.TOKENS_MANIFEST.format(**wildcards))
+
+
+@cache
+def greatest_urgency(kind, needed):
+    """Return the urgency of the longest cell that needs something, 0 where none does."""
+    return max(
+        (
+            ESTIMATES.seconds_of(next(iter(EXPERIMENT.cells_of(model, task).values())))
+            for model in EXPERIMENT.models
+            for task in EXPERIMENT.tasks
+            if needed in needs_of(model, task)[kind]
+        ),
+        default=0,
+    )
+
+
+def needs_of(model, task):
+    """Return what the cells of a model on a task need, by kind."""
+    return {
+        "model": {EXPERIMENT.model_key(model), EXPERIMENT.tokenizer_key(model)},
+        "task": {EXPERIMENT.task_key(task)},
+        "tokens": {EXPERIMENT.tokens_manifest(model, task)},
+    }
 
 
 # By the name of the rule that writes their run.json; jobs find it written.
-CELLS_TO_WRITE = cells_to_write(EXPERIMENT, lambda cell: 0) if workflow.is_main_process else {}
+CELLS_TO_WRITE = cells_to_write(EXPERIMENT, ESTIMATES.seconds_of) if workflow.is_main_process else {}
 
 
 wildcard_constraints:

@@ -15,6 +15,7 @@ rule fetch_model:
         EXPERIMENT.paths.log("fetch_model", "{model_key}"),
     benchmark:
         EXPERIMENT.paths.benchmark("fetch_model", "{model_key}")
+    priority: urgency_of_model
     conda:
         "../envs/gluegrid.yaml"
     resources:
@@ -42,6 +43,7 @@ rule fetch_task:
         EXPERIMENT.paths.log("fetch_task", "{task_key}"),
     benchmark:
         EXPERIMENT.paths.benchmark("fetch_task", "{task_key}")
+    priority: urgency_of_task
     conda:
         "../envs/gluegrid.yaml"
     resources:

@@ -15,6 +15,7 @@ rule tokenize_task:
         EXPERIMENT.paths.log("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}"),
     benchmark:
         EXPERIMENT.paths.benchmark("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}")
+    priority: urgency_of_tokens
     conda:
         "../envs/gluegrid.yaml"
     params:

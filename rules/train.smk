@@ -17,7 +17,7 @@ for name_of_rule, cells in CELLS_TO_WRITE.items():
             EXPERIMENT.paths.log("write_runs", name_of_rule),
         benchmark:
             EXPERIMENT.paths.benchmark("write_runs", name_of_rule)
-        priority: 0
+        priority: ESTIMATES.seconds_of(cells[0])
         localrule: True
         conda:
             "../envs/gluegrid.yaml"
@@ -48,6 +48,7 @@ rule train:
         EXPERIMENT.paths.log("train", paths.CELL),
     benchmark:
         EXPERIMENT.paths.benchmark("train", paths.CELL)
+    priority: urgency_of_cell
     conda:
         "../envs/gluegrid.yaml"
     threads: same_for_all(train_threads)

@@ -1,32 +1,208 @@
-"""What a cell is allowed to take: time and memory limits, generous since the hardware is not known."""
+"""How long a cell will take, and what it is allowed to take: limits for the scheduler, and the order of cells.
 
+Never what runs: where an estimate is wrong, a cell comes at another time, or its job is given more at its next attempt.
+"""
+
+import datetime
 import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from gluegrid.cost_model import memory_in_mb, operations_of_predicting, operations_of_training
+from gluegrid.errors import DataError
+from gluegrid.experiment import Cell, Experiment
+from gluegrid.measured_speeds import Measured, read_speeds
 from gluegrid.recipes import RECIPES
+from gluegrid.records import Outcome
+from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
 
-START_MINUTES = 30  # loading, a cold file system, evaluation
-# The slowest of the eighteen trainings in references/document.yaml (bert-large-uncased on mnli) saw 29.
-EXAMPLES_PER_SECOND = 25
-ROWS_OF_AN_UNKNOWN_TASK = 100_000
-MEMORY_IN_MB = 8_000
+# Of a device that nothing is known of: a GPU as that of references/document.yaml, whose 18 times are within a factor 2
+# of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a thread of a CPU.
+OPERATIONS_PER_SECOND = {"cuda": 1.2e13, "cpu": 4e10}
+SECONDS_BESIDE_TRAINING = 60  # loading libraries, weights and data, beside the predictions
+SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
 
-
-def minutes(run: dict, train_rows: int | None) -> int:
-    """Return the time limit of a run's first attempt, in minutes."""
-    values = RECIPES[run["recipe"]] | run
-    rows = train_rows or ROWS_OF_AN_UNKNOWN_TASK
-    if values["max_train_samples"] is not None:
-        rows = min(rows, values["max_train_samples"])
-    seconds = rows * values["num_train_epochs"] / EXAMPLES_PER_SECOND
-    return START_MINUTES + math.ceil(seconds / 60)
+START_MINUTES = 30  # a cold file system, a busy node
+# How many times its estimate a job may take, by what the estimate is from.
+MARGINS = {"this cell's kind": 1.5, "this model": 2, "other models": 3, "no run": 5}
+MARGIN_OF_MEMORY = 1.5
+LARGEST_LIMIT_MINUTES = 365 * 24 * 60  # SLURM takes no longer numbers
 
 
-def train_rows(entry: dict) -> int | None:
-    """Return how many training examples a task of the config is said to have; None where nothing says."""
-    return entry.get("train_rows") or entry.get("official", {}).get(entry["train"], {}).get("rows")
+@dataclass(frozen=True)
+class Estimate:
+    """What a cell is expected to take: seconds of training and in all, from what (a key of MARGINS, and a device).
+
+    `is_staged`: whether model and tokens are there, so that their sizes are known and not guessed.
+    """
+
+    train_seconds: float
+    seconds: float
+    gpus: int
+    known_from: str
+    device: str | None
+    memory_in_mb: int
+    is_staged: bool
+
+    @property
+    def gpu_hours(self) -> float:
+        """The hours of all its devices together."""
+        return self.seconds * self.gpus / 3600
+
+    @property
+    def limit_in_minutes(self) -> int:
+        """The time limit of a first attempt."""
+        minutes = START_MINUTES + math.ceil(MARGINS[self.known_from] * self.seconds / 60)
+        return min(minutes, LARGEST_LIMIT_MINUTES)
 
 
-def memory_in_mb(run: dict) -> int:
-    """Return the host memory of a run's first attempt on each node, in MB."""
-    values = RECIPES[run["recipe"]] | run
-    return MEMORY_IN_MB * values["gpus"]
+class Estimates:
+    """Estimates of an experiment's cells. `device` limits what was measured to devices with this in their name."""
+
+    def __init__(self, experiment: Experiment, speeds: Iterable[Measured], device: str = ""):
+        self.experiment = experiment
+        self._speeds = [entry for entry in speeds if device.lower() in entry.device.lower()]
+        self._made: dict[tuple[str, str], Estimate] = {}
+
+    def of(self, cell: Cell) -> Estimate:
+        """Return what a cell is expected to take; its seeds all take the same."""
+        kind = (cell.model, cell.task)
+        known = self._made.get(kind)
+        # While they are fetched and tokenised, their sizes become known.
+        if known is None or (not known.is_staged and self._is_staged(cell)):
+            known = self._made[kind] = self._make(cell)
+        return known
+
+    def seconds_of(self, cell: Cell) -> float:
+        """Return how many seconds a cell is expected to take."""
+        return self.of(cell).seconds
+
+    def _is_staged(self, cell: Cell) -> bool:
+        manifests = (
+            self.experiment.model_manifest(cell.model),
+            self.experiment.tokens_manifest(cell.model, cell.task),
+        )
+        return all(Path(manifest).exists() for manifest in manifests)
+
+    def _make(self, cell: Cell) -> Estimate:
+        model = model_size(self.experiment, cell.model)
+        task = task_size(self.experiment, cell.model, cell.task)
+        values = RECIPES[cell.run["recipe"]] | cell.run
+        made = _by_default(values, model, task)
+        by_device: dict[str, list[Measured]] = {}
+        for entry in self._speeds:
+            if entry.is_of_a_cpu == (values["device"] == "cpu") and values["precision"] in ("auto", entry.precision):
+                by_device.setdefault(entry.device, []).append(entry)
+        source = self.experiment.models[cell.model]["source"]
+        measured = [
+            _by_measured(values, model, task, device, _nearest(entries, source, cell.task, model))
+            for device, entries in by_device.items()
+        ]
+        # Which of this place's devices it will get is not known: the slowest is safe.
+        return max(measured, key=lambda estimate: estimate.seconds, default=made)
+
+
+def learn(experiment: Experiment, outcomes: Iterable[Outcome], since: str) -> Iterator[Measured]:
+    """Yield what the runs of an experiment that have finished since a moment have shown of their devices."""
+    for outcome in outcomes:
+        if outcome.is_done and outcome.record.get("finished", "") >= since and not outcome.record.get("continued"):
+            yield _measured(experiment, outcome)
+
+
+def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
+    """Return the time limit of an attempt in minutes: each gets as much more as the first one had."""
+    return min(estimate.limit_in_minutes * attempt, LARGEST_LIMIT_MINUTES)
+
+
+def _by_default(values: dict, model: ModelSize, task: TaskSize) -> Estimate:
+    speed = _of_all_processes(OPERATIONS_PER_SECOND[values["device"]], values)
+    training = operations_of_training(values, model, task) / speed
+    beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(model, task) / speed
+    return Estimate(
+        train_seconds=training,
+        seconds=training + beside,
+        gpus=values["gpus"] * values["nodes"],
+        known_from="no run",
+        device=None,
+        memory_in_mb=memory_in_mb(values, model),
+        is_staged=model.known_from == STAGED and task.is_counted,
+    )
+
+
+def _by_measured(
+    values: dict, model: ModelSize, task: TaskSize, device: str, nearest: tuple[str, list[Measured]]
+) -> Estimate:
+    known_from, entries = nearest
+    made = _by_default(values, model, task)
+    speed = _of_all_processes(statistics.median(entry.speed for entry in entries), values)
+    training = operations_of_training(values, model, task) / speed
+    beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(model, task) / speed
+    memory = made.memory_in_mb
+    if known_from != "other models":
+        peak = max(entry.host_memory_bytes for entry in entries) / 1e6
+        memory = max(math.ceil(MARGIN_OF_MEMORY * peak / 500) * 500 * values["gpus"], 1000) if peak else memory
+    if known_from == "this cell's kind" and (seen := [s for entry in entries for s in entry.seconds_beside_training]):
+        beside = statistics.median(seen)
+    return replace(
+        made,
+        train_seconds=training,
+        seconds=training + beside,
+        known_from=known_from,
+        device=device,
+        memory_in_mb=memory,
+    )
+
+
+def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) -> tuple[str, list[Measured]]:
+    """Return what was measured of the same model and task, else of the model, else of the model of the nearest size."""
+    of_model = [entry for entry in entries if entry.model == source]
+    if same := [entry for entry in of_model if entry.task == task]:
+        return "this cell's kind", same
+    if of_model:
+        return "this model", of_model
+
+    def distance(entry: Measured) -> float:
+        return abs(math.log(entry.passed_parameters / model.passed))
+
+    nearest = min(entries, key=distance)
+    return "other models", [entry for entry in entries if entry.model == nearest.model]
+
+
+def _of_all_processes(speed: float, values: dict) -> float:
+    if values["device"] == "cpu":
+        speed *= values["threads"]
+    processes = values["gpus"] * values["nodes"]
+    return speed * (processes * SPREAD_OF_PROCESSES if processes > 1 else 1)
+
+
+def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
+    cell, record = outcome.cell, outcome.record
+    values = RECIPES[cell.run["recipe"]] | cell.run
+    model = model_size(experiment, cell.model)
+    done = operations_of_training(values, model, task_size(experiment, cell.model, cell.task))
+    train_runtime = outcome.results["train_runtime"]
+    lasted = _moment(record["finished"]) - _moment(record["started"])
+    return Measured(
+        device=record["device"],
+        precision=record["precision"],
+        model=experiment.models[cell.model]["source"],
+        passed_parameters=model.passed,
+        task=cell.task,
+        operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, values)],
+        seconds_beside_training=[max(lasted - train_runtime, 0)] if record.get("attempts") == 1 else [],
+        host_memory_bytes=record["peak_memory_bytes"]["host"],
+    )
+
+
+def _moment(text: str) -> float:
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def estimates_of(experiment: Experiment, device: str = "") -> tuple[Estimates, str | None]:
+    """Return an experiment's estimates, and what is wrong with the file of measured speeds, which is then not used."""
+    try:
+        return Estimates(experiment, read_speeds(), device), None
+    except DataError as error:
+        return Estimates(experiment, []), str(error)

@@ -98,6 +98,20 @@ class Experiment:
         """Return the name of the folder of the model whose tokenizer this model uses."""
         return self.model_key(self.tokenizer_of(model))
 
+    def model_manifest(self, model: str) -> str:
+        """Return the path of the manifest of a staged model."""
+        return paths.MODEL_MANIFEST.format(model_key=self.model_key(model))
+
+    def task_manifest(self, task: str) -> str:
+        """Return the path of the manifest of a task's staged data."""
+        return paths.TASK_MANIFEST.format(task_key=self.task_key(task))
+
+    def tokens_manifest(self, model: str, task: str) -> str:
+        """Return the path of the manifest of the tokens of a model on a task."""
+        return paths.TOKENS_MANIFEST.format(
+            tokenizer_key=self.tokenizer_key(model), task=task, max_seq_length=self.max_seq_length(model, task)
+        )
+
     def tokenizer_of(self, model: str) -> str:
         """Return the model whose tokenizer this model uses: itself, unless the config names another."""
         return self.models[model].get("tokenizer", model)

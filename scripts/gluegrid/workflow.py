@@ -11,6 +11,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.code_copy import copy_code
 from gluegrid.errors import GluegridError
+from gluegrid.estimates import Estimates, estimates_of
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
 from gluegrid.messages import show_messages
@@ -127,6 +128,14 @@ def experiment_of_workflow(workflow) -> Experiment:
     for warning in experiment.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return experiment
+
+
+def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
+    """Return the estimates of this call's cells; a file of measured speeds that is broken costs a line, and no more."""
+    estimates, problem = estimates_of(experiment)
+    if problem and workflow.is_main_process:
+        print(f"warning: {problem}; time limits are guessed", file=sys.stderr)
+    return estimates
 
 
 def _config_file(given: list[Path]) -> Path:

@@ -1,0 +1,59 @@
+"""What a run costs, as a count: the floating-point operations of its training and of its predictions.
+
+Kaplan et al., "Scaling Laws for Neural Language Models" (2020), section 2.1: about 2 operations per parameter and token
+forwards, and twice as many backwards. Attention between tokens is left out, since it is little at GLUE's lengths. Time
+is operations divided by a speed, which is what is measured of a device (measured_speeds.py): so the speed also stands
+for all that a device does not do as well as it could.
+"""
+
+from gluegrid.recipes import RECIPES
+from gluegrid.sizes import ModelSize, TaskSize
+
+FORWARDS = 2
+BACKWARDS = 4
+BACKWARDS_OF_ADAPTERS = 2  # gradients of activations; hardly any of weights
+
+
+def operations(passed: int, tokens: float, passes: float) -> float:
+    """Return the operations of so many tokens that pass so many parameters, with `passes` operations each."""
+    return passed * tokens * passes
+
+
+def operations_of_training(run: dict, model: ModelSize, task: TaskSize) -> float:
+    """Return the operations of a run's training, over all its epochs and processes, with the scores of epochs."""
+    values = RECIPES[run["recipe"]] | run
+    backwards = BACKWARDS if values["lora"] is None else BACKWARDS_OF_ADAPTERS
+    passes = FORWARDS + backwards + (FORWARDS if values["gradient_checkpointing"] else 0)
+    share = min(1, (values["max_train_samples"] or task.train_rows) / task.train_rows)
+    epochs = values["num_train_epochs"]
+    scored = task.validation_tokens * (epochs if values["eval_strategy"] == "epoch" else 0)
+    return operations(model.passed, task.train_tokens * share * epochs, passes) + operations(
+        model.passed, scored, FORWARDS
+    )
+
+
+def operations_of_predicting(model: ModelSize, task: TaskSize) -> float:
+    """Return the operations of predicting all validation and test splits once, which follows a training."""
+    return operations(model.passed, task.predicted_tokens, FORWARDS)
+
+
+def memory_in_mb(run: dict, model: ModelSize) -> int:
+    """Return the host memory in MB that a run is thought to need on each node.
+
+    On a GPU: the libraries, and a copy of weights and optimizer while they are loaded or saved. On a CPU also all that
+    is trained: weights, gradients and two moments, 4 bytes each, and the activations (about 34 x 2 bytes for each
+    token, layer and hidden unit: Korthikanti et al., "Reducing Activation Recomputation" (2022), section 4).
+    """
+    values = RECIPES[run["recipe"]] | run
+    if values["device"] == "cuda":
+        of_process = 5_000 + 24 * model.parameters / 1e6
+        return _rounded(of_process * values["gpus"])
+    batch = values.get("global_batch_size") or values["per_device_train_batch_size"]
+    layers_by_width = model.passed / (12 * model.hidden_size)
+    activations = batch * values["max_seq_length"] * 68 * layers_by_width
+    of_process = 2_000 + (20 * model.parameters + activations) / 1e6
+    return _rounded(of_process * values["gpus"])
+
+
+def _rounded(megabytes: float) -> int:
+    return -(-round(megabytes) // 500) * 500

@@ -1,0 +1,138 @@
+"""How large an experiment's models and tasks are: from what is staged, else from what is known before.
+
+Imports nothing heavy: Snakemake asks for every job.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluegrid import paths
+from gluegrid.errors import DataError
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+
+STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
+ROWS_OF_AN_UNKNOWN_TASK = 100_000
+# Of a task whose splits' rows are not known, beside those it trains on.
+SHARE_OF_PREDICTED_ROWS = 0.2
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The size of an encoder.
+
+    `passed` are the parameters that each token passes: without embeddings, and layers that share their weights (ALBERT)
+    as often as they are used. `known_from` says how sure this is.
+    """
+
+    parameters: int
+    passed: int
+    hidden_size: int
+    known_from: str
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """Rows and tokens of a task at one length; `predicted` are its validation and test splits together."""
+
+    train_rows: int
+    train_tokens: int
+    validation_tokens: int
+    predicted_rows: int
+    predicted_tokens: int
+    is_counted: bool
+
+
+# What the words of published encoders' names mean (BERT, RoBERTa, ELECTRA, the miniatures of google/bert_uncased_*).
+SIZES_BY_WORD = {
+    "xxlarge": ModelSize(1_500_000_000, 1_300_000_000, 1536, NAME),
+    "xlarge": ModelSize(750_000_000, 700_000_000, 1024, NAME),
+    "large": ModelSize(335_000_000, 303_000_000, 1024, NAME),
+    "base": ModelSize(110_000_000, 86_000_000, 768, NAME),
+    "xsmall": ModelSize(70_000_000, 22_000_000, 384, NAME),
+    "small": ModelSize(29_000_000, 13_000_000, 512, NAME),
+    "mini": ModelSize(11_000_000, 3_200_000, 256, NAME),
+    "tiny": ModelSize(4_400_000, 400_000, 128, NAME),
+}
+UNKNOWN_SIZE = ModelSize(335_000_000, 303_000_000, 1024, UNKNOWN)
+
+
+def model_size(experiment: Experiment, model: str) -> ModelSize:
+    """Return the size of a model: as it is staged, else of its folder, else as its name says, else a large one's."""
+    manifest = Path(experiment.model_manifest(model))
+    source = experiment.models[model]["source"]
+    try:
+        if manifest.exists():
+            return _staged_size(manifest)
+        if paths.is_local(source):
+            return _size_of_folder(Path(source).expanduser())
+    except (DataError, OSError, KeyError, TypeError, ValueError):
+        pass  # broken files are reported by whoever uses them
+    words = re.split(r"[^a-z]+", source.lower())
+    return next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
+
+
+def task_size(experiment: Experiment, model: str, task: str) -> TaskSize:
+    """Return the size of a task as a model sees it: as its tokens were counted, else by what the experiment says."""
+    manifest = Path(experiment.tokens_manifest(model, task))
+    entry = experiment.tasks[task]
+    try:
+        if manifest.exists():
+            return _counted_size(entry, read_json(manifest)["splits"])
+    except (DataError, OSError, KeyError, TypeError):
+        pass
+    return _expected_size(entry, experiment.max_seq_length(model, task))
+
+
+def _staged_size(manifest: Path) -> ModelSize:
+    content = read_json(manifest)
+    return _size(content["parameters"], content["embeddings"], read_json(manifest.parent / "config.json"), STAGED)
+
+
+def _size_of_folder(folder: Path) -> ModelSize:
+    config = read_json(folder / "config.json")
+    bytes_of_number = 2 if "16" in str(config.get("dtype") or config.get("torch_dtype")) else 4
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return _size(size // bytes_of_number, config["vocab_size"], config, FOLDER)
+
+
+def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> ModelSize:
+    hidden_size = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 768)
+    of_layers = max(parameters - embeddings * config.get("embedding_size", hidden_size), 1)
+    times_used = config.get("num_hidden_layers", 1) / (config.get("num_hidden_groups") or 1)
+    return ModelSize(
+        parameters,
+        round(of_layers * times_used) if "num_hidden_groups" in config else of_layers,
+        hidden_size,
+        known_from,
+    )
+
+
+def _counted_size(entry: dict, splits: dict) -> TaskSize:
+    train = splits[entry["train"]]
+    predicted = [splits[name] for name in (*entry["validation"], *entry["test"])]
+    return TaskSize(
+        train_rows=train["rows"],
+        train_tokens=train["tokens"],
+        validation_tokens=sum(splits[name]["tokens"] for name in entry["validation"]),
+        predicted_rows=sum(split["rows"] for split in predicted),
+        predicted_tokens=sum(split["tokens"] for split in predicted),
+        is_counted=True,
+    )
+
+
+def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
+    official = entry.get("official", {})
+    rows = entry.get("train_rows") or official.get(entry["train"], {}).get("rows") or ROWS_OF_AN_UNKNOWN_TASK
+    tokens = min(entry.get("tokens_per_example", max_seq_length), max_seq_length)
+    share = round(rows * SHARE_OF_PREDICTED_ROWS)
+    of_split = {name: official.get(name, {}).get("rows", share) for name in (*entry["validation"], *entry["test"])}
+    return TaskSize(
+        train_rows=rows,
+        train_tokens=round(rows * tokens),
+        validation_tokens=round(sum(of_split[name] for name in entry["validation"]) * tokens),
+        predicted_rows=sum(of_split.values()),
+        predicted_tokens=round(sum(of_split.values()) * tokens),
+        is_counted=False,
+    )
