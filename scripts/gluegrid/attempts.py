@@ -39,10 +39,11 @@ def published(state: Path) -> None:
 
 def read(state: Path) -> list[dict]:
     """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out."""
-    path = state / "attempts.jsonl"
-    if not path.exists():
+    try:
+        text = (state / "attempts.jsonl").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    attempts = map(_attempt, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    attempts = map(_attempt, text.splitlines())
     return [attempt for attempt in attempts if attempt is not None]
 
 
@@ -58,9 +59,8 @@ def cancel(state: Path) -> None:
     write_json(_cancellation(state), {"cancelled": now()})
 
 
-def was_cancelled_last(state: Path) -> bool:
-    """Tell whether the cell was cancelled after its last attempt had begun."""
-    tried = read(state)
+def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
+    """Tell whether the cell was cancelled after the last of its attempts had begun."""
     return _was_cancelled_since(state, tried[-1]["start"] if tried else "")
 
 
