@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from gluegrid import slurm_logs
+from gluegrid.errors import DataError
 from gluegrid.files import read_json, write_json, write_text
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
@@ -104,8 +105,10 @@ def _attempt(line: str) -> dict | None:
 
 
 def _was_cancelled_since(state: Path, moment: str) -> bool:
-    path = _cancellation(state)
-    return path.exists() and read_json(path)["cancelled"] >= moment
+    try:
+        return read_json(_cancellation(state)).get("cancelled", "") >= moment
+    except DataError:  # it is not there
+        return False
 
 
 def _cancellation(state: Path) -> Path:

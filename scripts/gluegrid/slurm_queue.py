@@ -48,13 +48,13 @@ def in_queue(jobs: Iterable[str]) -> list[str]:
 
 
 def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS) -> dict[str, Job]:
-    """Return those of some jobs that wait or run, by their numbers, from one call of squeue. TransientError as above."""
-    numbers = sorted(set(numbers))
-    if not numbers:
+    """Return those of some jobs that wait or run, by their numbers; one call of squeue. TransientError as above."""
+    wanted = set(numbers)
+    if not wanted:
         return {}
-    which = [f"--jobs={','.join(numbers)}"] if len(numbers) <= MOST_NAMED else []
+    which = [f"--jobs={','.join(sorted(wanted))}"] if len(wanted) <= MOST_NAMED else []
     found = [_job(*fields) for fields in _listed(ALL_ABOUT_WAITING, *which, seconds=answer_seconds)]
-    return {job.number: job for job in found if job.number in set(numbers) and job.state not in ENDED}
+    return {job.number: job for job in found if job.number in wanted and job.state not in ENDED}
 
 
 def job_submitted_as(name: str, comment: str) -> str | None:

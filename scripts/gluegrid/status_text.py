@@ -1,0 +1,260 @@
+"""Where each cell is, as a text for people: models and tasks, totals, and why cells have failed."""
+
+import datetime
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gluegrid import escaping, table
+from gluegrid.cell_status import CellStatus, State
+from gluegrid.status import Snapshot
+from gluegrid.summary import Group, groups
+
+NARROWEST, WIDEST = 60, 120  # columns
+LONGEST_TASK = 24  # characters
+MOST_ROWS = 60  # of models x tasks, where nothing limits them
+MOST_FAILURES = 10  # that are told in full
+MOST_SHARES = 4  # of the cells of one row
+COLOURS = {State.DONE: "32", State.RUNNING: "36", State.QUEUED: "33", State.FAILED: "1;31", State.STOPPED: "35"}
+BOLD = "1"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a text is written for: its columns, its lines (None: as many as it takes), and whether it has colours."""
+
+    width: int = 80
+    lines: int | None = None
+    colours: bool = False
+
+    def painted(self, text: str, code: str | None) -> str:
+        """Return a text in a colour of ECMA-48, or as it is."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code else text
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one model on one task."""
+
+    group: Group
+    cells: Sequence[CellStatus]
+
+    @property
+    def state(self) -> State:
+        """What is said of it first."""
+        return min((cell.state for cell in self.cells), key=list(State).index)
+
+
+def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
+    """Return where each cell of an experiment is, in lines that fit the paper; only paths of logs may be longer."""
+    paper = Paper(min(max(paper.width, NARROWEST), WIDEST), paper.lines, paper.colours)
+    head, totals = _head(snapshot, paper), _totals(snapshot, paper)
+    room = None if paper.lines is None else paper.lines - len(head) - len(totals) - 2
+    failures = _failures(snapshot, paper, MOST_FAILURES if room is None else room // 8)
+    most = MOST_ROWS if room is None else max(room - len(failures), 1)
+    rows = _table(_rows(snapshot), most, paper)
+    lines = [*head, "", *rows, "", *totals, *failures]
+    return "\n".join(lines[: paper.lines])
+
+
+def _rows(snapshot: Snapshot) -> list[Row]:
+    statuses: dict[tuple[str, str], list[CellStatus]] = {}
+    for status in snapshot.cells:
+        statuses.setdefault((status.outcome.cell.model, status.outcome.cell.task), []).append(status)
+    grouped = groups(snapshot.experiment, [status.outcome for status in snapshot.cells])
+    return [Row(group, statuses[group.model, group.task.name]) for group in grouped if group.outcomes]
+
+
+def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
+    experiment = snapshot.experiment
+    size = f"{len(experiment.models):,} models x {len(experiment.tasks):,} tasks, {len(snapshot.cells):,} cells"
+    lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
+    if running := snapshot.heads.running:
+        named = ", ".join(f"process {head['process']['pid']} since {_clock(head['started'])}" for head in running)
+        lines += [f"snakemake runs: {named}"]
+    if snapshot.silence is not None:
+        said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
+        lines += [paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width)]
+    return lines
+
+
+def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
+    """Return a line for each row, under its model; of too many, what runs, waits or failed, and how many are left."""
+    models = dict.fromkeys(row.group.model for row in rows)
+    if len(rows) + len(models) <= most:
+        width = min(max((len(row.group.task.name) for row in rows), default=0), LONGEST_TASK)
+        lines = []
+        for model in models:
+            lines.append(paper.painted(escaping.shortened(model, paper.width), BOLD))
+            lines += [
+                _line(row, f"  {_fitted(row.group.task.name, width)}", paper)
+                for row in rows
+                if row.group.model == model
+            ]
+        return lines
+    ordered = sorted(rows, key=lambda row: list(State).index(row.state))  # keeps the order of the config
+    urgent = [row for row in ordered if row.state not in (State.DONE, State.NOT_BEGUN)][: most - 1]
+    names = [f"{row.group.model} {row.group.task.name}" for row in urgent]
+    width = min(max(map(len, names), default=0), paper.width // 2)
+    lines = [_line(row, _fitted(name, width), paper) for row, name in zip(urgent, names, strict=True)]
+    rest = Counter(row.state for row in ordered[len(urgent) :])
+    counts = ", ".join(f"{count:,} {state}" for state, count in rest.items())
+    return [*lines, f"and {rest.total():,} more of models x tasks: {counts}"]
+
+
+def _fitted(name: str, width: int) -> str:
+    return escaping.shortened(name, width).ljust(width)
+
+
+def _line(row: Row, name: str, paper: Paper) -> str:
+    state = f"{row.state:9}"
+    text = escaping.one_line(_details(row))
+    room = paper.width - len(name) - len(state) - 4
+    return f"{name}  {paper.painted(state, COLOURS.get(row.state))}  {escaping.shortened(text, room)}".rstrip()
+
+
+def _details(row: Row) -> str:
+    """Return what is to be said of the cells of a row, by state; with several cells also how many."""
+    if len(row.cells) == 1:
+        return _said_of(row, row.state)
+    counts = Counter(cell.state for cell in row.cells)
+    if len(counts) == 1:
+        return ", ".join(filter(None, [_said_of(row, row.state), f"{len(row.cells)} seeds"]))
+    first, *others = sorted(counts, key=list(State).index)
+    parts = [f"{counts[first]} of {len(row.cells)} seeds", _said_of(row, first)]
+    parts += [" ".join(filter(None, [f"{counts[state]} {state}", _said_of(row, state)])) for state in others]
+    return ", ".join(filter(None, parts))
+
+
+def _said_of(row: Row, state: State) -> str:
+    return SAID[state](row, [cell for cell in row.cells if cell.state == state])
+
+
+def _done(row: Row, cells: list[CellStatus]) -> str:
+    return table.percent(row.group.score()) + (table.MARK if row.group.data else "")
+
+
+def _running(row: Row, cells: list[CellStatus]) -> str:
+    if len(cells) > 1:
+        shares = [_share(cell) or cell.why for cell in cells]
+        return ", ".join(shares[:MOST_SHARES]) + (", ..." if len(shares) > MOST_SHARES else "")
+    (cell,) = cells
+    if cell.why:
+        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == "starts" else cell.why
+    left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
+    text = f"{_share(cell)}, loss {cell.progress.loss:.4f}, {duration(left)} left"
+    return text + (f", time limit in {duration(limit)}" if limit is not None and limit < left else "")
+
+
+def _queued(row: Row, cells: list[CellStatus]) -> str:
+    parts = [*dict.fromkeys(cell.why for cell in cells if cell.why)]
+    if starts := [cell.job.starts for cell in cells if cell.job and cell.job.starts]:
+        parts.append(f"starts about {_clock(min(starts))}")
+    return ", ".join([*parts, *(f"{_share(cell)} done" for cell in cells if cell.progress)])
+
+
+def _failed(row: Row, cells: list[CellStatus]) -> str:
+    return cells[0].why
+
+
+def _stopped(row: Row, cells: list[CellStatus]) -> str:
+    shares = ", ".join(f"at {_share(cell)}" for cell in cells if cell.progress)
+    return ", ".join(filter(None, [shares, "goes on with the next call or attempt"]))
+
+
+def _not_begun(row: Row, cells: list[CellStatus]) -> str:
+    shares = [f"{_share(cell)} before" for cell in cells if cell.progress]
+    return ", ".join([*dict.fromkeys(cell.why for cell in cells if cell.why), *shares])
+
+
+SAID: dict[State, Callable[[Row, list[CellStatus]], str]] = {
+    State.DONE: _done,
+    State.RUNNING: _running,
+    State.QUEUED: _queued,
+    State.FAILED: _failed,
+    State.STOPPED: _stopped,
+    State.NOT_BEGUN: _not_begun,
+}
+
+
+def _share(cell: CellStatus) -> str:
+    return f"{100 * cell.progress.step // cell.progress.steps:.0f} %" if cell.progress else ""
+
+
+def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
+    counts = snapshot.counts
+    states = (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED, State.NOT_BEGUN)
+    counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
+    lines = [f"Cells: {counted}.", *_time_left(snapshot), *_next_call(snapshot)]
+    if any(status.outcome.data for status in snapshot.cells):
+        lines.append(
+            f"Numbers with {table.MARK} are not from the official data: {snapshot.experiment.paths.results_md}"
+        )
+    return [line for each in lines for line in textwrap.wrap(each, paper.width, break_on_hyphens=False)]
+
+
+def _time_left(snapshot: Snapshot) -> list[str]:
+    left = snapshot.time_left
+    if not (left.seconds or left.unknown):
+        return []
+    at_least = "at least " if left.unknown else ""
+    on_cpu = all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells)
+    unit = "hours of training" if on_cpu else "GPU-hours of training"
+    parts = [f"{at_least}{left.gpu_hours:.{1 if left.gpu_hours >= 1 else 2}f} {unit}"]
+    if snapshot.is_under_way:
+        end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
+        word = "not before" if left.unknown else "at about"
+        parts.append(f"the last cell {word} {_clock(end.isoformat())}, in {duration(left.seconds)}")
+    if left.unknown:
+        parts.append(f"of {left.unknown:,} cells nothing tells yet how long they take")
+    return [f"Left: {'; '.join(parts)}."]
+
+
+def _next_call(snapshot: Snapshot) -> list[str]:
+    missing = len(snapshot.cells) - snapshot.counts[State.DONE]
+    if not missing or snapshot.heads.running:
+        return []
+    cells = "1 cell that is" if missing == 1 else f"{missing:,} cells that are"
+    if elsewhere := snapshot.heads.unknown:
+        host = elsewhere["process"]["host"]
+        return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
+    return [f"No snakemake runs: the same call again goes on with the {cells} missing."]
+
+
+def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
+    """Return reason and log of cells that failed; those that failed for the same reason together."""
+    alike: dict[str, list[CellStatus]] = {}
+    for status in snapshot.cells:
+        if status.state == State.FAILED:
+            alike.setdefault(table.reason(status.outcome), []).append(status)
+    lines = []
+    for reason, failed in list(alike.items())[:most]:
+        names = failed[0].outcome.cell.name + (f" and {len(failed) - 1:,} more" if len(failed) > 1 else "")
+        text = textwrap.wrap(f"FAILED {names}: {reason}", paper.width, subsequent_indent="  ", break_on_hyphens=False)
+        lines += ["", *text, f"  log: {failed[0].outcome.log}"]
+    left = sum(map(len, list(alike.values())[most:]))
+    return [*lines, *(["", f"{left:,} more failed cells, each for a reason of its own"] if left else [])]
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, such as 40 s, 12 min, 1 h 05 min, 2 d 03 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def _clock(moment: str) -> str:
+    """Return a moment, in ISO 8601, as this host's clock shows it: the hour today, else with the day."""
+    at = datetime.datetime.fromisoformat(moment).astimezone()
+    is_today = at.date() == datetime.datetime.now().date()
+    return f"{at:%H:%M}" if is_today else f"{at:%a %H:%M}" if _is_soon(at) else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _is_soon(at: datetime.datetime) -> bool:
+    return abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)
