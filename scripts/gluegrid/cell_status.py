@@ -27,6 +27,7 @@ from gluegrid.slurm_queue import Job
 from gluegrid.submission import REFUSED
 
 SECONDS_TO_START = 120  # from a job's first line in its log until it holds the cell's lock
+STARTING = "starting"
 EVENTS = ("attempts.jsonl", "refusal.json", "cancelled.json")  # files that say how the last try ended
 
 
@@ -76,7 +77,7 @@ class Traces:
     """
 
     state: Path
-    was_tried: bool = False
+    is_there: bool = False
     holder: dict | None = None
     heart_beats: bool = False
     submitted: str | None = None
@@ -88,6 +89,23 @@ class Traces:
         """The SLURM jobs that may work on the cell: its holder's, and the last one submitted."""
         numbers = [self.holder and self.holder["slurm_job_id"], self.submitted]
         return [str(number) for number in numbers if number]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What cells share: their jobs in SLURM's queue, their calls of snakemake, and what is not staged for them.
+
+    `queue` is None when SLURM does not answer. `missing` has rule and log of what is not staged, by model and task.
+    """
+
+    queue: dict[str, Job] | None
+    heads: Heads
+    missing: dict[tuple[str, str], list[tuple[str, Path]]]
+
+    def waits_for(self, cell: Cell) -> str:
+        """Say which rules must end before a cell can begin."""
+        rules = dict.fromkeys(rule for rule, _ in self.missing[cell.model, cell.task])
+        return f"waits for {', '.join(rules)}" if rules else ""
 
 
 def traces_of(experiment: Experiment, cell: Cell) -> Traces:
@@ -104,7 +122,7 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
     is_of_this_run = bool(noted) and noted.get("run_sha256") == records.run_hash(run_text(cell))
     return Traces(
         state,
-        was_tried=True,
+        is_there=True,
         holder=holder,
         heart_beats=heart_beats,
         submitted=submitted.get("slurm_job_id"),
@@ -113,10 +131,9 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
     )
 
 
-def status_of(
-    experiment: Experiment, cell: Cell, traces: Traces, queue: dict[str, Job] | None, heads: Heads
-) -> CellStatus:
-    """Return where a cell without results is. `queue`: its jobs among SLURM's; None when SLURM does not answer."""
+def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings) -> CellStatus:
+    """Return where a cell is that had no results when its traces were read."""
+    queue = around.queue
     jobs = [queue[number] for number in traces.jobs if number in (queue or {})]
     job = min(jobs, key=lambda job: job.waits, default=None)  # one that runs before one that waits for it
     if _is_held(traces, queue):
@@ -125,15 +142,18 @@ def status_of(
         return CellStatus(_no_outcome(experiment, cell), State.QUEUED, job.reason, traces.progress, job)
     if job is not None:
         return _running(experiment, cell, traces, job)
+    nothing = _no_outcome(experiment, cell)
+    if not traces.is_there and not around.missing[cell.model, cell.task] and not nothing.log.exists():
+        return CellStatus(nothing, State.NOT_BEGUN)  # nothing else is to be read, as of most cells of a large grid
     found = records.outcome(experiment, cell)
     if found.is_done:
         return CellStatus(found, State.DONE)
-    if found.attempts and found.attempts[-1]["end"] is None and _living(traces.state / "lock")[1]:
-        return CellStatus(found, State.RUNNING, "starts")  # begun since its traces were read
+    if found.attempts and found.attempts[-1]["end"] is None and _was_taken_since(traces):
+        return CellStatus(found, State.RUNNING, STARTING)
     is_silent = queue is None and traces.submitted and not _has_begun(traces.submitted, found.attempts)
     if is_silent:
         return CellStatus(found, State.QUEUED, "when SLURM last answered", traces.progress)
-    return _of_what_has_ended(experiment, found, traces, heads)
+    return _of_what_has_ended(experiment, found, traces, around)
 
 
 def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
@@ -149,21 +169,28 @@ def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
     return traces.heart_beats
 
 
+def _was_taken_since(traces: Traces) -> bool:
+    """Tell whether somebody has begun to work on a cell after its traces were read."""
+    holder, heart_beats = _living(traces.state / "lock")
+    return heart_beats and holder != traces.holder
+
+
 def _running(experiment: Experiment, cell: Cell, traces: Traces, job: Job | None) -> CellStatus:
     progress, why = traces.progress, ""
     if job is not None and job.state == "COMPLETING":
-        why = "ends"
+        why = "ending"
     elif progress is None or traces.holder is None or progress.noted < str(traces.holder["since"]):
-        why = "starts"  # what is noted is from the attempt before
+        why = STARTING  # what is noted is from the attempt before
     elif progress.step == progress.steps:
-        why = "scores"
+        why = "scoring"
     return CellStatus(_no_outcome(experiment, cell), State.RUNNING, why, progress, job)
 
 
-def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, heads: Heads) -> CellStatus:
+def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
     """Return the status of a cell on which nothing works."""
+    heads = around.heads
     if found.reason == records.NOT_RUN:
-        return CellStatus(found, State.NOT_BEGUN, _waits_for(experiment, found.cell))
+        return CellStatus(found, State.NOT_BEGUN, around.waits_for(found.cell))
     # What an earlier call of snakemake has left is no failure to one that runs: it tries the cell again.
     is_news = heads.since is None or max(traces.last_event, _time(found.log)) >= heads.since
     if not is_news:
@@ -172,18 +199,13 @@ def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, h
         return CellStatus(found, State.FAILED, found.reason, traces.progress)
     if found.log != records.train_log(experiment, found.cell):
         if heads.since is not None and not records.has_error(found.log):
-            return CellStatus(found, State.NOT_BEGUN, _waits_for(experiment, found.cell))
+            return CellStatus(found, State.NOT_BEGUN, around.waits_for(found.cell))
         return CellStatus(found, State.FAILED, found.reason)
     if not found.attempts and heads.since is not None and not traces.submitted and _may_yet_start(found.log):
-        return CellStatus(found, State.RUNNING, "starts")
+        return CellStatus(found, State.RUNNING, STARTING)
     if found.attempts and _was_only_stopped(found.attempts[-1]):
         return CellStatus(found, State.STOPPED, found.reason, traces.progress)
     return CellStatus(found, State.FAILED, found.reason, traces.progress)
-
-
-def _waits_for(experiment: Experiment, cell: Cell) -> str:
-    rules = dict.fromkeys(rule for rule, _ in records.missing_prerequisites(experiment, cell))
-    return f"waits for {', '.join(rules)}" if rules else ""
 
 
 def _may_yet_start(log: Path) -> bool:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gluegrid import records
-from gluegrid.cell_status import CellStatus, State, Traces, status_of, traces_of
+from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.errors import DataError, GluegridError, TransientError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.heads import Heads, heads_of
@@ -75,7 +75,10 @@ class Observer:
     def snapshot(self, reading: "Reading", queue: dict[str, Job] | None, silence: str | None) -> Snapshot:
         """Return where all cells are, now that SLURM was asked for the jobs of what was read."""
         experiment, traces = reading.experiment, reading.traces
-        found = {key: status_of(experiment, experiment.cells[key], traces[key], queue, reading.heads) for key in traces}
+        some = {(cell.model, cell.task): cell for cell in (experiment.cells[key] for key in traces)}
+        missing = {key: records.missing_prerequisites(experiment, cell) for key, cell in some.items()}
+        around = Surroundings(queue, reading.heads, missing)
+        found = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
         cells = list((reading.known | found).values())
         left = time_left(cells, self._seconds_of)
         return Snapshot(experiment, cells, reading.heads, silence, left, datetime.datetime.now())

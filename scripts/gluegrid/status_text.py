@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gluegrid import escaping, table
-from gluegrid.cell_status import CellStatus, State
+from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.status import Snapshot
 from gluegrid.summary import Group, groups
 
@@ -137,11 +137,12 @@ def _done(row: Row, cells: list[CellStatus]) -> str:
 
 def _running(row: Row, cells: list[CellStatus]) -> str:
     if len(cells) > 1:
-        shares = [_share(cell) or cell.why for cell in cells]
-        return ", ".join(shares[:MOST_SHARES]) + (", ..." if len(shares) > MOST_SHARES else "")
+        counts = Counter(cell.why or _share(cell) for cell in cells)
+        parts = [why if why.endswith("%") else f"{count} {why}" for why, count in counts.items()]
+        return ", ".join(parts[:MOST_SHARES]) + (", ..." if len(parts) > MOST_SHARES else "")
     (cell,) = cells
     if cell.why:
-        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == "starts" else cell.why
+        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == STARTING else cell.why
     left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
     text = f"{_share(cell)}, loss {cell.progress.loss:.4f}, {duration(left)} left"
     return text + (f", time limit in {duration(limit)}" if limit is not None and limit < left else "")
@@ -196,12 +197,12 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
 
 def _time_left(snapshot: Snapshot) -> list[str]:
     left = snapshot.time_left
-    if not (left.seconds or left.unknown):
-        return []
+    if not left.gpu_hours:
+        return [f"Left: nothing tells yet how long {left.unknown:,} cells take."] if left.unknown else []
     at_least = "at least " if left.unknown else ""
-    on_cpu = all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells)
-    unit = "hours of training" if on_cpu else "GPU-hours of training"
-    parts = [f"{at_least}{left.gpu_hours:.{1 if left.gpu_hours >= 1 else 2}f} {unit}"]
+    gpu = "" if all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells) else "GPU-"
+    hours, minutes = f"{left.gpu_hours:,.1f} {gpu}hours", f"{60 * left.gpu_hours:.1f} {gpu}minutes"
+    parts = [f"{at_least}{hours if left.gpu_hours >= 1 else minutes} of training"]
     if snapshot.is_under_way:
         end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
         word = "not before" if left.unknown else "at about"
