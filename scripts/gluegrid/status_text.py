@@ -68,7 +68,8 @@ def _rows(snapshot: Snapshot) -> list[Row]:
 
 def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     experiment = snapshot.experiment
-    size = f"{len(experiment.models):,} models x {len(experiment.tasks):,} tasks, {len(snapshot.cells):,} cells"
+    models, tasks = _counted(len(experiment.models), "model"), _counted(len(experiment.tasks), "task")
+    size = f"{models} x {tasks}, {_counted(len(snapshot.cells), 'cell')}"
     lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
     if running := snapshot.heads.running:
         named = ", ".join(f"process {head['process']['pid']} since {_clock(head['started'])}" for head in running)
@@ -216,11 +217,10 @@ def _next_call(snapshot: Snapshot) -> list[str]:
     missing = len(snapshot.cells) - snapshot.counts[State.DONE]
     if not missing or snapshot.heads.running:
         return []
-    cells = "1 cell that is" if missing == 1 else f"{missing:,} cells that are"
     if elsewhere := snapshot.heads.unknown:
         host = elsewhere["process"]["host"]
         return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
-    return [f"No snakemake runs: the same call again goes on with the {cells} missing."]
+    return [f"No snakemake runs; the same call again goes on with what is left ({_counted(missing, 'cell')})."]
 
 
 def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
@@ -236,6 +236,10 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
         lines += ["", *text, f"  log: {failed[0].outcome.log}"]
     left = sum(map(len, list(alike.values())[most:]))
     return [*lines, *(["", f"{left:,} more failed cells, each for a reason of its own"] if left else [])]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def duration(seconds: float) -> str:
