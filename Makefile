@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 	@echo "The table lies in results/demo/results.md"
 
 .PHONY: status
-status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: again and again, until Ctrl-C)
+status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
 	@$(BIN)/python scripts/status.py $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
 
 .PHONY: verify

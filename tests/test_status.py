@@ -23,7 +23,7 @@ from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import write_json
 from gluegrid.paths import state_folder
 from gluegrid.provenance import this_process
-from gluegrid.records import run_hash, train_log
+from gluegrid.records import has_error, last_line, run_hash, train_log
 from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look
 from gluegrid.status_text import Paper, duration, status_text
@@ -148,7 +148,8 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     assert "  number  not begun  6 seeds\n" in text
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
-    assert text.endswith(f"  log: {train_log(experiment, failed)}")
+    assert f"\n  log: {train_log(experiment, failed)}\n" in text
+    assert f"STOPPED tiny/pair/base/seed-5: {attempts.KILLED}" in " ".join(text.split())
     assert slurm.calls("squeue")[0][-1] == "--jobs=17,18"
 
 
@@ -235,7 +236,7 @@ def test_what_an_earlier_call_has_left_is_no_failure_while_another_runs(slurm, e
     for path in (state_of(experiment, failed) / "attempts.jsonl", state_of(experiment, cancelled) / "cancelled.json"):
         os.utime(path, (time.time() - 1000,) * 2)
     assert [status_of(experiment, cell).state for cell in (failed, cancelled)] == [State.NOT_BEGUN] * 2
-    assert "tried again by this call" in text_of(experiment)
+    assert "not begun  6 seeds, before this call: the loss is nan" in text_of(experiment)
     end_heads(experiment)
     assert [status_of(experiment, cell).state for cell in (failed, cancelled)] == [State.FAILED] * 2
 
@@ -253,13 +254,15 @@ def test_without_a_head_the_same_call_goes_on(slurm, experiment):
         builders.write_result(experiment, cell, SCORES | scores)
     assert snapshot_of(experiment).is_final
     assert "snakemake" not in text_of(experiment)
+    end_heads(experiment, **this_process())
+    assert not snapshot_of(experiment).is_final
 
 
 def test_cells_wait_for_what_is_not_staged_until_that_has_failed(slurm, experiment):
     cell = cell_of(experiment, 1)
     tokens = manifests(experiment)[3]
     tokens.unlink()
-    assert "  pair    not begun  waits for tokenize_task, 6 seeds\n" in text_of(experiment)
+    assert "  pair    not begun  6 seeds, waits for tokenize_task\n" in text_of(experiment)
     log = Path(f"results/small/logs/tokenize_task/{experiment.tokenizer_key('tiny')}/pair-128.log")
     log.parent.mkdir(parents=True)
     log.write_text("reading\n", encoding="utf-8")
@@ -278,6 +281,7 @@ def test_a_job_that_has_just_begun_is_starting_and_not_failed(slurm, experiment)
     cell = cell_of(experiment, 1)
     log = train_log(experiment, cell)
     log.parent.mkdir(parents=True)
+    assert (last_line(log), has_error(log)) == ("its log is empty", False)  # it may go at any moment
     log.write_text("accelerate says something\n", encoding="utf-8")
     assert (status_of(experiment, cell).state, status_of(experiment, cell).why) == (State.RUNNING, "starting")
     log.write_text("gluegrid: no such file\n", encoding="utf-8")
@@ -371,7 +375,7 @@ def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks)
     head.freeze(config, Path(experiment.paths.heads))
     experiment = Experiment(config)
     for task in names[-5:]:
-        begin(experiment, cell_of(experiment, 1, task), f"{task}: {REASON} \x1b[31m")
+        begin(experiment, cell_of(experiment, 1, task), f"\x1b[31m{task}: {REASON}")
     submit(experiment, cell_of(experiment, 1, names[0]), "17")
     slurm.answers("squeue", (0, "17|RUNNING|N/A|5:00|None\n", ""))
     lines = text_of(experiment).splitlines()
@@ -383,8 +387,23 @@ def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks)
     if tasks == 300:
         assert "running" in lines[3]
         assert "and 294 more of models x tasks: 294 not begun" in lines
-    for height in (10, 24):
+    for height in (3, 10, 24):
         assert len(text_of(experiment, Paper(80, height)).splitlines()) <= height
+
+
+def test_what_runs_does_not_hide_what_failed(slurm, tmp_path):
+    experiment = builders.experiment(tmp_path, seeds=[1])
+    config = experiment.config | {"tasks": {f"task{n}": experiment.config["tasks"]["pair"] for n in range(100)}}
+    experiment = Experiment(config)
+    head.freeze(config, Path(experiment.paths.heads))
+    *running, failed = experiment.cells.values()
+    for cell in running:
+        write_lock(experiment, cell)
+    begin(experiment, failed, REASON)
+    lines = text_of(experiment).splitlines()
+    assert sum("  running " in line for line in lines) == 58
+    assert any(line.startswith("tiny task99  failed ") for line in lines)
+    assert "and 41 more of models x tasks: 41 running" in lines
 
 
 def test_colours_are_for_terminals_alone(slurm, experiment):

@@ -191,10 +191,10 @@ def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, a
     heads = around.heads
     if found.reason == records.NOT_RUN:
         return CellStatus(found, State.NOT_BEGUN, around.waits_for(found.cell))
-    # What an earlier call of snakemake has left is no failure to one that runs: it tries the cell again.
+    # What an earlier call of snakemake has left is no failure of the one that runs: it tries the cell again.
     is_news = heads.since is None or max(traces.last_event, _time(found.log)) >= heads.since
     if not is_news:
-        return CellStatus(found, State.NOT_BEGUN, "tried again by this call", traces.progress)
+        return CellStatus(found, State.NOT_BEGUN, f"before this call: {found.reason}", traces.progress)
     if found.reason == attempts.CANCELLED or found.reason.startswith(REFUSED):
         return CellStatus(found, State.FAILED, found.reason, traces.progress)
     if found.log != records.train_log(experiment, found.cell):
@@ -204,7 +204,9 @@ def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, a
     if not found.attempts and heads.since is not None and not traces.submitted and _may_yet_start(found.log):
         return CellStatus(found, State.RUNNING, STARTING)
     if found.attempts and _was_only_stopped(found.attempts[-1]):
-        return CellStatus(found, State.STOPPED, found.reason, traces.progress)
+        last = found.attempts[-1]
+        why = found.reason if last["reason"] else attempts.reason({**last, "reason": attempts.KILLED})
+        return CellStatus(found, State.STOPPED, why, traces.progress)
     return CellStatus(found, State.FAILED, found.reason, traces.progress)
 
 

@@ -18,6 +18,7 @@ MOST_FAILURES = 10  # that are told in full
 MOST_SHARES = 4  # of the cells of one row
 COLOURS = {State.DONE: "32", State.RUNNING: "36", State.QUEUED: "33", State.FAILED: "1;31", State.STOPPED: "35"}
 BOLD = "1"
+URGENT = (State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,22 @@ def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
                 if row.group.model == model
             ]
         return lines
-    ordered = sorted(rows, key=lambda row: list(State).index(row.state))  # keeps the order of the config
-    urgent = [row for row in ordered if row.state not in (State.DONE, State.NOT_BEGUN)][: most - 1]
+    urgent = _most_urgent(rows, most - 1)
     names = [f"{row.group.model} {row.group.task.name}" for row in urgent]
     width = min(max(map(len, names), default=0), paper.width // 2)
     lines = [_line(row, _fitted(name, width), paper) for row, name in zip(urgent, names, strict=True)]
-    rest = Counter(row.state for row in ordered[len(urgent) :])
-    counts = ", ".join(f"{count:,} {state}" for state, count in rest.items())
+    rest = Counter(row.state for row in rows) - Counter(row.state for row in urgent)
+    counts = ", ".join(f"{rest[state]:,} {state}" for state in State if rest[state])
     return [*lines, f"and {rest.total():,} more of models x tasks: {counts}"]
+
+
+def _most_urgent(rows: list[Row], most: int) -> list[Row]:
+    """Return rows with something that runs, waits, failed or stopped, in this order, and some of each."""
+    of_state = {state: [row for row in rows if row.state == state] for state in URGENT}
+    chosen, states = [], sorted(URGENT, key=lambda state: len(of_state[state]))
+    for place, state in enumerate(states):  # the fewest first: what they leave free the others share
+        chosen += of_state[state][: (most - len(chosen)) // (len(states) - place)]
+    return sorted(chosen, key=lambda row: URGENT.index(row.state))
 
 
 def _fitted(name: str, width: int) -> str:
@@ -121,7 +130,7 @@ def _details(row: Row) -> str:
         return _said_of(row, row.state)
     counts = Counter(cell.state for cell in row.cells)
     if len(counts) == 1:
-        return ", ".join(filter(None, [_said_of(row, row.state), f"{len(row.cells)} seeds"]))
+        return ", ".join(filter(None, [f"{len(row.cells)} seeds", _said_of(row, row.state)]))
     first, *others = sorted(counts, key=list(State).index)
     parts = [f"{counts[first]} of {len(row.cells)} seeds", _said_of(row, first)]
     parts += [" ".join(filter(None, [f"{counts[state]} {state}", _said_of(row, state)])) for state in others]
@@ -224,18 +233,22 @@ def _next_call(snapshot: Snapshot) -> list[str]:
 
 
 def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
-    """Return reason and log of cells that failed; those that failed for the same reason together."""
-    alike: dict[str, list[CellStatus]] = {}
+    """Return reason and log of cells that failed or stopped; those for which they are the same together."""
+    alike: dict[tuple[State, str], list[CellStatus]] = {}
     for status in snapshot.cells:
-        if status.state == State.FAILED:
-            alike.setdefault(table.reason(status.outcome), []).append(status)
+        if status.state in (State.FAILED, State.STOPPED):
+            reason = escaping.shortened(escaping.one_line(status.why), table.LONGEST_REASON)
+            alike.setdefault((status.state, reason), []).append(status)
+    told = sorted(alike, key=lambda key: list(State).index(key[0]))
     lines = []
-    for reason, failed in list(alike.items())[:most]:
-        names = failed[0].outcome.cell.name + (f" and {len(failed) - 1:,} more" if len(failed) > 1 else "")
-        text = textwrap.wrap(f"FAILED {names}: {reason}", paper.width, subsequent_indent="  ", break_on_hyphens=False)
-        lines += ["", *text, f"  log: {failed[0].outcome.log}"]
-    left = sum(map(len, list(alike.values())[most:]))
-    return [*lines, *(["", f"{left:,} more failed cells, each for a reason of its own"] if left else [])]
+    for state, reason in told[:most]:
+        first, *others = alike[state, reason]
+        names = first.outcome.cell.name + (f" and {len(others):,} more" if others else "")
+        text = f"{state.upper()} {names}: {reason}"
+        lines += ["", *textwrap.wrap(text, paper.width, subsequent_indent="  ", break_on_hyphens=False)]
+        lines.append(f"  log: {first.outcome.log}")
+    left = sum(len(alike[key]) for key in told[most:])
+    return [*lines, *(["", f"{left:,} more failed or stopped cells, for other reasons"] if left else [])]
 
 
 def _counted(number: int, thing: str) -> str:
