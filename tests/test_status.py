@@ -26,7 +26,8 @@ from gluegrid.provenance import this_process
 from gluegrid.records import has_error, last_line, run_hash, train_log
 from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look
-from gluegrid.status_text import Paper, duration, status_text
+from gluegrid.status_rows import duration
+from gluegrid.status_text import Paper, status_text
 from gluegrid.time_left import time_left
 
 SEEDS = [1, 2, 3, 4, 5, 6]
@@ -144,7 +145,9 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
         f"snakemake runs: process {os.getpid()} since {datetime.datetime.now():%H:%M}",
     ]
-    assert "  pair    running    1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued" in text
+    counted = "1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 failed, 1 stopped, 1 not begun, 1 done 77.50"
+    assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
+    assert "  pair    running    1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 ..." in text
     assert "  number  not begun  6 seeds\n" in text
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())

@@ -130,7 +130,7 @@ def experiments(results: Path, name: str | None) -> list[Path]:
 
     Raises GluegridError where there is none.
     """
-    known = {path.name: path for path in sorted(results.glob("*")) if (path / "heads").is_dir()}
+    known = {path.name: path for path in sorted(results.glob("*")) if any(path.glob("heads/*.json"))}
     if name is not None and name not in known:
         raise GluegridError(f"{results}/{name} is no experiment; there are: {', '.join(known) or 'none'}")
     if not known:
