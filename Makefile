@@ -32,6 +32,10 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 	@$(DEMO)
 	@echo "The table lies in results/demo/results.md"
 
+.PHONY: status
+status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
+	@$(BIN)/python scripts/status.py $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
+
 .PHONY: verify
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
 	@$(BIN)/python scripts/verify.py $(EXPERIMENT)

@@ -90,10 +90,10 @@ def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
         submission.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
     assert not told()
-    assert submission.refusal(STATE).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
+    assert submission.refusal(STATE, []).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
     slurm.answers("sbatch", ACCEPTED)
     submission.submit(ARGUMENTS, None)
-    assert submission.refusal(STATE) is None
+    assert submission.refusal(STATE, []) is None
 
 
 def test_patience_ends(slurm, monkeypatch):

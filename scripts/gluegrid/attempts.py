@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from gluegrid import slurm_logs
+from gluegrid.errors import DataError
 from gluegrid.files import read_json, write_json, write_text
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.provenance import job, now
@@ -39,10 +40,11 @@ def published(state: Path) -> None:
 
 def read(state: Path) -> list[dict]:
     """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out."""
-    path = state / "attempts.jsonl"
-    if not path.exists():
+    try:
+        text = (state / "attempts.jsonl").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    attempts = map(_attempt, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    attempts = map(_attempt, text.splitlines())
     return [attempt for attempt in attempts if attempt is not None]
 
 
@@ -58,9 +60,8 @@ def cancel(state: Path) -> None:
     write_json(_cancellation(state), {"cancelled": now()})
 
 
-def was_cancelled_last(state: Path) -> bool:
-    """Tell whether the cell was cancelled after its last attempt had begun."""
-    tried = read(state)
+def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
+    """Tell whether the cell was cancelled after the last of its attempts had begun."""
     return _was_cancelled_since(state, tried[-1]["start"] if tried else "")
 
 
@@ -104,8 +105,10 @@ def _attempt(line: str) -> dict | None:
 
 
 def _was_cancelled_since(state: Path, moment: str) -> bool:
-    path = _cancellation(state)
-    return path.exists() and read_json(path)["cancelled"] >= moment
+    try:
+        return read_json(_cancellation(state)).get("cancelled", "") >= moment
+    except DataError:  # it is not there
+        return False
 
 
 def _cancellation(state: Path) -> Path:

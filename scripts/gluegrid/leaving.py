@@ -22,6 +22,14 @@ REASONS = {
     signal.SIGHUP: "stopped by SIGHUP: its terminal was closed",
 }
 
+TIME_IS_SHORT = "its job's time limit is near"
+ANOTHER_LEAVES = "another process of this cell was asked to leave"
+
+
+def tells_of_leaving(reason: str) -> bool:
+    """Tell whether the reason that an attempt has noted is that it was asked to leave: nothing is wrong with it."""
+    return reason.startswith((*REASONS.values(), TIME_IS_SHORT, ANOTHER_LEAVES))
+
 
 class Leaving:
     """Whether this process should leave, and why. `ends`: when its job's time is over, in seconds of time.time()."""
@@ -56,7 +64,7 @@ class Leaving:
         if self._asked:
             return self._asked
         if self._last_moment is not None and time.time() + seconds_needed > self._last_moment:
-            return "its job's time limit is near"
+            return TIME_IS_SHORT
         return None
 
     def _on_signal(self, number: int, frame: object) -> None:

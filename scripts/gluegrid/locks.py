@@ -6,6 +6,7 @@ stopped.
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -72,6 +73,15 @@ def living_holder(path: Path) -> dict | None:
     """Return who holds a lock; None where nobody does, or a process of this host that has died."""
     holder = _holder(path)
     return None if holder is not None and _is_of_this_host(holder) and not is_running(holder) else holder
+
+
+def seconds_since_beat(path: Path) -> float:
+    """Return how long ago the heart of a lock's holder has beaten, by the clocks of this host and the file server's.
+
+    Infinite where there is no lock.
+    """
+    last_beat = _last_beat(path)
+    return time.time() - last_beat if last_beat else math.inf
 
 
 def ask_to_leave(path: Path, holder: dict) -> None:

@@ -24,7 +24,7 @@ class Outcome:
     """A cell with its results and record, or with the reason why it has none, and its log.
 
     `data` says in what the data of the results differ from the task's official; `other_files` are the splits of which
-    the cell had another file.
+    the cell had another file. `attempts` are those of a cell without results, the oldest first.
     """
 
     cell: Cell
@@ -34,6 +34,7 @@ class Outcome:
     reason: str | None = None
     data: str = ""
     other_files: Sequence[str] = ()
+    attempts: Sequence[dict] = ()
 
     @property
     def is_done(self) -> bool:
@@ -48,28 +49,20 @@ class Outcome:
 
 def outcomes(experiment: Experiment) -> list[Outcome]:
     """Return the outcome of every cell, in the order of the config."""
-    return [_outcome(experiment, cell) for cell in experiment.cells.values()]
+    return [outcome(experiment, cell) for cell in experiment.cells.values()]
 
 
-def has_result(experiment: Experiment, cell: Cell) -> bool:
-    """Tell whether a cell has results, and they are of the run.json that the experiment asks for."""
-    return Path(experiment.paths.all_results.format(**cell.wildcards)).exists() and is_written(experiment, cell)
-
-
-def run_hash(text: str) -> str:
-    """Return the hash that ties results to the run.json they were made from."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _outcome(experiment: Experiment, cell: Cell) -> Outcome:
+def outcome(experiment: Experiment, cell: Cell) -> Outcome:
+    """Return what became of a cell until now."""
     where = cell.wildcards
-    log = Path(experiment.paths.log("train", paths.CELL).format(**where))
+    log = train_log(experiment, cell)
     results_path = Path(experiment.paths.all_results.format(**where))
+    if not results_path.exists():
+        tried = attempts.read(_state_of(experiment, cell))
+        reason, log = _why_missing(experiment, cell, tried, log)
+        return Outcome(cell, log, reason=escaping.encodable(reason), attempts=tried)
     entry = experiment.tasks[cell.task]
     task = Task(name=cell.task, **definition(entry))
-    if not results_path.exists():
-        reason, log = _why_missing(experiment, cell, log)
-        return Outcome(cell, log, reason=escaping.encodable(reason))
     try:
         record = read_json(Path(experiment.paths.run_record.format(**where)))
         results = read_json(results_path)
@@ -85,6 +78,30 @@ def _outcome(experiment: Experiment, cell: Cell) -> Outcome:
         data=official_data.difference(official, task, results, files),
         other_files=official_data.other_files(official, task, files),
     )
+
+
+def train_log(experiment: Experiment, cell: Cell) -> Path:
+    """Return the log of a cell's training."""
+    return Path(experiment.paths.log("train", paths.CELL).format(**cell.wildcards))
+
+
+def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, Path]]:
+    """Return rule and log of what must be staged before a cell can be trained, and is not."""
+    return [
+        (rule, Path(experiment.paths.log(rule, wildcards)))
+        for rule, wildcards, manifest in _prerequisites(experiment, cell)
+        if not Path(manifest).exists()
+    ]
+
+
+def has_result(experiment: Experiment, cell: Cell) -> bool:
+    """Tell whether a cell has results, and they are of the run.json that the experiment asks for."""
+    return Path(experiment.paths.all_results.format(**cell.wildcards)).exists() and is_written(experiment, cell)
+
+
+def run_hash(text: str) -> str:
+    """Return the hash that ties results to the run.json they were made from."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> None:
@@ -104,24 +121,25 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
             raise RecordError(f"{path}: {key!r} is missing or no count; delete the file to run this cell again")
 
 
-def _why_missing(experiment: Experiment, cell: Cell, log: Path) -> tuple[str, Path]:
-    """Return the reason why a cell has no result, and the log that tells more."""
-    run = Path(experiment.paths.run.format(**cell.wildcards))
-    state = paths.state_folder(run)
-    if attempts.was_cancelled_last(state):
+def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Path) -> tuple[str, Path]:
+    """Return the reason why a cell has no result after these attempts, and the log that tells more."""
+    state = _state_of(experiment, cell)
+    if attempts.was_cancelled_last(state, tried):
         return attempts.CANCELLED, log
-    tried = attempts.read(state)
-    if refused := refusal(state):
+    if refused := refusal(state, tried):
         return "; the attempt before: ".join([refused, *map(attempts.reason, tried[-1:])]), log
     if tried:
         return attempts.reason(tried[-1]), log
-    for rule, wildcards, manifest in _prerequisites(experiment, cell):
-        rule_log = Path(experiment.paths.log(rule, wildcards))
-        if not Path(manifest).exists() and rule_log.exists():
+    for rule, rule_log in missing_prerequisites(experiment, cell):
+        if rule_log.exists():
             return f"{rule} failed: {last_line(rule_log)}", rule_log
     if log.exists():
         return f"train failed before its first step: {last_line(log)}", log
     return NOT_RUN, log
+
+
+def _state_of(experiment: Experiment, cell: Cell) -> Path:
+    return paths.state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
 
 
 def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, str]]:
@@ -143,6 +161,22 @@ def last_line(log: Path) -> str:
 
     After ours, the launcher's traceback may follow.
     """
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    ours = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
-    return next((line for line in reversed(ours or lines) if line), "its log is empty")
+    lines = _lines(log)
+    return next((line for line in reversed(_ours(lines) or lines) if line), "its log is empty")
+
+
+def has_error(log: Path) -> bool:
+    """Tell whether a job's log has an error of our scripts: it has failed, and does not run any more."""
+    return bool(_ours(_lines(log)))
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # Snakemake removes it when the job is begun again
+        return []
+    return [line.strip() for line in text.splitlines()]
+
+
+def _ours(lines: list[str]) -> list[str]:
+    return [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]

@@ -18,7 +18,7 @@ import torch
 from gluegrid.adapters import trained_weights
 from gluegrid.errors import DataError, Stopped, TransientError
 from gluegrid.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
-from gluegrid.leaving import Leaving
+from gluegrid.leaving import ANOTHER_LEAVES, Leaving
 from gluegrid.provenance import now
 from gluegrid.training import Training
 
@@ -83,7 +83,7 @@ class Safekeeping:
             training.check_finite()
             self._save(training)
         if agreed == LEAVE:
-            raise Stopped(f"{reason or 'another process of this cell was asked to leave'}; {self._kept()}")
+            raise Stopped(f"{reason or ANOTHER_LEAVES}; {self._kept()}")
 
     def note_progress(self, progress: dict) -> None:
         """Write how far the training is, for other programs, and for the next attempt to know the time spent."""

@@ -28,6 +28,7 @@ FIRST_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 60
 PATIENCE_SECONDS = 3600
 NOT_WANTED = "not submitted: the head has ended"
+REFUSED = "SLURM took no job for it: "
 
 # What SLURM says of a job that it will not take later either.
 HOPELESS = re.compile(
@@ -103,12 +104,12 @@ def jobs_of_cell(state: Path) -> list[str]:
     return [number for number in found if number]
 
 
-def refusal(state: Path) -> str | None:
-    """Return why the last job of a cell was not submitted; None where it was, or the cell was tried since."""
+def refusal(state: Path, tried: list[dict]) -> str | None:
+    """Return why the last job of a cell was not submitted; None where it was, or one of these attempts is newer."""
     with suppress(DataError):
-        noted, tried = read_json(state / "refusal.json"), attempts.read(state)
+        noted = read_json(state / "refusal.json")
         if not tried or noted["refused"] >= tried[-1]["start"]:
-            return f"SLURM took no job for it: {noted['reason']}"
+            return f"{REFUSED}{noted['reason']}"
     return None
 
 

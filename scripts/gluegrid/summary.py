@@ -1,6 +1,6 @@
 """From the outcomes of cells to the numbers of a table: means over seeds, unrounded."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -63,13 +63,16 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def groups(experiment: Experiment, outcomes: list[Outcome]) -> list[Group]:
     """Return one group for each model and task, in the order of the config."""
+    of_groups = defaultdict(list)
+    for outcome in outcomes:
+        of_groups[outcome.cell.model, outcome.cell.task].append(outcome)
     return [
         Group(
             model=model,
             task=Task(name=task, **definition(entry)),
             display_name=entry.get("display_name", task),
             metric_label=entry.get("metric_label", "/".join(entry["metrics"])),
-            outcomes=[outcome for outcome in outcomes if (outcome.cell.model, outcome.cell.task) == (model, task)],
+            outcomes=of_groups[model, task],
         )
         for model in experiment.models
         for task, entry in experiment.tasks.items()

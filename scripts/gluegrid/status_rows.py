@@ -1,0 +1,134 @@
+"""What is said of one model on one task: where its cells, one for each seed, are."""
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gluegrid import escaping, table
+from gluegrid.cell_status import STARTING, CellStatus, State
+from gluegrid.experiment import Experiment
+from gluegrid.summary import Group, groups
+
+# Their reasons are long, and told in full below: in a row with other states they would leave these no room.
+WITH_REASONS = (State.FAILED, State.STOPPED)
+MOST_SHARES = 4  # of the cells of one row
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one model on one task."""
+
+    group: Group
+    cells: Sequence[CellStatus]
+
+    @property
+    def state(self) -> State:
+        """What is said of it first."""
+        return min((cell.state for cell in self.cells), key=list(State).index)
+
+    @property
+    def text(self) -> str:
+        """What else is said, on one line; of several cells, how many are where."""
+        return escaping.one_line(_details(self))
+
+
+def rows_of(experiment: Experiment, cells: list[CellStatus]) -> list[Row]:
+    """Return a row for each model and task, in the order of the config."""
+    statuses: dict[tuple[str, str], list[CellStatus]] = {}
+    for status in cells:
+        statuses.setdefault((status.outcome.cell.model, status.outcome.cell.task), []).append(status)
+    grouped = groups(experiment, [status.outcome for status in cells])
+    return [Row(group, statuses[group.model, group.task.name]) for group in grouped if group.outcomes]
+
+
+def _details(row: Row) -> str:
+    if len(row.cells) == 1:
+        return _said_of(row, row.state)
+    counts = Counter(cell.state for cell in row.cells)
+    if len(counts) == 1:
+        return ", ".join(filter(None, [f"{len(row.cells)} seeds", _said_of(row, row.state)]))
+    first, *others = sorted(counts, key=list(State).index)
+    parts = [f"{counts[first]} of {len(row.cells)} seeds", _said_of(row, first) if first not in WITH_REASONS else ""]
+    parts += [f"{counts[state]} {state}" for state in others if state != State.DONE]
+    parts += [f"{counts[State.DONE]} {State.DONE} {_said_of(row, State.DONE)}"] if counts[State.DONE] else []
+    return ", ".join(filter(None, parts))
+
+
+def _said_of(row: Row, state: State) -> str:
+    return SAID[state](row, [cell for cell in row.cells if cell.state == state])
+
+
+def _done(row: Row, cells: list[CellStatus]) -> str:
+    return table.percent(row.group.score()) + (table.MARK if row.group.data else "")
+
+
+def _running(row: Row, cells: list[CellStatus]) -> str:
+    if len(cells) > 1:
+        counts = Counter(cell.why or _share(cell) for cell in cells)
+        parts = [why if why.endswith("%") else f"{count} {why}" for why, count in counts.items()]
+        return ", ".join(parts[:MOST_SHARES]) + (", ..." if len(parts) > MOST_SHARES else "")
+    (cell,) = cells
+    if cell.why:
+        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == STARTING else cell.why
+    left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
+    text = f"{_share(cell)}, loss {cell.progress.loss:.4f}, {duration(left)} left"
+    return text + (f", time limit in {duration(limit)}" if limit is not None and limit < left else "")
+
+
+def _queued(row: Row, cells: list[CellStatus]) -> str:
+    parts = [*dict.fromkeys(cell.why for cell in cells if cell.why)]
+    if starts := [cell.job.starts for cell in cells if cell.job and cell.job.starts]:
+        parts.append(f"starts about {clock(min(starts))}")
+    return ", ".join([*parts, *(f"{_share(cell)} done" for cell in cells if cell.progress)])
+
+
+def _failed(row: Row, cells: list[CellStatus]) -> str:
+    return cells[0].why
+
+
+def _stopped(row: Row, cells: list[CellStatus]) -> str:
+    shares = ", ".join(f"at {_share(cell)}" for cell in cells if cell.progress)
+    return ", ".join(filter(None, [shares, "goes on with the next call"]))
+
+
+def _not_begun(row: Row, cells: list[CellStatus]) -> str:
+    shares = [f"{_share(cell)} before" for cell in cells if cell.progress]
+    return ", ".join([*dict.fromkeys(cell.why for cell in cells if cell.why), *shares])
+
+
+SAID: dict[State, Callable[[Row, list[CellStatus]], str]] = {
+    State.DONE: _done,
+    State.RUNNING: _running,
+    State.QUEUED: _queued,
+    State.FAILED: _failed,
+    State.STOPPED: _stopped,
+    State.NOT_BEGUN: _not_begun,
+}
+
+
+def _share(cell: CellStatus) -> str:
+    return f"{100 * cell.progress.step // cell.progress.steps:.0f} %" if cell.progress else ""
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, such as 40 s, 12 min, 1 h 05 min, 2 d 03 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def clock(moment: str) -> str:
+    """Return a moment, in ISO 8601, as this host's clock shows it: the hour today, else with the day."""
+    at = datetime.datetime.fromisoformat(moment).astimezone()
+    is_today = at.date() == datetime.datetime.now().date()
+    return f"{at:%H:%M}" if is_today else f"{at:%a %H:%M}" if _is_soon(at) else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _is_soon(at: datetime.datetime) -> bool:
+    return abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)

@@ -1,0 +1,162 @@
+"""Where each cell is, as a text for people: models and tasks, totals, and why cells have failed."""
+
+import datetime
+import textwrap
+from collections import Counter
+from dataclasses import dataclass
+
+from gluegrid import escaping, table
+from gluegrid.cell_status import CellStatus, State
+from gluegrid.status import Snapshot
+from gluegrid.status_rows import Row, clock, duration, rows_of
+
+NARROWEST, WIDEST = 60, 140  # columns
+LONGEST_TASK = 24  # characters
+MOST_ROWS = 60  # of models x tasks, where nothing limits them
+MOST_FAILURES = 10  # that are told in full
+COLOURS = {State.DONE: "32", State.RUNNING: "36", State.QUEUED: "33", State.FAILED: "1;31", State.STOPPED: "35"}
+BOLD = "1"
+URGENT = (State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a text is written for: its columns, its lines (None: as many as it takes), and whether it has colours."""
+
+    width: int = 80
+    lines: int | None = None
+    colours: bool = False
+
+    def painted(self, text: str, code: str | None) -> str:
+        """Return a text in a colour of ECMA-48, or as it is."""
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code else text
+
+
+def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
+    """Return where each cell of an experiment is, in lines that fit the paper; only paths of logs may be longer."""
+    paper = Paper(min(max(paper.width, NARROWEST), WIDEST), paper.lines, paper.colours)
+    head, totals = _head(snapshot, paper), _totals(snapshot, paper)
+    room = None if paper.lines is None else paper.lines - len(head) - len(totals) - 2
+    failures = _failures(snapshot, paper, MOST_FAILURES if room is None else room // 8)
+    most = MOST_ROWS if room is None else max(room - len(failures), 1)
+    rows = _table(rows_of(snapshot.experiment, snapshot.cells), most, paper)
+    lines = [*head, "", *rows, "", *totals, *failures]
+    return "\n".join(lines[: paper.lines])
+
+
+def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
+    experiment = snapshot.experiment
+    models, tasks = _counted(len(experiment.models), "model"), _counted(len(experiment.tasks), "task")
+    size = f"{models} x {tasks}, {_counted(len(snapshot.cells), 'cell')}"
+    lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
+    if running := snapshot.heads.running:
+        named = ", ".join(f"process {head['process']['pid']} since {clock(head['started'])}" for head in running)
+        lines += [f"snakemake runs: {named}"]
+    if snapshot.silence is not None:
+        said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
+        lines += [paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width)]
+    return lines
+
+
+def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
+    """Return a line for each row, under its model; of too many, what runs, waits or failed, and how many are left."""
+    models = dict.fromkeys(row.group.model for row in rows)
+    if len(rows) + len(models) <= most:
+        width = min(max((len(row.group.task.name) for row in rows), default=0), LONGEST_TASK)
+        lines = []
+        for model in models:
+            lines.append(paper.painted(escaping.shortened(model, paper.width), BOLD))
+            lines += [
+                _line(row, f"  {_fitted(row.group.task.name, width)}", paper)
+                for row in rows
+                if row.group.model == model
+            ]
+        return lines
+    urgent = _most_urgent(rows, most - 1)
+    names = [f"{row.group.model} {row.group.task.name}" for row in urgent]
+    width = min(max(map(len, names), default=0), paper.width // 2)
+    lines = [_line(row, _fitted(name, width), paper) for row, name in zip(urgent, names, strict=True)]
+    rest = Counter(row.state for row in rows) - Counter(row.state for row in urgent)
+    counts = ", ".join(f"{rest[state]:,} {state}" for state in State if rest[state])
+    return [*lines, f"and {rest.total():,} more of models x tasks: {counts}"]
+
+
+def _most_urgent(rows: list[Row], most: int) -> list[Row]:
+    """Return rows with something that runs, waits, failed or stopped, in this order, and some of each."""
+    of_state = {state: [row for row in rows if row.state == state] for state in URGENT}
+    chosen, states = [], sorted(URGENT, key=lambda state: len(of_state[state]))
+    for place, state in enumerate(states):  # the fewest first: what they leave free the others share
+        chosen += of_state[state][: (most - len(chosen)) // (len(states) - place)]
+    return sorted(chosen, key=lambda row: URGENT.index(row.state))
+
+
+def _fitted(name: str, width: int) -> str:
+    return escaping.shortened(name, width).ljust(width)
+
+
+def _line(row: Row, name: str, paper: Paper) -> str:
+    state = f"{row.state:9}"
+    room = paper.width - len(name) - len(state) - 4
+    return f"{name}  {paper.painted(state, COLOURS.get(row.state))}  {escaping.shortened(row.text, room)}".rstrip()
+
+
+def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
+    counts = snapshot.counts
+    states = (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED, State.NOT_BEGUN)
+    counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
+    lines = [f"Cells: {counted}.", *_time_left(snapshot), *_next_call(snapshot)]
+    if any(status.outcome.data for status in snapshot.cells):
+        lines.append(
+            f"Numbers with {table.MARK} are not from the official data: {snapshot.experiment.paths.results_md}"
+        )
+    return [line for each in lines for line in textwrap.wrap(each, paper.width, break_on_hyphens=False)]
+
+
+def _time_left(snapshot: Snapshot) -> list[str]:
+    left = snapshot.time_left
+    if not left.gpu_hours:
+        return [f"Left: nothing tells yet how long {left.unknown:,} cells take."] if left.unknown else []
+    at_least = "at least " if left.unknown else ""
+    gpu = "" if all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells) else "GPU-"
+    hours, minutes = f"{left.gpu_hours:,.1f} {gpu}hours", f"{60 * left.gpu_hours:.1f} {gpu}minutes"
+    parts = [f"{at_least}{hours if left.gpu_hours >= 1 else minutes} of training"]
+    if snapshot.is_under_way:
+        end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
+        word = "not before" if left.unknown else "at about"
+        parts.append(f"the last cell {word} {clock(end.isoformat())}, in {duration(left.seconds)}")
+    if left.unknown:
+        parts.append(f"of {left.unknown:,} cells nothing tells yet how long they take")
+    return [f"Left: {'; '.join(parts)}."]
+
+
+def _next_call(snapshot: Snapshot) -> list[str]:
+    missing = len(snapshot.cells) - snapshot.counts[State.DONE]
+    if not missing or snapshot.heads.running:
+        return []
+    if elsewhere := snapshot.heads.unknown:
+        host = elsewhere["process"]["host"]
+        return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
+    return [f"No snakemake runs; the same call again goes on with what is left ({_counted(missing, 'cell')})."]
+
+
+def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
+    """Return reason and log of cells that failed or stopped; those for which they are the same together."""
+    alike: dict[tuple[State, str], list[CellStatus]] = {}
+    for status in snapshot.cells:
+        if status.state in (State.FAILED, State.STOPPED):
+            reason = escaping.shortened(escaping.one_line(status.why), table.LONGEST_REASON)
+            alike.setdefault((status.state, reason), []).append(status)
+    told = sorted(alike, key=lambda key: list(State).index(key[0]))
+    lines = []
+    for state, reason in told[:most]:
+        first, *others = alike[state, reason]
+        names = first.outcome.cell.name + (f" and {len(others):,} more" if others else "")
+        text = f"{state.upper()} {names}: {reason}"
+        lines += ["", *textwrap.wrap(text, paper.width, subsequent_indent="  ", break_on_hyphens=False)]
+        lines.append(f"  log: {first.outcome.log}")
+    left = sum(len(alike[key]) for key in told[most:])
+    return [*lines, *(["", f"{left:,} more failed or stopped cells, for other reasons"] if left else [])]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

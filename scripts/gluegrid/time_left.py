@@ -1,0 +1,71 @@
+"""How long the cells that are not done will take. Training alone: loading and scoring are not counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from gluegrid.cell_status import CellStatus, State
+from gluegrid.experiment import Cell
+from gluegrid.makespan import makespan
+from gluegrid.recipes import RECIPES
+from gluegrid.summary import mean
+
+TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """What is left to be trained, failed cells apart.
+
+    `gpu_hours` and `seconds` (from now until the last cell is trained, on as many places as are used at present) leave
+    out the `unknown` cells, of which nothing tells how long they take.
+    """
+
+    gpu_hours: float
+    seconds: float
+    unknown: int
+
+
+def time_left(cells: list[CellStatus], seconds_of: Callable[[Cell], float | None]) -> TimeLeft:
+    """Return how long the rest takes; `seconds_of` tells of cells of which neither they nor finished ones do."""
+    left = partial(_seconds_left, seen=_seconds_seen(cells), seconds_of=seconds_of)
+    running = [(cell, left(cell)) for cell in cells if cell.state == State.RUNNING]
+    to_come = [(cell, left(cell)) for cell in cells if cell.state in TO_COME]
+    known = [(cell, seconds) for cell, seconds in running + to_come if seconds is not None]
+    return TimeLeft(
+        gpu_hours=sum(seconds * _gpus(cell) for cell, seconds in known) / 3600,
+        seconds=makespan(
+            sorted((seconds for _, seconds in to_come if seconds is not None), reverse=True),
+            places=max(len(running), 1),
+            busy=[seconds or 0.0 for _, seconds in running],
+        ),
+        unknown=len(running) + len(to_come) - len(known),
+    )
+
+
+def _seconds_seen(cells: list[CellStatus]) -> dict[tuple[str, str], float | None]:
+    """Return the mean training time of the finished cells of each model and task."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for status in cells:
+        if status.state == State.DONE:
+            cell, results = status.outcome.cell, status.outcome.results
+            times.setdefault((cell.model, cell.task), []).append(results["train_runtime"])
+    return {key: mean(seconds) for key, seconds in times.items()}
+
+
+def _seconds_left(
+    status: CellStatus,
+    seen: dict[tuple[str, str], float | None],
+    seconds_of: Callable[[Cell], float | None],
+) -> float | None:
+    if status.progress is not None:
+        return status.progress.seconds_left
+    cell = status.outcome.cell
+    known = seen.get((cell.model, cell.task))
+    return seconds_of(cell) if known is None else known
+
+
+def _gpus(status: CellStatus) -> int:
+    run = status.outcome.cell.run
+    values = RECIPES[run["recipe"]] | run
+    return values["gpus"] * values["nodes"]

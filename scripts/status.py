@@ -1,0 +1,49 @@
+"""Say where each cell is: done, running, queued, failed or not begun; and when the rest may be done."""
+
+import argparse
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.screen import Screen
+from gluegrid.status import Observer, experiments, look
+from gluegrid.status_text import status_text
+
+SECONDS_BETWEEN_LOOKS = 5
+
+
+def main() -> None:
+    """Show the experiments that the arguments name, once or until all is done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", nargs="?", help="its name; all experiments without one")
+    parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C")
+    arguments = parser.parse_args()
+    observers = [Observer(folder) for folder in experiments(Path("results"), arguments.experiment)]
+    try:
+        show(observers, arguments.watch)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show(observers: list[Observer], watch: bool) -> None:
+    """Show where the cells of some experiments are; with `watch` again and again, until all is done or Ctrl-C."""
+    screen = Screen()
+    with suppress(KeyboardInterrupt):
+        while True:
+            snapshots = look(observers)
+            paper = screen.paper(1 / len(snapshots) if watch else None)
+            text = "\n\n".join(status_text(snapshot, paper) for snapshot in snapshots)
+            if not watch:
+                print(text)
+                return
+            screen.draw(text)
+            if all(snapshot.is_final for snapshot in snapshots):
+                return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+if __name__ == "__main__":
+    run_script(main)

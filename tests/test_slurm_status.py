@@ -1,0 +1,78 @@
+"""`make status` on a real SLURM: what it says while cells run, wait, fail and are killed, with and without a head."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from clones import Clone
+from cluster import Cluster, wait_until
+from slurm_grid import CELL, LONG_ENOUGH, MINE, folder_of_cell, in_queue, start_head
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def cluster_without_gpu4(cluster: Cluster) -> Iterator[Cluster]:
+    """Three of the four nodes; whatever is left in the queue is removed afterwards."""
+    cluster.run("scontrol", "update", "nodename=gpu4", "state=drain", "reason=test")
+    yield cluster
+    cluster.run("scancel", "--user=root")
+    cluster.run("scontrol", "update", "nodename=gpu4", "state=resume")
+    assert wait_until(lambda: in_queue(cluster) == [""], 60)
+
+
+def status(clone: Clone) -> str:
+    """Return what the status of all experiments says, on one line."""
+    command = [sys.executable, "scripts/status.py"]
+    done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return " ".join(done.stdout.split())
+
+
+def wait_for(clone: Clone, *patterns: str) -> str:
+    """Wait until the status has all of these regular expressions; return it."""
+    said = ""
+
+    def is_said() -> bool:
+        nonlocal said
+        said = status(clone)
+        return all(re.search(pattern, said) for pattern in patterns)
+
+    assert wait_until(is_said, 60), said
+    return said
+
+
+def test_cells_that_run_wait_fail_and_are_killed(clone_on_cluster, cluster_without_gpu4, tmp_path):
+    clone, cluster = clone_on_cluster, cluster_without_gpu4
+    clone.write_experiment(
+        "watched", {"rte": {"num_train_epochs": LONG_ENOUGH}, "mrpc": {"nodes": 4}, "wnli": {"num_train_epochs": 1}}
+    )
+    with next(clone.root.glob("resources/tasks/*wnli*/**/train-*.parquet")).open("ab") as stream:
+        stream.write(b"damage")
+    head = start_head(clone, tmp_path / "head.log", *MINE)
+    try:
+        assert wait_until(lambda: any(clone.root.glob("results/*/heads/*.json")), 60)
+        said = wait_for(clone, "rte running [0-9]+ %, loss [0-9.]+, .* left", "mrpc queued Req", "wnli failed ")
+    finally:
+        head.send_signal(signal.SIGKILL)
+        head.wait()
+    assert f"snakemake runs: process {head.pid} since " in said
+    assert "Cells: 0 done, 1 running, 1 queued, 1 failed, 0 not begun." in said
+    assert re.search(f"FAILED {CELL.format(task='wnli')}: .*is not the file that was staged.* log: results/", said)
+    # Its jobs run on without it.
+    said = status(clone)
+    assert "No snakemake runs; the same call again goes on with what is left (3 cells)." in said
+    assert "Cells: 0 done, 1 running, 1 queued, 1 failed, 0 not begun." in said
+    # Nothing is left of the process but its lock and its progress.
+    lock = folder_of_cell(clone, "state", "watched", "rte") / "lock"
+    os.kill(json.loads(lock.read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
+    wait_for(clone, "rte stopped at [0-9]+ %, goes on with the next call")
+    assert lock.exists()
+    cluster.run("scancel", "--user=root")
+    assert wait_until(lambda: in_queue(cluster) == [""], 60)
+    assert "Cells: 0 done, 0 running, 0 queued, 1 stopped, 1 failed, 1 not begun." in status(clone)

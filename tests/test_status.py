@@ -1,0 +1,496 @@
+"""`make status`: where each cell is, from its files and SLURM's queue. SLURM's programs are played."""
+
+import datetime
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import builders
+import pytest
+from fake_slurm import FakeSlurm
+
+from gluegrid import attempts, head
+from gluegrid.cell_status import CellStatus, State
+from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.files import write_json
+from gluegrid.paths import state_folder
+from gluegrid.provenance import this_process
+from gluegrid.records import has_error, last_line, run_hash, train_log
+from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
+from gluegrid.status import Observer, Snapshot, look
+from gluegrid.status_rows import duration
+from gluegrid.status_text import Paper, status_text
+from gluegrid.time_left import time_left
+
+SEEDS = [1, 2, 3, 4, 5, 6]
+EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"
+SCORES = {"eval_accuracy": 0.75, "eval_f1": 0.8, "eval_samples": 10}
+DEAD = {"pid": 1, "process_started": "never"}
+REASON = "the loss is nan at step 3, learning rate 2e-05; try a smaller learning_rate"
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    monkeypatch.chdir(tmp_path)
+    # Set first, so that what a head sets is undone after the test.
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.delenv(head.VARIABLE)
+    slurm = FakeSlurm(tmp_path / "slurm")
+    slurm.put_on_path(monkeypatch)
+    slurm.answers("squeue", (0, "", ""))
+    return slurm
+
+
+@pytest.fixture
+def experiment(tmp_path, slurm) -> Experiment:
+    """One model on two tasks with some seeds; all is staged, and a head of this process has planned it."""
+    experiment = builders.experiment(tmp_path, seeds=SEEDS)
+    for manifest in manifests(experiment):
+        write_json(manifest, {})
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    return experiment
+
+
+def manifests(experiment: Experiment) -> list[Path]:
+    """Return those of the model, of both tasks, and of both tasks' tokens."""
+    keys = [
+        f"models/{experiment.model_key('tiny')}",
+        *(f"tasks/{experiment.task_key(task)}" for task in experiment.tasks),
+    ]
+    keys += [f"tokens/{experiment.tokenizer_key('tiny')}/{task}-128" for task in experiment.tasks]
+    return [Path("resources") / key / "manifest.json" for key in keys]
+
+
+def cell_of(experiment: Experiment, seed: int, task: str = "pair") -> Cell:
+    return experiment.cells["tiny", task, "base", str(seed)]
+
+
+def state_of(experiment: Experiment, cell: Cell) -> Path:
+    return state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
+
+
+def write_lock(experiment: Experiment, cell: Cell, **holder) -> Path:
+    mine = {**this_process(), "slurm_job_id": None, "slurm_node": None, "since": EARLIER, "head": None, "token": "t"}
+    path = state_of(experiment, cell) / "lock"
+    write_json(path, mine | holder)
+    return path
+
+
+def write_progress(experiment: Experiment, cell: Cell, **values) -> None:
+    noted = {"run_sha256": run_hash(run_text(cell)), "time": LATER, "step": 43, "steps": 100, "loss": 0.5}
+    path = state_of(experiment, cell) / "progress.json"
+    write_json(path, noted | {"learning_rate": 1e-5, "train_seconds": 430.0} | values)
+
+
+def submit(experiment: Experiment, cell: Cell, number: str) -> None:
+    write_json(state_of(experiment, cell) / "slurm_job.json", {"slurm_job_id": number, "submitted": EARLIER})
+
+
+def begin(experiment: Experiment, cell: Cell, reason: str | None = None, **changes) -> None:
+    """Note an attempt of this process, and how it ended if it did."""
+    state = state_of(experiment, cell)
+    attempts.start(state, run_hash(run_text(cell)))
+    if reason is not None:
+        attempts.end(state, reason)
+    if changes:
+        path = state / "attempts.jsonl"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes) + "\n", encoding="utf-8")
+
+
+def end_heads(experiment: Experiment, **process) -> None:
+    """Let the process of every head be another one: dead, if nothing else is said."""
+    for path in Path(experiment.paths.heads).glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["process"] |= process or DEAD
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def snapshot_of(experiment: Experiment, **options) -> Snapshot:
+    (snapshot,) = look([Observer(Path(experiment.paths.root), **options)])
+    return snapshot
+
+
+def status_of(experiment: Experiment, cell: Cell) -> CellStatus:
+    return next(status for status in snapshot_of(experiment).cells if status.outcome.cell.name == cell.name)
+
+
+def text_of(experiment: Experiment, *paper: Paper) -> str:
+    return status_text(snapshot_of(experiment), *paper)
+
+
+def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
+    done, running, queued, failed, stopped, _ = (cell_of(experiment, seed) for seed in SEEDS)
+    builders.write_result(experiment, done, SCORES)
+    begin(experiment, running)
+    write_lock(experiment, running)
+    write_progress(experiment, running)
+    submit(experiment, queued, "17")
+    begin(experiment, failed, REASON)
+    begin(experiment, stopped, slurm_job_id="18")
+    write_lock(experiment, stopped, host="node7", slurm_job_id="18")
+    write_progress(experiment, stopped)
+    slurm.answers("squeue", (0, "17|PENDING|2099-01-02T10:00:00|5:00|Resources\n19|RUNNING|N/A|1:00|None\n", ""))
+    text = text_of(experiment)
+    states = [status.state for status in snapshot_of(experiment).cells][: len(SEEDS)]
+    assert states == [State.DONE, State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED, State.NOT_BEGUN]
+    assert text.splitlines()[:2] == [
+        f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
+        f"snakemake runs: process {os.getpid()} since {datetime.datetime.now():%H:%M}",
+    ]
+    counted = "1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 failed, 1 stopped, 1 not begun, 1 done 77.50"
+    assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
+    assert "  pair    running    1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 ..." in text
+    assert "  number  not begun  6 seeds\n" in text
+    assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
+    assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
+    assert f"\n  log: {train_log(experiment, failed)}\n" in text
+    assert f"STOPPED tiny/pair/base/seed-5: {attempts.KILLED}" in " ".join(text.split())
+    assert slurm.calls("squeue")[0][-1] == "--jobs=17,18"
+
+
+def test_one_seed_each_is_told_in_a_line_with_score_time_left_reason_and_start(slurm, tmp_path):
+    experiment = builders.experiment(tmp_path, seeds=[1])
+    pair, number = cell_of(experiment, 1), cell_of(experiment, 1, "number")
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    builders.write_result(experiment, pair, SCORES)
+    submit(experiment, number, "17")
+    write_progress(experiment, number)
+    slurm.answers("squeue", (0, "17|PENDING|2099-01-02T10:00:00|5:00|Priority\n", ""))
+    assert "  pair    done       77.50\n" in text_of(experiment)
+    assert "  number  queued     Priority, starts about 2099-01-02 10:00, 43 % done\n" in text_of(experiment)
+    slurm.answers("squeue", (0, "17|RUNNING|2020-01-02T10:00:00|5:00|None\n", ""))
+    assert "  number  running    starting (43 % before)\n" in text_of(experiment)
+    write_lock(experiment, number, host="node7", slurm_job_id="17")
+    limited = "  number  running    43 %, loss 0.5000, 10 min left, time limit in 5 min\n"
+    assert limited in text_of(experiment)
+    write_progress(experiment, number, step=100)
+    assert "  number  running    scoring\n" in text_of(experiment)
+
+
+@pytest.mark.parametrize(
+    ("holder", "listed", "seconds_ago", "expected"),
+    [
+        ({}, "", 1000, State.RUNNING),  # its process is there, whatever its heart does
+        (DEAD, "", 0, State.STOPPED),
+        ({"host": "node7"}, "", 0, State.RUNNING),
+        ({"host": "node7"}, "", 1000, State.STOPPED),
+        ({"host": "node7", "slurm_job_id": "17"}, "", 0, State.STOPPED),  # the job is gone: its heart has just stopped
+        ({"host": "node7", "slurm_job_id": "17"}, "17|RUNNING|N/A|5:00|None", 1000, State.RUNNING),
+        ({"host": "node7", "slurm_job_id": "17"}, "17|PENDING|N/A|5:00|BeginTime", 0, State.QUEUED),  # requeued
+        ({"host": "node7", "slurm_job_id": "17"}, "17|NODE_FAIL|N/A|5:00|None", 0, State.STOPPED),
+        ({"host": "node7", "slurm_job_id": "17"}, None, 0, State.RUNNING),  # SLURM is silent, the heart is not
+        ({"host": "node7", "slurm_job_id": "17"}, None, 1000, State.STOPPED),
+    ],
+)
+def test_a_cell_runs_as_long_as_whoever_holds_it_lives(slurm, experiment, holder, listed, seconds_ago, expected):
+    cell = cell_of(experiment, 1)
+    begin(experiment, cell, slurm_job_id=holder.get("slurm_job_id"))
+    lock = write_lock(experiment, cell, **holder)
+    os.utime(lock, (time.time() - seconds_ago,) * 2)
+    write_progress(experiment, cell)
+    slurm.answers("squeue", (1, "", "Unable to contact slurm controller") if listed is None else (0, listed, ""))
+    status = status_of(experiment, cell)
+    assert status.state == expected
+    assert status.progress.step == 43
+    assert f"{expected}" in text_of(experiment)
+    assert ("SLURM does not answer (Unable to contact slurm controller)" in text_of(experiment)) == (
+        listed is None and holder.get("slurm_job_id") is not None
+    )
+
+
+def test_a_job_that_was_queued_when_slurm_fell_silent_is_taken_for_queued(slurm, experiment):
+    cell = cell_of(experiment, 1)
+    submit(experiment, cell, "17")
+    slurm.answers("squeue", (1, "", "Unable to contact slurm controller"))
+    assert status_of(experiment, cell).state == State.QUEUED
+    begin(experiment, cell, REASON, slurm_job_id="17")
+    assert status_of(experiment, cell).state == State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("stopped by SIGUSR1: the site's warning before the time limit; step 40 is kept", State.STOPPED),
+        ("its job's time limit is near; step 40 is kept", State.STOPPED),
+        ("interrupted", State.STOPPED),
+        (attempts.KILLED, State.STOPPED),
+        ("MemoryError", State.FAILED),
+    ],
+)
+def test_what_was_only_asked_to_leave_has_not_failed(slurm, experiment, reason, expected):
+    cell = cell_of(experiment, 1)
+    begin(experiment, cell, reason)
+    assert status_of(experiment, cell).state == expected
+
+
+def test_what_an_earlier_call_has_left_is_no_failure_while_another_runs(slurm, experiment):
+    failed, cancelled = cell_of(experiment, 1), cell_of(experiment, 2)
+    begin(experiment, failed, REASON)
+    attempts.cancel(state_of(experiment, cancelled))
+    assert [status_of(experiment, cell).state for cell in (failed, cancelled)] == [State.FAILED] * 2
+    for path in (state_of(experiment, failed) / "attempts.jsonl", state_of(experiment, cancelled) / "cancelled.json"):
+        os.utime(path, (time.time() - 1000,) * 2)
+    assert [status_of(experiment, cell).state for cell in (failed, cancelled)] == [State.NOT_BEGUN] * 2
+    assert "not begun  6 seeds, before this call: the loss is nan" in text_of(experiment)
+    end_heads(experiment)
+    assert [status_of(experiment, cell).state for cell in (failed, cancelled)] == [State.FAILED] * 2
+
+
+def test_without_a_head_the_same_call_goes_on(slurm, experiment):
+    assert "No snakemake" not in text_of(experiment)
+    end_heads(experiment)
+    assert "No snakemake runs; the same call again goes on with what is left (12 cells)." in " ".join(
+        text_of(experiment).split()
+    )
+    end_heads(experiment, host="login2")
+    assert "Whether snakemake, called on login2, still runs is not known here." in text_of(experiment)
+    for cell in experiment.cells.values():
+        scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5} if cell.task == "number" else {}
+        builders.write_result(experiment, cell, SCORES | scores)
+    assert snapshot_of(experiment).is_final
+    assert "snakemake" not in text_of(experiment)
+    end_heads(experiment, **this_process())
+    assert not snapshot_of(experiment).is_final
+
+
+def test_cells_wait_for_what_is_not_staged_until_that_has_failed(slurm, experiment):
+    cell = cell_of(experiment, 1)
+    tokens = manifests(experiment)[3]
+    tokens.unlink()
+    assert "  pair    not begun  6 seeds, waits for tokenize_task\n" in text_of(experiment)
+    log = Path(f"results/small/logs/tokenize_task/{experiment.tokenizer_key('tiny')}/pair-128.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("reading\n", encoding="utf-8")
+    assert status_of(experiment, cell).state == State.NOT_BEGUN
+    log.write_text("reading\ngluegrid: no such column\nTraceback\n", encoding="utf-8")
+    status = status_of(experiment, cell)
+    assert (status.state, status.why, status.outcome.log) == (
+        State.FAILED,
+        "tokenize_task failed: no such column",
+        log,
+    )
+    assert "FAILED tiny/pair/base/seed-1 and 5 more: tokenize_task failed: no such column" in text_of(experiment)
+
+
+def test_a_job_that_has_just_begun_is_starting_and_not_failed(slurm, experiment):
+    cell = cell_of(experiment, 1)
+    log = train_log(experiment, cell)
+    log.parent.mkdir(parents=True)
+    assert (last_line(log), has_error(log)) == ("its log is empty", False)  # it may go at any moment
+    log.write_text("accelerate says something\n", encoding="utf-8")
+    assert (status_of(experiment, cell).state, status_of(experiment, cell).why) == (State.RUNNING, "starting")
+    log.write_text("gluegrid: no such file\n", encoding="utf-8")
+    assert status_of(experiment, cell).state == State.FAILED
+
+
+def test_a_cell_that_ends_between_two_reads_is_seen_as_ended(slurm, experiment):
+    """SLURM is asked between them: there the cell, which was running, is done, and another begins."""
+    done, begun = cell_of(experiment, 1), cell_of(experiment, 2)
+    begin(experiment, done)
+    write_lock(experiment, done, host="node7", slurm_job_id="17")
+    observer = Observer(Path(experiment.paths.root))
+    reading = observer.read()
+    (state_of(experiment, done) / "lock").unlink()
+    builders.write_result(experiment, done, SCORES)
+    begin(experiment, begun)
+    write_lock(experiment, begun)
+    cells = observer.snapshot(reading, {}, None).cells
+    assert [status.state for status in cells[:2]] == [State.DONE, State.NOT_BEGUN]
+    assert snapshot_of(experiment).cells[1].state == State.RUNNING
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"slurm_job_id": 7, "host": null, "step": "x"}'])
+def test_files_that_are_half_there_are_no_news(slurm, experiment, content):
+    cell = cell_of(experiment, 1)
+    state = state_of(experiment, cell)
+    state.mkdir(parents=True)
+    for name in ("lock", "progress.json", "slurm_job.json", "cancelled.json", "refusal.json", "attempts.jsonl"):
+        (state / name).write_text(content, encoding="utf-8")
+    os.utime(state / "lock", (time.time() - 1000,) * 2)
+    assert status_of(experiment, cell).state in (State.NOT_BEGUN, State.FAILED)
+    (Path(experiment.paths.heads) / "9999.json").write_text(content, encoding="utf-8")
+    assert len(snapshot_of(experiment).cells) == 12
+
+
+def test_the_queue_is_read_from_one_call(slurm):
+    listed = [
+        "1|RUNNING|2026-01-01T10:00:00|2-03:04:05|None",
+        "2|PENDING|N/A|UNLIMITED|ReqNodeNotAvail, May be reserved for other job",
+        "3|PENDING|2026-01-01T10:00:00|59:01|a|b",
+        "4|COMPLETED|2026-01-01T10:00:00|0:00|None",
+        "slurm_load_jobs: a warning",
+    ]
+    slurm.answers("squeue", (0, "\n".join(listed), ""))
+    assert list(jobs_in_queue(["1", "2", "3", "4", "3"]).values()) == [
+        Job("1", "RUNNING", "", "2026-01-01T10:00:00", ((2 * 24 + 3) * 60 + 4) * 60 + 5),
+        Job("2", "PENDING", "ReqNodeNotAvail, May be reserved for other job", None, None),
+        Job("3", "PENDING", "a|b", "2026-01-01T10:00:00", 59 * 60 + 1),
+    ]
+    # A command line has no room for more; of others' jobs nothing is told.
+    many = [str(number) for number in range(3, MOST_NAMED + 4)]
+    assert set(jobs_in_queue(many)) == {"3"}
+    assert [any(word.startswith("--jobs") for word in call) for call in slurm.calls("squeue")] == [True, False]
+    assert jobs_in_queue([]) == {}
+    assert len(slurm.calls("squeue")) == 2
+
+
+def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, experiment):
+    done, running, another, _, _, _ = (cell_of(experiment, seed) for seed in SEEDS)
+    builders.write_result(experiment, done, SCORES)  # in 12.5 s
+    for cell in (running, another):
+        begin(experiment, cell)
+        write_lock(experiment, cell)
+        write_progress(experiment, cell, step=50, train_seconds=10)  # 10 s left
+    left = snapshot_of(experiment).time_left
+    # Three of the same task on two places; nothing tells of the six of the other.
+    assert (left.seconds, round(left.gpu_hours * 3600, 6), left.unknown) == (10 + 2 * 12.5, 2 * 10 + 3 * 12.5, 6)
+    assert "Left: at least 1.0 minutes of training; the last cell not before " in text_of(experiment)
+    left = snapshot_of(experiment, seconds_of=lambda cell: 100 * cell.run["seed"]).time_left
+    assert (left.seconds, left.unknown) == (10 + 600 + 300 + 200, 0)
+    cells = snapshot_of(experiment).cells
+    on_gpus = [replace(status.outcome.cell, run=status.outcome.cell.run | {"gpus": 4}) for status in cells]
+    cells = [
+        replace(status, outcome=replace(status.outcome, cell=cell)) for status, cell in zip(cells, on_gpus, strict=True)
+    ]
+    assert time_left(cells, lambda cell: None).gpu_hours * 3600 == pytest.approx(4 * (2 * 10 + 3 * 12.5))
+
+
+def test_durations_are_for_people():
+    seconds = (5, 99, 100, 3600 - 31, 3600, 3900, 47 * 3600, 50 * 3600)
+    expected = ["5 s", "99 s", "2 min", "59 min", "1 h 00 min", "1 h 05 min", "47 h 00 min", "2 d 02 h"]
+    assert [duration(each) for each in seconds] == expected
+
+
+@pytest.mark.parametrize("tasks", [1, 12, 300])
+def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks):
+    experiment = builders.experiment(tmp_path, seeds=[1])
+    entry = experiment.config["tasks"]["pair"]
+    names = [f"a-task-with-a-name-that-is-long-{number}" for number in range(tasks)]
+    config = experiment.config | {"tasks": dict.fromkeys(names, entry)}
+    head.freeze(config, Path(experiment.paths.heads))
+    experiment = Experiment(config)
+    for task in names[-5:]:
+        begin(experiment, cell_of(experiment, 1, task), f"\x1b[31m{task}: {REASON}")
+    submit(experiment, cell_of(experiment, 1, names[0]), "17")
+    slurm.answers("squeue", (0, "17|RUNNING|N/A|5:00|None\n", ""))
+    lines = text_of(experiment).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("  log: ")) <= 80
+    assert "\x1b" not in "".join(lines)
+    assert len(lines) < 120
+    assert sum("running" in line and "starting" in line for line in lines) == 1
+    assert sum(" failed  " in line for line in lines) == min(5, tasks - 1) or tasks == 1
+    if tasks == 300:
+        assert "running" in lines[3]
+        assert "and 294 more of models x tasks: 294 not begun" in lines
+    for height in (3, 10, 24):
+        assert len(text_of(experiment, Paper(80, height)).splitlines()) <= height
+
+
+def test_what_runs_does_not_hide_what_failed(slurm, tmp_path):
+    experiment = builders.experiment(tmp_path, seeds=[1])
+    config = experiment.config | {"tasks": {f"task{n}": experiment.config["tasks"]["pair"] for n in range(100)}}
+    experiment = Experiment(config)
+    head.freeze(config, Path(experiment.paths.heads))
+    *running, failed = experiment.cells.values()
+    for cell in running:
+        write_lock(experiment, cell)
+    begin(experiment, failed, REASON)
+    lines = text_of(experiment).splitlines()
+    assert sum("  running " in line for line in lines) == 58
+    assert any(line.startswith("tiny task99  failed ") for line in lines)
+    assert "and 41 more of models x tasks: 41 running" in lines
+
+
+def test_colours_are_for_terminals_alone(slurm, experiment):
+    begin(experiment, cell_of(experiment, 1), REASON)
+    coloured = text_of(experiment, Paper(colours=True))
+    assert "\x1b[1;31mfailed   \x1b[0m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured)[30:] == text_of(experiment)[30:]
+
+
+def script(*arguments: str) -> list[str]:
+    path = Path(__file__).resolve().parents[1] / "scripts/status.py"
+    return [sys.executable, str(path), *arguments]
+
+
+def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):
+    other = Experiment(experiment.config | {"experiment": "other"})
+    head.freeze(other.config, Path(other.paths.heads))
+    for each, number in ((experiment, "17"), (other, "18")):
+        submit(each, cell_of(each, 1), number)
+    done = subprocess.run(script(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if " model x " in line] == ["other", "small"]
+    assert [call[-1] for call in slurm.calls("squeue")] == ["--jobs=17,18"]
+    done = subprocess.run(script("smal"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "gluegrid: results/smal is no experiment; there are: other, small\n"
+    # As `make status | head -1`: the reader goes before all is said.
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(script("small"), stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_the_script_loads_nothing_heavy(slurm, experiment):
+    python, *arguments = script("small")
+    done = subprocess.run([python, "-X", "importtime", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "gluegrid" in loaded
+    assert not loaded & {"snakemake", "torch", "transformers", "numpy", "pandas", "pyarrow"}
+
+
+def test_it_is_watched_in_a_terminal_until_ctrl_c(slurm, experiment, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, script("small", "--watch"))
+    said = read_until(terminal, "not begun.")
+    assert "\x1b[H\x1b[1msmall: " in said
+    begin(experiment, cell_of(experiment, 1), REASON)
+    said = read_until(terminal, "1 failed")
+    assert said.lstrip("\r\n").startswith("\x1b[H")
+    os.write(terminal, b"\x03")
+    assert "Traceback" not in read_until(terminal, None)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGINT)
+
+
+def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, monkeypatch):
+    for cell in experiment.cells.values():
+        begin(experiment, cell, REASON)
+    end_heads(experiment)
+    done = subprocess.run(script("small", "--watch"), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("small: ") == 1
+    assert "\x1b" not in done.stdout
+    assert "Cells: 0 done, 0 running, 0 queued, 12 failed, 0 not begun." in done.stdout
+
+
+def read_until(terminal: int, expected: str | None) -> str:
+    """Return what a terminal shows until this has come; None: until its end."""
+    said, deadline = "", time.monotonic() + 30
+    while expected is None or expected not in said:
+        assert time.monotonic() < deadline, said
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # what Linux says of a terminal that nobody writes to any more
+            part = b""
+        if not part:
+            assert expected is None, said
+            return said
+        said += part.decode()
+    return said
