@@ -45,7 +45,7 @@ rule stage:
 
 
 onstart:
-    begin_run(EXPERIMENT, workflow)
+    begin_run(EXPERIMENT, ESTIMATES, workflow)
 
 
 onsuccess:

@@ -6,6 +6,7 @@ from pathlib import Path
 from gluegrid.errors import run_script
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json
+from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 
 
@@ -14,7 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()
-    print(write_tables(Experiment(read_json(arguments.head)["config"])))
+    experiment = Experiment(read_json(arguments.head)["config"])
+    print(write_tables(experiment, outcomes(experiment)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from fake_slurm import FakeSlurm
 
 from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
+from gluegrid.durations import duration
 from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import write_json
 from gluegrid.paths import state_folder
@@ -26,7 +27,6 @@ from gluegrid.provenance import this_process
 from gluegrid.records import has_error, last_line, run_hash, train_log
 from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look
-from gluegrid.status_rows import duration
 from gluegrid.status_text import Paper, status_text
 from gluegrid.time_left import time_left
 

@@ -10,16 +10,16 @@ import yaml
 from gluegrid import escaping, table
 from gluegrid.experiment import Experiment
 from gluegrid.files import canonical_json, write_text
-from gluegrid.records import Outcome, outcomes
+from gluegrid.hindsight import comparison
+from gluegrid.records import Outcome
 from gluegrid.summary import Group, groups
 from gluegrid.ways_to_train import cells_by_way
 
 REFERENCE = Path(__file__).resolve().parents[2] / "references" / "document.yaml"
 
 
-def write_tables(experiment: Experiment) -> str:
+def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
     """Write the three files from whatever results there are; return the Markdown."""
-    found = outcomes(experiment)
     text = results_markdown(experiment, found)
     _write_if_changed(experiment.paths.results_csv, _results_csv(found))
     _write_if_changed(experiment.paths.results_json, _results_json(experiment, found))
@@ -28,17 +28,17 @@ def write_tables(experiment: Experiment) -> str:
     return text
 
 
-def end_with_tables(experiment: Experiment) -> None:
+def end_with_tables(experiment: Experiment, found: list[Outcome]) -> None:
     """Write the tables, and let the terminal end with them, their path, and a line for each failed cell."""
-    write_tables(experiment)
+    write_tables(experiment, found)
     # At exit, since Snakemake's own last lines come after its handlers.
-    atexit.register(print, last_words(experiment), flush=True)
+    atexit.register(print, last_words(experiment, found), flush=True)
 
 
-def last_words(experiment: Experiment) -> str:
+def last_words(experiment: Experiment, found: list[Outcome]) -> str:
     """Return what a run ends with in the terminal."""
-    found = outcomes(experiment)
-    lines = [""]
+    compared = comparison(found)
+    lines = ["", compared, ""] if compared else [""]
     for model, of_model in _by_model(groups(experiment, found)):
         lines += [f"{model}\n", table.terminal_table(of_model) + "\n"]
     lines.append(f"Tables: {experiment.paths.results_md}")

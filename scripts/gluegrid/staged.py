@@ -51,14 +51,19 @@ def end_with_staged(experiment: Experiment) -> None:
 
 def staged_table(experiment: Experiment) -> str:
     """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
-    resources = [*_models(experiment), *_tasks(experiment), *_tokens(experiment)]
-    missing = [resource for resource in resources if resource.is_missing]
-    lines = ["", table.plain(COLUMNS, [resource.row() for resource in resources]), ""]
+    needed = resources(experiment)
+    missing = [resource for resource in needed if resource.is_missing]
+    lines = ["", table.plain(COLUMNS, [resource.row() for resource in needed]), ""]
     lines += [_failure(resource) for resource in missing if resource.was_tried]
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if not resource.was_tried]:
         lines.append(f"Not tried: {', '.join(waiting)}")
-    count = f"{len(missing)} of {len(resources)} are missing."
+    count = f"{len(missing)} of {len(needed)} are missing."
     return "\n".join([*lines, count if missing else "All is staged: cells need no network."])
+
+
+def resources(experiment: Experiment) -> list[Resource]:
+    """Return all that an experiment needs to be staged: models, data, tokens."""
+    return [*_models(experiment), *_tasks(experiment), *_tokens(experiment)]
 
 
 def _failure(resource: Resource) -> str:

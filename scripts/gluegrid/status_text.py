@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from gluegrid import escaping, table
 from gluegrid.cell_status import CellStatus, State
+from gluegrid.durations import clock, duration
 from gluegrid.status import Snapshot
-from gluegrid.status_rows import Row, clock, duration, rows_of
+from gluegrid.status_rows import Row, rows_of
 
 NARROWEST, WIDEST = 60, 140  # columns
 LONGEST_TASK = 24  # characters

@@ -11,12 +11,16 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.code_copy import copy_code
 from gluegrid.errors import GluegridError
-from gluegrid.estimates import Estimates, estimates_of
+from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
+from gluegrid.hindsight import note_expectations
+from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
+from gluegrid.measured_speeds import add_speeds
 from gluegrid.messages import show_messages
 from gluegrid.provenance import now
 from gluegrid.quick_planning import wake_garbage_collector
+from gluegrid.records import outcomes
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 
@@ -69,11 +73,12 @@ def run_where_needed(workflow, rules: Iterable[str]) -> None:
     workflow._build_dag = build_dag
 
 
-def begin_run(experiment: Experiment, workflow) -> None:
+def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     """Freeze what this call of snakemake has planned, and the code, for its jobs."""
     heads = Path(experiment.paths.heads)
     try:
         freeze(experiment.config, heads, started=BEGUN)
+        note_expectations(experiment, estimates)
         code = copy_code(Path(workflow.basedir), heads)
     except OSError as error:
         raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
@@ -104,8 +109,13 @@ def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
     if set(workflow.dag_settings.targets) == {"stage"}:
         end_with_staged(experiment)
-    else:
-        end_with_tables(experiment)
+        return
+    found = outcomes(experiment)
+    end_with_tables(experiment, found)
+    try:
+        add_speeds(learn(experiment, found, BEGUN))
+    except (OSError, GluegridError, KeyError) as error:
+        print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
 
 
 def _put_first_on_path(folder: Path) -> None:

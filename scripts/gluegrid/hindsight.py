@@ -1,0 +1,50 @@
+"""What was expected of a run's cells, noted when it begins, beside what they then took."""
+
+import datetime
+import statistics
+from pathlib import Path
+
+from gluegrid.errors import DataError
+from gluegrid.estimates import Estimates
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json, write_json
+from gluegrid.head import current_head, path_of_current_head
+from gluegrid.records import Outcome, has_result
+
+
+def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
+    """Note, beside the head's file, how many seconds each cell without its result is expected to take."""
+    missing = [cell for cell in experiment.cells.values() if not has_result(experiment, cell)]
+    write_json(_path(), {"seconds": {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}})
+
+
+def comparison(found: list[Outcome]) -> str | None:
+    """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
+    try:
+        expected, since = read_json(_path())["seconds"], current_head()["started"]
+    except (DataError, KeyError):
+        return None
+    pairs = [
+        (expected[outcome.cell.name], seconds_taken(outcome.record, outcome.results))
+        for outcome in found
+        if outcome.is_done and outcome.record.get("finished", "") >= since and outcome.cell.name in expected
+    ]
+    if not pairs:
+        return None
+    hours_expected, hours_taken = (sum(side) / 3600 for side in zip(*pairs, strict=True))
+    ratios = [taken / seconds for seconds, taken in pairs]
+    near = sum(0.5 <= ratio <= 2 for ratio in ratios)
+    return (
+        f"Time of the {len(pairs):,} cells finished now: {hours_taken:.2f} hours, estimated {hours_expected:.2f};"
+        f" a cell took {statistics.median(ratios):.2f} times its estimate (median), {near:,} within a factor 2"
+    )
+
+
+def seconds_taken(record: dict, results: dict) -> float:
+    """Return the seconds of a finished cell: its last attempt from start to end, or all its training if longer."""
+    start, end = (datetime.datetime.fromisoformat(record[key]) for key in ("started", "finished"))
+    return max((end - start).total_seconds(), results["train_runtime"])
+
+
+def _path() -> Path:
+    return Path(path_of_current_head() or "").with_suffix(".expected.json")

@@ -1,0 +1,137 @@
+"""What a call of snakemake would train, why, and what that costs: known from files, without Snakemake's own plan.
+
+The same cells as `snakemake -n` plans (tests compare the two), within seconds for tens of thousands.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluegrid.errors import DataError
+from gluegrid.estimates import Estimate, Estimates
+from gluegrid.experiment import Cell, Experiment
+from gluegrid.files import read_json
+from gluegrid.makespan import makespan
+from gluegrid.recipes import RECIPES
+from gluegrid.records import NOT_RUN, has_result, outcome
+from gluegrid.sizes import model_size, task_size
+from gluegrid.staged import Resource, resources
+
+NEW = "new"
+BYTES_OF_NUMBER = 4
+BYTES_OF_TOKEN = 8  # its number and its segment, int32 each
+BYTES_OF_PREDICTION = 8 + 8 + 4 * 3  # idx, label, logits of up to three classes
+STATE_OF_TRAINING = 3  # weights and the optimizer's two moments
+CHECKPOINTS = 2  # the last good one, and the one that is being written
+MOST_KEYS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell that would be trained, the reason why, and what it is expected to take."""
+
+    cell: Cell
+    why: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class DiskNeeded:
+    """Bytes that a plan needs: `to_stage` below resources/, `results` that stay, `each_training` of a cell at work."""
+
+    to_stage: int
+    results: int
+    each_training: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells to train, the longest first, of an experiment, and what is to be fetched or tokenised for it."""
+
+    experiment: Experiment
+    cells: Sequence[PlannedCell]
+    to_stage: Sequence[Resource]
+
+    @property
+    def gpu_hours(self) -> float:
+        """The hours of all devices together."""
+        return sum(planned.estimate.gpu_hours for planned in self.cells)
+
+    def seconds_on(self, gpus: int) -> float:
+        """Return when the last cell is done on so many GPUs, from now; a cell of several takes their time for one."""
+        return makespan([planned.estimate.gpu_hours * 3600 for planned in self.cells], gpus)
+
+    def disk_needed(self) -> DiskNeeded:
+        """Return the bytes that are needed beside what is there."""
+        kinds = {(planned.cell.model, planned.cell.task): planned.cell for planned in self.cells}
+        models = {name: model_size(self.experiment, name) for name in self.experiment.models}
+        tasks = {kind: task_size(self.experiment, *kind) for kind in kinds}
+        missing = {(resource.kind, resource.name) for resource in self.to_stage}
+        to_stage = sum(models[name].parameters * BYTES_OF_NUMBER for kind, name in missing if kind == "model")
+        to_stage += sum(
+            {
+                self.experiment.tokens_manifest(*kind): (size.train_tokens + size.predicted_tokens) * BYTES_OF_TOKEN
+                for kind, size in tasks.items()
+                if not size.is_counted
+            }.values()
+        )
+        results = sum(
+            tasks[planned.cell.model, planned.cell.task].predicted_rows * BYTES_OF_PREDICTION
+            + (models[planned.cell.model].parameters * BYTES_OF_NUMBER if _keeps_model(planned.cell) else 0)
+            for planned in self.cells
+        )
+        trained = [models[model].parameters for model, _ in kinds]
+        state = BYTES_OF_NUMBER * STATE_OF_TRAINING * CHECKPOINTS * max(trained, default=0)
+        return DiskNeeded(to_stage, results, state)
+
+
+def plan(experiment: Experiment, estimates: Estimates) -> Plan:
+    """Return what is to be done for an experiment, the longest cell first."""
+    reasons = ((cell, why(experiment, cell)) for cell in experiment.cells.values())
+    cells = [PlannedCell(cell, reason, estimates.of(cell)) for cell, reason in reasons if reason is not None]
+    cells.sort(key=lambda planned: planned.estimate.seconds, reverse=True)
+    needed = {manifest for planned in cells for manifest in _manifests(experiment, planned.cell)}
+    to_stage = [
+        resource for resource in resources(experiment) if resource.is_missing and str(resource.manifest) in needed
+    ]
+    return Plan(experiment, cells, to_stage)
+
+
+def why(experiment: Experiment, cell: Cell) -> str | None:
+    """Return why a cell would be trained; None for one that has its result."""
+    if has_result(experiment, cell):
+        return None
+    run = Path(experiment.paths.run.format(**cell.wildcards))
+    if not run.exists():
+        return NEW
+    try:
+        changes = list(_changes(read_json(run), cell.run))
+    except DataError:
+        return "its run.json is broken"
+    if changes:
+        more = f" and {len(changes) - MOST_KEYS_NAMED} more" if len(changes) > MOST_KEYS_NAMED else ""
+        return ", ".join(changes[:MOST_KEYS_NAMED]) + more
+    reason = outcome(experiment, cell).reason
+    return "has no result yet" if reason in (NOT_RUN, None) else reason
+
+
+def _changes(before: dict, now: dict, above: str = "") -> Iterator[str]:
+    """Yield what differs between two runs: each key with both values, as the experiment file would have them."""
+    defaults = RECIPES.get(now.get("recipe"), {}) if not above else {}
+    for key in sorted({*before, *now}):
+        one, other = (run.get(key, defaults.get(key)) for run in (before, now))
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _changes(one, other, f"{above}{key}.")
+        elif one != other:
+            yield f"{above}{key}: {one} -> {other}"
+
+
+def _manifests(experiment: Experiment, cell: Cell) -> Iterator[str]:
+    yield experiment.model_manifest(cell.model)
+    yield experiment.model_manifest(experiment.tokenizer_of(cell.model))
+    yield experiment.task_manifest(cell.task)
+    yield experiment.tokens_manifest(cell.model, cell.task)
+
+
+def _keeps_model(cell: Cell) -> bool:
+    return (RECIPES[cell.run["recipe"]] | cell.run)["save_model"] != "none"
