@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from gluegrid import paths
 from gluegrid.config import SCHEMA
-from gluegrid.estimates import START_MINUTES, minutes
 from gluegrid.experiment import Experiment, load_experiment, run_text
 from gluegrid.recipes import LORA, RECIPES
 
@@ -413,14 +412,6 @@ def test_the_code_of_a_local_model_is_part_of_its_state_when_it_is_run(trusts):
 def test_the_state_of_a_cell_lies_outside_its_runs_folder():
     run = Path(load(SMALL).paths.run.format(model="bert", task="rte", variant="base", seed=1))
     assert paths.state_folder(run) == Path("results/small/state/bert/rte/base/seed-1")
-
-
-def test_the_time_limit_grows_with_examples_and_epochs():
-    run = load(SMALL).cells[("bert", "cola", "base", "42")].run
-    assert minutes(run, 25 * 60) == START_MINUTES + 3
-    assert minutes(run | {"num_train_epochs": 10}, 25 * 60) == START_MINUTES + 10
-    assert minutes(run | {"max_train_samples": 25}, 25 * 60) == START_MINUTES + 1
-    assert minutes(run, None) > minutes(run, 25 * 60)
 
 
 def golden_cells(shipped: Experiment) -> dict[str, object]:

@@ -3,7 +3,6 @@ import pyarrow.parquet
 import pytest
 
 from gluegrid.config import TASK_DEFAULTS, load_registry
-from gluegrid.estimates import ROWS_OF_AN_UNKNOWN_TASK, minutes, train_rows
 from gluegrid.files import sha256
 from gluegrid.official_data import difference, other_files
 from gluegrid.sources import split_of
@@ -149,13 +148,3 @@ def test_the_subsets_of_the_shared_folder_are_told_from_the_official_data(shared
     samples = {f"eval_samples{suffix}": rows[split] for split, suffix in suffixes} | {"train_samples": rows["train"]}
     assert difference(entry["official"], of_task, samples, files) == expected
     assert other_files(entry["official"], of_task, files) == (["train"] if expected else [])
-
-
-def test_time_limits_use_the_official_count_unless_the_task_gives_one():
-    entry = TASK_DEFAULTS | REGISTRY["mnli"]
-    assert train_rows(entry) == 392_702
-    assert train_rows(entry | {"train_rows": 1000}) == 1000
-    assert train_rows(entry | {"train": "mine"}) is None
-    assert train_rows(TASK_DEFAULTS) is None
-    run = {"recipe": 1}
-    assert minutes(run, None) == minutes(run, ROWS_OF_AN_UNKNOWN_TASK)

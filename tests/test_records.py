@@ -249,7 +249,7 @@ def partial(experiment, pair):
 
 
 def test_the_markdown_of_a_partial_set_has_the_numbers_and_the_reasons(partial):
-    text = write_tables(partial)
+    text = write_tables(partial, outcomes(partial))
     assert Path(partial.paths.results_md).read_text(encoding="utf-8") == text
     assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in text
     assert "| number | pearson/spearmanr | failed      | -                   | -        |" in text
@@ -261,7 +261,7 @@ def test_the_markdown_of_a_partial_set_has_the_numbers_and_the_reasons(partial):
 
 def test_the_csv_of_a_partial_set_has_a_row_per_cell_in_full_precision(partial, pair):
     builders.write_result(partial, pair, PAIR | {"eval_f1": 0.1 + 0.2})
-    write_tables(partial)
+    write_tables(partial, outcomes(partial))
     text = Path(partial.paths.results_csv).read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(row["task"], row["state"]) for row in rows] == [("pair", "done"), ("number", "failed")]
@@ -271,7 +271,7 @@ def test_the_csv_of_a_partial_set_has_a_row_per_cell_in_full_precision(partial, 
 
 
 def test_the_json_of_a_partial_set_has_run_results_and_record(partial, pair):
-    write_tables(partial)
+    write_tables(partial, outcomes(partial))
     content = json.loads(Path(partial.paths.results_json).read_text(encoding="utf-8"))
     done, failed = content["cells"]
     assert (content["experiment"], done["run"], failed["results"]) == ("small", pair.run, None)
@@ -279,15 +279,15 @@ def test_the_json_of_a_partial_set_has_run_results_and_record(partial, pair):
 
 
 def test_tables_that_say_the_same_are_not_written_again(partial):
-    write_tables(partial)
+    write_tables(partial, outcomes(partial))
     path = Path(partial.paths.results_md)
     os.utime(path, (1, 1))
-    write_tables(partial)
+    write_tables(partial, outcomes(partial))
     assert path.stat().st_mtime == 1
 
 
 def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial):
-    lines = last_words(partial).splitlines()
+    lines = last_words(partial, outcomes(partial)).splitlines()
     assert lines[-2:] == [
         "Tables: results/small/results.md",
         "FAILED tiny/number/base/seed-42: the loss is nan | inf at step 3"
@@ -300,14 +300,14 @@ def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
     builders.write_result(experiment, pair, PAIR)
     number = experiment.cells["tiny", "number", "base", "42"]
     builders.write_result(experiment, number, {"eval_pearson": 0.5, "eval_spearmanr": -0.25, "eval_samples": 50})
-    text = last_words(experiment)
+    text = last_words(experiment, outcomes(experiment))
     assert "FAILED" not in text
     assert "50.00/-25.00" in text
 
 
 def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     builders.write_result(experiment, pair, PAIR | {"train_samples": 10, "degenerate": True})
-    text = write_tables(experiment)
+    text = write_tables(experiment, outcomes(experiment))
     assert "trained on a subset, 10 of 100 examples" in text
     assert "degenerate" in text
 
@@ -332,7 +332,7 @@ def test_a_training_that_is_not_the_ordinary_one_is_noted_with_its_cells(experim
         for cell in of.cells.values():
             scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
             builders.write_result(of, cell, PAIR if cell.task == "pair" else scores)
-        texts = texts_of(write_tables(of))
+        texts = texts_of(write_tables(of, outcomes(of)))
         assert (f"{note}: all cells." in texts) == (of is not experiment)
 
 
@@ -342,7 +342,7 @@ def test_cells_with_adapters_are_named_where_others_have_none(tmp_path, monkeypa
     for cell in some.cells.values():
         scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
         builders.write_result(some, cell, PAIR if cell.task == "pair" else scores)
-    (line,) = [line for line in texts_of(write_tables(some)) if "adapters" in line]
+    (line,) = [line for line in texts_of(write_tables(some, outcomes(some))) if "adapters" in line]
     values = '"lora_alpha": 16, "lora_dropout": 0, "r": 8, "target_modules": ["query", "v_proj"]'
     assert line == f"Low-rank adapters trained, not all weights (lora {{{values}}}): tiny/pair/base/seed-42."
 
@@ -364,7 +364,7 @@ def files(**hashes):
 def test_official_data_leave_no_trace_in_the_tables(of_official):
     (cell,) = of_official.cells.values()
     builders.write_result(of_official, cell, PAIR | {"train_samples": 1000}, train_rows=1000, task_files=files())
-    text = write_tables(of_official)
+    text = write_tables(of_official, outcomes(of_official))
     assert "| Pair   | accuracy/f1 | 85.78/90.00 | 12.50 " in text
     assert "official" not in text
     assert "*" not in text
@@ -376,7 +376,7 @@ def test_other_data_are_said_in_every_table_and_their_files_once(of_official):
     (cell,) = of_official.cells.values()
     other = files(train="d" * 64, test="e" * 64)
     builders.write_result(of_official, cell, PAIR, train_rows=400, task_files=other)
-    text = write_tables(of_official)
+    text = write_tables(of_official, outcomes(of_official))
     assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
     assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
     assert "\n- on Pair: train 100 of 1,000\n\n## Beside" in text
@@ -385,7 +385,9 @@ def test_other_data_are_said_in_every_table_and_their_files_once(of_official):
     (row,) = csv.DictReader(io.StringIO(Path(of_official.paths.results_csv).read_text(encoding="utf-8")))
     (entry,) = json.loads(Path(of_official.paths.results_json).read_text(encoding="utf-8"))["cells"]
     assert row["data"] == entry["data"] == "train 100 of 1,000"
-    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in last_words(of_official)
+    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in last_words(
+        of_official, outcomes(of_official)
+    )
 
 
 def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(of_official, tmp_path):
@@ -406,9 +408,9 @@ def failing(experiment, cell, reason):
 def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pair):
     reason = "=HYPERLINK(1) \x1b[31m\u202e <img src=x> [a](b) `c` \x9b2J | \udcff\rd"
     failing(experiment, pair, reason)
-    page = write_tables(experiment)
+    page = write_tables(experiment, outcomes(experiment))
     assert "| =HYPERLINK(1) �\\[31m� \\<img src=x\\> \\[a\\](b) \\`c\\` �2J \\| \\\\udcff d |" in page
-    *_, line = last_words(experiment).splitlines()
+    *_, line = last_words(experiment, outcomes(experiment)).splitlines()
     assert line.startswith(
         "FAILED tiny/pair/base/seed-42: =HYPERLINK(1) �[31m� <img src=x> [a](b) `c` �2J | \\udcff d; "
     )
@@ -421,7 +423,7 @@ def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pa
 
 def test_a_hostile_record_becomes_no_markup(experiment, pair):
     builders.write_result(experiment, pair, PAIR, device="<b>GPU</b>", precision="[a](b)")
-    page = write_tables(experiment)
+    page = write_tables(experiment, outcomes(experiment))
     assert "- Device: \\<b\\>GPU\\</b\\>.\n- Precision: \\[a\\](b).\n" in page
 
 
@@ -448,7 +450,7 @@ def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(e
     continued = [{"step": 5, **mine}, {"step": 1200, **other}, {"step": 1300, **mine}]
     record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
     builders.write_result(experiment, pair, PAIR, **record)
-    text = write_tables(experiment)
+    text = write_tables(experiment, outcomes(experiment))
     assert f"- {pair.name}: trained in micro-batches of 8 for want of" in text
     mine, other = "code 0123456789ab on CPU", "code fedcba987654 with uncommitted changes on GPU"
     assert f"- {pair.name}: {mine} until step 5, then {other}." in text

@@ -28,6 +28,7 @@ from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.files import read_json, sha256, write_json
 from gluegrid.manifests import file_identity
 from gluegrid.recipes import RECIPES
+from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score
 from gluegrid.tasks import Task, definition
@@ -113,7 +114,7 @@ def write_experiment() -> None:
     attempts.end(state, "the loss is nan at step 3 | no *more*")
     HEAD.parent.mkdir()
     HEAD.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")
-    write_tables(experiment)
+    write_tables(experiment, outcomes(experiment))
 
 
 def tasks_of(experiment: Experiment) -> dict[str, Task]:
@@ -912,7 +913,7 @@ def test_a_result_that_came_after_the_tables_is_said(finished):
     found = problems()
     assert f"results/small/results.csv: {NOT_RUN}: state is 'not run', it should be done" in found
     assert "results/small/results.md: bert, My *own* | task, Result: is 'failed', its runs give " in "\n".join(found)
-    write_tables(experiment)
+    write_tables(experiment, outcomes(experiment))
     assert problems() == []
 
 

@@ -5,6 +5,7 @@ says nothing; so the attempt is noted when it starts, and its end is filled in w
 attempt holds the cell's lock: an earlier attempt that has not reported its end then never will.
 """
 
+import datetime
 import json
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def of_this_result(state: Path, run_sha256: str) -> list[dict]:
     tried = read(state)
     done = [number for number, attempt in enumerate(tried, start=1) if attempt["reason"] == DONE]
     return [attempt for attempt in tried[max(done, default=0) :] if attempt.get("run_sha256") == run_sha256]
+
+
+def seconds_of_last(state: Path) -> float | None:
+    """Return how long the last attempt took, from its first line of Python to its end; None where it has not ended."""
+    last = (read(state) or [{"end": None}])[-1]
+    if last["end"] is None:
+        return None
+    start, end = (datetime.datetime.fromisoformat(last[key]) for key in ("start", "end"))
+    return (end - start).total_seconds()
 
 
 def cancel(state: Path) -> None:

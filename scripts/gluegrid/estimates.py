@@ -3,17 +3,18 @@
 Never what runs: where an estimate is wrong, a cell comes at another time, or its job is given more at its next attempt.
 """
 
-import datetime
 import math
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gluegrid import attempts
 from gluegrid.cost_model import memory_in_mb, operations_of_predicting, operations_of_training
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
+from gluegrid.paths import state_folder
 from gluegrid.recipes import RECIPES
 from gluegrid.records import Outcome
 from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
@@ -183,7 +184,7 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     model = model_size(experiment, cell.model)
     done = operations_of_training(values, model, task_size(experiment, cell.model, cell.task))
     train_runtime = outcome.results["train_runtime"]
-    lasted = _moment(record["finished"]) - _moment(record["started"])
+    lasted = attempts.seconds_of_last(state_folder(Path(experiment.paths.run.format(**cell.wildcards))))
     return Measured(
         device=record["device"],
         precision=record["precision"],
@@ -191,13 +192,9 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
         passed_parameters=model.passed,
         task=cell.task,
         operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, values)],
-        seconds_beside_training=[max(lasted - train_runtime, 0)] if record.get("attempts") == 1 else [],
+        seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )
-
-
-def _moment(text: str) -> float:
-    return datetime.datetime.fromisoformat(text).timestamp()
 
 
 def estimates_of(experiment: Experiment, device: str = "") -> tuple[Estimates, str | None]:

@@ -1,31 +1,35 @@
 """What was expected of a run's cells, noted when it begins, beside what they then took."""
 
-import datetime
 import statistics
 from pathlib import Path
 
+from gluegrid import attempts
 from gluegrid.errors import DataError
 from gluegrid.estimates import Estimates
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json, write_json
 from gluegrid.head import current_head, path_of_current_head
+from gluegrid.paths import state_folder
 from gluegrid.records import Outcome, has_result
 
 
 def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
     """Note, beside the head's file, how many seconds each cell without its result is expected to take."""
     missing = [cell for cell in experiment.cells.values() if not has_result(experiment, cell)]
-    write_json(_path(), {"seconds": {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}})
+    write_json(_beside(path_of_current_head()), {"seconds": {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}})
 
 
-def comparison(found: list[Outcome]) -> str | None:
+def comparison(experiment: Experiment, found: list[Outcome]) -> str | None:
     """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
+    head = path_of_current_head()
+    if head is None:
+        return None
     try:
-        expected, since = read_json(_path())["seconds"], current_head()["started"]
+        expected, since = read_json(_beside(head))["seconds"], current_head()["started"]
     except (DataError, KeyError):
         return None
     pairs = [
-        (expected[outcome.cell.name], seconds_taken(outcome.record, outcome.results))
+        (expected[outcome.cell.name], seconds_taken(experiment, outcome))
         for outcome in found
         if outcome.is_done and outcome.record.get("finished", "") >= since and outcome.cell.name in expected
     ]
@@ -40,11 +44,11 @@ def comparison(found: list[Outcome]) -> str | None:
     )
 
 
-def seconds_taken(record: dict, results: dict) -> float:
-    """Return the seconds of a finished cell: its last attempt from start to end, or all its training if longer."""
-    start, end = (datetime.datetime.fromisoformat(record[key]) for key in ("started", "finished"))
-    return max((end - start).total_seconds(), results["train_runtime"])
+def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
+    """Return the seconds that a finished cell took: all its training, or its last attempt in all if that is longer."""
+    state = state_folder(Path(experiment.paths.run.format(**outcome.cell.wildcards)))
+    return max(attempts.seconds_of_last(state) or 0, outcome.results["train_runtime"])
 
 
-def _path() -> Path:
-    return Path(path_of_current_head() or "").with_suffix(".expected.json")
+def _beside(head: str) -> Path:
+    return Path(head).with_suffix(".expected.json")

@@ -37,7 +37,7 @@ def end_with_tables(experiment: Experiment, found: list[Outcome]) -> None:
 
 def last_words(experiment: Experiment, found: list[Outcome]) -> str:
     """Return what a run ends with in the terminal."""
-    compared = comparison(found)
+    compared = comparison(experiment, found)
     lines = ["", compared, ""] if compared else [""]
     for model, of_model in _by_model(groups(experiment, found)):
         lines += [f"{model}\n", table.terminal_table(of_model) + "\n"]
