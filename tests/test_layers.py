@@ -38,7 +38,7 @@ LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_mod
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
 OF_THE_WORKFLOW = (
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
-    *("slurm_plugin", "submission", "code_copy", "backups", "recipes"),
+    *("slurm_plugin", "submission", "code_copy", "backups", "recipes", "run_files", "quick_planning"),
 )
 
 

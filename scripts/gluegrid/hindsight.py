@@ -16,7 +16,8 @@ from gluegrid.records import Outcome, has_result
 def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
     """Note, beside the head's file, how many seconds each cell without its result is expected to take."""
     missing = [cell for cell in experiment.cells.values() if not has_result(experiment, cell)]
-    write_json(_beside(path_of_current_head()), {"seconds": {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}})
+    expected = {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}
+    write_json(_beside(path_of_current_head()), {"seconds": expected})
 
 
 def comparison(experiment: Experiment, found: list[Outcome]) -> str | None:

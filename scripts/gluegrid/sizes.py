@@ -3,6 +3,8 @@
 Imports nothing heavy: Snakemake asks for every job.
 """
 
+import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from gluegrid.experiment import Experiment
 from gluegrid.files import read_json
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
+LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py
 ROWS_OF_AN_UNKNOWN_TASK = 100_000
 # Of a task whose splits' rows are not known, beside those it trains on.
 SHARE_OF_PREDICTED_ROWS = 0.2
@@ -92,9 +95,15 @@ def _staged_size(manifest: Path) -> ModelSize:
 
 def _size_of_folder(folder: Path) -> ModelSize:
     config = read_json(folder / "config.json")
-    bytes_of_number = 2 if "16" in str(config.get("dtype") or config.get("torch_dtype")) else 4
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return _size(size // bytes_of_number, config["vocab_size"], config, FOLDER)
+    return _size(sum(map(_numbers_in, folder.glob("*.safetensors"))), config["vocab_size"], config, FOLDER)
+
+
+def _numbers_in(safetensors: Path) -> int:
+    """Return how many numbers a file of weights holds, as its header says; without the library, which is not light."""
+    with safetensors.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        header = json.loads(stream.read(min(length, LARGEST_HEADER)))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> ModelSize:
