@@ -145,9 +145,9 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
         f"snakemake runs: process {os.getpid()} since {datetime.datetime.now():%H:%M}",
     ]
-    counted = "1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 failed, 1 stopped, 1 not begun, 1 done 77.50"
+    counted = "1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
     assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
-    assert "  pair    running    1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 ..." in text
+    assert "  pair    running    1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued,..." in text
     assert "  number  not begun  6 seeds\n" in text
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
@@ -352,7 +352,7 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
     left = snapshot_of(experiment).time_left
     # Three of the same task on two places; nothing tells of the six of the other.
     assert (left.seconds, round(left.gpu_hours * 3600, 6), left.unknown) == (10 + 2 * 12.5, 2 * 10 + 3 * 12.5, 6)
-    assert "Left: at least 1.0 minutes of training; the last cell not before " in text_of(experiment)
+    assert "Left: at least 1.0 minutes of training; the last cell ends not before " in text_of(experiment)
     left = snapshot_of(experiment, seconds_of=lambda cell: 100 * cell.run["seed"]).time_left
     assert (left.seconds, left.unknown) == (10 + 600 + 300 + 200, 0)
     cells = snapshot_of(experiment).cells
