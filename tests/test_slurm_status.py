@@ -57,7 +57,9 @@ def test_cells_that_run_wait_fail_and_are_killed(clone_on_cluster, cluster_witho
     head = start_head(clone, tmp_path / "head.log", *MINE)
     try:
         assert wait_until(lambda: any(clone.root.glob("results/*/heads/*.json")), 60)
-        said = wait_for(clone, "rte running [0-9]+ %, loss [0-9.]+, .* left", "mrpc queued Req", "wnli failed ")
+        said = wait_for(
+            clone, "rte running [0-9]+ %, loss [0-9.]+, .* left", "mrpc queued Nodes required", "wnli failed "
+        )
     finally:
         head.send_signal(signal.SIGKILL)
         head.wait()

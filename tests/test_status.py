@@ -32,6 +32,7 @@ from gluegrid.time_left import time_left
 
 SEEDS = [1, 2, 3, 4, 5, 6]
 EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"
+BEFORE = "2025-01-01T00:00:00+00:00"
 SCORES = {"eval_accuracy": 0.75, "eval_f1": 0.8, "eval_samples": 10}
 DEAD = {"pid": 1, "process_started": "never"}
 REASON = "the loss is nan at step 3, learning rate 2e-05; try a smaller learning_rate"
@@ -145,9 +146,9 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
         f"snakemake runs: process {os.getpid()} since {datetime.datetime.now():%H:%M}",
     ]
-    counted = "1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 failed, 1 stopped, 1 not begun, 1 done 77.50"
+    counted = "1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
     assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
-    assert "  pair    running    1 of 6 seeds, 43 %, loss 0.5000, 10 min left, 1 queued, 1 ..." in text
+    assert "  pair    running    1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued,..." in text
     assert "  number  not begun  6 seeds\n" in text
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
@@ -173,6 +174,10 @@ def test_one_seed_each_is_told_in_a_line_with_score_time_left_reason_and_start(s
     assert limited in text_of(experiment)
     write_progress(experiment, number, step=100)
     assert "  number  running    scoring\n" in text_of(experiment)
+    write_progress(experiment, number, time=BEFORE)  # of the attempt before
+    assert "  number  running    starting (43 % before)\n" in text_of(experiment)
+    write_progress(experiment, number, run_sha256="of another run")
+    assert "  number  running    starting\n" in text_of(experiment)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +251,7 @@ def test_what_an_earlier_call_has_left_is_no_failure_while_another_runs(slurm, e
 
 def test_without_a_head_the_same_call_goes_on(slurm, experiment):
     assert "No snakemake" not in text_of(experiment)
+    assert text_of(experiment).endswith("\nLeft: 12 cells; no estimate of their time yet.")
     end_heads(experiment)
     assert "No snakemake runs; the same call again goes on with what is left (12 cells)." in " ".join(
         text_of(experiment).split()
@@ -352,7 +358,7 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
     left = snapshot_of(experiment).time_left
     # Three of the same task on two places; nothing tells of the six of the other.
     assert (left.seconds, round(left.gpu_hours * 3600, 6), left.unknown) == (10 + 2 * 12.5, 2 * 10 + 3 * 12.5, 6)
-    assert "Left: at least 1.0 minutes of training; the last cell not before " in text_of(experiment)
+    assert "Left: at least 1.0 minutes of training; the last cell ends not before " in text_of(experiment)
     left = snapshot_of(experiment, seconds_of=lambda cell: 100 * cell.run["seed"]).time_left
     assert (left.seconds, left.unknown) == (10 + 600 + 300 + 200, 0)
     cells = snapshot_of(experiment).cells
@@ -409,6 +415,16 @@ def test_what_runs_does_not_hide_what_failed(slurm, tmp_path):
     assert "and 41 more of models x tasks: 41 running" in lines
 
 
+def test_what_is_done_is_read_once(slurm, experiment):
+    path = builders.write_result(experiment, cell_of(experiment, 1), SCORES)
+    observer = Observer(Path(experiment.paths.root))
+    assert look([observer])[0].counts[State.DONE] == 1
+    (path.parent / "run_record.json").unlink()
+    assert look([observer])[0].counts[State.DONE] == 1
+    os.utime(path, (0, 0))
+    assert look([observer])[0].counts[State.DONE] == 0
+
+
 def test_colours_are_for_terminals_alone(slurm, experiment):
     begin(experiment, cell_of(experiment, 1), REASON)
     coloured = text_of(experiment, Paper(colours=True))
@@ -426,6 +442,7 @@ def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):
     head.freeze(other.config, Path(other.paths.heads))
     for each, number in ((experiment, "17"), (other, "18")):
         submit(each, cell_of(each, 1), number)
+    Path("results/about-to-begin/heads").mkdir(parents=True)
     done = subprocess.run(script(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.partition(":")[0] for line in done.stdout.splitlines() if " model x " in line] == ["other", "small"]

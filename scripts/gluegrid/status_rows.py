@@ -50,8 +50,8 @@ def _details(row: Row) -> str:
         return ", ".join(filter(None, [f"{len(row.cells)} seeds", _said_of(row, row.state)]))
     first, *others = sorted(counts, key=list(State).index)
     parts = [f"{counts[first]} of {len(row.cells)} seeds", _said_of(row, first) if first not in WITH_REASONS else ""]
-    parts += [f"{counts[state]} {state}" for state in others if state != State.DONE]
     parts += [f"{counts[State.DONE]} {State.DONE} {_said_of(row, State.DONE)}"] if counts[State.DONE] else []
+    parts += [f"{counts[state]} {state}" for state in others if state != State.DONE]
     return ", ".join(filter(None, parts))
 
 
@@ -72,7 +72,8 @@ def _running(row: Row, cells: list[CellStatus]) -> str:
     if cell.why:
         return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == STARTING else cell.why
     left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
-    text = f"{_share(cell)}, loss {cell.progress.loss:.4f}, {duration(left)} left"
+    loss = f", loss {cell.progress.loss:.4f}" if len(row.cells) == 1 else ""  # beside others there is no room for it
+    text = f"{_share(cell)}{loss}, {duration(left)} left"
     return text + (f", time limit in {duration(limit)}" if limit is not None and limit < left else "")
 
 

@@ -17,6 +17,7 @@ MOST_ROWS = 60  # of models x tasks, where nothing limits them
 MOST_FAILURES = 10  # that are told in full
 COLOURS = {State.DONE: "32", State.RUNNING: "36", State.QUEUED: "33", State.FAILED: "1;31", State.STOPPED: "35"}
 BOLD = "1"
+WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}  # so that paths can be copied
 URGENT = (State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED)
 
 
@@ -34,7 +35,7 @@ class Paper:
 
 
 def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
-    """Return where each cell of an experiment is, in lines that fit the paper; only paths of logs may be longer."""
+    """Return where each cell of an experiment is, in lines that fit the paper; only paths may be longer."""
     paper = Paper(min(max(paper.width, NARROWEST), WIDEST), paper.lines, paper.colours)
     head, totals = _head(snapshot, paper), _totals(snapshot, paper)
     room = None if paper.lines is None else paper.lines - len(head) - len(totals) - 2
@@ -55,7 +56,9 @@ def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
         lines += [f"snakemake runs: {named}"]
     if snapshot.silence is not None:
         said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
-        lines += [paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width)]
+        lines += [
+            paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width, **WHOLE_WORDS)
+        ]
     return lines
 
 
@@ -110,13 +113,13 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
         lines.append(
             f"Numbers with {table.MARK} are not from the official data: {snapshot.experiment.paths.results_md}"
         )
-    return [line for each in lines for line in textwrap.wrap(each, paper.width, break_on_hyphens=False)]
+    return [line for each in lines for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
 
 
 def _time_left(snapshot: Snapshot) -> list[str]:
     left = snapshot.time_left
     if not left.gpu_hours:
-        return [f"Left: nothing tells yet how long {left.unknown:,} cells take."] if left.unknown else []
+        return [f"Left: {_counted(left.unknown, 'cell')}; no estimate of their time yet."] if left.unknown else []
     at_least = "at least " if left.unknown else ""
     gpu = "" if all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells) else "GPU-"
     hours, minutes = f"{left.gpu_hours:,.1f} {gpu}hours", f"{60 * left.gpu_hours:.1f} {gpu}minutes"
@@ -124,9 +127,9 @@ def _time_left(snapshot: Snapshot) -> list[str]:
     if snapshot.is_under_way:
         end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
         word = "not before" if left.unknown else "at about"
-        parts.append(f"the last cell {word} {clock(end.isoformat())}, in {duration(left.seconds)}")
+        parts.append(f"the last cell ends {word} {clock(end.isoformat())}, in {duration(left.seconds)}")
     if left.unknown:
-        parts.append(f"of {left.unknown:,} cells nothing tells yet how long they take")
+        parts.append(f"not counted, for want of an estimate: {_counted(left.unknown, 'cell')}")
     return [f"Left: {'; '.join(parts)}."]
 
 
@@ -153,7 +156,7 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
         first, *others = alike[state, reason]
         names = first.outcome.cell.name + (f" and {len(others):,} more" if others else "")
         text = f"{state.upper()} {names}: {reason}"
-        lines += ["", *textwrap.wrap(text, paper.width, subsequent_indent="  ", break_on_hyphens=False)]
+        lines += ["", *textwrap.wrap(text, paper.width, subsequent_indent="  ", **WHOLE_WORDS)]
         lines.append(f"  log: {first.outcome.log}")
     left = sum(len(alike[key]) for key in told[most:])
     return [*lines, *(["", f"{left:,} more failed or stopped cells, for other reasons"] if left else [])]
