@@ -17,6 +17,7 @@ from gluegrid.workflow import (
     end_of_run,
     experiment_of_workflow,
     let_jobs_find_programs,
+    limit_gpus,
     outlive_warnings,
 )
 
@@ -26,6 +27,7 @@ mend_slurm_plugin()
 keep_times_of_backups()
 cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
+limit_gpus(EXPERIMENT, workflow)
 
 
 def any_of(names):

@@ -72,6 +72,16 @@ class Experiment:
         )
         return {tuple(cell.wildcards.values()): cell for cell in cells}
 
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether any cell is trained on a GPU."""
+        return any(self._full_run(cell)["device"] == "cuda" for cell in self.cells.values())
+
+    @property
+    def most_gpus(self) -> int:
+        """The largest number of GPUs, or on the CPU processes, that a cell has on a node."""
+        return max(self._full_run(cell)["gpus"] for cell in self.cells.values())
+
     def values(self, model: str, task: str) -> dict:
         """Return the training values of a model on a task; the more specific level wins."""
         return {key: given.value for key, given in given_values(self.config, model, task).items()}
@@ -104,6 +114,9 @@ class Experiment:
         """Return the name of a task's folder under resources/tasks."""
         entry = self.tasks[task]
         return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""))
+
+    def _full_run(self, cell: Cell) -> dict:
+        return RECIPES[RECIPE] | cell.run
 
     def _cell(self, model: str, task: str, seed: int) -> Cell:
         values = self.values(model, task)
