@@ -15,14 +15,16 @@ import pytest
 import yaml
 from clones import Clone, clone_into
 
-from gluegrid import gpu_leases, paths
+from gluegrid import attempts, gpu_leases, paths
 from gluegrid.cell import CellFiles
 from gluegrid.cell_gpus import lease_gpus_of_cell
 from gluegrid.errors import TransientError
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.files import write_json
+from gluegrid.files import read_json, write_json
 from gluegrid.gpu_leases import lease_gpus
+from gluegrid.head import freeze
 from gluegrid.locks import lock
+from gluegrid.provenance import this_process
 from gluegrid.records import last_line
 from gluegrid.visible_gpus import visible_gpus
 from gluegrid.workflow import limit_gpus
@@ -51,7 +53,9 @@ from pathlib import Path
 named = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 Path("begun").mkdir(exist_ok=True)
 Path("begun", str(os.getpid())).touch()
+deadline = time.monotonic() + 30
 while len(list(Path("begun").iterdir())) < 3:
+    assert time.monotonic() < deadline, "no three cells at once"
     time.sleep(0.05)
 begun = time.monotonic()
 time.sleep(0.5)
@@ -261,7 +265,7 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
     launcher = launch(machine, 1)
     wait_until(lambda: "waiting for a GPU" in (machine / "log").read_text(), machine)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(timeout=60) == 1
+    assert launcher.wait(timeout=15) == 1
     waiting, error = (machine / "log").read_text().splitlines()
     assert waiting.count(f" by process {os.getpid()}, a cell, since ") == len(leases)
     assert error.startswith("gluegrid: stopped by SIGTERM")
@@ -270,8 +274,19 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
 def test_a_launcher_does_not_wait_for_a_card_where_its_cell_is_being_trained(machine):
     take(3)
     with lock(CellFiles(run_of_cell(machine)).lock, print):
-        assert launch(machine, 1).wait(timeout=60) == 1
+        assert launch(machine, 1).wait(timeout=15) == 1
     assert last_line(machine / "log").startswith(f"this cell is being trained by process {os.getpid()} on ")
+
+
+def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_head_has_died(machine):
+    take(3)
+    head = freeze({}, machine / "heads", "2000-01-01T00:00:00+00:00")
+    attempts.cancel(CellFiles(run_of_cell(machine)).state)
+    assert launch(machine, 1).wait(timeout=15) == 1
+    assert last_line(machine / "log").startswith(attempts.CANCELLED)
+    write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
+    assert launch(machine, 1).wait(timeout=15) == 1
+    assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"
 
 
 @pytest.mark.parametrize(
