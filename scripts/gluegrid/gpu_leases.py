@@ -96,7 +96,7 @@ class _Patience:
 
 
 def _take(gpus: list[str], count: int, mine: dict) -> tuple[list[Lease], Holders]:
-    """Take so many leases or none; return them, and who holds those that could not be taken."""
+    """Take so many leases or none; return them, and where there are none, who holds what could not be taken."""
     folder = _folder()
     try:
         # One process at a time: else two that want several would each hold a part.
