@@ -9,7 +9,6 @@ from gluegrid.backups import keep_times_of_backups
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.recipes import RECIPES
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
 from gluegrid.run_files import cells_to_write
@@ -22,6 +21,7 @@ from gluegrid.workflow import (
     estimates_of_workflow,
     experiment_of_workflow,
     let_jobs_find_programs,
+    limit_gpus,
     outlive_warnings,
     run_where_needed,
 )
@@ -34,6 +34,7 @@ keep_times_of_backups()
 cap_fetches(workflow)
 EXPERIMENT = experiment_of_workflow(workflow)
 ESTIMATES = estimates_of_workflow(EXPERIMENT, workflow)
+limit_gpus(EXPERIMENT, workflow)
 
 
 def any_of(names):
@@ -151,8 +152,7 @@ def table_content(wildcards):
 
 def value_of_run(wildcards, key):
     """Return a value of a cell's run; that of its recipe where run.json says nothing."""
-    run = one_cell(wildcards).run
-    return (RECIPES[run["recipe"]] | run)[key]
+    return one_cell(wildcards).values[key]
 
 
 def same_for_all(value_of):

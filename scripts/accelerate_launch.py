@@ -1,9 +1,28 @@
-"""`accelerate launch`, with its arguments: accelerate's own program, without its other commands, imported quickly."""
+"""`accelerate launch`, with its arguments: accelerate's own program, without its other commands, imported quickly.
 
+On a machine of several GPUs it first leases those of the cell.
+"""
+
+import sys
+from collections.abc import Callable
+
+from gluegrid.cell_gpus import lease_gpus_of_cell
+from gluegrid.errors import run_script
 from gluegrid.quick_imports import quick_imports
 
-with quick_imports():
-    from accelerate.commands.launch import main
+
+def main() -> None:
+    """Launch what the command line says."""
+    lease_gpus_of_cell(sys.argv[1:])
+    load_launch()()
+
+
+def load_launch() -> Callable[[], None]:
+    """Return accelerate's program. It is imported only here, after the lease, whose descriptors it has to hand on."""
+    with quick_imports():
+        from accelerate.commands.launch import main as launch
+    return launch
+
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

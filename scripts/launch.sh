@@ -13,6 +13,8 @@
 # gluegrid/cell.py does; starts none again; and ends the others when one has failed.
 # Several nodes: srun starts this file again on each of them, and the launchers meet on the first node, at a port
 # derived from the job's number.
+#
+# Outside of SLURM's jobs, the launcher leases the cell's GPUs first (gluegrid/cell_gpus.py).
 set -euo pipefail
 
 nodes=$1 processes=$2

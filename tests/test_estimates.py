@@ -16,6 +16,7 @@ from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import freeze
 from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
 from gluegrid.paths import state_folder
+from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.records import outcomes
 from gluegrid.report import REFERENCE
 from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
@@ -151,7 +152,7 @@ def test_memory_grows_with_the_model_and_is_what_was_seen_with_room():
 
 
 def test_memory_on_a_cpu_holds_what_is_trained():
-    run = {"recipe": 1, "device": "cpu", "max_seq_length": 512}
+    run = RECIPES[RECIPE] | {"device": "cpu", "max_seq_length": 512}
     large = SIZES_BY_WORD["large"]
     assert memory_in_mb(run, large) * 1e6 > 16 * large.parameters
     assert memory_in_mb(run | {"per_device_train_batch_size": 64}, large) > memory_in_mb(run, large)

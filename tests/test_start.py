@@ -24,7 +24,7 @@ OF_TRAINING = {
 @pytest.mark.parametrize(
     ("statement", "loads", "does_not_load"),
     [
-        ("import accelerate_launch", "accelerate.commands.launch", OF_THE_LAUNCHER),
+        ("import accelerate_launch; accelerate_launch.load_launch()", "accelerate.commands.launch", OF_THE_LAUNCHER),
         ("import train; train.load_finetuning()", "gluegrid.finetuning", OF_TRAINING),
     ],
     ids=["launcher", "training"],

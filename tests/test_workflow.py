@@ -165,7 +165,7 @@ def test_one_cells_learning_rate_reruns_that_cell_and_the_tables(finished):
         ("scripts/gluegrid/table.py", '"""Summaries', '"""The summaries'),
         ("scripts/accelerate.yaml", "debug: false", "debug: true"),
         ("envs/gluegrid.yaml", "python=3.11", "python=3.12"),
-        ("profiles/local/config.yaml", "gpu=1", "gpu=8"),
+        ("profiles/local/config.yaml", "cores: all", "cores: 8"),
         ("profiles/default/config.yaml", "show-failed-logs: true", "show-failed-logs: false"),
         ("demo/config.yaml", "num_train_epochs: 4", "num_train_epochs: 4.0"),
     ],

@@ -77,7 +77,7 @@ def only_one(files: CellFiles) -> Iterator[None]:
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """
-    manners = Manners(_tell_waiting, _LatecomersManners(files.lock), _leave, _end_at_once)
+    manners = Manners(_tell_waiting, LatecomersManners(files.lock), _leave, _end_at_once)
     with ExitStack() as stack:
         try:
             stack.enter_context(lock_with_manners(files.lock, manners))
@@ -102,14 +102,15 @@ def _end_at_once() -> None:
     os._exit(1)
 
 
-class _LatecomersManners:
-    """Ends a latecomer, unless the holder of the lock is one that nobody waits for any more."""
+class LatecomersManners:
+    """Ends a latecomer to a cell's lock, unless the holder of the lock is one that nobody waits for any more."""
 
     def __init__(self, path: Path):
         self.path = path
         self.asked: float | None = None
 
     def __call__(self, holder: dict) -> None:
+        """Look at the holder once more. Raises TransientError where it is not to be waited for."""
         if not _is_left_behind(holder):
             raise TransientError(f"this cell is being trained by {describe(holder)}; nothing was done here")
         if self.asked is None:

@@ -6,7 +6,6 @@ is operations divided by a speed, which is what is measured of a device (measure
 for all that a device does not do as well as it could.
 """
 
-from gluegrid.recipes import RECIPES
 from gluegrid.sizes import ModelSize, TaskSize
 
 FORWARDS = 2
@@ -19,9 +18,11 @@ def operations(passed: int, tokens: float, passes: float) -> float:
     return passed * tokens * passes
 
 
-def operations_of_training(run: dict, model: ModelSize, task: TaskSize) -> float:
-    """Return the operations of a run's training, over all its epochs and processes, with the scores of epochs."""
-    values = RECIPES[run["recipe"]] | run
+def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> float:
+    """Return the operations of a run's training, over all its epochs and processes, with the scores of epochs.
+
+    `values` are all of the run's, those of its recipe too.
+    """
     backwards = BACKWARDS if values["lora"] is None else BACKWARDS_OF_ADAPTERS
     passes = FORWARDS + backwards + (FORWARDS if values["gradient_checkpointing"] else 0)
     share = min(1, (values["max_train_samples"] or task.train_rows) / task.train_rows)
@@ -37,14 +38,13 @@ def operations_of_predicting(model: ModelSize, task: TaskSize) -> float:
     return operations(model.passed, task.predicted_tokens, FORWARDS)
 
 
-def memory_in_mb(run: dict, model: ModelSize) -> int:
+def memory_in_mb(values: dict, model: ModelSize) -> int:
     """Return the host memory in MB that a run is thought to need on each node.
 
     On a GPU: the libraries, and a copy of weights and optimizer while they are loaded or saved. On a CPU also all that
     is trained: weights, gradients and two moments, 4 bytes each, and the activations (about 34 x 2 bytes for each
     token, layer and hidden unit: Korthikanti et al., "Reducing Activation Recomputation" (2022), section 4).
     """
-    values = RECIPES[run["recipe"]] | run
     if values["device"] == "cuda":
         of_process = 5_000 + 24 * model.parameters / 1e6
         return _rounded(of_process * values["gpus"])

@@ -15,7 +15,6 @@ from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
 from gluegrid.paths import state_folder
-from gluegrid.recipes import RECIPES
 from gluegrid.records import Outcome
 from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
 
@@ -90,7 +89,7 @@ class Estimates:
     def _make(self, cell: Cell) -> Estimate:
         model = model_size(self.experiment, cell.model)
         task = task_size(self.experiment, cell.model, cell.task)
-        values = RECIPES[cell.run["recipe"]] | cell.run
+        values = cell.values
         made = _by_default(values, model, task)
         by_device: dict[str, list[Measured]] = {}
         for entry in self._speeds:
@@ -180,9 +179,8 @@ def _of_all_processes(speed: float, values: dict) -> float:
 
 def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     cell, record = outcome.cell, outcome.record
-    values = RECIPES[cell.run["recipe"]] | cell.run
     model = model_size(experiment, cell.model)
-    done = operations_of_training(values, model, task_size(experiment, cell.model, cell.task))
+    done = operations_of_training(cell.values, model, task_size(experiment, cell.model, cell.task))
     train_runtime = outcome.results["train_runtime"]
     lasted = attempts.seconds_of_last(state_folder(Path(experiment.paths.run.format(**cell.wildcards))))
     return Measured(
@@ -191,7 +189,7 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
         model=experiment.models[cell.model]["source"],
         passed_parameters=model.passed,
         task=cell.task,
-        operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, values)],
+        operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, cell.values)],
         seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )

@@ -42,6 +42,11 @@ class Cell:
         }
 
     @property
+    def values(self) -> dict:
+        """All that the run says or leaves to its recipe."""
+        return RECIPES[self.run["recipe"]] | self.run
+
+    @property
     def name(self) -> str:
         """The cell's path below runs/, as people write it."""
         return paths.CELL.format(**self.wildcards)
@@ -81,6 +86,16 @@ class Experiment:
         if (model, task) not in self._cells:
             self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in self._make(model, task)}
         return self._cells[(model, task)]
+
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether any cell is trained on a GPU."""
+        return any(cell.values["device"] == "cuda" for cell in self.cells.values())
+
+    @property
+    def most_gpus(self) -> int:
+        """The largest number of GPUs, or on the CPU processes, that a cell has on a node."""
+        return max(cell.values["gpus"] for cell in self.cells.values())
 
     def values(self, model: str, task: str) -> dict:
         """Return the training values of a model on a task; the more specific level wins."""

@@ -134,4 +134,4 @@ def _manifests(experiment: Experiment, cell: Cell) -> Iterator[str]:
 
 
 def _keeps_model(cell: Cell) -> bool:
-    return (RECIPES[cell.run["recipe"]] | cell.run)["save_model"] != "none"
+    return cell.values["save_model"] != "none"

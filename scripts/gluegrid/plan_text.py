@@ -8,7 +8,6 @@ from gluegrid.durations import duration
 from gluegrid.estimates import Estimate
 from gluegrid.files import size_in_words
 from gluegrid.plan import Plan, PlannedCell
-from gluegrid.recipes import RECIPES
 from gluegrid.sizes import STAGED, model_size
 from gluegrid.table import plain
 
@@ -132,8 +131,7 @@ def _hours_of(plan: Plan) -> str:
 
 
 def _is_on_gpu(planned: PlannedCell) -> bool:
-    run = planned.cell.run
-    return (RECIPES[run["recipe"]] | run)["device"] == "cuda"
+    return planned.cell.values["device"] == "cuda"
 
 
 def _counted(number: int, thing: str) -> str:

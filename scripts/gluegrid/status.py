@@ -2,7 +2,7 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from gluegrid import records
 from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.errors import DataError, GluegridError, TransientError
+from gluegrid.estimates import estimates_of
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.heads import Heads, heads_of
 from gluegrid.slurm_queue import Job, jobs_in_queue
@@ -50,14 +51,10 @@ class Snapshot:
 
 
 class Observer:
-    """Looks at one experiment again and again; what is done, it reads once.
+    """Looks at one experiment again and again; what is done, it reads once."""
 
-    `seconds_of` estimates the training time of a cell of which nothing is known yet; None where it cannot.
-    """
-
-    def __init__(self, folder: Path, seconds_of: Callable[[Cell], float | None] = lambda cell: None):
+    def __init__(self, folder: Path):
         self.folder = folder
-        self._seconds_of = seconds_of
         self._experiment: Experiment | None = None
         self._done: dict[str, tuple[int, CellStatus]] = {}
 
@@ -80,7 +77,7 @@ class Observer:
         around = Surroundings(queue, reading.heads, missing)
         found = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
         cells = list((reading.known | found).values())
-        left = time_left(cells, self._seconds_of)
+        left = time_left(cells, estimates_of(experiment)[0].seconds_of)
         return Snapshot(experiment, cells, reading.heads, silence, left, datetime.datetime.now())
 
     def _experiment_of(self, config: dict) -> Experiment:

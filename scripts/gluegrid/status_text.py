@@ -119,17 +119,13 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
 def _time_left(snapshot: Snapshot) -> list[str]:
     left = snapshot.time_left
     if not left.gpu_hours:
-        return [f"Left: {_counted(left.unknown, 'cell')}; no estimate of their time yet."] if left.unknown else []
-    at_least = "at least " if left.unknown else ""
+        return []
     gpu = "" if all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells) else "GPU-"
     hours, minutes = f"{left.gpu_hours:,.1f} {gpu}hours", f"{60 * left.gpu_hours:.1f} {gpu}minutes"
-    parts = [f"{at_least}{hours if left.gpu_hours >= 1 else minutes} of training"]
+    parts = [f"{hours if left.gpu_hours >= 1 else minutes} of training"]
     if snapshot.is_under_way:
         end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
-        word = "not before" if left.unknown else "at about"
-        parts.append(f"the last cell ends {word} {clock(end.isoformat())}, in {duration(left.seconds)}")
-    if left.unknown:
-        parts.append(f"not counted, for want of an estimate: {_counted(left.unknown, 'cell')}")
+        parts.append(f"the last cell ends at about {clock(end.isoformat())}, in {duration(left.seconds)}")
     return [f"Left: {'; '.join(parts)}."]
 
 

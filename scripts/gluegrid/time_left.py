@@ -7,7 +7,6 @@ from functools import partial
 from gluegrid.cell_status import CellStatus, State
 from gluegrid.experiment import Cell
 from gluegrid.makespan import makespan
-from gluegrid.recipes import RECIPES
 from gluegrid.summary import mean
 
 TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
@@ -15,31 +14,24 @@ TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """What is left to be trained, failed cells apart.
-
-    `gpu_hours` and `seconds` (from now until the last cell is trained, on as many places as are used at present) leave
-    out the `unknown` cells, of which nothing tells how long they take.
-    """
+    """What is left to be done, failed cells apart; `seconds` from now, on as many places as are used at present."""
 
     gpu_hours: float
     seconds: float
-    unknown: int
 
 
-def time_left(cells: list[CellStatus], seconds_of: Callable[[Cell], float | None]) -> TimeLeft:
+def time_left(cells: list[CellStatus], seconds_of: Callable[[Cell], float]) -> TimeLeft:
     """Return how long the rest takes; `seconds_of` tells of cells of which neither they nor finished ones do."""
     left = partial(_seconds_left, seen=_seconds_seen(cells), seconds_of=seconds_of)
     running = [(cell, left(cell)) for cell in cells if cell.state == State.RUNNING]
     to_come = [(cell, left(cell)) for cell in cells if cell.state in TO_COME]
-    known = [(cell, seconds) for cell, seconds in running + to_come if seconds is not None]
     return TimeLeft(
-        gpu_hours=sum(seconds * _gpus(cell) for cell, seconds in known) / 3600,
+        gpu_hours=sum(seconds * _gpus(cell) for cell, seconds in running + to_come) / 3600,
         seconds=makespan(
-            sorted((seconds for _, seconds in to_come if seconds is not None), reverse=True),
+            sorted((seconds for _, seconds in to_come), reverse=True),
             places=max(len(running), 1),
-            busy=[seconds or 0.0 for _, seconds in running],
+            busy=[seconds for _, seconds in running],
         ),
-        unknown=len(running) + len(to_come) - len(known),
     )
 
 
@@ -56,8 +48,8 @@ def _seconds_seen(cells: list[CellStatus]) -> dict[tuple[str, str], float | None
 def _seconds_left(
     status: CellStatus,
     seen: dict[tuple[str, str], float | None],
-    seconds_of: Callable[[Cell], float | None],
-) -> float | None:
+    seconds_of: Callable[[Cell], float],
+) -> float:
     if status.progress is not None:
         return status.progress.seconds_left
     cell = status.outcome.cell
@@ -66,6 +58,5 @@ def _seconds_left(
 
 
 def _gpus(status: CellStatus) -> int:
-    run = status.outcome.cell.run
-    values = RECIPES[run["recipe"]] | run
+    values = status.outcome.cell.values
     return values["gpus"] * values["nodes"]

@@ -13,7 +13,7 @@ from gluegrid.code_copy import copy_code
 from gluegrid.errors import GluegridError
 from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.head import current_head, freeze
+from gluegrid.head import EXECUTOR, current_head, freeze
 from gluegrid.hindsight import note_expectations
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
@@ -23,6 +23,7 @@ from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
+from gluegrid.visible_gpus import visible_gpus
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")
@@ -71,6 +72,34 @@ def run_where_needed(workflow, rules: Iterable[str]) -> None:
         build()
 
     workflow._build_dag = build_dag
+
+
+def limit_gpus(experiment: Experiment, workflow) -> None:
+    """Let as many cells run at once on this machine as it has GPUs, unless --resources gpu=... says how many.
+
+    Cells on the CPU ask for one too: where there are no others, as many run as there are cores. Not in the profile, for
+    the reason of `cap_fetches`; and only when the workflow is executed, since what with is not known before.
+    """
+    if not workflow.is_main_process:
+        return
+    execute = workflow.execute
+
+    def execute_within_limit(*, executor_plugin, **settings):
+        os.environ[EXECUTOR] = executor_plugin.name
+        if executor_plugin.name == "local":
+            _limit_gpus(experiment, workflow)
+        return execute(executor_plugin=executor_plugin, **settings)
+
+    workflow.execute = execute_within_limit
+
+
+def _limit_gpus(experiment: Experiment, workflow) -> None:
+    gpus = len(visible_gpus()) if experiment.needs_gpus else None
+    if "gpu" not in workflow.global_resources:
+        limit = max(workflow.resource_settings.cores, experiment.most_gpus) if gpus is None else gpus or 1
+        workflow.register_resource("gpu", limit)
+    elif gpus and (given := workflow.global_resources["gpu"].value) > gpus:
+        print(f"warning: --resources gpu={given}, of which there are {gpus} here: cells wait for them", file=sys.stderr)
 
 
 def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:

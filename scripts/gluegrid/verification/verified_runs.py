@@ -7,7 +7,6 @@ import numpy
 
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment, run_text
-from gluegrid.recipes import RECIPES
 from gluegrid.records import SCHEMA_VERSION, run_hash
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import RECORD, RESULTS, read_shaped
@@ -81,7 +80,7 @@ class _Verification:
 
     @property
     def _settings(self) -> dict:
-        return RECIPES[self.cell.run["recipe"]] | self.cell.run
+        return self.cell.values
 
     def _check_run(self) -> None:
         """Compare run.json, what the record says of it, and what the experiment asks for."""

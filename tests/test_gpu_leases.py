@@ -1,0 +1,395 @@
+"""GPUs that cells lease from each other on one machine. The cards are pretended: an nvidia-smi that only lists them."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import builders
+import pytest
+import yaml
+from clones import Clone, clone_into
+
+from gluegrid import attempts, gpu_leases, paths
+from gluegrid.cell import CellFiles
+from gluegrid.cell_gpus import lease_gpus_of_cell
+from gluegrid.errors import TransientError
+from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.files import read_json, write_json
+from gluegrid.gpu_leases import lease_gpus
+from gluegrid.head import freeze
+from gluegrid.locks import lock
+from gluegrid.provenance import this_process
+from gluegrid.records import last_line
+from gluegrid.visible_gpus import visible_gpus
+from gluegrid.workflow import limit_gpus
+
+CARDS = [f"GPU-{number}{number}1b2c3d-0000-1111-2222-333344445555" for number in range(3)]
+PARTS = [f"MIG-{number}5b6c7d8-0000-1111-2222-333344445555" for number in range(2)]
+LISTED = [f"GPU {number}: NVIDIA A100-SXM4-40GB (UUID: {uuid})" for number, uuid in enumerate(CARDS)]
+LISTED_PARTS = [f"  MIG 1g.10gb     Device  {number}: (UUID: {uuid})" for number, uuid in enumerate(PARTS)]
+
+# Stands in for scripts/train.py in real launches: notes who it is and on which cards, and goes on until it is killed.
+LASTING = """
+import json, os, sys, time
+from pathlib import Path
+noted = {"pid": os.getpid(), "launcher": os.getppid(), "cards": os.environ.get("CUDA_VISIBLE_DEVICES")}
+path = Path("noted." + os.environ.get("LOCAL_RANK", "0"))
+path.with_suffix(".new").write_text(json.dumps(noted))
+path.with_suffix(".new").rename(path)
+time.sleep(60)
+"""
+
+# Stands in for scripts/train.py in a real run of snakemake: writes what the rule declares, and notes card and time. The
+# first three wait for each other.
+BRIEF = """
+import os, sys, time
+from pathlib import Path
+named = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+Path("begun").mkdir(exist_ok=True)
+Path("begun", str(os.getpid())).touch()
+deadline = time.monotonic() + 30
+while len(list(Path("begun").iterdir())) < 3:
+    assert time.monotonic() < deadline, "no three cells at once"
+    time.sleep(0.05)
+begun = time.monotonic()
+time.sleep(0.5)
+Path(named["--record"]).write_text("{}")
+Path(named["--results"]).write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {begun} {time.monotonic()}")
+"""
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """A machine of its own for each test: its cards, its folder of leases; no SLURM."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{builders.PATH}")
+    monkeypatch.setattr(gpu_leases.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "GLUEGRID_EXECUTOR", "GLUEGRID_HEAD"):
+        monkeypatch.setenv(name, "")  # so that what is set meanwhile is undone
+        monkeypatch.delenv(name)
+    pretend_cards(tmp_path, LISTED)
+    return tmp_path
+
+
+def pretend_cards(machine: Path, listed: list[str] | None) -> None:
+    """Let nvidia-smi list these lines; with None, it finds no driver."""
+    answer = "exit 9" if listed is None else "\n".join(["cat <<'END'", *listed, "END"])
+    (machine / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+    (machine / "bin" / "nvidia-smi").chmod(0o755)
+
+
+class WaitingError(Exception):
+    """A lease is not to be had at once."""
+
+
+def give_up() -> None:
+    raise WaitingError
+
+
+def take(count: int, gpus: list[str] = CARDS, cell: str = "a cell") -> list[gpu_leases.Lease]:
+    return lease_gpus(gpus, count, cell, lambda holders: None, give_up)
+
+
+def close(leases: list[gpu_leases.Lease]) -> None:
+    for lease in leases:
+        os.close(lease.descriptor)
+
+
+def free_cards() -> list[str]:
+    """Return the cards that could be leased now."""
+    free = []
+    for card in CARDS:
+        with suppress(WaitingError):
+            close(take(1, [card]))
+            free.append(card)
+    return free
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, CARDS),
+        ("2,0", [CARDS[2], CARDS[0]]),
+        (f" {CARDS[1]} , {CARDS[1]}, 0", [CARDS[1], CARDS[0]]),
+        ("GPU-11", [CARDS[1]]),
+        ("0,7,1", [CARDS[0]]),
+        ("0,GPU-,1", [CARDS[0]]),
+        ("1,-1,0", [CARDS[1]]),
+        ("-1", []),
+        ("", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_the_cards_are_those_of_nvidia_smi_within_cuda_visible_devices(monkeypatch, given, expected):
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, [CARDS[0], *PARTS, CARDS[2]]), ("1", PARTS), (PARTS[1], [PARTS[1]]), ("MIG-0,2", [PARTS[0], CARDS[2]])],
+)
+def test_of_a_card_in_parts_each_part_is_a_card(machine, monkeypatch, given, expected):
+    pretend_cards(machine, [*LISTED[:2], *LISTED_PARTS, LISTED[2]])
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, []), ("1, 0", ["1", "0"]), ("3,-1", ["3"]), ("", [])])
+def test_without_nvidia_smi_the_cards_are_what_cuda_visible_devices_says(machine, monkeypatch, given, expected):
+    pretend_cards(machine, None)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == expected
+
+
+def test_an_nvidia_smi_that_hangs_is_not_waited_for(machine, monkeypatch):
+    (machine / "bin" / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr("gluegrid.visible_gpus.SECONDS_FOR_NVIDIA_SMI", 0.1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert visible_gpus() == ["1"]
+
+
+def test_no_card_is_leased_twice_and_who_waits_is_told_whose_they_are():
+    leases = [lease for number in range(3) for lease in take(1, cell=f"cell {number}")]
+    assert [lease.gpu for lease in leases] == CARDS
+    told = []
+    with pytest.raises(WaitingError):
+        lease_gpus(CARDS, 1, "another", told.append, give_up)
+    assert f"{CARDS[1]} by process {os.getpid()}, cell 1, since " in told[0]
+    close(leases[1:2])
+    assert [lease.gpu for lease in take(1)] == [CARDS[1]]
+
+
+def test_several_cards_are_leased_together_or_not_at_all():
+    first, second = take(1), take(1)
+    with pytest.raises(WaitingError):
+        take(2)
+    assert free_cards() == [CARDS[2]]
+    close(first)
+    assert [lease.gpu for lease in take(2)] == [CARDS[0], CARDS[2]]
+    close(second)
+    with pytest.raises(TransientError, match=r"for 4 GPUs, and .* has 3"):
+        take(4)
+
+
+def test_what_is_left_of_a_dead_launcher_is_waited_for_with_patience_and_a_living_one_without_end(monkeypatch):
+    (lease,) = take(1, CARDS[:1])
+    monkeypatch.setattr(gpu_leases, "PATIENCE_SECONDS", -1)
+    with pytest.raises(WaitingError):
+        take(1, CARDS[:1])
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    text = json.dumps({"pid": dead.pid, "process_started": "1", "cell": "the dead one's", "since": "then"})
+    os.ftruncate(lease.descriptor, 0)
+    os.pwrite(lease.descriptor, text.encode(), 0)
+    with pytest.raises(TransientError, match=f"dead launchers .*by process {dead.pid}, the dead one's.*by hand"):
+        take(1, CARDS[:1])
+    close(take(1, CARDS[:2]))
+
+
+def test_a_folder_of_leases_that_others_can_change_is_refused(machine):
+    close(take(1))
+    (folder,) = (machine / "tmp").iterdir()
+    folder.chmod(0o770)
+    with pytest.raises(TransientError, match="no folder of yours alone"):
+        take(1)
+    folder.chmod(0o700)
+    folder.rename(machine / "elsewhere")
+    folder.symlink_to(machine / "elsewhere")
+    with pytest.raises(TransientError, match="no folder of yours alone"):
+        take(1)
+
+
+def run_of_cell(machine: Path, **values) -> Path:
+    """Write the run.json of a cell for a GPU, with these values."""
+    run = {"recipe": 1, "experiment": "e", "model": {"name": "m"}, "task": vars(builders.task()), "variant": "base"}
+    path = machine / "results/e/runs/m/tiny/base/seed-1/run.json"
+    write_json(path, run | {"seed": 1, "threads": 1} | values)
+    return path
+
+
+def launch(machine: Path, processes: int) -> subprocess.Popen:
+    """Launch the lasting stand-in as the rule does, in its shell, for a cell on so many cards."""
+    path = run_of_cell(machine, gpus=processes)
+    (machine / "script.py").write_text(LASTING)
+    with (machine / "log").open("wb") as log:
+        return subprocess.Popen(
+            ["bash", "-c", f"trap '' TERM INT USR1; exec bash {builders.LAUNCH} 1 {processes} script.py --run {path}"],
+            cwd=machine,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def noted(machine: Path, count: int) -> list[dict]:
+    """Wait until so many processes of a launch have noted who they are."""
+    wait_until(lambda: len(list(machine.glob("noted.?"))) == count, machine)
+    return [json.loads(path.read_text()) for path in sorted(machine.glob("noted.?"))]
+
+
+def wait_until(condition, machine: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, (machine / "log").read_text()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_launchers_cards_are_free_when_its_last_process_has_ended(machine, processes):
+    launcher = launch(machine, processes)
+    trained = noted(machine, processes)
+    assert {each["launcher"] for each in trained} == {launcher.pid}
+    assert {each["cards"] for each in trained} == {",".join(CARDS[:processes])}
+    assert free_cards() == CARDS[processes:]
+    launcher.kill()
+    launcher.wait()
+    for each in trained:
+        assert free_cards() == CARDS[processes:]
+        os.kill(each["pid"], signal.SIGKILL)
+    wait_until(lambda: free_cards() == CARDS, machine)
+
+
+def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
+    leases = take(3)
+    launcher = launch(machine, 1)
+    wait_until(lambda: "waiting for a GPU" in (machine / "log").read_text(), machine)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(timeout=15) == 1
+    waiting, error = (machine / "log").read_text().splitlines()
+    assert waiting.count(f" by process {os.getpid()}, a cell, since ") == len(leases)
+    assert error.startswith("gluegrid: stopped by SIGTERM")
+
+
+def test_a_launcher_does_not_wait_for_a_card_where_its_cell_is_being_trained(machine):
+    take(3)
+    with lock(CellFiles(run_of_cell(machine)).lock, print):
+        assert launch(machine, 1).wait(timeout=15) == 1
+    assert last_line(machine / "log").startswith(f"this cell is being trained by process {os.getpid()} on ")
+
+
+def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_head_has_died(machine):
+    take(3)
+    head = freeze({}, machine / "heads", "2000-01-01T00:00:00+00:00")
+    attempts.cancel(CellFiles(run_of_cell(machine)).state)
+    assert launch(machine, 1).wait(timeout=15) == 1
+    assert last_line(machine / "log").startswith(attempts.CANCELLED)
+    write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
+    assert launch(machine, 1).wait(timeout=15) == 1
+    assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"
+
+
+@pytest.mark.parametrize(
+    ("values", "environment", "leased"),
+    [
+        ({}, {}, CARDS[0]),
+        ({"device": "cpu"}, {}, None),
+        ({}, {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "slurm"}, None),
+        ({}, {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "local"}, CARDS[0]),
+        ({"nodes": 2}, {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "local"}, None),
+    ],
+)
+def test_a_card_is_leased_where_a_cell_needs_one_and_nobody_gives_it_one(
+    machine, monkeypatch, values, environment, leased
+):
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)  # given back afterwards
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == (leased or "0")
+    assert (CARDS[0] in free_cards()) == (leased is None)
+
+
+@pytest.fixture
+def clone(machine) -> Clone:
+    """A clone with six cells, of which all is staged that Snakemake looks for, and a stand-in for the training."""
+    clone = clone_into(machine / "clone")
+    seeds = list(range(1, 7))
+    experiment = {"experiment": "e", "models": {"m": {"source": "some/model"}}, "tasks": ["rte"], "seeds": seeds}
+    (clone.root / "config.yaml").write_text(yaml.safe_dump(experiment | {"threads": 1}))
+    planned = load_experiment(clone.root / "config.yaml")
+    tokens = paths.TOKENS_MANIFEST.format(tokenizer_key=planned.tokenizer_key("m"), task="rte", max_seq_length=128)
+    model = paths.MODEL_MANIFEST.format(model_key=planned.model_key("m"))
+    for manifest in (model, paths.TASK_MANIFEST.format(task_key=planned.task_key("rte")), tokens):
+        (clone.root / manifest).parent.mkdir(parents=True)
+        (clone.root / manifest).write_text("{}")
+    (clone.root / "scripts/train.py").write_text(BRIEF)
+    return clone
+
+
+def cells(clone: Clone) -> list[str]:
+    """Return the results that training makes of all cells: the targets of a call."""
+    return [f"results/e/runs/m/rte/base/seed-{seed}/all_results.json" for seed in range(1, 7)]
+
+
+def test_as_many_cells_run_at_once_as_there_are_cards_each_on_its_own(clone):
+    done = clone.snakemake("--profile", "profiles/local", "--cores", "8", *cells(clone))
+    assert done.returncode == 0, done.stdout
+    spans: dict[str, list[tuple[str, str]]] = {}
+    for path in cells(clone):
+        card, *span = (clone.root / path).read_text().split()
+        spans.setdefault(card, []).append(tuple(map(float, span)))
+    assert sorted(spans) == CARDS
+    for ordered in map(sorted, spans.values()):
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(ordered)), spans
+    logs = [path.read_text() for path in clone.root.glob("results/e/logs/train/**/*.log")]
+    assert len(logs) == 6
+    assert not [log for log in logs if "waiting" in log]  # Snakemake starts no more than there are cards
+
+
+class Workflow:
+    """Stands in for Snakemake's: what gluegrid.workflow reads of it, and keeps what it registers."""
+
+    def __init__(self, is_main_process: bool = True, **resources: int):
+        self.is_main_process = is_main_process
+        self.global_resources = {name: SimpleNamespace(value=value) for name, value in resources.items()}
+        self.resource_settings = SimpleNamespace(cores=8)
+
+    def register_resource(self, name: str, value: int) -> None:
+        self.global_resources[name] = SimpleNamespace(value=value)
+
+    def execute(self, **settings) -> dict[str, object]:
+        return {name: resource.value for name, resource in self.global_resources.items()}
+
+
+def limits(config: dict, workflow: Workflow, executor: str = "local") -> dict[str, object]:
+    """Return the resources that a call of snakemake is executed with."""
+    values = {"experiment": "e", "models": {"m": {"source": "some/model", "revision": "1"}}, "tasks": {"rte": {}}}
+    limit_gpus(Experiment(values | config), workflow)
+    return workflow.execute(executor_plugin=SimpleNamespace(name=executor), others=None)
+
+
+def test_cells_at_once_are_as_many_as_cards_and_on_the_cpu_as_cores(machine, monkeypatch):
+    assert limits({}, Workflow(hub=2)) == {"hub": 2, "gpu": 3}
+    assert limits({"device": "cpu"}, Workflow()) == {"gpu": 8}
+    assert limits({"device": "cpu", "gpus": 9}, Workflow()) == {"gpu": 9}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert limits({}, Workflow()) == {"gpu": 2}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert limits({}, Workflow()) == {"gpu": 1}
+
+
+def test_a_limit_that_is_given_holds_and_more_than_there_are_cards_is_warned_of(capsys):
+    assert limits({}, Workflow(gpu=3)) == {"gpu": 3}
+    assert limits({"device": "cpu"}, Workflow(gpu=4)) == {"gpu": 4}
+    assert capsys.readouterr().err == ""
+    assert limits({}, Workflow(gpu=4)) == {"gpu": 4}
+    assert capsys.readouterr().err.startswith("warning: --resources gpu=4, of which there are 3 here: ")
+
+
+def test_a_head_of_slurms_a_plan_and_a_job_have_no_limit_and_ask_for_no_cards(monkeypatch):
+    monkeypatch.setattr("gluegrid.workflow.visible_gpus", pytest.fail)
+    assert limits({}, Workflow(), "slurm") == {}
+    assert limits({}, Workflow(), "dryrun") == {}
+    assert limits({}, Workflow(is_main_process=False)) == {}
