@@ -95,6 +95,12 @@ def test_a_job_that_comes_back_is_not_doubted_any_more(logger):
         assert states_of(states, logger, {"1"}) == {"1": state}
 
 
+class Resources(dict):
+    """A job's resources, read both ways, as Snakemake's."""
+
+    __getattr__ = dict.__getitem__
+
+
 class Throttle:
     """Lets everything through."""
 
@@ -194,12 +200,17 @@ def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
         ({"gpu": 2, "nodes": 1}, " --gpus=2"),
         ({"gpu": 6, "nodes": 3}, " --gpus-per-node=2"),
         ({"gpu": 6, "nodes": 3, "gpu_model": "a100_80.2"}, " --gpus-per-node=a100_80.2:2"),
+        ({"gpu": 2, "gres": "gpu"}, " --gres=gpu:2"),
+        ({"gpu": 6, "nodes": 3, "gres": "gpu", "gpu_model": "a100"}, " --gres=gpu:a100:2"),
+        ({"gpu": 1, "gres": "gpu:a100"}, " --gres=gpu:a100:1"),
+        ({"gpu": 2, "gres": "gpu:a100:4"}, " --gres=gpu:a100:4"),
+        ({"gpu": 2, "gres": "scratch:200G"}, " --gres=scratch:200G --gpus=2"),
     ],
 )
-def test_each_of_several_nodes_gets_as_many_gpus(resources, asked):
+def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, asked):
     changed = SimpleNamespace(set_gres_string=plugin.set_gres_string)
-    slurm_plugin.give_each_node_as_many_gpus(changed)
-    assert changed.set_gres_string(SimpleNamespace(resources=resources)) == asked
+    slurm_plugin.ask_for_gpus_of_each_node(changed)
+    assert changed.set_gres_string(SimpleNamespace(resources=Resources(resources))) == asked
 
 
 def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
@@ -215,7 +226,7 @@ def test_a_plugin_of_another_shape_is_left_alone():
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
     slurm_plugin.submit_without_accounting(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
-    slurm_plugin.give_each_node_as_many_gpus(other)
+    slurm_plugin.ask_for_gpus_of_each_node(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     assert functions == kept
 

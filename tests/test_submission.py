@@ -76,6 +76,7 @@ def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_tol
         "invalid partition specified: gpux",
         "Invalid qos specification",
         "Invalid feature specification",
+        "Invalid GRES specification (with and without type identification)",
         "Requested node configuration is not available",
         "sbatch: unrecognized option '--gpuss=1'",
         "Memory specification can not be satisfied",

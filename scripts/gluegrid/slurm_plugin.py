@@ -34,7 +34,7 @@ def mend_slurm_plugin() -> None:
     keep_jobs_of_unanswered_queries(plugin)
     submit_without_accounting(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
-    give_each_node_as_many_gpus(plugin)
+    ask_for_gpus_of_each_node(plugin)
 
 
 def keep_pauses_between_status_checks() -> None:
@@ -182,24 +182,26 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
     plugin.Executor.shutdown = shutdown_without_jobs
 
 
-def give_each_node_as_many_gpus(plugin: ModuleType) -> None:
-    """Let a job of several nodes get the same number of GPUs on each.
+def ask_for_gpus_of_each_node(plugin: ModuleType) -> None:
+    """Let a job of several nodes get the same number of GPUs on each, and a site be asked by `--gres` alone.
 
-    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there.
+    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there; and it does so
+    beside a `gres` that names GPUs too, which some sites refuse, as SLURM itself does where only one says the type.
     """
     if not _takes(getattr(plugin, "set_gres_string", None), "job"):
         return
     ask_for = plugin.set_gres_string
 
     def set_gres_string(job):
+        asked = ask_for(job)
         nodes = job.resources.get("nodes") or 1
+        gpus = (job.resources.get("gpu") or 1) // nodes
+        if gres := re.fullmatch(r"gpu(:[A-Za-z_][\w.]*)?(:\d+)?", job.resources.get("gres") or ""):
+            model = f":{job.resources.get('gpu_model')}" if job.resources.get("gpu_model") else ""
+            return f" --gres=gpu{gres[1] or model}{gres[2] or f':{gpus}'}"
         if nodes == 1:
-            return ask_for(job)
-        return re.sub(
-            r"--gpus=(.*:)?(\d+)",
-            lambda found: f"--gpus-per-node={found[1] or ''}{int(found[2]) // nodes}",
-            ask_for(job),
-        )
+            return asked
+        return re.sub(r"--gpus=(.*:)?\d+", lambda found: f"--gpus-per-node={found[1] or ''}{gpus}", asked)
 
     plugin.set_gres_string = set_gres_string
 

@@ -31,7 +31,7 @@ NOT_WANTED = "not submitted: the head has ended"
 
 # What SLURM says of a job that it will not take later either.
 HOPELESS = re.compile(
-    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid wckey"
+    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid gres|invalid wckey"
     "|invalid license|invalid job array|invalid time limit|requested time limit is invalid|invalid reservation"
     "|requested reservation is invalid|requested node configuration is not available|node count specification invalid"
     "|can not be satisfied|more processors requested than permitted|unrecognized option|invalid option|invalid argument"
