@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from fake_slurm import FakeSlurm
-from snakemake_interface_common.exceptions import WorkflowError
 
 from gluegrid import head, slurm_plugin
 from gluegrid.slurm_plugin import JobStates
@@ -129,7 +128,7 @@ def executor(monkeypatch, slurm, logger):
     for name in ("query_job_status", "validate_account"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
     slurm_plugin.keep_jobs_of_unanswered_queries(plugin)
-    slurm_plugin.submit_without_accounting(plugin)
+    slurm_plugin.leave_accounts_to_slurm(plugin)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(plugin)
     executor = object.__new__(plugin.Executor)
     settings = {"init_seconds_before_status_checks": 40, "status_attempts": 5, "status_command": "squeue"}
@@ -177,20 +176,8 @@ def test_without_the_change_jobs_would_be_forgotten():
     assert "if status_of_jobs is not None:" in source
 
 
-def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
-    def away(account, logger):
-        raise WorkflowError("The 'sacctmgr' reported: 'x' and likewise 'sshare' reported: 'y'.")
-
-    def unknown(account, logger):
-        raise WorkflowError("The given account mine appears to be invalid. Available accounts:\nours")
-
-    changed = SimpleNamespace(validate_account=away)
-    slurm_plugin.submit_without_accounting(changed)
-    assert changed.validate_account("mine", executor.logger) == "mine"
-    changed = SimpleNamespace(validate_account=unknown)
-    slurm_plugin.submit_without_accounting(changed)
-    with pytest.raises(WorkflowError, match="appears to be invalid"):
-        changed.validate_account("mine", executor.logger)
+def test_the_accounting_is_not_asked_whether_an_account_exists(executor):
+    assert plugin.validate_account("nobody", executor.logger) == "nobody"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +211,7 @@ def test_a_plugin_of_another_shape_is_left_alone():
     other.set_gres_string = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
-    slurm_plugin.submit_without_accounting(other)
+    slurm_plugin.leave_accounts_to_slurm(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
     slurm_plugin.ask_for_gpus_of_each_node(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.errors import TransientError
@@ -32,7 +31,7 @@ def mend_slurm_plugin() -> None:
     if plugin is None:
         return
     keep_jobs_of_unanswered_queries(plugin)
-    submit_without_accounting(plugin)
+    leave_accounts_to_slurm(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
     ask_for_gpus_of_each_node(plugin)
 
@@ -130,28 +129,14 @@ def _plain(state: str) -> str:
     return state.split()[0] if state.split() else state
 
 
-def submit_without_accounting(plugin: ModuleType) -> None:
-    """Let a job be submitted while the accounting is away: the controller remembers the accounts.
+def leave_accounts_to_slurm(plugin: ModuleType) -> None:
+    """Let SLURM alone judge whether the account may be used, when it is asked to take the job.
 
-    The plugin asks sacctmgr and sshare before each submission whether the account exists, and where both fail, so does
-    the job.
+    The plugin asks sacctmgr and sshare before each submission: where neither answers, the job fails; and where the
+    account is not there, the reason stands far above the terminal's end, and each retry asks again.
     """
-    if not _takes(getattr(plugin, "validate_account", None), "account", "logger"):
-        return
-    validate = plugin.validate_account
-
-    def validate_account(account, logger):
-        try:
-            return validate(account, logger)
-        except WorkflowError as error:
-            if "reported" not in str(error):  # an account that is not there
-                raise
-        except OSError:
-            pass
-        logger.warning(f"The accounting does not answer; the account {account} is used without a check.")
-        return account
-
-    plugin.validate_account = validate_account
+    if _takes(getattr(plugin, "validate_account", None), "account", "logger"):
+        plugin.validate_account = lambda account, logger: account
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:

@@ -40,6 +40,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={slurmdbd_port}
 AccountingStoragePass={private}/munge.socket
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=limits,qos
 AccountingStoreFlags=job_comment
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
