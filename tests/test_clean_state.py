@@ -64,14 +64,16 @@ def slurm(tmp_path, monkeypatch) -> FakeSlurm:
 
 
 @pytest.fixture
-def cell(tmp_path, slurm) -> CellFiles:
+def cell(slurm, monkeypatch) -> CellFiles:
     """A cell that was begun: it has a run.json, an attempt that failed as SLURM job 17, its log and a checkpoint."""
-    experiment = builders.experiment(tmp_path)
+    experiment = builders.experiment(Path(), experiment="grid")
     head.freeze(experiment.config, Path(experiment.paths.heads))
     planned = next(iter(experiment.cells.values()))
     cell = CellFiles(Path(experiment.paths.run.format(**planned.wildcards)))
     write_json(cell.run, planned.run)
-    attempts.start(cell.state, "hash")
+    with monkeypatch.context() as job:
+        job.setenv("SLURM_JOB_ID", "17")
+        attempts.start(cell.state, "hash")
     attempts.end(cell.state, "loss is NaN")
     write_json(cell.state / "slurm_job.json", {"slurm_job_id": "17"})
     write(cell.checkpoints / "step-00000001/state.pt")
@@ -94,7 +96,7 @@ def test_a_finished_experiment_is_still_finished_and_verified(demo, tmp_path):
         write(folder / f"state/{cell}/checkpoints/step-00000009/state.pt"),
         write(folder / f"state/{cell}/progress.json"),
         write(folder / f"runs/{cell}/.model.abc/old/model.safetensors"),
-        write(folder / "heads/2020-01-01T000000+0000-abcdef.json"),
+        write(folder / "heads/2020-01-01T000000+0000-abcdef.json", days_old=8),
         next(folder.glob("heads/code-*/Snakefile")),
         write(clone.root / "resources/models/other@main.partial/model.safetensors.incomplete"),
     ]
@@ -116,7 +118,7 @@ def test_a_cell_that_is_not_done_keeps_its_checkpoints_and_the_log_that_says_why
     ended = write(LOG.with_name("16.log"))
     gone, told = cleaned()
     assert gone == {ended}
-    assert "kept: checkpoints of 1 cells that are not done, 1" in told
+    assert "kept: checkpoints of 1 cells that are not done, " in told
 
 
 def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_lives):
@@ -128,15 +130,14 @@ def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_
 
 
 def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
-    old = write(Path("results/grid/heads/2020.json")).resolve()
-    code = write(Path("results/grid/heads/code-1/Snakefile"))
+    old, code = write(Path("results/grid/heads/2020.json"), 8), write(Path("results/grid/heads/code-1/Snakefile"))
     log, scrap = write(LOG), write(cell.state / ".attempts.jsonl.x", days_old=2)
     slurm.answers("squeue", (0, "17|PENDING|x\n", ""))
     gone, told = cleaned()
     assert gone == set()
     assert "kept: all of 1 cells that have a job in the queue or are being trained" in told
     slurm.answers("squeue", (0, "17|COMPLETED|x\n", ""))
-    assert {path.resolve() for path in cleaned()[0]} == {old, code.resolve(), scrap.resolve()}
+    assert cleaned()[0] == {old, code, scrap}
     assert log.exists()
 
 
@@ -179,7 +180,7 @@ def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):
 def test_nothing_is_deleted_while_slurm_does_not_answer(cell, no_head_lives, slurm):
     slurm.answers("squeue", (1, "", "slurm_load_jobs error:\nUnable to contact slurm controller"))
     with pytest.raises(
-        TransientError, match="nothing was deleted, since SLURM does not say .*: slurm_load_jobs error: Un"
+        TransientError, match=r"nothing was deleted, since SLURM does not say .*: slurm_load_jobs error: Un"
     ):
         find_leftovers(RESULTS)
 
