@@ -60,11 +60,12 @@ def test_a_cancelled_job_is_called_so_as_the_plugin_knows_it(logger):
 
 def test_a_job_that_squeue_has_forgotten_is_looked_up_in_the_accounting(logger):
     asked = []
-    accounting = {"1": "COMPLETED", "2": "CANCELLED by 0", "4": "RUNNING"}
+    accounting = {"1": "COMPLETED", "2": "CANCELLED by 0", "4": "RUNNING", "7_1": "FAILED"}
     states = JobStates(answering(asked, squeue=({"3": "RUNNING"}, 0.1), sacct=(accounting, 0.1)))
     found = states_of(states, logger, {"1", "2", "3", "4", "7_1"})
-    assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING"}
-    assert asked[1].endswith("--jobs=1,2,4")
+    assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING", "7_1": "FAILED"}
+    assert asked[1].endswith("--jobs=1,2,4,7_1")
+    assert asked[0] == "squeue --all --array"
 
 
 @pytest.mark.parametrize("listed", [{}, {"1": "NODE_FAIL"}, {"1": "PREEMPTED"}])
@@ -200,6 +201,27 @@ def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, 
     assert changed.set_gres_string(SimpleNamespace(resources=Resources(resources))) == asked
 
 
+def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(plugin.Executor, "_submit_array_jobs", lambda self, jobs: submitted.append(jobs))
+    monkeypatch.setattr(plugin.Executor, "_submit_job", lambda self, job: submitted.append([job]))
+    for name in ("pending_jobs_for_rule", "apply_mem_fudge"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))
+    slurm_plugin.make_array_jobs_of_equal_jobs(plugin)
+    rule = SimpleNamespace(name="train")
+    a, b, c, d = (
+        SimpleNamespace(rule=rule, is_group=lambda: False, threads=threads, resources={"runtime": minutes})
+        for threads, minutes in ((1, 30), (1, 60), (1, 30), (2, 30))
+    )
+    waiting = SimpleNamespace(ready_jobs=[SimpleNamespace(rule=rule)] * 100)
+    executor.workflow.dag, executor.array_jobs, executor.max_array_size = waiting, {"train"}, 1000
+    executor._main_event_loop = None
+    executor.run_jobs([a, b, c, d])
+    executor.run_jobs([a])
+    assert submitted == [[a, c], [b], [d], [a]]
+    assert plugin.apply_mem_fudge("sbatch", "payload") == "sbatch"
+
+
 def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
     executor.cancel_jobs([])
     assert slurm.calls("scancel")[0][-1] == "--name=uuid"
@@ -208,14 +230,16 @@ def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slur
 
 def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
-    other.set_gres_string = print
+    other.set_gres_string = other.pending_jobs_for_rule = other.Executor._submit_array_jobs = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
     slurm_plugin.leave_accounts_to_slurm(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
     slurm_plugin.ask_for_gpus_of_each_node(other)
+    slurm_plugin.make_array_jobs_of_equal_jobs(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     assert functions == kept
+    assert other.pending_jobs_for_rule == other.Executor._submit_array_jobs == print
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):

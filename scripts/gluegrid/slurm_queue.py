@@ -14,7 +14,10 @@ ANSWER_SECONDS = 60
 
 
 def in_queue(jobs: Iterable[str]) -> list[str]:
-    """Return those of some jobs, by their numbers, that wait or run. TransientError when SLURM does not answer."""
+    """Return those of some jobs, by their numbers, that wait or run. TransientError when SLURM does not answer.
+
+    A task of an array job has the number <job>_<task>.
+    """
     jobs = sorted(set(jobs))
     return [number for number, state, _ in _listed(f"--jobs={','.join(jobs)}") if state not in ENDED] if jobs else []
 
@@ -33,7 +36,7 @@ def cancel_jobs(*which: str) -> None:
 
 def _listed(which: str) -> list[list[str]]:
     try:
-        answer = _answer("squeue", "--noheader", "--states=all", "--format=%i|%T|%k", which)
+        answer = _answer("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%k", which)
     except TransientError as error:
         # What squeue says of a single job that has left the queue for long.
         if "Invalid job id specified" in str(error):
