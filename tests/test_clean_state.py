@@ -132,6 +132,7 @@ def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_
 def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
     old, code = write(Path("results/grid/heads/2020.json"), 8), write(Path("results/grid/heads/code-1/Snakefile"))
     log, scrap = write(LOG), write(cell.state / ".attempts.jsonl.x", days_old=2)
+    write(cell.state / ".attempts.jsonl.y")  # may still be written
     slurm.answers("squeue", (0, "17|PENDING|x\n", ""))
     gone, told = cleaned()
     assert gone == set()
