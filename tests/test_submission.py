@@ -89,7 +89,8 @@ def test_an_array_job_is_submitted_unless_all_its_cells_are_in_vain(slurm):
     slurm.answers("sbatch", (1, "", "sbatch: error: Invalid qos specification"))
     with pytest.raises(GluegridError, match="Invalid qos"):
         submission.submit(array_of("mrpc", "qqp"), None)
-    assert all("Invalid qos" in submission.refusal(state_of(task)) for task in ("mrpc", "qqp"))
+    noted = [read_json(state_of(task) / "refusal.json")["reason"] for task in ("mrpc", "qqp")]
+    assert noted == ["sbatch: error: Invalid qos specification"] * 2
 
 
 @pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
