@@ -44,6 +44,14 @@ verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIME
 cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
 	@$(BIN)/python scripts/cancel.py "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
 
+.PHONY: disk
+disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo: one)
+	@$(BIN)/python scripts/disk_use.py $(EXPERIMENT)
+
+.PHONY: clean-state
+clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (EXPERIMENT=demo); YES=1: delete it
+	@$(BIN)/python scripts/clean_state.py $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
+
 .PHONY: test
 test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -m "not full"

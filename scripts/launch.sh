@@ -4,6 +4,7 @@
 #     launch.sh NODES PROCESSES SCRIPT [ARGUMENT...]
 #
 # PROCESSES is the number on all NODES together, one for each GPU (with `device: cpu`, the script itself stays off them).
+# 0 is one too: a profile may ask for no GPU, for cells with `device: cpu`.
 # No ACCELERATE_* or PET_* of the user's changes how the script is started; PET_<OPTION> is torch's own way to give an
 # option to the launcher inside of accelerate's.
 #
@@ -17,7 +18,7 @@
 # Outside of SLURM's jobs, the launcher leases the cell's GPUs first (gluegrid/cell_gpus.py).
 set -euo pipefail
 
-nodes=$1 processes=$2
+nodes=$1 processes=$(($2 > 0 ? $2 : 1))
 scripts=${BASH_SOURCE[0]%/*}
 launch=(python "$scripts/accelerate_launch.py" --config_file "$scripts/accelerate.yaml")
 

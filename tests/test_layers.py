@@ -32,7 +32,7 @@ HEAVY_PACKAGES = {
 OF_SNAKEMAKE = {
     "backups": {"snakemake"},
     "workflow": {"snakemake_interface_executor_plugins"},
-    "slurm_plugin": {"snakemake_interface_common", "snakemake_interface_executor_plugins"},
+    "slurm_plugin": {"snakemake_interface_executor_plugins"},
 }
 LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from fake_slurm import FakeSlurm
-from snakemake_interface_common.exceptions import WorkflowError
 
 from gluegrid import head, slurm_plugin
 from gluegrid.slurm_plugin import JobStates
@@ -61,11 +60,12 @@ def test_a_cancelled_job_is_called_so_as_the_plugin_knows_it(logger):
 
 def test_a_job_that_squeue_has_forgotten_is_looked_up_in_the_accounting(logger):
     asked = []
-    accounting = {"1": "COMPLETED", "2": "CANCELLED by 0", "4": "RUNNING"}
+    accounting = {"1": "COMPLETED", "2": "CANCELLED by 0", "4": "RUNNING", "7_1": "FAILED"}
     states = JobStates(answering(asked, squeue=({"3": "RUNNING"}, 0.1), sacct=(accounting, 0.1)))
     found = states_of(states, logger, {"1", "2", "3", "4", "7_1"})
-    assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING"}
-    assert asked[1].endswith("--jobs=1,2,4")
+    assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING", "7_1": "FAILED"}
+    assert asked[1].endswith("--jobs=1,2,4,7_1")
+    assert asked[0] == "squeue --all --array"
 
 
 @pytest.mark.parametrize("listed", [{}, {"1": "NODE_FAIL"}, {"1": "PREEMPTED"}])
@@ -93,6 +93,12 @@ def test_a_job_that_comes_back_is_not_doubted_any_more(logger):
     for seconds, state in ((0, "NODE_FAIL"), (100, "PENDING"), (200, "NODE_FAIL"), (300, "NODE_FAIL")):
         clock.seconds, listed["1"] = seconds, state
         assert states_of(states, logger, {"1"}) == {"1": state}
+
+
+class Resources(dict):
+    """A job's resources, read both ways, as Snakemake's."""
+
+    __getattr__ = dict.__getitem__
 
 
 class Throttle:
@@ -123,7 +129,7 @@ def executor(monkeypatch, slurm, logger):
     for name in ("query_job_status", "validate_account"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
     slurm_plugin.keep_jobs_of_unanswered_queries(plugin)
-    slurm_plugin.submit_without_accounting(plugin)
+    slurm_plugin.leave_accounts_to_slurm(plugin)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(plugin)
     executor = object.__new__(plugin.Executor)
     settings = {"init_seconds_before_status_checks": 40, "status_attempts": 5, "status_command": "squeue"}
@@ -171,20 +177,8 @@ def test_without_the_change_jobs_would_be_forgotten():
     assert "if status_of_jobs is not None:" in source
 
 
-def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
-    def away(account, logger):
-        raise WorkflowError("The 'sacctmgr' reported: 'x' and likewise 'sshare' reported: 'y'.")
-
-    def unknown(account, logger):
-        raise WorkflowError("The given account mine appears to be invalid. Available accounts:\nours")
-
-    changed = SimpleNamespace(validate_account=away)
-    slurm_plugin.submit_without_accounting(changed)
-    assert changed.validate_account("mine", executor.logger) == "mine"
-    changed = SimpleNamespace(validate_account=unknown)
-    slurm_plugin.submit_without_accounting(changed)
-    with pytest.raises(WorkflowError, match="appears to be invalid"):
-        changed.validate_account("mine", executor.logger)
+def test_the_accounting_is_not_asked_whether_an_account_exists(executor):
+    assert plugin.validate_account("nobody", executor.logger) == "nobody"
 
 
 @pytest.mark.parametrize(
@@ -194,12 +188,38 @@ def test_an_unreachable_accounting_fails_no_job(executor, monkeypatch):
         ({"gpu": 2, "nodes": 1}, " --gpus=2"),
         ({"gpu": 6, "nodes": 3}, " --gpus-per-node=2"),
         ({"gpu": 6, "nodes": 3, "gpu_model": "a100_80.2"}, " --gpus-per-node=a100_80.2:2"),
+        ({"gpu": 2, "gres": "gpu"}, " --gres=gpu:2"),
+        ({"gpu": 6, "nodes": 3, "gres": "gpu", "gpu_model": "a100"}, " --gres=gpu:a100:2"),
+        ({"gpu": 1, "gres": "gpu:a100"}, " --gres=gpu:a100:1"),
+        ({"gpu": 2, "gres": "gpu:a100:4"}, " --gres=gpu:a100:4"),
+        ({"gpu": 2, "gres": "scratch:200G"}, " --gres=scratch:200G --gpus=2"),
     ],
 )
-def test_each_of_several_nodes_gets_as_many_gpus(resources, asked):
+def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, asked):
     changed = SimpleNamespace(set_gres_string=plugin.set_gres_string)
-    slurm_plugin.give_each_node_as_many_gpus(changed)
-    assert changed.set_gres_string(SimpleNamespace(resources=resources)) == asked
+    slurm_plugin.ask_for_gpus_of_each_node(changed)
+    assert changed.set_gres_string(SimpleNamespace(resources=Resources(resources))) == asked
+
+
+def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(plugin.Executor, "_submit_array_jobs", lambda self, jobs: submitted.append(jobs))
+    monkeypatch.setattr(plugin.Executor, "_submit_job", lambda self, job: submitted.append([job]))
+    for name in ("pending_jobs_for_rule", "apply_mem_fudge"):
+        monkeypatch.setattr(plugin, name, getattr(plugin, name))
+    slurm_plugin.make_array_jobs_of_equal_jobs(plugin)
+    rule = SimpleNamespace(name="train")
+    a, b, c, d = (
+        SimpleNamespace(rule=rule, is_group=lambda: False, threads=threads, resources={"runtime": minutes})
+        for threads, minutes in ((1, 30), (1, 60), (1, 30), (2, 30))
+    )
+    waiting = SimpleNamespace(ready_jobs=[SimpleNamespace(rule=rule)] * 100)
+    executor.workflow.dag, executor.array_jobs, executor.max_array_size = waiting, {"train"}, 1000
+    executor._main_event_loop = None
+    executor.run_jobs([a, b, c, d])
+    executor.run_jobs([a])
+    assert submitted == [[a, c], [b], [d], [a]]
+    assert plugin.apply_mem_fudge("sbatch", "payload") == "sbatch"
 
 
 def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
@@ -210,14 +230,16 @@ def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slur
 
 def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
-    other.set_gres_string = print
+    other.set_gres_string = other.pending_jobs_for_rule = other.Executor._submit_array_jobs = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
-    slurm_plugin.submit_without_accounting(other)
+    slurm_plugin.leave_accounts_to_slurm(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
-    slurm_plugin.give_each_node_as_many_gpus(other)
+    slurm_plugin.ask_for_gpus_of_each_node(other)
+    slurm_plugin.make_array_jobs_of_equal_jobs(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     assert functions == kept
+    assert other.pending_jobs_for_rule == other.Executor._submit_array_jobs == print
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):

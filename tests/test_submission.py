@@ -1,10 +1,13 @@
 """How a job gets into SLURM's queue: refused, waiting for another, not wanted any more. SLURM's programs are played."""
 
+import base64
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,42 @@ def test_a_job_given_as_a_script_is_one_too(slurm):
     assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
 
 
+def array_of(*tasks: str) -> list[str]:
+    """Return the arguments of an array job, as the plugin writes them, for the cells of these tasks."""
+    first, *others = [COMMAND.replace("task=rte", f"task={task}") for task in tasks]
+    packed = {str(number): zlib.compress(other.encode()).hex() for number, other in enumerate(others, start=2)}
+    payload = base64.b64encode(json.dumps(packed).encode()).decode()
+    wrapped = f"--wrap={first} --slurm-jobstep-array-execs={payload}"
+    return [*ARGUMENTS[:-1], f"--array=1-{len(tasks)}", wrapped]
+
+
+def state_of(task: str) -> Path:
+    return Path(str(STATE).replace("rte", task))
+
+
+def test_each_cell_of_an_array_job_has_its_task_and_waits_for_its_earlier_jobs(slurm):
+    write_json(state_of("cola") / "slurm_job.json", {"slurm_job_id": "5_2"})
+    slurm.answers("squeue", (0, "5_2|RUNNING|x", ""))
+    arguments = array_of("rte", "cola", "mrpc")
+    assert submission.submit(arguments, None) == "17"
+    assert slurm.calls("sbatch") == [["--dependency=afterany:5_2", *arguments]]
+    numbers = [read_json(state_of(task) / "slurm_job.json")["slurm_job_id"] for task in ("rte", "cola", "mrpc")]
+    assert numbers == ["17_1", "17_2", "17_3"]
+
+
+def test_an_array_job_is_submitted_unless_all_its_cells_are_in_vain(slurm):
+    attempts.cancel(state_of("rte"))
+    assert submission.submit(array_of("rte", "cola"), None) == "17"
+    attempts.cancel(state_of("cola"))
+    with pytest.raises(GluegridError, match="not submitted: cancelled by make cancel"):
+        submission.submit(array_of("rte", "cola"), None)
+    slurm.answers("sbatch", (1, "", "sbatch: error: Invalid qos specification"))
+    with pytest.raises(GluegridError, match="Invalid qos"):
+        submission.submit(array_of("mrpc", "qqp"), None)
+    noted = [read_json(state_of(task) / "refusal.json")["reason"] for task in ("mrpc", "qqp")]
+    assert noted == ["sbatch: error: Invalid qos specification"] * 2
+
+
 @pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
 def test_another_job_is_passed_through(slurm, command):
     assert submission.submit([f"--wrap={command}"], None) == "17"
@@ -76,6 +115,7 @@ def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_tol
         "invalid partition specified: gpux",
         "Invalid qos specification",
         "Invalid feature specification",
+        "Invalid GRES specification (with and without type identification)",
         "Requested node configuration is not available",
         "sbatch: unrecognized option '--gpuss=1'",
         "Memory specification can not be satisfied",

@@ -13,8 +13,9 @@ def last_words(slurm_job_id: str) -> str | None:
 
     Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
     """
-    log = next(FOLDER.glob(f"*/{slurm_job_id}.log"), None)
-    if log is None:
+    # That of an array job's task is not below its cell's name.
+    log = next(FOLDER.glob(f"*/{slurm_job_id}.log"), FOLDER / f"{slurm_job_id}.log")
+    if not log.exists():
         return None
     text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
     said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]

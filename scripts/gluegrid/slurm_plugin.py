@@ -8,10 +8,10 @@ import inspect
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.errors import TransientError
@@ -22,6 +22,7 @@ from gluegrid.slurm_queue import cancel_jobs
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 LOST = "ERROR"  # a state that the plugin takes for a failure
+NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
 
 
 def mend_slurm_plugin() -> None:
@@ -32,9 +33,10 @@ def mend_slurm_plugin() -> None:
     if plugin is None:
         return
     keep_jobs_of_unanswered_queries(plugin)
-    submit_without_accounting(plugin)
+    leave_accounts_to_slurm(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
-    give_each_node_as_many_gpus(plugin)
+    ask_for_gpus_of_each_node(plugin)
+    make_array_jobs_of_equal_jobs(plugin)
 
 
 def keep_pauses_between_status_checks() -> None:
@@ -86,7 +88,7 @@ class JobStates:
 
     async def query(self, command: str, logger) -> tuple[dict[str, str], float]:
         """Return the states of all jobs that SLURM tells of; none, that is no news, when it does not answer."""
-        states, seconds = await self._query(command, logger)
+        states, seconds = await self._query(_with_a_line_for_each_task(command), logger)
         if states is None:
             self._tell_once(logger)
             return {}, 0.0
@@ -103,11 +105,11 @@ class JobStates:
         self._is_silent = True
 
     async def _states_of_unlisted(self, jobs: set[str], logger) -> dict[str, str]:
-        """Ask the accounting for jobs that squeue does not list; array tasks have numbers of another form there."""
-        numbers = sorted(job for job in jobs if job.isdigit())
+        """Ask the accounting for jobs that squeue does not list."""
+        numbers = sorted(filter(NUMBER.fullmatch, jobs))
         if not numbers:
             return {}
-        command = f"sacct --allocations --noheader --parsable2 --format=JobIDRaw,State --jobs={','.join(numbers)}"
+        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State --jobs={','.join(numbers)}"
         states, _ = await self._query(command, logger)
         found = {job: _plain(state) for job, state in (states or {}).items()}
         # What it says of jobs that have not ended may be old: squeue knows better.
@@ -116,7 +118,7 @@ class JobStates:
     def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
         """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
         passing = {job for job in self.wanted if states.get(job) in PASSING_STATES}
-        doubtful = {job for job in passing | unknown if job.isdigit()}
+        doubtful = set(filter(NUMBER.fullmatch, passing | unknown))
         now = self._clock()
         self._doubtful_since = {job: self._doubtful_since.get(job, now) for job in doubtful}
         lost = [job for job, since in self._doubtful_since.items() if now - since > LOST_AFTER_SECONDS]
@@ -125,33 +127,24 @@ class JobStates:
         return lost
 
 
+def _with_a_line_for_each_task(command: str) -> str:
+    """Let a query of the plugin's name each task of an array job as <job>_<task>, as the plugin does."""
+    return f"{command} --array" if command.startswith("squeue") else command.replace("JobIdRaw", "JobId")
+
+
 def _plain(state: str) -> str:
     """Return a state without what sacct adds to it, as in `CANCELLED by 0`, which the plugin does not know."""
     return state.split()[0] if state.split() else state
 
 
-def submit_without_accounting(plugin: ModuleType) -> None:
-    """Let a job be submitted while the accounting is away: the controller remembers the accounts.
+def leave_accounts_to_slurm(plugin: ModuleType) -> None:
+    """Let SLURM alone judge whether the account may be used, when it is asked to take the job.
 
-    The plugin asks sacctmgr and sshare before each submission whether the account exists, and where both fail, so does
-    the job.
+    The plugin asks sacctmgr and sshare before each submission: where neither answers, the job fails; and where the
+    account is not there, the reason stands far above the terminal's end, and each retry asks again.
     """
-    if not _takes(getattr(plugin, "validate_account", None), "account", "logger"):
-        return
-    validate = plugin.validate_account
-
-    def validate_account(account, logger):
-        try:
-            return validate(account, logger)
-        except WorkflowError as error:
-            if "reported" not in str(error):  # an account that is not there
-                raise
-        except OSError:
-            pass
-        logger.warning(f"The accounting does not answer; the account {account} is used without a check.")
-        return account
-
-    plugin.validate_account = validate_account
+    if _takes(getattr(plugin, "validate_account", None), "account", "logger"):
+        plugin.validate_account = lambda account, logger: account
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
@@ -182,26 +175,56 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
     plugin.Executor.shutdown = shutdown_without_jobs
 
 
-def give_each_node_as_many_gpus(plugin: ModuleType) -> None:
-    """Let a job of several nodes get the same number of GPUs on each.
+def ask_for_gpus_of_each_node(plugin: ModuleType) -> None:
+    """Let a job of several nodes get the same number of GPUs on each, and a site be asked by `--gres` alone.
 
-    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there.
+    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there; and it does so
+    beside a `gres` that names GPUs too, which some sites refuse, as SLURM itself does where only one says the type.
     """
     if not _takes(getattr(plugin, "set_gres_string", None), "job"):
         return
     ask_for = plugin.set_gres_string
 
     def set_gres_string(job):
+        asked = ask_for(job)
         nodes = job.resources.get("nodes") or 1
+        gpus = (job.resources.get("gpu") or 1) // nodes
+        if gres := re.fullmatch(r"gpu(:[A-Za-z_][\w.]*)?(:\d+)?", job.resources.get("gres") or ""):
+            model = f":{job.resources.get('gpu_model')}" if job.resources.get("gpu_model") else ""
+            return f" --gres=gpu{gres[1] or model}{gres[2] or f':{gpus}'}"
         if nodes == 1:
-            return ask_for(job)
-        return re.sub(
-            r"--gpus=(.*:)?(\d+)",
-            lambda found: f"--gpus-per-node={found[1] or ''}{int(found[2]) // nodes}",
-            ask_for(job),
-        )
+            return asked
+        return re.sub(r"--gpus=(.*:)?\d+", lambda found: f"--gpus-per-node={found[1] or ''}{gpus}", asked)
 
     plugin.set_gres_string = set_gres_string
+
+
+def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
+    """Let all tasks of an array job ask for the same, and be submitted as soon as they are ready.
+
+    The plugin gives all tasks the limits of the first. It holds jobs back until more of their rule are ready, and
+    forgets them if those come later, as with max-jobs-per-timespan. And it asks for more memory, also where none was
+    asked for: then 1 MB is all that the job gets.
+    """
+    if not _takes(getattr(plugin.Executor, "_submit_array_jobs", None), "self", "jobs"):
+        return
+    if not _takes(getattr(plugin, "pending_jobs_for_rule", None), "dag", "rule_name"):
+        return
+    submit_array = plugin.Executor._submit_array_jobs
+
+    def submit_equal_jobs(self, jobs):
+        equal = defaultdict(list)
+        for job in jobs:
+            equal[str((job.threads, sorted(job.resources.items())))].append(job)
+        for some in equal.values():
+            if len(some) == 1:
+                self._submit_job(some[0])
+            else:
+                submit_array(self, some)
+
+    plugin.Executor._submit_array_jobs = submit_equal_jobs
+    plugin.pending_jobs_for_rule = lambda dag, rule_name: 0
+    plugin.apply_mem_fudge = lambda call, payload: call
 
 
 def _cancel_by_name(executor) -> None:

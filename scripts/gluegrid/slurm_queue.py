@@ -41,7 +41,10 @@ class Job:
 
 
 def in_queue(jobs: Iterable[str]) -> list[str]:
-    """Return those of some jobs, by their numbers, that wait or run. TransientError when SLURM does not answer."""
+    """Return those of some jobs, by their numbers, that wait or run. TransientError when SLURM does not answer.
+
+    A task of an array job has the number <job>_<task>.
+    """
     jobs = sorted(set(jobs))
     listed = _listed(STATE_AND_COMMENT, f"--jobs={','.join(jobs)}") if jobs else []
     return [number for number, state, _ in listed if state not in ENDED]
@@ -71,7 +74,8 @@ def cancel_jobs(*which: str) -> None:
 
 def _listed(columns: str, *which: str, seconds: float = ANSWER_SECONDS) -> list[list[str]]:
     try:
-        answer = _answer("squeue", "--noheader", "--states=all", f"--format={columns}", *which, seconds=seconds)
+        asked = ("--noheader", "--array", "--states=all", f"--format={columns}")
+        answer = _answer("squeue", *asked, *which, seconds=seconds)
     except TransientError as error:
         # What squeue says of a single job that has left the queue for long.
         if "Invalid job id specified" in str(error):

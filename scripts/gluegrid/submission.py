@@ -6,12 +6,15 @@ tried again; a cell that need not be tried again is not submitted; and where ano
 queue, the new one waits behind it there, and holds no GPU.
 """
 
+import base64
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +35,7 @@ REFUSED = "SLURM took no job for it: "
 
 # What SLURM says of a job that it will not take later either.
 HOPELESS = re.compile(
-    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid wckey"
+    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid gres|invalid wckey"
     "|invalid license|invalid job array|invalid time limit|requested time limit is invalid|invalid reservation"
     "|requested reservation is invalid|requested node configuration is not available|node count specification invalid"
     "|can not be satisfied|more processors requested than permitted|unrecognized option|invalid option|invalid argument"
@@ -63,23 +66,44 @@ def submit(arguments: list[str], script: str | None) -> str:
 
     `script` is what it reads from its standard input. Raises GluegridError with what SLURM said.
     """
-    state = state_of_cell(_command_of(arguments, script))
-    if state is None:
-        return _with_patience(arguments, script, None)
-    if reason := attempts.reason_to_stop(state):
-        raise GluegridError(f"not submitted: {reason}")
+    states = states_of_tasks(arguments, _command_of(arguments, script))
+    reasons = [attempts.reason_to_stop(state) for state in states.values()]
+    # Of an array job, a task that is in vain ends by itself as soon as it starts.
+    if reasons and all(reasons):
+        raise GluegridError(f"not submitted: {reasons[0]}")
     try:
-        answer = _with_patience(arguments, script, state)
+        answer = _with_patience(arguments, script, [*states.values()])
     except GluegridError as error:
         if not has_ended():
-            _note(state / "refusal.json", {"refused": now(), "reason": " ".join(str(error).split())})
+            for state in states.values():
+                _note(state / "refusal.json", {"refused": now(), "reason": " ".join(str(error).split())})
         raise
     number = answer.partition(";")[0]
-    _remember(state, number)
-    if has_ended():
+    for task, state in states.items():
+        _remember(state, f"{number}{task}")
+    if states and has_ended():
         cancel_jobs(number)
         raise GluegridError(NOT_WANTED)
     return answer
+
+
+def states_of_tasks(arguments: list[str], command: str) -> dict[str, Path]:
+    """Return the state folder of each cell that a command of Snakemake's trains; none where it does something else.
+
+    Its key is what the number of its task has behind the job's: nothing, or `_1`, `_2`, ... in an array job, whose
+    command is that of the first task, with those of the others packed behind it.
+    """
+    commands = {"": command}
+    if array := re.search(r"^--array=(\d+)", "\n".join(arguments), re.MULTILINE):
+        packed = re.search(r"--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)", command)
+        others = json.loads(base64.b64decode(packed[1])) if packed else {}
+        commands = {f"_{array[1]}": command} | {f"_{number}": _unpacked(other) for number, other in others.items()}
+    states = {task: state_of_cell(command) for task, command in commands.items()}
+    return {task: state for task, state in states.items() if state}
+
+
+def _unpacked(command: str) -> str:
+    return zlib.decompress(bytes.fromhex(command)).decode()
 
 
 def state_of_cell(command: str) -> Path | None:
@@ -132,14 +156,14 @@ def _command_of(arguments: list[str], script: str | None) -> str:
     return script or "".join(wrapped)
 
 
-def _with_patience(arguments: list[str], script: str | None, state: Path | None) -> str:
+def _with_patience(arguments: list[str], script: str | None, states: list[Path]) -> str:
     """Return what sbatch prints once it has accepted the job."""
     pause, deadline = FIRST_PAUSE_SECONDS, time.monotonic() + PATIENCE_SECONDS
     while True:
         if has_ended():
             raise GluegridError(NOT_WANTED)
         try:
-            return _sbatch(arguments, script, jobs_of_cell(state) if state else [])
+            return _sbatch(arguments, script, [number for state in states for number in jobs_of_cell(state)])
         except TransientError as error:
             if time.monotonic() > deadline:
                 raise
@@ -147,7 +171,8 @@ def _with_patience(arguments: list[str], script: str | None, state: Path | None)
             tell_head(f"SLURM refuses a job of {_name_of(arguments)}: {said}; trying again in {pause} s")
         _sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        if answer := _accepted_unanswered(arguments):
+        # An array job has the comment of its first cell, as may another that is still there.
+        if len(states) <= 1 and (answer := _accepted_unanswered(arguments)):
             return answer
 
 

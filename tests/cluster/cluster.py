@@ -19,6 +19,7 @@ from pathlib import Path
 from slurm_configuration import NODES, write_files
 
 DEFAULT_ROOT = Path(__file__).resolve().parents[2] / ".slurm-cluster"
+QOS = "gpu-week"  # beside SLURM's own, `normal`
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", *NODES)
 PROGRAMS = (*DAEMONS[:4], "slurmd", "mariadb-install-db", "mariadb-admin", "munge", "setsid")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,7 +55,7 @@ def up(cluster: "Cluster") -> None:
     """Start the cluster and say how to use it."""
     already = " already" if cluster.is_up() else ""
     start(cluster.root)
-    print(f"SLURM is{already} up: 4 nodes with 2 GPUs each; partitions gpu, low, high. To use it:")
+    print(f"SLURM is{already} up: 4 nodes with 2 GPUs each; partitions gpu, gpu-short, low, high. To use it:")
     print(f"  export SLURM_CONF={cluster.environment['SLURM_CONF']}")
     print("  snakemake --profile slurm")
 
@@ -228,7 +229,8 @@ class Cluster:
         add = ("sacctmgr", "--immediate", "add")
         self.run(*add, "cluster", self.name)
         self.run(*add, "account", "gluegrid", f"Cluster={self.name}")
-        self.run(*add, "user", "root", "DefaultAccount=gluegrid")
+        self.run(*add, "qos", QOS)
+        self.run(*add, "user", "root", "DefaultAccount=gluegrid", f"QOS=normal,{QOS}")
 
     def _is_idle(self) -> bool:
         states = self._call("sinfo", "--noheader", "--Node", "--partition=gpu", "--format=%T")

@@ -6,7 +6,9 @@ import socket
 import stat
 from pathlib import Path
 
-NODES = ("gpu1", "gpu2", "gpu3", "gpu4")
+# Each with the kind of its two GPUs, which is a feature of the node too.
+KINDS = {"gpu1": "v100", "gpu2": "v100", "gpu3": "a100", "gpu4": "a100"}
+NODES = (*KINDS,)
 
 # cred_expire: a requeued job waits so many seconds (120 if not set) before it starts again.
 # AccountingStoragePass: the accounting takes its munge socket from here, not from AuthInfo.
@@ -38,6 +40,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={slurmdbd_port}
 AccountingStoragePass={private}/munge.socket
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=limits,qos
 AccountingStoreFlags=job_comment
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
@@ -57,14 +60,15 @@ OverTimeLimit=0
 
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName=DEFAULT CPUs=16 RealMemory=64000 Gres=gpu:2
+NodeName=DEFAULT CPUs=16 RealMemory=64000
 {node_lines}
 PartitionName=gpu Nodes=ALL Default=YES PriorityTier=1 PreemptMode=OFF
 PartitionName=low Nodes=ALL PriorityTier=1
 PartitionName=high Nodes=ALL PriorityTier=2 PreemptMode=OFF
+PartitionName=gpu-short Nodes=gpu1,gpu2 PriorityTier=1 PreemptMode=OFF MaxTime=60
 """
 
-NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+NODE = "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} Gres=gpu:{kind}:2 Feature={kind}"
 
 # StorageHost=localhost means the socket that MYSQL_UNIX_PORT names: the database has no port.
 SLURMDBD_CONF = """\
@@ -81,7 +85,7 @@ StorageUser=root
 StorageLoc=slurm
 """
 
-GRES_CONF = "NodeName={node} Name=gpu File={root}/devices/{node}-[0-1]\n"
+GRES_CONF = "NodeName={node} Name=gpu Type={kind} File={root}/devices/{node}-[0-1]\n"
 
 
 def write_files(root: Path, private: Path, name: str) -> None:
@@ -108,9 +112,9 @@ def write_configuration(root: Path, private: Path, name: str) -> None:
         "host": host,
         "slurmctld_port": slurmctld_port,
         "slurmdbd_port": slurmdbd_port,
-        "node_lines": "\n".join(NODE.format(node=node, port=port, host=host) for node, port in ports),
+        "node_lines": "\n".join(NODE.format(node=node, port=port, host=host, kind=KINDS[node]) for node, port in ports),
     }
-    gres = "".join(GRES_CONF.format(node=node, root=root) for node in NODES)
+    gres = "".join(GRES_CONF.format(node=node, kind=kind, root=root) for node, kind in KINDS.items())
     (root / "slurm.conf").write_text(SLURM_CONF.format(**values))
     (root / "gres.conf").write_text(gres)
     (root / "slurmdbd.conf").touch(mode=0o600)

@@ -1,0 +1,19 @@
+"""Tell how much of the disk each experiment takes, and each model, data set and set of tokens that they share."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.disk_use import disk_use
+from gluegrid.errors import run_script
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", nargs="?", help="its name; all experiments when none is given")
+    arguments = parser.parse_args()
+    print(disk_use(Path("results"), Path("resources"), Path(".snakemake"), arguments.experiment))
+
+
+if __name__ == "__main__":
+    run_script(main)

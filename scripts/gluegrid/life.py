@@ -1,0 +1,55 @@
+"""Who may still need the files of experiments: calls of snakemake, SLURM jobs, and processes that hold locks."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from gluegrid.errors import DataError
+from gluegrid.files import read_json
+from gluegrid.locks import living_holder
+from gluegrid.provenance import is_running, this_process
+from gluegrid.slurm_queue import in_queue
+
+DAY = 86400  # seconds
+# Whether a process of another host lives cannot be seen from here.
+HEAD_ELSEWHERE_DAYS = 7
+HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
+JOBS_AT_ONCE = 1000  # a command line has its limits
+
+
+def living_head(folder: Path) -> Path | None:
+    """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
+    return next((path for path in sorted(folder.glob("heads/*.json"), reverse=True) if _may_live(path)), None)
+
+
+def jobs_in_queue(numbers: Iterable[str]) -> set[str]:
+    """Return those of some SLURM jobs that wait or run. Raises TransientError when SLURM does not answer."""
+    numbers = sorted(set(numbers))
+    parts = (numbers[start : start + JOBS_AT_ONCE] for start in range(0, len(numbers), JOBS_AT_ONCE))
+    return {number for part in parts for number in in_queue(part)}
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether the lock at `path` is held by somebody who lives, or may on another host."""
+    holder = living_holder(path)
+    if holder is None or not path.exists():
+        return False
+    return holder["host"] == this_process()["host"] or is_newer_than(path, HOLDER_ELSEWHERE_SECONDS)
+
+
+def is_newer_than(path: Path, seconds: float) -> bool:
+    """Tell whether a file or folder was changed in the last so many seconds; not where it is gone."""
+    try:
+        return time.time() - path.lstat().st_mtime < seconds
+    except OSError:
+        return False
+
+
+def _may_live(head: Path) -> bool:
+    try:
+        process = read_json(head)["process"]
+        if process["host"] == this_process()["host"]:
+            return is_running(process)
+    except (DataError, KeyError, TypeError):
+        pass
+    return is_newer_than(head, HEAD_ELSEWHERE_DAYS * DAY)

@@ -1,0 +1,68 @@
+"""What the experiments below results/ were last planned as, and which resources they use."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from gluegrid import paths
+from gluegrid.errors import DataError, GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+
+KINDS = ("models", "tasks", "tokens")  # of resources
+
+
+def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
+    """Return the folders of all experiments, or of the one of this name. Raises GluegridError where it is not there."""
+    parts = ("heads", "runs", "state")
+    known = sorted({path.parent for part in parts for path in results.glob(f"*/{part}")})
+    if name is None:
+        return known
+    if results / name not in known:
+        there = ", ".join(folder.name for folder in known) or "none"
+        raise GluegridError(f"{results}/{name} is no experiment; there are: {there}")
+    return [results / name]
+
+
+def newest_head(folder: Path) -> Path | None:
+    """Return the file of an experiment's last call of snakemake; None where there was none."""
+    return max(folder.glob("heads/*.json"), default=None)
+
+
+def newest_plan(folder: Path) -> Experiment | None:
+    """Return an experiment as its last call of snakemake planned it. Raises DataError."""
+    head = newest_head(folder)
+    if head is None:
+        return None
+    try:
+        experiment = Experiment(read_json(head)["config"])
+        experiment.cells  # noqa: B018, computed here, so that what is odd is seen here
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{head}: is of another release; call snakemake once with this experiment") from error
+    return experiment
+
+
+def used_resources(results: Path) -> dict[Path, list[str]]:
+    """Return the folder of each resource that experiments use, with their names. Raises DataError."""
+    users = defaultdict(list)
+    for folder in experiment_folders(results):
+        experiment = newest_plan(folder)
+        for resource in sorted(set(_resources_of(experiment))) if experiment else []:
+            users[resource].append(folder.name)
+    return dict(users)
+
+
+def staged_resources(resources: Path, kind: str) -> list[Path]:
+    """Return the folders of all resources of a kind; not what gathers beside them while they are fetched."""
+    pattern = "*/*" if kind == "tokens" else "*"
+    found = (resources / kind).glob(pattern)
+    return sorted(path for path in found if path.is_dir() and path.suffix not in (".partial", ".lock"))
+
+
+def _resources_of(experiment: Experiment) -> Iterator[Path]:
+    manifests = [paths.MODEL_MANIFEST.format(model_key=experiment.model_key(model)) for model in experiment.models]
+    manifests += [paths.TASK_MANIFEST.format(task_key=experiment.task_key(task)) for task in experiment.tasks]
+    for cell in experiment.cells.values():
+        tokenizer, length = experiment.tokenizer_key(cell.model), experiment.max_seq_length(cell.model, cell.task)
+        manifests.append(paths.TOKENS_MANIFEST.format(tokenizer_key=tokenizer, task=cell.task, max_seq_length=length))
+    return (Path(manifest).parent for manifest in manifests)

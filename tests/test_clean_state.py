@@ -1,0 +1,208 @@
+"""`make clean-state`: what it deletes, what it never does. SLURM's programs are played."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import builders
+import pytest
+from clones import Clone, copy_of
+from fake_slurm import FakeSlurm
+
+from gluegrid import attempts, head
+from gluegrid.cell import CellFiles
+from gluegrid.cleaning import delete, find_leftovers
+from gluegrid.errors import TransientError
+from gluegrid.files import write_json, write_text
+from gluegrid.locks import lock
+
+RESULTS = Path("results")
+LOG = Path(".snakemake/slurm_logs/rule_train/cell/17.log")
+
+
+def make(clone: Clone, *arguments: str) -> str:
+    """Call make, which takes the environment that runs the tests for installed."""
+    command = ["make", "--no-print-directory", "--old-file=.venv/installed", *arguments]
+    done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write(path: Path, days_old: float = 0) -> Path:
+    """Write a file of some bytes, and let it be so old."""
+    write_text(path, "x" * 10_000)
+    then = time.time() - days_old * 86400
+    os.utime(path, (then, then))
+    return path
+
+
+def everything() -> set[Path]:
+    """Return all files here."""
+    return {path for path in Path().rglob("*") if path.is_file()}
+
+
+def cleaned() -> tuple[set[Path], str]:
+    """Delete what may be deleted; return the files that are gone, and what was told of it."""
+    before, found = everything(), find_leftovers(RESULTS)
+    assert everything() == before
+    assert delete(found) == []
+    return before - everything(), "\n".join(line for place in found for line in place.report())
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    """An empty project, and a SLURM with an empty queue."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    slurm = FakeSlurm(tmp_path / "slurm")
+    slurm.put_on_path(monkeypatch)
+    return slurm
+
+
+@pytest.fixture
+def cell(slurm, monkeypatch) -> CellFiles:
+    """A cell that was begun: it has a run.json, an attempt that failed as SLURM job 17, its log and a checkpoint."""
+    experiment = builders.experiment(Path(), experiment="grid")
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    planned = next(iter(experiment.cells.values()))
+    cell = CellFiles(Path(experiment.paths.run.format(**planned.wildcards)))
+    write_json(cell.run, planned.run)
+    with monkeypatch.context() as job:
+        job.setenv("SLURM_JOB_ID", "17")
+        attempts.start(cell.state, "hash")
+    attempts.end(cell.state, "loss is NaN")
+    write_json(cell.state / "slurm_job.json", {"slurm_job_id": "17"})
+    write(cell.checkpoints / "step-00000001/state.pt")
+    return cell
+
+
+@pytest.fixture
+def no_head_lives(monkeypatch, cell) -> None:
+    """Let the head that planned the cell, which is this process, be over."""
+    path = Path(os.environ[head.VARIABLE])
+    path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
+
+
+def test_a_finished_experiment_is_still_finished_and_verified(demo, tmp_path):
+    clone = copy_of(demo, tmp_path / "clone")
+    folder = clone.root / "results/demo"
+    cell = "bert-demo-tiny/rte/base/seed-42"
+    kept = {path for path in (folder / "runs").rglob("*") if path.is_file()} | set(folder.rglob("last_good_result/*"))
+    leftovers = [
+        write(folder / f"state/{cell}/checkpoints/step-00000009/state.pt"),
+        write(folder / f"state/{cell}/progress.json"),
+        write(folder / f"runs/{cell}/.model.abc/old/model.safetensors"),
+        write(folder / "heads/2020-01-01T000000+0000-abcdef.json", days_old=8),
+        next(folder.glob("heads/code-*/Snakefile")),
+        write(clone.root / "resources/models/other@main.partial/model.safetensors.incomplete"),
+    ]
+    scraps = leftovers[2].parents[1]
+    os.utime(scraps, (0, 0))
+    told = make(clone, "clean-state")
+    assert told.splitlines()[-1].startswith("Nothing was deleted. To delete ")
+    assert all(path.exists() for path in leftovers)
+    assert "Deleted: " in make(clone, "clean-state", "YES=1")
+    assert not any(path.exists() for path in leftovers)
+    assert all(path.exists() for path in kept)
+    assert clone.planned("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1") == {}
+    assert make(clone, "verify").endswith("verified: everything fits\n")
+    assert "results/demo:\n  nothing to delete" in make(clone, "clean-state")
+
+
+def test_a_cell_that_is_not_done_keeps_its_checkpoints_and_the_log_that_says_why(cell, no_head_lives):
+    write(LOG)
+    ended = write(LOG.with_name("16.log"))
+    gone, told = cleaned()
+    assert gone == {ended}
+    assert "kept: checkpoints of 1 cells that are not done, " in told
+
+
+def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_lives):
+    attempts.start(cell.state, "hash")
+    attempts.end(cell.state, attempts.DONE)
+    for name in ("all_results.json", "run_record.json"):
+        write_json(cell.run.with_name(name), {"run_sha256": "another", "predictions_sha256": {}})
+    assert cleaned()[0] == set()
+
+
+def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
+    old, code = write(Path("results/grid/heads/2020.json"), 8), write(Path("results/grid/heads/code-1/Snakefile"))
+    log, scrap = write(LOG), write(cell.state / ".attempts.jsonl.x", days_old=2)
+    write(cell.state / ".attempts.jsonl.y")  # may still be written
+    slurm.answers("squeue", (0, "17|PENDING|x\n", ""))
+    gone, told = cleaned()
+    assert gone == set()
+    assert "kept: all of 1 cells that have a job in the queue or are being trained" in told
+    slurm.answers("squeue", (0, "17|COMPLETED|x\n", ""))
+    assert cleaned()[0] == {old, code, scrap}
+    assert log.exists()
+
+
+def test_what_a_living_call_of_snakemake_may_need_stays(cell):
+    old, code = write(Path("results/grid/heads/2020.json")), write(Path("results/grid/heads/code-1/Snakefile"))
+    gone, told = cleaned()
+    assert gone == set()
+    assert "lives, or may on another host" in told
+    living = Path(os.environ[head.VARIABLE])
+    write_text(living, living.read_text().replace('"host": "', '"host": "other-'))
+    assert cleaned()[0] == set()
+    long_ago = time.time() - 8 * 86400
+    for path in (living, old):
+        os.utime(path, (long_ago, long_ago))
+    assert cleaned()[0] == {old, code}
+
+
+def test_a_call_of_snakemake_that_begins_meanwhile_gets_its_copy_of_the_code_back(cell, no_head_lives):
+    code = write(Path("results/grid/heads/code-1/Snakefile"))
+    found = find_leftovers(RESULTS)
+    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    assert delete(found) == ["left: old calls of snakemake, copies of the code (a call of snakemake has just begun)"]
+    assert code.exists()
+    assert not list(Path("results/grid/heads").glob(".removed*"))
+
+
+def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):
+    scrap = write(cell.state / ".attempts.jsonl.x", days_old=2)
+    partial = write(Path("resources/models/other@main.partial/x"))
+    found = find_leftovers(RESULTS)
+    with lock(cell.lock, print), lock(Path("resources/models/other@main.lock"), print):
+        assert cleaned()[0] == set()
+        assert [line.partition(" (")[0] for line in delete(found)] == [
+            "left: state that done cells do not need, and scraps",
+            "left: what interrupted fetches have left",
+        ]
+    assert cleaned()[0] == {scrap, partial}
+
+
+def test_nothing_is_deleted_while_slurm_does_not_answer(cell, no_head_lives, slurm):
+    slurm.answers("squeue", (1, "", "slurm_load_jobs error:\nUnable to contact slurm controller"))
+    with pytest.raises(
+        TransientError, match=r"nothing was deleted, since SLURM does not say .*: slurm_load_jobs error: Un"
+    ):
+        find_leftovers(RESULTS)
+
+
+def test_a_resource_that_no_experiment_uses_is_told_and_stays(cell, no_head_lives):
+    used = next(iter(find_leftovers(RESULTS)[-1].notes), None)
+    assert used is None
+    write(Path("resources/models/other@main/manifest.json"))
+    gone, told = cleaned()
+    assert gone == set()
+    assert "kept: resources/models/other@main, 1" in told
+
+
+def test_only_the_experiment_that_is_named_is_cleaned(cell, no_head_lives, project):
+    shutil.copytree("results/grid", "results/other")
+    codes = [write(Path(f"results/{name}/heads/code-1/Snakefile")) for name in ("grid", "other")]
+    command = [sys.executable, str(project / "scripts/clean_state.py"), "--yes"]
+    assert subprocess.run([*command, "grid"], capture_output=True).returncode == 0
+    assert [code.exists() for code in codes] == [False, True]
+    wrong = subprocess.run([*command, "gird"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "gluegrid: results/gird is no experiment; there are: grid, other\n",
+    )
