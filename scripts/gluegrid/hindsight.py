@@ -52,4 +52,4 @@ def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
 
 
 def _beside(head: str) -> Path:
-    return Path(head).with_suffix(".expected.json")
+    return Path(head).with_suffix(".expected")
