@@ -144,6 +144,7 @@ def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
 
 def test_what_a_living_call_of_snakemake_may_need_stays(cell):
     old, code = write(Path("results/grid/heads/2020.json")), write(Path("results/grid/heads/code-1/Snakefile"))
+    write(Path(os.environ[head.VARIABLE]).with_suffix(".expected.json"))
     gone, told = cleaned()
     assert gone == set()
     assert "lives, or may on another host" in told

@@ -86,7 +86,7 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
     assert "gpu" not in job["ReqTRES"]
 
     tasks = jobs_of(cluster, clone, f"rule_train_wildcards_{SMALL}_stsb")
-    assert sorted(task["JobID"].partition("_")[2] for task in tasks) == ["1", "2"]
+    assert sorted(task["JobID"].partition("_")[2] for task in tasks if "_" in task["JobID"]) == ["1", "2"]
 
 
 @pytest.mark.cluster

@@ -194,7 +194,7 @@ def _add_heads(found: Found, folder: Path, is_busy: bool) -> None:
     elif is_busy:
         found.notes.append(f"{folder}/heads, since jobs of it wait or run")
     elif newest := newest_head(folder):
-        paths = [path for path in sorted((folder / "heads").iterdir()) if path.stem != newest.stem]
+        paths = [path for path in sorted((folder / "heads").iterdir()) if path.name.partition(".")[0] != newest.stem]
         if paths:
             found.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, heads_of=folder))
 

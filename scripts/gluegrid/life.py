@@ -7,6 +7,7 @@ from pathlib import Path
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
 from gluegrid.locks import living_holder
+from gluegrid.plans import heads_of
 from gluegrid.provenance import is_running, this_process
 from gluegrid.slurm_queue import in_queue
 
@@ -19,7 +20,7 @@ JOBS_AT_ONCE = 1000  # a command line has its limits
 
 def living_head(folder: Path) -> Path | None:
     """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
-    return next((path for path in sorted(folder.glob("heads/*.json"), reverse=True) if _may_live(path)), None)
+    return next((path for path in reversed(heads_of(folder)) if _may_live(path)), None)
 
 
 def jobs_in_queue(numbers: Iterable[str]) -> set[str]:

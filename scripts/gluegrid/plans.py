@@ -24,9 +24,14 @@ def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
     return [results / name]
 
 
+def heads_of(folder: Path) -> list[Path]:
+    """Return the file of each call of snakemake with an experiment, the oldest first; not what lies beside it."""
+    return sorted(path for path in folder.glob("heads/*.json") if "." not in path.stem)
+
+
 def newest_head(folder: Path) -> Path | None:
     """Return the file of an experiment's last call of snakemake; None where there was none."""
-    return max(folder.glob("heads/*.json"), default=None)
+    return max(heads_of(folder), default=None)
 
 
 def newest_plan(folder: Path) -> Experiment | None:
