@@ -36,6 +36,11 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
 	@$(BIN)/python scripts/status.py $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
 
+.PHONY: plan
+plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, GPUS=8, DEVICE=A100, ALL=1)
+	@$(BIN)/python scripts/plan.py $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(GPUS),--gpus "$(GPUS)") \
+	  $(if $(DEVICE),--device "$(DEVICE)") $(if $(ALL),--all)
+
 .PHONY: verify
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
 	@$(BIN)/python scripts/verify.py $(EXPERIMENT)

@@ -17,9 +17,17 @@ from gluegrid.cell import CellFiles
 from gluegrid.disk_space import bytes_freed_by_removing
 from gluegrid.errors import DataError, TransientError
 from gluegrid.files import read_json, sha256, size_in_words
-from gluegrid.life import DAY, is_locked, is_newer_than, jobs_in_queue, living_head
+from gluegrid.known_experiments import (
+    KINDS,
+    experiment_folders,
+    newest_head,
+    newest_plan,
+    staged_resources,
+    used_resources,
+)
+from gluegrid.life import DAY, is_locked, is_newer_than, living_head
 from gluegrid.locks import Manners, describe, lock_with_manners
-from gluegrid.plans import KINDS, experiment_folders, newest_head, newest_plan, staged_resources, used_resources
+from gluegrid.slurm_queue import jobs_in_queue
 from gluegrid.submission import jobs_of_cell
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
@@ -243,7 +251,7 @@ def _jobs_with_reasons(cell: CellFiles) -> set[str]:
 
 def _queued(numbers: set[str]) -> set[str]:
     try:
-        return jobs_in_queue(numbers)
+        return set(jobs_in_queue(numbers))
     except TransientError as error:
         said = " ".join(str(error).split())
         raise TransientError(

@@ -6,11 +6,16 @@ is operations divided by a speed, which is what is measured of a device (measure
 for all that a device does not do as well as it could.
 """
 
+import math
+
 from gluegrid.sizes import ModelSize, TaskSize
 
 FORWARDS = 2
 BACKWARDS = 4
 BACKWARDS_OF_ADAPTERS = 2  # gradients of activations; hardly any of weights
+
+MB_OF_SNAKEMAKE = 500
+MARGIN_OF_MEMORY = 1.5
 
 
 def operations(passed: int, tokens: float, passes: float) -> float:
@@ -41,19 +46,25 @@ def operations_of_predicting(model: ModelSize, task: TaskSize) -> float:
 def memory_in_mb(values: dict, model: ModelSize) -> int:
     """Return the host memory in MB that a run is thought to need on each node.
 
-    On a GPU: the libraries, and a copy of weights and optimizer while they are loaded or saved. On a CPU also all that
-    is trained: weights, gradients and two moments, 4 bytes each, and the activations (about 34 x 2 bytes for each
-    token, layer and hidden unit: Korthikanti et al., "Reducing Activation Recomputation" (2022), section 4).
+    Snakemake's own two processes of each job count too. On a GPU: the libraries, and a copy of weights and optimizer
+    while they are loaded or saved. On a CPU also all that is trained: weights, gradients and two moments, 4 bytes each,
+    and the activations (about 34 x 2 bytes for each token, layer and hidden unit: Korthikanti et al., "Reducing
+    Activation Recomputation" (2022), section 4).
     """
     if values["device"] == "cuda":
         of_process = 5_000 + 24 * model.parameters / 1e6
-        return _rounded(of_process * values["gpus"])
+        return _rounded(MB_OF_SNAKEMAKE + of_process * values["gpus"])
     batch = values.get("global_batch_size") or values["per_device_train_batch_size"]
     layers_by_width = model.passed / (12 * model.hidden_size)
     activations = batch * values["max_seq_length"] * 68 * layers_by_width
     of_process = 2_000 + (20 * model.parameters + activations) / 1e6
-    return _rounded(of_process * values["gpus"])
+    return _rounded(MB_OF_SNAKEMAKE + of_process * values["gpus"])
+
+
+def memory_as_measured(values: dict, peak_bytes: int) -> int:
+    """Return the host memory in MB that a run needs on each node, by the highest peak of a process seen, with room."""
+    return _rounded(MB_OF_SNAKEMAKE + MARGIN_OF_MEMORY * peak_bytes / 1e6 * values["gpus"])
 
 
 def _rounded(megabytes: float) -> int:
-    return -(-round(megabytes) // 500) * 500
+    return math.ceil(megabytes / 500) * 500

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.cost_model import memory_in_mb, operations_of_predicting, operations_of_training
+from gluegrid.cost_model import memory_as_measured, memory_in_mb, operations_of_predicting, operations_of_training
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
@@ -27,7 +27,6 @@ SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
 START_MINUTES = 30  # a cold file system, a busy node
 # How many times its estimate a job may take, by what the estimate is from.
 MARGINS = {"this cell's kind": 1.5, "this model": 2, "other models": 3, "no run": 5}
-MARGIN_OF_MEMORY = 1.5
 LARGEST_LIMIT_MINUTES = 365 * 24 * 60  # SLURM takes no longer numbers
 
 
@@ -141,8 +140,8 @@ def _by_measured(
     beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(model, task) / speed
     memory = made.memory_in_mb
     if known_from != "other models":
-        peak = max(entry.host_memory_bytes for entry in entries) / 1e6
-        memory = max(math.ceil(MARGIN_OF_MEMORY * peak / 500) * 500 * values["gpus"], 1000) if peak else memory
+        peak = max(entry.host_memory_bytes for entry in entries)
+        memory = memory_as_measured(values, peak) if peak else memory
     if known_from == "this cell's kind" and (seen := [s for entry in entries for s in entry.seconds_beside_training]):
         beside = statistics.median(seen)
     return replace(

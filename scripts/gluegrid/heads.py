@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
+from gluegrid.known_experiments import head_files
 from gluegrid.provenance import is_running, this_process
 
 
@@ -47,7 +48,7 @@ def heads_of(experiment: Path) -> Heads | None:
     One whose file vanishes meanwhile, or is none of this release's, is left out.
     """
     found = []
-    for path in sorted((experiment / "heads").glob("*.json"), reverse=True):
+    for path in reversed(head_files(experiment)):
         with suppress(DataError):
             found.append(read_json(path))
     known = [head for head in found if {"started", "process", "config"} <= head.keys()]

@@ -1,33 +1,23 @@
 """Who may still need the files of experiments: calls of snakemake, SLURM jobs, and processes that hold locks."""
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
+from gluegrid.known_experiments import head_files
 from gluegrid.locks import living_holder
-from gluegrid.plans import heads_of
 from gluegrid.provenance import is_running, this_process
-from gluegrid.slurm_queue import in_queue
 
 DAY = 86400  # seconds
 # Whether a process of another host lives cannot be seen from here.
 HEAD_ELSEWHERE_DAYS = 7
 HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
-JOBS_AT_ONCE = 1000  # a command line has its limits
 
 
 def living_head(folder: Path) -> Path | None:
     """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
-    return next((path for path in reversed(heads_of(folder)) if _may_live(path)), None)
-
-
-def jobs_in_queue(numbers: Iterable[str]) -> set[str]:
-    """Return those of some SLURM jobs that wait or run. Raises TransientError when SLURM does not answer."""
-    numbers = sorted(set(numbers))
-    parts = (numbers[start : start + JOBS_AT_ONCE] for start in range(0, len(numbers), JOBS_AT_ONCE))
-    return {number for part in parts for number in in_queue(part)}
+    return next((path for path in reversed(head_files(folder)) if _may_live(path)), None)
 
 
 def is_locked(path: Path) -> bool:

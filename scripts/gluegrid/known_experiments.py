@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid import paths
 from gluegrid.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json
@@ -24,14 +23,14 @@ def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
     return [results / name]
 
 
-def heads_of(folder: Path) -> list[Path]:
+def head_files(folder: Path) -> list[Path]:
     """Return the file of each call of snakemake with an experiment, the oldest first; not what lies beside it."""
     return sorted(path for path in folder.glob("heads/*.json") if "." not in path.stem)
 
 
 def newest_head(folder: Path) -> Path | None:
     """Return the file of an experiment's last call of snakemake; None where there was none."""
-    return max(heads_of(folder), default=None)
+    return max(head_files(folder), default=None)
 
 
 def newest_plan(folder: Path) -> Experiment | None:
@@ -65,9 +64,6 @@ def staged_resources(resources: Path, kind: str) -> list[Path]:
 
 
 def _resources_of(experiment: Experiment) -> Iterator[Path]:
-    manifests = [paths.MODEL_MANIFEST.format(model_key=experiment.model_key(model)) for model in experiment.models]
-    manifests += [paths.TASK_MANIFEST.format(task_key=experiment.task_key(task)) for task in experiment.tasks]
-    for cell in experiment.cells.values():
-        tokenizer, length = experiment.tokenizer_key(cell.model), experiment.max_seq_length(cell.model, cell.task)
-        manifests.append(paths.TOKENS_MANIFEST.format(tokenizer_key=tokenizer, task=cell.task, max_seq_length=length))
+    manifests = [*map(experiment.model_manifest, experiment.models), *map(experiment.task_manifest, experiment.tasks)]
+    manifests += [experiment.tokens_manifest(cell.model, cell.task) for cell in experiment.cells.values()]
     return (Path(manifest).parent for manifest in manifests)

@@ -1,0 +1,143 @@
+"""What `make plan` says: the cells that `snakemake -n` plans, each with its reason, and what they cost."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import builders
+import pytest
+from clones import Clone, copy_of
+
+from gluegrid.estimates import Estimates
+from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.makespan import makespan
+from gluegrid.plan import plan, why
+from gluegrid.plan_text import plan_text
+
+DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
+TRAINED = re.compile(r"Training (\S+) on (\S+), (\S+), seed (\d+)")
+
+
+def planned_by_snakemake(clone: Clone) -> set[str]:
+    done = clone.snakemake("--dry-run", *DEMO)
+    assert done.returncode == 0, done.stdout
+    return {f"{model}/{task}/{variant}/seed-{seed}" for model, task, variant, seed in TRAINED.findall(done.stdout)}
+
+
+def reasons(clone: Clone, monkeypatch) -> dict[str, str]:
+    monkeypatch.chdir(clone.root)
+    experiment = load_experiment(Path("demo/config.yaml"))
+    found = plan(experiment, Estimates(experiment, []))
+    return {planned.cell.name: planned.why for planned in found.cells}
+
+
+def test_the_cells_are_those_that_snakemake_plans_each_with_its_reason(demo, tmp_path, monkeypatch):
+    clone = copy_of(demo, tmp_path / "clone")
+    assert reasons(clone, monkeypatch) == {}
+    assert planned_by_snakemake(clone) == set()
+    runs = clone.root / "results/demo/runs"
+    (runs / "bert-demo-tiny/rte/base/seed-42/all_results.json").unlink()
+    (runs / "bert-demo-tiny/sst2/base/seed-42/run.json").write_text("{")
+    (runs / "bert-demo-small/cola/base/seed-42/run.json").unlink()
+    clone.replace("demo/config.yaml", "wnli: {", "wnli: {learning_rate: 0.5, lora: {r: 4}, seeds: [42, 7], ")
+    found = reasons(clone, monkeypatch)
+    assert set(found) == planned_by_snakemake(clone)
+    changed = "learning_rate: 0.001 -> 0.5, lora: None -> "
+    assert {name: reason for name, reason in found.items() if "wnli" not in name} == {
+        "bert-demo-tiny/rte/base/seed-42": (
+            "was trained, but its result is gone or was not published; run snakemake again"
+        ),
+        "bert-demo-tiny/sst2/base/seed-42": "its run.json is broken",
+        "bert-demo-small/cola/base/seed-42": "new",
+    }
+    for model in ("bert-demo-tiny", "bert-demo-small"):
+        assert found[f"{model}/wnli/base/seed-42"].startswith(changed)
+        assert found[f"{model}/wnli/base/seed-7"] == "new"
+
+
+@pytest.fixture
+def shipped(project, tmp_path, monkeypatch) -> Experiment:
+    monkeypatch.chdir(tmp_path)
+    return load_experiment(project / "config.yaml")
+
+
+def text_of(experiment: Experiment, **options) -> str:
+    return plan_text(plan(experiment, Estimates(experiment, [])), **options)
+
+
+def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
+    text = text_of(shipped)
+    assert text.startswith("bert-glue: 0 of 18 cells have their result.")
+    rows = [line for line in text.splitlines() if line.startswith("| bert-")]
+    assert len(rows) == 18
+    assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 2 h 00 min | 2.00 | new |"
+    assert rows[-1].split()[1:4] == ["bert-base-uncased", "|", "wnli"]
+    assert "To train: 18 cells, 6.52 GPU-hours." in text
+    assert "The longest: bert-large-uncased/mnli/base/seed-42, 2 h 00 min." in text
+    assert "Until the last is done: 6 h 31 min on 1 GPU, 3 h 16 min on 2 GPUs, 2 h 00 min on 4 GPUs." in text
+    assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
+    assert "Sizes are guessed until they are staged: bert-large-uncased (from its name)" in text
+    assert "on 3 GPUs" in text_of(shipped, gpus=3)
+
+
+def test_time_on_several_gpus_is_that_of_the_longest_first(shipped):
+    found = plan(shipped, Estimates(shipped, []))
+    seconds = [planned.estimate.seconds for planned in found.cells]
+    assert seconds == sorted(seconds, reverse=True)
+    assert found.seconds_on(3) == makespan(seconds, 3)
+    assert found.seconds_on(1) == pytest.approx(found.gpu_hours * 3600)
+
+
+def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path, seeds=[1, 2, 3])
+    text = text_of(experiment, most_lines=1)
+    assert "| tiny    | pair   | 3 " in text or "| tiny    | number | 3 " in text
+    assert "... and 1 more lines, of shorter cells (ALL=1 shows them)" in text
+    assert "more lines" not in text_of(experiment, most_lines=None)
+    assert "hours on the CPU." in text
+
+
+def test_a_finished_experiment_has_nothing_to_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path)
+    scores = {"eval_accuracy": 1, "eval_f1": 1, "eval_pearson": 1, "eval_spearmanr": 1, "eval_samples": 1}
+    for cell in experiment.cells.values():
+        builders.write_result(experiment, cell, scores)
+        assert why(experiment, cell) is None
+    assert text_of(experiment) == "small: 2 of 2 cells have their result.\nNothing to train."
+
+
+def test_disk_needed_is_for_what_is_missing(shipped):
+    needed = plan(shipped, Estimates(shipped, [])).disk_needed()
+    assert needed.to_stage > 4 * (110e6 + 335e6)
+    assert needed.each_training == 4 * 3 * 2 * 335_000_000
+    keeping = Experiment(shipped.config | {"save_model": "last"})
+    kept = plan(keeping, Estimates(keeping, [])).disk_needed()
+    assert kept.results - needed.results == 4 * 9 * (110_000_000 + 335_000_000)
+
+
+def test_a_mistake_in_the_file_is_one_line_and_slow_libraries_are_not_loaded(project, tmp_path):
+    (tmp_path / "config.yaml").write_text("experiment: x\nmodels: {}\ntasks: [rte]\n", encoding="utf-8")
+    command = [sys.executable, "-X", "importtime", project / "scripts/plan.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert len(lines) == 1
+    assert "config.yaml:2: models" in lines[0]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "transformers", "pandas", "numpy", "snakemake", "pyarrow"}
+
+
+def test_what_json_cannot_say_does_not_change_a_run(tmp_path, monkeypatch):
+    """A run.json that was written by hand with other spaces is written again, and is no reason by itself."""
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path)
+    (cell, _) = experiment.cells.values()
+    run = Path(experiment.paths.run.format(**cell.wildcards))
+    run.parent.mkdir(parents=True)
+    run.write_text(json.dumps(cell.run))
+    assert why(experiment, cell) == "has no result yet"
