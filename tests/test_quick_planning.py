@@ -1,0 +1,99 @@
+"""What makes Snakemake plan quickly finds the same rules and parameters as Snakemake itself."""
+
+import functools
+import gc
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+from snakemake import common, output_index, rules
+from snakemake.io import IOFile
+
+from gluegrid import quick_planning
+
+FILES = [
+    *("runs/a/rte/base/seed-1/run.json", "runs/a/rte/base/seed-10/run.json", "runs/a/rte/base/seed-1/all_results.json"),
+    *("runs/a/all_results.json", "runs/run.json", "results.md", "results.mdx", "logs/a.log", "other", "runs/", "", "r"),
+]
+PATTERNS = {
+    "train": ["runs/{model}/{task}/base/seed-{seed}/all_results.json", "logs/{model}.log"],
+    "write": ["runs/a/rte/base/seed-1/run.json", "runs/b/rte/base/seed-1/run.json"],
+    "any_run": ["runs/{any}/run.json"],
+    "results": ["results.md"],
+    "everything": ["{any}"],
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """As much of a rule of Snakemake's as its index looks at."""
+
+    name: str
+
+    def products(self) -> list:
+        return [IOFile(pattern) for pattern in PATTERNS[self.name]]
+
+    def is_producer(self, file: str) -> bool:
+        return any(product.match(file) for product in self.products())
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_has_the_producers_that_snakemake_finds(file):
+    rules = [Rule(name) for name in PATTERNS]
+    ours, theirs = (index(rules) for index in (quick_planning.OutputsByName, output_index.OutputIndex))
+    assert ours.match_producers(file) == theirs.match_producers(file)
+    assert ours.match(file) >= ours.match_producers(file)
+    assert ours.match_producers(IOFile(file or "x")) == theirs.match_producers(file or "x")
+
+
+class Thing:
+    def method(self, wildcards, attempt):
+        """Be a method that a rule asks for a value."""
+
+
+@pytest.fixture
+def replaced(monkeypatch):
+    """Snakemake's modules, put back when the test has ended."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "snakemake" and isinstance(module, types.ModuleType):
+            for attribute in ("get_function_params", "OutputIndex"):
+                if hasattr(module, attribute):
+                    monkeypatch.setattr(module, attribute, getattr(module, attribute))
+
+
+def test_functions_have_the_parameters_that_they_have(replaced):
+    original = common.get_function_params
+    quick_planning.remember_parameters_of_functions()
+    assert common.get_function_params is not original
+
+    def of_threads(wildcards, threads):
+        """Be a function that a rule asks for a value."""
+
+    asked = [
+        *(of_threads, of_threads, Thing().method, Thing().method, Thing.method, lambda **rest: rest),
+        *(functools.partial(of_threads, threads=1), functools.partial(of_threads, 1), Thing, len),
+    ]
+    for function in asked:
+        assert list(common.get_function_params(function)) == list(original(function)), function
+    assert rules.get_function_params is common.get_function_params
+
+
+def test_a_snakemake_of_another_shape_is_left_alone(replaced, monkeypatch):
+    def get_function_params(func, more):
+        """Be what a later release may have."""
+
+    monkeypatch.setattr(common, "get_function_params", get_function_params)
+    quick_planning.remember_parameters_of_functions()
+    assert common.get_function_params is get_function_params
+    monkeypatch.setattr(output_index, "OutputIndex", Thing)
+    quick_planning.look_up_outputs_by_name()
+    assert output_index.OutputIndex is Thing
+
+
+def test_the_garbage_collector_rests_while_planning_only():
+    quick_planning.rest_garbage_collector()
+    assert not gc.isenabled()
+    quick_planning.wake_garbage_collector()
+    assert gc.isenabled()
+    gc.unfreeze()
