@@ -4,6 +4,7 @@ Never what runs: where an estimate is wrong, a cell comes at another time, or it
 """
 
 import math
+import os
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -64,26 +65,24 @@ class Estimates:
         self.experiment = experiment
         self._speeds = [entry for entry in speeds if device.lower() in entry.device.lower()]
         self._made: dict[tuple[str, str], Estimate] = {}
+        self._manifests: dict[tuple[str, str], tuple[str, str]] = {}
 
     def of(self, cell: Cell) -> Estimate:
         """Return what a cell is expected to take; its seeds all take the same."""
         kind = (cell.model, cell.task)
         known = self._made.get(kind)
         # While they are fetched and tokenised, their sizes become known.
-        if known is None or (not known.is_staged and self._is_staged(cell)):
+        if known is None or (not known.is_staged and all(map(os.path.exists, self._manifests[kind]))):
             known = self._made[kind] = self._make(cell)
+            self._manifests[kind] = (
+                self.experiment.model_manifest(cell.model),
+                self.experiment.tokens_manifest(*kind),
+            )
         return known
 
     def seconds_of(self, cell: Cell) -> float:
         """Return how many seconds a cell is expected to take."""
         return self.of(cell).seconds
-
-    def _is_staged(self, cell: Cell) -> bool:
-        manifests = (
-            self.experiment.model_manifest(cell.model),
-            self.experiment.tokens_manifest(cell.model, cell.task),
-        )
-        return all(Path(manifest).exists() for manifest in manifests)
 
     def _make(self, cell: Cell) -> Estimate:
         model = model_size(self.experiment, cell.model)
