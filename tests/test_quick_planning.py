@@ -5,9 +5,10 @@ import gc
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from snakemake import common, output_index, rules
+from snakemake import common, io, jobs, output_index, rules
 from snakemake.io import IOFile
 
 from gluegrid import quick_planning
@@ -57,7 +58,7 @@ def replaced(monkeypatch):
     """Snakemake's modules, put back when the test has ended."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "snakemake" and isinstance(module, types.ModuleType):
-            for attribute in ("get_function_params", "OutputIndex"):
+            for attribute in ("get_function_params", "OutputIndex", "is_flagged"):
                 if hasattr(module, attribute):
                     monkeypatch.setattr(module, attribute, getattr(module, attribute))
 
@@ -77,6 +78,42 @@ def test_functions_have_the_parameters_that_they_have(replaced):
     for function in asked:
         assert list(common.get_function_params(function)) == list(original(function)), function
     assert rules.get_function_params is common.get_function_params
+
+
+def test_flags_are_those_that_snakemake_reads(replaced):
+    original = io.is_flagged
+    values = [
+        *("plain", IOFile("plain"), io.temp("a"), io.ancient("a"), IOFile(io.temp("a")), IOFile(io.ancient("a"))),
+        *(io.flag("a", "temp", False), len, None, Path("a")),
+    ]
+    expected = [[original(value, flag) for flag in ("temp", "ancient", "pipe")] for value in values]
+    quick_planning.read_flags_quickly()
+    assert io.is_flagged is not original
+    assert [[io.is_flagged(value, flag) for flag in ("temp", "ancient", "pipe")] for value in values] == expected
+    assert [True, False, False] in expected
+    assert rules.is_flagged is io.is_flagged
+
+
+def test_a_command_is_formatted_once_for_each_time_that_its_job_is_shown(monkeypatch):
+    formatted = []
+
+    class Job:
+        """As much of a job as is shown."""
+
+        @property
+        def shellcmd(self) -> str:
+            formatted.append(self)
+            return f"command {len(formatted)}"
+
+        def log_info(self, indent: bool = False) -> list[str]:
+            shown.extend([self.shellcmd, self.shellcmd, other.shellcmd])
+
+    monkeypatch.setattr(jobs, "Job", Job)
+    shown, job, other = [], Job(), Job()
+    quick_planning.format_commands_once()
+    job.log_info(indent=True)
+    assert shown == ["command 1", "command 1", "command 2"]
+    assert job.shellcmd == "command 3"
 
 
 def test_a_snakemake_of_another_shape_is_left_alone(replaced, monkeypatch):

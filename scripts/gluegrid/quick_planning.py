@@ -17,6 +17,8 @@ def plan_quickly() -> None:
     rest_garbage_collector()
     remember_parameters_of_functions()
     look_up_outputs_by_name()
+    format_commands_once()
+    read_flags_quickly()
 
 
 def rest_garbage_collector() -> None:
@@ -56,6 +58,51 @@ def look_up_outputs_by_name() -> None:
     if original is None or not {"match", "match_producers"} <= vars(original).keys():
         return
     _replace_everywhere("OutputIndex", original, OutputsByName)
+
+
+def format_commands_once() -> None:
+    """Let the shell command of a job that is shown be formatted once, not three times."""
+    job_class = getattr(sys.modules.get("snakemake.jobs"), "Job", None)
+    show, command = (getattr(job_class, name, None) for name in ("log_info", "shellcmd"))
+    if not inspect.isfunction(show) or not isinstance(command, property):
+        return
+    shown: dict[int, str | None] = {}  # the job that is just being shown, and its command
+
+    def log_info(job, *arguments, **options):
+        shown.clear()
+        shown[id(job)] = command.fget(job)
+        try:
+            show(job, *arguments, **options)
+        finally:
+            shown.clear()
+
+    def shellcmd(job) -> str | None:
+        return shown[id(job)] if id(job) in shown else command.fget(job)
+
+    job_class.log_info = log_info
+    job_class.shellcmd = property(shellcmd, doc=command.__doc__)
+
+
+def read_flags_quickly() -> None:
+    """Let a file's flags (temp, ancient, ...) be read without asking, millions of times, whether it can have any."""
+    io = sys.modules.get("snakemake.io")
+    original = getattr(io, "is_flagged", None)
+    annotated = getattr(io, "AnnotatedStringInterface", None)
+    if annotated is None or not inspect.isfunction(original) or "is_flagged" not in vars(annotated):
+        return
+    can_have_flags: dict[type, bool] = {}
+
+    def is_flagged(value: object, flag: str) -> bool:
+        kind = type(value)
+        if kind not in can_have_flags:
+            # A kind with an answer of its own is asked.
+            can_have_flags[kind] = issubclass(kind, annotated) and kind.is_flagged is annotated.is_flagged
+        if not can_have_flags[kind]:
+            return original(value, flag)
+        flags = value.flags
+        return flag in flags and bool(flags[flag])
+
+    _replace_everywhere("is_flagged", original, is_flagged)
 
 
 class OutputsByName:
