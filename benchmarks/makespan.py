@@ -1,7 +1,7 @@
 """How soon a grid is done on N GPUs, in gluegrid's order of cells and in others, beside what no order could beat.
 
-Simulated, with the 18 training times of references/document.yaml as what happens, for 1 to 64 GPUs and 1 to 5 seeds. With
---cluster, the same grid with pretended trainings on the test cluster, in real time (as root; makespan_on_cluster.py).
+Simulated, with the 18 training times of references/document.yaml as what happens, for 1 to 64 GPUs and 1 to 5 seeds.
+With --cluster, the same grid with pretended trainings on the test cluster, in real time (makespan_on_cluster.py).
 """
 
 import argparse
@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path.append(str(PROJECT / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import yaml
 
@@ -22,6 +21,7 @@ from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.makespan import makespan
 from gluegrid.records import Outcome
 
+PROJECT = Path(__file__).resolve().parents[1]
 MOST_GPUS, MOST_SEEDS = 64, 5
 ALLOWED = 1.1  # times the lower bound
 RANGES_OF_GPUS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, MOST_GPUS))
@@ -38,7 +38,7 @@ Ratios = dict[tuple[str, int, int], float]
 def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cluster", action="store_true", help="measure the grid on the test cluster")
+    parser.add_argument("--cluster", action="store_true", help="measure it on the test cluster (as root)")
     parser.add_argument("--gpus", type=int, default=4, choices=(2, 4, 6, 8), help="of the test cluster")
     parser.add_argument("--longest", type=float, default=60, metavar="SECONDS", help="of its trainings")
     options = parser.parse_args()

@@ -23,7 +23,7 @@ from pretended_trainings import (
     grid,
     set_seconds,
     staged_clone,
-    test_cluster,
+    running_cluster,
     train_jobs,
 )
 
@@ -77,7 +77,7 @@ def measure(folder: Path, times: Mapping[tuple[str, str], float], gpus: int, lon
     """Run the grid twice and return a Markdown table. `times` are seconds by source of the model and task."""
     lengths = {f"{source.rpartition('/')[2]}/{task}": seconds for (source, task), seconds in times.items()}
     seconds = {kind: length * longest / max(lengths.values()) for kind, length in lengths.items()}
-    with test_cluster(folder) as cluster:
+    with running_cluster(folder) as cluster:
         for node in NODES[gpus // GPUS_OF_NODE :]:
             cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=benchmark")
         clone = staged_clone(folder, cluster, config(list(lengths)))

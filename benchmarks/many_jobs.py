@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 from pretended_trainings import (
@@ -17,12 +16,12 @@ from pretended_trainings import (
     Cluster,
     call_snakemake,
     grid,
+    processor_seconds_of_controller,
     set_seconds,
     staged_clone,
-    test_cluster,
+    running_cluster,
     train_jobs,
 )
-from cluster import environment_of, name_of, processes_and_parents
 
 TASK = "wnli"
 PROGRAMS = ("sbatch", "squeue", "sacct", "sacctmgr", "sshare", "scontrol", "sinfo", "scancel")
@@ -36,15 +35,15 @@ def main() -> None:
     parser.add_argument("snakemake", nargs="*", help="after --: more arguments of snakemake, such as --jobs 500")
     options = parser.parse_args()
     config = grid("many-jobs", tasks={TASK: None}, seeds=list(range(1, options.cells + 1)))
-    with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder, test_cluster(Path(folder)) as cluster:
+    with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder, running_cluster(Path(folder)) as cluster:
         clone = staged_clone(Path(folder), cluster, config)
         set_seconds(clone.root, {f"{MODEL}/{TASK}": options.seconds})
         calls = Path(folder) / "calls"
         clone.environment["PATH"] = counted_programs(Path(folder) / "counted", calls)
-        with processor_seconds_of_controller(cluster) as controller:
-            call = call_snakemake(clone, "--profile", "slurm", *options.snakemake)
+        controller_seconds = processor_seconds_of_controller(cluster)
+        call = call_snakemake(clone, "--profile", "slurm", *options.snakemake)
         counts = Counter(calls.read_text(encoding="utf-8").split())
-        print(table(options.cells, call, cluster, counts, controller()))
+        print(table(options.cells, call, cluster, counts, controller_seconds()))
 
 
 def counted_programs(folder: Path, calls: Path) -> str:
@@ -55,20 +54,6 @@ def counted_programs(folder: Path, calls: Path) -> str:
         script.write_text(f'#!/bin/sh\necho {name} >> "{calls}"\nexec {shutil.which(name)} "$@"\n', encoding="utf-8")
         script.chmod(0o755)
     return os.pathsep.join([str(folder), os.environ["PATH"]])
-
-
-@contextmanager
-def processor_seconds_of_controller(cluster: Cluster):
-    """Yield a function that says, afterwards, how many CPU seconds slurmctld took meanwhile."""
-    marks = {"GLUEGRID_DAEMON=slurmctld", f"SLURM_CLUSTER_NAME={cluster.name}"}
-    (pid,) = (pid for pid in processes_and_parents() if name_of(pid) == "slurmctld" and marks <= environment_of(pid))
-    before = _processor_seconds(pid)
-    yield lambda: _processor_seconds(pid) - before
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def table(cells: int, call: Call, cluster: Cluster, calls: Counter, controller_seconds: float) -> str:

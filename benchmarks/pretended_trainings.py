@@ -6,19 +6,19 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path += [str(PROJECT / folder) for folder in ("scripts", "tests", "tests/cluster")]
+sys.path.extend(str(Path(__file__).resolve().parents[1] / folder) for folder in ("tests", "tests/cluster"))
 
 import yaml
 from clones import Clone, clone_into
-from cluster import Cluster, start
+from cluster import Cluster, environment_of, name_of, processes_and_parents, start
 
+PROJECT = Path(__file__).resolve().parents[1]
 MODEL = "bert-demo-small"
 CONFIG = "benchmark.yaml"
 FIELDS = ("JobID", "State", "Submit", "Start", "End", "Comment%200")
@@ -53,13 +53,26 @@ class Call:
 
 
 @contextmanager
-def test_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path) -> Iterator[Cluster]:
     """Start the test cluster (as root), and stop it afterwards."""
     cluster = start(folder / "cluster")
     try:
         yield cluster
     finally:
         cluster.stop()
+
+
+def processor_seconds_of_controller(cluster: Cluster) -> Callable[[], float]:
+    """Return a function that says how many CPU seconds slurmctld has taken since."""
+    marks = {"GLUEGRID_DAEMON=slurmctld", f"SLURM_CLUSTER_NAME={cluster.name}"}
+    (pid,) = (pid for pid in processes_and_parents() if name_of(pid) == "slurmctld" and marks <= environment_of(pid))
+
+    def seconds() -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = seconds()
+    return lambda: seconds() - before
 
 
 def staged_clone(folder: Path, cluster: Cluster, config: Mapping) -> Clone:
