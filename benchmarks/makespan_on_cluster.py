@@ -21,9 +21,9 @@ from pretended_trainings import (
     Job,
     call_snakemake,
     grid,
+    running_cluster,
     set_seconds,
     staged_clone,
-    running_cluster,
     train_jobs,
 )
 

@@ -17,9 +17,9 @@ from pretended_trainings import (
     call_snakemake,
     grid,
     processor_seconds_of_controller,
+    running_cluster,
     set_seconds,
     staged_clone,
-    running_cluster,
     train_jobs,
 )
 
