@@ -14,6 +14,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from pretended_trainings import pretend_trainings, set_seconds
 
 ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1")
+MODELS, TASKS = (
+    ("bert-demo-small", "bert-demo-tiny"),
+    ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
+)
+KINDS = [f"{model}/{task}" for model in MODELS for task in TASKS]
 FORMS = {  # of the lines that say that a job begins
     "model": r"Fetching the model ([\w-]+)-\w+@",
     "task": r"Fetching the data .*--(\w+)@",
@@ -29,8 +34,7 @@ def clone(demo: Clone, tmp_path: Path) -> Clone:
     for folder in ("results", "resources"):
         shutil.rmtree(clone.root / folder)
     pretend_trainings(clone.root)
-    models, tasks = ("bert-demo-small", "bert-demo-tiny"), ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli")
-    set_seconds(clone.root, {f"{model}/{task}": 0 for model in models for task in (*tasks, "rte", "wnli")})
+    set_seconds(clone.root, dict.fromkeys(KINDS, 0))
     return clone
 
 
