@@ -39,8 +39,8 @@ def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", action="store_true", help="measure it on the test cluster (as root)")
-    parser.add_argument("--gpus", type=int, default=4, choices=(2, 4, 6, 8), help="of the test cluster")
-    parser.add_argument("--longest", type=float, default=60, metavar="SECONDS", help="of its trainings")
+    parser.add_argument("--gpus", type=int, default=3, choices=range(1, 9), help="of the test cluster that are free")
+    parser.add_argument("--longest", type=float, default=120, metavar="SECONDS", help="of the longest training there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder:
         if options.cluster:
