@@ -42,7 +42,7 @@ def main() -> None:
         clone.environment["PATH"] = counted_programs(Path(folder) / "counted", calls)
         controller_seconds = processor_seconds_of_controller(cluster)
         call = call_snakemake(clone, "--profile", "slurm", *options.snakemake)
-        counts = Counter(calls.read_text(encoding="utf-8").split())
+        counts = Counter(calls.read_text(encoding="utf-8").splitlines())
         print(table(options.cells, call, cluster, counts, controller_seconds()))
 
 
@@ -51,7 +51,8 @@ def counted_programs(folder: Path, calls: Path) -> str:
     folder.mkdir()
     for name in PROGRAMS:
         script = folder / name
-        script.write_text(f'#!/bin/sh\necho {name} >> "{calls}"\nexec {shutil.which(name)} "$@"\n', encoding="utf-8")
+        note = f'echo "{name}${{SLURM_JOB_ID:+ in jobs}}" >> "{calls}"'
+        script.write_text(f'#!/bin/sh\n{note}\nexec {shutil.which(name)} "$@"\n', encoding="utf-8")
         script.chmod(0o755)
     return os.pathsep.join([str(folder), os.environ["PATH"]])
 
@@ -74,7 +75,7 @@ def table(cells: int, call: Call, cluster: Cluster, calls: Counter, controller_s
         "the same for each job, s": f"{call.cpu_seconds / len(jobs):.2f}",
         "peak memory of the head, MB": f"{call.peak_memory_bytes / 1e6:.0f}",
         "CPU of slurmctld, s": f"{controller_seconds:.1f}",
-        "calls of SLURM's programs": ", ".join(f"{name} {count}" for name, count in calls.most_common()),
+        "calls of SLURM's programs": ", ".join(f"{count} {name}" for name, count in calls.most_common()),
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| what | value |", "| --- | --- |", *lines, *(f"\n    {line}" for line in call.errors()[:20])])
