@@ -16,6 +16,7 @@ from gluegrid.slurm_plugin import mend_slurm_plugin
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
     begin_run,
+    begin_with_the_longest,
     cap_fetches,
     end_of_run,
     estimates_of_workflow,
@@ -32,6 +33,7 @@ outlive_warnings(workflow)
 mend_slurm_plugin()
 keep_times_of_backups()
 cap_fetches(workflow)
+begin_with_the_longest()
 EXPERIMENT = experiment_of_workflow(workflow)
 ESTIMATES = estimates_of_workflow(EXPERIMENT, workflow)
 limit_gpus(EXPERIMENT, workflow)

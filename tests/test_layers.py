@@ -31,7 +31,7 @@ HEAVY_PACKAGES = {
 }
 OF_SNAKEMAKE = {
     "backups": {"snakemake"},
-    "workflow": {"snakemake_interface_executor_plugins"},
+    "workflow": {"snakemake", "snakemake_interface_executor_plugins"},
     "slurm_plugin": {"snakemake_interface_executor_plugins"},
 }
 LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names

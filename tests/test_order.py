@@ -62,7 +62,7 @@ def jobs_begun_by(line: str) -> list[tuple[str, re.Match]]:
 
 def expected_seconds(clone: Clone) -> dict[tuple[str, str], float]:
     """Return what the run expected of each cell when it began, by model and task."""
-    (path,) = clone.root.glob("results/demo/heads/*.expected.json")
+    (path,) = clone.root.glob("results/demo/heads/*.expected")
     cells = json.loads(path.read_text(encoding="utf-8"))["seconds"]
     return {tuple(cell.split("/")[:2]): seconds for cell, seconds in cells.items()}
 

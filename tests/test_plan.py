@@ -9,7 +9,7 @@ from pathlib import Path
 
 import builders
 import pytest
-from clones import Clone, copy_of
+from clones import Clone, clone_into, copy_of
 
 from gluegrid.estimates import Estimates
 from gluegrid.experiment import Experiment, load_experiment
@@ -62,6 +62,13 @@ def test_the_cells_are_those_that_snakemake_plans_each_with_its_reason(demo, tmp
 def shipped(project, tmp_path, monkeypatch) -> Experiment:
     monkeypatch.chdir(tmp_path)
     return load_experiment(project / "config.yaml")
+
+
+def test_snakemake_begins_with_the_longest(shipped, tmp_path, monkeypatch):
+    expected = [planned.cell.name for planned in plan(shipped, Estimates(shipped, [])).cells]
+    done = clone_into(tmp_path / "clone").snakemake("--dry-run")
+    trained = [f"{model}/{task}/{variant}/seed-{seed}" for model, task, variant, seed in TRAINED.findall(done.stdout)]
+    assert trained == expected
 
 
 def text_of(experiment: Experiment, **options) -> str:

@@ -63,6 +63,18 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
+def begin_with_the_longest() -> None:
+    """Let the jobs that Snakemake has chosen begin in the order of their priorities, by which it only chooses them."""
+    from snakemake.scheduling.job_scheduler import JobScheduler  # there already where there is a workflow
+
+    run = JobScheduler.run
+
+    def run_in_order(scheduler: JobScheduler, jobs: Iterable, executor=None) -> None:
+        run(scheduler, sorted(jobs, key=lambda job: job.priority, reverse=True), executor)
+
+    JobScheduler.run = run_in_order
+
+
 def run_where_needed(workflow, rules: Iterable[str]) -> None:
     """Let these rules run where something needs their outputs, though there are such files: they are outdated."""
     build = workflow._build_dag
