@@ -87,8 +87,12 @@ def test_what_moves_the_time_of_training(values, times):
     )
 
 
-def test_scores_of_each_epoch_take_time():
-    assert estimate(experiment(eval_strategy="epoch")).seconds > estimate(experiment()).seconds
+def test_scores_take_time_each_epochs_too_and_fewer_examples_less():
+    seconds = [
+        estimate(experiment(**values), "mnli").seconds
+        for values in ({"eval_strategy": "epoch"}, {}, {"max_eval_samples": 1000})
+    ]
+    assert seconds == sorted(set(seconds), reverse=True)
 
 
 def test_more_examples_take_longer_and_gpu_hours_count_all_gpus():
@@ -184,7 +188,7 @@ def test_layers_that_share_their_weights_count_as_often_as_they_are_used():
 
 def test_tokens_are_counted_once_they_are_made():
     of = experiment()
-    assert task_size(of, "base", "rte").train_tokens == round(2490 * 66.6)
+    assert task_size(of, "base", "rte").train.tokens == round(2490 * 66.6)
     manifest = Path(of.tokens_manifest("base", "rte"))
     manifest.parent.mkdir(parents=True)
     splits = {name: {"rows": 10, "tokens": 100} for name in ("train", "validation", "test")}
@@ -192,7 +196,7 @@ def test_tokens_are_counted_once_they_are_made():
     cell = of.cell("base", "rte", "base", "42")
     before = estimates.of(cell)
     manifest.write_text(json.dumps({"splits": splits}))
-    assert task_size(of, "base", "rte").predicted_tokens == 200
+    assert task_size(of, "base", "rte").tokens == 300
     staged = Path(of.model_manifest("base"))
     staged.parent.mkdir(parents=True)
     staged.write_text(json.dumps({"parameters": 110_000_000, "embeddings": 30_522}))

@@ -30,17 +30,20 @@ def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> fl
     """
     backwards = BACKWARDS if values["lora"] is None else BACKWARDS_OF_ADAPTERS
     passes = FORWARDS + backwards + (FORWARDS if values["gradient_checkpointing"] else 0)
-    share = min(1, (values["max_train_samples"] or task.train_rows) / task.train_rows)
     epochs = values["num_train_epochs"]
-    scored = task.validation_tokens * (epochs if values["eval_strategy"] == "epoch" else 0)
-    return operations(model.passed, task.train_tokens * share * epochs, passes) + operations(
-        model.passed, scored, FORWARDS
-    )
+    trained = operations(model.passed, task.train.tokens_of(values["max_train_samples"]) * epochs, passes)
+    scored_epochs = epochs if values["eval_strategy"] == "epoch" else 0
+    return trained + operations(model.passed, _scored_tokens(values, task) * scored_epochs, FORWARDS)
 
 
-def operations_of_predicting(model: ModelSize, task: TaskSize) -> float:
-    """Return the operations of predicting all validation and test splits once, which follows a training."""
-    return operations(model.passed, task.predicted_tokens, FORWARDS)
+def operations_of_predicting(values: dict, model: ModelSize, task: TaskSize) -> float:
+    """Return the operations of predicting the validation and test splits once, which follows a training."""
+    tokens = _scored_tokens(values, task) + sum(split.tokens for split in task.test)
+    return operations(model.passed, tokens, FORWARDS)
+
+
+def _scored_tokens(values: dict, task: TaskSize) -> float:
+    return sum(split.tokens_of(values["max_eval_samples"]) for split in task.validation)
 
 
 def memory_in_mb(values: dict, model: ModelSize) -> int:

@@ -70,7 +70,7 @@ class Plan:
         to_stage = sum(models[name].parameters * BYTES_OF_NUMBER for kind, name in missing if kind == "model")
         to_stage += sum(
             {
-                self.experiment.tokens_manifest(*kind): (size.train_tokens + size.predicted_tokens) * BYTES_OF_TOKEN
+                self.experiment.tokens_manifest(*kind): size.tokens * BYTES_OF_TOKEN
                 for kind, size in tasks.items()
                 if not size.is_counted
             }.values()

@@ -36,15 +36,35 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class TaskSize:
-    """Rows and tokens of a task at one length; `predicted` are its validation and test splits together."""
+class SplitSize:
+    """Rows of a split, and their tokens at one length."""
 
-    train_rows: int
-    train_tokens: int
-    validation_tokens: int
-    predicted_rows: int
-    predicted_tokens: int
+    rows: int
+    tokens: int
+
+    def tokens_of(self, most: int | None) -> float:
+        """Return the tokens of the first `most` rows, if all are of like length; of all for None."""
+        return self.tokens * min(1, (self.rows if most is None else most) / max(self.rows, 1))
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """The sizes of a task's splits. `is_counted`: its tokens are made, and these are their numbers."""
+
+    train: SplitSize
+    validation: tuple[SplitSize, ...]
+    test: tuple[SplitSize, ...]
     is_counted: bool
+
+    @property
+    def predicted_rows(self) -> int:
+        """The rows of all splits that a trained model predicts."""
+        return sum(split.rows for split in (*self.validation, *self.test))
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of all splits."""
+        return sum(split.tokens for split in (self.train, *self.validation, *self.test))
 
 
 # What the words of published encoders' names mean (BERT, RoBERTa, ELECTRA, the miniatures of google/bert_uncased_*).
@@ -119,29 +139,26 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
 
 
 def _counted_size(entry: dict, splits: dict) -> TaskSize:
-    train = splits[entry["train"]]
-    predicted = [splits[name] for name in (*entry["validation"], *entry["test"])]
-    return TaskSize(
-        train_rows=train["rows"],
-        train_tokens=train["tokens"],
-        validation_tokens=sum(splits[name]["tokens"] for name in entry["validation"]),
-        predicted_rows=sum(split["rows"] for split in predicted),
-        predicted_tokens=sum(split["tokens"] for split in predicted),
-        is_counted=True,
-    )
+    sizes = {name: SplitSize(split["rows"], split["tokens"]) for name, split in splits.items()}
+    return _of_splits(entry, sizes, is_counted=True)
 
 
 def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
     official = entry.get("official", {})
-    rows = entry.get("train_rows") or official.get(entry["train"], {}).get("rows") or ROWS_OF_AN_UNKNOWN_TASK
+    train_rows = entry.get("train_rows") or official.get(entry["train"], {}).get("rows") or ROWS_OF_AN_UNKNOWN_TASK
+    rows = {
+        name: official.get(name, {}).get("rows", round(train_rows * SHARE_OF_PREDICTED_ROWS))
+        for name in (*entry["validation"], *entry["test"])
+    } | {entry["train"]: train_rows}
     tokens = min(entry.get("tokens_per_example", max_seq_length), max_seq_length)
-    share = round(rows * SHARE_OF_PREDICTED_ROWS)
-    of_split = {name: official.get(name, {}).get("rows", share) for name in (*entry["validation"], *entry["test"])}
+    sizes = {name: SplitSize(count, round(count * tokens)) for name, count in rows.items()}
+    return _of_splits(entry, sizes, is_counted=False)
+
+
+def _of_splits(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
     return TaskSize(
-        train_rows=rows,
-        train_tokens=round(rows * tokens),
-        validation_tokens=round(sum(of_split[name] for name in entry["validation"]) * tokens),
-        predicted_rows=sum(of_split.values()),
-        predicted_tokens=round(sum(of_split.values()) * tokens),
-        is_counted=False,
+        train=sizes[entry["train"]],
+        validation=tuple(sizes[name] for name in entry["validation"]),
+        test=tuple(sizes[name] for name in entry["test"]),
+        is_counted=is_counted,
     )
