@@ -1,5 +1,6 @@
 """Heads on the test cluster: how they are called, and what SLURM and the cells' own files say of them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,9 @@ from pathlib import Path
 
 from clones import Clone
 from cluster import Cluster
+
+from gluegrid.estimates import Estimate, estimates_of
+from gluegrid.experiment import load_experiment
 
 # The profile's own pauses are longer, to spare a cluster's controller.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "3")
@@ -55,6 +59,14 @@ def record_of(clone: Clone, experiment: str, task: str) -> dict:
     """Read the record of a cell's result."""
     path = folder_of_cell(clone, "runs", experiment, task) / "run_record.json"
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def estimate_of(clone: Clone, task: str) -> Estimate:
+    """Return what the experiment of `MINE` is expected to take on a task, as a call now would know it."""
+    with contextlib.chdir(clone.root):
+        experiment = load_experiment(Path("mine.yaml"))
+        estimates, _ = estimates_of(experiment)
+        return estimates.of(next(cell for cell in experiment.cells.values() if cell.task == task))
 
 
 def table_of(clone: Clone, experiment: str) -> str:

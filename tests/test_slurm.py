@@ -12,6 +12,7 @@ from slurm_grid import (
     MINE,
     accounted,
     attempts_of,
+    estimate_of,
     jobs_of,
     record_of,
     start_head,
@@ -49,9 +50,13 @@ def test_the_demo_grid_is_one_job_on_one_gpu_for_each_cell(clone, cluster):
 
 def test_a_cell_of_several_gpus_or_nodes_is_one_job_and_one_launch(clone, cluster):
     clone.write_experiment("several", {"wnli": {"gpus": 2, "num_train_epochs": 1}, "rte": {"nodes": 2}})
+    on_one, on_each_of_two = (estimate_of(clone, task).memory_in_mb for task in ("wnli", "rte"))
     done = clone.snakemake(*MINE)
     assert done.returncode == 0, done.stdout
-    asked = {"wnli": "cpu=2,gres/gpu=2,mem=16000M,node=1", "rte": "cpu=2,gres/gpu=2,mem=16000M,node=2"}
+    asked = {
+        "wnli": f"cpu=2,gres/gpu=2,mem={on_one}M,node=1",
+        "rte": f"cpu=2,gres/gpu=2,mem={2 * on_each_of_two}M,node=2",
+    }
     for task, resources in asked.items():
         (job,) = jobs_of(cluster, clone, task, "ReqTRES%100", "State")
         wanted = {part for part in job[0].split(",") if not part.startswith("billing")}
@@ -66,10 +71,12 @@ def test_one_failing_cell_costs_neither_the_others_nor_the_table(clone, cluster)
     tokens = next(clone.root.glob("resources/tokens/*/wnli-32/train.arrow"))
     content = tokens.read_bytes()
     tokens.write_bytes(content[:1000])
+    expected = estimate_of(clone, "wnli")
     done = clone.snakemake(*MINE)
     assert done.returncode == 1
-    # 635 rows and 3 epochs at 25 a second, on top of the 30 minutes of every cell. Damaged data stay so: no second job.
-    assert jobs_of(cluster, clone, "wnli", "TimelimitRaw", "ReqMem") == [["32", "8000M"]]
+    # Damaged data stay so: no second job.
+    asked = [[str(expected.limit_in_minutes), f"{expected.memory_in_mb}M"]]
+    assert jobs_of(cluster, clone, "wnli", "TimelimitRaw", "ReqMem") == asked
     assert done.stdout.rstrip().splitlines()[-1].startswith("FAILED bert-demo-small/wnli/base/seed-42: ")
     assert "| WNLI   | Accuracy | failed" in table_of(clone, "failing")
     assert "| RTE    | Accuracy | failed" not in table_of(clone, "failing")

@@ -106,17 +106,11 @@ def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
     """One head, since cells that fail wait for each other: time limit, memory, full disks, all attempts failed."""
     log = tmp_path / "head.log"
     # One minute for the first attempt, two for the second, three for the third.
-    clone.replace("scripts/gluegrid/estimates.py", "START_MINUTES = 30", "START_MINUTES = 0")
-    clone.replace("scripts/gluegrid/estimates.py", "EXAMPLES_PER_SECOND = 25", "EXAMPLES_PER_SECOND = 10_000")
-    clone.replace(
-        "scripts/gluegrid/estimates.py",
-        "    return MEMORY_IN_MB",
-        '    return 300 if run["task"]["name"] == "rte" else MEMORY_IN_MB',
-    )
+    clone.replace("rules/common.smk", "limit_of_attempt(ESTIMATES.of(one_cell(wildcards)), attempt)", "attempt")
     clone.replace(
         "rules/common.smk",
-        "memory_in_mb(one_cell(wildcards).run) * attempt",
-        'memory_in_mb(one_cell(wildcards).run) * (attempt ** 3 if wildcards.task == "rte" else attempt)',
+        "ESTIMATES.of(one_cell(wildcards)).memory_in_mb * attempt",
+        '300 * attempt**3 if wildcards.task == "rte" else 8000 * attempt',
     )
     one = {"num_train_epochs": 1}
     clone.write_experiment(
