@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gluegrid import head
+
 PROGRAM = """#!{python}
 import json, pathlib, sys
 folder = pathlib.Path({folder!r})
@@ -51,3 +53,14 @@ class FakeSlurm:
         path = self.folder / "calls.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [arguments for name, *arguments in map(json.loads, lines) if name == program]
+
+
+def slurm_in_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """Go into a folder where these programs are found, and no head has begun yet."""
+    monkeypatch.chdir(folder)
+    # Set first, so that what a head sets is undone after the test.
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.delenv(head.VARIABLE)
+    slurm = FakeSlurm(folder / "slurm")
+    slurm.put_on_path(monkeypatch)
+    return slurm

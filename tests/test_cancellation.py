@@ -7,7 +7,7 @@ from pathlib import Path
 import builders
 import pytest
 from cluster import wait_until
-from fake_slurm import FakeSlurm
+from fake_slurm import FakeSlurm, slurm_in_a_folder
 
 from gluegrid import attempts, head
 from gluegrid.cancellation import cancel_cell
@@ -21,13 +21,7 @@ from gluegrid.records import outcomes
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch) -> FakeSlurm:
-    monkeypatch.chdir(tmp_path)
-    # Set first, so that what a head sets is undone after the test.
-    monkeypatch.setenv(head.VARIABLE, "none yet")
-    monkeypatch.delenv(head.VARIABLE)
-    slurm = FakeSlurm(tmp_path / "slurm")
-    slurm.put_on_path(monkeypatch)
-    return slurm
+    return slurm_in_a_folder(tmp_path, monkeypatch)
 
 
 @pytest.fixture

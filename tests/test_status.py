@@ -15,7 +15,7 @@ from pathlib import Path
 
 import builders
 import pytest
-from fake_slurm import FakeSlurm
+from fake_slurm import FakeSlurm, slurm_in_a_folder
 
 from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
@@ -40,12 +40,7 @@ REASON = "the loss is nan at step 3, learning rate 2e-05; try a smaller learning
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch) -> FakeSlurm:
-    monkeypatch.chdir(tmp_path)
-    # Set first, so that what a head sets is undone after the test.
-    monkeypatch.setenv(head.VARIABLE, "none yet")
-    monkeypatch.delenv(head.VARIABLE)
-    slurm = FakeSlurm(tmp_path / "slurm")
-    slurm.put_on_path(monkeypatch)
+    slurm = slurm_in_a_folder(tmp_path, monkeypatch)
     slurm.answers("squeue", (0, "", ""))
     return slurm
 
