@@ -7,7 +7,7 @@ import builders
 import pytest
 import yaml
 
-from gluegrid import attempts, hindsight
+from gluegrid import attempts, head, hindsight
 from gluegrid.config import load_registry
 from gluegrid.cost_model import BACKWARDS, FORWARDS, memory_in_mb, operations
 from gluegrid.errors import DataError
@@ -26,8 +26,11 @@ A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
-    """Let each test work in an empty folder."""
+    """Let each test work in an empty folder, where no head has begun yet."""
     monkeypatch.chdir(tmp_path)
+    # Set first, so that what a head sets is undone after the test.
+    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.delenv(head.VARIABLE)
 
 
 def experiment(**values) -> Experiment:
