@@ -111,25 +111,26 @@ def task_manifest(wildcards):
     return EXPERIMENT.task_manifest(wildcards.task)
 
 
-def staged_for_cell(wildcards):
-    """Return the manifests of a cell's model, data and tokens, as inputs of its training.
+def inputs_of_training(wildcards):
+    """Return a cell's run.json and the manifests of its model, data and tokens.
 
-    Their time does not matter to a cell that has the result of its run.json. Not so for a cell without: Snakemake leaves
-    a job out when something above its `ancient` inputs is made again.
+    Their time does not matter to a cell whose result is of the run that is wanted, as its record says. Not so for a cell
+    without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
     """
-    manifests = {
+    inputs = {
+        "run": EXPERIMENT.paths.run.format(**wildcards),
         "model": EXPERIMENT.model_manifest(wildcards.model),
         "task": EXPERIMENT.task_manifest(wildcards.task),
         "tokens": EXPERIMENT.tokens_manifest(wildcards.model, wildcards.task),
     }
     if had_result(*wildcards):
-        return {name: ancient(manifest) for name, manifest in manifests.items()}
-    return manifests
+        return {name: ancient(path) for name, path in inputs.items()}
+    return inputs
 
 
 @cache
 def had_result(model, task, variant, seed):
-    """Tell whether a cell had the result of its run.json when it was first asked."""
+    """Tell whether a cell had the result of the run that is wanted when it was first asked."""
     return has_result(EXPERIMENT, EXPERIMENT.cell(model, task, variant, seed))
 
 

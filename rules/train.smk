@@ -30,8 +30,8 @@ for name_of_rule, cells in CELLS_TO_WRITE.items():
 run_where_needed(workflow, CELLS_TO_WRITE)
 
 
-# What the manifests identify stands in run.json, so only a change of run.json retrains a cell that has its result: for it
-# they are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the signals that ask a job to
+# What the manifests identify stands in run.json, so only another run than the one that its record names retrains a cell
+# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the signals that ask a job to
 # end: the script saves its work first, and SLURM kills what is left when the shell has ended.
 #
 # What starts the processes is scripts/launch.sh: the rule's shell runs once, whatever the number of GPUs and nodes. On
@@ -39,8 +39,7 @@ run_where_needed(workflow, CELLS_TO_WRITE)
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
-        unpack(staged_for_cell),
-        run=EXPERIMENT.paths.run,
+        unpack(inputs_of_training),
     output:
         results=EXPERIMENT.paths.all_results,
         record=EXPERIMENT.paths.run_record,

@@ -41,6 +41,9 @@ def test_the_cells_are_those_that_snakemake_plans_each_with_its_reason(demo, tmp
     runs = clone.root / "results/demo/runs"
     (runs / "bert-demo-tiny/rte/base/seed-42/all_results.json").unlink()
     (runs / "bert-demo-tiny/sst2/base/seed-42/run.json").write_text("{")
+    (runs / "bert-demo-tiny/sst2/base/seed-42/all_results.json").unlink()
+    # Its result is of the run that is wanted, whatever stands in run.json meanwhile, as after a value was taken back.
+    (runs / "bert-demo-tiny/mrpc/base/seed-42/run.json").write_text("{}")
     (runs / "bert-demo-small/cola/base/seed-42/run.json").unlink()
     clone.replace("demo/config.yaml", "wnli: {", "wnli: {learning_rate: 0.5, lora: {r: 4}, seeds: [42, 7], ")
     found = reasons(clone, monkeypatch)

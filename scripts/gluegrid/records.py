@@ -10,7 +10,6 @@ from gluegrid import attempts, escaping, official_data, paths
 from gluegrid.errors import DataError, RecordError
 from gluegrid.experiment import Cell, Experiment, run_text
 from gluegrid.files import read_json
-from gluegrid.run_files import is_written
 from gluegrid.submission import refusal
 from gluegrid.tasks import Task, definition
 
@@ -95,8 +94,18 @@ def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str,
 
 
 def has_result(experiment: Experiment, cell: Cell) -> bool:
-    """Tell whether a cell has results, and they are of the run.json that the experiment asks for."""
-    return Path(experiment.paths.all_results.format(**cell.wildcards)).exists() and is_written(experiment, cell)
+    """Tell whether a cell has results, and they are of the run that the experiment asks for, as their record says.
+
+    Not as run.json says: one that was written for another value, which was then taken back, costs no training.
+    """
+    needed = (experiment.paths.all_results, experiment.paths.run)
+    if not all(Path(path.format(**cell.wildcards)).exists() for path in needed):
+        return False
+    try:
+        record = read_json(Path(experiment.paths.run_record.format(**cell.wildcards)))
+    except DataError:
+        return False
+    return record.get("run_sha256") == run_hash(run_text(cell))
 
 
 def run_hash(text: str) -> str:
