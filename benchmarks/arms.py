@@ -72,7 +72,7 @@ class Ours:
 
     def evaluate(self) -> int:
         """See Trainee."""
-        table, _ = self.training.predict(self.split, None)
+        table, _ = self.training.predict(self.split)
         logits = numpy.stack(table.column("logits").to_numpy())
         score(self.task, logits, table.column("label").to_numpy())
         return len(table)

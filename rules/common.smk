@@ -112,17 +112,20 @@ def task_manifest(wildcards):
 
 
 def inputs_of_training(wildcards):
-    """Return a cell's run.json and the manifests of its model, data and tokens.
+    """Return a cell's run.json, the manifests of its model, data and tokens, and the results of what it starts from.
 
     Their time does not matter to a cell whose result is of the run that is wanted, as its record says. Not so for a cell
     without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
     """
+    cell = one_cell(wildcards)
     inputs = {
         "run": EXPERIMENT.paths.run.format(**wildcards),
         "model": EXPERIMENT.model_manifest(wildcards.model),
         "task": EXPERIMENT.task_manifest(wildcards.task),
-        "tokens": EXPERIMENT.tokens_manifest(wildcards.model, wildcards.task),
+        "tokens": EXPERIMENT.tokens_manifest(cell),
     }
+    if start := EXPERIMENT.start_of_cell(cell):
+        inputs["start"] = EXPERIMENT.paths.all_results.format(**start.wildcards)
     if had_result(*wildcards):
         return {name: ancient(path) for name, path in inputs.items()}
     return inputs
@@ -139,7 +142,7 @@ def everything_staged(wildcards):
     models = EXPERIMENT.models
     return [
         *sorted({EXPERIMENT.model_manifest(model) for model in models}),
-        *dict.fromkeys(EXPERIMENT.tokens_manifest(model, task) for model in models for task in EXPERIMENT.tasks),
+        *dict.fromkeys(map(EXPERIMENT.tokens_manifest, EXPERIMENT.kinds)),
     ]
 
 
@@ -165,8 +168,7 @@ def same_for_all(value_of):
     """
     if not workflow.is_main_process:
         return value_of
-    kinds = {(cell.model, cell.task): cell for cell in EXPERIMENT.cells.values()}
-    values = {value_of(Wildcards(fromdict=cell.wildcards)) for cell in kinds.values()}
+    values = {value_of(Wildcards(fromdict=cell.wildcards)) for cell in EXPERIMENT.kinds}
     return values.pop() if len(values) == 1 else value_of
 
 
@@ -230,21 +232,20 @@ def greatest_urgency(kind, needed):
     """Return the urgency of the longest cell that needs something, 0 where none does."""
     return max(
         (
-            ESTIMATES.seconds_of(next(iter(EXPERIMENT.cells_of(model, task).values())))
-            for model in EXPERIMENT.models
-            for task in EXPERIMENT.tasks
-            if needed in needs_of(model, task)[kind]
+            ESTIMATES.seconds_of(cell)
+            for cell in EXPERIMENT.kinds
+            if needed in needs_of(cell)[kind]
         ),
         default=0,
     )
 
 
-def needs_of(model, task):
-    """Return what the cells of a model on a task need, by kind."""
+def needs_of(cell):
+    """Return what a cell needs, by kind."""
     return {
-        "model": {EXPERIMENT.model_key(model), EXPERIMENT.tokenizer_key(model)},
-        "task": {EXPERIMENT.task_key(task)},
-        "tokens": {EXPERIMENT.tokens_manifest(model, task)},
+        "model": {EXPERIMENT.model_key(cell.model), EXPERIMENT.tokenizer_key(cell.model)},
+        "task": {EXPERIMENT.task_key(cell.task)},
+        "tokens": {EXPERIMENT.tokens_manifest(cell)},
     }
 
 
@@ -255,7 +256,7 @@ CELLS_TO_WRITE = cells_to_write(EXPERIMENT, ESTIMATES.seconds_of) if workflow.is
 wildcard_constraints:
     model=any_of(EXPERIMENT.models),
     task=any_of(EXPERIMENT.tasks),
-    variant="base",
+    variant=any_of(cell.variant for cell in EXPERIMENT.kinds),
     seed=r"\d+",
     max_seq_length=r"\d+",
     model_key=any_of(EXPERIMENT.model_key(model) for model in EXPERIMENT.models),

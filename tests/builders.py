@@ -12,9 +12,9 @@ import pyarrow.parquet
 import yaml
 
 from gluegrid import sources
-from gluegrid.experiment import Cell, Experiment, load_experiment, run_text
+from gluegrid.cells import run_hash, run_text
+from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.recipes import RECIPE, RECIPES
-from gluegrid.records import run_hash
 from gluegrid.repositories import Source
 from gluegrid.run import Run
 from gluegrid.staging import stage

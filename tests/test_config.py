@@ -10,9 +10,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from gluegrid.cells import run_text
 from gluegrid.config import REGISTRY, SCHEMA, load_config, load_registry
 from gluegrid.errors import ConfigError
-from gluegrid.experiment import Experiment, load_experiment, run_text
+from gluegrid.experiment import Experiment, load_experiment
 
 GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 

@@ -191,15 +191,15 @@ def test_layers_that_share_their_weights_count_as_often_as_they_are_used():
 
 def test_tokens_are_counted_once_they_are_made():
     of = experiment()
-    assert task_size(of, "base", "rte").train.tokens == round(2490 * 66.6)
-    manifest = Path(of.tokens_manifest("base", "rte"))
+    assert task_size(of, of.cell("base", "rte", "base", "42")).train.tokens == round(2490 * 66.6)
+    manifest = Path(of.tokens_manifest(of.cell("base", "rte", "base", "42")))
     manifest.parent.mkdir(parents=True)
     splits = {name: {"rows": 10, "tokens": 100} for name in ("train", "validation", "test")}
     estimates = Estimates(of, [])
     cell = of.cell("base", "rte", "base", "42")
     before = estimates.of(cell)
     manifest.write_text(json.dumps({"splits": splits}))
-    assert task_size(of, "base", "rte").tokens == 300
+    assert task_size(of, of.cell("base", "rte", "base", "42")).tokens == 300
     staged = Path(of.model_manifest("base"))
     staged.parent.mkdir(parents=True)
     staged.write_text(json.dumps({"parameters": 110_000_000, "embeddings": 30_522}))
@@ -211,7 +211,7 @@ def test_tokens_are_counted_once_they_are_made():
 
 def test_a_broken_manifest_is_anothers_business():
     of = experiment()
-    for manifest in (of.model_manifest("base"), of.tokens_manifest("base", "rte")):
+    for manifest in (of.model_manifest("base"), of.tokens_manifest(of.cell("base", "rte", "base", "42"))):
         Path(manifest).parent.mkdir(parents=True)
         Path(manifest).write_text("{")
     assert estimate(of).seconds == pytest.approx(estimate(experiment()).seconds)

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gluegrid import paths
+from gluegrid.cells import run_text
 from gluegrid.config import SCHEMA
-from gluegrid.experiment import Experiment, load_experiment, run_text
+from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.recipes import LORA, RECIPES
 
 GOLDEN = Path(__file__).parent / "data" / "runs"
@@ -55,6 +56,8 @@ EVERY_OPTION = {
     "gpus": 2,
     "nodes": 3,
 }
+# Options that other cells or the data must suit: tests/test_starts.py, tests/test_variants.py.
+OTHER_OPTIONS = ("do_train", "init_from", "selection")
 OWN_TASK = {
     "source": "./reviews",
     "text_columns": ["title", "body"],
@@ -206,7 +209,7 @@ def test_an_option_is_in_the_run_where_it_is_not_the_recipes_value_and_absent_wh
 
 
 def test_every_option_of_the_recipe_is_tried():
-    assert RECIPES[1].keys() == {*EVERY_VALUE, *EVERY_OPTION, "per_device_train_batch_size"} - {
+    assert RECIPES[1].keys() == {*EVERY_VALUE, *EVERY_OPTION, *OTHER_OPTIONS, "per_device_train_batch_size"} - {
         *("global_batch_size", "seeds", "threads"),
     }
 
@@ -294,14 +297,7 @@ def test_the_tokens_are_named_by_tokenizer_task_and_length():
         "other": {"source": "org/other", "tokenizer": "bert", "max_seq_length": 64},
     }
     experiment = load(SMALL | {"models": models})
-    tokens = [
-        paths.TOKENS_MANIFEST.format(
-            tokenizer_key=experiment.tokenizer_key(model),
-            task="rte",
-            max_seq_length=experiment.max_seq_length(model, "rte"),
-        )
-        for model in models
-    ]
+    tokens = [experiment.tokens_manifest(experiment.cell(model, "rte", "base", "42")) for model in models]
     assert tokens == [
         "resources/tokens/org--bert@main/rte-128/manifest.json",
         "resources/tokens/org--bert@main/rte-64/manifest.json",

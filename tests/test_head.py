@@ -9,7 +9,8 @@ import yaml
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid import head
-from gluegrid.experiment import load_experiment, run_text
+from gluegrid.cells import run_text
+from gluegrid.experiment import load_experiment
 from gluegrid.slurm_plugin import keep_pauses_between_status_checks
 from gluegrid.workflow import experiment_of_workflow
 

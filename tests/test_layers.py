@@ -12,7 +12,17 @@ HEAVY_MODULES = {
     *("adapters", "saved_model", "trackers"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
-    *("cell_training", "epochs", "forward_pass", "packing", "prediction", "processes", "random_states", "weights"),
+    *(
+        "holdout",
+        "cell_training",
+        "epochs",
+        "forward_pass",
+        "packing",
+        "prediction",
+        "processes",
+        "random_states",
+        "weights",
+    ),
 }
 HEAVY_PACKAGES = {
     *(

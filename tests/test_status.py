@@ -19,12 +19,13 @@ from fake_slurm import FakeSlurm, slurm_in_a_folder
 
 from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
+from gluegrid.cells import run_hash, run_text
 from gluegrid.durations import duration
-from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.experiment import Cell, Experiment
 from gluegrid.files import write_json
 from gluegrid.paths import state_folder
 from gluegrid.provenance import this_process
-from gluegrid.records import has_error, last_line, run_hash, train_log
+from gluegrid.records import has_error, last_line, train_log
 from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look
 from gluegrid.status_text import Paper, status_text

@@ -20,10 +20,11 @@ from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
 from gluegrid.provenance import is_running, job, this_process
+from gluegrid.run import read_run
+from gluegrid.starts import MODEL, identity_of_start
 
 logger = logging.getLogger(__name__)
 
-MODEL = "model"  # the folder of a trained model that is kept
 SECONDS_TO_LEAVE = 300  # for a step, and a checkpoint on a slow disk
 
 
@@ -221,10 +222,13 @@ def _linked(source: str, target: str) -> None:
 
 
 def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict:
-    """Return the hashes of what a run is made from: run.json, and each file that the manifests name."""
+    """Return the hashes of what a run is made from: run.json, each file that the manifests name, and what it starts
+    from.
+    """
     return {
         "run_sha256": sha256(run),
         "model_files": recorded_hashes(model),
         "task_files": recorded_hashes(task),
         "tokens_files": recorded_hashes(tokens),
+        **identity_of_start(read_run(run), run),
     }

@@ -14,8 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from gluegrid import attempts, records
+from gluegrid.cells import run_text
 from gluegrid.errors import DataError
-from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.experiment import Cell, Experiment
 from gluegrid.files import read_json
 from gluegrid.heads import Heads
 from gluegrid.leaving import tells_of_leaving

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -12,16 +12,17 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from gluegrid.adapters import with_adapters
-from gluegrid.data import Tokens
+from gluegrid.data import Rows, Tokens
 from gluegrid.device import prepare_device
 from gluegrid.epochs import EpochScores
 from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
+from gluegrid.holdout import held_out
 from gluegrid.micro_batches import MicroBatches
-from gluegrid.model import check_inputs_fit, load_model, takes_token_types
+from gluegrid.model import check_head, check_inputs_fit, load_model, takes_token_types
 from gluegrid.prediction import predict
 from gluegrid.processes import Processes
-from gluegrid.run import Run
+from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX, Run
 from gluegrid.scoring import score
 from gluegrid.trackers import Trackers
 from gluegrid.training import Keeper, Training
@@ -47,6 +48,8 @@ class CellTraining:
         self.trackers = trackers or Trackers([], Path(), run, self.accelerator)
         trusted = run.model.get("trust_remote_code", False)
         model, label_order, new = load_model(model_folder, run.task, run.seed, trusted)
+        if not run.do_train:
+            check_head(model_folder, run.task, new, trusted)
         check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
         if run.lora is not None:
             model = with_adapters(model, run.lora, new, run.seed)
@@ -67,13 +70,13 @@ class CellTraining:
             _checkpoint_gradients(self.model)
         self.epochs: EpochScores | None = None
         if run.eval_strategy == "epoch":
-            self.epochs = EpochScores(run.task, self.evaluate, run.save_model == "best")
+            self.epochs = EpochScores(run, self.evaluate)
         self.training: Training | None = None
         self.micro_batch_rows: dict[str, int | None] = {"train": None, "eval": None}
 
     def train(self, keeper: Keeper | None = None) -> dict:
         """Train on the training split; return run_glue.py's train metrics."""
-        rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
+        rows, _ = self._training_rows()
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         logger.info("%s, %s parameters, on %s", self.run.model["name"], f"{parameters:,}", self.accelerator.device)
         logger.info(
@@ -84,12 +87,32 @@ class CellTraining:
         self.micro_batch_rows["train"] = self.training.micro_batches.rows
         return metrics
 
-    def predict(
-        self, split: str, most: int | None = None, between_batches: Callable[[], None] = lambda: None
-    ) -> tuple[pyarrow.Table, float]:
+    def _training_rows(self) -> tuple[Rows, Rows]:
+        """Return the rows to train on, and those that are held out."""
+        rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
+        if not self.run.holds_out:
+            return rows, rows.only(numpy.empty(0, int))
+        if len(rows) < 2:
+            raise TrainingError("selection: holdout needs at least two training examples")
+        is_held_out = held_out(len(rows))
+        return rows.only(numpy.flatnonzero(~is_held_out)), rows.only(numpy.flatnonzero(is_held_out))
+
+    def scored_splits(self) -> Iterator[tuple[str, str, Rows]]:
+        """Yield name, suffix of the metrics' names and rows of what is scored."""
+        for split, suffix in self.run.task.validation.items():
+            yield split, suffix, self.tokens.split(split, self.run.max_eval_samples)
+        if self.run.holds_out:
+            yield HOLDOUT, HOLDOUT_SUFFIX, self._training_rows()[1]
+
+    def predict(self, split: str, most: int | None = None) -> tuple[pyarrow.Table, float]:
         """Return a split's idx, label and logits, and the seconds it took."""
-        rows = self.tokens.split(split, most)
-        logger.info("predicting %s: %s examples", split, f"{len(rows):,}")
+        return self.predict_rows(split, self.tokens.split(split, most))
+
+    def predict_rows(
+        self, name: str, rows: Rows, between_batches: Callable[[], None] = lambda: None
+    ) -> tuple[pyarrow.Table, float]:
+        """Return idx, label and logits of rows, and the seconds it took; `name` is for the log."""
+        logger.info("predicting %s: %s examples", name, f"{len(rows):,}")
         micro_batches = MicroBatches("prediction", self.forward.parts, rows=self.micro_batch_rows["eval"])
         # As many as a batch of the longest rows would have.
         tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
@@ -98,10 +121,10 @@ class CellTraining:
         return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds
 
     def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
-        """Return run_glue.py's eval metrics of all validation splits."""
+        """Return run_glue.py's eval metrics of all that is scored."""
         metrics = {}
-        for split, suffix in self.run.task.validation.items():
-            table, seconds = self.predict(split, self.run.max_eval_samples, between_batches)
+        for split, suffix, rows in self.scored_splits():
+            table, seconds = self.predict_rows(split, rows, between_batches)
             metrics |= evaluation_metrics(self.run, table, seconds, suffix)
         return metrics
 

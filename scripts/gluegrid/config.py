@@ -9,11 +9,14 @@ from gluegrid import strict_yaml
 from gluegrid.config_checks import check
 from gluegrid.config_report import Report
 from gluegrid.errors import ConfigError
+from gluegrid.levels import SWEPT_KEYS
 from gluegrid.quoting import quoted
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "schemas" / "config.schema.yaml"
 REGISTRY = PROJECT / "schemas" / "tasks.yaml"
+
+MOST_VALUES = 1000  # of one training value; the number of cells has a limit of its own
 
 TASK_DEFAULTS = {
     "label_column": "label",
@@ -39,7 +42,7 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
     if "tasks" in content:
         content["tasks"] = _tasks_as_mapping(report, content["tasks"])
     registry = load_registry()
-    report.check_schema(content, _schema())
+    report.check_schema(content, config_schema())
     report.raise_problems()
     config = _completed(content, registry)
     check(report, config, registry)
@@ -50,7 +53,7 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
 def load_registry() -> dict[str, dict]:
     """Return the task registry that ships with the project."""
     content, lines = strict_yaml.load(REGISTRY)
-    schema = _schema()
+    schema = config_schema()
     report = Report(REGISTRY, lines)
     report.check_schema(content, schema["properties"]["tasks"])
     report.raise_problems()
@@ -58,8 +61,27 @@ def load_registry() -> dict[str, dict]:
 
 
 @cache
-def _schema() -> dict:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+def config_schema() -> dict:
+    """Return the schema, in which what may be swept may be a list of its values."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    properties = schema["properties"]
+    of_cells = properties["cells"]["additionalProperties"]["additionalProperties"]
+    levels = [
+        schema,
+        properties["models"]["additionalProperties"],
+        properties["tasks"]["additionalProperties"],
+        of_cells,
+    ]
+    for level in levels:
+        level["properties"] |= {key: _one_or_several(level["properties"][key]) for key in SWEPT_KEYS}
+    return schema
+
+
+def _one_or_several(schema: dict) -> dict:
+    """Return a schema that takes what another one does, or a list of different such values."""
+    description = f"a list of values to try, without repetition, each {schema['description']}"
+    several = {"minItems": 1, "maxItems": MOST_VALUES, "uniqueItems": True, "items": schema, "description": description}
+    return {"if": {"type": "array"}, "then": {"type": "array", **several}, "else": schema}
 
 
 def _rename(content: dict, report: Report, experiment: object) -> None:

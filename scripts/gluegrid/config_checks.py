@@ -46,10 +46,6 @@ def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
             needs = ", ".join(missing)
             problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
             report.add(position, problem)
-        elif task["train"] is None:
-            report.add(position, "has no train split, so it cannot be trained; leave it out")
-        elif not task["validation"]:
-            report.add(position, "has no validation split, so nothing could be reported; name one under validation")
         elif task["train"] in task["validation"] or task["train"] in task["test"]:
             report.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
         elif twice := [split for split in task["test"] if split in task["validation"]]:

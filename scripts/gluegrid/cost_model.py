@@ -28,6 +28,8 @@ def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> fl
 
     `values` are all of the run's, those of its recipe too.
     """
+    if not values["do_train"]:
+        return 0
     backwards = BACKWARDS if values["lora"] is None else BACKWARDS_OF_ADAPTERS
     passes = FORWARDS + backwards + (FORWARDS if values["gradient_checkpointing"] else 0)
     epochs = values["num_train_epochs"]

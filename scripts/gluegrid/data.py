@@ -1,5 +1,6 @@
 """Tokens in memory-mapped Arrow files, and the order in which training sees them."""
 
+import copy
 from pathlib import Path
 
 import numpy
@@ -61,6 +62,25 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def only(self, numbers: numpy.ndarray) -> "Rows":
+        """Return the rows of these numbers, in their order."""
+        rows = copy.copy(self)
+        rows.labels, rows.idx, rows.lengths = self.labels[numbers], self.idx[numbers], self.lengths[numbers]
+        rows.input_ids = _Chosen(self.input_ids, numbers)
+        rows.token_type_ids = _Chosen(self.token_type_ids, numbers)
+        return rows
+
+
+class _Chosen:
+    """Some of the rows of a column."""
+
+    def __init__(self, sequences: "_Sequences", numbers: numpy.ndarray):
+        self._sequences = sequences
+        self._numbers = numbers
+
+    def __getitem__(self, row: int) -> numpy.ndarray:
+        return self._sequences[self._numbers[row]]
 
 
 class _Sequences:

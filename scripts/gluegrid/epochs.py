@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gluegrid.adapters import trained_weights
-from gluegrid.tasks import Task
+from gluegrid.run import Run
 
 if TYPE_CHECKING:
     from gluegrid.training import Training
@@ -20,13 +20,15 @@ class EpochScores:
     """Scores a model when an epoch is done, by `evaluate`, which returns its metrics and is given what to call between
     batches. `curve` has the metrics of each epoch, with `epoch` and `step`.
 
-    With `keeps_best`, the weights of the epoch whose metrics have the highest mean are kept: the first of equal ones.
+    With `save_model: best`, the weights of the epoch whose metrics (of what is held out, where the run holds out) have
+    the highest mean are kept: the first of equal ones.
     """
 
-    def __init__(self, task: Task, evaluate: Callable[[Callable[[], None]], dict], keeps_best: bool):
-        self.task = task
+    def __init__(self, run: Run, evaluate: Callable[[Callable[[], None]], dict]):
+        self.metric_keys = run.task.metric_keys()
+        self.selection_keys = run.selection_keys()
         self.evaluate = evaluate
-        self.keeps_best = keeps_best
+        self.keeps_best = run.save_model == "best"
         self.curve: list[dict] = []
         self.best: dict | None = None
 
@@ -44,8 +46,8 @@ class EpochScores:
     def add(self, epoch: float, step: int, metrics: dict, model: torch.nn.Module) -> None:
         """Note an epoch's metrics."""
         self.curve.append({"epoch": epoch, "step": step, **metrics})
-        values = [metrics[key] for key in self.task.metric_keys()]
-        logger.info("epoch %g: %s", epoch, ", ".join(f"{key} {metrics[key]}" for key in self.task.metric_keys()))
+        values = [metrics[key] for key in self.selection_keys]
+        logger.info("epoch %g: %s", epoch, ", ".join(f"{key} {metrics[key]}" for key in self.metric_keys))
         if self.keeps_best and None not in values:
             score = sum(values) / len(values)
             if self.best is None or score > self.best["score"]:

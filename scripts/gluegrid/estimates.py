@@ -64,19 +64,19 @@ class Estimates:
     def __init__(self, experiment: Experiment, speeds: Iterable[Measured], device: str = ""):
         self.experiment = experiment
         self._speeds = [entry for entry in speeds if device.lower() in entry.device.lower()]
-        self._made: dict[tuple[str, str], Estimate] = {}
-        self._manifests: dict[tuple[str, str], tuple[str, str]] = {}
+        self._made: dict[tuple[str, str, str], Estimate] = {}
+        self._manifests: dict[tuple[str, str, str], tuple[str, str]] = {}
 
     def of(self, cell: Cell) -> Estimate:
         """Return what a cell is expected to take; its seeds all take the same."""
-        kind = (cell.model, cell.task)
+        kind = (cell.model, cell.task, cell.variant)
         known = self._made.get(kind)
         # While they are fetched and tokenised, their sizes become known.
         if known is None or (not known.is_staged and all(map(os.path.exists, self._manifests[kind]))):
             known = self._made[kind] = self._make(cell)
             self._manifests[kind] = (
                 self.experiment.model_manifest(cell.model),
-                self.experiment.tokens_manifest(*kind),
+                self.experiment.tokens_manifest(cell),
             )
         return known
 
@@ -86,7 +86,7 @@ class Estimates:
 
     def _make(self, cell: Cell) -> Estimate:
         model = model_size(self.experiment, cell.model)
-        task = task_size(self.experiment, cell.model, cell.task)
+        task = task_size(self.experiment, cell)
         values = cell.values
         made = _by_default(values, model, task)
         by_device: dict[str, list[Measured]] = {}
@@ -105,7 +105,8 @@ class Estimates:
 def learn(experiment: Experiment, outcomes: Iterable[Outcome], since: str) -> Iterator[Measured]:
     """Yield what the runs of an experiment that have finished since a moment have shown of their devices."""
     for outcome in outcomes:
-        if outcome.is_done and outcome.record.get("finished", "") >= since and not outcome.record.get("continued"):
+        was_trained = outcome.is_done and outcome.cell.values["do_train"]
+        if was_trained and outcome.record.get("finished", "") >= since and not outcome.record.get("continued"):
             yield _measured(experiment, outcome)
 
 
@@ -178,7 +179,7 @@ def _of_all_processes(speed: float, values: dict) -> float:
 def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     cell, record = outcome.cell, outcome.record
     model = model_size(experiment, cell.model)
-    done = operations_of_training(cell.values, model, task_size(experiment, cell.model, cell.task))
+    done = operations_of_training(cell.values, model, task_size(experiment, cell))
     train_runtime = outcome.results["train_runtime"]
     lasted = attempts.seconds_of_last(state_folder(Path(experiment.paths.run.format(**cell.wildcards))))
     return Measured(

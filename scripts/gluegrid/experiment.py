@@ -3,53 +3,23 @@
 The way of the data: config -> Experiment -> run.json of each cell -> tokens -> all_results.json -> results.md.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from gluegrid import paths
+from gluegrid.cells import Cell
 from gluegrid.config import load_config
 from gluegrid.config_report import Report
-from gluegrid.files import canonical_json
 from gluegrid.levels import given_values
 from gluegrid.local_folders import name_states_of_folders
 from gluegrid.option_checks import check_options
-from gluegrid.recipes import DEFAULT_SEEDS, DEFAULT_THREADS, LORA, RECIPE, RECIPES
-from gluegrid.tasks import definition
+from gluegrid.planned_cells import make_cells
+from gluegrid.recipes import DEFAULT_SEEDS
+from gluegrid.start_checks import check_starts
+from gluegrid.variants import number_of_variants
 
 MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training: a model on a task with a seed. `run` is the content of its run.json."""
-
-    model: str
-    task: str
-    variant: str
-    seed: int
-    run: dict
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        """The values of Snakemake's wildcards for this cell."""
-        return {
-            "model": self.model,
-            "task": self.task,
-            "variant": self.variant,
-            "seed": str(self.seed),
-        }
-
-    @property
-    def values(self) -> dict:
-        """All that the run says or leaves to its recipe."""
-        return RECIPES[self.run["recipe"]] | self.run
-
-    @property
-    def name(self) -> str:
-        """The cell's path below runs/, as people write it."""
-        return paths.CELL.format(**self.wildcards)
 
 
 class Experiment:
@@ -82,10 +52,24 @@ class Experiment:
         return self.cells_of(model, task)[(variant, seed)]
 
     def cells_of(self, model: str, task: str) -> dict[tuple[str, str], Cell]:
-        """Return the cells of a model on a task by (variant, seed): the same values, one cell for each seed."""
+        """Return the cells of a model on a task by (variant, seed), `base` first: a variant's differ in their seed."""
         if (model, task) not in self._cells:
-            self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in self._make(model, task)}
+            made = make_cells(self, model, task)
+            self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in made}
         return self._cells[(model, task)]
+
+    def start_of_cell(self, cell: Cell) -> Cell | None:
+        """Return the cell of another task that this one starts from; None for one that starts from its checkpoint."""
+        start = cell.run.get("init_from")
+        return self.cell(cell.model, start["task"], start["variant"], str(cell.seed)) if start else None
+
+    @cached_property
+    def kinds(self) -> list[Cell]:
+        """One cell for each model, task and variant: cells that differ in their seed alone take and need the same."""
+        first: dict[tuple[str, str, str], Cell] = {}
+        for cell in self.cells.values():
+            first.setdefault((cell.model, cell.task, cell.variant), cell)
+        return list(first.values())
 
     @property
     def needs_gpus(self) -> bool:
@@ -98,12 +82,8 @@ class Experiment:
         return max(cell.values["gpus"] for cell in self.cells.values())
 
     def values(self, model: str, task: str) -> dict:
-        """Return the training values of a model on a task; the more specific level wins."""
+        """Return the training values of a model on a task, lists where they are swept; the more specific level wins."""
         return {key: given.value for key, given in given_values(self.config, model, task).items()}
-
-    def max_seq_length(self, model: str, task: str) -> int:
-        """Return the length to which a cell's inputs are truncated."""
-        return self.values(model, task).get("max_seq_length", RECIPES[RECIPE]["max_seq_length"])
 
     def model_key(self, model: str) -> str:
         """Return the name of a model's folder under resources/models."""
@@ -121,10 +101,12 @@ class Experiment:
         """Return the path of the manifest of a task's staged data."""
         return paths.TASK_MANIFEST.format(task_key=self.task_key(task))
 
-    def tokens_manifest(self, model: str, task: str) -> str:
-        """Return the path of the manifest of the tokens of a model on a task."""
+    def tokens_manifest(self, cell: Cell) -> str:
+        """Return the path of the manifest of a cell's tokens."""
         return paths.TOKENS_MANIFEST.format(
-            tokenizer_key=self.tokenizer_key(model), task=task, max_seq_length=self.max_seq_length(model, task)
+            tokenizer_key=self.tokenizer_key(cell.model),
+            task=cell.task,
+            max_seq_length=cell.values["max_seq_length"],
         )
 
     def tokenizer_of(self, model: str) -> str:
@@ -144,25 +126,8 @@ class Experiment:
         entry = self.tasks[task]
         return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""))
 
-    def _make(self, model: str, task: str) -> Iterator[Cell]:
-        values = self.values(model, task)
-        seeds = values.pop("seeds", DEFAULT_SEEDS)
-        recipe = RECIPES[RECIPE]
-        run = {
-            "recipe": RECIPE,
-            "experiment": self.name,
-            "model": self._model_identity(model),
-            "task": {"name": task, **definition(self.tasks[task])},
-            "variant": "base",
-            "threads": values.pop("threads", DEFAULT_THREADS),
-        }
-        if values.get("lora") is not None:
-            values["lora"] = {key: _plain_number(value) for key, value in (LORA | values["lora"]).items()}
-        run |= {key: _plain_number(value) for key, value in values.items() if key not in recipe or value != recipe[key]}
-        for seed in seeds:
-            yield Cell(model, task, "base", seed, {**run, "seed": seed})
-
-    def _model_identity(self, model: str) -> dict:
+    def model_identity(self, model: str) -> dict:
+        """Return what a run.json says of a model."""
         entry = self.models[model]
         identity = {"name": model, "source": entry["source"], "revision": entry["revision"]}
         if entry.get("trust_remote_code", False):
@@ -174,11 +139,6 @@ class Experiment:
         return identity
 
 
-def run_text(cell: Cell) -> str:
-    """Return the text of a cell's run.json."""
-    return canonical_json(cell.run)
-
-
 def load_experiment(path: Path, experiment: object = None) -> Experiment:
     """Load an experiment file; ConfigError has a line for each mistake, and nothing was written.
 
@@ -187,6 +147,7 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
     config, report = load_config(path, experiment)
     _check_number_of_cells(Experiment(config), report)
     check_options(report, config)
+    check_starts(report, config)
     for entry in (*config["models"].values(), *config["tasks"].values()):
         if not paths.is_local(entry["source"]):
             entry.setdefault("revision", "main")
@@ -198,12 +159,9 @@ def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
     number = 0
     for model in experiment.models:
         for task in experiment.tasks:
-            number += len(experiment.values(model, task).get("seeds", DEFAULT_SEEDS))
+            values = experiment.values(model, task)
+            number += len(values.get("seeds", DEFAULT_SEEDS)) * number_of_variants(values)
             if number > MOST_CELLS:
-                report.add((), f"more than {MOST_CELLS} cells (models x tasks x seeds); make several files of it")
+                counted = "models x tasks x seeds x values of lists"
+                report.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
                 report.raise_problems()
-
-
-def _plain_number(value: object) -> object:
-    """Write 3.0 as 3, so that both spellings mean the same run."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -23,6 +23,7 @@ from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import Run
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
 from gluegrid.saved_model import write_model
+from gluegrid.starts import weights_to_start_from
 from gluegrid.trackers import Trackers
 from gluegrid.utilisation import Utilisation
 
@@ -41,7 +42,7 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     processes = Processes(prepare_device(run))
     processes.of_main(HELP)
     trackers = Trackers(_head_config().get("report_to", []), trackers_folder(files.run), run, processes.accelerator)
-    cell = CellTraining(run, model.parent, tokens, processes, trackers)
+    cell = CellTraining(run, weights_to_start_from(run, files.run, model), tokens, processes, trackers)
     keeper = _safekeeping(run, files, inputs, leaving)
     try:
         results, tables, utilisation = _compute(cell, keeper, leaving)
@@ -59,17 +60,18 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
         "finished": now(),
         "attempts": len(attempts.of_this_result(files.state, inputs["run_sha256"])),
         "continued": keeper.continued,
-        "train_rows": tokens.manifest["splits"][run.task.train]["rows"],
         **describe_device(run),
         "processes": run.processes,
         "padding": cell.forward.why_padded,
-        "train_tokens_per_second": cell.training.tokens / results["train_runtime"],
         "utilisation": utilisation,
         "micro_batch_rows": cell.micro_batch_rows,
         "job": job(),
         "git": _git_state(),
         "versions": versions(),
     }
+    if run.do_train:
+        record["train_rows"] = tokens.manifest["splits"][run.task.train]["rows"]
+        record["train_tokens_per_second"] = cell.training.tokens / results["train_runtime"]
     if cell.epochs is not None:
         record["curve"] = cell.epochs.curve
     if run.save_model != "none":
@@ -84,7 +86,7 @@ def help_to_finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, in
     """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
     processes = Processes(prepare_device(run))
     if processes.of_main(None) == HELP:
-        cell = CellTraining(run, model.parent, tokens, processes)
+        cell = CellTraining(run, weights_to_start_from(run, files.run, model), tokens, processes)
         _compute(cell, _safekeeping(run, files, inputs, leaving), leaving)
     else:
         processes.part()
@@ -102,17 +104,19 @@ def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple
     """Train; return the metrics, the predictions of each split, and how busy the device was."""
     run = cell.run
     with Utilisation(run.threads, uuid_of_gpu(run)) as utilisation, leaving.held_back():
-        results = cell.train(keeper)
+        results = cell.train(keeper) if run.do_train else {}
     tables, scores = {}, {}
-    for split, suffix in run.task.validation.items():
-        tables[split], seconds = cell.predict(split, run.max_eval_samples)
+    for split, suffix, rows in cell.scored_splits():
+        tables[split], seconds = cell.predict_rows(split, rows)
         scores |= evaluation_metrics(run, tables[split], seconds, suffix)
     for split in run.task.test:
         tables[split], _ = cell.predict(split)
     if cell.epochs is not None:
         cell.epochs.add(results["epoch"], cell.training.steps, scores, cell.model)
-    cell.trackers.log(numbers_of(results | scores), cell.training.steps)
+    cell.trackers.log(numbers_of(results | scores), cell.training.steps if cell.training else 0)
     cell.processes.part()
+    if not run.task.validation:
+        scores["predict_samples"] = sum(map(len, tables.values()))
     return results | scores, tables, utilisation.measured
 
 

@@ -48,7 +48,7 @@ def comparison(experiment: Experiment, found: list[Outcome]) -> str | None:
 def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
     """Return the seconds that a finished cell took: all its training, or its last attempt in all if that is longer."""
     state = state_folder(Path(experiment.paths.run.format(**outcome.cell.wildcards)))
-    return max(attempts.seconds_of_last(state) or 0, outcome.results["train_runtime"])
+    return max(attempts.seconds_of_last(state) or 0, outcome.results.get("train_runtime", 0))
 
 
 def _beside(head: str) -> Path:

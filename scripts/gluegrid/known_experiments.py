@@ -65,5 +65,5 @@ def staged_resources(resources: Path, kind: str) -> list[Path]:
 
 def _resources_of(experiment: Experiment) -> Iterator[Path]:
     manifests = [*map(experiment.model_manifest, experiment.models), *map(experiment.task_manifest, experiment.tasks)]
-    manifests += [experiment.tokens_manifest(cell.model, cell.task) for cell in experiment.cells.values()]
+    manifests += [experiment.tokens_manifest(cell) for cell in experiment.cells.values()]
     return (Path(manifest).parent for manifest in manifests)

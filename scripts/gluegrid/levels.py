@@ -8,6 +8,9 @@ from gluegrid.strict_yaml import Position
 
 BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")
 TRAINING_KEYS = {*RECIPES[RECIPE], *BATCH_KEYS, "seeds", "threads"}
+# A list of values for any other training key makes a variant of each.
+NOT_SWEPT = {"seeds", "threads", "device", "do_train", "init_from", "selection"}
+SWEPT_KEYS = TRAINING_KEYS - NOT_SWEPT
 
 
 class Given(NamedTuple):

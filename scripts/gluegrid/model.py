@@ -1,6 +1,7 @@
 """From a staged checkpoint to a classifier (or regressor) in fp32 whose outputs are the task's labels."""
 
 import inspect
+import re
 from pathlib import Path
 
 import torch
@@ -143,6 +144,22 @@ def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
         return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
     # Code of its own may keep encoder and head side by side.
     return not name.startswith(NAMES_OF_HEADS)
+
+
+def check_head(folder: Path, task: Task, new: set[str], trust_remote_code: bool = False) -> None:
+    """Raise TrainingError when a checkpoint's head is not one for this task, so that it must be trained first."""
+    names = [str(name) for name in (_config(folder, trust_remote_code).label2id or {})]
+    advice = "train it (do_train: true), or name a checkpoint that was trained on this task"
+    if new:
+        raise TrainingError(f"{folder}: has no head for {task.name}: {min(new)} would be drawn at random; {advice}")
+    if task.labels is None or all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+        return
+    if {name.lower() for name in names} != {name.lower() for name in task.labels}:
+        ours, theirs = ", ".join(task.labels), ", ".join(names)
+        raise TrainingError(
+            f"{folder}: its outputs are {theirs}, the labels of {task.name} are {ours}; give the task the names that"
+            f" the checkpoint has, in the order of the data's numbers, or {advice}"
+        )
 
 
 def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:

@@ -1,12 +1,16 @@
 """Training values that do not go together, whichever levels they stand at, and packages that they need."""
 
+import itertools
+import json
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
 from gluegrid.config_report import Report, dotted, quoted_name
 from gluegrid.levels import Given, all_levels, given_values
+from gluegrid.quoting import shortened
 from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.strict_yaml import Position
+from gluegrid.variants import plain_value, swept
 
 ALL_LINEAR = "all-linear"
 LEVELS = ("models", "tasks", "cells")  # below the top, the more specific later
@@ -25,15 +29,33 @@ Conflict = tuple[tuple[str, ...], str]
 
 def check_options(report: Report, config: dict) -> None:
     """Check the training values of every cell; ConfigError has a line for each mistake, warnings go to the report."""
-    _check_adapters(
-        report, {(*position, "lora"): level["lora"] for position, level in all_levels(config) if "lora" in level}
-    )
+    _check_adapters(report, dict(_adapters_of(config)))
+    _check_repetition(report, config)
     for model in config["models"]:
         for task in config["tasks"]:
-            _check_cell(report, given_values(config, model, task))
+            for given in _points(given_values(config, model, task)):
+                _check_cell(report, given)
     for index, tracker in enumerate(config.get("report_to", [])):
         _check_package(report, ("report_to", index), tracker, *TRACKERS[tracker])
     report.raise_problems()
+
+
+def _points(given: dict[str, Given]) -> Iterator[dict[str, Given]]:
+    """Yield the values of each variant, with where they stand."""
+    lists = swept({key: value for key, (value, _) in given.items()})
+    for point in itertools.product(*lists.values()):
+        chosen = zip(lists, point, strict=True)
+        yield given | {key: given[key]._replace(value=value) for key, value in chosen}
+
+
+def _adapters_of(config: dict) -> Iterator[tuple[Position, dict | None]]:
+    for position, level in all_levels(config):
+        if "lora" in level:
+            lora = level["lora"]
+            listed = enumerate(lora) if isinstance(lora, list) else []
+            yield from (((*position, "lora", index), one) for index, one in listed)
+            if not isinstance(lora, list):
+                yield (*position, "lora"), lora
 
 
 def _check_adapters(report: Report, given: dict[Position, dict | None]) -> None:
@@ -43,6 +65,15 @@ def _check_adapters(report: Report, given: dict[Position, dict | None]) -> None:
             _check_target_modules(report, (*position, "target_modules"), lora)
         elif none_to_lift:
             report.warn(position, "has nothing below it, so all weights are trained; for adapters write lora: {}")
+
+
+def _check_repetition(report: Report, config: dict) -> None:
+    """Find values that are the same in two spellings, such as 3 and 3.0: the schema has found the others."""
+    for position, level in all_levels(config):
+        for key, values in swept(level).items():
+            plain = [json.dumps(value, sort_keys=True) for value in plain_value(key, values)]
+            if twice := [value for place, value in enumerate(plain) if value in plain[:place]]:
+                report.add((*position, key), f"has {shortened(twice[0])} twice; keep one of them")
 
 
 def _check_target_modules(report: Report, position: Position, lora: dict) -> None:

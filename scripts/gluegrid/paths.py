@@ -47,6 +47,11 @@ def trackers_folder(run: Path) -> Path:
     return _beside_runs(run, "trackers")
 
 
+def cell_beside(run: Path, task: str, variant: str) -> Path:
+    """Return the folder of another task's cell, of the same model and seed as the one whose run.json is `run`."""
+    return run.parents[3] / task / variant / run.parent.name
+
+
 def _beside_runs(run: Path, part: str) -> Path:
     cell = run.parent
     runs = cell.parents[3]

@@ -63,24 +63,24 @@ class Plan:
 
     def disk_needed(self) -> DiskNeeded:
         """Return the bytes that are needed beside what is there."""
-        kinds = {(planned.cell.model, planned.cell.task): planned.cell for planned in self.cells}
+        kinds = {_kind(planned.cell): planned.cell for planned in self.cells}
         models = {name: model_size(self.experiment, name) for name in self.experiment.models}
-        tasks = {kind: task_size(self.experiment, *kind) for kind in kinds}
+        tasks = {kind: task_size(self.experiment, cell) for kind, cell in kinds.items()}
         missing = {(resource.kind, resource.name) for resource in self.to_stage}
         to_stage = sum(models[name].parameters * BYTES_OF_NUMBER for kind, name in missing if kind == "model")
         to_stage += sum(
             {
-                self.experiment.tokens_manifest(*kind): size.tokens * BYTES_OF_TOKEN
+                self.experiment.tokens_manifest(kinds[kind]): size.tokens * BYTES_OF_TOKEN
                 for kind, size in tasks.items()
                 if not size.is_counted
             }.values()
         )
         results = sum(
-            tasks[planned.cell.model, planned.cell.task].predicted_rows * BYTES_OF_PREDICTION
+            tasks[_kind(planned.cell)].predicted_rows * BYTES_OF_PREDICTION
             + (models[planned.cell.model].parameters * BYTES_OF_NUMBER if _keeps_model(planned.cell) else 0)
             for planned in self.cells
         )
-        trained = [models[model].parameters for model, _ in kinds]
+        trained = [models[cell.model].parameters for cell in kinds.values() if cell.values["do_train"]]
         state = BYTES_OF_NUMBER * STATE_OF_TRAINING * CHECKPOINTS * max(trained, default=0)
         return DiskNeeded(to_stage, results, state)
 
@@ -130,7 +130,11 @@ def _manifests(experiment: Experiment, cell: Cell) -> Iterator[str]:
     yield experiment.model_manifest(cell.model)
     yield experiment.model_manifest(experiment.tokenizer_of(cell.model))
     yield experiment.task_manifest(cell.task)
-    yield experiment.tokens_manifest(cell.model, cell.task)
+    yield experiment.tokens_manifest(cell)
+
+
+def _kind(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.task, cell.variant
 
 
 def _keeps_model(cell: Cell) -> bool:

@@ -32,8 +32,25 @@ RECIPES: dict[int, dict[str, object]] = {
         "save_model": "none",
         "gpus": 1,
         "nodes": 1,
+        "do_train": True,
+        "init_from": None,
+        "selection": "validation",
     },
 }
+
+# What decides a cell that is not trained; all else is left out of its run.json.
+KEYS_OF_PREDICTION = (
+    "per_device_eval_batch_size",
+    "max_seq_length",
+    "max_eval_samples",
+    "device",
+    "precision",
+    "attn_implementation",
+    "gpus",
+    "nodes",
+    "do_train",
+    "init_from",
+)
 
 # What `lora` means where it does not say; run.json has these written out.
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": "all-linear"}

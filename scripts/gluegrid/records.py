@@ -1,14 +1,14 @@
 """What became of each cell: its results when they are there and valid, else the reason why not."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid import attempts, escaping, official_data, paths
+from gluegrid.cells import run_hash, run_text
 from gluegrid.errors import DataError, RecordError
-from gluegrid.experiment import Cell, Experiment, run_text
+from gluegrid.experiment import Cell, Experiment
 from gluegrid.files import read_json
 from gluegrid.submission import refusal
 from gluegrid.tasks import Task, definition
@@ -108,11 +108,6 @@ def has_result(experiment: Experiment, cell: Cell) -> bool:
     return record.get("run_sha256") == run_hash(run_text(cell))
 
 
-def run_hash(text: str) -> str:
-    """Return the hash that ties results to the run.json they were made from."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> None:
     if record.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(
@@ -155,13 +150,12 @@ def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, s
     """Return rule, wildcards and manifest of what is staged before a cell can be trained."""
     model, tokenizer = experiment.model_key(cell.model), experiment.tokenizer_key(cell.model)
     task = experiment.task_key(cell.task)
-    length = experiment.max_seq_length(cell.model, cell.task)
-    tokens = paths.TOKENS_MANIFEST.format(tokenizer_key=tokenizer, task=cell.task, max_seq_length=length)
+    length = cell.values["max_seq_length"]
     return [
         ("fetch_model", model, paths.MODEL_MANIFEST.format(model_key=model)),
         ("fetch_model", tokenizer, paths.MODEL_MANIFEST.format(model_key=tokenizer)),
         ("fetch_task", task, paths.TASK_MANIFEST.format(task_key=task)),
-        ("tokenize_task", f"{tokenizer}/{cell.task}-{length}", tokens),
+        ("tokenize_task", f"{tokenizer}/{cell.task}-{length}", experiment.tokens_manifest(cell)),
     ]
 
 

@@ -9,6 +9,9 @@ from gluegrid.files import read_json
 from gluegrid.recipes import RECIPES
 from gluegrid.tasks import Task
 
+HOLDOUT = "holdout"  # what the part of the training split is called, in files as in metrics
+HOLDOUT_SUFFIX = f"_{HOLDOUT}"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,7 +45,21 @@ class Run:
     save_model: str
     gpus: int  # of each node; on the CPU, processes
     nodes: int
+    do_train: bool  # else evaluated and predicted with the checkpoint's own head
+    init_from: dict | None  # the cell whose model this one starts from: task, variant, run_sha256
+    selection: str
     global_batch_size: int | None = None
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of the training split is not trained on, so that variants can be chosen by its scores."""
+        return self.do_train and self.selection == "holdout"
+
+    def selection_keys(self) -> list[str]:
+        """Return the metrics by whose mean the best is chosen, among epochs as among variants."""
+        if self.holds_out:
+            return [f"eval_{metric}{HOLDOUT_SUFFIX}" for metric in self.task.metrics]
+        return self.task.metric_keys()
 
     @property
     def processes(self) -> int:

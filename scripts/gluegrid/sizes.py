@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gluegrid import paths
 from gluegrid.errors import DataError
-from gluegrid.experiment import Experiment
+from gluegrid.experiment import Cell, Experiment
 from gluegrid.files import read_json
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
@@ -96,16 +96,16 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
     return next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
 
 
-def task_size(experiment: Experiment, model: str, task: str) -> TaskSize:
-    """Return the size of a task as a model sees it: as its tokens were counted, else by what the experiment says."""
-    manifest = Path(experiment.tokens_manifest(model, task))
-    entry = experiment.tasks[task]
+def task_size(experiment: Experiment, cell: Cell) -> TaskSize:
+    """Return the size of a cell's task: as its tokens were counted, else by what the experiment says."""
+    manifest = Path(experiment.tokens_manifest(cell))
+    entry = experiment.tasks[cell.task]
     try:
         if manifest.exists():
             return _counted_size(entry, read_json(manifest)["splits"])
     except (DataError, OSError, KeyError, TypeError):
         pass
-    return _expected_size(entry, experiment.max_seq_length(model, task))
+    return _expected_size(entry, cell.values["max_seq_length"])
 
 
 def _staged_size(manifest: Path) -> ModelSize:
@@ -157,7 +157,7 @@ def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
 
 def _of_splits(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
     return TaskSize(
-        train=sizes[entry["train"]],
+        train=sizes.get(entry["train"], SplitSize(0, 0)),
         validation=tuple(sizes[name] for name in entry["validation"]),
         test=tuple(sizes[name] for name in entry["test"]),
         is_counted=is_counted,

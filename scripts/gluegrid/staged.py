@@ -88,10 +88,10 @@ def _tasks(experiment: Experiment) -> Iterator[Resource]:
 def _tokens(experiment: Experiment) -> Iterator[Resource]:
     # By key: models of one source under several aliases share their tokens.
     tokenizers = {
-        (experiment.tokenizer_key(cell.model), cell.task, experiment.max_seq_length(cell.model, cell.task)): (
+        (experiment.tokenizer_key(cell.model), cell.task, cell.values["max_seq_length"]): (
             experiment.tokenizer_of(cell.model)
         )
-        for cell in experiment.cells.values()
+        for cell in experiment.kinds
     }
     for (key, task, length), tokenizer in sorted(tokenizers.items()):
         manifest = paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task, max_seq_length=length)

@@ -26,10 +26,10 @@ class Task:
     revision: str
     text_columns: list[str]
     label_column: str
-    train: str
     validation: dict[str, str]  # split -> suffix of its metrics' names
     test: list[str]
     metrics: list[str]
+    train: str | None = None  # None: only to be evaluated or predicted
     folder: str = ""
     labels: list[str] | None = None  # None: a regression
 
@@ -46,7 +46,7 @@ class Task:
     @property
     def splits(self) -> list[str]:
         """All splits, the training split first."""
-        return [self.train, *self.validation, *self.test]
+        return [*([self.train] if self.train else []), *self.validation, *self.test]
 
     def metric_keys(self) -> list[str]:
         """Return the keys of the table's metrics in all_results.json, in the table's order."""

@@ -4,9 +4,8 @@ from functools import cache
 from pathlib import Path
 
 import jsonschema
-import yaml
 
-from gluegrid.config import SCHEMA
+from gluegrid.config import config_schema
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
 
@@ -41,7 +40,6 @@ RECORD = _object(
     tokens_files=_mapping(TEXT),
     predictions_sha256=_mapping(TEXT),
     model_revision=TEXT,
-    train_rows=COUNT,
     git=_object(commit={"type": ["string", "null"]}),
 )
 RESULTS = _mapping({"type": ["number", "boolean", "null"]}, minProperties=1)
@@ -51,12 +49,13 @@ TABLES = _object(experiment=TEXT, cells={"type": "array", "items": {"type": "obj
 @cache
 def head_shape() -> dict:
     """Return the shape of a head's file: what an experiment file may say, completed."""
-    config = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     lists = {key: {"type": "array"} for key in ("text_columns", "test", "metrics")}
     source = {"source": TEXT, "revision": TEXT}
-    task = _object(**source, label_column=TEXT, train=TEXT, validation={"type": "object"}, **lists)
+    task = _object(
+        **source, label_column=TEXT, train={"type": ["string", "null"]}, validation={"type": "object"}, **lists
+    )
     completed = _object(models=_mapping(_object(**source)), tasks=_mapping(task))
-    return _object(config={"allOf": [config, completed]})
+    return _object(config={"allOf": [config_schema(), completed]})
 
 
 def read_shaped(path: Path, shape: dict) -> dict:

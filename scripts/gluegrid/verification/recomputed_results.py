@@ -40,9 +40,9 @@ def _batch_of_all_devices(settings: dict) -> int:
     return math.prod(settings[key] for key in factors)
 
 
-def measured_keys(suffixes: Iterable[str]) -> set[str]:
-    """Return the keys that cannot be recomputed, of a task whose validation splits have these suffixes."""
-    return {"train_loss", "train_runtime"} | {f"eval_runtime{suffix}" for suffix in suffixes}
+def measured_keys(suffixes: Iterable[str], trained: bool) -> set[str]:
+    """Return the keys that cannot be recomputed, of a task whose scored splits have these suffixes."""
+    return ({"train_loss", "train_runtime"} if trained else set()) | {f"eval_runtime{suffix}" for suffix in suffixes}
 
 
 def _rates(seconds: object, samples: float, steps: int) -> dict[str, float]:

@@ -49,7 +49,7 @@ def verify_resources(experiment: Experiment, cells: Iterable[Cell], findings: Fi
         reader.read_model(cell.model)
         reader.read_model(experiment.tokenizer_of(cell.model))
         reader.read_task(task)
-        reader.read_tokens(cell.model, task)
+        reader.read_tokens(cell, task)
     return reader.resources
 
 
@@ -98,16 +98,15 @@ class _Reader:
         if split != task.train:
             self.resources.labels[task.name, split] = read_labels(files, task)
 
-    def read_tokens(self, model: str, task: Task) -> None:
-        """Hash a task's tokens, and compare what they were made from with what is there."""
-        if self._is_known("tokens", model, task.name):
+    def read_tokens(self, cell: Cell, task: Task) -> None:
+        """Hash a cell's tokens, and compare what they were made from with what is there."""
+        model, length = cell.model, cell.values["max_seq_length"]
+        if self._is_known("tokens", model, task.name, str(length)):
             return
-        length = self.experiment.max_seq_length(model, task.name)
-        key = self.experiment.tokenizer_key(model)
-        manifest = Path(paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task.name, max_seq_length=length))
+        manifest = Path(self.experiment.tokens_manifest(cell))
         with self.findings.noting():
             tokens = self._staged(manifest, TOKENS_MANIFEST)
-            self.resources.tokens[model, task.name] = tokens
+            self.resources.tokens[model, task.name, length] = tokens
             tokenizer = self.resources.models.get(self.experiment.tokenizer_of(model))
             data = self.resources.tasks.get(task.name)
             if tokenizer and data:

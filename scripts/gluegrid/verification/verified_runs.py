@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy
 
+from gluegrid.cells import run_hash, run_text
 from gluegrid.errors import DataError
-from gluegrid.experiment import Cell, Experiment, run_text
-from gluegrid.records import SCHEMA_VERSION, run_hash
+from gluegrid.experiment import Cell, Experiment
+from gluegrid.holdout import held_out
+from gluegrid.records import SCHEMA_VERSION
+from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import RECORD, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, agree, is_number, short
@@ -93,14 +96,14 @@ class _Verification:
     def _check_record(self) -> None:
         model = self.resources.models.get(self.cell.model)
         data = self.resources.tasks.get(self.cell.task)
-        tokens = self.resources.tokens.get((self.cell.model, self.cell.task))
+        tokens = self.resources.tokens.get((self.cell.model, self.cell.task, self._settings["max_seq_length"]))
         self._check_entry("schema_version", SCHEMA_VERSION)
         self._check_entry("identity", self._identity())
         for key, staged in (("model_files", model), ("task_files", data), ("tokens_files", tokens)):
             self._check_made_from(key, staged)
         if model:
             self._check_entry("model_revision", model.content["resolved_revision"] or model.content["revision"])
-        if data:
+        if data and self._settings["do_train"]:
             self._check_entry("train_rows", data.content["rows"].get(self.task.train))
 
     def _identity(self) -> dict:
@@ -118,10 +121,10 @@ class _Verification:
 
     def _expected_results(self) -> dict:
         """Return what all_results.json must say, as far as the files that can be read tell."""
-        expected = recomputed_training(self._settings, self.record["train_rows"], self.results)
+        expected = self._expected_training()
         degenerate = False
         predictions = self._predictions()
-        for split, suffix in self.task.validation.items():
+        for split, suffix in self._scored().items():
             if split not in predictions:
                 continue
             with self.findings.noting():
@@ -134,13 +137,30 @@ class _Verification:
             expected["degenerate"] = degenerate
         return expected
 
+    def _expected_training(self) -> dict:
+        if not self._settings["do_train"]:
+            return {}
+        rows = self.record["train_rows"]
+        if self._holds_out:
+            rows = min(rows, self._settings["max_train_samples"] or rows)
+            rows -= int(held_out(rows).sum())
+        return recomputed_training(self._settings, rows, self.results)
+
+    @property
+    def _holds_out(self) -> bool:
+        return self._settings["do_train"] and self._settings["selection"] == HOLDOUT
+
+    def _scored(self) -> dict[str, str]:
+        """Return the suffixes of what is scored, by its name."""
+        return self.task.validation | ({HOLDOUT: HOLDOUT_SUFFIX} if self._holds_out else {})
+
     def _has_all(self, expected: dict) -> bool:
         return expected.keys() >= set(self.task.metric_keys())
 
     def _predictions(self) -> dict[str, Predictions]:
         """Return the predictions of each split that has readable ones, compared with record and data."""
         recorded = self.record["predictions_sha256"]
-        splits = [split for split in self.task.splits if split != self.task.train]
+        splits = [split for split in (*self._scored(), *self.task.test) if split != self.task.train]
         for name in sorted({*recorded, *self._splits_of_files()} - {*splits}):
             self.findings.add(self._path(name), "is of no split of this task")
         found = {}
@@ -199,17 +219,24 @@ class _Verification:
                 self.findings.add(path, f"lacks {key}, which should be {value!r}")
             elif not agree(found[key], value):
                 self.findings.add(path, f"{key} is {found[key]!r}, it should be {value!r}")
-        for key in measured_keys(self.task.validation.values()):
+        for key in self._measured_keys():
             if not is_number(found.get(key)) or found[key] < 0:
                 self.findings.add(path, f"{key} is {found.get(key)!r}, it should be a number")
         if self._has_all(expected):
-            for key in sorted(found.keys() - expected.keys() - measured_keys(self.task.validation.values())):
+            for key in sorted(found.keys() - expected.keys() - self._measured_keys()):
                 self.findings.add(path, f"{key} is {found[key]!r}, and no prediction gives it")
+
+    def _measured_keys(self) -> set[str]:
+        return measured_keys(self._scored().values(), self._settings["do_train"])
 
     def _is_usable(self) -> bool:
         """Tell whether tables show this result: whether it is of this experiment and has all they need."""
-        times = ("train_runtime", "epoch")
-        counts = ("train_samples", *(f"eval_samples{suffix}" for suffix in self.task.validation.values()))
+        trained = self._settings["do_train"]
+        times = ("train_runtime", "epoch") if trained else ()
+        counts = (
+            *(["train_samples"] if trained else []),
+            *(f"eval_samples{suffix}" for suffix in self.task.validation.values()),
+        )
         numbers = (*self.task.metric_keys(), *times, *counts)
         is_whole = all(key in self.results and _is_shown(self.results[key]) for key in numbers)
         is_of_this_run = self.record["run_sha256"] == run_hash(run_text(self.cell))
@@ -217,7 +244,9 @@ class _Verification:
 
     def _shown(self, expected: dict) -> dict[str, object]:
         """Return the recomputed values, as they are stored where they agree, and what was measured."""
-        values = {key: self.results[key] for key in measured_keys([]) if key in self.results}
+        values = {
+            key: self.results[key] for key in measured_keys([], self._settings["do_train"]) if key in self.results
+        }
         for key, value in expected.items():
             stored = self.results.get(key, value)
             # Else a tie in rounding could fall to another side than in the tables.
