@@ -1,28 +1,16 @@
-from pathlib import Path
-
 import builders
 import pytest
 import yaml
+from groups import outcome
 from hypothesis import given, settings
 from rendering import HOSTILE, rows_of
 
 from gluegrid import escaping, table
 from gluegrid.config import load_registry
-from gluegrid.experiment import Cell
-from gluegrid.records import NOT_RUN, Outcome
 from gluegrid.report import REFERENCE
 from gluegrid.summary import Group
 
 REGISTRY = load_registry()
-
-
-def outcome(task="cola", seed=42, results=None, reason=None, model="bert", data="", run=None):
-    """Return a cell with its results and what is other about their data, or with the reason why it has none."""
-    cell = Cell(model, task, "base", seed, run or {})
-    log = Path(f"logs/{task}.log")
-    if results is None:
-        return Outcome(cell, log, reason=reason or NOT_RUN)
-    return Outcome(cell, log, results={"epoch": 3, "train_runtime": 100.0} | results, record={}, data=data)
 
 
 def group(task, *outcomes, model="bert"):
@@ -34,7 +22,7 @@ def group(task, *outcomes, model="bert"):
         metrics=entry["metrics"],
         validation=entry.get("validation", {"validation": ""}),
     )
-    return Group(model, of_task, entry["display_name"], entry["metric_label"], outcomes or [outcome(task)])
+    return Group(model, of_task, "base", entry["display_name"], entry["metric_label"], outcomes or [outcome(task)])
 
 
 def of_percent(**values):
@@ -244,19 +232,19 @@ Numbers with * are not from the official data:
 
 
 def test_the_terminals_table_has_no_escapes():
-    named = Group("bert", COLA.task, "a*b|c_", "*m*", COLA.outcomes)
+    named = Group("bert", COLA.task, "base", "a*b|c_", "*m*", COLA.outcomes)
     assert "| a*b|c_ | *m*    " in table.terminal_table([named])
 
 
 def test_a_long_name_does_not_make_the_table_wide():
-    named = Group("bert", COLA.task, "N" * 300, "M" * 300, COLA.outcomes)
+    named = Group("bert", COLA.task, "base", "N" * 300, "M" * 300, COLA.outcomes)
     for text in (table.model_table([named]), table.terminal_table([named]), table.models_by_tasks([named])):
         assert f"| {'N' * 57}... " in text
         assert max(map(len, text.splitlines())) < 190
 
 
 def test_tasks_of_the_same_name_keep_their_columns():
-    same = [Group("bert", of_task.task, "Same", "m", of_task.outcomes) for of_task in (COLA, MRPC)]
+    same = [Group("bert", of_task.task, "base", "Same", "m", of_task.outcomes) for of_task in (COLA, MRPC)]
     lines = table.models_by_tasks(same).splitlines()
     assert cells(lines[0]) == ["Model", "Same", "Same", "Mean"]
     assert cells(lines[2]) == ["bert", "57.60", "87.89", "72.75"]
@@ -265,7 +253,10 @@ def test_tasks_of_the_same_name_keep_their_columns():
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(HOSTILE, HOSTILE)
 def test_no_name_and_no_reason_becomes_more_than_a_text_in_its_cell(one, other):
-    named = [Group("bert", COLA.task, one, other, COLA.outcomes), Group("bert", MRPC.task, other, one, MRPC.outcomes)]
+    named = [
+        Group("bert", COLA.task, "base", one, other, COLA.outcomes),
+        Group("bert", MRPC.task, "base", other, one, MRPC.outcomes),
+    ]
     first, second = (escaping.one_line(escaping.shortened(text, table.LONGEST_NAME)) for text in (one, other))
     expected = [[first, second, "57.60", "225.96", "3"], [second, first, "85.78/90.00", "97.60", "5"]]
     assert rows_of(table.model_table(named)) == [list(table.COLUMNS), *expected]

@@ -6,9 +6,10 @@ from gluegrid.tasks import Task
 KINDS = ("train", "validation", "test")  # what the names of official splits begin with
 
 
-def sample_keys(task: Task) -> dict[str, str]:
+def sample_keys(task: Task, is_trained: bool) -> dict[str, str]:
     """Return the splits that a number is made from, with the key of all_results.json that counts their examples."""
-    return {task.train: "train_samples"} | {split: f"eval_samples{suffix}" for split, suffix in task.validation.items()}
+    trained_on = {task.train: "train_samples"} if is_trained else {}
+    return trained_on | {split: f"eval_samples{suffix}" for split, suffix in task.validation.items()}
 
 
 def difference(official: dict[str, dict], task: Task, results: dict, task_files: dict[str, str]) -> str:
@@ -20,7 +21,7 @@ def difference(official: dict[str, dict], task: Task, results: dict, task_files:
     if not official:
         return ""
     counts, others = [], []
-    for split, key in sample_keys(task).items():
+    for split, key in sample_keys(task, "train_samples" in results).items():
         samples = results[key]
         if split not in official or _is_of_another_kind(split, task):
             counts.append(f"{'trained' if split == task.train else 'scored'} on {split}")

@@ -45,6 +45,11 @@ class Outcome:
         """Whether the cell was tried and left no valid result."""
         return not self.is_done and self.reason != NOT_RUN
 
+    @property
+    def is_degenerate(self) -> bool:
+        """Whether its model says the same of all examples of a split, or has an undefined metric."""
+        return self.is_done and bool(self.results.get("degenerate"))
+
 
 def outcomes(experiment: Experiment) -> list[Outcome]:
     """Return the outcome of every cell, in the order of the config."""
@@ -116,11 +121,13 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
         )
     if record.get("run_sha256") != run_hash(run_text(cell)):
         raise RecordError(f"{path}: was made from another run.json than the experiment asks for; run snakemake again")
-    for key in (*task.metric_keys(), "train_runtime", "epoch"):
+    is_trained = cell.values.get("do_train", True)
+    holdout = task.holdout_keys() if cell.run.get("selection") == "holdout" else []
+    for key in (*task.metric_keys(), *holdout, *(("train_runtime", "epoch") if is_trained else ())):
         value = results.get(key, math.nan)
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise RecordError(f"{path}: {key!r} is missing or no number; delete the file to run this cell again")
-    for key in official_data.sample_keys(task).values():
+    for key in official_data.sample_keys(task, is_trained).values():
         if not isinstance(results.get(key), int):
             raise RecordError(f"{path}: {key!r} is missing or no count; delete the file to run this cell again")
 

@@ -12,6 +12,7 @@ from gluegrid.experiment import Experiment
 from gluegrid.files import canonical_json, write_text
 from gluegrid.hindsight import comparison
 from gluegrid.records import Outcome
+from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
 from gluegrid.ways_to_train import cells_by_way
 
@@ -39,7 +40,7 @@ def last_words(experiment: Experiment, found: list[Outcome]) -> str:
     """Return what a run ends with in the terminal."""
     compared = comparison(experiment, found)
     lines = ["", compared, ""] if compared else [""]
-    for model, of_model in _by_model(groups(experiment, found)):
+    for model, of_model in _by_model(chosen(groups(experiment, found))):
         lines += [f"{model}\n", table.terminal_table(of_model) + "\n"]
     lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
@@ -64,7 +65,7 @@ def table_definition(experiment: Experiment) -> str:
 
 def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     """Return results.md."""
-    grouped = groups(experiment, found)
+    grouped = chosen(groups(experiment, found))
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
         *_model_sections(grouped),

@@ -8,6 +8,7 @@ from gluegrid import escaping, table
 from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.durations import clock, duration
 from gluegrid.experiment import Experiment
+from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
 
 # Their reasons are long, and told in full below: in a row with other states they would leave these no room.
@@ -39,7 +40,7 @@ def rows_of(experiment: Experiment, cells: list[CellStatus]) -> list[Row]:
     for status in cells:
         statuses.setdefault((status.outcome.cell.model, status.outcome.cell.task), []).append(status)
     grouped = groups(experiment, [status.outcome for status in cells])
-    return [Row(group, statuses[group.model, group.task.name]) for group in grouped if group.outcomes]
+    return [Row(group, statuses[group.model, group.task.name]) for group in chosen(grouped)]
 
 
 def _details(row: Row) -> str:

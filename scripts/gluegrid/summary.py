@@ -1,8 +1,10 @@
-"""From the outcomes of cells to the numbers of a table: means over seeds, unrounded."""
+"""From the outcomes of cells to the numbers of a table: over the seeds of one variant, unrounded."""
 
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from gluegrid.experiment import Experiment
 from gluegrid.records import Outcome
@@ -11,11 +13,26 @@ from gluegrid.ways_to_train import named_options
 
 
 @dataclass(frozen=True)
+class Summary:
+    """One number over seeds, in the unit of the number. None is undefined, as is all but `best` where a seed's is.
+
+    `sd` is the sample standard deviation (divided by n - 1), None for fewer than two; `best` is the largest.
+    """
+
+    count: int
+    mean: float | None
+    sd: float | None
+    median: float | None
+    best: float | None
+
+
+@dataclass(frozen=True)
 class Group:
-    """The cells of one model on one task: the same values, one cell per seed."""
+    """The cells of one model on one task in one variant: the same values, one cell per seed."""
 
     model: str
     task: Task
+    variant: str
     display_name: str
     metric_label: str
     outcomes: Sequence[Outcome]
@@ -31,6 +48,11 @@ class Group:
         return [outcome for outcome in self.outcomes if outcome.has_failed]
 
     @property
+    def degenerate(self) -> list[Outcome]:
+        """The cells whose model says the same of all examples of a split, or has an undefined metric."""
+        return [outcome for outcome in self.done if outcome.is_degenerate]
+
+    @property
     def data(self) -> str:
         """In what the data of the cells with a result differ from the task's official; empty where in nothing."""
         texts = Counter(outcome.data for outcome in self.done)
@@ -44,13 +66,41 @@ class Group:
         """The options that tables name beside the number; they are the same for all seeds."""
         return named_options(self.outcomes[0].cell.run)
 
+    def without_degenerate(self) -> Self:
+        """Return the group of the other cells."""
+        return replace(self, outcomes=[outcome for outcome in self.outcomes if not outcome.is_degenerate])
+
+    def summary(self, key: str) -> Summary:
+        """Return a key of all_results.json over seeds."""
+        return summarised(outcome.results.get(key) for outcome in self.done)
+
+    def score_summary(self) -> Summary:
+        """Return the score over seeds."""
+        return summarised(score(outcome, self.task.metric_keys()) for outcome in self.done)
+
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a key of all_results.json; None where it is undefined for any of them."""
-        return mean(outcome.results.get(key) for outcome in self.done)
+        return self.summary(key).mean
 
     def score(self) -> float | None:
-        """Return the mean of the task's metrics, as the GLUE benchmark averages a task of several."""
-        return mean(self.mean(key) for key in self.task.metric_keys())
+        """Return the mean score over seeds; None where it is undefined for any of them."""
+        return self.score_summary().mean
+
+
+def score(outcome: Outcome, keys: Iterable[str]) -> float | None:
+    """Return the mean of a result's metrics, as the GLUE benchmark averages a task of several; None where undefined."""
+    return mean(outcome.results.get(key) for key in keys)
+
+
+def summarised(values: Iterable[float | None]) -> Summary:
+    """Return what a table says of one number over seeds."""
+    values = list(values)
+    defined = [value for value in values if value is not None]
+    best = max(defined, default=None)
+    if not values or len(defined) < len(values):
+        return Summary(len(values), None, None, None, best)
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(len(values), mean(values), sd, statistics.median(values), best)
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -58,22 +108,24 @@ def mean(values: Iterable[float | None]) -> float | None:
     values = list(values)
     if not values or None in values:
         return None
-    return sum(values) / len(values)
+    return float(statistics.mean(values))
 
 
-def groups(experiment: Experiment, outcomes: list[Outcome]) -> list[Group]:
-    """Return one group for each model and task, in the order of the config."""
-    of_groups = defaultdict(list)
+def groups(experiment: Experiment, outcomes: Iterable[Outcome]) -> list[Group]:
+    """Return the groups of these cells, in the order of the config: by model, then task, then variant."""
+    of_groups = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
-        of_groups[outcome.cell.model, outcome.cell.task].append(outcome)
+        of_groups[outcome.cell.model, outcome.cell.task][outcome.cell.variant].append(outcome)
     return [
         Group(
             model=model,
             task=Task(name=task, **definition(entry)),
+            variant=variant,
             display_name=entry.get("display_name", task),
             metric_label=entry.get("metric_label", "/".join(entry["metrics"])),
-            outcomes=of_groups[model, task],
+            outcomes=of_variant,
         )
         for model in experiment.models
         for task, entry in experiment.tasks.items()
+        for variant, of_variant in of_groups[model, task].items()
     ]

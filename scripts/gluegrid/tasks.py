@@ -52,6 +52,10 @@ class Task:
         """Return the keys of the table's metrics in all_results.json, in the table's order."""
         return [f"eval_{metric}{suffix}" for suffix in self.validation.values() for metric in self.metrics]
 
+    def holdout_keys(self) -> list[str]:
+        """Return the keys of the same metrics on the part of train that `selection: holdout` keeps from training."""
+        return [f"eval_{metric}_holdout" for metric in self.metrics]
+
 
 def definition(entry: dict) -> dict:
     """Return the part of a registry entry that decides a run."""

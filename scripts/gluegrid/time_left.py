@@ -35,25 +35,25 @@ def time_left(cells: list[CellStatus], seconds_of: Callable[[Cell], float]) -> T
     )
 
 
-def _seconds_seen(cells: list[CellStatus]) -> dict[tuple[str, str], float | None]:
-    """Return the mean training time of the finished cells of each model and task."""
-    times: dict[tuple[str, str], list[float]] = {}
+def _seconds_seen(cells: list[CellStatus]) -> dict[tuple[str, str, str], float | None]:
+    """Return the mean training time of the finished cells of each model, task and variant."""
+    times: dict[tuple[str, str, str], list[float]] = {}
     for status in cells:
         if status.state == State.DONE:
             cell, results = status.outcome.cell, status.outcome.results
-            times.setdefault((cell.model, cell.task), []).append(results["train_runtime"])
+            times.setdefault((cell.model, cell.task, cell.variant), []).append(results.get("train_runtime", 0))
     return {key: mean(seconds) for key, seconds in times.items()}
 
 
 def _seconds_left(
     status: CellStatus,
-    seen: dict[tuple[str, str], float | None],
+    seen: dict[tuple[str, str, str], float | None],
     seconds_of: Callable[[Cell], float],
 ) -> float:
     if status.progress is not None:
         return status.progress.seconds_left
     cell = status.outcome.cell
-    known = seen.get((cell.model, cell.task))
+    known = seen.get((cell.model, cell.task, cell.variant))
     return seconds_of(cell) if known is None else known
 
 
