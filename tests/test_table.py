@@ -62,7 +62,7 @@ def test_all_nine_tasks_are_named_as_in_the_document():
     [
         ([outcome()], ["not run", "-", "-"]),
         ([outcome(reason="the disk is full")], ["failed", "-", "-"]),
-        ([outcome(seed=1), outcome(seed=2, reason="killed")], ["failed", "-", "-"]),
+        ([outcome(seed=1), outcome(seed=2, reason="killed")], ["failed (1 of 2 seeds)", "-", "-"]),
     ],
 )
 def test_a_cell_without_a_result_says_why(outcomes, expected):
@@ -80,15 +80,15 @@ def seeds(*scores, missing=()):
 
 def test_several_seeds_give_their_mean_and_their_number():
     row = cells(table.model_table([seeds(50, 60, 61)]).splitlines()[2])
-    assert row == ["CoLA", "Matthews corr", "57.00 (mean of 3 of 3 seeds)", "20.00", "3"]
+    assert row == ["CoLA", "Matthews corr", "57.00 ± 6.08 (3 of 3 seeds)", "20.00", "3"]
 
 
 def test_a_missing_seed_is_left_out_and_said():
-    assert table.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 (mean of 2 of 3 seeds)"
+    assert table.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
 
 
 def test_the_mean_of_seeds_is_rounded_once():
-    assert table.result(seeds(50.004, 50.004, 50.008)) == "50.01 (mean of 3 of 3 seeds)"
+    assert table.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
 
 
 def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
@@ -103,7 +103,7 @@ def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
 
 
 def test_one_undefined_seed_makes_the_mean_undefined():
-    assert table.result(seeds(50, None)) == "undefined (mean of 2 of 2 seeds)"
+    assert table.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
 
 
 def test_models_by_tasks_averages_metrics_then_tasks():
@@ -162,11 +162,11 @@ def test_a_number_beside_the_documents_says_so_too():
 
 def test_seeds_and_data_stand_in_one_bracket():
     with_missing = group("mnli", *mnli(SUBSET, SUBSET).outcomes, outcome("mnli", 9, reason="killed"))
-    assert table.result(with_missing) == "78.83/81.36 (mean of 2 of 3 seeds; train 41,294 of 392,702)"
+    assert table.result(with_missing) == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
 
 
 def test_seeds_of_different_data_are_told_apart():
-    expected = "78.83/81.36 (mean of 3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
+    expected = "78.83/81.36 ± 0.00/0.00 (3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
     assert table.result(mnli(SUBSET, "", SUBSET)) == expected
 
 
@@ -188,7 +188,7 @@ def test_an_option_stands_between_seeds_and_data_also_where_the_table_is_narrow(
     run = {"train_sampling_strategy": "group_by_length"}
     results = of_percent(accuracy=78.83, accuracy_mm=81.36)
     of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
-    expected = "78.83/81.36{} (mean of 2 of 2 seeds; group_by_length"
+    expected = "78.83/81.36 ± 0.00/0.00{} (2 of 2 seeds; group_by_length"
     assert table.result(of_mnli) == f"{expected.format('')}; {FEW})"
     assert f"| {expected.format('*')}) |" in table.terminal_table([of_mnli])
 
@@ -213,20 +213,22 @@ def test_marks_are_explained_task_by_task_and_where_models_differ_by_model():
 
 def test_in_the_terminal_a_number_says_so_beside_it_where_there_is_room():
     text = table.terminal_table([COLA, mnli(SUBSET)])
-    assert text == table.model_table([COLA, mnli(SUBSET)])
+    assert text == table.model_table([COLA, mnli(SUBSET)]) + "\n\n1 seed, so the spread is not known."
     assert max(map(len, text.splitlines())) <= table.TERMINAL_WIDTH
 
 
 def test_in_the_terminal_a_mark_stands_for_what_would_make_the_table_too_wide():
     seeds_of_mrpc = group("mrpc", *[outcome("mrpc", seed, MRPC.outcomes[0].results) for seed in (1, 2)])
     expected = """\
-| Task   | Metric                     | Result                             | Training time (s)   | epochs   |
-|--------|----------------------------|------------------------------------|---------------------|----------|
-| MRPC   | Accuracy/F1                | 85.78/90.00 (mean of 2 of 2 seeds) | 97.60               | 5        |
-| MNLI   | Matched acc/Mismatched acc | 78.83/81.36*                       | 100.00              | 3        |
+| Task   | Metric                     | Result                                 | Training time (s)   | epochs   |
+|--------|----------------------------|----------------------------------------|---------------------|----------|
+| MRPC   | Accuracy/F1                | 85.78/90.00 ± 0.00/0.00 (2 of 2 seeds) | 97.60               | 5        |
+| MNLI   | Matched acc/Mismatched acc | 78.83/81.36*                           | 100.00              | 3        |
 
 Numbers with * are not from the official data:
-- on MNLI: train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832"""
+- on MNLI: train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832
+
+1 seed, so the spread is not known: MNLI."""
     assert table.terminal_table([seeds_of_mrpc, mnli(FEW)]) == expected
     assert max(map(len, expected.splitlines())) <= table.TERMINAL_WIDTH
 

@@ -1,29 +1,36 @@
 """results.md, results.csv and results.json of an experiment, and the end of every run in the terminal."""
 
 import atexit
-import csv
-import io
 from pathlib import Path
 
 import yaml
 
 from gluegrid import escaping, table
 from gluegrid.experiment import Experiment
+from gluegrid.exports import results_csv, results_json
 from gluegrid.files import canonical_json, write_text
 from gluegrid.hindsight import comparison
 from gluegrid.records import Outcome
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
+from gluegrid.sweep_tables import sweep_sections
 from gluegrid.ways_to_train import cells_by_way
 
+SCORES = (
+    "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
+    " their mean, as in the GLUE benchmark."
+)
+OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count, and (3 of 5) had a result."
+OF_SWEEPS = " Of each sweep, the chosen point."
+BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
 REFERENCE = Path(__file__).resolve().parents[2] / "references" / "document.yaml"
 
 
 def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
     """Write the three files from whatever results there are; return the Markdown."""
     text = results_markdown(experiment, found)
-    _write_if_changed(experiment.paths.results_csv, _results_csv(found))
-    _write_if_changed(experiment.paths.results_json, _results_json(experiment, found))
+    _write_if_changed(experiment.paths.results_csv, results_csv(experiment, found))
+    _write_if_changed(experiment.paths.results_json, results_json(experiment, found))
     # Last: it is what `rule all` asks for, so where it is, the others are.
     _write_if_changed(experiment.paths.results_md, text)
     return text
@@ -69,11 +76,8 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
         *_model_sections(grouped),
-        "## Models by tasks\n",
-        "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
-        " their mean, as in the GLUE benchmark.\n",
-        table.models_by_tasks(grouped) + "\n",
-        *_data_notes(grouped),
+        *_models_by_tasks(grouped),
+        *sweep_sections(grouped),
         *_reference_sections(experiment, grouped),
         *_missing_sections(found),
         "## What to know\n",
@@ -91,6 +95,23 @@ def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
     for model, of_model in _by_model(grouped):
         sections += [f"## {escaping.markdown(model)}\n", table.model_table(of_model) + "\n"]
+        if line := table.of_one_seed(of_model):
+            sections.append(escaping.markdown(line) + "\n")
+    return sections
+
+
+def _models_by_tasks(grouped: list[Group]) -> list[str]:
+    has_seeds = any(len(group.outcomes) > 1 for group in grouped)
+    has_sweeps = any(len(group.chosen_from) > 1 for group in grouped)
+    sections = [
+        "## Models by tasks\n",
+        SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",
+        table.models_by_tasks(grouped) + "\n",
+        *_data_notes(grouped),
+    ]
+    if has_seeds:
+        sections += ["### Median over seeds\n", table.models_by_tasks(grouped, "median") + "\n"]
+        sections += ["### Best seed\n", BEST, table.models_by_tasks(grouped, "best") + "\n"]
     return sections
 
 
@@ -197,7 +218,7 @@ def _peculiarities(outcome: Outcome) -> list[str]:
     """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
     results, record, name = outcome.results, outcome.record, outcome.cell.name
     lines = []
-    if results["train_samples"] < record["train_rows"] and not outcome.data:
+    if results.get("train_samples", record["train_rows"]) < record["train_rows"] and not outcome.data:
         lines.append(f"{name}: trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples.")
     if outcome.cell.run.get("max_eval_samples") is not None and not outcome.data:
         lines.append(
@@ -226,39 +247,6 @@ def _code_of(git: dict) -> str:
     if git["commit"] is None:
         return "code that is not from a git checkout"
     return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
-
-
-def _results_csv(found: list[Outcome]) -> str:
-    """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from."""
-    metrics = sorted({key for outcome in found if outcome.is_done for key in outcome.results})
-    identity = ["model", "task", "variant", "seed", "state", "reason", "data", "log"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*identity, "run_sha256", *metrics], lineterminator="\n")
-    writer.writeheader()
-    for outcome in found:
-        provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
-        texts = {key: escaping.spreadsheet(value or "") for key, value in _row(outcome).items()}
-        writer.writerow(texts | provenance | (outcome.results or {}))
-    return text.getvalue()
-
-
-def _row(outcome: Outcome) -> dict[str, object]:
-    state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
-    return {
-        **outcome.cell.wildcards,
-        "state": state,
-        "reason": outcome.reason,
-        "data": outcome.data,
-        "log": str(outcome.log),
-    }
-
-
-def _results_json(experiment: Experiment, found: list[Outcome]) -> str:
-    cells = [
-        _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
-        for outcome in found
-    ]
-    return canonical_json({"experiment": experiment.name, "cells": cells})
 
 
 def _write_if_changed(name: str, text: str) -> None:

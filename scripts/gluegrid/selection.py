@@ -1,32 +1,46 @@
 """Which variant of a sweep stands for its model and task: the one with the best score, mean over seeds."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from gluegrid.summary import Group, mean, score
+from gluegrid.levels import TRAINING_KEYS
+from gluegrid.summary import Group, Summary, mean, score, summarised
 
 
 @dataclass(frozen=True)
 class Optimism:
-    """What choosing by the validation score, which is then reported, adds to it, against choosing on the holdout."""
+    """What choosing by the validation score, which is then reported, adds to it, against choosing on the holdout.
+
+    That the score of what was chosen by it is too high: Cawley and Talbot (2010), On over-fitting in model selection
+    and subsequent selection bias in performance evaluation, Journal of Machine Learning Research 11.
+    """
 
     by_validation: Group
     by_holdout: Group
 
     @property
+    def score_by_validation(self) -> float:
+        """The mean validation score of the variant chosen by it."""
+        return _mean(validation_scores(self.by_validation))
+
+    @property
+    def score_by_holdout(self) -> float:
+        """The mean validation score of the variant chosen on the holdout."""
+        return _mean(validation_scores(self.by_holdout))
+
+    @property
     def difference(self) -> float:
-        """The validation score of the variant chosen by it, minus that of the variant chosen on the holdout."""
-        best, other = (_mean(validation_scores(group)) for group in (self.by_validation, self.by_holdout))
-        return best - other
+        """What the former is more than the latter."""
+        return self.score_by_validation - self.score_by_holdout
 
 
 def chosen(groups: Iterable[Group]) -> list[Group]:
-    """Return one group for each model and task, in their order.
+    """Return one group for each model and task, in their order, with all that it was `chosen_from`.
 
     It is the variant with the best mean score over seeds among those with the most seeds that have one, the first of
     equals. The score is that on the holdout where the cells have one, else that on validation.
     """
-    return [_best(points, selecting_scores) for points in sweeps(groups)]
+    return [replace(_best(points, selecting_scores), chosen_from=points) for points in sweeps(groups)]
 
 
 def sweeps(groups: Iterable[Group]) -> list[list[Group]]:
@@ -37,18 +51,41 @@ def sweeps(groups: Iterable[Group]) -> list[list[Group]]:
     return list(points.values())
 
 
+def compared(group: Group, points: Iterable[Group]) -> list[Group]:
+    """Return the points of a sweep that have as many scores to be chosen by as this one."""
+    return [point for point in points if len(selecting_scores(point)) == len(selecting_scores(group))]
+
+
 def optimism(groups: Iterable[Group]) -> list[Optimism]:
     """Return the optimism of each model and task that has several variants with scores, and a holdout."""
-    return [
-        Optimism(_best(points, validation_scores), _best(points, selecting_scores))
-        for points in sweeps(groups)
-        if uses_holdout(points[0]) and sum(bool(validation_scores(group)) for group in points) > 1
-    ]
+    found = []
+    for points in sweeps(groups):
+        scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
+        if uses_holdout(points[0]) and len(scored) > 1:
+            found.append(Optimism(_best(scored, validation_scores), _best(scored, selecting_scores)))
+    return found
+
+
+def swept_keys(points: Sequence[Group]) -> list[str]:
+    """Return the training values in which variants differ, in the order of the recipe."""
+    values = [group.outcomes[0].cell.values for group in points]
+    keys = dict.fromkeys(key for of_variant in values for key in of_variant if key in TRAINING_KEYS)
+    return [key for key in keys if any(other.get(key) != values[0].get(key) for other in values)]
+
+
+def values_of(group: Group, keys: Iterable[str]) -> dict[str, object]:
+    """Return training values of a variant, None where it has none."""
+    return {key: group.outcomes[0].cell.values.get(key) for key in keys}
 
 
 def uses_holdout(group: Group) -> bool:
     """Tell whether its variant is chosen by the score on a part of the training data that is not trained on."""
-    return group.outcomes[0].cell.run.get("selection") == "holdout"
+    return any(outcome.cell.run.get("selection") == "holdout" for outcome in group.outcomes)
+
+
+def holdout_summary(group: Group) -> Summary:
+    """Return the score on the holdout over seeds."""
+    return summarised(score(outcome, group.task.holdout_keys()) for outcome in group.done)
 
 
 def selecting_scores(group: Group) -> list[float]:

@@ -1,13 +1,15 @@
-"""What is said of one model on one task: where its cells, one for each seed, are."""
+"""What is said of one model on one task: where its cells are, one for each seed and variant."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gluegrid import escaping, table
+from gluegrid import escaping
 from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.durations import clock, duration
 from gluegrid.experiment import Experiment
+from gluegrid.result_text import MARK, PREDICTED
+from gluegrid.rounding import percent
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
 
@@ -18,7 +20,7 @@ MOST_SHARES = 4  # of the cells of one row
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one model on one task."""
+    """The cells of one model on one task; `group` is the variant that tables show of them, as far as is known now."""
 
     group: Group
     cells: Sequence[CellStatus]
@@ -48,12 +50,16 @@ def _details(row: Row) -> str:
         return _said_of(row, row.state)
     counts = Counter(cell.state for cell in row.cells)
     if len(counts) == 1:
-        return ", ".join(filter(None, [f"{len(row.cells)} seeds", _said_of(row, row.state)]))
+        return ", ".join(filter(None, [_counted(row), _said_of(row, row.state)]))
     first, *others = sorted(counts, key=list(State).index)
-    parts = [f"{counts[first]} of {len(row.cells)} seeds", _said_of(row, first) if first not in WITH_REASONS else ""]
+    parts = [f"{counts[first]} of {_counted(row)}", _said_of(row, first) if first not in WITH_REASONS else ""]
     parts += [f"{counts[State.DONE]} {State.DONE} {_said_of(row, State.DONE)}"] if counts[State.DONE] else []
     parts += [f"{counts[state]} {state}" for state in others if state != State.DONE]
     return ", ".join(filter(None, parts))
+
+
+def _counted(row: Row) -> str:
+    return f"{len(row.cells)} {'cells' if len(row.group.chosen_from) > 1 else 'seeds'}"
 
 
 def _said_of(row: Row, state: State) -> str:
@@ -61,7 +67,11 @@ def _said_of(row: Row, state: State) -> str:
 
 
 def _done(row: Row, cells: list[CellStatus]) -> str:
-    return table.percent(row.group.score()) + (table.MARK if row.group.data else "")
+    group = row.group
+    if not group.task.metric_keys():
+        return PREDICTED
+    best_of = f" best of {len(group.chosen_from)} points" if len(group.chosen_from) > 1 else ""
+    return percent(group.score()) + (MARK if group.data else "") + best_of
 
 
 def _running(row: Row, cells: list[CellStatus]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gluegrid import escaping, table
 from gluegrid.cell_status import CellStatus, State
 from gluegrid.durations import clock, duration
+from gluegrid.result_text import MARK
 from gluegrid.status import Snapshot
 from gluegrid.status_rows import Row, rows_of
 
@@ -110,9 +111,7 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
     counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
     lines = [f"Cells: {counted}.", *_time_left(snapshot), *_next_call(snapshot)]
     if any(status.outcome.data for status in snapshot.cells):
-        lines.append(
-            f"Numbers with {table.MARK} are not from the official data: {snapshot.experiment.paths.results_md}"
-        )
+        lines.append(f"Numbers with {MARK} are not from the official data: {snapshot.experiment.paths.results_md}")
     return [line for each in lines for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
 
 

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from gluegrid.experiment import Experiment
@@ -28,7 +28,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one model on one task in one variant: the same values, one cell per seed."""
+    """The cells of one model on one task in one variant: the same values, one cell per seed.
+
+    `chosen_from` are the variants that this one was chosen from, itself among them, if it was.
+    """
 
     model: str
     task: Task
@@ -36,6 +39,7 @@ class Group:
     display_name: str
     metric_label: str
     outcomes: Sequence[Outcome]
+    chosen_from: Sequence["Group"] = field(default=(), compare=False, repr=False)
 
     @property
     def done(self) -> list[Outcome]:

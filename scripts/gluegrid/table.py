@@ -1,21 +1,31 @@
-"""Summaries to Markdown, and to the terminal. The only place where numbers are rounded."""
+"""Summaries to tables: Markdown, and for the terminal."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
 from gluegrid import escaping
 from gluegrid.records import Outcome
+from gluegrid.result_text import (
+    LONGEST_NAME,
+    MARK,
+    MARKED,
+    PREDICTED,
+    details,
+    result,
+    score_text,
+    short_result,
+    state,
+    task_name,
+)
+from gluegrid.rounding import NOTHING, number, percent, seconds
 from gluegrid.summary import Group, mean
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
-UNDEFINED = "undefined"
-NOTHING = "-"
-MARK = "*"  # at a number that is not from the official data, where there is no room to say more
-MARKED = f"Numbers with {MARK} are not from the official data:"
-LONGEST_NAME = 60  # characters of a task's and a metric's name
 LONGEST_REASON = 400  # characters; advice stands at a reason's end
 TERMINAL_WIDTH = 120  # columns
+OVER_SEEDS = ("mean", "median", "best")  # what models by tasks can show; the names are those of a Summary
 
 
 def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,16 +49,27 @@ def model_table(groups: Sequence[Group]) -> str:
 
 
 def terminal_table(groups: Sequence[Group]) -> str:
-    """Return one model's table for the terminal.
+    """Return one model's table for the terminal, and below it which numbers are of one seed.
 
-    What is said of a number's data goes below, and a mark to the number, where the table would be too wide.
+    What limits a number goes below too, and a mark for its data to the number, where the table would be too wide.
     """
     text = plain(COLUMNS, [_model_row(group, result(group)) for group in groups])
-    notes = data_notes(groups)
-    if not notes or len(text.partition("\n")[0]) <= TERMINAL_WIDTH:
-        return text
-    text = plain(COLUMNS, [_model_row(group, _marked_result(group)) for group in groups])
-    return "\n".join([text, "", MARKED, *map(escaping.one_line, notes)])
+    lines = []
+    if len(text.partition("\n")[0]) > TERMINAL_WIDTH:
+        text = plain(COLUMNS, [_model_row(group, short_result(group)) for group in groups])
+        lines = [f"- on {task_name(group)}: {details(group)}" for group in groups if details(group)]
+        notes = data_notes(groups)
+        lines += [*([""] if lines else []), MARKED, *notes] if notes else []
+    below = ["\n".join(_wrapped(lines)), escaping.one_line(of_one_seed(groups))]
+    return "\n\n".join(filter(None, [text, *below]))
+
+
+def _wrapped(lines: Iterable[str]) -> list[str]:
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") or [""]
+    ]
 
 
 def _model_row(group: Group, result: str) -> tuple[str, ...]:
@@ -61,59 +82,52 @@ def _model_row(group: Group, result: str) -> tuple[str, ...]:
     )
 
 
-def task_name(group: Group) -> str:
-    """Return the name of a group's task."""
-    return escaping.shortened(group.display_name, LONGEST_NAME)
+def of_one_seed(groups: Sequence[Group]) -> str:
+    """Return a line on the numbers that are of one seed, where more were not asked for; empty for none; unescaped."""
+    single = [group for group in groups if len(group.outcomes) == 1 and group.task.metric_keys()]
+    if not any(group.done for group in single):
+        return ""
+    scored = [group for group in groups if group.task.metric_keys()]
+    tasks = "" if len(single) == len(scored) else f": {', '.join(map(task_name, single))}"
+    return f"1 seed, so the spread is not known{tasks}."
 
 
-def result(group: Group) -> str:
-    """Return a task's metrics times 100, such as 85.78/90.00, and what limits them; or why there are none."""
-    return _result(group, mark="", data=[group.data] if group.data else [])
+def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
+    """Return models x tasks: each task's score over seeds, and the mean of these over the tasks.
 
-
-def _marked_result(group: Group) -> str:
-    return _result(group, mark=MARK if group.data else "", data=[])
-
-
-def _result(group: Group, mark: str, data: list[str]) -> str:
-    if not group.done:
-        return _state(group)
-    text = "/".join(percent(group.mean(key)) for key in group.task.metric_keys()) + mark
-    of_seeds = [f"mean of {len(group.done)} of {len(group.outcomes)} seeds"] if len(group.outcomes) > 1 else []
-    limits = "; ".join(of_seeds + group.options + data)
-    return f"{text} ({limits})" if limits else text
-
-
-def _state(group: Group) -> str:
-    return "failed" if group.failed else "not run"
-
-
-def models_by_tasks(groups: Sequence[Group]) -> str:
-    """Return models x tasks: the mean of each task's metrics, and their mean over the tasks.
-
-    A number that is not from the official data has a mark, and so has a mean with such a number in it.
+    `over_seeds` is one of OVER_SEEDS. Beside a mean stands its standard deviation, if it has one. A number that is not
+    from the official data has a mark, and so has a mean with such a number in it.
     """
     tasks = {group.task.name: task_name(group) for group in groups}
     rows = []
     for model in dict.fromkeys(group.model for group in groups):
         of_model = [group for group in groups if group.model == model]
-        rows.append([model, *map(_score_or_state, of_model), _mean_over_tasks(of_model)])
+        rows.append(
+            [model, *(_score_or_state(group, over_seeds) for group in of_model), _mean_over_tasks(of_model, over_seeds)]
+        )
     return markdown(["Model", *tasks.values(), "Mean"], rows)
 
 
-def _score_or_state(group: Group) -> str:
+def _score_or_state(group: Group, over_seeds: str) -> str:
     if not group.done:
-        return _state(group)
-    return percent(group.score()) + (MARK if group.data else "")
+        return state(group)
+    if not group.task.metric_keys():
+        return PREDICTED
+    summary = group.score_summary()
+    text = score_text(summary) if over_seeds == "mean" else percent(getattr(summary, over_seeds))
+    of_all = "" if len(group.done) == len(group.outcomes) else f" ({len(group.done)} of {len(group.outcomes)})"
+    return text + (MARK if group.data else "") + of_all
 
 
-def _mean_over_tasks(groups: Sequence[Group]) -> str:
-    known = [group for group in groups if group.score() is not None]
-    text = percent(mean(group.score() for group in known)) if known else NOTHING
+def _mean_over_tasks(groups: Sequence[Group], over_seeds: str) -> str:
+    scored = [group for group in groups if group.task.metric_keys()]
+    scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in scored}
+    known = [group for group in scored if scores[group.task.name] is not None]
+    text = percent(mean(scores[group.task.name] for group in known)) if known else NOTHING
     if any(group.data for group in known):
         text += MARK
-    if len(known) < len(groups):
-        text += f" ({len(known)} of {len(groups)} tasks)"
+    if len(known) < len(scored):
+        text += f" ({len(known)} of {len(scored)} tasks)"
     return text
 
 
@@ -179,18 +193,3 @@ def failures(outcomes: Iterable[Outcome]) -> str:
 def reason(outcome: Outcome) -> str:
     """Return why a cell has no result, on one line; of a long reason the beginning."""
     return escaping.shortened(escaping.one_line(outcome.reason), LONGEST_REASON)
-
-
-def percent(value: float | None) -> str:
-    """Return a metric times 100 with two decimals."""
-    return UNDEFINED if value is None else f"{value * 100:.2f}"
-
-
-def seconds(value: float | None) -> str:
-    """Return seconds with two decimals."""
-    return NOTHING if value is None else f"{value:.2f}"
-
-
-def number(value: float | None) -> str:
-    """Return a number of epochs without needless decimals."""
-    return NOTHING if value is None else f"{value:g}"

@@ -1,0 +1,119 @@
+"""What tables say of one model on one task: its numbers, and what limits them. Nothing is escaped."""
+
+import json
+from collections.abc import Sequence
+
+from gluegrid import escaping
+from gluegrid.rounding import percents
+from gluegrid.selection import compared, swept_keys, values_of
+from gluegrid.summary import Group, Summary
+
+PREDICTED = "predicted"  # on test splits only: there is nothing to score
+MARK = "*"  # at a number that is not from the official data, where there is no room to say more
+MARKED = f"Numbers with {MARK} are not from the official data:"
+LONGEST_NAME = 60  # characters of a task's and a metric's name
+LONGEST_VALUE = 60  # characters of a swept value
+
+
+def task_name(group: Group) -> str:
+    """Return the name of a group's task."""
+    return escaping.shortened(group.display_name, LONGEST_NAME)
+
+
+def result(group: Group) -> str:
+    """Return a task's metrics times 100 with their spread over seeds, and what limits them; or why there are none."""
+    counts = ", ".join([*_seeds(group), *_troubles(group)])
+    return _result(group, "", [counts, *_without_degenerate(group), *group.options, *_point(group), group.data])
+
+
+def short_result(group: Group) -> str:
+    """Return the same with a mark for the data, and without what `details` says."""
+    return _result(group, MARK if group.data else "", [*_seeds(group), *group.options])
+
+
+def details(group: Group) -> str:
+    """Return what limits a result besides its data, and is too long for a narrow table; empty where nothing does."""
+    if not group.done:
+        return ""
+    return _joined([", ".join(_troubles(group)), *_without_degenerate(group), *_point(group)])
+
+
+def numbers(group: Group) -> str:
+    """Return the means of a task's metrics times 100, and where several seeds have them, their standard deviations."""
+    summaries = [group.summary(key) for key in group.task.metric_keys()]
+    if not summaries:
+        return PREDICTED
+    return percents([each.mean for each in summaries], [each.sd for each in summaries])
+
+
+def score_text(summary: Summary) -> str:
+    """Return a mean over seeds times 100 and its standard deviation."""
+    return percents([summary.mean], [summary.sd])
+
+
+def seeds_text(group: Group) -> str:
+    """Return how many seeds have a result, what became of others, and the score of those that are not degenerate."""
+    counts = [f"{len(group.done)} of {len(group.outcomes)}", *_troubles(group)]
+    others = [f"{part} {score_text(group.without_degenerate().score_summary())}" for part in _without(group)]
+    return _joined([", ".join(counts), *others])
+
+
+def state(group: Group) -> str:
+    """Return why a group has no number."""
+    if not group.failed:
+        return "not run"
+    several = len(group.outcomes) > 1
+    return f"failed ({len(group.failed)} of {len(group.outcomes)} seeds)" if several else "failed"
+
+
+def value_text(value: object) -> str:
+    """Return a training value as an experiment file may spell it."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return escaping.shortened(text, LONGEST_VALUE)
+
+
+def _result(group: Group, mark: str, limits: Sequence[str]) -> str:
+    if not group.done:
+        return state(group)
+    said = _joined(limits)
+    return numbers(group) + mark + (f" ({said})" if said else "")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "; ".join(filter(None, parts))
+
+
+def _seeds(group: Group) -> list[str]:
+    several = len(group.outcomes) > 1
+    return [f"{len(group.done)} of {len(group.outcomes)} seeds"] if several else []
+
+
+def _troubles(group: Group) -> list[str]:
+    if len(group.outcomes) == 1 and group.done:
+        return ["degenerate"] if group.degenerate else []
+    counts = {"failed": len(group.failed), "degenerate": len(group.degenerate)}
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+def _without_degenerate(group: Group) -> list[str]:
+    return [f"{part} {numbers(group.without_degenerate())}" for part in _without(group)]
+
+
+def _without(group: Group) -> list[str]:
+    if not (group.degenerate and group.without_degenerate().done):
+        return []
+    return [f"without {'it' if len(group.degenerate) == 1 else 'them'}"]
+
+
+def _point(group: Group) -> list[str]:
+    """Return the values of a variant in which those that it was chosen from differ, and how many it is the best of."""
+    points = group.chosen_from
+    if len(points) < 2:
+        return []
+    values = ", ".join(f"{key} {value_text(value)}" for key, value in values_of(group, swept_keys(points)).items())
+    return [values, f"best of {of_points(compared(group, points), points)} points"]
+
+
+def of_points(some: Sequence[Group], points: Sequence[Group]) -> str:
+    """Return how many of the points of a sweep some are; 18 rather than 18 of 18."""
+    return str(len(points)) if len(some) == len(points) else f"{len(some)} of {len(points)}"

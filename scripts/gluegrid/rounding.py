@@ -1,0 +1,27 @@
+"""Numbers as people read them. The only place where numbers are rounded."""
+
+UNDEFINED = "undefined"
+NOTHING = "-"
+
+
+def percent(value: float | None) -> str:
+    """Return a metric times 100 with two decimals."""
+    return UNDEFINED if value is None else f"{value * 100:.2f}"
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with two decimals."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def number(value: float | None) -> str:
+    """Return a number of epochs without needless decimals."""
+    return NOTHING if value is None else f"{value:g}"
+
+
+def percents(means: list[float | None], spreads: list[float | None]) -> str:
+    """Return metrics and, where any is known, their standard deviations, such as 85.78/90.00 ± 0.41/0.35."""
+    text = "/".join(map(percent, means))
+    if all(spread is None for spread in spreads):
+        return text
+    return f"{text} ± {'/'.join(map(percent, spreads))}"

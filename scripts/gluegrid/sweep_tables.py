@@ -1,0 +1,87 @@
+"""The part of results.md on sweeps: every point that was tried, the chosen ones, and what choosing adds to a score."""
+
+from collections.abc import Sequence
+
+from gluegrid import escaping, table
+from gluegrid.result_text import MARK, numbers, of_points, score_text, seeds_text, task_name, value_text
+from gluegrid.rounding import NOTHING, percent
+from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of
+from gluegrid.summary import Group
+
+CHOSEN = "The point with the best score stands in the tables above: the mean of the task's metrics, mean over seeds"
+BY_VALIDATION = (
+    f"{CHOSEN}. It was chosen on the validation split that is reported, so its score is optimistic, the more so the"
+    " more points there are; `selection: holdout` measures by how much."
+)
+BY_HOLDOUT = f"{CHOSEN}, on the part of train that was kept from training (`selection: holdout`)."
+OPTIMISM = (
+    "Scores on validation of the point chosen on the holdout, and of the point that would have been chosen on"
+    " validation itself. The difference is what reporting the best validation score would have added."
+)
+
+
+def sweep_sections(chosen: Sequence[Group]) -> list[str]:
+    """Return the sections for groups that were chosen from several; none where none was."""
+    swept = [group for group in chosen if len(group.chosen_from) > 1]
+    if not swept:
+        return []
+    sections = ["## Sweeps\n", *(f"{text}\n" for text in _how_chosen(swept))]
+    for group in swept:
+        title = escaping.markdown(f"{group.model}, {task_name(group)}")
+        sections += [f"### {title}\n", _points_table(group) + "\n", *_not_compared(group)]
+    return [*sections, *_optimism_section(swept)]
+
+
+def _how_chosen(swept: Sequence[Group]) -> list[str]:
+    ways = {uses_holdout(group) for group in swept}
+    if len(ways) == 1:
+        return [BY_HOLDOUT if ways == {True} else BY_VALIDATION]
+    of_holdout = ", ".join(f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group))
+    return [BY_VALIDATION, f"{escaping.markdown(of_holdout)}: chosen on the holdout instead."]
+
+
+def _points_table(chosen: Group) -> str:
+    points = chosen.chosen_from
+    keys = swept_keys(points)
+    rows = []
+    for point in points:
+        values = map(value_text, values_of(point, keys).values())
+        is_chosen = "chosen" if point.variant == chosen.variant else ""
+        rows.append((*values, *_numbers(point).values(), seeds_text(point), is_chosen))
+    return table.markdown((*keys, *_numbers(chosen), "Seeds", "Chosen"), rows)
+
+
+def _numbers(point: Group) -> dict[str, str]:
+    """Return the columns of numbers of a point: its metrics, where they are several, and its scores."""
+    mark = MARK if point.data else ""
+    summaries = {"Score": point.score_summary()}
+    if uses_holdout(point):
+        summaries["Score on the holdout"] = holdout_summary(point)
+    of_metrics = {"Result": numbers(point)} if len(point.task.metric_keys()) > 1 else {}
+    columns = of_metrics | {title: score_text(summary) for title, summary in summaries.items()}
+    return {title: text + mark if point.done else NOTHING for title, text in columns.items()}
+
+
+def _not_compared(chosen: Group) -> list[str]:
+    """Return a line that says how many points have another number of seeds than the chosen one, if any has."""
+    points = chosen.chosen_from
+    same = compared(chosen, points)
+    if len(same) == len(points):
+        return []
+    return [f"Best of {of_points(same, points)} points: the others have fewer seeds with a score.\n"]
+
+
+def _optimism_section(swept: Sequence[Group]) -> list[str]:
+    found = optimism(point for group in swept for point in group.chosen_from)
+    rows = [
+        (
+            each.by_holdout.model,
+            task_name(each.by_holdout),
+            percent(each.score_by_holdout),
+            percent(each.score_by_validation),
+            percent(each.difference),
+        )
+        for each in found
+    ]
+    headers = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
+    return ["### Optimism\n", OPTIMISM + "\n", table.markdown(headers, rows) + "\n"] if found else []
