@@ -146,6 +146,9 @@ def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Pat
             return f"{rule} failed: {last_line(rule_log)}", rule_log
     if log.exists():
         return f"train failed before its first step: {last_line(log)}", log
+    start = experiment.start_of_cell(cell)
+    if start and (before := outcome(experiment, start)).has_failed:
+        return f"not begun, since {start.name}, from whose model it starts, failed", before.log
     return NOT_RUN, log
 
 

@@ -218,7 +218,8 @@ def _peculiarities(outcome: Outcome) -> list[str]:
     """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
     results, record, name = outcome.results, outcome.record, outcome.cell.name
     lines = []
-    if results.get("train_samples", record["train_rows"]) < record["train_rows"] and not outcome.data:
+    is_trained = "train_samples" in results
+    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.data:
         lines.append(f"{name}: trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples.")
     if outcome.cell.run.get("max_eval_samples") is not None and not outcome.data:
         lines.append(

@@ -9,6 +9,7 @@ from gluegrid.cells import run_hash, run_text
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.holdout import held_out
+from gluegrid.paths import cell_beside
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition
@@ -101,10 +102,26 @@ class _Verification:
         self._check_entry("identity", self._identity())
         for key, staged in (("model_files", model), ("task_files", data), ("tokens_files", tokens)):
             self._check_made_from(key, staged)
+        self._check_start()
         if model:
             self._check_entry("model_revision", model.content["resolved_revision"] or model.content["revision"])
         if data and self._settings["do_train"]:
             self._check_entry("train_rows", data.content["rows"].get(self.task.train))
+
+    def _check_start(self) -> None:
+        """Compare the hashes of the model that the cell started from with those of the cell that trained it."""
+        start = self.cell.run.get("init_from")
+        if start is None:
+            return
+        with self.findings.noting():
+            path = cell_beside(self.folder / "run.json", start["task"], start["variant"]) / "run_record.json"
+            trained = read_shaped(path, RECORD)
+            self.findings.check_hashes(
+                self._record_path,
+                "start_files",
+                self.record.get("start_files", {}),
+                trained.get("saved_model", {}).get("files", {}),
+            )
 
     def _identity(self) -> dict:
         cell = self.cell
@@ -133,6 +150,8 @@ class _Verification:
                 scores = recomputed_evaluation(self.task, suffix, predictions[split], batch, self.results)
                 degenerate |= scores.pop("degenerate")
                 expected |= scores
+        if not self._scored() and predictions.keys() == {*self.task.test}:
+            expected["predict_samples"] = sum(len(split.label) for split in predictions.values())
         if degenerate or self._has_all(expected):
             expected["degenerate"] = degenerate
         return expected
