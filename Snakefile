@@ -19,6 +19,7 @@ include: "rules/fetch.smk"
 include: "rules/prepare.smk"
 include: "rules/train.smk"
 include: "rules/results.smk"
+include: "rules/parity.smk"
 
 
 localrules:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
-import yaml
-
 from gluegrid.errors import run_script
 from gluegrid.estimates import Estimates, learn
 from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.makespan import makespan
 from gluegrid.records import Outcome
+from gluegrid.reference_files import document
+from gluegrid.references import by_model_and_task
 
 PROJECT = Path(__file__).resolve().parents[1]
 MOST_GPUS, MOST_SEEDS = 64, 5
@@ -75,10 +75,8 @@ def document_experiment(seeds: int) -> Experiment:
 
 def document_times() -> dict[tuple[str, str], float]:
     """Return the document's seconds of training by source of the model and task."""
-    tables_of_models = yaml.safe_load((PROJECT / "references/document.yaml").read_text(encoding="utf-8"))["models"]
-    return {
-        (source, task): run["train_runtime"] for source, runs in tables_of_models.items() for task, run in runs.items()
-    }
+    documented = by_model_and_task(document())
+    return {(source, task): run["train_runtime"] for source, runs in documented.items() for task, run in runs.items()}
 
 
 TIMES = document_times()

@@ -18,7 +18,8 @@ from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
 from gluegrid.paths import state_folder
 from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.records import outcomes
-from gluegrid.report import REFERENCE
+from gluegrid.reference_files import document
+from gluegrid.references import by_model_and_task
 from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"
@@ -54,9 +55,8 @@ def measured(device=A100, task="rte", speed=2e13, **values) -> Measured:
 
 def test_the_documents_times_follow_from_one_speed():
     """It pads all examples to 128 tokens."""
-    tables = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))["models"]
     ratios = {}
-    for source, times in tables.items():
+    for source, times in by_model_and_task(document()).items():
         size = SIZES_BY_WORD["large" if "large" in source else "base"]
         for task, run in times.items():
             tokens = load_registry()[task]["official"]["train"]["rows"] * 128 * run["epoch"]

@@ -15,6 +15,8 @@ from gluegrid.cells import run_text
 from gluegrid.config import SCHEMA
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.recipes import LORA, RECIPES
+from gluegrid.reference_files import document
+from gluegrid.references import by_model_and_task
 
 GOLDEN = Path(__file__).parent / "data" / "runs"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -98,8 +100,8 @@ def with_local_model(**changes) -> dict:
     return SMALL | {"models": {"bert": {"source": "./model"}}} | changes
 
 
-def test_the_shipped_config_trains_as_the_document_did(shipped, project):
-    documented = yaml.safe_load((project / "references" / "document.yaml").read_text())["models"]
+def test_the_shipped_config_trains_as_the_document_did(shipped):
+    documented = by_model_and_task(document())
     trained = {
         (cell.model, cell.task): cell.run.get("num_train_epochs", RECIPES[1]["num_train_epochs"])
         for cell in shipped.cells.values()

@@ -101,7 +101,9 @@ def test_a_light_module_does_not_reach_for_heavy_ones_later_either(path):
     packages, modules = packages_and_modules(path, everywhere=True)
     # Only fetching uses the hub's library, and only once it fetches.
     of_the_hub = {"hub"} if path.stem == "repositories" else set()
-    assert packages <= LIGHT_PACKAGES | OF_SNAKEMAKE.get(path.stem, set())
+    # Only a result that has a reference is compared with it.
+    of_verdicts = {"scipy"} if path.stem == "tolerance" else set()
+    assert packages <= LIGHT_PACKAGES | OF_SNAKEMAKE.get(path.stem, set()) | of_verdicts
     assert not modules & (HEAVY_MODULES - of_the_hub)
 
 

@@ -7,7 +7,8 @@ from rendering import HOSTILE, rows_of
 
 from gluegrid import escaping, table
 from gluegrid.config import load_registry
-from gluegrid.report import REFERENCE
+from gluegrid.reference_files import document
+from gluegrid.references import by_model_and_task
 from gluegrid.summary import Group
 
 REGISTRY = load_registry()
@@ -281,21 +282,21 @@ def test_results_stand_beside_the_documents():
 
 
 def test_the_documents_own_numbers_come_out_as_it_printed_them():
-    document = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))["models"]["google-bert/bert-base-uncased"]
+    documented = by_model_and_task(document())["google-bert/bert-base-uncased"]
     results = {
         task: of_percent(**{key: value for key, value in values.items() if key not in ("train_runtime", "epoch")})
         | {"train_runtime": values["train_runtime"], "epoch": values["epoch"]}
-        for task, values in document.items()
+        for task, values in documented.items()
     }
-    groups = [group(task, outcome(task, results=results[task])) for task in document]
-    for line in table.beside_reference(groups, document, "the document").splitlines()[2:]:
+    groups = [group(task, outcome(task, results=results[task])) for task in documented]
+    for line in table.beside_reference(groups, documented, "the document").splitlines()[2:]:
         _, _, ours, theirs, our_time, their_time, our_epochs, their_epochs = cells(line)
         assert (ours, our_time, our_epochs) == (theirs, their_time, their_epochs)
     assert "| 85.78/90.00 | 97.68 " in table.model_table(groups).replace("            |", " |")
 
 
 def test_the_reference_is_the_document_value_for_value(shared):
-    ours = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))["models"]
+    ours = by_model_and_task(document())
     theirs = yaml.safe_load((shared / "reference" / "seed_results.yaml").read_text(encoding="utf-8"))
     renamed = {
         f"google-bert/{model}": {task: {**row, "epoch": row["epochs"]} for task, row in tasks.items()}

@@ -39,6 +39,10 @@ class TransientError(GluegridError):
     is_permanent = False
 
 
+class ParityError(GluegridError):
+    """Results are below their references."""
+
+
 class RecordError(GluegridError):
     """A result file is not what its contract says."""
 

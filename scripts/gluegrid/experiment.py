@@ -16,6 +16,7 @@ from gluegrid.local_folders import name_states_of_folders
 from gluegrid.option_checks import check_options
 from gluegrid.planned_cells import make_cells
 from gluegrid.recipes import DEFAULT_SEEDS
+from gluegrid.reference_files import read_in
 from gluegrid.start_checks import check_starts
 from gluegrid.variants import number_of_variants
 
@@ -152,6 +153,7 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
         if not paths.is_local(entry["source"]):
             entry.setdefault("revision", "main")
     name_states_of_folders(config, report)
+    read_in(config, report)
     return Experiment(config, report.warnings)
 
 

@@ -26,6 +26,8 @@ class ExperimentPaths:
         self.results_md = f"{self.root}/results.md"
         self.results_csv = f"{self.root}/results.csv"
         self.results_json = f"{self.root}/results.json"
+        self.parity_md = f"{self.root}/parity.md"
+        self.parity_json = f"{self.root}/parity.json"
         self.heads = f"{self.root}/heads"
 
     def log(self, rule: str, wildcards: str) -> str:

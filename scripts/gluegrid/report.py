@@ -3,14 +3,16 @@
 import atexit
 from pathlib import Path
 
-import yaml
-
 from gluegrid import escaping, table
 from gluegrid.experiment import Experiment
 from gluegrid.exports import results_csv, results_json
 from gluegrid.files import canonical_json, write_text
 from gluegrid.hindsight import comparison
+from gluegrid.parity import parity_content
+from gluegrid.parity_text import reference_sections
 from gluegrid.records import Outcome
+from gluegrid.reference_files import document, fingerprint
+from gluegrid.references import by_model_and_task, reference_model
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
 from gluegrid.sweep_tables import sweep_sections
@@ -23,7 +25,6 @@ SCORES = (
 OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count, and (3 of 5) had a result."
 OF_SWEEPS = " Of each sweep, the chosen point."
 BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
-REFERENCE = Path(__file__).resolve().parents[2] / "references" / "document.yaml"
 
 
 def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
@@ -63,8 +64,8 @@ def table_definition(experiment: Experiment) -> str:
     shown = ("display_name", "metric_label", "metrics", "official")
     return canonical_json(
         {
-            "reference": REFERENCE.read_text(encoding="utf-8"),
-            "models": {name: entry["source"] for name, entry in experiment.models.items()},
+            "references": fingerprint(experiment.config),
+            "models": {name: reference_model(entry) for name, entry in experiment.models.items()},
             "tasks": {name: {key: entry.get(key) for key in shown} for name, entry in experiment.tasks.items()},
         }
     )
@@ -72,13 +73,15 @@ def table_definition(experiment: Experiment) -> str:
 
 def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     """Return results.md."""
-    grouped = chosen(groups(experiment, found))
+    every = groups(experiment, found)
+    grouped = chosen(every)
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
         *_model_sections(grouped),
         *_models_by_tasks(grouped),
         *sweep_sections(grouped),
-        *_reference_sections(experiment, grouped),
+        *_beside_the_document(experiment, grouped),
+        *reference_sections(parity_content(experiment, every)),
         *_missing_sections(found),
         "## What to know\n",
         *_notes(found),
@@ -120,20 +123,19 @@ def _data_notes(grouped: list[Group]) -> list[str]:
     return [escaping.markdown(table.MARKED) + "\n", *notes, ""] if notes else []
 
 
-def _reference_sections(experiment: Experiment, grouped: list[Group]) -> list[str]:
-    reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
+def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:
+    reference, numbers = document(), by_model_and_task(document())
     label = reference["label"]
     sections = [f"## Beside {label}\n"]
-    compared = [name for name, entry in experiment.models.items() if entry["source"] in reference["models"]]
+    ids = {name: reference_model(entry) for name, entry in experiment.models.items()}
     for model, of_model in _by_model(grouped):
-        if model in compared:
-            numbers = reference["models"][experiment.models[model]["source"]]
-            beside = table.beside_reference(of_model, numbers, label)
+        if ids[model] in numbers:
+            beside = table.beside_reference(of_model, numbers[ids[model]], label)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
-    if compared:
+    if numbers.keys() & ids.values():
         sections.insert(1, reference["note"] + "\n")
     else:
-        known = ", ".join(reference["models"])
+        known = ", ".join(numbers)
         sections.append(f"None of these models is in {label}, which has {known}.\n")
     return sections
 

@@ -9,6 +9,16 @@ def percent(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value * 100:.2f}"
 
 
+def points(value: float) -> str:
+    """Return a number that is in percent already, with two decimals."""
+    return f"{value:.2f}"
+
+
+def signed_points(value: float) -> str:
+    """Return a difference that is in percent already, with its sign and two decimals; nothing is +0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
 def seconds(value: float | None) -> str:
     """Return seconds with two decimals."""
     return NOTHING if value is None else f"{value:.2f}"

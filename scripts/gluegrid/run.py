@@ -1,6 +1,7 @@
 """A run, read from its run.json: what is trained, on what, with which values."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,7 @@ class Run:
     @property
     def examples_per_update(self) -> int:
         """The examples of one optimizer step, over all devices and accumulated batches."""
-        per_device = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        return self.global_batch_size or per_device * self.processes
+        return examples_per_update(vars(self))
 
     @property
     def rows_at_once(self) -> int:
@@ -79,6 +79,12 @@ class Run:
         A `global_batch_size` is split over devices and accumulated batches, the last of which may be smaller.
         """
         return math.ceil(self.examples_per_update / (self.processes * self.gradient_accumulation_steps))
+
+
+def examples_per_update(values: Mapping) -> int:
+    """Return the examples of one optimizer step of a run with these training values."""
+    per_device = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]
+    return values.get("global_batch_size") or per_device * values["gpus"] * values["nodes"]
 
 
 def read_run(path: Path) -> Run:

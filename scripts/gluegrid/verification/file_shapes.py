@@ -55,7 +55,10 @@ def head_shape() -> dict:
         **source, label_column=TEXT, train={"type": ["string", "null"]}, validation={"type": "object"}, **lists
     )
     completed = _object(models=_mapping(_object(**source)), tasks=_mapping(task))
-    return _object(config={"allOf": [config_schema(), completed]})
+    schema = config_schema()
+    read_in = {"references": {"type": "array"}}  # contents in place of paths
+    config = schema | {"properties": schema["properties"] | read_in}
+    return _object(config={"allOf": [config, completed]})
 
 
 def read_shaped(path: Path, shape: dict) -> dict:

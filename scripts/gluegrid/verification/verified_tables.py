@@ -5,16 +5,16 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-import yaml
-
 from gluegrid.errors import DataError
 from gluegrid.experiment import Experiment
-from gluegrid.report import REFERENCE
+from gluegrid.reference_files import document
+from gluegrid.references import by_model_and_task, reference_model
 from gluegrid.verification.expected_tables import Data, Expected, Group, grouped, model_row, reference_row, tasks_row
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.markdown_tables import Section, read_sections
 from gluegrid.verification.verified_notes import verify_notes
 from gluegrid.verification.verified_runs import VerifiedRun
+from gluegrid.verification.verified_verdicts import references_by_cell, verify_verdicts
 
 # A number, a mark that its data are not official, and in parentheses what limits it.
 NUMBER_AND_REMARK = re.compile(r"(.*?)\*?(?: \((.*)\))?")
@@ -36,6 +36,7 @@ def verify_markdown(
             document.check_model(of_model)
         document.check_models_by_tasks(models)
         document.check_reference(experiment, models)
+        document.check_verdicts(experiment, runs)
         if states is not None:
             document.check_failed_cells(states)
         document.check_notes(runs)
@@ -56,14 +57,21 @@ class _Document:
 
     def check_reference(self, experiment: Experiment, models: list[list[Group]]) -> None:
         """Compare the tables of the models that a reference has: the runs' numbers, and the reference's own."""
-        reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
-        label = reference["label"]
+        label, documented = document()["label"], by_model_and_task(document())
         with self.findings.noting():
             self._take(f"Beside {label}")
         for groups in models:
-            numbers = reference["models"].get(experiment.models[groups[0].model]["source"])
+            numbers = documented.get(reference_model(experiment.models[groups[0].model]))
             if numbers is not None:
                 self._check_rows(groups, [reference_row(group, numbers, label) for group in groups])
+
+    def check_verdicts(self, experiment: Experiment, runs: list[VerifiedRun]) -> None:
+        """Compare the verdicts on the references that the models have."""
+        references = references_by_cell(experiment)
+        if references:
+            with self.findings.noting():
+                section = self._take("References")
+                verify_verdicts(self.path, section, references, runs, self.findings)
 
     def _check_rows(self, groups: list[Group], expected: list[dict[str, Expected]]) -> None:
         """Compare a model's table, which has a row for each task."""

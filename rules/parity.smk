@@ -1,0 +1,44 @@
+# Parity: what the references (references/, and the files that the experiment names) say of the results.
+#
+# Input: every cell's all_results.json. Output: parity.md and parity.json. The target `parity` fails while a result is below
+# a reference, each time it is asked for; the files are there all the same.
+
+
+rule parity_table:
+    """Write the verdicts on all results: parity.md and parity.json."""
+    input:
+        cells=all_results,
+    output:
+        markdown=EXPERIMENT.paths.parity_md,
+        json=EXPERIMENT.paths.parity_json,
+    log:
+        EXPERIMENT.paths.log("parity_table", "parity"),
+    benchmark:
+        EXPERIMENT.paths.benchmark("parity_table", "parity")
+    localrule: True
+    conda:
+        "../envs/gluegrid.yaml"
+    params:
+        tables=table_content,
+    message:
+        "Comparing {EXPERIMENT.name} with the references"
+    shell:
+        'python "$GLUEGRID_SCRIPTS/parity_table.py" --head "$GLUEGRID_HEAD" > {log:q} 2>&1'
+
+
+# Without an output, as which a benchmark counts, a rule runs each time it is asked for. The table goes to the terminal; what
+# is below to the log, which Snakemake shows when the rule fails.
+rule parity:
+    """Show the verdicts, and fail where a result is below a reference."""
+    input:
+        verdicts=EXPERIMENT.paths.parity_json,
+    log:
+        EXPERIMENT.paths.log("parity", "parity"),
+    retries: 0
+    localrule: True
+    conda:
+        "../envs/gluegrid.yaml"
+    message:
+        "Verdicts on {EXPERIMENT.name}"
+    shell:
+        'python "$GLUEGRID_SCRIPTS/parity.py" --verdicts {input.verdicts:q} 2> {log:q}'

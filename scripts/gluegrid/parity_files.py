@@ -1,0 +1,18 @@
+"""parity.md and parity.json of an experiment."""
+
+from pathlib import Path
+
+from gluegrid.experiment import Experiment
+from gluegrid.files import canonical_json, write_text
+from gluegrid.parity import parity_content
+from gluegrid.parity_text import parity_in_terminal, parity_markdown
+from gluegrid.records import Outcome
+from gluegrid.summary import groups
+
+
+def write_parity(experiment: Experiment, found: list[Outcome]) -> str:
+    """Write both files from whatever results there are; return the verdicts for the terminal."""
+    content = parity_content(experiment, groups(experiment, found))
+    write_text(Path(experiment.paths.parity_md), parity_markdown(content))
+    write_text(Path(experiment.paths.parity_json), canonical_json(content))
+    return parity_in_terminal(content)

@@ -1,0 +1,134 @@
+"""Verdicts as people read them: parity.md, the terminal, and a part of results.md."""
+
+from collections.abc import Sequence
+
+from gluegrid import escaping, table
+from gluegrid.parity import BELOW, NOT_COMPARED, with_verdict
+from gluegrid.references import SINGLE_RUN, VALIDATION
+from gluegrid.result_text import LONGEST_NAME
+from gluegrid.rounding import points, signed_points
+from gluegrid.variants import BASE
+
+COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")
+WHAT_IS_COMPARED = (
+    "Metrics x 100 on the validation splits, mean ± standard deviation over our seeds. Within: the difference is not"
+    " more than the tolerance, in which it lies with a chance of {level:.0%} if only seeds make it."
+)
+
+
+def parity_markdown(content: dict) -> str:
+    """Return parity.md."""
+    records = with_verdict(content)
+    sections = [
+        f"# Parity of {escaping.markdown(content['experiment'])}\n",
+        WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
+        table.markdown(COLUMNS, map(_row, records)) + "\n" if records else "No reference was compared.\n",
+        *_not_compared(content),
+        *_spreads(records),
+        *_sources(content),
+    ]
+    return "\n".join(sections)
+
+
+def parity_in_terminal(content: dict) -> str:
+    """Return the verdicts for the terminal."""
+    records = with_verdict(content)
+    lines = [table.plain(COLUMNS, map(_row, records))] if records else []
+    return "\n\n".join(lines + _how_many_others(content))
+
+
+def below(content: dict) -> list[str]:
+    """Return a line for each verdict that is below its reference."""
+    return [
+        f"{record['model']}/{record['task']} {record['metric']}: {_ours(record)} is below {_expected(record)}"
+        for record in content["verdicts"]
+        if record["verdict"] == BELOW
+    ]
+
+
+def reference_sections(content: dict) -> list[str]:
+    """Return the section of results.md on references; none where the models have none."""
+    if not content["verdicts"]:
+        return []
+    rows = [
+        (*_names(record), _ours(record), f"{record['verdict']} {_expected(record)}") for record in with_verdict(content)
+    ]
+    shown = table.markdown((*COLUMNS[:4], "Verdict"), rows) + "\n"
+    compared = [WHAT_IS_COMPARED.format(level=content["level"]) + "\n", shown] if rows else []
+    return ["## References\n", *compared, *(f"{line}\n" for line in _how_many_others(content))]
+
+
+def _row(record: dict) -> tuple[str, ...]:
+    return (
+        *_names(record),
+        _ours(record),
+        f"{points(record['reference']['value'])} {_of(record['reference'])}",
+        signed_points(record["difference"]),
+        f"± {points(record['tolerance'])}",
+        record["verdict"],
+    )
+
+
+def _names(record: dict) -> tuple[str, str, str]:
+    return record["model"], escaping.shortened(record["display_name"], LONGEST_NAME), record["metric"]
+
+
+def _ours(record: dict) -> str:
+    ours = record["ours"]
+    spread = "" if ours["sd"] is None else f" ± {points(ours['sd'])}"
+    seeds = "1 seed" if ours["count"] == 1 else f"{ours['count']} seeds"
+    variant = [] if record["variant"] == BASE else [escaping.shortened(record["variant"], LONGEST_NAME)]
+    several = [f"best of {record['best_of_variants']} variants"] if record["best_of_variants"] > 1 else []
+    return f"{points(ours['mean'])}{spread} ({'; '.join([seeds, *variant, *several])})"
+
+
+def _expected(record: dict) -> str:
+    reference = record["reference"]
+    return f"{points(reference['value'])} ± {points(record['tolerance'])} {_of(reference)}"
+
+
+def _of(reference: dict) -> str:
+    """Return where a reference comes from and what it is, such as (Hugging Face's README, one run)."""
+    n = "" if reference["n"] is None else f" of {reference['n']}"
+    statistic = "one run" if reference["statistic"] == SINGLE_RUN else f"{reference['statistic']}{n}"
+    return f"({reference['label']}, {statistic})"
+
+
+def _how_many_others(content: dict) -> list[str]:
+    every = len(content["verdicts"])
+    others = every - len(with_verdict(content))
+    return [f"{others} of {every} references were not compared; `snakemake parity` writes why."] if others else []
+
+
+def _not_compared(content: dict) -> list[str]:
+    rows = [
+        (*_names(record), _value(record["reference"]), record["reason"])
+        for record in content["verdicts"]
+        if record["verdict"] == NOT_COMPARED
+    ]
+    return ["## Not compared\n", table.markdown((*COLUMNS[:3], "Reference", "Why"), rows) + "\n"] if rows else []
+
+
+def _value(reference: dict) -> str:
+    """Return a reference without a verdict; one of a test split without its number, which would be taken for a bar."""
+    if reference["split"] != VALIDATION:
+        return reference["label"]
+    return f"{points(reference['value'])} {_of(reference)}"
+
+
+def _spreads(records: Sequence[dict]) -> list[str]:
+    """Return what each spread over seeds that a tolerance was made from is of."""
+    serves: dict[str, dict[str, None]] = {}
+    for record in records:
+        for origin in record["spreads"]:
+            serves.setdefault(origin, {})[f"{record['model']}/{record['task']} {record['metric']}"] = None
+    lines = [escaping.markdown(f"- {origin}: {', '.join(of)}.") for origin, of in serves.items()]
+    return ["## Where the spreads over seeds come from\n", *lines, ""] if lines else []
+
+
+def _sources(content: dict) -> list[str]:
+    references = [record["reference"] for record in content["verdicts"]]
+    texts = dict.fromkeys((each["label"], ", ".join(each["source"].values())) for each in references)
+    said = [f"{label}: {source}. {content['notes'].get(label, '')}" for label, source in texts]
+    lines = [f"- {escaping.markdown(text)}" for text in said]
+    return ["## Sources\n", *lines, ""] if lines else []

@@ -1,0 +1,115 @@
+"""The files of references, gluegrid's own and those that an experiment names: read and checked, line by line."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from gluegrid import strict_yaml
+from gluegrid.config_report import Report
+from gluegrid.files import canonical_json
+from gluegrid.quoting import quoted
+from gluegrid.references import SINGLE_RUN, Reference, SeedSpread, completed_row, reference_model, rows_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+FOLDER = PROJECT / "references"
+DOCUMENT = FOLDER / "document.yaml"
+SEED_SPREADS = FOLDER / "seed_spreads.yaml"
+SCHEMAS = PROJECT / "schemas"
+
+REQUIRED = ("model", "task", "metric", "value", "decimals", "split", "statistic", "source")
+
+
+def references_of(config: dict) -> list[Reference]:
+    """Return the references of a completed config's models: gluegrid's own, then those of the files that it names."""
+    models = {reference_model(entry) for entry in config["models"].values()}
+    contents = [*shipped(), *config.get("references", [])]
+    return [each for content in contents for each in rows_of(content) if each.model in models]
+
+
+def fingerprint(config: dict) -> str:
+    """Return a hash of all references and spreads: what shows verdicts is made anew when it changes."""
+    digest = hashlib.sha256(canonical_json(config.get("references", [])).encode())
+    for path in sorted(FOLDER.glob("*.yaml")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def shipped() -> list[dict]:
+    """Return the contents of the files of references that come with gluegrid."""
+    return [load(path) for path in sorted(FOLDER.glob("*.yaml")) if path != SEED_SPREADS]
+
+
+@cache
+def document() -> dict:
+    """Return the content of the file of the document that gluegrid started from."""
+    return load(DOCUMENT)
+
+
+@cache
+def seed_spreads() -> dict[tuple[str, str], SeedSpread]:
+    """Return how much metrics vary over seeds, by task and metric."""
+    return {(row["task"], row["metric"]): SeedSpread(**row) for row in _checked(SEED_SPREADS, "seed_spreads")[0]}
+
+
+def read_in(config: dict, report: Report) -> None:
+    """Put the contents of the files that a config names under `references` in place of their paths.
+
+    So that what a run has planned does not change with them. Raises ConfigError with a line for each mistake; warns of
+    a file that is of no use to this experiment.
+    """
+    names = config.get("references", [])
+    for index, name in enumerate(names):
+        if not Path(name).expanduser().is_file():
+            report.add(("references", index), f"the file {quoted(name)} does not exist (seen from {Path.cwd()})")
+    report.raise_problems()
+    contents = [load(Path(name).expanduser()) for name in names]
+    known = {(reference_model(entry), task) for entry in config["models"].values() for task in config["tasks"]}
+    for index, content in enumerate(contents):
+        if known.isdisjoint((each.model, each.task) for each in rows_of(content)):
+            report.warn(("references", index), f"{quoted(names[index])} has no row of a model and a task of this file")
+    if contents:
+        config["references"] = contents
+
+
+def load(path: Path) -> dict:
+    """Return the content of a file of references; ConfigError has a line for each mistake."""
+    content, report = _checked(path, "references")
+    first_of: dict[tuple, int] = {}
+    for index, row in enumerate(content["rows"]):
+        values = completed_row(content, row)
+        for problem in _problems(values):
+            report.add(("rows", index), problem)
+        identity = tuple(str(values.get(key)) for key in ("model", "task", "metric", "split", "training"))
+        if first_of.setdefault(identity, index) != index:
+            report.add(("rows", index), f"is the same as row {first_of[identity] + 1}, but for its number; keep one")
+    report.raise_problems()
+    return content
+
+
+def _checked(path: Path, schema: str) -> tuple[object, Report]:
+    content, lines = strict_yaml.load(path)
+    report = Report(path, lines)
+    report.check_schema(content, _schema(schema))
+    report.raise_problems()
+    return content, report
+
+
+@cache
+def _schema(name: str) -> dict:
+    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def _problems(values: dict) -> Iterator[str]:
+    """Yield what is wrong with a completed row that suits the schema."""
+    missing = [key for key in REQUIRED if key not in values]
+    if missing:
+        yield f"lacks {', '.join(missing)}, here or under common"
+    n = values.get("n")
+    if values.get("statistic") == SINGLE_RUN and n != 1:
+        yield f"is a single run, so n cannot be {n}"
+    if values.get("spread") is not None and n == 1:
+        yield "has a spread, which one run cannot have; give the n that it is of, or leave it out"

@@ -1,0 +1,112 @@
+"""The verdicts in results.md against the runs and the references: the numbers, and whether the words follow."""
+
+import math
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from gluegrid.experiment import Experiment
+from gluegrid.reference_files import references_of
+from gluegrid.references import Reference, reference_model
+from gluegrid.verification.findings import Findings
+from gluegrid.verification.markdown_tables import Section
+from gluegrid.verification.verified_runs import VerifiedRun
+
+OURS = re.compile(r"(-?[\d.]+)(?: ± ([\d.]+))? \((\d+) seeds?(?:; .*)?\)")
+VERDICT = re.compile(r"(above|within|below) (-?[\d.]+) ± ([\d.]+) \((.*), [^,]*\)")
+OTHERS = re.compile(r"(\d+) of (\d+) references were not compared")
+TIE = 1e-9  # sums in another order may fall to the other side of a tie
+LAST_DIGIT = 0.01  # of what is shown; a word is not judged by less than that
+
+Cell = tuple[str, str]  # a model and a task
+
+
+def references_by_cell(experiment: Experiment) -> dict[Cell, list[Reference]]:
+    """Return the references of each model and task of an experiment that has any."""
+    found = defaultdict(list)
+    for model, entry in experiment.models.items():
+        for reference in references_of(experiment.config):
+            if reference.model == reference_model(entry) and reference.task in experiment.tasks:
+                found[model, reference.task].append(reference)
+    return dict(found)
+
+
+def verify_verdicts(
+    path: Path,
+    section: Section,
+    references: dict[Cell, list[Reference]],
+    runs: Iterable[VerifiedRun],
+    findings: Findings,
+) -> None:
+    """Compare the table of verdicts, and the line that counts the references without one."""
+    rows = section.tables[0][1:] if section.tables else []
+    of_cells = defaultdict(list)
+    for run in runs:
+        of_cells[run.cell.model, run.cell.task].append(run)
+    for row in rows:
+        problem = _problem(row, references, of_cells)
+        findings.table_numbers += 3
+        if problem:
+            findings.add(path, f"references, {', '.join(row[:3])}: {problem}")
+    every = sum(map(len, references.values()))
+    said = {match.groups() for line in section.lines for match in OTHERS.finditer(line)}
+    expected = {(str(every - len(rows)), str(every))} if len(rows) < every else set()
+    if said != expected:
+        findings.add(path, f"references without a verdict: {_listed(said)}, it should be {_listed(expected)}")
+
+
+def _problem(row: list[str], references: dict[Cell, list[Reference]], of_cells: dict[Cell, list[VerifiedRun]]) -> str:
+    """Return what does not fit in a row of the table; empty where all does."""
+    model, _, metric, shown, said = row
+    ours, verdict = OURS.fullmatch(shown), VERDICT.fullmatch(said)
+    if not (ours and verdict):
+        return f"{shown!r} and {said!r} are not a result and a verdict"
+    word, value, tolerance, label = verdict.groups()
+    cells = [
+        cell
+        for cell, candidates in references.items()
+        if cell[0] == model
+        and any((each.label, each.metric, f"{each.value:.2f}") == (label, metric, value) for each in candidates)
+    ]
+    if not cells:
+        return f"{label!r} has no such reference as {value}"
+    expected = [_results(of_cells[cell], f"eval_{metric}") for cell in cells]
+    if None not in expected and ours.groups() not in set().union(*expected):
+        return f"is {shown!r}, its runs give {_listed(set().union(*expected))}"
+    return _problem_of_word(word, float(ours[1]) - float(value), float(tolerance))
+
+
+def _results(runs: list[VerifiedRun], key: str) -> set[tuple[str, str | None, str]] | None:
+    """Return mean, standard deviation and count of each variant as tables may show them; None where unknown."""
+    done = [run for run in runs if run.state == "done"]
+    if any(run.state == "broken" for run in runs) or any(key not in run.values for run in done):
+        return None
+    variants = defaultdict(list)
+    for run in done:
+        variants[run.cell.variant].append(run.values[key])
+    return {
+        (mean, sd, str(len(values)))
+        for values in variants.values()
+        if None not in values
+        for mean in _shown(100 * math.fsum(values) / len(values))
+        for sd in (_shown(100 * statistics.stdev(values)) if len(values) > 1 else [None])
+    }
+
+
+def _shown(value: float) -> set[str]:
+    return {f"{value + nudge:.2f}" for nudge in (-TIE, 0, TIE)}
+
+
+def _problem_of_word(word: str, difference: float, tolerance: float) -> str:
+    """Tell whether a verdict follows from the numbers beside it, as far as their digits go."""
+    slack = 2 * LAST_DIGIT
+    possible = {"within"} if abs(difference) <= tolerance + slack else set()
+    if abs(difference) >= tolerance - slack:
+        possible.add("above" if difference > 0 else "below")
+    return "" if word in possible else f"says {word}, the numbers say {' or '.join(sorted(possible))}"
+
+
+def _listed(numbers: set[tuple[str | None, ...]]) -> str:
+    return ", ".join(sorted(" of ".join(filter(None, each)) for each in numbers)) or "none"

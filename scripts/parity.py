@@ -1,0 +1,23 @@
+"""Show the verdicts of a parity.json, and fail where a result is below a reference."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import ParityError, run_script
+from gluegrid.files import read_json
+from gluegrid.parity_text import below, parity_in_terminal
+
+
+def main() -> None:
+    """Print the table of verdicts; ParityError names the cells that are below."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--verdicts", required=True, type=Path, help="parity.json")
+    arguments = parser.parse_args()
+    content = read_json(arguments.verdicts)
+    print(parity_in_terminal(content), flush=True)
+    if lines := below(content):
+        raise ParityError("\n".join([f"{len(lines)} below their references; {arguments.verdicts} has all:", *lines]))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,23 @@
+"""Write parity.md and parity.json: what the references say of every result there is."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.parity_files import write_parity
+from gluegrid.records import outcomes
+
+
+def main() -> None:
+    """Write the verdicts on the experiment that a head has frozen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
+    arguments = parser.parse_args()
+    experiment = Experiment(read_json(arguments.head)["config"])
+    print(write_parity(experiment, outcomes(experiment)))
+
+
+if __name__ == "__main__":
+    run_script(main)
