@@ -1,0 +1,108 @@
+"""Which of a model's cells make its submission to GLUE: of each task one, the best on validation, and AX by MNLI's."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gluegrid.cells import Cell, run_hash, run_text
+from gluegrid.errors import ConfigError, RecordError
+from gluegrid.experiment import Experiment
+from gluegrid.glue_format import DIAGNOSTIC, FILES, ITS_TASK, TASKS, GlueFile
+from gluegrid.quoting import quoted
+from gluegrid.records import Outcome, outcome
+from gluegrid.selection import chosen, uses_holdout
+from gluegrid.summary import Group, groups, score
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cell whose predictions are submitted for a task, and how it was chosen."""
+
+    outcome: Outcome
+    how: str
+
+
+def cells_to_choose_from(experiment: Experiment, model: str) -> list[Cell]:
+    """Return all cells of a model on GLUE's tasks. Raises ConfigError where they cannot make a submission."""
+    problems = list(_missing_tasks(experiment))
+    present = [file for file in FILES if file.task in experiment.tasks]
+    problems += [problem for file in present for problem in _problems_of_task(file, experiment.tasks[file.task])]
+    if not problems:
+        problems += _mnli_without_ax(experiment, model)
+    if problems:
+        raise ConfigError([f"no submission to GLUE for {model} of {experiment.name}: {line}" for line in problems])
+    return [cell for task in TASKS for cell in experiment.cells_of(model, task).values()]
+
+
+def choices(experiment: Experiment, model: str) -> dict[str, Choice]:
+    """Return the choice for each of GLUE's tasks. Raises ConfigError, and RecordError for cells without a result."""
+    found = [outcome(experiment, cell) for cell in cells_to_choose_from(experiment, model)]
+    if missing := [one for one in found if not one.is_done]:
+        raise RecordError(
+            f"{model}: cells that a submission to GLUE needs have no result; run snakemake again\n"
+            + "\n".join(f"{one.cell.name}: {one.reason}; log: {one.log}" for one in missing)
+        )
+    of_tasks = groups(experiment, [one for one in found if one.cell.task != DIAGNOSTIC])
+    made = {group.task.name: _best_seed(group) for group in chosen(of_tasks)}
+    by = made[ITS_TASK].outcome
+    of_diagnostic = next(
+        one for one in found if one.cell.task == DIAGNOSTIC and _predicted_by(one.cell) == _model_of(by.cell)
+    )
+    return made | {DIAGNOSTIC: Choice(of_diagnostic, f"predicted by the model of {by.cell.name}")}
+
+
+def _best_seed(group: Group) -> Choice:
+    """Return the seed with the best score, the first of equals; one whose score is undefined comes last."""
+    keys = group.task.holdout_keys() if uses_holdout(group) else group.task.metric_keys()
+    scores = [score(one, keys) for one in group.done]
+    best = max(range(len(scores)), key=lambda place: -math.inf if scores[place] is None else scores[place])
+    return Choice(group.done[best], _how(group))
+
+
+def _how(group: Group) -> str:
+    """Say of how many seeds and variants the best was taken, and on what."""
+    seeds, variants = len(group.done), len(group.chosen_from)
+    how = f"best of {seeds} seeds" if seeds > 1 else "the only seed"
+    if variants > 1:
+        how += f" of the best of {variants} variants"
+    if seeds == variants == 1:
+        return how
+    return f"{how} on {'the holdout' if uses_holdout(group) else 'validation'}"
+
+
+def _missing_tasks(experiment: Experiment) -> Iterator[str]:
+    missing = [task for task in TASKS if task not in experiment.tasks]
+    if missing:
+        yield f"tasks: lacks {', '.join(missing)}; add {', '.join(f'`{task}:`' for task in missing)} under tasks"
+
+
+def _problems_of_task(file: GlueFile, entry: dict) -> Iterator[str]:
+    """Yield what hinders the task's predictions from becoming the file."""
+    if file.split not in entry["test"]:
+        yield f"tasks: {file.task}: test: lacks {file.split}, which becomes {file.name}; add it"
+    labels, wanted = entry.get("labels"), file.names and list(file.names)
+    if sorted(labels or ()) != sorted(wanted or ()):
+        advice = f"name them {quoted(wanted)}" if wanted else "leave them out"
+        yield f"tasks: {file.task}: labels: {quoted(labels)} cannot become {file.name}; {advice}"
+
+
+def _mnli_without_ax(experiment: Experiment, model: str) -> Iterator[str]:
+    """Yield the cells of MNLI whose models predict no AX: any of them may be chosen."""
+    predicting = {_predicted_by(cell) for cell in experiment.cells_of(model, DIAGNOSTIC).values()}
+    for cell in experiment.cells_of(model, ITS_TASK).values():
+        if _model_of(cell) not in predicting:
+            problem = f"is not predicted by the model of {cell.name}, which may be the best"
+            advice = f"give {DIAGNOSTIC} `init_from: {ITS_TASK}` and the seeds of {ITS_TASK}"
+            yield f"tasks: {DIAGNOSTIC}: {problem}; {advice}"
+
+
+def _predicted_by(of_diagnostic: Cell) -> str | None:
+    """Return the hash of the run whose model predicts AX; None for the checkpoint itself."""
+    start = of_diagnostic.run.get("init_from")
+    return start["run_sha256"] if start else None
+
+
+def _model_of(by: Cell) -> str | None:
+    """Return the hash of the run that makes MNLI's model; None where it is the checkpoint itself, already finished."""
+    is_finished = not by.values["do_train"] and by.values["init_from"] is None
+    return None if is_finished else run_hash(run_text(by))
