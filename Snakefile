@@ -20,6 +20,7 @@ include: "rules/prepare.smk"
 include: "rules/train.smk"
 include: "rules/results.smk"
 include: "rules/parity.smk"
+include: "rules/submission.smk"
 
 
 localrules:
@@ -29,6 +30,7 @@ localrules:
     tokenize_task,
     stage,
     results,
+    submission,
 
 
 rule all:
@@ -43,6 +45,12 @@ rule stage:
     """What needs a network, and the tokens, but no cell: for clusters without one (docs/offline.md)."""
     input:
         everything_staged,
+
+
+rule submission:
+    """For each model the zip that GLUE's server takes, and the cells that it needs (docs/submission.md)."""
+    input:
+        submissions,
 
 
 onstart:

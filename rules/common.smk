@@ -6,8 +6,10 @@ from snakemake.iocontainers import Wildcards
 
 from gluegrid import paths
 from gluegrid.backups import keep_times_of_backups
+from gluegrid.errors import GluegridError
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
+from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
 from gluegrid.records import has_result
 from gluegrid.report import table_definition
@@ -52,6 +54,21 @@ def one_cell(wildcards):
 def all_results(wildcards):
     """Return the all_results.json of every cell. A function, since jobs of cells need not list them."""
     return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in EXPERIMENT.cells.values()]
+
+
+def results_for_submission(wildcards):
+    """Return the all_results.json of every cell that a model's submission to GLUE may be made of."""
+    try:
+        cells = cells_to_choose_from(EXPERIMENT, wildcards.model)
+    except GluegridError as error:
+        # Snakemake would show a traceback of the workflow for anything but an end.
+        raise SystemExit(str(error)) from None
+    return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in cells]
+
+
+def submissions(wildcards):
+    """Return the submission.zip of every model."""
+    return [EXPERIMENT.paths.submission_zip.format(model=model) for model in EXPERIMENT.models]
 
 
 def model_entry(wildcards):

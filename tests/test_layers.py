@@ -23,6 +23,7 @@ HEAVY_MODULES = {
         "random_states",
         "weights",
     ),
+    *("glue_predictions", "glue_submission"),
 }
 HEAVY_PACKAGES = {
     *(
@@ -49,6 +50,7 @@ LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_M
 OF_THE_WORKFLOW = (
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
     *("slurm_plugin", "submission", "code_copy", "backups", "recipes", "run_files", "quick_planning"),
+    *("errors", "glue_choice"),
 )
 
 

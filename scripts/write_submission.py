@@ -1,0 +1,24 @@
+"""Write one model's submission to GLUE: its test predictions of all tasks as the server takes them, in a zip."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.glue_submission import lines_about, write_submission
+
+
+def main() -> None:
+    """Write submission.zip and submission.json of a model of the experiment that a head has frozen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
+    parser.add_argument("--model", required=True, help="alias of the model")
+    arguments = parser.parse_args()
+    experiment = Experiment(read_json(arguments.head)["config"])
+    about = write_submission(experiment, arguments.model)
+    print(experiment.paths.submission_zip.format(model=arguments.model), *lines_about(about), sep="\n")
+
+
+if __name__ == "__main__":
+    run_script(main)
