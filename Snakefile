@@ -20,6 +20,7 @@ include: "rules/prepare.smk"
 include: "rules/train.smk"
 include: "rules/results.smk"
 include: "rules/parity.smk"
+include: "rules/compare.smk"
 
 
 localrules:

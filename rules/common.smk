@@ -9,7 +9,7 @@ from gluegrid.backups import keep_times_of_backups
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.records import has_result
+from gluegrid.records import has_result, validation_predictions
 from gluegrid.report import table_definition
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
@@ -52,6 +52,18 @@ def one_cell(wildcards):
 def all_results(wildcards):
     """Return the all_results.json of every cell. A function, since jobs of cells need not list them."""
     return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in EXPERIMENT.cells.values()]
+
+
+def predictions_to_compare(wildcards):
+    """Return the saved predictions of the cells that have a result; what `all` makes, where that is asked for too.
+
+    Nothing makes predictions but `train`, as something beside its outputs: nothing is trained to compare what there is.
+    """
+    if "all" in workflow.dag_settings.targets:
+        return all_results(wildcards)
+    done = [cell for cell in EXPERIMENT.cells.values() if had_result(*cell.wildcards.values())]
+    paths_of_all = [path for cell in done for path in validation_predictions(EXPERIMENT, cell).values()]
+    return [str(path) for path in paths_of_all if path.exists()]
 
 
 def model_entry(wildcards):

@@ -23,11 +23,14 @@ class ExperimentPaths:
         self.run = f"{self.runs}/run.json"
         self.all_results = f"{self.runs}/all_results.json"
         self.run_record = f"{self.runs}/run_record.json"
+        self.predictions = f"{self.runs}/predictions_{{split}}.parquet"
         self.results_md = f"{self.root}/results.md"
         self.results_csv = f"{self.root}/results.csv"
         self.results_json = f"{self.root}/results.json"
         self.parity_md = f"{self.root}/parity.md"
         self.parity_json = f"{self.root}/parity.json"
+        self.comparisons_md = f"{self.root}/comparisons.md"
+        self.comparisons_json = f"{self.root}/comparisons.json"
         self.heads = f"{self.root}/heads"
 
     def log(self, rule: str, wildcards: str) -> str:
