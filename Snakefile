@@ -21,6 +21,7 @@ include: "rules/train.smk"
 include: "rules/results.smk"
 include: "rules/parity.smk"
 include: "rules/submission.smk"
+include: "rules/compare.smk"
 
 
 localrules:

@@ -11,7 +11,7 @@ from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.records import has_result
+from gluegrid.records import has_result, validation_predictions
 from gluegrid.report import table_definition
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
@@ -69,6 +69,18 @@ def results_for_submission(wildcards):
 def submissions(wildcards):
     """Return the submission.zip of every model."""
     return [EXPERIMENT.paths.submission_zip.format(model=model) for model in EXPERIMENT.models]
+
+
+def predictions_to_compare(wildcards):
+    """Return the saved predictions of the cells that have a result; what `all` makes, where that is asked for too.
+
+    Nothing makes predictions but `train`, as something beside its outputs: nothing is trained to compare what there is.
+    """
+    if "all" in workflow.dag_settings.targets:
+        return all_results(wildcards)
+    done = [cell for cell in EXPERIMENT.cells.values() if had_result(*cell.wildcards.values())]
+    paths_of_all = [path for cell in done for path in validation_predictions(EXPERIMENT, cell).values()]
+    return [str(path) for path in paths_of_all if path.exists()]
 
 
 def model_entry(wildcards):

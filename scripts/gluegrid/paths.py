@@ -31,6 +31,8 @@ class ExperimentPaths:
         self.parity_json = f"{self.root}/parity.json"
         self.submission_zip = f"{self.root}/submissions/{{model}}/submission.zip"
         self.submission_json = f"{self.root}/submissions/{{model}}/submission.json"
+        self.comparisons_md = f"{self.root}/comparisons.md"
+        self.comparisons_json = f"{self.root}/comparisons.json"
         self.heads = f"{self.root}/heads"
 
     def log(self, rule: str, wildcards: str) -> str:

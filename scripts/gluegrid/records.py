@@ -113,6 +113,12 @@ def has_result(experiment: Experiment, cell: Cell) -> bool:
     return record.get("run_sha256") == run_hash(run_text(cell))
 
 
+def validation_predictions(experiment: Experiment, cell: Cell) -> dict[str, Path]:
+    """Return where a cell's predictions of each validation split are saved."""
+    splits = experiment.tasks[cell.task]["validation"]
+    return {split: Path(experiment.paths.predictions.format(**cell.wildcards, split=split)) for split in splits}
+
+
 def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> None:
     if record.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(

@@ -19,6 +19,18 @@ def signed_points(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
+def signed_percent(value: float) -> str:
+    """Return a difference of metrics times 100 with two decimals and its sign."""
+    return signed_points(value * 100)
+
+
+def probability(value: float) -> str:
+    """Return a probability with three decimals, and never 0 or 1, of which a finite number of draws is no proof."""
+    if value < 0.0005:
+        return "<0.001"
+    return f"{value:.3f}" if value < 0.9995 else ">0.999"
+
+
 def seconds(value: float | None) -> str:
     """Return seconds with two decimals."""
     return NOTHING if value is None else f"{value:.2f}"

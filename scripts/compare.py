@@ -1,0 +1,26 @@
+"""Write comparisons.md and comparisons.json: every two models of an experiment, from the results there are."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.comparison_report import write_comparisons
+from gluegrid.comparisons import compare
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.paired_bootstrap import RESAMPLES
+from gluegrid.records import outcomes
+
+
+def main() -> None:
+    """Compare the models of the experiment that a head has frozen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"at least this many ({RESAMPLES:,})")
+    arguments = parser.parse_args()
+    experiment = Experiment(read_json(arguments.head)["config"])
+    print(write_comparisons(experiment, compare(experiment, outcomes(experiment), arguments.resamples)))
+
+
+if __name__ == "__main__":
+    run_script(main)

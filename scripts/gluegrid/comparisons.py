@@ -1,0 +1,168 @@
+"""Every two models of an experiment, on each task that both have a result of and on the mean of these tasks."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gluegrid.entrants import Entrant, read_entrant
+from gluegrid.errors import DataError, GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.holm import holm
+from gluegrid.paired_bootstrap import RESAMPLES, Difference, difference, difference_draws
+from gluegrid.records import Outcome
+from gluegrid.result_text import state
+from gluegrid.selection import chosen
+from gluegrid.standings import Standing, of_same_examples, standings
+from gluegrid.summary import Group, groups, mean
+
+RESAMPLES_OF_EACH = 100  # or the least p-value there is, times the number of comparisons, would be above 0.05
+
+Pair = tuple[Standing, Standing]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against another: the mean score of both on these tasks, and the first's less the second's.
+
+    `adjusted` is the p-value adjusted for the number of comparisons. Where `is_of_one_seed`, a model has one seed on a
+    task, and the interval does not cover what others would give.
+    """
+
+    tasks: Sequence[str]
+    first: str
+    second: str
+    scores: tuple[float, float]
+    difference: Difference
+    is_of_one_seed: bool
+    adjusted: float = math.nan
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One model, or two, that were not compared on a task, and why."""
+
+    task: str
+    models: Sequence[str]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All comparisons of an experiment, and the groups that have a validation split to be scored on."""
+
+    resamples: int
+    groups: Sequence[Group]
+    of_tasks: Sequence[Comparison]
+    of_means: Sequence[Comparison]
+    left_out: Sequence[LeftOut]
+
+    @property
+    def by_task(self) -> list[list[Group]]:
+        """The groups of each task, in the order of the config."""
+        return _by_task(self.groups)
+
+
+def compare(experiment: Experiment, found: Iterable[Outcome], least_resamples: int = RESAMPLES) -> Comparisons:
+    """Compare every two models by the variants that stand for them, from whatever results there are.
+
+    Raises GluegridError where fewer than two models have any.
+    """
+    of_all = [group for group in chosen(groups(experiment, found)) if group.task.validation]
+    _check_models(experiment, of_all)
+    resamples = max(least_resamples, RESAMPLES_OF_EACH * _most_comparisons(of_all))
+    pairs: list[Pair] = []
+    left_out: list[LeftOut] = []
+    for of_task in _by_task(of_all):
+        compared, others = _compared(experiment, of_task, resamples)
+        pairs += compared
+        left_out += others
+    of_tasks = [_comparison([pair]) for pair in pairs]
+    of_means = [_comparison(of_models) for of_models in _by_models(pairs) if len(of_models) > 1]
+    return Comparisons(resamples, of_all, _adjusted(of_tasks), _adjusted(of_means), left_out)
+
+
+def _check_models(experiment: Experiment, of_all: Sequence[Group]) -> None:
+    models = {group.model for group in of_all if group.done}
+    if len(models) < 2:
+        raise GluegridError(
+            f"{experiment.name}: {len(models)} of {len(experiment.models)} models have a result that can be compared,"
+            " and a comparison needs two; run snakemake first"
+        )
+
+
+def _by_task(of_all: Sequence[Group]) -> list[list[Group]]:
+    tasks = dict.fromkeys(group.task.name for group in of_all)
+    return [[group for group in of_all if group.task.name == task] for task in tasks]
+
+
+def _most_comparisons(of_all: Sequence[Group]) -> int:
+    return sum(math.comb(sum(bool(group.done) for group in of_task), 2) for of_task in _by_task(of_all))
+
+
+def _compared(experiment: Experiment, of_task: Sequence[Group], resamples: int) -> tuple[list[Pair], list[LeftOut]]:
+    """Return every two models that were scored on the same examples of a task, and what was left out."""
+    task = of_task[0].task.name
+    entrants, reasons = _entrants(experiment, of_task)
+    by_model: dict[str, Standing] = {}
+    for same in of_same_examples(entrants):
+        if len(same) > 1:
+            placed, others = standings(same, resamples)
+            by_model |= {standing.group.model: standing for standing in placed}
+            reasons |= others
+    left_out = [LeftOut(task, [model], reason) for model, reason in reasons.items()]
+    pairs = []
+    for first, second in itertools.combinations(entrants, 2):
+        models = [first.group.model, second.group.model]
+        if reason := first.difference_to(second):
+            left_out.append(LeftOut(task, models, reason))
+        elif not reasons.keys() & set(models):
+            pairs.append((by_model[models[0]], by_model[models[1]]))
+    return pairs, left_out
+
+
+def _entrants(experiment: Experiment, of_task: Sequence[Group]) -> tuple[list[Entrant], dict[str, str]]:
+    """Return the models of a task with their answers, and by model why others have none."""
+    entrants, reasons = [], {}
+    for group in of_task:
+        try:
+            entrants.append(_entrant(experiment, group))
+        except DataError as error:
+            reasons[group.model] = str(error)
+    return entrants, reasons
+
+
+def _entrant(experiment: Experiment, group: Group) -> Entrant:
+    if not group.done:
+        raise DataError(state(group))
+    if group.score() is None:
+        raise DataError("its score is undefined for a seed")
+    return read_entrant(experiment, group)
+
+
+def _by_models(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    of_models: dict[tuple[str, str], list[Pair]] = {}
+    for first, second in pairs:
+        of_models.setdefault((first.group.model, second.group.model), []).append((first, second))
+    return list(of_models.values())
+
+
+def _comparison(pairs: Sequence[Pair]) -> Comparison:
+    """Compare two models on the mean of the tasks of these pairs; their draws are independent of one another."""
+    first, second = pairs[0]
+    scores = mean(first.score for first, _ in pairs), mean(second.score for _, second in pairs)
+    tasks = [first.group.task.name for first, _ in pairs]
+    draws = difference_draws(tasks, [(first.draws, second.draws) for first, second in pairs])
+    return Comparison(
+        tasks=tasks,
+        first=first.group.model,
+        second=second.group.model,
+        scores=scores,
+        difference=difference(scores[0] - scores[1], draws),
+        is_of_one_seed=any(standing.is_of_one_seed for pair in pairs for standing in pair),
+    )
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    adjusted = holm([comparison.difference.p_value for comparison in comparisons])
+    return [replace(each, adjusted=value) for each, value in zip(comparisons, adjusted, strict=True)]
