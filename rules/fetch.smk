@@ -36,7 +36,7 @@ rule fetch_model:
 
 
 rule fetch_task:
-    """Stage the parquet files of a task, pinned by revision."""
+    """Stage the files of a task, pinned by revision, as parquet files."""
     output:
         manifest=update(paths.TASK_MANIFEST),
     log:
@@ -60,4 +60,5 @@ rule fetch_task:
         " --folder {params.folder:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
+        ' --head "$GLUEGRID_HEAD"'
         " 2>&1 | tee {log:q} >&2"

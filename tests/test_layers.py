@@ -10,6 +10,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
 HEAVY_MODULES = {
     *("adapters", "saved_model", "trackers"),
+    *("conversion", "table_files"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
     *(
