@@ -57,7 +57,7 @@ rule fetch_task:
     shell:
         'python "$GLUEGRID_SCRIPTS/fetch_task.py"'
         " --source {params.source:q}"
-        " --folder {params.folder:q}"
+        " --folder={params.folder:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
         ' --head "$GLUEGRID_HEAD"'

@@ -24,7 +24,9 @@ def read_delimited(path: Path, shown: str, wanted: list[str], optional: list[str
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = _lines(csv.reader(stream, delimiter=delimiter, strict=True), shown)
         header = _header(rows, shown, delimiter, wanted)
-        places = {name: header.index(name) for name in dict.fromkeys([*wanted, *optional]) if name in header}
+        there = [*wanted, *(name for name in optional if name in header)]
+        check_columns(shown, header, there)
+        places = {name: header.index(name) for name in there}
         for first, batch in in_batches(_checked(rows, shown, header, delimiter)):
             columns = {name: [fields[place] for _, fields in batch] for name, place in places.items()}
             yield RawRows(first, columns, [line for line, _ in batch])
@@ -51,7 +53,8 @@ def _header(rows: Iterator[tuple[int, list[str]]], shown: str, delimiter: str, w
         raise DataError(f"{shown}: is not UTF-8; save it as UTF-8")
     is_split = len(header) > 1 or not any(mark in header[0] for mark in ";\t,|")
     name = {",": "commas (.csv)", "\t": "tabs (.tsv)"}[delimiter]
-    check_columns(shown, header, wanted, "" if is_split else f"; columns must be separated by {name}")
+    if not is_split:
+        check_columns(shown, header, wanted, f"; columns must be separated by {name}")
     return header
 
 

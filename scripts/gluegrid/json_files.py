@@ -23,7 +23,7 @@ def read_json_rows(path: Path, shown: str, wanted: list[str], optional: list[str
         if first == 0:
             there = list(batch[0][1])
             check_columns(shown, there, wanted)
-            names = [name for name in dict.fromkeys([*wanted, *optional]) if name in there]
+            names = [name for name in (*wanted, *optional) if name in there]
         columns = {name: [row.get(name) for _, row in batch] for name in names}
         lines = [line for line, _ in batch]
         yield RawRows(first, columns, None if None in lines else lines)

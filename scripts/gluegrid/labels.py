@@ -55,7 +55,7 @@ class LabelReader:
         """Return what is allowed in place of a value that is no label, and what was probably meant."""
         meant = nearest(value, list(self._by_name)) if isinstance(value, str) else None
         hint = f". Did you mean {meant!r}?" if meant else ""
-        if value == HIDDEN_LABEL and self._by_name:
+        if _as_number(value) == HIDDEN_LABEL and self._by_name:
             hint = f"; {HIDDEN_LABEL} hides a label, which only splits under `test:` may have"
         return f"; allowed: {self.allowed}{hint}"
 

@@ -26,11 +26,11 @@ class RawRows:
 
 
 def check_columns(shown: str, names: list[str], wanted: Iterable[str], advice: str = "") -> None:
-    """Check that a file's columns include the wanted ones, once each. Raises DataError with the nearest match."""
+    """Check that a file's columns include the wanted ones, once each. DataError has the nearest match, or `advice`."""
     for column in wanted:
         if column not in names:
             meant = nearest(column, names)
-            hint = f". Did you mean {meant!r}?" if meant else advice
+            hint = advice or (f". Did you mean {meant!r}?" if meant else "")
             raise DataError(f"{shown}: has no column {column!r}; it has: {listed(names)}{hint}")
         if names.count(column) > 1:
             raise DataError(f"{shown}: has {names.count(column)} columns {column!r}; rename all but one")

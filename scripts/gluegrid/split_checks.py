@@ -23,9 +23,10 @@ def check_splits(report: Report, tasks: Mapping[str, dict]) -> None:
 def _of_files(task: dict) -> Iterator[Problem]:
     files, cut = task.get("files") or {}, task.get("cut_from_train") or {}
     if is_one_file(task["source"]):
-        for key in ("files", "folder"):
-            if task.get(key):
-                yield key, f"does not go with a source that is one file; write its folder as source, or leave {key} out"
+        if more := [key for key in ("files", "folder") if task.get(key)]:
+            advice = f"write its folder as source, or leave {more[0]} out"
+            yield more[0], f"does not go with a source that is one file; {advice}"
+            return
         files = {task["train"]: [task["source"]]}
     yield from _of_cut(task, files, cut)
     if files:
