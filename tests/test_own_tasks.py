@@ -14,8 +14,9 @@ from fake_hub import FakeHub
 from fake_hub_servers import serving
 from fetching import Fetched, Fetcher, parquet_of
 
+from gluegrid.cells import run_text
 from gluegrid.errors import ConfigError
-from gluegrid.experiment import Experiment, load_experiment, run_text
+from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.files import read_json, sha256
 
 CSV = 'review,mood\na fine film,good\n"long, and dull",bad\n'
@@ -120,6 +121,17 @@ def test_a_cut_needs_no_names_where_files_are_named_as_on_the_hub():
     assert before.tasks["reviews"]["test"] == []
     Path("data/train-00000-of-00001.parquet").write_bytes(b"edited")
     assert run_of(load(entry)) != run_of(before)
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "expected"), [({"dev": ""}, [], "dev"), ({}, ["new"], "new")], ids=["scored", "predicted"]
+)
+def test_a_file_of_a_task_that_is_not_trained_is_its_only_split(validation, test, expected):
+    changes = {"train": None, "do_train": False, "cut_from_train": None, "validation": validation, "test": test}
+    task = {key: value for key, value in (ONE_FILE | changes).items() if value is not None} | {"train": None}
+    config = {"experiment": "own", "models": {"bert": {"source": "org/bert"}}, "tasks": {"reviews": task}}
+    Path("c.yaml").write_text(yaml.safe_dump(config))
+    assert fetched(load_experiment(Path("c.yaml")))["rows"] == {expected: 2}
 
 
 def test_a_folder_of_the_source_is_that_of_its_files():

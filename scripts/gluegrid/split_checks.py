@@ -27,7 +27,7 @@ def _of_files(task: dict) -> Iterator[Problem]:
             advice = f"write its folder as source, or leave {more[0]} out"
             yield more[0], f"does not go with a source that is one file; {advice}"
             return
-        files = {task["train"]: [task["source"]]}
+        files = {split: [task["source"]] for split in splits_of(task)[:1]}
     yield from _of_cut(task, files, cut)
     if files:
         yield from _of_names(task, files, cut)
@@ -51,7 +51,7 @@ def _of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
             advice = "name its file under files, or its share under cut_from_train"
             yield _key_of(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
     for split in files:
-        if split is not None and split not in splits_of(task):
+        if split not in splits_of(task):
             advice = f"name it under one of them, such as validation: {{{split}: ''}}"
             yield f"files.{split}", f"{quoted(split)} is no split under train, validation or test; {advice}"
 

@@ -45,7 +45,7 @@ def patterns_of(entry: Mapping) -> dict[str, list[str]]:
     They are relative to the task's folder of its source.
     """
     if is_one_file(entry["source"]):
-        return {entry["train"]: [entry["source"].rpartition("/")[2]]}
+        return {split: [entry["source"].rpartition("/")[2]] for split in splits_of(entry)[:1]}
     cut = entry.get("cut_from_train") or {}
     as_on_the_hub = {split: [f"{split}-*-of-*.parquet"] for split in splits_of(entry) if split not in cut}
     return entry.get("files") or as_on_the_hub
