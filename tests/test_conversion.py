@@ -137,6 +137,15 @@ def test_several_files_make_a_split_in_their_order(tmp_path):
     assert columns["validation"]["review"] == ["b", "a"]
 
 
+def test_files_of_a_pattern_are_read_by_name_however_a_source_lists_them():
+    names = ["b-2.csv", "b-10.csv", "b-1.csv", "more/b-3.csv"]
+    assert files_of_splits(names, vars(reviews(files={"train": ["b-*.csv"]})))["train"] == [
+        "b-1.csv",
+        "b-10.csv",
+        "b-2.csv",
+    ]
+
+
 def test_two_texts_and_a_number(tmp_path):
     task = reviews(
         text_columns=["one", "two"], label_column="score", labels=None, files={"train": ["a.csv"]}, validation={}

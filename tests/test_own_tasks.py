@@ -99,6 +99,14 @@ def test_what_decides_the_files_decides_where_they_lie():
     assert all(re.fullmatch(r"data-[0-9a-f]{8}@[0-9a-f]{12}-[0-9a-f]{8}", key) for key in keys)
 
 
+def test_which_splits_are_scored_decides_which_files_are_made():
+    for split in ("train", "a", "b"):
+        Path(f"data/{split}-00000-of-00001.parquet").write_bytes(b"")
+    entry = ENTRY | {"files": None, "cut_from_train": {"test": 0.1}, "revision": "v1"}
+    keys = {load(entry, validation={split: ""}).task_key("reviews") for split in ("a", "b")}
+    assert len(keys) == 2
+
+
 def test_names_of_tables_and_metrics_do_not_decide_where_the_files_lie():
     others = {"metrics": ["accuracy", "f1"], "display_name": "R", "validation": {"validation": "_dev"}, "train_rows": 3}
     assert load(ENTRY, **others).task_key("reviews") == load(ENTRY).task_key("reviews")
