@@ -247,6 +247,21 @@ def test_an_incomplete_set_of_parts_is_told_before_anything_runs():
         load(ENTRY, files={"train": "train-*.parquet", "validation": "dev.csv"})
 
 
+def test_what_the_documentation_shows_is_an_experiment(project):
+    tasks = re.search(r"```yaml\n(.*?)```", (project / "docs/data.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
+    Path("data/reviews.csv").write_text(CSV)
+    Path("data/pairs").mkdir()
+    for name in ("train.csv", "dev.jsonl", "test-a.json", "test-b.json"):
+        Path("data/pairs", name).write_text("")
+    Path("c.yaml").write_text("experiment: shown\nmodels: {bert: {source: org/bert}}\n" + tasks)
+    shown = load_experiment(Path("c.yaml")).tasks
+    assert {name: task["test"] for name, task in shown.items()} == {
+        "reviews": ["test"],
+        "similarity": ["test"],
+        "imdb": [],
+    }
+
+
 # Fetching
 
 
