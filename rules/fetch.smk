@@ -36,7 +36,7 @@ rule fetch_model:
 
 
 rule fetch_task:
-    """Stage the parquet files of a task, pinned by revision."""
+    """Stage the files of a task, pinned by revision, as parquet files."""
     output:
         manifest=update(paths.TASK_MANIFEST),
     log:
@@ -57,7 +57,8 @@ rule fetch_task:
     shell:
         'python "$GLUEGRID_SCRIPTS/fetch_task.py"'
         " --source {params.source:q}"
-        " --folder {params.folder:q}"
+        " --folder={params.folder:q}"
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
+        ' --head "$GLUEGRID_HEAD"'
         " 2>&1 | tee {log:q} >&2"

@@ -7,10 +7,14 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gluegrid import logs
-from gluegrid.errors import StagingError, run_script
+from gluegrid.errors import GluegridError, StagingError, run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
 from gluegrid.repositories import Source
 from gluegrid.sources import files_below, split_of, wanted_task_files
+from gluegrid.split_files import files_of_splits, is_converted
 from gluegrid.staging import stage
+from gluegrid.tasks import Task, definition
 
 
 def main() -> None:
@@ -20,17 +24,60 @@ def main() -> None:
     parser.add_argument("--folder", required=True, help="folder of the source; '' for its top")
     parser.add_argument("--revision", required=True, help="commit, tag or branch")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
+    parser.add_argument(
+        "--head", type=Path, help="file below results/<experiment>/heads; without it, files are named as on the hub"
+    )
     arguments = parser.parse_args()
     logs.setup()
+    source = Source("dataset", arguments.source, arguments.revision)
+    task = task_to_convert(arguments.head, arguments.manifest) if arguments.head else None
+    if task:
+        stage_converted(source, arguments.manifest, task)
+    else:
+        stage_as_named(source, arguments.manifest, arguments.folder)
+
+
+def task_to_convert(head: Path, manifest: Path) -> Task | None:
+    """Return the task of a head's experiment that has this manifest, if it names its files or cuts a split."""
+    experiment = Experiment(read_json(head)["config"])
+    for name, entry in experiment.tasks.items():
+        if experiment.task_key(name) == manifest.parent.name and is_converted(entry):
+            return Task(name=name, **definition(entry))
+    return None
+
+
+def stage_converted(source: Source, manifest: Path, task: Task) -> None:
+    """Stage the files that a task names, made parquet files of one for each split."""
 
     def wanted(names: list[str]) -> list[str]:
-        files = wanted_task_files(names, arguments.folder)
+        try:
+            return [name for of_split in files_of_splits(names, vars(task)).values() for name in of_split]
+        except GluegridError as error:
+            raise StagingError(f"{source.name}: {error}") from error
+
+    def convert_them(folder: Path) -> None:
+        from gluegrid.conversion import convert
+
+        convert(folder, task, files_of_splits(files_below(folder), vars(task)))
+
+    stage(source, manifest, wanted, describe, convert_them)
+
+
+def stage_as_named(source: Source, manifest: Path, folder: str) -> None:
+    """Stage the parquet files of a folder of the source, as they are named on the hub."""
+
+    def wanted(names: list[str]) -> list[str]:
+        files = wanted_task_files(names, folder)
         if not files:
-            raise StagingError(f"{arguments.source} holds no {arguments.folder or '.'}/<split>-00000-of-00001.parquet")
+            raise StagingError(f"{source.name} holds no {folder or '.'}/<split>-00000-of-00001.parquet")
         return files
 
-    source = Source("dataset", arguments.source, arguments.revision)
-    stage(source, arguments.manifest, wanted, lambda folder: {"rows": count_rows(folder)})
+    stage(source, manifest, wanted, describe)
+
+
+def describe(folder: Path) -> dict:
+    """Return what the manifest says of a task's files, beside their hashes."""
+    return {"rows": count_rows(folder)}
 
 
 def count_rows(folder: Path) -> dict[str, int]:

@@ -104,6 +104,10 @@ GOOD_LABELS = {
     "decimals": [decimal.Decimal("1.00"), decimal.Decimal("0.00"), decimal.Decimal("1.00")],
     "categories": categories([1, 0, 1]),
     "categories of floats": categories([1.0, 0.0, 1.0]),
+    "names": ["yes", "no", "yes"],
+    "categories of names": categories(["yes", "no", "yes"]),
+    "names and numbers": ["yes", "0", "1"],
+    "numbers as text": ["1", "0.0", " 1e0"],
 }
 
 
@@ -122,6 +126,7 @@ def test_labels_are_taken_by_value(tmp_path, tiny, kind):
         ([decimal.Decimal("2.5"), decimal.Decimal("-1.0"), decimal.Decimal("0.1")], [2.5, -1, numpy.float32(0.1)]),
         ([0.1, 3e38, 1e-60], [numpy.float32(0.1), numpy.float32(3e38), 0]),
         (categories([2.5, 0.5, 2.5]), [2.5, 0.5, 2.5]),
+        (["2.5", "-1", " .5"], [2.5, -1, 0.5]),
     ],
 )
 def test_numbers_of_a_regression_are_stored_with_32_bits(tmp_path, tiny, values, expected):
@@ -184,9 +189,15 @@ REFUSED = {
         {"label": pyarrow.array([0, 2**64 - 1, 1], pyarrow.uint64())},
         "column 'label' has 18446744073709551615 in row 1; allowed: 0 to 1",
     ),
-    "names": (SINGLE, {"label": ["no", "yes", "no"]}, "column 'label' has 'no' in row 0; allowed: 0 to 1 (no, yes)"),
-    "name categories": (SINGLE, {"label": categories(["no"] * 3)}, "column 'label' has 'no' in row 0; allowed: 0 to 1"),
-    "digits": (SINGLE, {"label": ["0", "1", "0"]}, "column 'label' has '0' in row 0; allowed: 0 to 1"),
+    "names": (
+        SINGLE,
+        {"label": ["no", "yes ", "no"]},
+        "column 'label' has 'yes ' in row 1; allowed: 0 to 1 (no, yes). Did you mean 'yes'?",
+    ),
+    "name categories": (SINGLE, {"label": categories(["No"] * 3)}, "column 'label' has 'No' in row 0; allowed: 0 to 1"),
+    "digits": (SINGLE, {"label": ["0", "1", "2"]}, "column 'label' has '2' in row 2; allowed: 0 to 1"),
+    "digits with an underscore": (SINGLE, {"label": ["0", "0_1", "0"]}, "column 'label' has '0_1' in row 1; allowed:"),
+    "empty name": (SINGLE, {"label": ["no", "", "no"]}, "column 'label' has '' in row 1; allowed: 0 to 1"),
     "long name": (
         SINGLE,
         {"label": ["no" * 99, "", ""]},
@@ -210,7 +221,7 @@ REFUSED = {
     "NaN": (REGRESSION, {"label": [0.5, 1, math.nan]}, "column 'label' has nan in row 2; allowed: a number"),
     "infinity": (REGRESSION, {"label": [0.5, -math.inf, 1]}, "column 'label' has -inf in row 1; allowed: a number"),
     "above 32 bits": (REGRESSION, {"label": [0.5, 1, 1e39]}, "column 'label' has 1e+39 in row 2; allowed: a number"),
-    "text": (REGRESSION, {"label": ["0.5", "1", "2"]}, "column 'label' has '0.5' in row 0; allowed: a number"),
+    "text": (REGRESSION, {"label": ["0.5", "1,5", "2"]}, "column 'label' has '1,5' in row 1; allowed: a number"),
     "day": (REGRESSION, {"label": [MOMENT.date()] * 3}, "column 'label' holds date32[day], which is no label"),
     # the examples' numbers
     "null idx": (

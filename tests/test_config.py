@@ -45,6 +45,7 @@ def known(*more: str) -> str:
 TOP_KEYS = known("cells", "checkpoint_minutes", "experiment", "models", "report_to", "task_defaults", "tasks")
 MODEL_KEYS = known("revision", "source", "tokenizer", "trust_remote_code")
 TASK_KEYS = known(
+    *("cut_from_train", "files"),
     *("display_name", "folder", "label_column", "labels", "metric_label", "metrics", "official", "revision"),
     *("source", "test", "text_columns", "train", "train_rows", "validation"),
 )
@@ -54,7 +55,10 @@ REGISTERED = "ax, cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli"
 # What messages say is allowed.
 NAME = "letters a-z and A-Z, digits, '.', '_' and '-', the first a letter or digit, at most 64 characters"
 EXPERIMENT = f"name of the folder under results/: {NAME}"
-SOURCE = "an id on the hub (organisation/name), or a folder written with a leading './', '../', '/' or '~/'"
+SOURCE = (
+    "an id on the hub (organisation/name), or a folder (for a task, or a file)"
+    " written with a leading './', '../', '/' or '~/'"
+)
 REVISION = (
     "a commit, tag or branch of the hub (a branch's commit is recorded when fetched);"
     " for a local folder any name for its state, by default a hash of its files"
@@ -127,7 +131,7 @@ CHOICES = {
 }
 DEVICE = "cuda: fail at once where the job finds no GPU; cpu: train without one"
 TASKS = "a list of tasks of the registry, or a mapping of tasks to values, to their definition, or to nothing"
-METRICS = "accuracy, f1, matthews_correlation, pearson, spearmanr"
+METRICS = "accuracy, f1, macro_f1, matthews_correlation, pearson, spearmanr"
 TEXT = "text of 1 to 300 characters on one line, without control characters"
 TRUST = "true or false: run the Python code that comes with the model, with your rights"
 NO_MAPPING = "must map keys to values; it needs experiment, models and tasks, as config.yaml"
@@ -903,7 +907,8 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks("{cola: {metrics: [pearson]}}"),
-        "4: tasks.cola.metrics: 'pearson' does not suit a classification; allowed: accuracy, f1, matthews_correlation",
+        "4: tasks.cola.metrics: 'pearson' does not suit a classification;"
+        " allowed: accuracy, f1, macro_f1, matthews_correlation",
     ),
     (
         with_tasks(f"{{mine: {{{OWN}, metrics: [accuracy]}}}}"),
@@ -912,7 +917,7 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks(f"{{mine: {{{OWN}, labels: [a, b, c], metrics: [f1]}}}}"),
-        "4: tasks.mine.metrics: 'f1' is for two labels, and the task has 3",
+        "4: tasks.mine.metrics: 'f1' is for two labels, and the task has 3; macro_f1 is for more",
     ),
     (
         with_tasks("{mnli: {validation: {a: '', b: '', c: _mm}}}"),

@@ -430,11 +430,18 @@ def golden_cells(shipped: Experiment) -> dict[str, object]:
         }
     )
     every_option = load(SMALL | EVERY_OPTION)
+    Path("texts").mkdir()
+    Path("texts/all.csv").write_text("text,label\n")
+    Path("texts/hard.jsonl").write_text("{}\n")
+    files = {key: value for key, value in OWN_TASK.items() if key not in ("validation", "test")}
+    files |= {"source": "./texts", "files": {"train": "all.csv", "hard": ["hard.jsonl"]}, "test": ["hard"]}
+    own_files = load(SMALL | {"tasks": {"reviews": files | {"cut_from_train": {"validation": 0.1}}}})
     return {
         "bert-base-uncased_cola": shipped.cells[("bert-base-uncased", "cola", "base", "42")],
         "bert-large-uncased_mnli": shipped.cells[("bert-large-uncased", "mnli", "base", "42")],
         "every_option": every_option.cells["other", "cola", "base", "42"],
         "every_value": every_value.cells[("bert", "rte", "base", "4294967295")],
+        "own_files_and_cut": own_files.cells[("bert", "reviews", "base", "42")],
         "local_model_own_task": local.cells[("mine", "reviews", "base", "42")],
         "trusted_model_other_tokenizer": trusted.cells[("ours", "rte", "base", "42")],
     }

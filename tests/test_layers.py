@@ -12,6 +12,7 @@ HEAVY_MODULES = {
     *("adapters", "saved_model", "trackers"),
     *("comparison_report", "comparison_tables", "comparisons", "entrants", "standings"),
     *("paired_bootstrap", "resampled_metrics"),
+    *("conversion", "table_files"),
     *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
     *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
     *(

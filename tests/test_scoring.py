@@ -12,7 +12,7 @@ from sklearn import metrics
 from gluegrid.scoring import FORMULAS, TaskMetric, score
 
 BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
-TERNARY = builders.task(metrics=["accuracy", "matthews_correlation"], labels=builders.NLI_LABELS)
+TERNARY = builders.task(metrics=["accuracy", "macro_f1", "matthews_correlation"], labels=builders.NLI_LABELS)
 REGRESSION = builders.task(metrics=["pearson", "spearmanr"], labels=None)
 SEEDS = range(12)
 
@@ -52,11 +52,19 @@ def test_classification_metrics_equal_those_of_scikit_learn(task, seed):
     formulas = {
         "accuracy": metrics.accuracy_score,
         "f1": lambda *both: metrics.f1_score(*both, zero_division=0),
+        "macro_f1": lambda *both: metrics.f1_score(*both, average="macro", zero_division=0),
         "matthews_correlation": metrics.matthews_corrcoef,
     }
     scores = score(task, logits, labels)
     for name in task.metrics:
         assert scores[name] == pytest.approx(formulas[name](labels, predicted), abs=1e-12)
+
+
+def test_macro_f1_is_the_mean_over_the_classes_that_are_asked_for_or_said():
+    # Of three classes one is never asked for: said once (F1 of 0), it counts; never said, it does not.
+    said = numpy.eye(3, dtype=numpy.float32)
+    assert score(TERNARY, said[[0, 1, 2]], numpy.array([0, 1, 1]))["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert score(TERNARY, said[[0, 1, 0]], numpy.array([0, 1, 1]))["macro_f1"] == pytest.approx((2 / 3 + 2 / 3) / 2)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -142,7 +150,7 @@ def test_values_are_plain_python_numbers():
 
 
 def test_every_formula_works_through_the_interface_of_evaluate():
-    assert set(FORMULAS) == {*BINARY.metrics, *REGRESSION.metrics}
+    assert set(FORMULAS) == {*BINARY.metrics, *TERNARY.metrics, *REGRESSION.metrics}
     result = TaskMetric(BINARY).compute(predictions=[1, 0, 1, 1], references=[1, 0, 0, 1])
     assert result == {
         "accuracy": 0.75,

@@ -1022,7 +1022,7 @@ def test_numbers_are_recomputed_by_other_code_than_made_them(name):
 # The metrics, against the libraries that training scores with.
 
 BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
-TERNARY = builders.task(metrics=["accuracy", "matthews_correlation"], labels=builders.NLI_LABELS)
+TERNARY = builders.task(metrics=["accuracy", "macro_f1", "matthews_correlation"], labels=builders.NLI_LABELS)
 REGRESSION = builders.task(metrics=["pearson", "spearmanr"], labels=None)
 # Few different values, so that ties, one class alone and constants are common.
 COARSE = st.integers(-3, 3).map(float)
@@ -1069,10 +1069,13 @@ def test_binary_metrics_are_those_of_scikit_learn(logits_and_labels):
 @pytest.mark.filterwarnings("ignore:A single label was found")
 @settings(deadline=None)
 @given(classified(TERNARY))
-def test_the_correlation_of_three_classes_is_that_of_scikit_learn(logits_and_labels):
+def test_the_metrics_of_three_classes_are_those_of_scikit_learn(logits_and_labels):
     logits, labels = logits_and_labels
-    expected = metrics.matthews_corrcoef(labels, logits.argmax(axis=1))
-    assert recomputed_scores(TERNARY, logits, labels)["matthews_correlation"] == pytest.approx(expected, abs=1e-12)
+    said = logits.argmax(axis=1)
+    scores = recomputed_scores(TERNARY, logits, labels)
+    assert scores["matthews_correlation"] == pytest.approx(metrics.matthews_corrcoef(labels, said), abs=1e-12)
+    expected = metrics.f1_score(labels, said, average="macro", zero_division=0.0)
+    assert scores["macro_f1"] == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None)

@@ -11,6 +11,7 @@ from gluegrid.config_report import Report
 from gluegrid.errors import ConfigError
 from gluegrid.levels import SWEPT_KEYS
 from gluegrid.quoting import quoted
+from gluegrid.split_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "schemas" / "config.schema.yaml"
@@ -123,10 +124,18 @@ def _completed(config: dict, registry: dict) -> dict:
 
 
 def _completed_task(*levels: dict) -> dict:
-    """Merge a task's levels, the later winning; a new source does not inherit the revision of the one it replaces."""
+    """Merge a task's levels, the later winning; a new source does not inherit the revision of the one it replaces.
+
+    A task that names its files has no test split, if it does not name one.
+    """
     task = dict(TASK_DEFAULTS)
     for level in levels:
         if "source" in level:
             task.pop("revision", None)
         task |= level
+    if "files" in task:
+        task["files"] = {split: [names] if isinstance(names, str) else names for split, names in task["files"].items()}
+    if is_converted(task) and not any("test" in level for level in levels):
+        there = {*task.get("files", {}), *task.get("cut_from_train", {})}
+        task["test"] = [split for split in TASK_DEFAULTS["test"] if split in there]
     return task

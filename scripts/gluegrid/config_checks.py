@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 from gluegrid.config_report import Report, quoted_name, suggest
 from gluegrid.levels import BATCH_KEYS, all_levels
+from gluegrid.split_checks import check_splits
 from gluegrid.strict_yaml import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
 METRICS_OF = {
     "regression": ("pearson", "spearmanr"),
-    "classification": ("accuracy", "f1", "matthews_correlation"),
+    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
 }
 
 
@@ -21,6 +22,7 @@ def check(report: Report, config: dict, registry: dict) -> None:
     """
     _check_names(report, config)
     _check_tasks(report, config["tasks"], registry)
+    check_splits(report, config["tasks"])
     _check_tokenizers(report, config["models"])
     _check_cells(report, config)
     _check_batch_sizes(report, config)
@@ -55,14 +57,16 @@ def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
 
 
 def _check_metrics(report: Report, position: Position, task: dict) -> None:
+    if task["label_column"] in task["text_columns"]:
+        report.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
     kind = "classification" if task.get("labels") else "regression"
     described = kind if task.get("labels") else "regression (what a task without labels is)"
     for metric in task["metrics"]:
         if metric not in METRICS_OF[kind]:
             allowed = ", ".join(METRICS_OF[kind])
             report.add((*position, "metrics"), f"{metric!r} does not suit a {described}; allowed: {allowed}")
-    if "f1" in task["metrics"] and len(task.get("labels", [])) > 2:
-        report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {len(task['labels'])}")
+    if "f1" in task["metrics"] and (number := len(task.get("labels", []))) > 2:
+        report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {number}; macro_f1 is for more")
     for suffix, count in Counter(task["validation"].values()).items():
         if count > 1:
             report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")

@@ -1,21 +1,18 @@
 """What is wrong with a YAML file, as lines: file and line, key, value, what is allowed, and the nearest match."""
 
-import difflib
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jsonschema
 
 from gluegrid.errors import ConfigError
-from gluegrid.quoting import character_at, lookalike, quoted, shortened
+from gluegrid.quoting import character_at, lookalike, nearest, quoted, shortened
 from gluegrid.strict_yaml import MOST_PROBLEMS, Position, first_problems
 
 LONGEST_PROBLEM = 600  # characters
 LONGEST_LIST = 400  # characters of known names
-MOST_COMPARED = 1000  # known names
 LONGEST_CHECKED = 300  # characters; no text of a config may be longer
 
 _CheckedTypes = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
@@ -92,14 +89,8 @@ def quoted_name(name: object) -> str:
 def suggest(name: object, known: Iterable[str]) -> str:
     """Return the nearest match of a name, and all that are known."""
     known = sorted(known)
-    nearest = _nearest(name, known)
-    return f"{f' Did you mean {nearest!r}?' if nearest else ''} Known: {shortened(', '.join(known), LONGEST_LIST)}"
-
-
-def _nearest(name: object, known: list[str]) -> str | None:
-    # NFKC makes wide and mathematical letters plain ones.
-    plain = unicodedata.normalize("NFKC", str(name)[:LONGEST_CHECKED])
-    return next(iter(difflib.get_close_matches(plain, known[:MOST_COMPARED], n=1)), None)
+    meant = nearest(name, known)
+    return f"{f' Did you mean {meant!r}?' if meant else ''} Known: {shortened(', '.join(known), LONGEST_LIST)}"
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[tuple[Position, str]]:
@@ -156,8 +147,8 @@ def _allowed(error: jsonschema.ValidationError) -> str:
 
 
 def _choices(value: object, choices: list[str]) -> str:
-    nearest = _nearest(value, choices)
-    return f"one of {', '.join(choices)}{f' (did you mean {nearest!r}?)' if nearest else ''}"
+    meant = nearest(value, choices)
+    return f"one of {', '.join(choices)}{f' (did you mean {meant!r}?)' if meant else ''}"
 
 
 def _range_in_words(schema: dict) -> list[str]:

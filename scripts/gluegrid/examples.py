@@ -1,6 +1,5 @@
 """The examples of a split: its parquet files, each row checked to be what the task says."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,16 @@ import pyarrow
 
 from gluegrid.columns import Place, idx_of, labels_of, texts_of
 from gluegrid.errors import DataError
+from gluegrid.labels import LabelReader
 from gluegrid.manifests import check_file
-from gluegrid.parquet_files import listed, read_batches
+from gluegrid.parquet_files import read_batches
 from gluegrid.paths import is_local
+from gluegrid.quoting import listed
 from gluegrid.sources import split_of
+from gluegrid.split_files import check_parts
 from gluegrid.tasks import Task
 
-PART = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+NUMBERS = "idx"  # the column of the examples' own numbers
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Split:
         rows = 0
         for file in self.files:
             start = rows
-            for batch in read_batches(self.manifest.parent / file, self._shown(file), wanted, numbers="idx"):
+            for batch in read_batches(self.manifest.parent / file, self._shown(file), wanted, NUMBERS):
                 yield self._checked(batch, self._shown(file), rows - start, rows)
                 rows += len(batch)
 
@@ -76,13 +78,13 @@ class Split:
             return Place(file, column, first_row), batch.column(column)
 
         texts = [texts_of(*values(column)) for column in self.task.text_columns]
-        labels = labels_of(*values(self.task.label_column), self.task, self._is_only_predicted())
-        has_numbers = "idx" in batch.schema.names and pyarrow.types.is_integer(batch.schema.field("idx").type)
-        idx = idx_of(*values("idx")) if has_numbers else list(range(first_number, first_number + len(batch)))
+        labels = labels_of(*values(self.task.label_column), LabelReader(self.task, self._is_only_predicted()))
+        has_numbers = NUMBERS in batch.schema.names and pyarrow.types.is_integer(batch.schema.field(NUMBERS).type)
+        idx = idx_of(*values(NUMBERS)) if has_numbers else list(range(first_number, first_number + len(batch)))
         return Examples(file, first_row, self.task.text_columns, texts, labels, idx)
 
     def _is_only_predicted(self) -> bool:
-        return self.name in self.task.test and self.name not in (self.task.train, *self.task.validation)
+        return self.name in self.task.predicted_only
 
     def _check_files_are_there(self) -> None:
         if not self.files:
@@ -90,21 +92,9 @@ class Split:
             raise DataError(
                 f"{self.manifest.parent}: task {self.task.name!r} has no split {self.name!r}; it has: {known}"
             )
-        parts = [tuple(map(int, PART.search(file).groups())) for file in self.files]
-        totals = {total for _, total in parts}
-        if len(totals) > 1:
-            raise DataError(
-                f"{self._shown(self.files[0])}: split {self.name!r} has files of several sets, {listed(self.files)};"
-                " remove those that do not belong to it"
-            )
-        total = totals.pop()
-        if len(parts) < total:
-            missing = next(number for number in range(total) if (number, total) not in parts)
-            name = PART.sub(f"-{missing:05}-of-{total:05}.parquet", self.files[0])
-            raise DataError(
-                f"{self._shown(name)}: is missing; split {self.name!r} has {len(parts)} of its {total} files"
-            )
+        check_parts(self.name, self.files, self._shown)
 
     def _shown(self, name: str) -> str:
         source = self.data["source"]
-        return str(Path(source) / name if is_local(source) else self.manifest.parent / name)
+        is_the_users = is_local(source) and "source_files" not in self.data
+        return str(Path(source) / name if is_the_users else self.manifest.parent / name)

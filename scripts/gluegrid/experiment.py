@@ -17,6 +17,7 @@ from gluegrid.option_checks import check_options
 from gluegrid.planned_cells import make_cells
 from gluegrid.recipes import DEFAULT_SEEDS
 from gluegrid.reference_files import read_in
+from gluegrid.split_files import layout
 from gluegrid.start_checks import check_starts
 from gluegrid.variants import number_of_variants
 
@@ -125,7 +126,7 @@ class Experiment:
     def task_key(self, task: str) -> str:
         """Return the name of a task's folder under resources/tasks."""
         entry = self.tasks[task]
-        return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""))
+        return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""), layout(entry))
 
     def model_identity(self, model: str) -> dict:
         """Return what a run.json says of a model."""

@@ -1,6 +1,6 @@
 """Parquet files, read some rows at a time, so that memory does not grow with them; what is damaged is named."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow
@@ -9,23 +9,26 @@ from pyarrow.parquet import ParquetFile
 
 from gluegrid.errors import DataError
 from gluegrid.library_errors import in_one_line
-from gluegrid.quoting import shortened
+from gluegrid.raw_rows import ROWS_AT_ONCE, check_columns
 
-ROWS_AT_ONCE = 10_000
 BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
-LONGEST_LIST = 200  # characters of a list of names in a message
 # What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
 
 
-def read_batches(path: Path, shown: str, wanted: list[str], numbers: str) -> Iterator[pyarrow.RecordBatch]:
-    """Yield a file's rows: the wanted columns, and one of numbers if the file has it. Batches never span row groups.
+def read_batches(
+    path: Path, shown: str, wanted: list[str], numbers: str | None = None, optional: Sequence[str] = ()
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yield a file's rows: the wanted columns, one of whole `numbers` and the optional ones if the file has them.
 
-    `shown` names the file in messages. Raises DataError for a damaged file and for columns that are not there.
+    Batches never span row groups. `shown` names the file in messages. Raises DataError for a damaged file and for
+    columns that are not there.
     """
     try:
         file = ParquetFile(path, page_checksum_verification=True)
-        columns = _columns(shown, file.schema_arrow, wanted, numbers)
+        names = file.schema_arrow.names
+        there = [*wanted, *(name for name in optional if name in names)]
+        columns = _columns(shown, file.schema_arrow, there, numbers)
     except UNREADABLE as error:
         raise DataError(f"{shown}: is no readable parquet file: {in_one_line(error)}") from error
     rows = 0
@@ -40,20 +43,10 @@ def read_batches(path: Path, shown: str, wanted: list[str], numbers: str) -> Ite
             )
 
 
-def listed(names: list[str]) -> str:
-    """Return names on one line of bounded length."""
-    return shortened(", ".join(name if name.isprintable() else repr(name) for name in names), LONGEST_LIST) or "none"
-
-
-def _columns(shown: str, schema: pyarrow.Schema, wanted: list[str], numbers: str) -> list[str]:
-    for column in wanted:
-        if column not in schema.names:
-            raise DataError(f"{shown}: has no column {column!r}; it has: {listed(schema.names)}")
-    for column in (*wanted, numbers):
-        if schema.names.count(column) > 1:
-            raise DataError(f"{shown}: has {schema.names.count(column)} columns {column!r}; rename all but one")
-    has_numbers = numbers in schema.names and pyarrow.types.is_integer(schema.field(numbers).type)
-    return [*wanted, numbers] if has_numbers else wanted
+def _columns(shown: str, schema: pyarrow.Schema, wanted: list[str], numbers: str | None) -> list[str]:
+    has_numbers = numbers in schema.names
+    check_columns(shown, schema.names, [*wanted, numbers] if has_numbers else wanted)
+    return [*wanted, numbers] if has_numbers and pyarrow.types.is_integer(schema.field(numbers).type) else wanted
 
 
 def _read_group(

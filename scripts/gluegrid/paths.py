@@ -70,13 +70,14 @@ def is_local(source: str) -> bool:
     return source in (".", "..") or source.startswith(LOCAL_PREFIXES)
 
 
-def resource_key(source: str, revision: str, folder: str = "") -> str:
+def resource_key(source: str, revision: str, folder: str = "", layout: dict | None = None) -> str:
     """Return the folder name of a staged resource: what it is, as one safe path part.
 
     Hub ids are unique with '/' written as '--'. A folder's name is completed by a hash of its path,
-    since two folders may share a name; so is whatever could be read in two ways.
+    since two folders may share a name; so is whatever could be read in two ways. `layout` is what else decides
+    the files of a task (split_files.py).
     """
-    exact = json.dumps([source, revision, folder])
+    exact = json.dumps([source, revision, folder] + ([layout] if layout else []), sort_keys=True)
     is_ambiguous = "--" in source + folder + revision or (folder and "/" not in source)
     if is_local(source):
         name = PurePosixPath(source).name or "folder"
@@ -84,6 +85,6 @@ def resource_key(source: str, revision: str, folder: str = "") -> str:
         source = f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)[:48]}-{digest}"
     parts = [source, folder] if folder else [source]
     key = "--".join(parts).replace("/", "--") + "@" + revision.replace("/", "--")
-    if is_ambiguous or len(key) > LONGEST_KEY:
+    if layout or is_ambiguous or len(key) > LONGEST_KEY:
         key = f"{key[: LONGEST_KEY - 9]}-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
     return key

@@ -1,9 +1,13 @@
 """How messages show what a user wrote: quoted, shortened, and odd characters by their names."""
 
+import difflib
 import json
 import unicodedata
 
 LONGEST_VALUE = 60
+LONGEST_LIST = 200  # characters of a list of names in a message
+LONGEST_COMPARED = 300  # characters of a name that is looked for
+MOST_COMPARED = 1000  # known names
 NAMELESS = {
     "Cc": "a control character",
     "Cs": "half of a surrogate pair",
@@ -20,6 +24,18 @@ def quoted(value: object) -> str:
 def shortened(text: str, longest: int = LONGEST_VALUE) -> str:
     """Return a text cut to `longest` characters, the last three of which then say so."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def listed(names: list[str]) -> str:
+    """Return names on one line of bounded length."""
+    return shortened(", ".join(name if name.isprintable() else repr(name) for name in names), LONGEST_LIST) or "none"
+
+
+def nearest(name: object, known: list[str]) -> str | None:
+    """Return which of some names was probably meant by another."""
+    # NFKC makes wide and mathematical letters plain ones.
+    plain = unicodedata.normalize("NFKC", str(name)[:LONGEST_COMPARED])
+    return next(iter(difflib.get_close_matches(plain, known[:MOST_COMPARED], n=1)), None)
 
 
 def lookalike(text: object) -> str:

@@ -13,6 +13,7 @@ from gluegrid.paths import is_local
 from gluegrid.quoting import quoted
 from gluegrid.redaction import redacted
 from gluegrid.sources import files_below
+from gluegrid.split_files import is_one_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Repository(Protocol):
 
 def open_repository(source: Source) -> Repository:
     """Return the source's present state. Raises StagingError."""
+    if source.kind == "dataset" and is_one_file(source.name):
+        return OneFile(source)
     if is_local(source.name):
         return Folder(source)
     _check_address_of_hub(os.environ.get("HF_ENDPOINT", ""))
@@ -68,6 +71,30 @@ def _check_address_of_hub(address: str) -> None:
             f"HF_ENDPOINT is {quoted(redacted(address))}, which is no address as https://hub.example;"
             " correct it or unset it"
         )
+
+
+class OneFile:
+    """A file of this machine that is itself the source."""
+
+    commit = None
+    may_lack = ""
+
+    def __init__(self, source: Source):
+        self.path = Path(source.name).expanduser()
+        if not self.path.is_file():
+            raise StagingError(f"{source.name}: there is no such file (seen from {Path.cwd()})")
+
+    def names(self) -> list[str]:
+        """Return its name."""
+        return [self.path.name]
+
+    def size(self, _name: str) -> int:
+        """Return its size in bytes."""
+        return self.path.stat().st_size
+
+    def fetch(self, _name: str, target: Path) -> None:
+        """Copy it; a link too, since it is what the user has named."""
+        copy_whole(self.path, target)
 
 
 class Folder:

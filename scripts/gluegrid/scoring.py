@@ -19,6 +19,10 @@ def _f1(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
     return metrics.f1_score(references, predictions, zero_division=0.0)
 
 
+def _macro_f1(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
+    return metrics.f1_score(references, predictions, average="macro", zero_division=0.0)
+
+
 def _pearson(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
     return stats.pearsonr(references, predictions).statistic
 
@@ -30,6 +34,7 @@ def _spearmanr(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
 FORMULAS = {
     "accuracy": metrics.accuracy_score,
     "f1": _f1,
+    "macro_f1": _macro_f1,
     "matthews_correlation": metrics.matthews_corrcoef,
     "pearson": _pearson,
     "spearmanr": _spearmanr,

@@ -7,7 +7,7 @@ and the manifest comes last and says that everything is there.
 import errno
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gluegrid.errors import StagingError
@@ -26,10 +26,12 @@ def stage(
     manifest: Path,
     wanted: Callable[[list[str]], list[str]],
     describe_content: Callable[[Path], dict],
+    convert: Callable[[Path], None] | None = None,
 ) -> None:
     """Fetch the wanted files of a source, then write their manifest beside them.
 
-    `wanted` picks from the names of all files, and `describe_content` adds to the manifest what it sees in them.
+    `wanted` picks from the names of all files, `convert` makes others of them, and `describe_content` adds to the
+    manifest what it sees.
     Another process that fetches the same resource is waited for, and its work is kept. Raises StagingError.
     """
     folder = manifest.parent
@@ -47,8 +49,11 @@ def stage(
                 "revision": source.revision,
                 "resolved_revision": repository.commit,
                 "fetched": now(),
-                "files": {name: file_identity(partial / name) for name in names},
+                "files": _identities(partial, names),
             }
+            if convert is not None:
+                convert(partial)
+                content |= {"source_files": content["files"], "files": _identities(partial, _files_in(partial))}
             content |= _described(source, partial, describe_content)
             manifest.unlink(missing_ok=True)  # what it says of the files ends here
             _move(partial, folder)
@@ -91,6 +96,10 @@ def _gather(repository: Repository, names: list[str], partial: Path) -> None:
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         logger.info("%d of %d: %s, %s", number, len(names), name, size_in_words(repository.size(name)))
         repository.fetch(name, partial / name)
+
+
+def _identities(folder: Path, names: Iterable[str]) -> dict[str, dict]:
+    return {name: file_identity(folder / name) for name in sorted(names)}
 
 
 def _described(source: Source, partial: Path, describe_content: Callable[[Path], dict]) -> dict:

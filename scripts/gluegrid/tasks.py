@@ -14,6 +14,9 @@ DEFINING_KEYS = (
     "validation",
     "test",
     "metrics",
+    # Absent: parquet files named as on the hub, and no split cut from another.
+    "files",
+    "cut_from_train",
 )
 
 
@@ -32,6 +35,8 @@ class Task:
     train: str | None = None  # None: only to be evaluated or predicted
     folder: str = ""
     labels: list[str] | None = None  # None: a regression
+    files: dict[str, list[str]] | None = None  # split -> its files; None: as they are named on the hub
+    cut_from_train: dict[str, float] | None = None  # split -> the share of the training split's rows that it is
 
     @property
     def is_regression(self) -> bool:
@@ -47,6 +52,11 @@ class Task:
     def splits(self) -> list[str]:
         """All splits, the training split first."""
         return [*([self.train] if self.train else []), *self.validation, *self.test]
+
+    @property
+    def predicted_only(self) -> list[str]:
+        """The splits whose labels may be hidden."""
+        return [split for split in self.test if split not in (self.train, *self.validation)]
 
     def metric_keys(self) -> list[str]:
         """Return the keys of the table's metrics in all_results.json, in the table's order."""

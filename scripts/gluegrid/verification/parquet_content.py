@@ -1,5 +1,6 @@
 """Predictions and labels as they lie in parquet files, checked to be what their task allows."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gluegrid.errors import DataError
 from gluegrid.tasks import Task
 
 COLUMNS = ["idx", "label", "logits"]
+NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
 # What pyarrow raises for damaged files and for values of another kind.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
 
@@ -78,10 +80,32 @@ def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.nd
 
 
 def _labels(path: Path, column: str, table: pyarrow.Table, task: Task) -> numpy.ndarray:
+    values = _as_numbers(path, column, table.column(column), task.labels or [])
     if not task.is_regression:
-        return _numbers(path, column, table.column(column), pyarrow.int64())
+        return _numbers(path, column, values, pyarrow.int64())
     # Tokens, and so training, hold a regression's labels in single precision.
-    return _numbers(path, column, table.column(column), pyarrow.float64()).astype(numpy.float32)
+    return _numbers(path, column, values, pyarrow.float64()).astype(numpy.float32)
+
+
+def _as_numbers(path: Path, name: str, column: pyarrow.ChunkedArray, names: list[str]) -> pyarrow.ChunkedArray:
+    """Return labels that are texts as numbers: of the class so named, else the one that is spelled."""
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.type not in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
+        return column
+    try:
+        numbers = {text: _number_of(text, names) for text in set(column.to_pylist()) - {None}}
+    except ValueError as error:
+        raise DataError(f"{path}: column {name!r} holds what is no label: {error}") from error
+    return pyarrow.chunked_array([pyarrow.array(map(numbers.get, column.to_pylist()), pyarrow.float64())])
+
+
+def _number_of(text: str, names: list[str]) -> float:
+    """Return the number of the class with a name, else of that whose name spells the same number, else the number."""
+    if text in names:
+        return names.index(text)
+    spelled = {float(name): number for number, name in enumerate(names) if NUMBER.fullmatch(name)}
+    return spelled.get(float(text), float(text))
 
 
 def _numbers(path: Path, name: str, column: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> numpy.ndarray:

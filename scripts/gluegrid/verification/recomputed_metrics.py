@@ -37,8 +37,21 @@ def f1(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
 
     With counts: 2 TP / (2 TP + FP + FN). Van Rijsbergen, Information Retrieval, 2nd edition (1979), chapter 7.
     """
-    hits = _count((labels == 1) & (answers == 1))
-    asked_and_said = _count(labels == 1) + _count(answers == 1)
+    return _f1_of(1, labels, answers)
+
+
+def macro_f1(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
+    """Return the mean of the F1 of each class that is asked for or said, however many examples it has.
+
+    The "averaged F1" of Opitz and Burst (2019), Macro F1 and Macro F1, arXiv:1911.03347.
+    """
+    classes = numpy.union1d(labels, answers)
+    return math.fsum(_f1_of(each, labels, answers) for each in classes) / len(classes)
+
+
+def _f1_of(asked: int, labels: numpy.ndarray, answers: numpy.ndarray) -> float:
+    hits = _count((labels == asked) & (answers == asked))
+    asked_and_said = _count(labels == asked) + _count(answers == asked)
     return 2 * hits / asked_and_said if asked_and_said else 0.0
 
 
@@ -116,6 +129,7 @@ def _count(which: numpy.ndarray) -> int:
 METRICS = {
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "matthews_correlation": matthews_correlation,
     "pearson": pearson,
     "spearmanr": spearmanr,

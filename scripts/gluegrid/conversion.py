@@ -1,0 +1,119 @@
+"""A task's own files, of whatever format and name, made parquet files as all later rules know them."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow
+from pyarrow.parquet import ParquetWriter
+
+from gluegrid.columns import Place, labels_in, texts_in
+from gluegrid.cutting import splits_of_rows
+from gluegrid.errors import DataError
+from gluegrid.examples import NUMBERS, Examples
+from gluegrid.files import sync
+from gluegrid.labels import HIDDEN_LABEL, LabelReader
+from gluegrid.quoting import listed
+from gluegrid.raw_rows import RawRows
+from gluegrid.split_files import is_one_file
+from gluegrid.table_files import read_rows
+from gluegrid.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+MADE = ".made"  # no file of a task may be called so
+
+
+def convert(folder: Path, task: Task, files: dict[str, list[str]]) -> None:
+    """Replace each split's files, in `folder`, by one parquet file of checked rows, some cut off as the task says.
+
+    Raises DataError with file, column and row for the first thing that does not fit.
+    """
+    made = folder / MADE
+    made.mkdir(exist_ok=True)
+    for split, names in files.items():
+        rows = _Rows(folder, task, split, names)
+        cut = (task.cut_from_train or {}) if split == task.train else {}
+        owners = splits_of_rows(rows.count(), split, cut) if cut else None
+        _write(made, rows, [split, *cut], owners)
+    for name in {name for of_split in files.values() for name in of_split}:
+        (folder / name).unlink()
+    for path in made.iterdir():
+        path.replace(folder / path.name)
+    made.rmdir()
+
+
+class _Rows:
+    """The checked rows of a split, from all its files; `idx` numbers them from 0."""
+
+    def __init__(self, folder: Path, task: Task, split: str, names: list[str]):
+        self.folder, self.task, self.names = folder, task, names
+        self.may_be_hidden = split in task.predicted_only
+        self.reader = LabelReader(task, self.may_be_hidden, as_written=True)
+
+    def count(self) -> int:
+        """Read all; return the number of rows. Raises DataError where there are none."""
+        return sum(map(len, self))
+
+    def __iter__(self) -> Iterator[Examples]:
+        wanted, label = self.task.text_columns, [self.task.label_column]
+        required, optional = (wanted, label) if self.may_be_hidden else ([*wanted, *label], [])
+        rows = 0
+        for name in self.names:
+            shown = shown_name(self.task.source, name)
+            for raw in read_rows(self.folder / name, shown, required, optional):
+                yield self._checked(raw, shown, rows)
+                rows += len(raw)
+        if rows == 0:
+            raise DataError(f"{shown_name(self.task.source, self.names[0])}: has no rows")
+
+    def _checked(self, raw: RawRows, shown: str, first_number: int) -> Examples:
+        def place(column: str) -> Place:
+            return Place(shown, column, raw.first_row, raw.lines)
+
+        label = self.task.label_column
+        texts = [texts_in(place(column), raw.columns[column]) for column in self.task.text_columns]
+        labels = labels_in(place(label), raw.columns.get(label) or [HIDDEN_LABEL] * len(raw), self.reader)
+        idx = list(range(first_number, first_number + len(raw)))
+        return Examples(shown, raw.first_row, self.task.text_columns, texts, labels, idx)
+
+
+def shown_name(source: str, name: str) -> str:
+    """Return what messages call a file of a source."""
+    return source if is_one_file(source) else str(Path(source) / name)
+
+
+def _write(folder: Path, rows: _Rows, splits: list[str], owners: list[str] | None) -> None:
+    """Write rows to the files of some splits: each to that of its owner, or all to the only one."""
+    schema = _schema(rows.task)
+    paths = {split: folder / f"{split}-00000-of-00001.parquet" for split in splits}
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(ParquetWriter(path, schema, write_page_checksum=True))
+            for split, path in paths.items()
+        }
+        for examples in rows:
+            table = _table(examples, rows.task, schema)
+            for split, writer in writers.items():
+                writer.write_table(table if owners is None else table.filter(_is_of(split, examples.idx, owners)))
+    for split, path in paths.items():
+        sync(path)
+        logger.info("%s: made of %s", split, listed(rows.names))
+
+
+def _is_of(split: str, rows: list[int], owners: list[str]) -> pyarrow.Array:
+    return pyarrow.array([owners[row] == split for row in rows])
+
+
+def _table(examples: Examples, task: Task, schema: pyarrow.Schema) -> pyarrow.Table:
+    texts = dict(zip(task.text_columns, examples.texts, strict=True))
+    values = {NUMBERS: examples.idx} | texts | {task.label_column: examples.labels}
+    return pyarrow.table([values[name] for name in schema.names], schema)
+
+
+def _schema(task: Task) -> pyarrow.Schema:
+    # Large, since a batch of long texts may have more than 2 GB.
+    texts = dict.fromkeys(task.text_columns, pyarrow.large_string())
+    label = {task.label_column: pyarrow.float64() if task.is_regression else pyarrow.int64()}
+    return pyarrow.schema({NUMBERS: pyarrow.int64()} | texts | label)

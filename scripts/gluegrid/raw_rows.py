@@ -1,0 +1,44 @@
+"""Rows as they stand in a file, whatever its format is."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from gluegrid.errors import DataError
+from gluegrid.quoting import listed, nearest
+
+ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Some consecutive rows of a file: the values of each column, and the lines they begin in, of a file of lines.
+
+    Rows are counted from 0, lines from 1.
+    """
+
+    first_row: int
+    columns: dict[str, list]
+    lines: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+def check_columns(shown: str, names: list[str], wanted: Iterable[str], advice: str = "") -> None:
+    """Check that a file's columns include the wanted ones, once each. DataError has the nearest match, or `advice`."""
+    for column in wanted:
+        if column not in names:
+            meant = nearest(column, names)
+            hint = advice or (f". Did you mean {meant!r}?" if meant else "")
+            raise DataError(f"{shown}: has no column {column!r}; it has: {listed(names)}{hint}")
+        if names.count(column) > 1:
+            raise DataError(f"{shown}: has {names.count(column)} columns {column!r}; rename all but one")
+
+
+def in_batches(rows: Iterable) -> Iterator[tuple[int, list]]:
+    """Yield rows, many at once, with the number of the first of them."""
+    rows, first = iter(rows), 0
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        yield first, batch
+        first += len(batch)

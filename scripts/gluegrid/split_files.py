@@ -1,0 +1,101 @@
+"""Which files of a source make the splits of a task that names its files, or cuts splits from its training split.
+
+Such files are converted when they are staged (conversion.py); all other tasks' are parquet files named as on the hub.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from gluegrid.errors import DataError, StagingError
+from gluegrid.paths import is_local
+from gluegrid.quoting import listed, nearest
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+# What decides the files that are made.
+LAYOUT_KEYS = ("files", "cut_from_train", "text_columns", "label_column", "labels", "train", "test")
+
+
+def is_one_file(source: str) -> bool:
+    """Tell whether a source is a file of this machine and no folder, as its name says."""
+    return is_local(source) and source.lower().endswith(SUFFIXES)
+
+
+def is_converted(entry: Mapping) -> bool:
+    """Tell whether the files of a task, given by the entry of a config, are converted when they are staged."""
+    return bool(entry.get("files") or entry.get("cut_from_train") or is_one_file(entry.get("source", "")))
+
+
+def layout(entry: Mapping) -> dict | None:
+    """Return what decides the converted files of a task beside its source; None where none are converted."""
+    if not is_converted(entry):
+        return None
+    return {key: entry.get(key) for key in LAYOUT_KEYS} | {"validation": sorted(entry["validation"])}
+
+
+def splits_of(entry: Mapping) -> list[str]:
+    """Return the splits of a task in a config, the training split first."""
+    return list(dict.fromkeys(filter(None, [entry["train"], *entry["validation"], *entry["test"]])))
+
+
+def patterns_of(entry: Mapping) -> dict[str, list[str]]:
+    """Return the names of the files of each split that is not cut, in which `*` stands for any characters but `/`.
+
+    They are relative to the task's folder of its source.
+    """
+    if is_one_file(entry["source"]):
+        return {split: [entry["source"].rpartition("/")[2]] for split in splits_of(entry)[:1]}
+    cut = entry.get("cut_from_train") or {}
+    as_on_the_hub = {split: [f"{split}-*-of-*.parquet"] for split in splits_of(entry) if split not in cut}
+    return entry.get("files") or as_on_the_hub
+
+
+def files_of_splits(names: Iterable[str], entry: Mapping) -> dict[str, list[str]]:
+    """Return the files of each split, of those in a source, in the order of their rows. Raises GluegridError."""
+    names = sorted(names)
+    folder = f"{entry['folder']}/" if entry.get("folder") else ""
+    files = {
+        split: [name for pattern in patterns for name in _matching(names, folder + pattern)]
+        for split, patterns in patterns_of(entry).items()
+    }
+    for name, count in Counter(name for of_split in files.values() for name in of_split).items():
+        if count > 1:
+            raise StagingError(f"{name} is named {count} times; a file belongs to one split, once")
+    for split, of_split in files.items():
+        check_parts(split, of_split, str)
+    return files
+
+
+def check_parts(split: str, names: list[str], shown: Callable[[str], str]) -> None:
+    """Check that those files of a split whose names say `-00000-of-00003` are one whole set. Raises DataError.
+
+    `shown` returns what a message calls a file.
+    """
+    parts = {name: tuple(map(int, found.groups())) for name in names if (found := PART.search(name))}
+    totals = {total for _, total in parts.values()}
+    if len(totals) > 1:
+        raise DataError(
+            f"{shown(names[0])}: split {split!r} has files of several sets, {listed(names)};"
+            " remove those that do not belong to it"
+        )
+    for total in totals:
+        lacking = [number for number in range(total) if (number, total) not in parts.values()]
+        if lacking:
+            name = PART.sub(f"-{lacking[0]:05}-of-{total:05}.parquet", next(iter(parts)))
+            raise DataError(f"{shown(name)}: is missing; split {split!r} has {len(parts)} of its {total} files")
+
+
+def _matching(names: list[str], pattern: str) -> list[str]:
+    """Return the names that a pattern stands for, sorted. Raises StagingError where there are none."""
+    expression = re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))
+    matching = [name for name in names if expression.fullmatch(name)]
+    if not matching:
+        raise StagingError(f"it holds no {pattern}{_others(pattern, names)}")
+    return matching
+
+
+def _others(pattern: str, names: list[str]) -> str:
+    readable = [name for name in names if name.lower().endswith(SUFFIXES)]
+    meant = nearest(pattern, readable)
+    return f"; it has: {listed(readable)}.{f' Did you mean {meant!r}?' if meant else ''}"
