@@ -43,7 +43,8 @@ RECORD = _object(
     git=_object(commit={"type": ["string", "null"]}),
 )
 RESULTS = _mapping({"type": ["number", "boolean", "null"]}, minProperties=1)
-TABLES = _object(experiment=TEXT, cells={"type": "array", "items": {"type": "object"}})
+OBJECTS = {"type": "array", "items": {"type": "object"}}
+TABLES = _object(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)
 
 
 @cache

@@ -256,7 +256,8 @@ class _Verification:
             *(["train_samples"] if trained else []),
             *(f"eval_samples{suffix}" for suffix in self.task.validation.values()),
         )
-        numbers = (*self.task.metric_keys(), *times, *counts)
+        holdout = self.task.holdout_keys() if self._holds_out else ()
+        numbers = (*self.task.metric_keys(), *holdout, *times, *counts)
         is_whole = all(key in self.results and _is_shown(self.results[key]) for key in numbers)
         is_of_this_run = self.record["run_sha256"] == run_hash(run_text(self.cell))
         return is_whole and is_of_this_run and self.record["schema_version"] == SCHEMA_VERSION
