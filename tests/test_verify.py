@@ -215,7 +215,7 @@ def test_a_value_of_another_kind_is_a_problem_of_its_file(finished, name):
     path = one(FILES[name])
     whole = read_json(path)
     for key in sorted(whole.keys() - NOT_VERIFIED[name]):
-        for wrong in WRONG:
+        for wrong in (value for value in WRONG if value != whole[key]):  # no optimism is []
             path.write_text(json.dumps(whole | {key: wrong}), encoding="utf-8")
             found = problems()
             assert [problem for problem in found if problem.startswith(f"{path}: ")], (key, wrong, found)
@@ -592,7 +592,7 @@ CHANGED_LINES = {
     "a number for a failure": (
         r"failed ",
         "99.00  ",
-        "bert, My *own* | task, Result: is '99.00   (1 of 2 seeds)', its runs give failed",
+        "bert, My *own* | task, Result: is '99.00  (1 of 2 seeds)', its runs give failed",
     ),
     "not run for a failure": (
         r"failed \(1 of 2 seeds\)",

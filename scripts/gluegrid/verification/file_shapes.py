@@ -42,6 +42,7 @@ RECORD = _object(
     model_revision=TEXT,
     git=_object(commit={"type": ["string", "null"]}),
 )
+RECORD_OF_TRAINING = {"allOf": [RECORD, _object(train_rows=COUNT)]}
 RESULTS = _mapping({"type": ["number", "boolean", "null"]}, minProperties=1)
 OBJECTS = {"type": "array", "items": {"type": "object"}}
 TABLES = _object(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)

@@ -13,7 +13,7 @@ from gluegrid.paths import cell_beside
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition
-from gluegrid.verification.file_shapes import RECORD, RESULTS, read_shaped
+from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, agree, is_number, short
 from gluegrid.verification.parquet_content import Predictions, read_predictions
 from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
@@ -50,7 +50,7 @@ def verify_run(
         return VerifiedRun(cell, task, "missing")
     results, record = None, None
     with findings.noting():
-        record = read_shaped(folder / "run_record.json", RECORD)
+        record = read_shaped(folder / "run_record.json", RECORD_OF_TRAINING if cell.values["do_train"] else RECORD)
     with findings.noting():
         results = read_shaped(folder / "all_results.json", RESULTS)
     if record is None or results is None:
