@@ -16,15 +16,13 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
-import yaml
+import verifiable
 from clones import Clone, copy_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn import metrics
 
-from gluegrid import attempts, paths
-from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.files import read_json, sha256, write_json
 from gluegrid.manifests import file_identity
 from gluegrid.recipes import RECIPES
@@ -33,20 +31,22 @@ from gluegrid.report import write_tables
 from gluegrid.scoring import score
 from gluegrid.tasks import Task, definition
 from gluegrid.verification import expected_tables
+from gluegrid.verification.expected_groups import Group
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes, agree
 from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
 from gluegrid.verification.recomputed_results import recomputed_training
+from gluegrid.verification.recomputed_statistics import UNKNOWN, over_seeds
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import VerifiedRun, verify_run
+from gluegrid.verification.verified_summaries import verify_summaries
 from gluegrid.verification.verified_tables import verify_markdown
 
 FOLDER = Path("results/small")
-HEAD = FOLDER / "heads/2026-01-02T030405+0000-abcdef.json"
+HEAD = FOLDER / "heads" / verifiable.HEAD
 FAILED, NOT_RUN = "bert/own/base/seed-1", "bert/own/base/seed-2"
 CONSTANT = "tiny/stsb/base/seed-2"
-ROWS = {"train": 40, "validation": 30, "validation_matched": 30, "validation_mismatched": 25}
 CONFIG = {
     "experiment": "small",
     "models": {
@@ -81,7 +81,7 @@ def original(tmp_path_factory) -> Path:
     """A folder with an experiment as if it had been run: one cell failed, one was not run. To be copied."""
     folder = tmp_path_factory.mktemp("original")
     with contextlib.chdir(folder):
-        write_experiment()
+        verifiable.write_experiment(CONFIG, FAILED, NOT_RUN, [CONSTANT])
     return folder
 
 
@@ -92,163 +92,6 @@ def finished(original, tmp_path, monkeypatch) -> Path:
     shutil.copytree(original, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def write_experiment() -> None:
-    Path("model").mkdir()
-    for name in ("config.json", "model.safetensors", "vocab.txt"):
-        Path("model", name).write_text("{}", encoding="utf-8")
-    Path("config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
-    experiment = load_experiment(Path("config.yaml"))
-    for model in experiment.models:
-        stage_model(experiment, model)
-    for task in tasks_of(experiment).values():
-        stage_task(experiment, task)
-        for model in experiment.models:
-            write_tokens(experiment, model, task)
-    for number, cell in enumerate(experiment.cells.values()):
-        if cell.name not in (FAILED, NOT_RUN):
-            write_cell(experiment, cell, number)
-    state = FOLDER / "state" / FAILED
-    attempts.start(state, "0")
-    attempts.end(state, "the loss is nan at step 3 | no *more*")
-    HEAD.parent.mkdir()
-    HEAD.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")
-    write_tables(experiment, outcomes(experiment))
-
-
-def tasks_of(experiment: Experiment) -> dict[str, Task]:
-    return {name: Task(name=name, **definition(entry)) for name, entry in experiment.tasks.items()}
-
-
-def stage_model(experiment: Experiment, model: str) -> None:
-    manifest = Path(paths.MODEL_MANIFEST.format(model_key=experiment.model_key(model)))
-    manifest.parent.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors", "tokenizer_backend.json"):
-        (manifest.parent / name).write_text(f"{name} of {model}, {'long ' * 20}", encoding="utf-8")
-    files = {name: file_identity(manifest.parent / name) for name in ("config.json", "model.safetensors")}
-    digest = sha256(manifest.parent / "tokenizer_backend.json")
-    tokenizer = {"file": "tokenizer_backend.json", "sha256": digest, "max_length": 64}
-    write_manifest(manifest, experiment.models[model], files, tokenizer=tokenizer)
-
-
-def write_manifest(manifest: Path, entry: dict, files: dict, **content) -> None:
-    source = {"source": entry["source"], "revision": entry["revision"], "resolved_revision": None}
-    write_json(manifest, source | {"files": files} | content)
-
-
-def stage_task(experiment: Experiment, task: Task) -> None:
-    manifest = manifest_of_task(experiment, task)
-    rows = {split: ROWS.get(split, 6) for split in task.splits}
-    folder = manifest.parent / task.folder
-    written = {split: builders.write_split(folder, split, builders.rows(rows[split], task)) for split in task.splits}
-    files = {str(path.relative_to(manifest.parent)): file_identity(path) for path in written.values()}
-    write_manifest(manifest, experiment.tasks[task.name], files, rows=rows)
-
-
-def manifest_of_task(experiment: Experiment, task: Task) -> Path:
-    return Path(paths.TASK_MANIFEST.format(task_key=experiment.task_key(task.name)))
-
-
-def manifest_of_tokens(experiment: Experiment, model: str, task: Task) -> Path:
-    key = experiment.tokenizer_key(model)
-    return Path(paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task.name, max_seq_length=128))
-
-
-def write_tokens(experiment: Experiment, model: str, task: Task) -> None:
-    data = read_json(manifest_of_task(experiment, task))
-    tokenizer = read_json(Path(paths.MODEL_MANIFEST.format(model_key=experiment.tokenizer_key(model))))["tokenizer"]
-    manifest = manifest_of_tokens(experiment, model, task)
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    for split in task.splits:
-        (manifest.parent / f"{split}.arrow").write_text(f"tokens of {split}, {'long ' * 20}", encoding="utf-8")
-    made_from = {
-        "tokenizer_sha256": tokenizer["sha256"],
-        "data_sha256": {name: identity["sha256"] for name, identity in data["files"].items()},
-        "text_columns": task.text_columns,
-        "label_column": task.label_column,
-        "labels": task.labels,
-        "splits": task.splits,
-        "truncated_to": 64,
-    }
-    splits = {split: {"rows": rows, "tokens": 99, "longest": 9} for split, rows in data["rows"].items()}
-    files = {f"{split}.arrow": file_identity(manifest.parent / f"{split}.arrow") for split in task.splits}
-    write_json(manifest, {"made_from": made_from, "splits": splits, "files": files})
-
-
-def write_cell(experiment: Experiment, cell: Cell, number: int) -> None:
-    """Write a cell's files with random predictions, scored by the code that scores a training's."""
-    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
-    folder = Path(experiment.paths.runs.format(**cell.wildcards))
-    folder.mkdir(parents=True)
-    results, predictions = train_metrics(cell), {}
-    for split in task.splits[1:]:
-        table = random_predictions(experiment, task, split, cell, numpy.random.default_rng(number))
-        pyarrow.parquet.write_table(table, folder / f"predictions_{split}.parquet")
-        predictions[split] = sha256(folder / f"predictions_{split}.parquet")
-        if split in task.validation:
-            results |= evaluation_metrics(task, table, task.validation[split])
-    model = read_json(Path(paths.MODEL_MANIFEST.format(model_key=experiment.model_key(cell.model))))
-    data = read_json(manifest_of_task(experiment, task))
-    tokens = read_json(manifest_of_tokens(experiment, cell.model, task))
-    record = {
-        "identity": {"experiment": "small", "model": cell.model, "task": cell.task, "variant": "base"},
-        "model_files": hashes_in(model),
-        "task_files": hashes_in(data),
-        "tokens_files": hashes_in(tokens),
-        "predictions_sha256": predictions,
-        "model_revision": model["revision"],
-        "train_rows": data["rows"]["train"],
-    }
-    record["identity"]["seed"] = cell.seed
-    builders.write_result(experiment, cell, results, **record)
-
-
-def hashes_in(manifest: dict) -> dict[str, str]:
-    return {name: identity["sha256"] for name, identity in manifest["files"].items()}
-
-
-def train_metrics(cell: Cell) -> dict:
-    """Return the train metrics of 40 rows or fewer, in batches of 8."""
-    samples = cell.run.get("max_train_samples", 40)
-    steps = 8 if cell.task == "mnli" else 3 * math.ceil(samples / 8)
-    seconds, epochs = 12.5 + cell.seed, cell.run.get("num_train_epochs", 3)
-    return {
-        "epoch": 1.6 if cell.task == "mnli" else 3,
-        "train_loss": 0.5,
-        "train_runtime": seconds,
-        "train_samples": samples,
-        "train_samples_per_second": samples * epochs / seconds,
-        "train_steps_per_second": steps / seconds,
-    }
-
-
-def random_predictions(
-    experiment: Experiment, task: Task, split: str, cell: Cell, random: numpy.random.Generator
-) -> pyarrow.Table:
-    """Return predictions of a split as training writes them, which have something to do with the labels."""
-    path = next(manifest_of_task(experiment, task).parent.rglob(f"{split}-*.parquet"))
-    data = pyarrow.parquet.ParquetFile(path).read()
-    if task.name == "mnli" and split in task.validation:
-        data = data.slice(0, 20)
-    labels = data.column("label").to_numpy()
-    logits = random.normal(size=(len(labels), task.number_of_outputs)).astype(numpy.float32)
-    if task.is_regression:
-        logits[:, 0] = 1.25 if cell.name == CONSTANT else logits[:, 0] + labels
-        labels = labels.astype(numpy.float32).astype(numpy.float64)
-    else:
-        logits[numpy.arange(len(labels)), labels] += 1
-    return pyarrow.table({"idx": data.column("idx"), "label": labels, "logits": list(logits)})
-
-
-def evaluation_metrics(task: Task, table: pyarrow.Table, suffix: str) -> dict:
-    logits, labels = numpy.stack(table.column("logits").to_numpy()), table.column("label").to_numpy()
-    scores = score(task, logits, labels)
-    degenerate = {"degenerate": True} if scores.pop("degenerate") else {}
-    seconds = 0.5
-    scores |= {"runtime": seconds, "samples": len(labels), "samples_per_second": len(labels) / seconds}
-    scores["steps_per_second"] = math.ceil(len(labels) / 8) / seconds
-    return {f"eval_{name}{suffix}": value for name, value in scores.items()} | degenerate
 
 
 def problems() -> list[str]:
@@ -372,7 +215,7 @@ def test_a_value_of_another_kind_is_a_problem_of_its_file(finished, name):
     path = one(FILES[name])
     whole = read_json(path)
     for key in sorted(whole.keys() - NOT_VERIFIED[name]):
-        for wrong in WRONG:
+        for wrong in (value for value in WRONG if value != whole[key]):  # no optimism is []
             path.write_text(json.dumps(whole | {key: wrong}), encoding="utf-8")
             found = problems()
             assert [problem for problem in found if problem.startswith(f"{path}: ")], (key, wrong, found)
@@ -663,18 +506,27 @@ def test_a_problem_is_a_line_of_bounded_length(finished):
 
 @pytest.fixture
 def tables(finished):
-    """A function that compares the three files with the runs, which are read once, and returns what does not fit."""
+    """A function that compares the three files with the runs, which are read once, and returns what does not fit.
+
+    Given a file's name, it compares only that one.
+    """
     experiment = frozen_experiment(FOLDER)
     cells = [(cell, Path(experiment.paths.runs.format(**cell.wildcards))) for cell in experiment.cells.values()]
     findings = Findings(Hashes())
     resources = verify_resources(experiment, [cell for cell, folder in cells if folder.exists()], findings)
     runs = [verify_run(experiment, cell, folder, resources, findings) for cell, folder in cells]
 
-    def verify() -> list[str]:
-        findings = Findings(Hashes())
-        states = verify_csv(FOLDER / "results.csv", runs, findings)
-        verify_json(FOLDER / "results.json", "small", runs, findings)
-        verify_markdown(FOLDER / "results.md", experiment, runs, states, findings)
+    states_before = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
+
+    def verify(only: str = "") -> list[str]:
+        findings, states = Findings(Hashes()), states_before
+        if only != "results.md":
+            states = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
+        if only != "results.csv":
+            verify_markdown(FOLDER / "results.md", experiment, runs, states, findings)
+        if not only:
+            verify_json(FOLDER / "results.json", experiment, runs, findings)
+            verify_summaries(FOLDER / "results.json", experiment, runs, states, findings)
         return findings.problems
 
     assert verify() == []
@@ -713,7 +565,7 @@ def test_a_changed_digit_of_any_table_of_results_md_is_found(tables):
     for place in places:
         path.write_text(next_digit(text, place), encoding="utf-8")
         line = text.count("\n", 0, place)
-        assert [problem for problem in tables() if problem.startswith(f"{path}: ")], text.splitlines()[line]
+        assert tables("results.md"), text.splitlines()[line]
 
 
 # Each with what is found instead of it.
@@ -734,24 +586,58 @@ CHANGED_LINES = {
     "a number for an undefined one": (
         r"undefined/undefined",
         "99.00/99.00",
-        "tiny, STS-B, Result: is '99.00/99.00 (mean of 2 of 2 seeds; train 40 of 5,749, validation 30 of 1,500)',"
-        " its runs give undefined/undefined",
+        "tiny, STS-B, Result: is '99.00/99.00 (2 of 2 seeds, 1 degenerate; without it 81.28/85.54; train 40 of"
+        " 5,749, validation 30 of 1,500)', its runs give undefined/undefined",
     ),
     "a number for a failure": (
         r"failed ",
         "99.00  ",
-        "bert, My *own* | task, Result: is '99.00', its runs give failed",
+        "bert, My *own* | task, Result: is '99.00  (1 of 2 seeds)', its runs give failed",
     ),
     "not run for a failure": (
-        r"failed ",
+        r"failed \(1 of 2 seeds\)",
         "not run",
         "bert, My *own* | task, Result: is 'not run', its runs give failed",
     ),
-    "the seeds": (
-        r"mean of 2 of 2 seeds; ",
-        "",
-        "tiny, MRPC, seeds: not said, it should be 2 of 2",
+    "the seeds of a failure": (
+        r"failed \(1 of 2 seeds\)",
+        "failed",
+        "bert, My *own* | task, seeds: not said, it should be 1 of 2 seeds",
     ),
+    "the seeds": (
+        r"2 of 2 seeds; ",
+        "",
+        "tiny, MRPC, seeds: not said, it should be 2 of 2 seeds",
+    ),
+    "the spread": (
+        r"88.33/87.33 ± 2.36/0.94",
+        "88.33/87.33",
+        "tiny, MRPC, Result: is '88.33/87.33 (2 of 2 seeds; group_by_length; train 24 of 3,668, validation 30 of 408)',"
+        " its runs give 88.33/87.33 ± 2.36/0.94",
+    ),
+    "a spread between other numbers": (r"88.33/87.33 ± 2.36", "88.33 ± 87.33/2.36", "tiny, MRPC, Result: is '88.33 ±"),
+    "the degenerate run": (
+        r"seeds, 1 degenerate; ",
+        "seeds; ",
+        "tiny, STS-B, seeds: 2 of 2 seeds, it should be 2 of 2 seeds, 1 degenerate",
+    ),
+    "the mean without it": (
+        r"without it 81.28/85.54",
+        "without it 81.28/85.55",
+        "tiny, STS-B, without degenerate runs: without it 81.28/85.55, runs give 81.28/85.54",
+    ),
+    "a mean without what is not there": (
+        r"\(2 of 2 seeds; group",
+        "(2 of 2 seeds; without it 90.00/90.00; group",
+        "tiny, MRPC, without degenerate runs: without it 90.00/90.00, it should be not said",
+    ),
+    "a median": (
+        r"(### Median[^|]*(?:\|.*\n){2}\| tiny    \| )87.83",
+        r"\g<1>87.84",
+        "median over seeds, tiny, MRPC: is",
+    ),
+    "a best seed": (r"(### Best[^|]*(?:\|.*\n){2}\| tiny    \| )89.00", r"\g<1>89.01", "best seed, tiny, MRPC: is"),
+    "no medians": (r"### Median(?:.*\n)*?(?=### Best)", "", "has no section 'Median over seeds'"),
     "the examples": (
         r"; train 24 of 3,668, validation 30 of 408",
         "",
@@ -764,8 +650,8 @@ CHANGED_LINES = {
         "tiny, MRPC, options: none, it should be group_by_length",
     ),
     "adapters that are none": (
-        r"(mean of 2 of 2 seeds; )(train 40 of 5,749)",
-        r"\1lora; \2",
+        r"81.28/85.54; train 40",
+        "81.28/85.54; lora; train 40",
         "tiny, STS-B, options: lora, it should be none",
     ),
     "the note on the order of batches": (
@@ -779,6 +665,16 @@ CHANGED_LINES = {
         "cells with adapters: it says bert/",
     ),
     "no note on adapters": (r"- Low-rank adapters .*\n", "", "cells with adapters: it says none, the runs give bert/"),
+    "a line on numbers of one seed": (
+        r"\n## bert",
+        "\n1 seed, so the spread is not known.\n\n## bert",
+        "tiny, of one seed: said, it should be not said",
+    ),
+    "the point of a sweep": (
+        r"group\\?_by\\?_length;",
+        "group_by_length; learning_rate 3e-05; best of 18 points;",
+        "tiny, MRPC, point: best of 18 points, learning_rate 3e-05, it should be none",
+    ),
     "the number of tasks": (
         r" \(3 of 4 tasks\)",
         "",
@@ -828,11 +724,12 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
     for row in (row for row in rows if row[4] == "done"):
         for place in (place for place in range(first, len(row)) if row[place]):
             value = row[place]
-            row[place] = "False" if value == "True" else next_digit(value, re.search(r"\d", value).start())
+            digit = re.search(r"\d", value)
+            row[place] = next_digit(value, digit.start()) if digit else {"True": "False", "yes": "no"}[value]
             with path.open("w", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([header, *rows])
             row[place] = value
-            assert [problem for problem in tables() if header[place] in problem], (row, place)
+            assert [problem for problem in tables("results.csv") if header[place] in problem], (row, place)
 
 
 @pytest.mark.parametrize(
@@ -902,17 +799,30 @@ def test_a_number_of_results_csv_that_no_run_has_is_said(tables):
 
 
 def test_what_cannot_be_read_leaves_the_mean_unknown_rather_than_undefined():
-    assert math.isnan(expected_tables.mean([None, 0.5, expected_tables.UNKNOWN]))
-    assert expected_tables.mean([None, 0.5]) is None
-    assert expected_tables.percentage(expected_tables.UNKNOWN) is None
+    assert all(map(math.isnan, over_seeds([None, 0.5, UNKNOWN]).values()))
+    assert over_seeds([None, 0.5]) == {"mean": None, "sd": None, "median": None, "best": 0.5}
+    assert expected_tables.percentage(UNKNOWN) is None
+    assert expected_tables.score([0.5, UNKNOWN]) is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9))
+def test_numbers_over_seeds_are_those_of_numpy(values):
+    found = over_seeds(values)
+    assert found["mean"] == pytest.approx(numpy.mean(values), abs=1e-15)
+    assert found["sd"] == pytest.approx(numpy.std(values, ddof=1), abs=1e-12)
+    assert found["median"] == pytest.approx(numpy.median(values), abs=1e-15)
+    assert found["best"] == max(values)
 
 
 def test_a_result_that_came_after_the_tables_is_said(finished):
     experiment = frozen_experiment(FOLDER)
-    write_cell(experiment, experiment.cells["bert", "own", "base", "2"], 99)
+    verifiable.write_cell(experiment, experiment.cells["bert", "own", "base", "2"], 99)
     found = problems()
     assert f"results/small/results.csv: {NOT_RUN}: state is 'not run', it should be done" in found
-    assert "results/small/results.md: bert, My *own* | task, Result: is 'failed', its runs give " in "\n".join(found)
+    assert (
+        "results/small/results.md: bert, My *own* | task, Result: is 'failed (1 of 2 seeds)', its runs give "
+        in "\n".join(found)
+    )
     write_tables(experiment, outcomes(experiment))
     assert problems() == []
 
@@ -921,8 +831,9 @@ def test_a_test_split_that_is_scored_is_not_counted_against_the_official_one(fin
     experiment = frozen_experiment(FOLDER)
     entry = experiment.tasks["mrpc"] | {"validation": {"test": ""}, "test": []}
     task = Task(name="mrpc", **definition(entry))
-    run = VerifiedRun(None, task, "done", values={"train_samples": 24, "eval_samples": 6})
-    assert expected_tables.Group("tiny", task, entry, [run], set()).data() == {("train", "24", "3,668")}
+    cell = experiment.cells["tiny", "mrpc", "base", "1"]
+    run = VerifiedRun(cell, task, "done", values={"train_samples": 24, "eval_samples": 6})
+    assert Group("tiny", task, "base", entry, [run]).data() == {("train", "24", "3,668")}
 
 
 def test_a_tie_in_rounding_may_fall_to_either_side(finished):
@@ -1011,12 +922,21 @@ def test_verification_uses_no_library_that_training_scores_with():
     assert not {"sklearn", "scipy", "evaluate", "datasets", "torch", "transformers"} & set(loaded)
 
 
-@pytest.mark.parametrize("name", ["recomputed_metrics", "recomputed_results", "expected_tables", "verified_tables"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("recomputed_metrics", "recomputed_results", "recomputed_statistics"),
+        *("expected_choice", "expected_groups", "expected_summaries", "expected_tables"),
+        *("verified_limits", "verified_summaries", "verified_sweeps", "verified_tables"),
+    ],
+)
 def test_numbers_are_recomputed_by_other_code_than_made_them(name):
     text = (builders.SCRIPTS / "gluegrid/verification" / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^(?:from|import) gluegrid\.(?:verification\.)?(\w+)", text, re.MULTILINE))
-    assert imported
-    assert not imported & {"scoring", "finetuning", "training", "summary", "table", "official_data"}
+    assert imported or name == "recomputed_statistics"
+    makers = {"scoring", "finetuning", "training", "official_data", "ways_to_train"}
+    makers |= {"summary", "selection", "rounding", "result_text", "table", "sweep_tables", "exports"}
+    assert not imported & makers
 
 
 # The metrics, against the libraries that training scores with.

@@ -13,7 +13,7 @@ from gluegrid.parity_text import reference_sections
 from gluegrid.records import Outcome
 from gluegrid.reference_files import document, fingerprint
 from gluegrid.references import by_model_and_task, reference_model
-from gluegrid.selection import chosen
+from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups
 from gluegrid.sweep_tables import sweep_sections
 from gluegrid.ways_to_train import cells_by_way
@@ -105,7 +105,7 @@ def _model_sections(grouped: list[Group]) -> list[str]:
 
 def _models_by_tasks(grouped: list[Group]) -> list[str]:
     has_seeds = any(len(group.outcomes) > 1 for group in grouped)
-    has_sweeps = any(len(group.chosen_from) > 1 for group in grouped)
+    has_sweeps = any(map(was_chosen, grouped))
     sections = [
         "## Models by tasks\n",
         SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gluegrid import escaping
 from gluegrid.rounding import percents
-from gluegrid.selection import compared, swept_keys, values_of
+from gluegrid.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.summary import Group, Summary
 
 PREDICTED = "predicted"  # on test splits only: there is nothing to score
@@ -59,11 +59,8 @@ def seeds_text(group: Group) -> str:
 
 
 def state(group: Group) -> str:
-    """Return why a group has no number."""
-    if not group.failed:
-        return "not run"
-    several = len(group.outcomes) > 1
-    return f"failed ({len(group.failed)} of {len(group.outcomes)} seeds)" if several else "failed"
+    """Return why a group has no number, in a word."""
+    return "failed" if group.failed else "not run"
 
 
 def value_text(value: object) -> str:
@@ -74,7 +71,8 @@ def value_text(value: object) -> str:
 
 def _result(group: Group, mark: str, limits: Sequence[str]) -> str:
     if not group.done:
-        return state(group)
+        several = group.failed and len(group.outcomes) > 1
+        return state(group) + (f" ({len(group.failed)} of {len(group.outcomes)} seeds)" if several else "")
     said = _joined(limits)
     return numbers(group) + mark + (f" ({said})" if said else "")
 
@@ -108,10 +106,11 @@ def _without(group: Group) -> list[str]:
 def _point(group: Group) -> list[str]:
     """Return the values of a variant in which those that it was chosen from differ, and how many it is the best of."""
     points = group.chosen_from
-    if len(points) < 2:
-        return []
-    values = ", ".join(f"{key} {value_text(value)}" for key, value in values_of(group, swept_keys(points)).items())
-    return [values, f"best of {of_points(compared(group, points), points)} points"]
+    if was_chosen(group):
+        values = ", ".join(f"{key} {value_text(value)}" for key, value in values_of(group, swept_keys(points)).items())
+        return [values, f"best of {of_points(compared(group, points), points)} points"]
+    start = follows(group)
+    return [f"variant {group.variant}" + (f", chosen on {start}" if start else "")] if len(points) > 1 else []
 
 
 def of_points(some: Sequence[Group], points: Sequence[Group]) -> str:

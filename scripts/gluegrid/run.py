@@ -59,7 +59,7 @@ class Run:
     def selection_keys(self) -> list[str]:
         """Return the metrics by whose mean the best is chosen, among epochs as among variants."""
         if self.holds_out:
-            return [f"eval_{metric}{HOLDOUT_SUFFIX}" for metric in self.task.metrics]
+            return self.task.holdout_keys()
         return self.task.metric_keys()
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gluegrid.levels import TRAINING_KEYS
+from gluegrid.levels import SWEPT_KEYS
 from gluegrid.summary import Group, Summary, mean, score, summarised
 
 
@@ -38,9 +38,28 @@ def chosen(groups: Iterable[Group]) -> list[Group]:
     """Return one group for each model and task, in their order, with all that it was `chosen_from`.
 
     It is the variant with the best mean score over seeds among those with the most seeds that have one, the first of
-    equals. The score is that on the holdout where the cells have one, else that on validation.
+    equals. The score is that on the holdout where the cells have one, else that on validation. Where the models of
+    another task are only evaluated, it is the variant chosen there.
     """
-    return [replace(_best(points, selecting_scores), chosen_from=points) for points in sweeps(groups)]
+    points_of = {(points[0].model, points[0].task.name): points for points in sweeps(groups)}
+    best = {key: _best(points, selecting_scores) for key, points in points_of.items()}
+    found = []
+    for (model, task), points in points_of.items():
+        decided = best.get((model, follows(points[0])))
+        of_variant = [point for point in points if decided and point.variant == decided.variant]
+        found.append(replace((of_variant or [best[model, task]])[0], chosen_from=points))
+    return found
+
+
+def was_chosen(group: Group) -> bool:
+    """Tell whether a group was chosen from several by a score."""
+    return len(group.chosen_from) > 1 and follows(group) is None and bool(selecting_scores(group))
+
+
+def follows(group: Group) -> str | None:
+    """Return the task whose models a group only evaluates, so that its variant is chosen there; None as a rule."""
+    start = group.run.get("init_from")
+    return start["task"] if start and not group.run.get("do_train", True) else None
 
 
 def sweeps(groups: Iterable[Group]) -> list[list[Group]]:
@@ -61,26 +80,27 @@ def optimism(groups: Iterable[Group]) -> list[Optimism]:
     found = []
     for points in sweeps(groups):
         scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
-        if uses_holdout(points[0]) and len(scored) > 1:
+        if uses_holdout(points[0]) and follows(points[0]) is None and len(scored) > 1:
             found.append(Optimism(_best(scored, validation_scores), _best(scored, selecting_scores)))
     return found
 
 
 def swept_keys(points: Sequence[Group]) -> list[str]:
     """Return the training values in which variants differ, in the order of the recipe."""
-    values = [group.outcomes[0].cell.values for group in points]
-    keys = dict.fromkeys(key for of_variant in values for key in of_variant if key in TRAINING_KEYS)
+    values = [group.values for group in points]
+    # Not save_model: of a task that others start from, some variants keep their models.
+    keys = dict.fromkeys(key for of_variant in values for key in of_variant if key in SWEPT_KEYS - {"save_model"})
     return [key for key in keys if any(other.get(key) != values[0].get(key) for other in values)]
 
 
 def values_of(group: Group, keys: Iterable[str]) -> dict[str, object]:
     """Return training values of a variant, None where it has none."""
-    return {key: group.outcomes[0].cell.values.get(key) for key in keys}
+    return {key: group.values.get(key) for key in keys}
 
 
 def uses_holdout(group: Group) -> bool:
     """Tell whether its variant is chosen by the score on a part of the training data that is not trained on."""
-    return any(outcome.cell.run.get("selection") == "holdout" for outcome in group.outcomes)
+    return group.run.get("selection") == "holdout"
 
 
 def holdout_summary(group: Group) -> Summary:

@@ -10,7 +10,7 @@ from gluegrid.durations import clock, duration
 from gluegrid.experiment import Experiment
 from gluegrid.result_text import MARK, PREDICTED
 from gluegrid.rounding import percent
-from gluegrid.selection import chosen
+from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups
 
 # Their reasons are long, and told in full below: in a row with other states they would leave these no room.
@@ -70,7 +70,7 @@ def _done(row: Row, cells: list[CellStatus]) -> str:
     group = row.group
     if not group.task.metric_keys():
         return PREDICTED
-    best_of = f" best of {len(group.chosen_from)} points" if len(group.chosen_from) > 1 else ""
+    best_of = f" best of {len(group.chosen_from)} points" if was_chosen(group) else ""
     return percent(group.score()) + (MARK if group.data else "") + best_of
 
 

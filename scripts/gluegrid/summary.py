@@ -42,6 +42,16 @@ class Group:
     chosen_from: Sequence["Group"] = field(default=(), compare=False, repr=False)
 
     @property
+    def run(self) -> dict:
+        """What run.json says of all its cells, but for the seed; empty where there is no cell."""
+        return self.outcomes[0].cell.run if self.outcomes else {}
+
+    @property
+    def values(self) -> dict:
+        """All training values, of the recipe too; empty where there is no cell."""
+        return self.outcomes[0].cell.values if self.outcomes else {}
+
+    @property
     def done(self) -> list[Outcome]:
         """The cells that have a valid result."""
         return [outcome for outcome in self.outcomes if outcome.is_done]
@@ -68,7 +78,7 @@ class Group:
     @property
     def options(self) -> list[str]:
         """The options that tables name beside the number; they are the same for all seeds."""
-        return named_options(self.outcomes[0].cell.run)
+        return named_options(self.run)
 
     def without_degenerate(self) -> Self:
         """Return the group of the other cells."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gluegrid import escaping, table
 from gluegrid.result_text import MARK, numbers, of_points, score_text, seeds_text, task_name, value_text
 from gluegrid.rounding import NOTHING, percent
-from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of
+from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.summary import Group
 
 CHOSEN = "The point with the best score stands in the tables above: the mean of the task's metrics, mean over seeds"
@@ -22,7 +22,7 @@ OPTIMISM = (
 
 def sweep_sections(chosen: Sequence[Group]) -> list[str]:
     """Return the sections for groups that were chosen from several; none where none was."""
-    swept = [group for group in chosen if len(group.chosen_from) > 1]
+    swept = [group for group in chosen if was_chosen(group)]
     if not swept:
         return []
     sections = ["## Sweeps\n", *(f"{text}\n" for text in _how_chosen(swept))]
@@ -45,10 +45,10 @@ def _points_table(chosen: Group) -> str:
     keys = swept_keys(points)
     rows = []
     for point in points:
-        values = map(value_text, values_of(point, keys).values())
+        values = map(value_text, values_of(point, keys).values()) if keys else [point.variant]
         is_chosen = "chosen" if point.variant == chosen.variant else ""
         rows.append((*values, *_numbers(point).values(), seeds_text(point), is_chosen))
-    return table.markdown((*keys, *_numbers(chosen), "Seeds", "Chosen"), rows)
+    return table.markdown((*(keys or ["Variant"]), *_numbers(chosen), "Seeds", "Chosen"), rows)
 
 
 def _numbers(point: Group) -> dict[str, str]:

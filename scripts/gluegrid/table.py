@@ -21,6 +21,7 @@ from gluegrid.result_text import (
 )
 from gluegrid.rounding import NOTHING, number, percent, seconds
 from gluegrid.summary import Group, mean
+from gluegrid.ways_to_train import depends_on_seed
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
 LONGEST_REASON = 400  # characters; advice stands at a reason's end
@@ -84,10 +85,10 @@ def _model_row(group: Group, result: str) -> tuple[str, ...]:
 
 def of_one_seed(groups: Sequence[Group]) -> str:
     """Return a line on the numbers that are of one seed, where more were not asked for; empty for none; unescaped."""
-    single = [group for group in groups if len(group.outcomes) == 1 and group.task.metric_keys()]
+    scored = [group for group in groups if group.task.metric_keys() and depends_on_seed(group.run)]
+    single = [group for group in scored if len(group.outcomes) == 1]
     if not any(group.done for group in single):
         return ""
-    scored = [group for group in groups if group.task.metric_keys()]
     tasks = "" if len(single) == len(scored) else f": {', '.join(map(task_name, single))}"
     return f"1 seed, so the spread is not known{tasks}."
 

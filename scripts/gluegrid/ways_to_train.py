@@ -18,6 +18,11 @@ def named_options(run: dict) -> list[str]:
     return [name for name, is_used in named.items() if is_used]
 
 
+def depends_on_seed(run: dict) -> bool:
+    """Tell whether another seed would give another result: not where a finished checkpoint is only evaluated."""
+    return run.get("do_train", True) or _beginning(run) is not None
+
+
 def ways_to_train(run: dict) -> list[str]:
     """Return a sentence for each thing about the training of a run.json that a reader must know; none as a rule."""
     return [*_of_batches(run), *_of_adapters(run), *_of_devices(run), *_of_beginning(run), *_of_no_training(run)]
@@ -56,7 +61,7 @@ def _of_devices(run: dict) -> list[str]:
 
 def _beginning(run: dict) -> str | None:
     """Return the task of the cell whose weights a run begins with; None where it begins with the model's own."""
-    return run.get("init_from", {}).get("task")
+    return (run.get("init_from") or {}).get("task")
 
 
 def _of_beginning(run: dict) -> list[str]:
@@ -65,6 +70,4 @@ def _of_beginning(run: dict) -> list[str]:
 
 
 def _of_no_training(run: dict) -> list[str]:
-    return (
-        [] if run.get("do_train", True) else ["Not trained here: scored or predicted with the head it came with"]
-    )
+    return [] if run.get("do_train", True) else ["Not trained here: scored or predicted with the head it came with"]

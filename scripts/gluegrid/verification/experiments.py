@@ -14,6 +14,7 @@ from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import has_result, verify_run
+from gluegrid.verification.verified_summaries import verify_summaries
 from gluegrid.verification.verified_tables import verify_markdown
 
 
@@ -46,8 +47,9 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
     findings.without_result = [cell.name for cell, path in cells if not has_result(path)]
     resources = verify_resources(experiment, with_result, findings)
     runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
-    states = verify_csv(_moved(paths.results_csv, folder), runs, findings)
-    verify_json(_moved(paths.results_json, folder), experiment.name, runs, findings)
+    states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
+    verify_json(_moved(paths.results_json, folder), experiment, runs, findings)
+    verify_summaries(_moved(paths.results_json, folder), experiment, runs, states, findings)
     verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
 
 

@@ -42,8 +42,10 @@ RECORD = _object(
     model_revision=TEXT,
     git=_object(commit={"type": ["string", "null"]}),
 )
+RECORD_OF_TRAINING = {"allOf": [RECORD, _object(train_rows=COUNT)]}
 RESULTS = _mapping({"type": ["number", "boolean", "null"]}, minProperties=1)
-TABLES = _object(experiment=TEXT, cells={"type": "array", "items": {"type": "object"}})
+OBJECTS = {"type": "array", "items": {"type": "object"}}
+TABLES = _object(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)
 
 
 @cache

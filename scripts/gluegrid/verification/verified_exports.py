@@ -1,10 +1,14 @@
 """results.csv and results.json against the files of the runs."""
 
 import csv
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.errors import DataError
+from gluegrid.experiment import Experiment
+from gluegrid.verification.expected_choice import shown, varied
+from gluegrid.verification.expected_groups import grouped
 from gluegrid.verification.file_shapes import TABLES, read_shaped
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.verified_runs import VerifiedRun
@@ -13,26 +17,46 @@ TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and n
 NO_RESULT = ("failed", "not run")
 
 
-def verify_csv(path: Path, runs: list[VerifiedRun], findings: Findings) -> dict[str, str] | None:
+def verify_csv(
+    path: Path, experiment: Experiment, runs: list[VerifiedRun], findings: Findings
+) -> dict[str, str] | None:
     """Compare each row with its run; return the state of each cell, as the rows have it; None for unreadable ones."""
     with findings.noting():
         rows = _read_csv(path)
         _check_number_of_cells(path, len(rows), len(runs))
+        states = {run.cell.name: row["state"] for row, run in zip(rows, runs, strict=True)}
+        said = _said_of_sweeps(experiment, runs, states)
         for number, (row, run) in enumerate(zip(rows, runs, strict=True), start=2):
             if _is_of(run, row, path, f"row {number}", findings):
                 _check_state(path, row, run, findings)
-                if run.state == "done":
-                    _check_values(path, row, run, findings)
-        return {run.cell.name: row["state"] for row, run in zip(rows, runs, strict=True)}
+                if run.state != "broken":
+                    _check_values(path, row, run, said[run.cell.name], findings)
+        return states
     return None
 
 
-def verify_json(path: Path, experiment: str, runs: list[VerifiedRun], findings: Findings) -> None:
+def _said_of_sweeps(
+    experiment: Experiment, runs: list[VerifiedRun], states: dict[str, str]
+) -> dict[str, dict[str, object]]:
+    """Return for each cell its values that any sweep varies, and whether its variant was chosen, if that is clear."""
+    sweeps = grouped(experiment, runs, states)
+    chosen = shown(sweeps)
+    keys = list(dict.fromkeys(key for points in sweeps for key in varied(points)))
+    said = {}
+    for points, one in zip(sweeps, chosen, strict=True):
+        for point in points:
+            is_chosen = ("yes" if point.variant == one.variant else "no") if one.is_clear else None
+            values = {key: point.settings.get(key) for key in keys} | {"chosen": is_chosen}
+            said |= {run.cell.name: values for run in point.runs}
+    return said
+
+
+def verify_json(path: Path, experiment: Experiment, runs: list[VerifiedRun], findings: Findings) -> None:
     """Compare each entry with its run.json, all_results.json and run_record.json."""
     with findings.noting():
         content = read_shaped(path, TABLES)
-        if content["experiment"] != experiment:
-            findings.add(path, f"experiment is {content['experiment']!r}, it should be {experiment!r}")
+        if content["experiment"] != experiment.name:
+            findings.add(path, f"experiment is {content['experiment']!r}, it should be {experiment.name!r}")
         cells = content["cells"]
         _check_number_of_cells(path, len(cells), len(runs))
         for number, (entry, run) in enumerate(zip(cells, runs, strict=True)):
@@ -79,10 +103,13 @@ def _check_state(path: Path, entry: dict, run: VerifiedRun, findings: Findings) 
         findings.add(path, f"{run.cell.name}: state is {state!r}, it should be {' or '.join(allowed)}")
 
 
-def _check_values(path: Path, row: dict[str, str], run: VerifiedRun, findings: Findings) -> None:
-    """Compare a row's numbers, which are in full precision, with all_results.json."""
-    expected = run.results | {"run_sha256": run.record["run_sha256"]}
-    identity = ("state", *run.cell.wildcards, *TEXTS)
+def _check_values(
+    path: Path, row: dict[str, str], run: VerifiedRun, of_sweeps: dict[str, object], findings: Findings
+) -> None:
+    """Compare a row's numbers, which are in full precision, with all_results.json, and what it says of sweeps."""
+    of_run = run.results | {"run_sha256": run.record["run_sha256"]} if run.state == "done" else {}
+    expected = of_run | {key: value for key, value in of_sweeps.items() if key != "chosen" or value is not None}
+    identity = ("state", *run.cell.wildcards, *TEXTS, *(of_sweeps.keys() - expected.keys()))
     for key in [*expected, *(key for key in row if key not in expected and key not in identity)]:
         findings.table_numbers += key in expected
         if not _says(row.get(key, ""), expected.get(key)):
@@ -91,6 +118,8 @@ def _check_values(path: Path, row: dict[str, str], run: VerifiedRun, findings: F
 
 
 def _says(text: str, value: object) -> bool:
+    if isinstance(value, dict):
+        return text == json.dumps(value, sort_keys=True, ensure_ascii=False)
     if value is None or isinstance(value, bool | str):
         return text == ("" if value is None else str(value))
     try:

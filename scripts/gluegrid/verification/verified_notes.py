@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from gluegrid.verification.expected_groups import is_degenerate
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.verified_runs import VerifiedRun
 
@@ -23,6 +24,8 @@ OPTIONS = {
         "train_sampling_strategy",
     ),
     "cells with adapters": (re.compile(r"^- (Low-rank adapters trained.*)"), "lora"),
+    "cells that begin with another's weights": (re.compile(r"^- (Begun with the weights.*)"), "init_from"),
+    "cells that are not trained": (re.compile(r"^- (Not trained here:.*)"), "do_train"),
 }
 
 
@@ -36,7 +39,7 @@ def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings
     said_and_expected = {
         "cells with a result": (_found(CELLS, lines), {f"{len(done)} of {len(runs)}"}),
         "cells without one": (set(re.findall(CELL_NAME, listed)), missing),
-        "degenerate cells": (_found(DEGENERATE, lines), {run.cell.name for run in done if _is_degenerate(run)}),
+        "degenerate cells": (_found(DEGENERATE, lines), {run.cell.name for run in done if is_degenerate(run)}),
         **{what: (_named(pattern, lines, done), _cells_with(key, done)) for what, (pattern, key) in OPTIONS.items()},
         "cells trained on a subset": (_found(SUBSET, lines), _found(SUBSET, lines) & set(map(_subset, done))),
     }
@@ -66,12 +69,8 @@ def _cells_with(key: str, done: list[VerifiedRun]) -> set[str]:
     return {run.cell.name for run in done if key in run.cell.run}
 
 
-def _is_degenerate(run: VerifiedRun) -> bool:
-    return bool(run.values.get("degenerate", run.results.get("degenerate")))
-
-
 def _subset(run: VerifiedRun) -> str:
-    samples, rows = run.values["train_samples"], run.record["train_rows"]
+    samples, rows = run.values.get("train_samples", 0), run.record.get("train_rows", 0)
     return f"{run.cell.name}: trained on a subset, {samples:,} of {rows:,}"
 
 

@@ -13,7 +13,7 @@ from gluegrid.paths import cell_beside
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition
-from gluegrid.verification.file_shapes import RECORD, RESULTS, read_shaped
+from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, agree, is_number, short
 from gluegrid.verification.parquet_content import Predictions, read_predictions
 from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
@@ -50,7 +50,7 @@ def verify_run(
         return VerifiedRun(cell, task, "missing")
     results, record = None, None
     with findings.noting():
-        record = read_shaped(folder / "run_record.json", RECORD)
+        record = read_shaped(folder / "run_record.json", RECORD_OF_TRAINING if cell.values["do_train"] else RECORD)
     with findings.noting():
         results = read_shaped(folder / "all_results.json", RESULTS)
     if record is None or results is None:
@@ -256,7 +256,8 @@ class _Verification:
             *(["train_samples"] if trained else []),
             *(f"eval_samples{suffix}" for suffix in self.task.validation.values()),
         )
-        numbers = (*self.task.metric_keys(), *times, *counts)
+        holdout = self.task.holdout_keys() if self._holds_out else ()
+        numbers = (*self.task.metric_keys(), *holdout, *times, *counts)
         is_whole = all(key in self.results and _is_shown(self.results[key]) for key in numbers)
         is_of_this_run = self.record["run_sha256"] == run_hash(run_text(self.cell))
         return is_whole and is_of_this_run and self.record["schema_version"] == SCHEMA_VERSION
