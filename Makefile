@@ -45,6 +45,18 @@ plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, 
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
 	@$(BIN)/python scripts/verify.py $(EXPERIMENT)
 
+.PHONY: export
+export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo; FILE=demo.zip)
+	@$(BIN)/python scripts/export.py "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
+
+.PHONY: import
+import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip")
+	@$(BIN)/python scripts/import_experiments.py "$(EXPERIMENT)" $(FILES)
+
+.PHONY: reports
+reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also of an import (EXPERIMENT=merged)
+	@$(BIN)/python scripts/reports.py "$(EXPERIMENT)"
+
 .PHONY: cancel
 cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
 	@$(BIN)/python scripts/cancel.py "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")

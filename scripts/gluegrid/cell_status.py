@@ -144,7 +144,8 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     if job is not None:
         return _running(experiment, cell, traces, job)
     nothing = _no_outcome(experiment, cell)
-    if not traces.is_there and not around.missing[cell.model, cell.task] and not nothing.log.exists():
+    is_untouched = not traces.is_there and not around.missing[cell.model, cell.task] and not nothing.log.exists()
+    if is_untouched and not experiment.imported:
         return CellStatus(nothing, State.NOT_BEGUN)  # nothing else is to be read, as of most cells of a large grid
     found = records.outcome(experiment, cell)
     if found.is_done:

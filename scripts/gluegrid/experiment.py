@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from gluegrid import paths
-from gluegrid.cells import Cell
+from gluegrid.cells import Cell, run_hash, run_text
 from gluegrid.config import load_config
 from gluegrid.config_report import Report
+from gluegrid.imported_cells import ImportedCell, imported_cells
 from gluegrid.levels import given_values
 from gluegrid.local_folders import name_states_of_folders
 from gluegrid.option_checks import check_options
@@ -27,7 +28,8 @@ MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for
 class Experiment:
     """A checked config with every revision named. Plain data: equal configs give equal run.json files.
 
-    `warnings` has a line with file and line for what is allowed, but should be known before it runs.
+    `warnings` has a line with file and line for what is allowed, but should be known before it runs. `imported` has the
+    cells by name where they were run in other clones; the config's values then say nothing.
     """
 
     def __init__(self, config: dict, warnings: Iterable[str] = ()):
@@ -38,6 +40,9 @@ class Experiment:
         self.tasks: dict[str, dict] = config["tasks"]
         self.paths = paths.ExperimentPaths(self.name)
         self._cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+        self.imported: dict[str, ImportedCell] = {each.cell.name: each for each in imported_cells(config)}
+        for cell in (each.cell for each in self.imported.values()):
+            self._cells.setdefault((cell.model, cell.task), {})[cell.variant, str(cell.seed)] = cell
 
     @cached_property
     def cells(self) -> dict[tuple[str, str, str, str], Cell]:
@@ -56,14 +61,20 @@ class Experiment:
     def cells_of(self, model: str, task: str) -> dict[tuple[str, str], Cell]:
         """Return the cells of a model on a task by (variant, seed), `base` first: a variant's differ in their seed."""
         if (model, task) not in self._cells:
-            made = make_cells(self, model, task)
+            made = [] if self.imported else make_cells(self, model, task)
             self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in made}
         return self._cells[(model, task)]
 
     def start_of_cell(self, cell: Cell) -> Cell | None:
         """Return the cell of another task that this one starts from; None for one that starts from its checkpoint."""
         start = cell.run.get("init_from")
+        if start and self.imported:  # its task may have another name here
+            return self._cells_by_run.get((cell.model, start["run_sha256"]))
         return self.cell(cell.model, start["task"], start["variant"], str(cell.seed)) if start else None
+
+    @cached_property
+    def _cells_by_run(self) -> dict[tuple[str, str], Cell]:
+        return {(cell.model, run_hash(run_text(cell))): cell for cell in self.cells.values()}
 
     @cached_property
     def kinds(self) -> list[Cell]:

@@ -22,11 +22,22 @@ def freeze(config: dict, heads: Path, started: str | None = None) -> Path:
 
     `started` is when the head began to plan, now if not given: what others have made since then it does not know of.
     """
+    path = _write(config, heads, started or now(), this_process())
+    os.environ[VARIABLE] = str(path)
+    return path
+
+
+def write_import(config: dict, heads: Path) -> Path:
+    """Write the file of a head that starts no job: it says what an imported experiment is. Return its path."""
+    # Nobody is to wait for this process, or to think that a snakemake runs.
+    return _write(config, heads, now(), this_process() | {"process_started": None})
+
+
+def _write(config: dict, heads: Path, started: str, process: dict) -> Path:
     path = heads / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
-    content = {"started": started or now(), "process": this_process(), "git": git_state(), "config": config}
+    content = {"started": started, "process": process, "git": git_state(), "config": config}
     # Not sorted: the order of models and tasks in the config is the order of the tables.
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    os.environ[VARIABLE] = str(path)
     return path
 
 

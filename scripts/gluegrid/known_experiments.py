@@ -33,6 +33,15 @@ def newest_head(folder: Path) -> Path | None:
     return max(head_files(folder), default=None)
 
 
+def is_import(folder: Path) -> bool:
+    """Tell whether an experiment was imported, and no call of snakemake has begun in its folder since."""
+    try:
+        configs = [read_json(head)["config"] for head in head_files(folder)]
+    except (DataError, KeyError):
+        return False
+    return bool(configs) and all("imported" in config for config in configs)
+
+
 def newest_plan(folder: Path) -> Experiment | None:
     """Return an experiment as its last call of snakemake planned it. Raises DataError."""
     head = newest_head(folder)

@@ -15,10 +15,10 @@ LOCAL_PREFIXES = ("/", "./", "../", "~/")
 
 
 class ExperimentPaths:
-    """The paths of one experiment, relative to the folder Snakemake runs in."""
+    """The paths of one experiment, relative to the folder Snakemake runs in; `root` where it is made elsewhere."""
 
-    def __init__(self, experiment: str):
-        self.root = f"results/{experiment}"
+    def __init__(self, experiment: str, root: str | None = None):
+        self.root = root or f"results/{experiment}"
         self.runs = f"{self.root}/runs/{CELL}"
         self.run = f"{self.runs}/run.json"
         self.all_results = f"{self.runs}/all_results.json"

@@ -15,6 +15,7 @@ from gluegrid.tasks import Task, definition
 
 SCHEMA_VERSION = 1
 NOT_RUN = "not run yet"
+GONE = "its result was imported, and is gone; import it again"
 OURS = "gluegrid: "  # what the scripts' own errors begin with
 
 
@@ -61,6 +62,8 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
     where = cell.wildcards
     log = train_log(experiment, cell)
     results_path = Path(experiment.paths.all_results.format(**where))
+    if not results_path.exists() and cell.name in experiment.imported:
+        return Outcome(cell, log, reason=experiment.imported[cell.name].reason or GONE)
     if not results_path.exists():
         tried = attempts.read(_state_of(experiment, cell))
         reason, log = _why_missing(experiment, cell, tried, log)
@@ -85,12 +88,16 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
 
 
 def train_log(experiment: Experiment, cell: Cell) -> Path:
-    """Return the log of a cell's training."""
+    """Return the log of a cell's training, in its own clone where it was imported."""
+    if cell.name in experiment.imported:
+        return experiment.imported[cell.name].log
     return Path(experiment.paths.log("train", paths.CELL).format(**cell.wildcards))
 
 
 def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, Path]]:
     """Return rule and log of what must be staged before a cell can be trained, and is not."""
+    if experiment.imported:
+        return []
     return [
         (rule, Path(experiment.paths.log(rule, wildcards)))
         for rule, wildcards, manifest in _prerequisites(experiment, cell)

@@ -81,7 +81,7 @@ def load(path: Path) -> dict:
     first_of: dict[tuple, int] = {}
     for index, row in enumerate(content["rows"]):
         values = completed_row(content, row)
-        for problem in _problems(values):
+        for problem in problems_of_row(values):
             report.add(("rows", index), problem)
         identity = tuple(str(values.get(key)) for key in ("model", "task", "metric", "split", "training"))
         if first_of.setdefault(identity, index) != index:
@@ -93,17 +93,18 @@ def load(path: Path) -> dict:
 def _checked(path: Path, schema: str) -> tuple[object, Report]:
     content, lines = strict_yaml.load(path)
     report = Report(path, lines)
-    report.check_schema(content, _schema(schema))
+    report.check_schema(content, schema_of(schema))
     report.raise_problems()
     return content, report
 
 
 @cache
-def _schema(name: str) -> dict:
+def schema_of(name: str) -> dict:
+    """Return the schema of a kind of file: `references` or `seed_spreads`."""
     return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
 
 
-def _problems(values: dict) -> Iterator[str]:
+def problems_of_row(values: dict) -> Iterator[str]:
     """Yield what is wrong with a completed row that suits the schema."""
     missing = [key for key in REQUIRED if key not in values]
     if missing:

@@ -117,7 +117,7 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
 
 def _time_left(snapshot: Snapshot) -> list[str]:
     left = snapshot.time_left
-    if not left.gpu_hours:
+    if not left.gpu_hours or snapshot.experiment.imported:
         return []
     gpu = "" if all(cell.outcome.cell.run.get("device") == "cpu" for cell in snapshot.cells) else "GPU-"
     hours, minutes = f"{left.gpu_hours:,.1f} {gpu}hours", f"{60 * left.gpu_hours:.1f} {gpu}minutes"
@@ -132,6 +132,8 @@ def _next_call(snapshot: Snapshot) -> list[str]:
     missing = len(snapshot.cells) - snapshot.counts[State.DONE]
     if not missing or snapshot.heads.running:
         return []
+    if snapshot.experiment.imported:
+        return ["It was imported; what is missing was missing where it was run."]
     if elsewhere := snapshot.heads.unknown:
         host = elsewhere["process"]["host"]
         return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]

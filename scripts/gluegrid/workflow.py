@@ -15,6 +15,7 @@ from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import EXECUTOR, current_head, freeze
 from gluegrid.hindsight import note_expectations
+from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
 from gluegrid.messages import show_messages
@@ -174,11 +175,18 @@ def experiment_of_workflow(workflow) -> Experiment:
             return Experiment(head["config"])
         settings = workflow.config_settings
         experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
+        _check_that_it_is_no_import(experiment)
     except GluegridError as error:
         raise SystemExit(str(error)) from None
     for warning in experiment.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return experiment
+
+
+def _check_that_it_is_no_import(experiment: Experiment) -> None:
+    folder = Path(experiment.paths.root)
+    if is_import(folder):
+        raise GluegridError(f"{folder}: is an import (docs/sharing.md); give this experiment another name")
 
 
 def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:

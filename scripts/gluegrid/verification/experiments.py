@@ -11,6 +11,7 @@ from gluegrid.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
+from gluegrid.verification.imported_records import recorded_hashes_of
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import has_result, verify_run
@@ -45,7 +46,8 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
         findings.add(folder, "has no cell with a result, so there is nothing to verify")
     findings.cells = len(cells)
     findings.without_result = [cell.name for cell, path in cells if not has_result(path)]
-    resources = verify_resources(experiment, with_result, findings)
+    recorded = recorded_hashes_of(experiment, [(cell, path) for cell, path in cells if has_result(path)])
+    resources = verify_resources(experiment, with_result, findings, recorded)
     runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
     states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
     verify_json(_moved(paths.results_json, folder), experiment, runs, findings)
@@ -86,6 +88,8 @@ def summary(findings: Findings) -> Iterator[str]:
     yield f"  cells with a result: {findings.cells - len(missing)} of {findings.cells}"
     if missing:
         yield f"  without one: {', '.join(missing)}"
+    if findings.elsewhere:
+        yield f"  not here, of what they were made from: {len(findings.elsewhere)} models, data sets and sets of tokens"
     yield f"  files hashed: {len(findings.hashed):,} ({sum(findings.hashed.values()) / 1e6:,.1f} MB)"
     yield f"  values of all_results.json recomputed: {findings.metrics:,}"
     yield f"  numbers of the tables compared: {findings.table_numbers:,}"

@@ -8,74 +8,110 @@ import jsonschema
 from gluegrid.config import config_schema
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
+from gluegrid.reference_files import schema_of
 
 LONGEST_MESSAGE = 200  # characters; jsonschema quotes the whole value
+LONGEST_VARIANT = 200  # characters of its name
 
 
-def _mapping(of: dict, **more: object) -> dict:
+def mapping_of(of: dict, **more: object) -> dict:
+    """Return the shape of an object with values of one shape under any keys."""
     return {"type": "object", "additionalProperties": of, **more}
 
 
-def _object(**properties: dict) -> dict:
+def object_of(**properties: dict) -> dict:
+    """Return the shape of an object that has these keys, and may have others."""
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
-FILES = _mapping(_object(bytes=COUNT, sha256=TEXT), minProperties=1)
+FILES = mapping_of(object_of(bytes=COUNT, sha256=TEXT), minProperties=1)
 STAGED = {"source": TEXT, "revision": TEXT, "resolved_revision": {"type": ["string", "null"]}, "files": FILES}
-TOKENIZER = _object(file=TEXT, sha256=TEXT, max_length={"type": ["integer", "null"]})
+TOKENIZER = object_of(file=TEXT, sha256=TEXT, max_length={"type": ["integer", "null"]})
 
-MODEL_MANIFEST = _object(**STAGED, tokenizer={"anyOf": [TOKENIZER, {"type": "null"}]})
-TASK_MANIFEST = _object(**STAGED, rows=_mapping(COUNT))
-TOKENS_MANIFEST = _object(
-    made_from=_object(data_sha256=_mapping(TEXT)), splits=_mapping(_object(rows=COUNT)), files=FILES
+MODEL_MANIFEST = object_of(**STAGED, tokenizer={"anyOf": [TOKENIZER, {"type": "null"}]})
+TASK_MANIFEST = object_of(**STAGED, rows=mapping_of(COUNT))
+TOKENS_MANIFEST = object_of(
+    made_from=object_of(data_sha256=mapping_of(TEXT)), splits=mapping_of(object_of(rows=COUNT)), files=FILES
 )
-RECORD = _object(
+RECORD = object_of(
     schema_version=COUNT,
     identity={"type": "object"},
     run_sha256=TEXT,
-    model_files=_mapping(TEXT),
-    task_files=_mapping(TEXT),
-    tokens_files=_mapping(TEXT),
-    predictions_sha256=_mapping(TEXT),
+    model_files=mapping_of(TEXT),
+    task_files=mapping_of(TEXT),
+    tokens_files=mapping_of(TEXT),
+    predictions_sha256=mapping_of(TEXT),
     model_revision=TEXT,
-    git=_object(commit={"type": ["string", "null"]}),
+    git=object_of(commit={"type": ["string", "null"]}),
 )
-RECORD_OF_TRAINING = {"allOf": [RECORD, _object(train_rows=COUNT)]}
-RESULTS = _mapping({"type": ["number", "boolean", "null"]}, minProperties=1)
+RECORD_OF_TRAINING = {"allOf": [RECORD, object_of(train_rows=COUNT)]}
+RESULTS = mapping_of({"type": ["number", "boolean", "null"]}, minProperties=1)
 OBJECTS = {"type": "array", "items": {"type": "object"}}
-TABLES = _object(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)
+TABLES = object_of(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)
 
 
 @cache
 def head_shape() -> dict:
     """Return the shape of a head's file: what an experiment file may say, completed."""
+    return object_of(config=config_shape())
+
+
+@cache
+def config_shape() -> dict:
+    """Return the shape of a head's config; that of an imported experiment says what each of its cells is."""
     lists = {key: {"type": "array"} for key in ("text_columns", "test", "metrics")}
     source = {"source": TEXT, "revision": TEXT}
-    task = _object(
+    task = object_of(
         **source, label_column=TEXT, train={"type": ["string", "null"]}, validation={"type": "object"}, **lists
     )
-    completed = _object(models=_mapping(_object(**source)), tasks=_mapping(task))
+    completed = object_of(models=mapping_of(object_of(**source)), tasks=mapping_of(task))
     schema = config_schema()
-    read_in = {"references": {"type": "array"}}  # contents in place of paths
-    config = schema | {"properties": schema["properties"] | read_in}
-    return _object(config={"allOf": [config, completed]})
+    more = {
+        "references": {"type": "array", "items": schema_of("references")},  # contents in place of paths
+        "imported": {"type": "array", "items": listed_cell(run=run_shape())},
+    }
+    return {"allOf": [schema | {"properties": schema["properties"] | more}, completed]}
+
+
+def listed_cell(**more: dict) -> dict:
+    """Return the shape of a cell in a list: which it is, why it has no result, and its log."""
+    name = config_schema()["$defs"]["name"]
+    variant = {"type": "string", "pattern": r"\A[A-Za-z0-9][A-Za-z0-9.+_-]*\Z", "maxLength": LONGEST_VARIANT}
+    seed = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+    reason = {"type": ["string", "null"]}
+    return object_of(model=name, task=name, variant=variant, seed=seed, reason=reason, log=TEXT, **more)
+
+
+@cache
+def run_shape() -> dict:
+    """Return the shape of a run.json."""
+    values = config_schema()["$defs"]["training_values"]
+    of_one_cell = {key: shape.get("else", shape) for key, shape in values.items()}  # not lists of values to try
+    own = object_of(recipe=COUNT, experiment=TEXT, model=object_of(name=TEXT, source=TEXT), task=object_of(name=TEXT))
+    start = {"init_from": object_of(task=TEXT, variant=TEXT, run_sha256=TEXT)}
+    return own | {"properties": of_one_cell | own["properties"] | start}
 
 
 def read_shaped(path: Path, shape: dict) -> dict:
     """Return the JSON object in a file; DataError with file, key and problem where it has not this shape."""
     if not path.exists():
         raise DataError(f"{path}: is missing")
+    content = read_json(path)
+    check_shape(str(path), content, shape)
+    return content
+
+
+def check_shape(file: str, content: dict, shape: dict) -> None:
+    """Raise DataError with file, key and problem where the content of a file has not this shape."""
     try:
-        content = read_json(path)
         error = min(jsonschema.Draft202012Validator(shape).iter_errors(content), key=_position, default=None)
     except RecursionError:
-        raise DataError(f"{path}: is nested too deep") from None
+        raise DataError(f"{file}: is nested too deep") from None
     if error is not None:
         where = ".".join(map(str, error.absolute_path))
-        raise DataError(f"{path}: {where + ': ' if where else ''}{error.message[:LONGEST_MESSAGE]}")
-    return content
+        raise DataError(f"{file}: {where + ': ' if where else ''}{error.message[:LONGEST_MESSAGE]}")
 
 
 def _position(error: jsonschema.ValidationError) -> list[str]:

@@ -40,6 +40,7 @@ class Findings:
     hashed: dict[Path, int] = field(default_factory=dict)  # file -> bytes
     cells: int = 0
     without_result: list[str] = field(default_factory=list)  # names of cells
+    elsewhere: set[Path] = field(default_factory=set)  # manifests of what an import was made from, not here
     metrics: int = 0
     table_numbers: int = 0
 

@@ -1,17 +1,22 @@
 """What cells were made from, as it lies below resources/ now: every file's hash, and whether the parts fit together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from gluegrid import paths
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
+from gluegrid.manifests import recorded_hashes
 from gluegrid.sources import split_of
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.parquet_content import Labels, count_rows, read_labels
+
+NOTHING: Mapping[Path, dict] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,15 @@ class Resources:
     labels: dict[tuple[str, str], Labels]  # by task and split
 
 
-def verify_resources(experiment: Experiment, cells: Iterable[Cell], findings: Findings) -> Resources:
-    """Return what these cells were made from; what does not fit there goes to the findings."""
-    reader = _Reader(experiment, findings)
+def verify_resources(
+    experiment: Experiment, cells: Iterable[Cell], findings: Findings, recorded: Mapping[Path, dict] = NOTHING
+) -> Resources:
+    """Return what these cells were made from; what does not fit there goes to the findings.
+
+    `recorded` has the hashes that an import's records have of each manifest's files. What is not staged here, or is
+    here in another state than it was where the cells were run, is left out: that is no fault of an import.
+    """
+    reader = _Reader(experiment, findings, recorded)
     for cell in cells:
         task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
         reader.read_model(cell.model)
@@ -56,17 +67,18 @@ def verify_resources(experiment: Experiment, cells: Iterable[Cell], findings: Fi
 class _Reader:
     """Reads each resource once, however many cells it serves."""
 
-    def __init__(self, experiment: Experiment, findings: Findings):
+    def __init__(self, experiment: Experiment, findings: Findings, recorded: Mapping[Path, dict]):
         self.experiment = experiment
         self.findings = findings
+        self.recorded = recorded
         self.resources = Resources({}, {}, {}, {})
         self.seen: set[tuple[str, ...]] = set()
 
     def read_model(self, name: str) -> None:
         """Hash a model's files, its tokenizer's too."""
-        if self._is_known("model", name):
-            return
         manifest = Path(paths.MODEL_MANIFEST.format(model_key=self.experiment.model_key(name)))
+        if self._is_known("model", name) or self._is_elsewhere(manifest):
+            return
         with self.findings.noting():
             staged = self._staged(manifest, MODEL_MANIFEST)
             self._check_source(staged, self.experiment.models[name])
@@ -76,9 +88,9 @@ class _Reader:
 
     def read_task(self, task: Task) -> None:
         """Hash a task's files, count their rows, and read the labels of what is scored and predicted."""
-        if self._is_known("task", task.name):
-            return
         manifest = Path(paths.TASK_MANIFEST.format(task_key=self.experiment.task_key(task.name)))
+        if self._is_known("task", task.name) or self._is_elsewhere(manifest):
+            return
         with self.findings.noting():
             staged = self._staged(manifest, TASK_MANIFEST)
             self._check_source(staged, self.experiment.tasks[task.name])
@@ -101,9 +113,9 @@ class _Reader:
     def read_tokens(self, cell: Cell, task: Task) -> None:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
         model, length = cell.model, cell.values["max_seq_length"]
-        if self._is_known("tokens", model, task.name, str(length)):
-            return
         manifest = Path(self.experiment.tokens_manifest(cell))
+        if self._is_known("tokens", model, task.name, str(length)) or self._is_elsewhere(manifest):
+            return
         with self.findings.noting():
             tokens = self._staged(manifest, TOKENS_MANIFEST)
             self.resources.tokens[model, task.name, length] = tokens
@@ -119,6 +131,18 @@ class _Reader:
         is_known = key in self.seen
         self.seen.add(key)
         return is_known
+
+    def _is_elsewhere(self, manifest: Path) -> bool:
+        """Tell whether an import was made from what is not here; note it."""
+        if not self.experiment.imported:
+            return False
+        found = None
+        with suppress(DataError, KeyError, TypeError, AttributeError):
+            found = recorded_hashes(manifest)
+        is_elsewhere = found is None or found != self.recorded.get(manifest)
+        if is_elsewhere:
+            self.findings.elsewhere.add(manifest)
+        return is_elsewhere
 
     def _staged(self, manifest: Path, shape: dict) -> Staged:
         if not manifest.exists():

@@ -124,9 +124,9 @@ class _Verification:
             )
 
     def _identity(self) -> dict:
-        cell = self.cell
-        names = {"model": cell.model, "task": cell.task, "variant": cell.variant, "seed": cell.seed}
-        return {"experiment": cell.run["experiment"], **names}
+        cell, run = self.cell, self.cell.run
+        names = {key: run[key]["name"] for key in ("model", "task")}  # an import may call them otherwise
+        return {"experiment": run["experiment"], **names, "variant": cell.variant, "seed": cell.seed}
 
     def _check_entry(self, key: str, expected: object) -> None:
         if self.record[key] != expected:

@@ -1,0 +1,140 @@
+"""From an experiment of this clone to its archive: results, predictions, records, config and tables, but no weights."""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluegrid.cells import run_text
+from gluegrid.errors import DataError, GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.files import canonical_json, read_json, replacing, size_in_words
+from gluegrid.imported_cells import listed
+from gluegrid.known_experiments import experiment_folders, newest_plan
+from gluegrid.records import Outcome, outcomes
+from gluegrid.report import write_tables
+from gluegrid.sharing.archive import (
+    ALL_RESULTS,
+    CELLS,
+    CONFIG,
+    MANIFEST,
+    RUN,
+    RUN_RECORD,
+    RUNS,
+    SUFFIX,
+    ArchiveWriter,
+)
+from gluegrid.sharing.terminal_progress import telling
+
+# No reports: what the archive has of its own, and what it has not.
+NOT_REPORTS = {MANIFEST, CONFIG, CELLS, RUNS, "state", "logs", "benchmarks", "heads", "trackers"}
+REPORTS = {".md", ".csv", ".tsv", ".json", ".html", ".tex", ".zip", ".svg", ".png", ".pdf"}
+
+
+def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
+    """Write an experiment's archive, whole or not at all; yield lines that say what is in it. Raises GluegridError."""
+    if file.suffix != SUFFIX:
+        raise GluegridError(f"FILE={file}: an archive is a zip file; end its name in {SUFFIX}")
+    (folder,) = experiment_folders(results, name)
+    experiment = newest_plan(folder)
+    found = outcomes(experiment) if experiment else []
+    if not any(outcome.is_done for outcome in found):
+        raise GluegridError(f"{folder}: no cell has a result yet, so there is nothing to export")
+    write_tables(experiment, found)
+    _remove_leftovers(file)
+    with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as stream:
+        export = _Export(experiment, folder, found, ArchiveWriter(stream, name))
+        export.write()
+    yield from export.summary(file)
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what an export that was killed has left: nobody else would."""
+    for leftover in file.parent.glob(f".{file.name}.*"):
+        leftover.unlink(missing_ok=True)
+
+
+@dataclass
+class _Export:
+    """One experiment on its way into an archive."""
+
+    experiment: Experiment
+    folder: Path
+    found: list[Outcome]
+    archive: ArchiveWriter
+    reports: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Add all files; what is changed meanwhile is no result."""
+        self.archive.add_text(CONFIG, _text_in_order(_without_cells(self.experiment.config)))
+        cells = [listed(outcome.cell, outcome.reason, outcome.log) for outcome in self.found]
+        self.archive.add_text(CELLS, canonical_json({"cells": cells}))
+        for outcome in telling(self.found, "cells"):
+            self._add_cell(outcome)
+        self._add_reports()
+        self.archive.add_manifest()
+
+    def summary(self, file: Path) -> Iterator[str]:
+        """Say what was written, and what was left out."""
+        done = sum(outcome.is_done for outcome in self.found)
+        size = size_in_words(file.stat().st_size)
+        yield f"{file}: {done:,} of {len(self.found):,} cells with a result, {self.archive.files:,} files, {size}"
+        yield f"  with {', '.join(self.reports)}"
+        if self.outdated:
+            yield f"  without {', '.join(self.outdated)}: older than the results; make them again, and export again"
+
+    def _add_cell(self, outcome: Outcome) -> None:
+        where = Path(self.experiment.paths.runs.format(**outcome.cell.wildcards))
+        name = f"{RUNS}/{outcome.cell.name}"
+        self.archive.add_text(f"{name}/{RUN}", run_text(outcome.cell))
+        if not outcome.is_done:
+            return
+        for part, content in ((RUN_RECORD, outcome.record), (ALL_RESULTS, outcome.results)):
+            _check(read_json(where / part) == content, where / part)
+            self.archive.add_file(f"{name}/{part}", where / part)
+        for split, digest in sorted(outcome.record["predictions_sha256"].items()):
+            path = where / f"predictions_{split}.parquet"
+            _check(path.exists() and self.archive.add_file(f"{name}/{path.name}", path) == digest, path)
+
+    def _add_reports(self) -> None:
+        """Add the tables, and what else was made of these results; not what was made of others before them."""
+        tables = [Path(getattr(self.experiment.paths, f"results_{kind}")).name for kind in ("md", "csv", "json")]
+        newest = max(self._written(outcome) for outcome in self.found if outcome.is_done)
+        for path in sorted(_reports(self.folder)):
+            name = path.relative_to(self.folder).as_posix()
+            if name in tables or path.stat().st_mtime >= newest:
+                self.archive.add_file(name, path)
+                self.reports.append(name)
+            else:
+                self.outdated.append(name)
+
+    def _written(self, outcome: Outcome) -> float:
+        return Path(self.experiment.paths.all_results.format(**outcome.cell.wildcards)).stat().st_mtime
+
+
+def _check(is_of_its_record: bool, path: Path) -> None:
+    if not is_of_its_record:
+        advice = "if its cell is just being trained, export again; else `make verify` says more"
+        raise DataError(f"{path}: is not what its cell's record says; {advice}")
+
+
+def _reports(folder: Path) -> Iterator[Path]:
+    """Yield the files of an experiment that were made of its results; no links, and nothing hidden."""
+    for top in sorted(folder.iterdir()):
+        if top.name not in NOT_REPORTS:
+            for path in [top, *sorted(top.rglob("*"))] if top.is_dir() else [top]:
+                is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+                if path.is_file() and not path.is_symlink() and path.suffix in REPORTS and not is_hidden:
+                    yield path
+
+
+def _without_cells(config: dict) -> dict:
+    """Return a config without what an import has added: an archive lists its cells elsewhere."""
+    return {key: value for key, value in config.items() if key != "imported"}
+
+
+def _text_in_order(content: dict) -> str:
+    """Return JSON that keeps the order of models and tasks, which is that of the tables."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

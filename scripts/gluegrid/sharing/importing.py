@@ -1,0 +1,104 @@
+"""Archives of experiments, of one clone or of several, as one experiment below results/ that was not run here."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from gluegrid.config import config_schema
+from gluegrid.errors import GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.files import replacing_folder, write_json
+from gluegrid.head import write_import
+from gluegrid.known_experiments import is_import
+from gluegrid.locks import describe, lock
+from gluegrid.paths import ExperimentPaths
+from gluegrid.quoting import quoted
+from gluegrid.records import Outcome, outcomes
+from gluegrid.report import write_tables
+from gluegrid.sharing.archive import CONFIG, MANIFEST
+from gluegrid.sharing.archived_cells import opened_archive
+from gluegrid.sharing.merging import Merged, Source, merge
+from gluegrid.sharing.terminal_progress import telling
+
+ORIGINS = "imported"  # the folder of what archives hold beside their cells
+LABELLED = re.compile(r"([^/=]+)=(.+)")
+
+
+def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]:
+    """Make an experiment of archives, each a path or `label=path`; yield lines that say what it has.
+
+    It is there whole or not at all; an import of this name is replaced. Raises GluegridError.
+    """
+    _check_name("EXPERIMENT", name)
+    folder = results / name
+    with ExitStack() as stack:
+        sources = [_opened(stack, file) for file in files]
+        merged = merge(sources)
+        for model in (*merged.models, *merged.tasks):
+            _check_name("FILES: the label makes a name of", model)
+        stack.enter_context(lock(results / ".import.lock", _tell_of_waiting))
+        if folder.exists() and any(folder.iterdir()) and not is_import(folder):
+            raise GluegridError(f"{folder}: was run in this clone, and stays; give the import another EXPERIMENT=...")
+        with replacing_folder(folder) as new:
+            found = _write(merged, name, sources, new)
+    yield from _summary(folder, merged, sources, found)
+
+
+def _opened(stack: ExitStack, file: str) -> Source:
+    """Open an archive that is named by its path, or with a label before it."""
+    match = LABELLED.fullmatch(file)
+    if match is None or Path(file).exists():
+        return Source(stack.enter_context(opened_archive(Path(file))))
+    _check_name("FILES: the label", match[1])
+    return Source(stack.enter_context(opened_archive(Path(match[2]))), match[1])
+
+
+def _check_name(what: str, name: str) -> None:
+    rule = config_schema()["$defs"]["name"]
+    if len(name) > rule["maxLength"] or not re.search(rule["pattern"], name):
+        raise GluegridError(f"{what} {quoted(name)}: must be {rule['description']}")
+
+
+def _write(merged: Merged, name: str, sources: list[Source], folder: Path) -> list[Outcome]:
+    """Write all of an experiment into an empty folder; return the outcomes of its cells."""
+    experiment = Experiment(merged.config(name))
+    experiment.paths = ExperimentPaths(name, str(folder))
+    for placed in telling(list(merged.cells.values()), "cells"):
+        target = Path(experiment.paths.runs.format(**placed.cell.wildcards))
+        target.mkdir(parents=True)
+        for part, of_archive in placed.archived.parts.items():
+            placed.source.archive.file.unpack(of_archive, target / part)
+    for number, source in enumerate(sources, start=1):
+        _write_origin(source, folder / ORIGINS / f"{number}-{source.archive.experiment}")
+    write_import(experiment.config, folder / "heads")
+    found = outcomes(experiment)
+    write_tables(experiment, found)
+    return found
+
+
+def _write_origin(source: Source, folder: Path) -> None:
+    """Write what an archive holds beside its cells: its config, its manifest, tables and reports."""
+    file = source.archive.file
+    write_json(folder / MANIFEST, file.manifest)
+    for name in (CONFIG, *source.archive.others):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        file.unpack(name, folder / name)
+
+
+def _tell_of_waiting(holder: dict) -> None:
+    print(f"waiting for another import, {describe(holder)}", file=sys.stderr, flush=True)
+
+
+def _summary(folder: Path, merged: Merged, sources: list[Source], found: list[Outcome]) -> Iterator[str]:
+    done = sum(outcome.is_done for outcome in found)
+    yield f"{folder}: {done:,} of {len(found):,} cells with a result"
+    for source in sources:
+        cells = source.archive.cells
+        of_archive = sum(cell.is_done for cell in cells)
+        label = f", its models labelled {source.label}" if source.label else ""
+        yield f"  {source.archive.name}: {of_archive:,} of {len(cells):,}{label}"
+    if merged.repeated:
+        yield f"  {merged.repeated:,} of them are in several archives, with the same predictions, and count once"
+    yield f"The table: {folder / 'results.md'}. To recompute its numbers: make verify EXPERIMENT={folder.name}"

@@ -1,0 +1,169 @@
+"""Several archives as one experiment: which cells are the same, and which names must be told apart.
+
+Nothing is averaged that is not of the same model, task and values; where names clash, the user says which archive's
+models get another.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from gluegrid.cells import Cell
+from gluegrid.errors import GluegridError
+from gluegrid.imported_cells import listed
+from gluegrid.levels import TRAINING_KEYS
+from gluegrid.records import NOT_RUN
+from gluegrid.sharing.archived_cells import Archive, ArchivedCell
+from gluegrid.sharing.meanings import MODEL, TASK, Meaning, differences_of_runs, meaning
+from gluegrid.variants import BASE
+
+OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
+MOST_PROBLEMS = 5  # that are told
+
+
+@dataclass(frozen=True)
+class Source:
+    """An archive, and the label before the names of its models; empty where they keep theirs."""
+
+    archive: Archive
+    label: str = ""
+
+    def labelled(self, name: str) -> str:
+        """Return a name with the label before it."""
+        return f"{self.label}.{name}" if self.label else name
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell of an archive, under the names that it has in the merged experiment."""
+
+    source: Source
+    archived: ArchivedCell
+    cell: Cell
+
+
+@dataclass
+class Merged:
+    """What several archives hold together. `repeated` counts cells that were in several and are the same."""
+
+    models: dict[str, dict] = field(default_factory=dict)
+    tasks: dict[str, dict] = field(default_factory=dict)
+    references: list[dict] = field(default_factory=list)
+    cells: dict[str, Placed] = field(default_factory=dict)
+    repeated: int = 0
+
+    def config(self, experiment: str) -> dict:
+        """Return the config of an imported experiment of this name."""
+        order: dict[tuple[str, str, str], int] = {}
+        for placed in self.cells.values():
+            order.setdefault(_group(placed.cell), len(order))
+        # As in every experiment, a variant's cells are together, and `base` is the first.
+        cells = sorted(self.cells.values(), key=lambda each: (each.cell.variant != BASE, order[_group(each.cell)]))
+        imported = [
+            listed(each.cell, each.archived.reason, each.archived.log) | {"run": each.cell.run} for each in cells
+        ]
+        parts = {"models": self.models, "tasks": self.tasks, "references": self.references}
+        return {"experiment": experiment, **parts, "imported": imported}
+
+
+def merge(sources: Iterable[Source]) -> Merged:
+    """Return what archives hold together, in their order. Raises GluegridError where names would mean two things."""
+    merge = _Merge()
+    for source in sources:
+        merge.add(source)
+    merge.raise_problems()
+    return merge.merged
+
+
+class _Merge:
+    """Adds archive after archive, and notes what does not go together."""
+
+    def __init__(self) -> None:
+        self.merged = Merged()
+        self.problems: list[str] = []
+        self._meanings: dict[tuple[str, str], tuple[Meaning, Source]] = {}
+        self._groups: dict[tuple[str, str, str], Placed] = {}  # the first cell of each
+
+    def add(self, source: Source) -> None:
+        """Add the models, tasks and cells of an archive."""
+        before = len(self.problems)
+        models = {name: source.labelled(name) for name in source.archive.config["models"]}
+        tasks = {name: self._name_of_task(source, name) for name in source.archive.config["tasks"]}
+        for kind, names in ((MODEL, models), (TASK, tasks)):
+            for own, name in names.items():
+                self._check_meaning(source, kind, own, name)
+        if len(self.problems) > before:
+            return  # each cell would be another problem, for the same reason
+        for own, name in models.items():
+            self.merged.models.setdefault(name, _model(source.archive.config["models"][own], models))
+        for own, name in tasks.items():
+            self.merged.tasks.setdefault(name, _task(source, own, is_renamed=own != name))
+        known = self.merged.references
+        known += [each for each in source.archive.config.get("references", []) if each not in known]
+        for archived in source.archive.cells:
+            cell = replace(archived.cell, model=models[archived.cell.model], task=tasks[archived.cell.task])
+            self._add_cell(Placed(source, archived, cell))
+
+    def raise_problems(self) -> None:
+        """Raise GluegridError if anything does not go together."""
+        if not self.problems:
+            return
+        more = len(self.problems) - MOST_PROBLEMS
+        lines = [*self.problems[:MOST_PROBLEMS], *([f"and {more} more such differences"] if more > 0 else [])]
+        advice = 'to keep both, put a label before one: FILES="a.zip other=b.zip" calls the models of b other.<model>'
+        raise GluegridError("\n".join([*lines, advice]))
+
+    def _name_of_task(self, source: Source, own: str) -> str:
+        """Return a task's own name, which is that of the same task in others; labelled where theirs is another task."""
+        known = self._meanings.get((TASK, own))
+        mine = meaning(source.archive, TASK, own)
+        return source.labelled(own) if known and mine and mine.differences(known[0]) else own
+
+    def _check_meaning(self, source: Source, kind: str, own: str, name: str) -> None:
+        mine = meaning(source.archive, kind, own)
+        if mine is None:
+            return
+        first, other = self._meanings.setdefault((kind, name), (mine, source))
+        for difference in mine.differences(first):
+            self._add_problem(f"the {kind} {name}", difference, source, other)
+
+    def _add_cell(self, placed: Placed) -> None:
+        first = self._groups.setdefault(_group(placed.cell), placed)
+        differences = differences_of_runs(placed.archived, first.archived) if first.source is not placed.source else []
+        for difference in differences:
+            self._add_problem("/".join(_group(placed.cell)), difference, placed.source, first.source)
+        if not differences:
+            self._add_same_kind(placed)
+
+    def _add_same_kind(self, placed: Placed) -> None:
+        name = placed.cell.name
+        there = self.merged.cells.setdefault(name, placed)
+        if there is placed:
+            return
+        if there.archived.is_done and placed.archived.is_done:
+            if there.archived.predictions != placed.archived.predictions:
+                self._add_problem(name, "its predictions are others", placed.source, there.source)
+            self.merged.repeated += 1
+        elif placed.archived.is_done or there.archived.reason == NOT_RUN:
+            self.merged.cells[name] = placed
+
+    def _add_problem(self, what: str, difference: str, source: Source, other: Source) -> None:
+        problem = f"{what}: {difference}, in {source.archive.name} and {other.archive.name}"
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+def _group(cell: Cell) -> tuple[str, str, str]:
+    return cell.model, cell.task, cell.variant
+
+
+def _model(entry: dict, names: dict[str, str]) -> dict:
+    """Return an archive's entry of a model, without training values."""
+    kept = {key: entry[key] for key in OF_A_MODEL if key in entry}
+    return kept | ({"tokenizer": names[entry["tokenizer"]]} if "tokenizer" in entry else {})
+
+
+def _task(source: Source, name: str, is_renamed: bool) -> dict:
+    """Return an archive's entry of a task, without training values."""
+    entry = source.archive.config["tasks"][name]
+    kept = {key: value for key, value in entry.items() if key not in TRAINING_KEYS}
+    return kept | ({"display_name": source.labelled(entry.get("display_name", name))} if is_renamed else {})
