@@ -260,11 +260,7 @@ def urgency_of_tokens(wildcards):
 def greatest_urgency(kind, needed):
     """Return the urgency of the longest cell that needs something, 0 where none does."""
     return max(
-        (
-            ESTIMATES.seconds_of(cell)
-            for cell in EXPERIMENT.kinds
-            if needed in needs_of(cell)[kind]
-        ),
+        (ESTIMATES.seconds_of(cell) for cell in EXPERIMENT.kinds if needed in needs_of(cell)[kind]),
         default=0,
     )
 

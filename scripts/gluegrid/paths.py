@@ -33,6 +33,8 @@ class ExperimentPaths:
         self.submission_json = f"{self.root}/submissions/{{model}}/submission.json"
         self.comparisons_md = f"{self.root}/comparisons.md"
         self.comparisons_json = f"{self.root}/comparisons.json"
+        self.report_html = f"{self.root}/report.html"
+        self.table_tex = f"{self.root}/table.tex"
         self.heads = f"{self.root}/heads"
 
     def log(self, rule: str, wildcards: str) -> str:

@@ -13,10 +13,10 @@ from gluegrid.parity_text import reference_sections
 from gluegrid.records import Outcome
 from gluegrid.reference_files import document, fingerprint
 from gluegrid.references import by_model_and_task, reference_model
+from gluegrid.result_notes import notes
 from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups
 from gluegrid.sweep_tables import sweep_sections
-from gluegrid.ways_to_train import cells_by_way
 
 SCORES = (
     "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
@@ -25,6 +25,10 @@ SCORES = (
 OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count, and (3 of 5) had a result."
 OF_SWEEPS = " Of each sweep, the chosen point."
 BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
+WHERE = (
+    "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
+    " and predictions; `results.csv` has all metrics in full precision."
+)
 
 
 def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
@@ -148,108 +152,8 @@ def _missing_sections(found: list[Outcome]) -> list[str]:
 
 
 def _notes(found: list[Outcome]) -> list[str]:
-    """Return what a reader must know to judge the numbers."""
-    done = [outcome for outcome in found if outcome.is_done]
-    notes = [f"- Cells: {len(done)} of {len(found)} have a result."]
-    if len(done) < len(found):
-        missing = ", ".join(outcome.cell.name for outcome in found if not outcome.is_done)
-        notes.append(f"- Missing: {escaping.markdown(missing)}. Means leave them out.")
-    if not done:
-        return notes
-    seeds = sorted({outcome.cell.seed for outcome in found})
-    notes.append(
-        f"- Seeds: {', '.join(map(str, seeds))}."
-        + (" One seed says little about small tasks." if len(seeds) == 1 else "")
-    )
-    for title, key in (("Device", "device"), ("Driver", "driver"), ("Precision", "precision")):
-        notes += _distinct(title, (outcome.record[key] for outcome in done))
-    notes += _distinct("Versions", (_versions(outcome) for outcome in done))
-    notes += _distinct("Code", (_code(outcome) for outcome in done))
-    notes += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
-    notes += _other_files(done)
-    notes += _ways_to_train(done)
-    notes += [f"- {escaping.markdown(line)}" for outcome in done for line in _peculiarities(outcome)]
-    notes.append(
-        "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
-        " and predictions; `results.csv` has all metrics in full precision."
-    )
-    return notes
-
-
-def _model_with_code(outcome: Outcome) -> str | None:
-    return outcome.cell.model if outcome.cell.run["model"].get("trust_remote_code") else None
-
-
-def _distinct(title: str, values) -> list[str]:
-    texts = sorted({str(value) for value in values if value is not None})
-    return [f"- {title}: {escaping.markdown('; '.join(texts))}."] if texts else []
-
-
-def _other_files(done: list[Outcome]) -> list[str]:
-    """Return a line with the splits whose files are not the official ones, and the tasks that they are of."""
-    tasks: dict[str, dict[str, None]] = {}
-    for outcome in done:
-        if outcome.other_files:
-            tasks.setdefault(", ".join(outcome.other_files), {})[outcome.cell.task] = None
-    texts = [f"{splits} of {', '.join(names)}" for splits, names in tasks.items()]
-    return [f"- Not the official files: {escaping.markdown('; '.join(texts))}."] if texts else []
-
-
-def _ways_to_train(done: list[Outcome]) -> list[str]:
-    """Return a line for each way to train that is not the ordinary one, with the cells that were trained so."""
-    lines = []
-    for way, names in cells_by_way({outcome.cell.name: outcome.cell.run for outcome in done}).items():
-        cells = "all cells" if len(names) == len(done) else ", ".join(names)
-        lines.append(f"- {escaping.markdown(f'{way}: {cells}')}.")
-    return lines
-
-
-def _versions(outcome: Outcome) -> str:
-    names = ("python", "torch", "transformers", "accelerate", "tokenizers")
-    return ", ".join(f"{name} {outcome.record['versions'][name]}" for name in names)
-
-
-def _code(outcome: Outcome) -> str:
-    git = outcome.record["git"]
-    if git["commit"] is None:
-        return "not from a git checkout"
-    return f"commit {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else "")
-
-
-def _peculiarities(outcome: Outcome) -> list[str]:
-    """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
-    results, record, name = outcome.results, outcome.record, outcome.cell.name
-    lines = []
-    is_trained = "train_samples" in results
-    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.data:
-        lines.append(f"{name}: trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples.")
-    if outcome.cell.run.get("max_eval_samples") is not None and not outcome.data:
-        lines.append(
-            f"{name}: scored on at most {outcome.cell.run['max_eval_samples']:,} examples of each validation split."
-        )
-    if results.get("degenerate"):
-        lines.append(f"{name}: degenerate: one answer for all examples of a validation split, or an undefined metric.")
-    if rows := record.get("micro_batch_rows", {}).get("train"):
-        lines.append(f"{name}: trained in micro-batches of {rows} for want of the device's memory; the same updates.")
-    lines += [f"{name}: {part}." for part in _parts_by_others(record)]
-    return lines
-
-
-def _parts_by_others(record: dict) -> list[str]:
-    """Return from which step on another code or device than before has trained: attempts that went on."""
-    parts = [*record.get("continued", []), {**record, "step": None}]
-    makers = [(_code_of(part["git"]), part["device"]) for part in parts]
-    return [
-        f"{before[0]} on {before[1]} until step {part['step']:,}, then {after[0]} on {after[1]}"
-        for part, before, after in zip(parts, makers, makers[1:], strict=False)
-        if before != after
-    ]
-
-
-def _code_of(git: dict) -> str:
-    if git["commit"] is None:
-        return "code that is not from a git checkout"
-    return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
+    where = [WHERE] if any(outcome.is_done for outcome in found) else []
+    return [*(f"- {escaping.markdown(line)}" for line in notes(found)), *where]
 
 
 def _write_if_changed(name: str, text: str) -> None:

@@ -1,0 +1,83 @@
+"""The content of the report."""
+
+from collections.abc import Sequence
+
+from gluegrid.page.blocks import Block, Cell, Items, Section, Table, Text, code
+from gluegrid.page.cost_section import cost_section, memory_section
+from gluegrid.page.costs import device_seconds, of_gpus
+from gluegrid.page.material import Material
+from gluegrid.page.origin_section import origin_section
+from gluegrid.page.render import Page, Tile
+from gluegrid.page.score_section import score_section
+from gluegrid.page.sweep_section import sweep_section
+from gluegrid.page.training_section import training_section
+from gluegrid.records import Outcome
+from gluegrid.result_notes import notes
+from gluegrid.rounding import percent
+from gluegrid.table import reason
+
+MOST_FAILURES = 200
+EMPTY = "No cell has a result yet. Run snakemake; this page can be made at any time from what there is."
+FOOTER = "Made by gluegrid from the results beside this page; equal results make an equal page."
+
+
+def page(material: Material) -> Page:
+    """Return the page."""
+    sections = [score_section(material)]
+    if failed := [outcome for outcome in material.found if outcome.has_failed]:
+        sections.append(_failures(material, failed))
+    if material.done:
+        of_sweeps = sweep_section(material)
+        sections += [of_sweeps] if of_sweeps else []
+        sections += [training_section(material), cost_section(material), memory_section(material)]
+    sections += [Section("notes", "What to know", [Items(notes(material.found))]), origin_section(material)]
+    return Page(f"Results of {material.experiment.name}", _lead(material), _tiles(material), sections, FOOTER)
+
+
+def _lead(material: Material) -> str:
+    seeds = sorted({outcome.cell.seed for outcome in material.found})
+    parts = [
+        f"{_counted(len(material.experiment.models), 'model')} on {_counted(len(material.experiment.tasks), 'task')}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        *sorted({outcome.record["device"] for outcome in material.done}),
+        *sorted({_code(outcome.record["git"]) for outcome in material.done}),
+    ]
+    return "; ".join(parts) + "." if material.done else f"{'; '.join(parts)}. {EMPTY}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _code(git: dict) -> str:
+    if git["commit"] is None:
+        return "code that is not from a git checkout"
+    return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
+
+
+def _tiles(material: Material) -> list[Tile]:
+    failed = sum(outcome.has_failed for outcome in material.found)
+    missing = len(material.found) - len(material.done) - failed
+    tiles = [
+        Tile("Cells with a result", f"{len(material.done)} of {len(material.found)}"),
+        Tile("Failed", str(failed)),
+        Tile("Not run", str(missing)),
+    ]
+    if seconds := sum(device_seconds(outcome) or 0 for outcome in material.done):
+        unit = "GPU-hours" if of_gpus(material.groups) else "Device-hours"
+        tiles.append(
+            Tile(f"{unit} of training", f"{seconds / 3600:,.1f}" if seconds > 360 else f"{seconds / 3600:.3f}")
+        )
+    best = next((row for row in material.table.rows if row.is_best), None)
+    return tiles + ([Tile("Best mean over tasks", percent(best.mean), best.model)] if best else [])
+
+
+def _failures(material: Material, failed: Sequence[Outcome]) -> Section:
+    rows = [
+        [Cell(outcome.cell.name), Cell(reason(outcome)), code(str(outcome.log), material.origins.log_of(outcome))]
+        for outcome in failed[:MOST_FAILURES]
+    ]
+    blocks: list[Block] = [Table("Cells that were tried and have no valid result", ["Cell", "Reason", "Log"], rows)]
+    if len(failed) > MOST_FAILURES:
+        blocks.append(Text(f"The first {MOST_FAILURES} of {len(failed)}; results.csv has all.", "note"))
+    return Section("failures", "Failed cells", blocks)

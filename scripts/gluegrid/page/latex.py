@@ -1,0 +1,90 @@
+"""Models by tasks as a table for LaTeX, with the rules of the package booktabs."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from gluegrid import escaping
+from gluegrid.page.scores import Row, Score, ScoreTable
+from gluegrid.result_text import MARK, MARKED, task_name
+from gluegrid.rounding import NOTHING, percent
+from gluegrid.summary import Group
+from gluegrid.table import data_notes
+
+PRINTED = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    '"': r"{\char34}",
+    # After the end of a row, these would begin its options.
+    "*": "{*}",
+    "[": "{[}",
+    escaping.REPLACEMENT: "?",
+} | {character: f"\\{character}" for character in "#$%&_{}"}
+# Characters that mean something, and those that become another one beside their like.
+MARKUP = re.compile("|".join(map(re.escape, PRINTED)) + "|-(?=-)|'(?=')|,(?=,)")
+HOW_TO_USE = (
+    r"In the preamble: \usepackage{booktabs}. In a table environment: \input{table.tex}.",
+    "Names in other than Latin letters need XeLaTeX or LuaLaTeX.",
+    "Metrics x 100 on the validation splits, of a task of several their mean; mean and standard deviation over seeds, and in",
+    "brackets of how many where a cell has no result. Best of each task in bold.",
+)
+
+
+def latex(text: str) -> str:
+    """Return LaTeX that is set as the text itself, on one line."""
+    return MARKUP.sub(lambda found: PRINTED.get(found[0], found[0] + "{}"), escaping.one_line(text))
+
+
+def latex_table(name: str, table: ScoreTable, chosen: Sequence[Group]) -> str:
+    """Return the table of an experiment of this name."""
+    titles = [latex(title) for title in table.tasks.values()]
+    columns = "r" * (len(titles) + 1)
+    lines = [
+        *(f"% {line}" for line in _comments(name, chosen)),
+        rf"\begin{{tabular}}{{@{{}}l{columns}@{{}}}}",
+        r"\toprule",
+        _line(["Model", *titles, "Mean"]),
+        r"\midrule",
+        *map(_row, table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comments(name: str, chosen: Sequence[Group]) -> Iterator[str]:
+    yield f"Scores of {escaping.one_line(name)}, by gluegrid."
+    yield from HOW_TO_USE
+    for group in chosen:
+        if len(group.chosen_from) > 1:
+            yield escaping.one_line(f"{group.model} on {task_name(group)}: best of {len(group.chosen_from)} points")
+    if notes := data_notes(chosen):
+        yield from map(escaping.one_line, [MARKED, *notes])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _row(row: Row) -> str:
+    mean = NOTHING if row.mean is None else _number(row.mean, row.is_best, any(s.group.data for s in row.scores))
+    of_tasks = f" ({latex(row.tasks_text)})" if row.tasks_text and row.count else ""
+    return _line([latex(row.model), *map(_score, row.scores), mean + of_tasks])
+
+
+def _score(score: Score) -> str:
+    if not score.is_number:
+        return latex(score.text)
+    group, sd = score.group, score.summary.sd
+    spread = rf" $\pm$ {percent(sd)}" if sd is not None else ""
+    count = "" if len(group.done) == len(group.outcomes) else f" ({len(group.done)}/{len(group.outcomes)})"
+    return _number(score.mean, score.is_best, bool(group.data)) + spread + count
+
+
+def _number(value: float, is_best: bool, is_marked: bool) -> str:
+    text = rf"\textbf{{{percent(value)}}}" if is_best else percent(value)
+    return text + (f"$^{{{MARK}}}$" if is_marked else "")

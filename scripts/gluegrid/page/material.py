@@ -1,0 +1,69 @@
+"""What all sections of the report are made from, and which models have a look of their own in the figures."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+from gluegrid.experiment import Experiment
+from gluegrid.page.blocks import Legend
+from gluegrid.page.colours import MARKERS, OTHER, Style, styles
+from gluegrid.page.drawing import swatch
+from gluegrid.page.origins import Origins
+from gluegrid.page.scores import ScoreTable, score_table
+from gluegrid.records import Outcome
+from gluegrid.selection import chosen
+from gluegrid.summary import Group, groups
+
+MOST_STYLED = len(MARKERS)
+
+
+class Material:
+    """An experiment's outcomes, grouped: `groups` are those of all variants, `chosen` stand for a model and a task."""
+
+    def __init__(self, experiment: Experiment, found: Sequence[Outcome]):
+        self.experiment = experiment
+        self.found = found
+        self.groups = groups(experiment, found)
+        self.chosen = chosen(self.groups)
+
+    @cached_property
+    def done(self) -> list[Outcome]:
+        """The cells that have a result."""
+        return [outcome for outcome in self.found if outcome.is_done]
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """Models by tasks."""
+        return score_table(self.chosen)
+
+    @cached_property
+    def origins(self) -> Origins:
+        """Where each number comes from."""
+        return Origins(self.experiment, self.groups, self.chosen)
+
+    @cached_property
+    def looks(self) -> dict[str, Style]:
+        """The styles of the models that have one of their own: of many those with the best means over tasks."""
+        ranked = sorted(self.table.rows, key=lambda row: (row.count, row.mean or 0), reverse=True)
+        styled = {row.model for row in ranked[:MOST_STYLED]}
+        return styles([row.model for row in self.table.rows if row.model in styled])
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are models without a look of their own."""
+        return len(self.looks) < len(self.table.rows)
+
+    def by_task(self) -> Iterable[list[Group]]:
+        """Yield the chosen groups of each task."""
+        for task in self.table.tasks:
+            yield [group for group in self.chosen if group.task.name == task]
+
+    def legend(self, section: str, with_others: bool = True) -> Legend:
+        """Return which mark is which model's, for a section."""
+        shown = [*self.looks.items(), *([("other models", OTHER)] if self.has_others and with_others else [])]
+        return Legend([(swatch(style, f"{section}-mark-{number}"), text) for number, (text, style) in enumerate(shown)])
+
+    def rule_of_looks(self) -> str:
+        """Say which models have looks of their own, where not all have; empty otherwise."""
+        if not self.has_others:
+            return ""
+        return f"The {MOST_STYLED} models with the best means over tasks have marks of their own."

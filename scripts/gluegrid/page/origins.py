@@ -1,0 +1,170 @@
+"""Where each number comes from: for every group its cells, and for every cell its run, code, machine, data and files.
+
+What many cells share (versions, hashes of models and data) is written once, and cells refer to it.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from gluegrid.experiment import Experiment
+from gluegrid.records import Outcome
+from gluegrid.result_notes import peculiarities
+from gluegrid.result_text import numbers, seeds_text, state, task_name
+from gluegrid.summary import Group
+
+FILES = {
+    "model_files": "Model",
+    "task_files": "Data",
+    "tokens_files": "Tokens",
+    "start_files": "Start",
+}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Facts that cells share, under a name on the page such as `files-3`."""
+
+    name: str
+    title: str
+    facts: Sequence[tuple[str, str]]
+
+
+@dataclass
+class SharedFacts:
+    """All facts that cells share, each once."""
+
+    kind: str
+    known: dict[tuple, Shared] = field(default_factory=dict)
+
+    def add(self, title: str, facts: Iterable[tuple[str, object]]) -> Shared:
+        """Return where these facts stand."""
+        key = (title, tuple((name, "-" if value is None else str(value)) for name, value in facts))
+        if key not in self.known:
+            number = len(self.known) + 1
+            self.known[key] = Shared(f"{self.kind}-{number}", f"{title} {number}", key[1])
+        return self.known[key]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the result of one cell comes from. Paths are relative to the page."""
+
+    outcome: Outcome
+    folder: str
+    log: str
+    scores: Sequence[tuple[str, str]]
+    environment: Shared | None
+    files: Sequence[Shared]
+    notes: Sequence[str]
+
+    @property
+    def job(self) -> str:
+        """The host, and the job there was."""
+        job = self.outcome.record.get("job") or {}
+        slurm = f", SLURM job {job['slurm_job_id']}" if job.get("slurm_job_id") else ""
+        return f"{job.get('slurm_node') or job.get('host') or 'unknown host'}{slurm}"
+
+
+@dataclass(frozen=True)
+class OriginOfGroup:
+    """The cells that a number over seeds is made from. `name` is that of the place on the page."""
+
+    name: str
+    group: Group
+    is_chosen: bool
+    cells: Sequence[Origin]
+
+    @property
+    def title(self) -> str:
+        """The task and, where there are several, the variant."""
+        is_plain = self.is_chosen and len(self.group.chosen_from) < 2
+        return task_name(self.group) + ("" if is_plain else f", {self.group.variant}")
+
+    @property
+    def number(self) -> str:
+        """The group's numbers as the tables have them, and of how many seeds."""
+        return f"{numbers(self.group)} ({seeds_text(self.group)})" if self.group.done else state(self.group)
+
+
+class Origins:
+    """The origins of all groups, and what they share."""
+
+    def __init__(self, experiment: Experiment, groups: Sequence[Group], chosen: Sequence[Group]):
+        self.environments = SharedFacts("environment")
+        self.files = SharedFacts("files")
+        self._experiment = experiment
+        stand_in = {_identity(group): group for group in chosen}
+        self.groups = [
+            self._of_group(number, stand_in.get(_identity(group), group), _identity(group) in stand_in)
+            for number, group in enumerate(groups, start=1)
+        ]
+        self._names = {_identity(origin.group): origin.name for origin in self.groups}
+
+    def name_of(self, group: Group) -> str:
+        """Return the place on the page where a group's origin stands."""
+        return self._names[_identity(group)]
+
+    def log_of(self, outcome: Outcome) -> str:
+        """Return the address of a cell's log, relative to the page."""
+        return _link(outcome.log, Path(self._experiment.paths.root))
+
+    def by_model(self) -> Iterator[tuple[str, list[OriginOfGroup]]]:
+        """Yield each model with its groups."""
+        for model in dict.fromkeys(origin.group.model for origin in self.groups):
+            yield model, [origin for origin in self.groups if origin.group.model == model]
+
+    def _of_group(self, number: int, group: Group, is_chosen: bool) -> OriginOfGroup:
+        cells = [self._of_cell(outcome) for outcome in group.outcomes]
+        return OriginOfGroup(f"number-{number}", group, is_chosen, cells)
+
+    def _of_cell(self, outcome: Outcome) -> Origin:
+        root = Path(self._experiment.paths.root)
+        run = Path(self._experiment.paths.run.format(**outcome.cell.wildcards))
+        record = outcome.record
+        return Origin(
+            outcome=outcome,
+            folder=_link(run.parent, root),
+            log=self.log_of(outcome),
+            scores=_scores(outcome),
+            environment=self._environment(record) if record else None,
+            files=[
+                self.files.add(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)
+            ]
+            if record
+            else [],
+            notes=[*([outcome.data] if outcome.data else []), *peculiarities(outcome)] if record else [],
+        )
+
+    def _environment(self, record: dict) -> Shared:
+        git = record["git"]
+        changed = ", with uncommitted changes" if git["dirty"] else ""
+        code = f"{git['commit']}{changed}" if git["commit"] else "not from a git checkout"
+        keys = ("device", "driver", "precision", "processes")
+        of_device = [(key, record[key]) for key in keys if record.get(key) is not None]
+        return self.environments.add("Environment", [("code", code), *of_device, *sorted(record["versions"].items())])
+
+
+def _identity(group: Group) -> tuple[str, str, str]:
+    return group.model, group.task.name, group.variant
+
+
+def _link(path: Path, root: Path) -> str:
+    """Return a path as a relative address on the page, which lies in the experiment's folder."""
+    return quote(os.path.relpath(path, root), errors="surrogateescape")
+
+
+def _scores(outcome: Outcome) -> list[tuple[str, str]]:
+    """Return what the report's numbers of a cell are made from, in full precision."""
+    results = outcome.results or {}
+    suffixes = ("_loss", "_runtime", "_per_second", "_combined_score")
+    scores = {key: value for key, value in results.items() if key.startswith("eval_") and not _has(key, suffixes)}
+    others = {key: results[key] for key in ("epoch", "train_runtime", "train_samples") if key in results}
+    return [(key, json.dumps(value)) for key, value in (scores | others).items()]
+
+
+def _has(key: str, parts: Iterable[str]) -> bool:
+    return any(part in key for part in parts)

@@ -1,0 +1,123 @@
+"""Models by tasks as numbers and their words: what the page's table and the one for LaTeX are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from gluegrid.page.intervals import interval
+from gluegrid.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
+from gluegrid.rounding import UNDEFINED, percent
+from gluegrid.summary import Group, Summary, mean
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one model on one task over seeds. `is_best`: no other model's mean on this task is higher."""
+
+    group: Group
+    is_best: bool
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The score over seeds."""
+        return self.group.score_summary()
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over seeds; None where there is none."""
+        return self.summary.mean
+
+    @property
+    def is_number(self) -> bool:
+        """Whether there is a number to show."""
+        return self.mean is not None
+
+    @property
+    def text(self) -> str:
+        """The mean and standard deviation x 100, or why there are none."""
+        if not self.group.done:
+            return state(self.group)
+        if not self.group.task.metric_keys():
+            return PREDICTED
+        return (score_text(self.summary) if self.is_number else UNDEFINED) + (MARK if self.group.data else "")
+
+    @property
+    def interval_text(self) -> str:
+        """The interval of the mean x 100; empty for one seed, of which none is known."""
+        bounds = interval(self.summary)
+        return f"[{percent(bounds[0])}, {percent(bounds[1])}]" if bounds else ""
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds the number is of, and what became of the others."""
+        if not self.group.done or self.group.task.metric_keys() == []:
+            return ""
+        return "1 seed" if len(self.group.outcomes) == 1 and not self.group.degenerate else seeds_text(self.group)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's scores on the tasks of the table, and their mean."""
+
+    model: str
+    scores: Sequence[Score]
+    is_best: bool = False
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the tasks that have a score."""
+        return mean(self._known)
+
+    @property
+    def count(self) -> int:
+        """The number of tasks that have a score."""
+        return len(self._known)
+
+    @property
+    def mean_text(self) -> str:
+        """The mean x 100."""
+        is_marked = any(score.is_number and score.group.data for score in self.scores)
+        return percent(self.mean) + (MARK if is_marked else "") if self.count else "-"
+
+    @property
+    def tasks_text(self) -> str:
+        """Of how many tasks the mean is, where some are missing."""
+        scored = [score for score in self.scores if score.group.task.metric_keys()]
+        return "" if self.count == len(scored) else f"{self.count} of {len(scored)} tasks"
+
+    @property
+    def _known(self) -> list[float]:
+        return [score.mean for score in self.scores if score.mean is not None]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Models by tasks."""
+
+    tasks: dict[str, str]
+    rows: Sequence[Row]
+
+
+def score_table(groups: Sequence[Group]) -> ScoreTable:
+    """Return the table of groups that stand for a model and a task each, in their order."""
+    means = {id(group): group.score() for group in groups}
+    highest = {
+        task: _highest([means[id(group)] for group in groups if group.task.name == task])
+        for task in dict.fromkeys(group.task.name for group in groups)
+    }
+    by_model: dict[str, list[Score]] = {}
+    for group in groups:
+        is_best = means[id(group)] is not None and means[id(group)] == highest[group.task.name]
+        by_model.setdefault(group.model, []).append(Score(group, is_best))
+    plain = [Row(model, scores) for model, scores in by_model.items()]
+    # A mean over fewer tasks is another number.
+    most = max((row.count for row in plain), default=0)
+    best = _highest([row.mean for row in plain if row.count == most])
+    rows = [Row(row.model, row.scores, row.count == most and best is not None and row.mean == best) for row in plain]
+    return ScoreTable({group.task.name: task_name(group) for group in groups}, rows)
+
+
+def _highest(values: Sequence[float | None]) -> float | None:
+    """Return the highest number where there are several to choose from, else None."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) > 1 else None

@@ -1,0 +1,18 @@
+"""report.html and table.tex of an experiment."""
+
+from pathlib import Path
+
+from gluegrid.experiment import Experiment
+from gluegrid.files import write_text
+from gluegrid.page.document import page
+from gluegrid.page.latex import latex_table
+from gluegrid.page.material import Material
+from gluegrid.page.render import html
+from gluegrid.records import Outcome
+
+
+def write_report(experiment: Experiment, found: list[Outcome]) -> None:
+    """Write both files from whatever results there are."""
+    material = Material(experiment, found)
+    write_text(Path(experiment.paths.table_tex), latex_table(experiment.name, material.table, material.chosen))
+    write_text(Path(experiment.paths.report_html), html(page(material)))

@@ -1,0 +1,104 @@
+"""What a reader must know to judge an experiment's numbers. Nothing is escaped."""
+
+from collections.abc import Iterable, Sequence
+
+from gluegrid.records import Outcome
+from gluegrid.ways_to_train import cells_by_way
+
+
+def notes(found: Sequence[Outcome]) -> list[str]:
+    """Return lines on what is missing and, where there is any result, on what is behind the numbers."""
+    done = [outcome for outcome in found if outcome.is_done]
+    lines = [f"Cells: {len(done)} of {len(found)} have a result."]
+    if len(done) < len(found):
+        missing = ", ".join(outcome.cell.name for outcome in found if not outcome.is_done)
+        lines.append(f"Missing: {missing}. Means leave them out.")
+    if not done:
+        return lines
+    seeds = sorted({outcome.cell.seed for outcome in found})
+    lines.append(
+        f"Seeds: {', '.join(map(str, seeds))}."
+        + (" One seed says little about small tasks." if len(seeds) == 1 else "")
+    )
+    for title, key in (("Device", "device"), ("Driver", "driver"), ("Precision", "precision")):
+        lines += _distinct(title, (outcome.record[key] for outcome in done))
+    lines += _distinct("Versions", (_versions(outcome) for outcome in done))
+    lines += _distinct("Code", (_code(outcome) for outcome in done))
+    lines += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
+    lines += _other_files(done)
+    lines += _ways_to_train(done)
+    lines += [f"{outcome.cell.name}: {line}." for outcome in done for line in peculiarities(outcome)]
+    return lines
+
+
+def _model_with_code(outcome: Outcome) -> str | None:
+    return outcome.cell.model if outcome.cell.run["model"].get("trust_remote_code") else None
+
+
+def _distinct(title: str, values: Iterable) -> list[str]:
+    texts = sorted({str(value) for value in values if value is not None})
+    return [f"{title}: {'; '.join(texts)}."] if texts else []
+
+
+def _other_files(done: Sequence[Outcome]) -> list[str]:
+    """Return a line with the splits whose files are not the official ones, and the tasks that they are of."""
+    tasks: dict[str, dict[str, None]] = {}
+    for outcome in done:
+        if outcome.other_files:
+            tasks.setdefault(", ".join(outcome.other_files), {})[outcome.cell.task] = None
+    texts = [f"{splits} of {', '.join(names)}" for splits, names in tasks.items()]
+    return [f"Not the official files: {'; '.join(texts)}."] if texts else []
+
+
+def _ways_to_train(done: Sequence[Outcome]) -> list[str]:
+    """Return a line for each way to train that is not the ordinary one, with the cells that were trained so."""
+    lines = []
+    for way, names in cells_by_way({outcome.cell.name: outcome.cell.run for outcome in done}).items():
+        cells = "all cells" if len(names) == len(done) else ", ".join(names)
+        lines.append(f"{way}: {cells}.")
+    return lines
+
+
+def _versions(outcome: Outcome) -> str:
+    names = ("python", "torch", "transformers", "accelerate", "tokenizers")
+    return ", ".join(f"{name} {outcome.record['versions'][name]}" for name in names)
+
+
+def _code(outcome: Outcome) -> str:
+    git = outcome.record["git"]
+    if git["commit"] is None:
+        return "not from a git checkout"
+    return f"commit {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else "")
+
+
+def peculiarities(outcome: Outcome) -> list[str]:
+    """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
+    results, record, most = outcome.results, outcome.record, outcome.cell.run.get("max_eval_samples")
+    lines = []
+    is_trained = "train_samples" in results
+    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.data:
+        lines.append(f"trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples")
+    if most is not None and not outcome.data:
+        lines.append(f"scored on at most {most:,} examples of each validation split")
+    if results.get("degenerate"):
+        lines.append("degenerate: one answer for all examples of a validation split, or an undefined metric")
+    if rows := record.get("micro_batch_rows", {}).get("train"):
+        lines.append(f"trained in micro-batches of {rows} for want of the device's memory; the same updates")
+    return lines + _parts_by_others(record)
+
+
+def _parts_by_others(record: dict) -> list[str]:
+    """Return from which step on another code or device than before has trained: attempts that went on."""
+    parts = [*record.get("continued", []), {**record, "step": None}]
+    makers = [(_code_of(part["git"]), part["device"]) for part in parts]
+    return [
+        f"{before[0]} on {before[1]} until step {part['step']:,}, then {after[0]} on {after[1]}"
+        for part, before, after in zip(parts, makers, makers[1:], strict=False)
+        if before != after
+    ]
+
+
+def _code_of(git: dict) -> str:
+    if git["commit"] is None:
+        return "code that is not from a git checkout"
+    return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
