@@ -31,7 +31,7 @@ OPTIONS = (
     *("gradient_checkpointing", "learning_rate", "lora", "lr_scheduler_type", "max_eval_samples", "max_grad_norm"),
     *("max_seq_length", "max_train_samples", "nodes", "num_train_epochs", "per_device_eval_batch_size"),
     *("per_device_train_batch_size", "precision", "save_model", "seeds", "threads", "train_sampling_strategy"),
-    *("warmup_ratio", "weight_decay"),
+    *("warmup_ratio", "weight_decay", "do_train", "init_from", "selection"),
 )
 SHORTENED = 400  # characters of a list of known keys that a message shows
 
@@ -42,8 +42,10 @@ def known(*more: str) -> str:
     return text if len(text) <= SHORTENED else text[: SHORTENED - 3] + "..."
 
 
-TOP_KEYS = known("cells", "checkpoint_minutes", "experiment", "models", "report_to", "task_defaults", "tasks")
-MODEL_KEYS = known("revision", "source", "tokenizer", "trust_remote_code")
+TOP_KEYS = known(
+    *("cells", "checkpoint_minutes", "experiment", "models", "references", "report_to", "task_defaults", "tasks")
+)
+MODEL_KEYS = known("reference", "revision", "source", "tokenizer", "trust_remote_code")
 TASK_KEYS = known(
     *("cut_from_train", "files"),
     *("display_name", "folder", "label_column", "labels", "metric_label", "metrics", "official", "revision"),
@@ -523,7 +525,7 @@ UNKNOWN_NAMES = [
 ]
 
 VALUES = {
-    "learning_rate": (["0", "-2e-5", "1.5", "'2e-5'", "true", "1e400", ".nan", "null", "[2e-5]"], RATE),
+    "learning_rate": (["0", "-2e-5", "1.5", "'2e-5'", "true", "1e400", ".nan", "null", "{}"], RATE),
     "per_device_train_batch_size": (["0", "-1", "32.0", "65537", "true", "'32'", "null"], BATCH),
     "global_batch_size": (["0", "-1", "32.0", "1048577", "true", "many", "null"], GLOBAL_BATCH),
     "per_device_eval_batch_size": (["0", "-1", "32.0", "65537", "false", "'8'", "null"], EVAL_BATCH),
@@ -536,10 +538,10 @@ VALUES = {
     "weight_decay": (["-1", "10.5", "false", "null"], DECAY),
     "max_grad_norm": (["-1", "1000001", "1e400", "true", "none", "null"], NORM),
     "gradient_accumulation_steps": (["0", "2.0", "65537", "true", "null"], ACCUMULATION),
-    "gradient_checkpointing": (["1", "0", "'yes'", "'true'", "null", "[]"], CHECKPOINTING),
-    "gpus": (["0", "-1", "1.0", "65", "true", "auto", "null", "[0]"], GPUS),
+    "gradient_checkpointing": (["1", "0", "'yes'", "'true'", "null"], CHECKPOINTING),
+    "gpus": (["0", "-1", "1.0", "65", "true", "auto", "null"], GPUS),
     "nodes": (["0", "1.5", "65", "true", "null"], NODES),
-    "lora": (["true", "8", "all-linear", "[query]"], LORA),
+    "lora": (["true", "8", "all-linear"], LORA),
     "report_to": (["wandb", "null", "true", "none", "{wandb: true}"], TRACKERS),
     "seeds": (["[]", "[1, 1]", "42", "{a: 1}", "null"], SEEDS),
     "seeds.0": (["[-1]", "[1.0]", "[true]", "['1']", "[4294967296]", "[null]", "[[1]]"], SEED),
@@ -549,10 +551,9 @@ SHOWN = {
     ".nan": "'.nan'",
     "1e3": "1000.0",
     "-2e-5": "-2e-05",
-    "[2e-5]": "[2e-05]",
     "{a: 1}": "{'a': 1}",
 }
-SHOWN |= {"[query]": "['query']", "{wandb: true}": "{'wandb': True}"}
+SHOWN |= {"{wandb: true}": "{'wandb': True}"}
 SHOWN |= {text: repr(text) for text in ("many", "three", "all", "none", "auto", "all-linear", "wandb")}
 
 
@@ -900,7 +901,10 @@ FOLDERS = [
 
 OWN = "source: a/b, text_columns: [x]"
 TASKS_THAT_MAKE_NO_SENSE = [
-    (with_tasks("[cola, ax]"), "4: tasks.ax: has no train split, so it cannot be trained; leave it out"),
+    (
+        with_tasks("{ax: {init_from: null, do_train: true}}"),
+        "4: tasks.ax.do_train: has no train split, so it cannot be trained; leave it out, or set do_train: false",
+    ),
     (
         with_tasks("{cola: {validation: {}}}"),
         "4: tasks.cola: has no validation split, so nothing could be reported; name one under validation",
@@ -989,7 +993,7 @@ TOO_MUCH = [
     (
         START.replace("bert:", "".join(f"m{number}: {{source: a/b}}\n  " for number in range(100)) + "bert:")
         + f"seeds: [{', '.join(map(str, range(500)))}]\n",
-        " more than 100000 cells (models x tasks x seeds); make several files of it",
+        " more than 100000 cells (models x tasks x seeds x values of lists); make several files of it",
     ),
     (
         START + "max_train_samples: 1000000001\n",
@@ -1045,7 +1049,6 @@ SEVERAL_PLACES = [
     ),
     (
         with_tasks("[ax]") + "cells:\n  brt: {cola: {}}\n",
-        "4: tasks.ax: has no train split, so it cannot be trained; leave it out\n"
         "6: cells.brt: 'brt' is not a model of this file. Did you mean 'bert'? Known: bert\n"
         "6: cells.brt.cola: 'cola' is not a task of this file. Known: ax",
     ),
