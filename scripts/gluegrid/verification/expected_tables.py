@@ -32,6 +32,8 @@ def model_row(group: Group) -> dict[str, Expected]:
 
 def without_result(group: Group) -> Expected:
     """Return what stands for the number of a group in which no run has a result."""
+    if not group.runs:
+        return NOTHING
     if not group.states:
         return [{"failed", "not run"}]
     return [{"failed"}] if group.failed else [{"not run"}]

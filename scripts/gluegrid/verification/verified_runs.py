@@ -55,7 +55,8 @@ def verify_run(
         results = read_shaped(folder / "all_results.json", RESULTS)
     if record is None or results is None:
         return VerifiedRun(cell, task, "broken")
-    return _Verification(cell, task, folder, resources, findings, results, record).run()
+    start = experiment.start_of_cell(cell)
+    return _Verification(cell, task, folder, start, resources, findings, results, record).run()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class _Verification:
     cell: Cell
     task: Task
     folder: Path
+    start: Cell | None
     resources: Resources
     findings: Findings
     results: dict
@@ -110,11 +112,10 @@ class _Verification:
 
     def _check_start(self) -> None:
         """Compare the hashes of the model that the cell started from with those of the cell that trained it."""
-        start = self.cell.run.get("init_from")
-        if start is None:
+        if self.start is None:
             return
         with self.findings.noting():
-            path = cell_beside(self.folder / "run.json", start["task"], start["variant"]) / "run_record.json"
+            path = cell_beside(self.folder / "run.json", self.start.task, self.start.variant) / "run_record.json"
             trained = read_shaped(path, RECORD)
             self.findings.check_hashes(
                 self._record_path,
