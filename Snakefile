@@ -21,6 +21,7 @@ include: "rules/train.smk"
 include: "rules/results.smk"
 include: "rules/parity.smk"
 include: "rules/compare.smk"
+include: "rules/report.smk"
 
 
 localrules:

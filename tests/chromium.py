@@ -73,7 +73,11 @@ class Page:
 
     def _size(self, width: int, height: int, scale: float = 1) -> None:
         self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
         )
 
     def _call(self, method: str, **parameters) -> dict:

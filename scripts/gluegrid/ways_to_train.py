@@ -65,6 +65,4 @@ def _of_beginning(run: dict) -> list[str]:
 
 
 def _of_no_training(run: dict) -> list[str]:
-    return (
-        [] if run.get("do_train", True) else ["Not trained here: scored or predicted with the head it came with"]
-    )
+    return [] if run.get("do_train", True) else ["Not trained here: scored or predicted with the head it came with"]

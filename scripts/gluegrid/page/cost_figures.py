@@ -84,7 +84,9 @@ def _span(axes, low: float, high: float) -> None:
     reach = max((high / low) ** 0.1, 1.25)
     axes.set_xlim(low / reach, high * reach)
     decades = high * reach**2 / low >= 20
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 200 else (1, 3) if decades else (1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1,) if high / low > 200 else (1, 3) if decades else (1, 1.5, 2, 3, 5, 7))
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(which="minor", length=0)

@@ -36,8 +36,6 @@ def curve_figure(name: str, groups: Sequence[Group], looks: Mapping[str, Style])
     return finished(axes, name, f"Training curves on {groups[0].display_name}", _in_words(means))
 
 
-
-
 def _curves(group: Group) -> list[Curve]:
     keys = group.task.metric_keys()
     return [_curve(outcome.record.get("curve") or (), keys) for outcome in group.done if keys]
@@ -53,7 +51,9 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], style: Style) -> Curve:
     curves = [curve for curve in curves if curve]
     if len(curves) > 1:
         for curve in curves:
-            axes.plot(list(curve), [100 * score for score in curve.values()], color=style.colour, linewidth=0.8, alpha=0.45)
+            axes.plot(
+                list(curve), [100 * score for score in curve.values()], color=style.colour, linewidth=0.8, alpha=0.45
+            )
     common = [epoch for epoch in (curves[0] if curves else ()) if all(epoch in curve for curve in curves)]
     means = {epoch: mean(curve[epoch] for curve in curves) for epoch in common}
     axes.plot(list(means), [100 * score for score in means.values()], color=style.colour, linewidth=2.2, zorder=3)

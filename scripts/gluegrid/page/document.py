@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from gluegrid.page.blocks import Block, Cell, Items, Section, Table, Text, code
+from gluegrid.page.comparison_section import comparison_section
 from gluegrid.page.cost_section import cost_section, memory_section
 from gluegrid.page.costs import device_seconds, of_gpus
 from gluegrid.page.material import Material
 from gluegrid.page.origin_section import origin_section
+from gluegrid.page.parity_section import parity_section
 from gluegrid.page.render import Page, Tile
 from gluegrid.page.score_section import score_section
 from gluegrid.page.sweep_section import sweep_section
@@ -24,6 +26,7 @@ FOOTER = "Made by gluegrid from the results beside this page; equal results make
 def page(material: Material) -> Page:
     """Return the page."""
     sections = [score_section(material)]
+    sections += [section for section in (parity_section(material), comparison_section(material)) if section]
     if failed := [outcome for outcome in material.found if outcome.has_failed]:
         sections.append(_failures(material, failed))
     if material.done:
@@ -65,7 +68,9 @@ def _tiles(material: Material) -> list[Tile]:
     ]
     if seconds := sum(device_seconds(outcome) or 0 for outcome in material.done):
         unit = "GPU-hours" if of_gpus(material.groups) else "Device-hours"
-        tiles.append(Tile(f"{unit} of training", f"{seconds / 3600:,.1f}" if seconds > 360 else f"{seconds / 3600:.3f}"))
+        tiles.append(
+            Tile(f"{unit} of training", f"{seconds / 3600:,.1f}" if seconds > 360 else f"{seconds / 3600:.3f}")
+        )
     best = next((row for row in material.table.rows if row.is_best), None)
     return tiles + ([Tile("Best mean over tasks", percent(best.mean), best.model)] if best else [])
 

@@ -62,9 +62,7 @@ def mark(axes: Axes, x: float, y: float, style: Style, size: float = LARGE, **op
 
 def mark_seeds(axes: Axes, xs: Iterable[float], ys: Iterable[float], style: Style) -> None:
     """Draw the small marks of single runs."""
-    axes.plot(
-        list(xs), list(ys), "o", color=style.colour, markersize=SMALL, alpha=0.55, markeredgewidth=0, zorder=3
-    )
+    axes.plot(list(xs), list(ys), "o", color=style.colour, markersize=SMALL, alpha=0.55, markeredgewidth=0, zorder=3)
 
 
 def few_ticks(axes: Axes, which: str, most: int = 5, is_whole: bool = False) -> None:

@@ -131,7 +131,9 @@ class Origins:
             log=self.log_of(outcome),
             scores=_scores(outcome),
             environment=self._environment(record) if record else None,
-            files=[self.files.add(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)]
+            files=[
+                self.files.add(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)
+            ]
             if record
             else [],
             notes=[*([outcome.data] if outcome.data else []), *peculiarities(outcome)] if record else [],

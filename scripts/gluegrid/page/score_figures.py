@@ -43,7 +43,15 @@ def score_figure(
         style = looks.get(each.group.model, OTHER)
         drawn += _draw_score(axes, row, each, style)
         for reference in published.get(each.group.model, ()):
-            mark(axes, 100 * reference.value, row + ABOVE_MEAN, marks[reference.label], 7, markerfacecolor=PAPER, zorder=3.5)
+            mark(
+                axes,
+                100 * reference.value,
+                row + ABOVE_MEAN,
+                marks[reference.label],
+                7,
+                markerfacecolor=PAPER,
+                zorder=3.5,
+            )
             drawn.append(100 * reference.value)
     rows(axes, [each.group.model for each in scores])
     widen(axes, "x", drawn, LEAST_SPAN)

@@ -13,8 +13,8 @@ from gluegrid.page.scores import Score
 
 MOST_ROWS = 50
 MARKS = (
-    "Large marks are means over seeds, bars their 95 % intervals, small marks the seeds. Hollow marks are what others have"
-    " published of the same checkpoint, which they may have trained in another way."
+    "Large marks are means over seeds, bars their 95% intervals, small marks the seeds. Hollow marks are what others"
+    " have published of the same checkpoint, which they may have trained in another way."
 )
 REFERENCE_MARKERS = ("D", "s", "^", "v", "P", "X")
 
@@ -56,5 +56,8 @@ def _legend(material: Material, marks: dict[str, Style]) -> Legend:
         shown.append(("degenerate run", DEGENERATE, 7, False))
     shown += [(label, style, 8, True) for label, style in marks.items()]
     return Legend(
-        [(swatch(style, f"score-mark-{number}", size, hollow), text) for number, (text, style, size, hollow) in enumerate(shown)]
+        [
+            (swatch(style, f"score-mark-{number}", size, hollow), text)
+            for number, (text, style, size, hollow) in enumerate(shown)
+        ]
     )

@@ -8,7 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from gluegrid.page.colours import INK, MUTED, Style
-from gluegrid.page.drawing import WIDTH, Margins, few_ticks, finished, label, mark, mark_seeds, name_axes, new_axes, widen
+from gluegrid.page.drawing import (
+    WIDTH,
+    Margins,
+    few_ticks,
+    finished,
+    label,
+    mark,
+    mark_seeds,
+    name_axes,
+    new_axes,
+    widen,
+)
 from gluegrid.page.intervals import interval
 from gluegrid.result_text import task_name, value_text
 from gluegrid.rounding import percent

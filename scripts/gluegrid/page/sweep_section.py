@@ -13,16 +13,17 @@ from gluegrid.summary import Group, Summary
 
 MOST_FIGURES = 18  # sweeps; there may be one for each model and task
 CHOSEN = (
-    "All points that were tried, with a star at the one with the best mean score over seeds, which stands in the tables above."
+    "All points that were tried, with a star at the one with the best mean score over seeds, which stands in the"
+    " tables above."
 )
 BY_VALIDATION = (
-    "It was chosen on the validation split that is reported, so its score is optimistic, the more so the more points there"
-    " are; selection: holdout measures by how much."
+    "It was chosen on the validation split that is reported, so its score is optimistic, the more so the more points"
+    " there are; selection: holdout measures by how much."
 )
 BY_HOLDOUT = "It was chosen on the part of train that was kept from training (selection: holdout)."
 OPTIMISM = (
-    "Scores on validation of the point chosen on the holdout, and of the one that would have been chosen on validation: the"
-    " difference is what reporting the best validation score would have added."
+    "Scores on validation of the point chosen on the holdout, and of the one that would have been chosen on"
+    " validation: the difference is what reporting the best validation score would have added."
 )
 
 
@@ -35,7 +36,9 @@ def sweep_section(material: Material) -> Section | None:
     drawn = with_figure[:MOST_FIGURES]
     blocks: list[Block] = [Text(f"{CHOSEN} {_how_chosen(swept)}", "note")]
     if len(with_figure) > len(drawn):
-        blocks.append(Text(f"The first {len(drawn)} of {len(with_figure)} sweeps are drawn; the tables have all.", "note"))
+        blocks.append(
+            Text(f"The first {len(drawn)} of {len(with_figure)} sweeps are drawn; the tables have all.", "note")
+        )
     figures = [
         Figure(svg, task_name(group), group.model)
         for place, group in enumerate(drawn)
