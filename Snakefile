@@ -22,6 +22,7 @@ include: "rules/results.smk"
 include: "rules/parity.smk"
 include: "rules/submission.smk"
 include: "rules/compare.smk"
+include: "rules/report.smk"
 
 
 localrules:

@@ -13,6 +13,7 @@ from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
 from gluegrid.records import has_result, validation_predictions
 from gluegrid.report import table_definition
+from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
 from gluegrid.tasks import definition
@@ -81,6 +82,18 @@ def predictions_to_compare(wildcards):
     done = [cell for cell in EXPERIMENT.cells.values() if had_result(*cell.wildcards.values())]
     paths_of_all = [path for cell in done for path in validation_predictions(EXPERIMENT, cell).values()]
     return [str(path) for path in paths_of_all if path.exists()]
+
+
+def made_before_report(wildcards):
+    """Return what else this call was asked to make that the report shows. Alone it waits for nothing, and trains nothing."""
+    results = all_results(wildcards) if "all" in workflow.dag_settings.targets else []
+    comparisons = [EXPERIMENT.paths.comparisons_json] if "compare" in workflow.dag_settings.targets else []
+    return results + comparisons
+
+
+def report_content(wildcards):
+    """Return a hash of all that the report is made from, so that it is made again when any of it changes."""
+    return digest_of_results(EXPERIMENT)
 
 
 def model_entry(wildcards):

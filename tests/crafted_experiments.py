@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from functools import cache
 from pathlib import Path
 
 import builders
@@ -10,6 +11,9 @@ import yaml
 
 from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.paths import state_folder
+from gluegrid.records import Outcome, outcomes
+from gluegrid.selection import chosen
+from gluegrid.summary import Group, groups
 
 GPU = "NVIDIA A100-SXM4-40GB"
 # About what fine-tuning gives: the score of a base model, how much a seed changes it, GPU-seconds of an epoch.
@@ -24,15 +28,13 @@ LEVELS = {
     "rte": (0.66, 0.021, 14),
     "wnli": (0.53, 0.035, 4),
 }
+APART = {"mrpc": 0.04, "qqp": -0.03, "stsb": -0.004, "mnli": 0.001}  # the second metric from the first
 MODELS = {
-    "bert-base-uncased": {
-        "source": "google-bert/bert-base-uncased",
-        "revision": "86b5e0934494bd15c9632b12f734a8a67f723594",
-    },
-    "bert-large-uncased": {
-        "source": "google-bert/bert-large-uncased",
-        "revision": "6da4b6a26a1877e173fca3225479512db81a5e5b",
-    },
+    name: {"source": f"google-bert/{name}", "revision": revision}
+    for name, revision in (
+        ("bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+        ("bert-large-uncased", "6da4b6a26a1877e173fca3225479512db81a5e5b"),
+    )
 }
 
 
@@ -68,11 +70,11 @@ def write_cell(of: Experiment, cell: Cell, gain: float = 0.0, speed: float = 1.0
 
 
 def _metrics(cell: Cell, score: float) -> dict[str, float]:
-    """Return the metrics of a cell's task: where there are several, on both sides of the score."""
+    """Return the metrics of a cell's task: where there are several, around the score."""
     suffixes = cell.run["task"]["validation"].values()
     keys = [f"eval_{metric}{suffix}" for suffix in suffixes for metric in cell.run["task"]["metrics"]]
-    middle = (len(keys) - 1) / 2
-    return {key: score + 0.02 * (middle - number) for number, key in enumerate(keys)}
+    apart = APART.get(cell.task, 0)
+    return {key: score + apart * (number - (len(keys) - 1) / 2) for number, key in enumerate(keys)}
 
 
 def _epoch(cell: Cell, epoch: int, score: float, chance: random.Random) -> dict:
@@ -109,6 +111,7 @@ def _record(cell: Cell, chance: random.Random, speed: float) -> dict:
         "processes": cell.values["gpus"],
         "peak_memory_bytes": {"host": int(2.9e9 * chance.uniform(1, 1.1)), "gpu": int(gigabytes * 1e9)},
         "padding": None,
+        "train_rows": _rows(cell),
         "train_tokens_per_second": 31000 * speed,
         "utilisation": {"cpu": 0.31, "gpu": 0.94},
         "job": {"host": "gpu07", "pid": 4711, "slurm_job_id": str(chance.randint(10000, 99999)), "slurm_node": "gpu07"},
@@ -123,9 +126,18 @@ def _record(cell: Cell, chance: random.Random, speed: float) -> dict:
     }
 
 
-def _official_files(cell: Cell) -> dict[str, str]:
+def _rows(cell: Cell) -> int:
+    return _official(cell.task).get("train", {"rows": 100})["rows"]
+
+
+@cache
+def _official(task: str) -> dict:
     registry = yaml.safe_load((Path(__file__).resolve().parents[1] / "schemas" / "tasks.yaml").read_text())
-    official = registry.get(cell.task, {}).get("official", {})
+    return registry.get(task, {}).get("official", {})
+
+
+def _official_files(cell: Cell) -> dict[str, str]:
+    official = _official(cell.task)
     return {f"{cell.task}/{split}-00000-of-00001.parquet": file["sha256"] for split, file in official.items()}
 
 
@@ -147,21 +159,66 @@ def write_failure(of: Experiment, cell: Cell, reason: str) -> None:
 
 def realistic(folder: Path) -> Experiment:
     """Return two BERTs on GLUE with 3 seeds: all but some cells done, two sweeps, one collapsed run."""
-    experiment = load(
-        folder,
-        tasks=dict.fromkeys(LEVELS)
-        | {
-            "mrpc": {"learning_rate": [2e-5, 3e-5, 5e-5, 1e-4], "num_train_epochs": 5},
-            "rte": {
-                "learning_rate": [1e-5, 2e-5, 3e-5],
-                "per_device_train_batch_size": [32, 16],
-                "num_train_epochs": 5,
-            },
-        },
-    )
+    swept = {
+        "mrpc": {"learning_rate": [2e-5, 3e-5, 5e-5, 1e-4]},
+        "rte": {"learning_rate": [1e-5, 2e-5, 3e-5], "per_device_train_batch_size": [32, 16]},
+    }
+    epochs = {"num_train_epochs": 5}
+    experiment = load(folder, tasks=dict.fromkeys(LEVELS) | {task: values | epochs for task, values in swept.items()})
     for cell in experiment.cells.values():
         _write_realistic(experiment, cell)
+    write_comparisons(experiment)
     return experiment
+
+
+def write_comparisons(of: Experiment) -> None:
+    """Write a comparisons.json of the shape that `snakemake compare` gives it, with made-up intervals."""
+    chosen_groups = chosen(groups(of, outcomes(of)))
+    tasks = [_compared(first, second) for first, second in _pairs(chosen_groups)]
+    mean_of_all = _entry(
+        [entry["tasks"][0] for entry in tasks], tasks[0]["first"], tasks[0]["second"], (0.79, 0.81), 0.01
+    )
+    content = {
+        "experiment": of.name,
+        "method": {"name": "paired bootstrap over examples and seeds", "resamples": 10000, "level": 0.95},
+        "inputs": [_input(outcome) for group in chosen_groups for outcome in group.outcomes],
+        "tasks": tasks,
+        "means": [mean_of_all],
+        "left_out": [],
+    }
+    Path(of.paths.comparisons_json).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _pairs(of_all: list[Group]) -> list[tuple[Group, Group]]:
+    first, second = dict.fromkeys(group.model for group in of_all)
+    by_name = {(group.model, group.task.name): group for group in of_all}
+    return [
+        (by_name[first, task], by_name[second, task]) for task in dict.fromkeys(group.task.name for group in of_all)
+    ]
+
+
+def _compared(first: Group, second: Group) -> dict:
+    return _entry([first.task.name], first.model, second.model, (first.score(), second.score()), 0.014)
+
+
+def _entry(tasks: list[str], first: str, second: str, scores: tuple[float, float], half: float) -> dict:
+    value = scores[0] - scores[1]
+    difference = {"value": value, "low": value - half, "high": value + half, "probability": 0.02, "p_value": 0.04}
+    return {
+        "tasks": tasks,
+        "first": first,
+        "second": second,
+        "scores": scores,
+        "difference": difference,
+        "is_of_one_seed": False,
+        "adjusted": 0.09 if abs(value) < 2 * half else 0.01,
+    }
+
+
+def _input(outcome: Outcome) -> dict:
+    record = outcome.record or {}
+    hashes = {key: record.get(key) for key in ("run_sha256", "predictions_sha256")}
+    return outcome.cell.wildcards | {"score": None, "degenerate": False, "reason": outcome.reason} | hashes
 
 
 def _write_realistic(experiment: Experiment, cell: Cell) -> None:

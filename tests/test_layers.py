@@ -34,6 +34,7 @@ HEAVY_PACKAGES = {
         "datasets",
         "evaluate",
         "huggingface_hub",
+        "matplotlib",
         "peft",
         "numpy",
         "pandas",
@@ -51,6 +52,7 @@ OF_SNAKEMAKE = {
 LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names
 LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
 OF_THE_WORKFLOW = (
+    "report_inputs",
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
     *("slurm_plugin", "submission", "code_copy", "backups", "recipes", "run_files", "quick_planning"),
     *("errors", "glue_choice"),

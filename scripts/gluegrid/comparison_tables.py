@@ -31,11 +31,12 @@ def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], v
 
     What has a win or loss in it that is of one seed has a mark.
     """
-    rows = [[model, *(_counts(model, other, comparisons, verdict) for other in models)] for model in models]
+    rows = [[model, *(wins_text(model, other, comparisons, verdict) for other in models)] for model in models]
     return table.markdown(["", *models], rows)
 
 
-def _counts(model: str, other: str, comparisons: Iterable[Comparison], verdict: Verdict) -> str:
+def wins_text(model: str, other: str, comparisons: Iterable[Comparison], verdict: Verdict) -> str:
+    """Return wins/ties/losses of one model against another, with a mark where one is of one seed."""
     direction = {(model, other): 1, (other, model): -1}
     of_both = [each for each in comparisons if (each.first, each.second) in direction]
     signs = [direction[each.first, each.second] * verdict(each) for each in of_both]
@@ -46,16 +47,17 @@ def _counts(model: str, other: str, comparisons: Iterable[Comparison], verdict: 
 
 def comparisons_table(comparisons: Iterable[Comparison]) -> str:
     """Return a row for each two models."""
-    return table.markdown(COLUMNS, map(_row, comparisons))
+    return table.markdown(COLUMNS, map(comparison_row, comparisons))
 
 
 def means_table(comparisons: Iterable[Comparison]) -> str:
     """Return a row for each two models, with the number of tasks."""
-    rows = [(*_row(comparison), str(len(comparison.tasks))) for comparison in comparisons]
+    rows = [(*comparison_row(comparison), str(len(comparison.tasks))) for comparison in comparisons]
     return table.markdown((*COLUMNS, "Tasks"), rows)
 
 
-def _row(comparison: Comparison) -> tuple[str, ...]:
+def comparison_row(comparison: Comparison) -> tuple[str, ...]:
+    """Return what stands under COLUMNS for a comparison; unescaped."""
     difference = comparison.difference
     better = {1: comparison.first, -1: comparison.second, 0: NOTHING}
     return (

@@ -22,7 +22,7 @@ def parity_markdown(content: dict) -> str:
     sections = [
         f"# Parity of {escaping.markdown(content['experiment'])}\n",
         WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
-        table.markdown(COLUMNS, map(_row, records)) + "\n" if records else "No reference was compared.\n",
+        table.markdown(COLUMNS, map(verdict_row, records)) + "\n" if records else "No reference was compared.\n",
         *_not_compared(content),
         *_spreads(records),
         *_sources(content),
@@ -33,7 +33,7 @@ def parity_markdown(content: dict) -> str:
 def parity_in_terminal(content: dict) -> str:
     """Return the verdicts for the terminal."""
     records = with_verdict(content)
-    lines = [table.plain(COLUMNS, map(_row, records))] if records else []
+    lines = [table.plain(COLUMNS, map(verdict_row, records))] if records else []
     return "\n\n".join(lines + _how_many_others(content))
 
 
@@ -51,16 +51,18 @@ def reference_sections(content: dict) -> list[str]:
     if not content["verdicts"]:
         return []
     rows = [
-        (*_names(record), _ours(record), f"{record['verdict']} {_expected(record)}") for record in with_verdict(content)
+        (*names_of(record), _ours(record), f"{record['verdict']} {_expected(record)}")
+        for record in with_verdict(content)
     ]
     shown = table.markdown((*COLUMNS[:4], "Verdict"), rows) + "\n"
     compared = [WHAT_IS_COMPARED.format(level=content["level"]) + "\n", shown] if rows else []
     return ["## References\n", *compared, *(f"{line}\n" for line in _how_many_others(content))]
 
 
-def _row(record: dict) -> tuple[str, ...]:
+def verdict_row(record: dict) -> tuple[str, ...]:
+    """Return what stands under COLUMNS for a record with a verdict; unescaped."""
     return (
-        *_names(record),
+        *names_of(record),
         _ours(record),
         f"{points(record['reference']['value'])} {_of(record['reference'])}",
         signed_points(record["difference"]),
@@ -69,7 +71,8 @@ def _row(record: dict) -> tuple[str, ...]:
     )
 
 
-def _names(record: dict) -> tuple[str, str, str]:
+def names_of(record: dict) -> tuple[str, str, str]:
+    """Return the model, task and metric of a record."""
     return record["model"], escaping.shortened(record["display_name"], LONGEST_NAME), record["metric"]
 
 
@@ -102,14 +105,14 @@ def _how_many_others(content: dict) -> list[str]:
 
 def _not_compared(content: dict) -> list[str]:
     rows = [
-        (*_names(record), _value(record["reference"]), record["reason"])
+        (*names_of(record), reference_text(record["reference"]), record["reason"])
         for record in content["verdicts"]
         if record["verdict"] == NOT_COMPARED
     ]
     return ["## Not compared\n", table.markdown((*COLUMNS[:3], "Reference", "Why"), rows) + "\n"] if rows else []
 
 
-def _value(reference: dict) -> str:
+def reference_text(reference: dict) -> str:
     """Return a reference without a verdict; one of a test split without its number, which would be taken for a bar."""
     if reference["split"] != VALIDATION:
         return reference["label"]

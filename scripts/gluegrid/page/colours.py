@@ -1,7 +1,7 @@
 """The colours of the figures: stand-ins while matplotlib draws, variables of the page's style sheet in the end.
 
-So that one figure follows the reader's light or dark. What the variables hold stands in style.css; the series are those of
-Okabe and Ito (2008), Color universal design, which people with any kind of colour vision tell apart.
+So that one figure follows the reader's light or dark. What the variables hold stands in style.css; the series are those
+of Okabe and Ito (2008), Color universal design, which people with any kind of colour vision tell apart.
 """
 
 import re

@@ -12,13 +12,13 @@ from gluegrid.summary import Group
 
 MOST_ROWS = 50
 WHAT = (
-    "Seconds of the training loop times the {what} that trained: without start-up, tokenising and scoring, and of a sweep the"
-    " chosen point alone. Up and to the left is better."
+    "Seconds of the training loop times the {what} that trained: without start-up, tokenising and scoring, and of a"
+    " sweep the chosen point alone. Up and to the left is better."
 )
 DEVICES = "Times on different devices cannot be compared; these are of {}."
 MEMORY = (
-    "The most memory that a cell has taken, over its seeds: a mark for each task. GPU memory is what the main process's tensors"
-    " took at most; host memory is that process's."
+    "The most memory that a cell has taken, over its seeds: a mark for each task. GPU memory is what the main"
+    " process's tensors took at most; host memory is that process's."
 )
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from gluegrid.page.blocks import Block, Cell, Items, Section, Table, Text, code
+from gluegrid.page.comparison_section import comparison_section
 from gluegrid.page.cost_section import cost_section, memory_section
 from gluegrid.page.costs import device_seconds, of_gpus
 from gluegrid.page.material import Material
 from gluegrid.page.origin_section import origin_section
+from gluegrid.page.parity_section import parity_section
 from gluegrid.page.render import Page, Tile
 from gluegrid.page.score_section import score_section
 from gluegrid.page.sweep_section import sweep_section
@@ -24,6 +26,7 @@ FOOTER = "Made by gluegrid from the results beside this page; equal results make
 def page(material: Material) -> Page:
     """Return the page."""
     sections = [score_section(material)]
+    sections += [section for section in (parity_section(material), comparison_section(material)) if section]
     if failed := [outcome for outcome in material.found if outcome.has_failed]:
         sections.append(_failures(material, failed))
     if material.done:

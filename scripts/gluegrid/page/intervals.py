@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 
 def interval(summary: Summary) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean by Student's t, in the summary's unit; None where no spread is known."""
+    """Return the 95% interval of a mean by Student's t, in the summary's unit; None where no spread is known."""
     if summary.mean is None or summary.sd is None:
         return None
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, summary.count - 1))

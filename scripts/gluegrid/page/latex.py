@@ -29,8 +29,8 @@ MARKUP = re.compile("|".join(map(re.escape, PRINTED)) + "|-(?=-)|'(?=')|,(?=,)")
 HOW_TO_USE = (
     r"In the preamble: \usepackage{booktabs}. In a table environment: \input{table.tex}.",
     "Names in other than Latin letters need XeLaTeX or LuaLaTeX.",
-    "Metrics x 100 on the validation splits, of a task of several their mean; mean and standard deviation over seeds, and in",
-    "brackets of how many where a cell has no result. Best of each task in bold.",
+    "Metrics x 100 on the validation splits, of a task of several their mean; mean and standard deviation over seeds.",
+    "In brackets: of how many seeds, where some have no result. Best of each task in bold.",
 )
 
 

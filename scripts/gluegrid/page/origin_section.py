@@ -6,8 +6,9 @@ from gluegrid.page.origins import Origin, OriginOfGroup, Shared
 from gluegrid.table import reason
 
 WHAT = (
-    "For each number its cells; for each cell its run and its record, with SHA-256, when and where it was made, and from"
-    " which code, model, data and tokens. Links lead to files beside this page; hashes say whether they are still those."
+    "For each number its cells; for each cell its run and its record, with SHA-256, when and where it was made, and"
+    " from which code, model, data and tokens. Links lead to files beside this page; hashes say whether they are still"
+    " those."
 )
 SHARED = "Code, versions and devices; models, data and tokens"
 

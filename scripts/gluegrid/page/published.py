@@ -1,12 +1,11 @@
-"""What others have published of an experiment's models, beside which its scores stand."""
+"""What others have published of an experiment's models, beside which its scores stand in the figures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import yaml
-
 from gluegrid.experiment import Experiment
-from gluegrid.report import REFERENCE
+from gluegrid.reference_files import references_of
+from gluegrid.references import VALIDATION, reference_model
 from gluegrid.summary import Group, mean
 
 
@@ -21,14 +20,19 @@ class Published:
 
 
 def published_scores(experiment: Experiment, groups: Iterable[Group]) -> list[Published]:
-    """Return what there is for these groups; a reference that lacks one of a task's metrics has no score of it."""
-    reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
+    """Return what there is of these groups' validation splits; where a metric of the task lacks, there is no score."""
+    numbers: dict[tuple[str, str], dict[tuple[str, str], dict[str, float]]] = {}
+    for each in references_of(experiment.config):
+        if each.split == VALIDATION:
+            of_task = numbers.setdefault((each.model, each.task), {})
+            of_task.setdefault((each.label, str(each.training)), {})[each.metric] = each.value
     found = []
     for group in groups:
-        numbers = reference["models"].get(experiment.models[group.model]["source"], {}).get(group.task.name, {})
-        value = mean(numbers.get(key.removeprefix("eval_")) for key in group.task.metric_keys())
-        if value is not None:
-            found.append(Published(reference["label"], group.model, group.task.name, value / 100))
+        name = reference_model(experiment.models[group.model]), group.task.name
+        for (label, _), metrics in numbers.get(name, {}).items():
+            value = mean(metrics.get(key.removeprefix("eval_")) for key in group.task.metric_keys())
+            if value is not None:
+                found.append(Published(label, group.model, group.task.name, value / 100))
     return found
 
 

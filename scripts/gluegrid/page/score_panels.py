@@ -13,8 +13,8 @@ from gluegrid.page.scores import Score
 
 MOST_ROWS = 50
 MARKS = (
-    "Large marks are means over seeds, bars their 95 % intervals, small marks the seeds. Hollow marks are what others have"
-    " published of the same checkpoint, which they may have trained in another way."
+    "Large marks are means over seeds, bars their 95% intervals, small marks the seeds. Hollow marks are what others"
+    " have published of the same checkpoint, which they may have trained in another way."
 )
 REFERENCE_MARKERS = ("D", "s", "^", "v", "P", "X")
 

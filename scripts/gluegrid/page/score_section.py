@@ -13,10 +13,10 @@ from gluegrid.rounding import NOTHING, percent
 from gluegrid.summary import Group
 
 WHAT = (
-    "Metrics x 100 on the validation splits; a task of several metrics, or of two validation splits, counts with their mean."
-    " Mean ± standard deviation over seeds (n - 1), below it the 95 % interval of the mean by Student's t: where other seeds"
-    " would take it, not other examples. One seed has no interval. The best mean of a task is bold, which does not say that"
-    " it is better by more than chance. Each number leads to where it comes from."
+    "Metrics x 100 on the validation splits; a task of several metrics, or of two validation splits, counts with"
+    " their mean. Mean ± standard deviation over seeds (n - 1), below it the 95% interval of the mean by Student's t:"
+    " where other seeds would take it, not other examples. One seed has no interval. The best mean of a task is bold,"
+    " which does not say that it is better by more than chance. Each number leads to where it comes from."
 )
 CAPTION = "Scores x 100; best of each task in bold"
 
@@ -62,7 +62,7 @@ def _metrics(chosen: Sequence[Group]) -> Table:
         if group.done
         for key in group.task.metric_keys()
     ]
-    headers = ["Model", "Task", "Metric", "Mean", "sd", "95 % interval", "Median", "Best", "Seeds"]
+    headers = ["Model", "Task", "Metric", "Mean", "sd", "95% interval", "Median", "Best", "Seeds"]
     return Table("Metrics x 100 over seeds", headers, rows)
 
 

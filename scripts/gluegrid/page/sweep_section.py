@@ -12,15 +12,18 @@ from gluegrid.selection import holdout_summary, optimism, swept_keys, uses_holdo
 from gluegrid.summary import Group, Summary
 
 MOST_FIGURES = 18  # sweeps; there may be one for each model and task
-CHOSEN = "All points that were tried, with a star at the one with the best mean score over seeds, which stands in the tables above."
+CHOSEN = (
+    "All points that were tried, with a star at the one with the best mean score over seeds, which stands in the"
+    " tables above."
+)
 BY_VALIDATION = (
-    "It was chosen on the validation split that is reported, so its score is optimistic, the more so the more points there"
-    " are; selection: holdout measures by how much."
+    "It was chosen on the validation split that is reported, so its score is optimistic, the more so the more points"
+    " there are; selection: holdout measures by how much."
 )
 BY_HOLDOUT = "It was chosen on the part of train that was kept from training (selection: holdout)."
 OPTIMISM = (
-    "Scores on validation of the point chosen on the holdout, and of the one that would have been chosen on validation: the"
-    " difference is what reporting the best validation score would have added."
+    "Scores on validation of the point chosen on the holdout, and of the one that would have been chosen on"
+    " validation: the difference is what reporting the best validation score would have added."
 )
 
 

@@ -5,7 +5,10 @@ from gluegrid.page.curve_figures import curve_figure, has_curve
 from gluegrid.page.material import Material
 
 WHAT = "The score on validation after each epoch: thick lines are means over seeds, thin ones the seeds."
-NONE = "No cell has scores of several epochs. With `eval_strategy: epoch` in the experiment file, cells are scored after each."
+NONE = (
+    "No cell has scores of several epochs. With eval_strategy: epoch in the experiment file, cells are scored after"
+    " each."
+)
 
 
 def training_section(material: Material) -> Section:

@@ -1,0 +1,111 @@
+"""The section on models compared with each other, from the comparisons.json that `snakemake compare` has written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gluegrid.comparison_tables import COLUMNS, OF_ONE_SEED, adjusted_sign, comparison_row, sign, wins_text
+from gluegrid.comparisons import Comparison
+from gluegrid.errors import DataError
+from gluegrid.files import read_json
+from gluegrid.page.blocks import Block, Cell, Details, Section, Table, Text, number
+from gluegrid.page.material import Material
+from gluegrid.paired_bootstrap import Difference
+from gluegrid.rounding import NOTHING, probability
+
+MOST_ROWS = 500  # of comparisons on tasks; there are as many as pairs of models, times tasks
+NONE = "Not made. The target compare (snakemake compare) compares every two models from their saved predictions."
+OUTDATED = "These are of earlier results than the rest of this page: snakemake compare makes them anew."
+HOW = (
+    "Wins/ties/losses of the model of the row against that of the column, in tasks. A model wins where the"
+    " {level:.0%} interval of the difference, over resampled examples and seeds, lies on its side of 0; a tie does not"
+    " say that two models are equal. {one_seed}: of one seed, so other seeds may turn it."
+)
+ADJUSTED = "Wins/ties/losses with p-values adjusted for their number (Holm)"
+CHANCE = "P(A > B) on the mean over tasks: A is the model of the row"
+
+
+def comparison_section(material: Material) -> Section | None:
+    """Return the section; None for one model, which there is nothing to compare with."""
+    if len(material.experiment.models) < 2:
+        return None
+    try:
+        content = read_json(Path(material.experiment.paths.comparisons_json))
+    except DataError:
+        return Section("comparisons", "Comparisons", [Text(NONE)])
+    return Section("comparisons", "Comparisons", _blocks(material, content))
+
+
+def _blocks(material: Material, content: dict) -> list[Block]:
+    of_tasks, of_means = (list(map(_comparison, content[key])) for key in ("tasks", "means"))
+    if not of_tasks:
+        return [Text("No two models have results that can be compared.")]
+    models = [row.model for row in material.table.rows]
+    how = HOW.format(level=content["method"]["level"], one_seed=OF_ONE_SEED)
+    blocks: list[Block] = [Text(OUTDATED)] if _is_outdated(material, content) else []
+    blocks += [
+        Text(how, "note"),
+        _matrix("Wins/ties/losses", models, lambda row, column: wins_text(row, column, of_tasks, sign)),
+        _matrix(ADJUSTED, models, lambda row, column: wins_text(row, column, of_tasks, adjusted_sign)),
+    ]
+    if of_means:
+        chances = _chances(of_means)
+        blocks.append(_matrix(CHANCE, models, lambda row, column: chances.get((row, column), NOTHING)))
+    if len(of_tasks) > MOST_ROWS:
+        return [*blocks, Text(f"comparisons.md has all {len(of_tasks):,} comparisons.", "note")]
+    return [*blocks, Details(f"All {len(of_tasks)} comparisons", [_table(of_tasks)])]
+
+
+def _comparison(entry: dict) -> Comparison:
+    return Comparison(
+        tasks=entry["tasks"],
+        first=entry["first"],
+        second=entry["second"],
+        scores=tuple(entry["scores"]),
+        difference=Difference(**entry["difference"]),
+        is_of_one_seed=entry["is_of_one_seed"],
+        adjusted=entry["adjusted"],
+    )
+
+
+def _is_outdated(material: Material, content: dict) -> bool:
+    """Tell whether any result is there that was not compared, or is another than the one that was."""
+    scored = [outcome for group in material.chosen if group.task.validation for outcome in group.outcomes]
+    now = {_identity(outcome.cell.wildcards): _made(outcome.record) for outcome in scored}
+    return now != {_identity(each): _made(each) for each in content["inputs"]}
+
+
+def _identity(of: dict) -> tuple[str, ...]:
+    return tuple(of[key] for key in ("model", "task", "variant", "seed"))
+
+
+def _made(record: dict | None) -> tuple:
+    record = record or {}
+    return record.get("run_sha256"), record.get("predictions_sha256")
+
+
+def _matrix(caption: str, models: Sequence[str], text) -> Table:
+    rows = [[Cell(row), *(number(text(row, column) if row != column else "") for column in models)] for row in models]
+    return Table(caption, ["", *models], rows)
+
+
+def _chances(of_means: Sequence[Comparison]) -> dict[tuple[str, str], str]:
+    found = {}
+    for each in of_means:
+        chance = each.difference.probability
+        found |= {(each.first, each.second): probability(chance), (each.second, each.first): probability(1 - chance)}
+    return found
+
+
+def _table(of_tasks: Sequence[Comparison]) -> Table:
+    texts = {"A", "B", "Better"}
+    rows = [
+        [
+            Cell(", ".join(each.tasks)),
+            *(
+                Cell(text, is_number=column not in texts)
+                for column, text in zip(COLUMNS, comparison_row(each), strict=True)
+            ),
+        ]
+        for each in of_tasks
+    ]
+    return Table("Every two models on every task", ["Task", *COLUMNS], rows)

@@ -1,0 +1,24 @@
+"""Write report.html and table.tex: an experiment's results with figures, and where each number comes from."""
+
+import argparse
+from pathlib import Path
+
+from gluegrid.errors import run_script
+from gluegrid.experiment import Experiment
+from gluegrid.files import read_json
+from gluegrid.page.write import write_report
+from gluegrid.records import outcomes
+
+
+def main() -> None:
+    """Write the report of the experiment that a head has frozen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
+    arguments = parser.parse_args()
+    experiment = Experiment(read_json(arguments.head)["config"])
+    write_report(experiment, outcomes(experiment))
+    print(experiment.paths.report_html, experiment.paths.table_tex, sep="\n")
+
+
+if __name__ == "__main__":
+    run_script(main)
