@@ -61,18 +61,6 @@ reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also 
 cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
 	@$(BIN)/python scripts/cancel.py "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
 
-.PHONY: export
-export: $(INSTALLED) ## put an experiment into one file, without weights (EXPERIMENT=demo, FILE=demo.zip)
-	@$(BIN)/python scripts/export.py "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
-
-.PHONY: import
-import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip")
-	@$(BIN)/python scripts/import_experiments.py "$(EXPERIMENT)" $(FILES)
-
-.PHONY: reports
-reports: $(INSTALLED) ## tables, parity, comparisons and report of what there is (EXPERIMENT=merged), without snakemake
-	@$(BIN)/python scripts/reports.py "$(EXPERIMENT)"
-
 .PHONY: disk
 disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo: one)
 	@$(BIN)/python scripts/disk_use.py $(EXPERIMENT)
@@ -120,5 +108,6 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock and e
 
 .PHONY: rulegraph
 rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
-	$(BIN)/snakemake --rulegraph -- all stage compare parity report submission 2>/dev/null \
+	@sed 's/^  # ax:.*/  ax:/' config.yaml > .venv/with_ax.yaml
+	$(BIN)/snakemake --rulegraph --configfile .venv/with_ax.yaml -- all stage compare parity report submission 2>/dev/null \
 	  | sed 's/write_runs_1/write_runs/' | dot -Tsvg > docs/rulegraph.svg
