@@ -100,7 +100,7 @@ def plan(experiment: Experiment, estimates: Estimates) -> Plan:
 def why(experiment: Experiment, cell: Cell) -> str | None:
     """Return why a cell would be trained; None for one that has its result."""
     if has_result(experiment, cell):
-        return None
+        return _why_in_spite_of_its_result(experiment, cell)
     run = Path(experiment.paths.run.format(**cell.wildcards))
     if not run.exists():
         return NEW
@@ -113,6 +113,14 @@ def why(experiment: Experiment, cell: Cell) -> str | None:
         return ", ".join(changes[:MOST_KEYS_NAMED]) + more
     reason = outcome(experiment, cell).reason
     return "has no result yet" if reason in (NOT_RUN, None) else reason
+
+
+def _why_in_spite_of_its_result(experiment: Experiment, cell: Cell) -> str | None:
+    """Return why a cell with a result is trained again: the result of the cell that it starts from is gone."""
+    start = experiment.start_of_cell(cell)
+    if start is None or Path(experiment.paths.all_results.format(**start.wildcards)).exists():
+        return None
+    return f"{start.name}, from whose model it starts, is to be trained"
 
 
 def _changes(before: dict, now: dict, above: str = "") -> Iterator[str]:
