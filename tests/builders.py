@@ -227,7 +227,7 @@ def write_result(of: Experiment, cell: Cell, results: dict, **record) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.parent / "run.json").write_text(text, encoding="utf-8")
     (path.parent / "run_record.json").write_text(json.dumps(of_run | record), encoding="utf-8")
-    common = {"epoch": 3, "train_runtime": 12.5, "train_samples": 100}
+    common = {"epoch": 3, "train_runtime": 12.5, "train_samples": 100} if cell.values["do_train"] else {}
     path.write_text(json.dumps(common | results), encoding="utf-8")
     return path
 

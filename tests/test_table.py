@@ -185,13 +185,14 @@ def test_options_that_make_another_number_are_named_beside_it(run, named):
     assert table.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
 
 
-def test_an_option_stands_between_seeds_and_data_also_where_the_table_is_narrow():
+def test_an_option_stands_between_seeds_and_data_and_below_where_the_table_is_narrow():
     run = {"train_sampling_strategy": "group_by_length"}
     results = of_percent(accuracy=78.83, accuracy_mm=81.36)
     of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
-    expected = "78.83/81.36 ± 0.00/0.00{} (2 of 2 seeds; group_by_length"
-    assert table.result(of_mnli) == f"{expected.format('')}; {FEW})"
-    assert f"| {expected.format('*')}) |" in table.terminal_table([of_mnli])
+    assert table.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
+    narrow = table.terminal_table([of_mnli])
+    assert "| 78.83/81.36 ± 0.00/0.00* (2 of 2 seeds) |" in narrow
+    assert f"\n\n- on MNLI: group_by_length\n\n{table.MARKED}\n" in narrow
 
 
 def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():

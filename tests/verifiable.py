@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gluegrid.tasks import Task, definition
 
 HEAD = "2026-01-02T030405+0000-abcdef.json"
 ROWS = {"train": 40, "validation": 30, "validation_matched": 30, "validation_mismatched": 25}
+NO_NUMBERS = {"Task", "Metric", "Model", "Cell", "Reason", "Log"}  # titles of columns
 
 
 def write_experiment(config: dict, failed: str, not_run: str, constant: Collection[str]) -> Experiment:
@@ -130,6 +132,8 @@ def write_cell(experiment: Experiment, cell: Cell, number: int, is_constant: boo
         predictions[split] = sha256(folder / f"predictions_{split}.parquet")
         if split in scored:
             results |= evaluation_metrics(task, table, scored[split])
+        elif not task.validation:
+            results["predict_samples"] = results.get("predict_samples", 0) + len(table)
     model = read_json(Path(paths.MODEL_MANIFEST.format(model_key=experiment.model_key(cell.model))))
     data = read_json(manifest_of_task(experiment, task))
     tokens = read_json(manifest_of_tokens(experiment, cell.model, task))
@@ -203,3 +207,25 @@ def evaluation_metrics(task: Task, table: pyarrow.Table, suffix: str) -> dict:
     scores |= {"runtime": seconds, "samples": len(labels), "samples_per_second": len(labels) / seconds}
     scores["steps_per_second"] = math.ceil(len(labels) / 8) / seconds
     return {f"eval_{name}{suffix}": value for name, value in scores.items()} | degenerate
+
+
+def next_digit(text: str, place: int) -> str:
+    """Return a text with another digit at a place."""
+    return text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
+
+
+def digits_of_tables(text: str) -> list[int]:
+    """Return the places of all digits in the columns of numbers of a document's tables."""
+    places, offset, header = [], 0, []
+    for line in text.splitlines(keepends=True):
+        cells = list(re.finditer(r"(?:\\.|[^|\\\n])+", line)) if line.startswith("|") else []
+        header = header if header and cells else [cell[0].strip() for cell in cells]
+        for title, cell in zip(header, cells, strict=False):
+            if title not in NO_NUMBERS:
+                places += [
+                    offset + digit.start()
+                    for digit in re.finditer(r"\d", line)
+                    if cell.start() <= digit.start() < cell.end()
+                ]
+        offset += len(line)
+    return places

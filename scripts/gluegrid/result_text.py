@@ -28,14 +28,14 @@ def result(group: Group) -> str:
 
 def short_result(group: Group) -> str:
     """Return the same with a mark for the data, and without what `details` says."""
-    return _result(group, MARK if group.data else "", [*_seeds(group), *group.options])
+    return _result(group, MARK if group.data else "", _seeds(group))
 
 
 def details(group: Group) -> str:
     """Return what limits a result besides its data, and is too long for a narrow table; empty where nothing does."""
     if not group.done:
         return ""
-    return _joined([", ".join(_troubles(group)), *_without_degenerate(group), *_point(group)])
+    return _joined([", ".join(_troubles(group)), *_without_degenerate(group), *group.options, *_point(group)])
 
 
 def numbers(group: Group) -> str:

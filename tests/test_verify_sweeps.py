@@ -1,0 +1,248 @@
+"""`make verify` of sweeps: the chosen points, the optimism, and what is only evaluated or predicted."""
+
+import contextlib
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import verifiable
+from verifiable import digits_of_tables, next_digit
+
+from gluegrid.files import read_json, write_json
+from gluegrid.records import outcomes
+from gluegrid.report import last_words
+from gluegrid.table import TERMINAL_WIDTH
+from gluegrid.verification.experiments import frozen_experiment, verify_experiment
+from gluegrid.verification.findings import Findings, Hashes
+from gluegrid.verification.verified_exports import verify_csv
+from gluegrid.verification.verified_resources import verify_resources
+from gluegrid.verification.verified_runs import verify_run
+from gluegrid.verification.verified_summaries import verify_summaries
+from gluegrid.verification.verified_tables import verify_markdown
+
+FOLDER = Path("results/swept")
+CONFIG = {
+    "experiment": "swept",
+    "models": {"tiny": {"source": "./model"}},
+    "task_defaults": {"source": "./data", "revision": "1"},
+    "tasks": {
+        "mrpc": {"learning_rate": [2e-5, 3e-5], "weight_decay": [0, 0.1], "selection": "holdout"},
+        "mnli": {"learning_rate": [2e-5, 3e-5, 5e-5], "num_train_epochs": 1.5, "max_eval_samples": 20},
+        "rte": {"init_from": "mnli", "seeds": [1]},
+        "ax": {},
+        "sst2": {"do_train": False},
+    },
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 8,
+    "seeds": [1, 2],
+    "device": "cpu",
+}
+FAILED = "tiny/mrpc/learning_rate-3e-05/seed-1"
+CONSTANT = ["tiny/mrpc/base/seed-1"]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("original")
+    with contextlib.chdir(folder):
+        verifiable.write_experiment(CONFIG, FAILED, "", CONSTANT)
+    return folder
+
+
+@pytest.fixture
+def finished(original, tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def verify(finished):
+    """A function that compares one of the three files with the runs, which are read once, and returns the problems."""
+    experiment = frozen_experiment(FOLDER)
+    cells = [(cell, Path(experiment.paths.runs.format(**cell.wildcards))) for cell in experiment.cells.values()]
+    findings = Findings(Hashes())
+    resources = verify_resources(experiment, [cell for cell, folder in cells if folder.exists()], findings)
+    runs = [verify_run(experiment, cell, folder, resources, findings) for cell, folder in cells]
+    states = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
+    assert findings.problems == []
+
+    def verify(name: str) -> list[str]:
+        findings = Findings(Hashes())
+        if name == "results.csv":
+            verify_csv(FOLDER / name, experiment, runs, findings)
+        elif name == "results.json":
+            verify_summaries(FOLDER / name, experiment, runs, states, findings)
+        else:
+            verify_markdown(FOLDER / name, experiment, runs, states, findings)
+        return findings.problems
+
+    return verify
+
+
+def test_an_untouched_sweep_fits(finished):
+    findings = verify_experiment(FOLDER, Hashes())
+    assert findings.problems == []
+    assert findings.without_result == [FAILED]
+    assert findings.table_numbers > 800
+
+
+def test_a_changed_digit_of_any_table_is_found(verify):
+    path = FOLDER / "results.md"
+    text = path.read_text(encoding="utf-8")
+    places = digits_of_tables(text)
+    assert len(places) > 250
+    for place in places:
+        path.write_text(next_digit(text, place), encoding="utf-8")
+        assert verify("results.md"), text.splitlines()[text.count("\n", 0, place)]
+
+
+# Each with what is found instead of it.
+CHANGED_LINES = {
+    "another point that is chosen": (
+        r"(### tiny, MRPC\n(?:.*\n){4}.*)\|          \|((?:.*\n)*?.*)\| chosen   \|",
+        r"\1| chosen   |\2|          |",
+        "tiny, MRPC, Chosen: chosen, it should be not said",
+    ),
+    "a point that is gone": (r"\| 5e-05 +\| .*\n", "", "the table under 'tiny, MNLI' has 2 rows, not 3"),
+    "a sweep that is gone": (r"### tiny, MNLI\n(?:.*\n)*?(?=### )", "", "has no section 'tiny, MNLI'"),
+    "the values of the chosen point": (
+        r"learning\\?_rate 3e-05; best",
+        "learning_rate 5e-05; best",
+        "tiny, MNLI, point: best of 3 points, learning_rate 5e-05, it should be best of 3 points, learning_rate 3e-05",
+    ),
+    "how many points": (
+        r"best of 3 of 4 points",
+        "best of 4 points",
+        "tiny, MRPC, point: best of 4 points, learning_rate 3e-05, weight_decay 0.1, it should be best of 3 of 4",
+    ),
+    "how many points below": (
+        r"\nBest of 3 of 4 points.*\n",
+        "",
+        "tiny, MRPC, compared: not said, it should be 3 of",
+    ),
+    "the variant that another task decides": (
+        r"variant learning\\?_rate-3e-05, chosen on mnli",
+        "variant base, chosen on mnli",
+        "tiny, AX, point: variant base, chosen on mnli, it should be variant learning_rate-3e-05, chosen on mnli",
+    ),
+    "what it starts from": (r"76.67 \(from mnli; ", "76.67 (", "tiny, RTE, options: none, it should be from mnli"),
+    "that it was not trained": (r"; not trained here", "", "tiny, AX, options: from mnli, it should be from mnli, not"),
+    "a number for a prediction": (r"predicted ", "99.00     ", "tiny, AX, Result: is '99.00 (2 of 2 seeds"),
+    "the task of one seed": (r"known: RTE\.", "known: AX.", "tiny, of one seed: says ': AX' where 'RTE' should stand"),
+    "no line on one seed": (r"1 seed, so .*\n", "", "tiny, of one seed: not said, it should be said"),
+    "the degenerate run of a point": (
+        r"2 of 2, 1 degenerate; ",
+        "2 of 2; ",
+        "tiny, MRPC, 2e-05, 0, Seeds: 2 of 2, it should be 2 of 2, 1 degenerate",
+    ),
+    "the failed run of a point": (
+        r"1 of 2, 1 failed",
+        "1 of 2",
+        "tiny, MRPC, 3e-05, 0, Seeds: 1 of 2, it should be",
+    ),
+    "a column": (r"\| weight\\?_decay ", "| warmup_ratio ", "tiny, MRPC, columns: learning_rate, warmup_ratio, "),
+    "the optimism": (r"### Optimism\n(?:.*\n)*?(?=## )", "", "has no section 'Optimism'"),
+    "another task's optimism": (r"\| MRPC   \| 76.92 ", "| MNLI   | 76.92 ", "optimism, tiny, MRPC: says 'tinyMNLI'"),
+    "the note on beginnings": (
+        r"(Begun with the weights.*: )tiny/rte/base/seed-1, ",
+        r"\1",
+        "cells that begin with another's weights: it says ",
+    ),
+    "the note on what is not trained": (r"- Not trained here.*\n", "", "cells that are not trained: it says none"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "other", "problem"), CHANGED_LINES.values(), ids=CHANGED_LINES)
+def test_a_change_of_results_md_is_said(verify, pattern, other, problem):
+    path = FOLDER / "results.md"
+    text = path.read_text(encoding="utf-8")
+    changed = re.sub(pattern, other, text, count=1)
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+    assert [line for line in verify("results.md") if line.startswith(f"{path}: {problem}")]
+
+
+def test_a_changed_value_or_choice_of_results_csv_is_found(verify):
+    path = FOLDER / "results.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header[-3:] == ["learning_rate", "weight_decay", "chosen"]
+    for row in rows:
+        for place, other in zip((-3, -2, -1), ("4e-05", "0.2", "no" if row[-1] == "yes" else "yes"), strict=True):
+            value, row[place] = row[place], other
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+            row[place] = value
+            (problem,) = verify("results.csv")
+            assert f": {header[place]} is '{other}', its run has " in problem
+
+
+def leaves(value: object, *path) -> list[tuple]:
+    """Return the paths of all values of a JSON value that hold no others."""
+    if not isinstance(value, dict | list) or not value:
+        return [path]
+    keys = value if isinstance(value, dict) else range(len(value))
+    return [leaf for key in keys for leaf in leaves(value[key], *path, key)]
+
+
+def changed(value: object) -> object:
+    """Return another value: of a number the nearest that a sum in another order would not give."""
+    if isinstance(value, float):
+        return value + 1e-8
+    return not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else "other"
+
+
+@pytest.mark.parametrize("part", ["summaries", "optimism"])
+def test_any_value_over_seeds_of_results_json_that_was_changed_is_found(verify, part):
+    path = FOLDER / "results.json"
+    content = read_json(path)
+    places = leaves(content[part])
+    assert len(places) > (250 if part == "summaries" else 6)
+    for place in places:
+        *parents, last = place
+        holder = content[part]
+        for key in parents:
+            holder = holder[key]
+        holder[last], before = changed(holder[last]), holder[last]
+        write_json(path, content)
+        holder[last] = before
+        where = f"{path}: {part}.{'.'.join(map(str, place))}"
+        assert [problem for problem in verify("results.json") if problem.startswith(where)], where
+
+
+@pytest.mark.parametrize("part", ["summaries", "optimism"])
+def test_an_entry_too_many_in_results_json_is_said(verify, part):
+    path = FOLDER / "results.json"
+    content = read_json(path)
+    content[part].append(content[part][0])
+    write_json(path, content)
+    number = len(content[part])
+    assert verify("results.json") == [f"{path}: {part} has {number} entries, it should have {number - 1}"]
+
+
+def test_a_score_that_nothing_gives_is_said(verify):
+    path = FOLDER / "results.json"
+    content = read_json(path)
+    content["summaries"][0]["all"]["eval_recall"] = 0.5
+    write_json(path, content)
+    assert verify("results.json") == [f"{path}: summaries.0.all.eval_recall is nothing that the runs give"]
+
+
+def test_what_cannot_be_read_leaves_the_choice_open(finished):
+    """Without its results it is not clear whether another point is the best: no more is said than what is damaged."""
+    path = FOLDER / "runs/tiny/mrpc/weight_decay-0.1/seed-1/all_results.json"
+    path.write_text("{", encoding="utf-8")
+    found = verify_experiment(FOLDER, Hashes()).problems
+    assert found[0].startswith(f"{path}: ")
+    assert not [line for line in found[1:] if "chosen" in line.lower() or "optimism" in line]
+
+
+def test_the_terminals_tables_of_a_sweep_fit_its_width(finished):
+    experiment = frozen_experiment(FOLDER)
+    text = last_words(experiment, outcomes(experiment)).partition("Tables:")[0]
+    assert "- on MNLI: learning_rate 3e-05; best of 3 points" in text
+    assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH
