@@ -25,12 +25,21 @@ def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
 
 def head_files(folder: Path) -> list[Path]:
     """Return the file of each call of snakemake with an experiment, the oldest first; not what lies beside it."""
-    return sorted(path for path in folder.glob("heads/*.json") if "." not in path.stem)
+    return sorted((path for path in folder.glob("heads/*.json") if "." not in path.stem), key=_start)
 
 
 def newest_head(folder: Path) -> Path | None:
     """Return the file of an experiment's last call of snakemake; None where there was none."""
-    return max(head_files(folder), default=None)
+    return next(reversed(head_files(folder)), None)
+
+
+def _start(head: Path) -> tuple[str, int]:
+    """Return when a head began: to the second as its name has it, then as its file has it, if it is still there."""
+    try:
+        written = head.stat().st_mtime_ns
+    except OSError:
+        written = 0
+    return head.stem.rpartition("-")[0], written
 
 
 def is_import(folder: Path) -> bool:
