@@ -89,14 +89,14 @@ def write_cell(experiment: Experiment, cell: Cell, files: Mapping[str, str], luc
     folder = Path(experiment.paths.runs.format(**cell.wildcards))
     folder.mkdir(parents=True, exist_ok=True)
     random = numpy.random.default_rng([luck, *f"{cell.model}{cell.task}{cell.variant}".encode(), cell.seed])
+    weights, data = (files.get(name, name) for name in (cell.model, cell.task))
     results, predictions = _training(cell), {}
     for split in (*task.validation, *task.test):
-        table = _predictions(task, random)
+        table = _predictions(task, _labels(task, f"{data} {split}"), random)
         pyarrow.parquet.write_table(table, folder / f"predictions_{split}.parquet")
         predictions[split] = sha256(folder / f"predictions_{split}.parquet")
         if split in task.validation:
             results |= _evaluation(task, table)
-    weights, data = (files.get(name, name) for name in (cell.model, cell.task))
     record = {
         "identity": {"experiment": experiment.name, **cell.wildcards, "seed": cell.seed},
         "model_files": {"model.safetensors": digest(weights)},
@@ -136,9 +136,13 @@ def _training(cell: Cell) -> dict:
     }
 
 
-def _predictions(task: Task, random: numpy.random.Generator) -> pyarrow.Table:
-    # A regression's labels are in single precision, as tokens hold them.
-    labels = random.integers(0, 2, ROWS) if task.labels else random.normal(size=ROWS).astype("f4").astype("f8")
+def _labels(task: Task, data: str) -> numpy.ndarray:
+    """Return the labels of a split; those of a regression are in single precision, as tokens hold them."""
+    random = numpy.random.default_rng([*data.encode()])
+    return random.integers(0, 2, ROWS) if task.labels else random.normal(size=ROWS).astype("f4").astype("f8")
+
+
+def _predictions(task: Task, labels: numpy.ndarray, random: numpy.random.Generator) -> pyarrow.Table:
     logits = random.normal(size=(ROWS, task.number_of_outputs)).astype(numpy.float32)
     logits[:, -1] += labels
     return pyarrow.table({"idx": numpy.arange(ROWS), "label": labels, "logits": list(logits)})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -232,6 +233,26 @@ def test_models_and_tasks_of_several_clones_stand_in_one_table(archive_of):
     assert body[3][1:] == ["-", "failed", "- (0 of 2 tasks)"]
     findings = verified()
     assert findings.cells == 8 + 2 + 2
+
+
+def test_reports_are_made_of_an_import(archive_of, project):
+    merged(
+        archive_of("one", {"bert": {}, "roberta": {}}, seeds=[1, 2], failed=["bert/pair/base/seed-2"]),
+        archive_of("two", {"electra": {}}, ["number"], seeds=[1, 2]),
+    )
+    command = [sys.executable, project / "scripts" / "reports.py", "merged"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Made anew below results/merged: results, parity_table, compare, report\n"
+    lines = (MERGED / "table.tex").read_text(encoding="utf-8").splitlines()
+    (electra,) = [line for line in lines if line.startswith("electra & ")]
+    assert electra.split(" & ")[1] == "-" and r"\pm" in electra.split(" & ")[2] and "(1 of 2 tasks)" in electra
+    page = (MERGED / "report.html").read_text(encoding="utf-8")
+    links = set(re.findall(r'href="([^#"]+)"', page))
+    assert links and all((MERGED / link).exists() for link in links if not link.startswith("http"))
+    (on_pair,) = [each for each in read_json(MERGED / "comparisons.json")["tasks"] if "pair" in str(each)]
+    assert "electra" not in str(on_pair)
+    verified()
 
 
 def test_a_cell_that_is_in_several_archives_counts_once(archive_of):

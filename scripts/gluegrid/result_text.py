@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from gluegrid import escaping
-from gluegrid.rounding import percents
+from gluegrid.rounding import NOTHING, percents
 from gluegrid.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.summary import Group, Summary
 
@@ -60,6 +60,8 @@ def seeds_text(group: Group) -> str:
 
 def state(group: Group) -> str:
     """Return why a group has no number, in a word."""
+    if not group.outcomes:
+        return NOTHING
     return "failed" if group.failed else "not run"
 
 

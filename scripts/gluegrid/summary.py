@@ -143,3 +143,19 @@ def groups(experiment: Experiment, outcomes: Iterable[Outcome]) -> list[Group]:
         for task, entry in experiment.tasks.items()
         for variant, of_variant in of_groups[model, task].items()
     ]
+
+
+def by_model_on_every_task(groups: Sequence[Group]) -> list[list[Group]]:
+    """Return each model's groups, one for each task, from groups that stand for a model and a task each.
+
+    Where an import has no cell of a model on a task, the group is without outcomes.
+    """
+    of_tasks = {group.task.name: group for group in groups}
+    there = {(group.model, group.task.name): group for group in groups}
+    return [
+        [
+            there.get((model, task)) or replace(group, model=model, outcomes=[], chosen_from=())
+            for task, group in of_tasks.items()
+        ]
+        for model in dict.fromkeys(group.model for group in groups)
+    ]

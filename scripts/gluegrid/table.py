@@ -20,7 +20,7 @@ from gluegrid.result_text import (
     task_name,
 )
 from gluegrid.rounding import NOTHING, number, percent, seconds
-from gluegrid.summary import Group, mean
+from gluegrid.summary import Group, by_model_on_every_task, mean
 from gluegrid.ways_to_train import depends_on_seed
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
@@ -97,16 +97,17 @@ def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
     """Return models x tasks: each task's score over seeds, and the mean of these over the tasks.
 
     `over_seeds` is one of OVER_SEEDS. Beside a mean stands its standard deviation, if it has one. A number that is not
-    from the official data has a mark, and so has a mean with such a number in it. An import may have no cell of a model
-    on a task.
+    from the official data has a mark, and so has a mean with such a number in it.
     """
     tasks = {group.task.name: task_name(group) for group in groups}
-    scored = len({group.task.name for group in groups if group.task.metric_keys()})
-    rows = []
-    for model in dict.fromkeys(group.model for group in groups):
-        of_model = {group.task.name: group for group in groups if group.model == model}
-        cells = [_score_or_state(of_model[task], over_seeds) if task in of_model else NOTHING for task in tasks]
-        rows.append([model, *cells, _mean_over_tasks(of_model.values(), scored, over_seeds)])
+    rows = [
+        [
+            of_model[0].model,
+            *(_score_or_state(group, over_seeds) for group in of_model),
+            _mean_over_tasks(of_model, over_seeds),
+        ]
+        for of_model in by_model_on_every_task(groups)
+    ]
     return markdown(["Model", *tasks.values(), "Mean"], rows)
 
 
@@ -121,15 +122,15 @@ def _score_or_state(group: Group, over_seeds: str) -> str:
     return text + (MARK if group.data else "") + of_all
 
 
-def _mean_over_tasks(groups: Iterable[Group], tasks: int, over_seeds: str) -> str:
-    """Return the mean of a model's scores; `tasks` is how many tasks the table has that are scored."""
-    scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in groups}
-    known = [group for group in groups if scores[group.task.name] is not None]
+def _mean_over_tasks(groups: Sequence[Group], over_seeds: str) -> str:
+    scored = [group for group in groups if group.task.metric_keys()]
+    scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in scored}
+    known = [group for group in scored if scores[group.task.name] is not None]
     text = percent(mean(scores[group.task.name] for group in known)) if known else NOTHING
     if any(group.data for group in known):
         text += MARK
-    if len(known) < tasks:
-        text += f" ({len(known)} of {tasks} tasks)"
+    if len(known) < len(scored):
+        text += f" ({len(known)} of {len(scored)} tasks)"
     return text
 
 

@@ -109,8 +109,8 @@ class Origins:
         return self._names[_identity(group)]
 
     def log_of(self, outcome: Outcome) -> str:
-        """Return the address of a cell's log, relative to the page."""
-        return _link(outcome.log, Path(self._experiment.paths.root))
+        """Return the address of a cell's log, relative to the page; none for one that lies in another clone."""
+        return "" if self._experiment.imported else _link(outcome.log, Path(self._experiment.paths.root))
 
     def by_model(self) -> Iterator[tuple[str, list[OriginOfGroup]]]:
         """Yield each model with its groups."""

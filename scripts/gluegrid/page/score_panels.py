@@ -37,7 +37,8 @@ def _by_task(material: Material) -> list[Sequence[Score]]:
     """Return the scores of each task that is scored, of the models that are drawn."""
     ranked = sorted(material.table.rows, key=lambda row: (row.count, row.mean or 0), reverse=True)
     drawn = {row.model for row in ranked[:MOST_ROWS]}
-    scores = [score for row in material.table.rows if row.model in drawn for score in row.scores]
+    rows = [row for row in material.table.rows if row.model in drawn]
+    scores = [score for row in rows for score in row.scores if score.group.outcomes]
     of_tasks = [[score for score in scores if score.group.task.name == task] for task in material.table.tasks]
     return [of_task for of_task in of_tasks if of_task and of_task[0].group.task.metric_keys()]
 

@@ -39,14 +39,19 @@ def _table(material: Material) -> Table:
 
 
 def _row(material: Material, row: Row) -> list[Cell]:
-    scores = [_cell(score, material.origins.name_of(score.group)) for score in row.scores]
+    scores = [_cell(score, _origin(material, score)) for score in row.scores]
     of_tasks = Cell(row.mean_text, small=list(filter(None, [row.tasks_text])), is_best=row.is_best, is_number=True)
     return [Cell(row.model), *scores, of_tasks]
 
 
-def _cell(score: Score, name: str) -> Cell:
+def _origin(material: Material, score: Score) -> str:
+    """Return the address of where a score comes from; none where there is no cell."""
+    return f"#{material.origins.name_of(score.group)}" if score.group.outcomes else ""
+
+
+def _cell(score: Score, href: str) -> Cell:
     small = list(filter(None, [score.interval_text, score.seeds, *score.group.options]))
-    return Cell(score.text, small=small, href=f"#{name}", is_best=score.is_best, is_number=True)
+    return Cell(score.text, small=small, href=href, is_best=score.is_best, is_number=True)
 
 
 def _metrics(chosen: Sequence[Group]) -> Table:

@@ -7,7 +7,7 @@ from functools import cached_property
 from gluegrid.page.intervals import interval
 from gluegrid.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
 from gluegrid.rounding import UNDEFINED, percent
-from gluegrid.summary import Group, Summary, mean
+from gluegrid.summary import Group, Summary, by_model_on_every_task, mean
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,20 @@ def score_table(groups: Sequence[Group]) -> ScoreTable:
         task: _highest([means[id(group)] for group in groups if group.task.name == task])
         for task in dict.fromkeys(group.task.name for group in groups)
     }
-    by_model: dict[str, list[Score]] = {}
-    for group in groups:
-        is_best = means[id(group)] is not None and means[id(group)] == highest[group.task.name]
-        by_model.setdefault(group.model, []).append(Score(group, is_best))
-    plain = [Row(model, scores) for model, scores in by_model.items()]
+    by_model = [
+        [Score(group, _is_best(means.get(id(group)), highest[group.task.name])) for group in of_model]
+        for of_model in by_model_on_every_task(groups)
+    ]
+    plain = [Row(scores[0].group.model, scores) for scores in by_model]
     # A mean over fewer tasks is another number.
     most = max((row.count for row in plain), default=0)
     best = _highest([row.mean for row in plain if row.count == most])
     rows = [Row(row.model, row.scores, row.count == most and best is not None and row.mean == best) for row in plain]
     return ScoreTable({group.task.name: task_name(group) for group in groups}, rows)
+
+
+def _is_best(mean: float | None, highest: float | None) -> bool:
+    return mean is not None and mean == highest
 
 
 def _highest(values: Sequence[float | None]) -> float | None:
