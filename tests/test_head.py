@@ -11,6 +11,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from gluegrid import head
 from gluegrid.cells import run_text
 from gluegrid.experiment import load_experiment
+from gluegrid.known_experiments import head_files, newest_head
 from gluegrid.slurm_plugin import keep_pauses_between_status_checks
 from gluegrid.workflow import experiment_of_workflow
 
@@ -83,3 +84,13 @@ def test_pauses_between_status_checks_are_at_most_those_asked_for(monkeypatch):
     for asked, kept in ((10, 10), (30, 30), (180, 30)):
         executor.next_seconds_between_status_checks = asked
         assert executor.next_seconds_between_status_checks == kept
+
+
+def test_of_two_calls_within_a_second_the_newer_is_the_one_whose_file_is(tmp_path):
+    names = [f"2026-01-02T030405+0000-{letters}.json" for letters in ("ffffff", "aaaaaa", "cccccc")]
+    (tmp_path / "heads").mkdir()
+    for seconds, name in enumerate(names):
+        (tmp_path / "heads" / name).write_text("{}", encoding="utf-8")
+        os.utime(tmp_path / "heads" / name, (1e9 + seconds, 1e9 + seconds))
+    assert [path.name for path in head_files(tmp_path)] == names
+    assert newest_head(tmp_path).name == names[-1]
