@@ -36,7 +36,7 @@ class Page:
         """Load a file at a width in pixels."""
         self._events.clear()
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self._call("Emulation.setEmulatedMedia", features=features)
+        self._call("Emulation.setEmulatedMedia", media="", features=features)
         self._size(width, 800)
         self._call("Page.navigate", url=path.absolute().as_uri())
         self._wait_for("Page.loadEventFired")
@@ -53,6 +53,11 @@ class Page:
         self._size(width, height or self.value("document.documentElement.scrollHeight"), scale)
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
         return path
+
+    def print_colours(self, scheme: str) -> None:
+        """Let the page be styled as for print, where the reader's scheme is this."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._call("Emulation.setEmulatedMedia", media="print", features=features)
 
     def pdf(self, path: Path) -> Path:
         """Save the page as it is printed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Page, browser
 from clones import Clone, clone_into, copy_of
 from cluster import Cluster, start
 
@@ -77,6 +78,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = start(tmp_path_factory.mktemp("slurm") / "cluster")
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Page]:
+    """A page in a real browser. Tests skip where there is none; continuous integration must have it."""
+    if (program := shutil.which("chromium")) is None:
+        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        give_up("needs Debian's chromium; tests/cluster/install.sh installs it")
+    with browser(program) as page:
+        yield page
 
 
 @pytest.fixture

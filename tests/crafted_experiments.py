@@ -157,14 +157,15 @@ def write_failure(of: Experiment, cell: Cell, reason: str) -> None:
     (state / "attempts.jsonl").write_text(json.dumps(attempt) + "\n", encoding="utf-8")
 
 
-def realistic(folder: Path) -> Experiment:
+def realistic(folder: Path, name: str = "bert-glue") -> Experiment:
     """Return two BERTs on GLUE with 3 seeds: all but some cells done, two sweeps, one collapsed run."""
     swept = {
         "mrpc": {"learning_rate": [2e-5, 3e-5, 5e-5, 1e-4]},
         "rte": {"learning_rate": [1e-5, 2e-5, 3e-5], "per_device_train_batch_size": [32, 16]},
     }
     epochs = {"num_train_epochs": 5}
-    experiment = load(folder, tasks=dict.fromkeys(LEVELS) | {task: values | epochs for task, values in swept.items()})
+    tasks = dict.fromkeys(LEVELS) | {task: values | epochs for task, values in swept.items()}
+    experiment = load(folder, experiment=name, tasks=tasks)
     for cell in experiment.cells.values():
         _write_realistic(experiment, cell)
     write_comparisons(experiment)

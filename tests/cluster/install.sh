@@ -1,9 +1,9 @@
 #!/bin/sh
-# Install what the tests need from Debian's packages, without starting any daemon: a SLURM for the test cluster, and
-# strace to see whom a cell contacts.
+# Install what the tests need from Debian's packages, without starting any daemon: a SLURM for the test cluster,
+# strace to see whom a cell contacts, and a browser with a font to look at the report.
 set -eu
 
-packages="slurm-wlm slurmdbd munge mariadb-server strace"
+packages="slurm-wlm slurmdbd munge mariadb-server strace chromium fonts-dejavu-core"
 policy=/usr/sbin/policy-rc.d
 
 main() {

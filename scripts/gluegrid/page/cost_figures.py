@@ -65,8 +65,7 @@ def memory_figure(name: str, by_model: Mapping[str, Sequence[Group]], looks: Map
         known = {task: size / GIB for task, size in used.items() if size is not None}
         if known:
             axes.plot([min(known.values()), max(known.values())], [row, row], color=MUTED, linewidth=1, zorder=2)
-            for size in known.values():
-                mark(axes, size, row, looks.get(model, OTHER), 6.5, alpha=0.8)
+            mark(axes, list(known.values()), [row] * len(known), looks.get(model, OTHER), 6.5, alpha=0.8)
             most = max(known, key=known.get)
             sizes += known.values()
             texts.append(f"{model}: at most {known[most]:.1f} GiB ({most})")

@@ -30,7 +30,7 @@ def cost_section(material: Material) -> Section:
     for place, of_task in enumerate(material.by_task()):
         if groups := [group for group in of_task if has_cost(group)]:
             svg = cost_figure(f"cost-{place}", groups, material.looks, unit)
-            figures.append(Figure(svg, groups[0].display_name, groups[0].metric_label))
+            figures.append(material.panel(svg, groups[0]))
     if not figures:
         return Section("cost", "Cost", [Text("No cell that was trained has a score.")])
     said = [WHAT.format(what=what), _devices(material), material.rule_of_looks()]

@@ -1,6 +1,6 @@
 """What all figures of the report share: their size, axes and marks. Lengths are in pixels of the page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -54,15 +54,18 @@ def name_axes(axes: Axes, x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, color=MUTED, size=11, labelpad=6)
 
 
-def mark(axes: Axes, x: float, y: float, style: Style, size: float = LARGE, **options) -> None:
-    """Draw a mark; its edge has the text's colour, so that it is seen on any ground."""
-    plain = {"color": style.colour, "markeredgecolor": INK, "markeredgewidth": 0.8, "linestyle": "none", "zorder": 4}
-    axes.plot([x], [y], marker=style.marker, markersize=size, **(plain | options))
+def mark(
+    axes: Axes, x: float | Sequence[float], y: float | Sequence[float], style: Style, size: float = LARGE, **options
+) -> None:
+    """Draw a mark, or several; its edge has the text's colour, so that it is seen on any ground."""
+    edge = {"markeredgecolor": INK, "markeredgewidth": 0.8}
+    plain = {"color": style.colour, "linestyle": "none", "zorder": 4, "clip_on": False} | edge
+    axes.plot(x, y, marker=style.marker, markersize=size, **(plain | options))
 
 
-def mark_seeds(axes: Axes, xs: Iterable[float], ys: Iterable[float], style: Style) -> None:
+def mark_seeds(axes: Axes, xs: Sequence[float], ys: Sequence[float], style: Style) -> None:
     """Draw the small marks of single runs."""
-    axes.plot(list(xs), list(ys), "o", color=style.colour, markersize=SMALL, alpha=0.55, markeredgewidth=0, zorder=3)
+    mark(axes, xs, ys, Style(style.colour, "o"), SMALL, alpha=0.55, markeredgewidth=0, zorder=3)
 
 
 def few_ticks(axes: Axes, which: str, most: int = 5, is_whole: bool = False) -> None:

@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
+from markupsafe import Markup
+
+from gluegrid import escaping
 from gluegrid.experiment import Experiment
-from gluegrid.page.blocks import Legend
+from gluegrid.page.blocks import Figure, Legend
 from gluegrid.page.colours import MARKERS, OTHER, Style, styles
 from gluegrid.page.drawing import swatch
 from gluegrid.page.origins import Origins
 from gluegrid.page.scores import ScoreTable, score_table
 from gluegrid.records import Outcome
+from gluegrid.result_text import LONGEST_NAME, task_name
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups
 
@@ -56,6 +60,11 @@ class Material:
         """Yield the chosen groups of each task."""
         for task in self.table.tasks:
             yield [group for group in self.chosen if group.task.name == task]
+
+    @staticmethod
+    def panel(svg: Markup, group: Group) -> Figure:
+        """Return a task's figure with its caption."""
+        return Figure(svg, task_name(group), escaping.shortened(group.metric_label, LONGEST_NAME))
 
     def legend(self, section: str, with_others: bool = True) -> Legend:
         """Return which mark is which model's, for a section."""

@@ -43,7 +43,7 @@ def _facts_of_result(origin: Origin) -> list[tuple[str, list[Cell]]]:
     facts = [
         ("Result", [Cell(", ".join(f"{key} {value}" for key, value in origin.scores))]),
         ("run.json", [code(record["run_sha256"], f"{origin.folder}/run.json")]),
-        ("Record", [Cell("run_record.json", href=f"{origin.folder}/run_record.json")]),
+        ("Record", [code("run_record.json", f"{origin.folder}/run_record.json")]),
         ("Predictions", [code(f"{split} {digest}") for split, digest in record.get("predictions_sha256", {}).items()]),
         ("Made", [Cell(_made(record, origin.job))]),
         ("From", [Cell(one.title, href=f"#{one.name}") for one in shared]),

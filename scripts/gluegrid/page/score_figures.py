@@ -25,7 +25,8 @@ from gluegrid.page.scores import Score
 from gluegrid.rounding import percent
 from gluegrid.summary import score
 
-ROW, BELOW_ROWS = 30, 30
+ROW, LOW_ROW, BELOW_ROWS = 30, 22, 30
+MOST_HIGH_ROWS = 16
 ABOVE_MEAN, BELOW_MEAN = -0.29, 0.27  # where references and seeds lie, in rows
 DEGENERATE = Style(INK, "x")
 LEAST_SPAN = 1.0  # percent: differences smaller than that should not look large
@@ -37,7 +38,8 @@ def score_figure(
     """Return the figure of one task. `looks` are the models' styles, `published` their references, `marks` those of
     the references' labels.
     """
-    axes = new_axes(WIDTH, ROW * len(scores) + BELOW_ROWS, Margins(left=LABELS, bottom=BELOW_ROWS - 8))
+    row_height = ROW if len(scores) <= MOST_HIGH_ROWS else LOW_ROW
+    axes = new_axes(WIDTH, row_height * len(scores) + BELOW_ROWS, Margins(left=LABELS, bottom=BELOW_ROWS - 8))
     drawn: list[float] = []
     for row, each in enumerate(scores):
         style = looks.get(each.group.model, OTHER)
@@ -75,8 +77,8 @@ def _draw_score(axes: Axes, row: int, each: Score, style: Style) -> list[float]:
         return sound + collapsed
     bounds = [100 * bound for bound in interval(each.summary) or ()]
     if bounds:
-        axes.plot(bounds, [row, row], color=style.colour, linewidth=2, solid_capstyle="butt", zorder=2)
-        axes.plot(bounds, [row, row], "|", color=style.colour, markersize=9, markeredgewidth=1.6, zorder=2)
+        bar = {"color": style.colour, "linewidth": 2, "marker": "|", "markersize": 9, "markeredgewidth": 1.6}
+        axes.plot(bounds, [row, row], solid_capstyle="butt", zorder=2, clip_on=False, **bar)
     mark(axes, 100 * each.mean, row, style)
     return [*sound, *collapsed, *bounds, 100 * each.mean]
 

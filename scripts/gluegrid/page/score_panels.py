@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 
-from gluegrid.page.blocks import Block, Figure, Figures, Heading, Legend, Text
+from gluegrid.page.blocks import Block, Figures, Heading, Legend, Text
 from gluegrid.page.colours import INK, OTHER, SERIES, Style
 from gluegrid.page.drawing import swatch
 from gluegrid.page.material import Material
@@ -28,7 +28,7 @@ def score_panels(material: Material) -> list[Block]:
     for number, scores in enumerate(_by_task(material)):
         group = scores[0].group
         svg = score_figure(f"score-{number}", scores, material.looks, by_model(published, group.task.name), marks)
-        panels.append(Figure(svg, group.display_name, group.metric_label))
+        panels.append(material.panel(svg, group))
     rules = " ".join(filter(None, [MARKS, material.rule_of_looks(), _rule_of_rows(material)]))
     return [Heading("By task"), Text(rules, "note"), _legend(material, marks), Figures(panels)] if panels else []
 

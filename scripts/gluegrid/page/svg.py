@@ -14,7 +14,7 @@ from gluegrid.page.colours import with_variables
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 DECIMALS = re.compile(r"-?\d+\.\d{2,}")
-FONT = re.compile(r"font: ([\d.]+)px [^;]+")
+FONT = re.compile(r"font-family: [^;]+(; |$)")
 # Names in a figure are texts, not formulas between dollar signs; text stays text, and equal figures are equal bytes.
 SETTINGS = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "gluegrid", "font.size": 11}
 
@@ -56,10 +56,20 @@ def _cleaned(figure: Figure, name: str) -> ElementTree.Element:
     used = _used_ids(root)
     for element in root.iter():
         _clean(element, name, used)
+    _unwrap(root)
     # Its size is that of the page's style; the view box keeps its shape.
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     return root
+
+
+def _unwrap(element: ElementTree.Element) -> None:
+    """Put the content of groups that say nothing in their place."""
+    for child in list(element):
+        _unwrap(child)
+        if child.tag == f"{{{SVG}}}g" and not child.attrib:
+            place = list(element).index(child)
+            element[place : place + 1] = list(child)
 
 
 def _drawn(figure: Figure) -> str:
@@ -91,7 +101,7 @@ def _clean(element: ElementTree.Element, name: str, used: set[str]) -> None:
             value = f"#{name}-{value[1:]}"
         else:
             value = REFERENCE.sub(rf"url(#{name}-\1)", _short(value))
-        element.set(key, with_variables(FONT.sub(r"font-size: \1px", value)) if key == "style" else value)
+        element.set(key, with_variables(FONT.sub("", value)) if key == "style" else value)
     element.tail = None
     if not element.tag.endswith("}text") and element.text is not None:
         element.text = element.text.strip() or None

@@ -1,6 +1,6 @@
 """The section of training curves."""
 
-from gluegrid.page.blocks import Block, Figure, Figures, Section, Text
+from gluegrid.page.blocks import Block, Figures, Section, Text
 from gluegrid.page.curve_figures import curve_figure, has_curve
 from gluegrid.page.material import Material
 
@@ -18,7 +18,7 @@ def training_section(material: Material) -> Section:
         groups = [group for group in of_task if group.model in material.looks and has_curve(group)]
         if groups:
             svg = curve_figure(f"curve-{number}", groups, material.looks)
-            figures.append(Figure(svg, groups[0].display_name, groups[0].metric_label))
+            figures.append(material.panel(svg, groups[0]))
     blocks: list[Block] = [Text(NONE)]
     if figures:
         rule = f" {material.rule_of_looks()} They are drawn." if material.has_others else ""

@@ -1,0 +1,81 @@
+"""`snakemake report`: from what there is, without any training, and again when that is another."""
+
+import contextlib
+import json
+import re
+
+import crafted_experiments
+import pytest
+from clones import Clone, clone_into
+
+from gluegrid.report_inputs import digest_of_results
+
+CALL = ("--configfile", "config.yaml", "--cores", "1")
+
+
+@pytest.fixture
+def clone(tmp_path) -> Clone:
+    """A clone with an experiment of two models on one task: one cell done, one failed, two not run."""
+    clone = clone_into(tmp_path / "clone")
+    with contextlib.chdir(clone.root):
+        experiment = crafted_experiments.load(clone.root, tasks={"rte": None}, seeds=[1, 2])
+        done, failed, *_ = experiment.cells.values()
+        crafted_experiments.write_cell(experiment, done)
+        crafted_experiments.write_failure(experiment, failed, "out of memory")
+    return clone
+
+
+def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone):
+    done = clone.snakemake(*CALL, "report")
+    assert done.returncode == 0, done.stdout
+    page = clone.root / "results/bert-glue/report.html"
+    first = page.read_bytes()
+    assert b"out of memory" in first
+    assert (clone.root / "results/bert-glue/table.tex").read_text().startswith("% Scores of bert-glue")
+    assert clone.planned(*CALL, "report") == {}
+    results = next(clone.root.glob("results/bert-glue/runs/*/rte/base/seed-1/all_results.json"))
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"eval_accuracy": 0.125}))
+    assert clone.planned(*CALL, "report") == {"report": 1}
+    assert clone.snakemake(*CALL, "report").returncode == 0
+    assert b"12.50" in page.read_bytes()
+    assert not list(clone.root.glob("resources/*"))
+
+
+def test_a_report_trains_nothing_though_results_are_outdated(clone):
+    clone.replace("config.yaml", "seeds:", "learning_rate: 1.0e-4\nseeds:")
+    assert clone.planned(*CALL, "report") == {"report": 1}
+    done = clone.snakemake(*CALL, "report")
+    assert done.returncode == 0, done.stdout
+    page = (clone.root / "results/bert-glue/report.html").read_text(encoding="utf-8")
+    assert "made from another run.json" in page
+
+
+def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
+    shown = clone.snakemake(*CALL, "--dry-run", "all", "report").stdout
+    (reason,) = re.findall(r"Writing the report .*\nReason: (.*)", shown)
+    assert len(re.findall(r"[\w/-]+/all_results.json", reason)) == 4
+    assert clone.planned(*CALL, "compare", "report") == {"compare": 1, "report": 1}
+    done = clone.snakemake(*CALL, "compare", "report")
+    # One model has results: there is nothing to compare, and the report waits for it in vain.
+    assert done.returncode != 0
+    assert not (clone.root / "results/bert-glue/report.html").exists()
+
+
+@pytest.mark.parametrize("change", ["results", "failure", "comparisons", "name"])
+def test_whatever_the_report_shows_changes_what_it_is_made_from(tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    tasks = {"rte": {"display_name": "RTE"}}
+    experiment = crafted_experiments.load(tmp_path, tasks=tasks, seeds=[1])
+    done, failed = experiment.cells.values()
+    crafted_experiments.write_cell(experiment, done)
+    before = digest_of_results(experiment)
+    assert digest_of_results(crafted_experiments.load(tmp_path, tasks=tasks, seeds=[1])) == before
+    if change == "results":
+        crafted_experiments.write_cell(experiment, done, gain=0.01)
+    elif change == "failure":
+        crafted_experiments.write_failure(experiment, failed, "out of memory")
+    elif change == "comparisons":
+        (tmp_path / experiment.paths.comparisons_json).write_text("{}")
+    else:
+        experiment = crafted_experiments.load(tmp_path, tasks={"rte": {"display_name": "another"}}, seeds=[1])
+    assert digest_of_results(experiment) != before
