@@ -312,6 +312,47 @@ def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     assert "degenerate" in text
 
 
+@pytest.fixture
+def untrained(tmp_path, monkeypatch):
+    """An experiment of two finished checkpoints: one is evaluated, and one only predicts."""
+    monkeypatch.chdir(tmp_path)
+    text = {"text_columns": ["sentence"], "labels": ["no", "yes"], "metrics": ["accuracy", "f1"], "do_train": False}
+    hidden = {"source": "./number", **text, "train": None, "validation": {}, "test": ["test"]}
+    return builders.experiment(tmp_path, tasks={"pair": {"source": "./pair", **text}, "hidden": hidden}, seeds=[1])
+
+
+def test_a_cell_that_is_not_trained_needs_no_numbers_of_training(untrained):
+    evaluated, predicted = untrained.cells.values()
+    builders.write_result(untrained, evaluated, PAIR)
+    builders.write_result(untrained, predicted, {"predict_samples": 6})
+    found = outcomes(untrained)
+    assert [outcome.reason for outcome in found] == [None, None]
+    text = write_tables(untrained, found)
+    assert "| pair   | accuracy/f1 | 85.78/90.00 (not trained here) | -                   | -        |" in text
+    assert "| hidden | accuracy/f1 | predicted (not trained here)   | -                   | -        |" in text
+    assert "| tiny    | 87.89  | predicted | 87.89  |" in text
+    assert "spread" not in text
+    note = "Not trained here: scored or predicted with the head it came with: all cells."
+    assert note in texts_of(text)
+
+
+@pytest.mark.parametrize("key", ["eval_accuracy", "eval_samples"])
+def test_a_cell_that_is_not_trained_needs_its_scores(untrained, key):
+    evaluated, _ = untrained.cells.values()
+    builders.write_result(untrained, evaluated, {name: value for name, value in PAIR.items() if name != key})
+    assert f"{key!r} is missing" in outcome_of(untrained, evaluated).reason
+
+
+def test_a_cell_with_a_holdout_needs_its_scores_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    holding = builders.experiment(tmp_path, selection="holdout")
+    cell = holding.cells["tiny", "pair", "base", "42"]
+    builders.write_result(holding, cell, PAIR | {"eval_accuracy_holdout": 0.5})
+    assert "'eval_f1_holdout' is missing" in outcome_of(holding, cell).reason
+    builders.write_result(holding, cell, PAIR | {"eval_accuracy_holdout": 0.5, "eval_f1_holdout": 0.25})
+    assert outcome_of(holding, cell).is_done
+
+
 ADAPTERS = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": ["query", "v_proj"]}
 
 

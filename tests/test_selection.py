@@ -1,7 +1,17 @@
 import pytest
 from groups import point
 
-from gluegrid.selection import chosen, optimism, selecting_scores, sweeps, uses_holdout
+from gluegrid.selection import (
+    chosen,
+    compared,
+    optimism,
+    selecting_scores,
+    sweeps,
+    swept_keys,
+    uses_holdout,
+    values_of,
+    was_chosen,
+)
 
 HOLDOUT = {"selection": "holdout"}
 
@@ -100,6 +110,45 @@ def test_the_holdout_scores_all_metrics_once_also_where_there_are_two_validation
     splits = {"validation_matched": "", "validation_mismatched": "_mm"}
     group = point("base", result, run=HOLDOUT, validation=splits, metrics=["accuracy", "f1"])
     assert selecting_scores(group) == [pytest.approx(0.7)]
+
+
+OF_MNLI = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
+
+
+def test_what_only_evaluates_anothers_models_has_the_variant_that_was_chosen_there():
+    mnli = [point("base", 0.5, task="mnli"), point("rate", 0.8, task="mnli")]
+    hans = [point("base", 0.9, task="hans", run=OF_MNLI), point("rate", 0.1, task="hans", run=OF_MNLI)]
+    ax = [point(variant, {}, task="ax", run=OF_MNLI, validation={}) for variant in ("base", "rate")]
+    found = chosen([*mnli, *hans, *ax])
+    assert names(found) == ["rate", "rate", "rate"]
+    assert [was_chosen(group) for group in found] == [True, False, False]
+    assert optimism([*mnli, *hans]) == []
+
+
+def test_a_trained_task_that_starts_from_another_chooses_for_itself():
+    run = {"init_from": OF_MNLI["init_from"]}
+    mnli = [point("base", 0.5, task="mnli"), point("rate", 0.8, task="mnli")]
+    rte = [point("base", 0.9, task="rte", run=run), point("rate", 0.1, task="rte", run=run)]
+    assert names(chosen([*mnli, *rte])) == ["rate", "base"]
+
+
+def test_the_points_that_were_compared_have_as_many_scores_as_the_chosen_one():
+    points = [point("base", 0.5, 0.5), point("a", 0.6, 0.6), point("b", 0.9, None), point("c", 0.9, "killed")]
+    (found,) = chosen(points)
+    assert found.chosen_from == points
+    assert names(compared(found, points)) == ["base", "a"]
+
+
+def test_values_that_differ_are_the_swept_ones_in_the_order_of_the_recipe():
+    points = [
+        point("base", 0.5, run={"num_train_epochs": 2, "warmup_ratio": 0.1, "save_model": "last"}),
+        point("a", 0.5, run={"num_train_epochs": 4, "warmup_ratio": 0.1, "learning_rate": 3e-5}),
+        point("b", 0.5, run={"num_train_epochs": 4, "warmup_ratio": 0.1, "global_batch_size": 8}),
+    ]
+    keys = swept_keys(points)
+    assert keys == ["learning_rate", "num_train_epochs", "global_batch_size"]
+    assert values_of(points[0], keys) == {"learning_rate": 2e-5, "num_train_epochs": 2, "global_batch_size": None}
+    assert swept_keys(points[:1]) == []
 
 
 def test_both_choices_being_the_same_is_no_optimism():

@@ -364,6 +364,30 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
     assert time_left(cells, lambda cell: 0).gpu_hours * 3600 == pytest.approx(4 * (2 * 10 + 3 * 12.5))
 
 
+def test_a_sweep_is_counted_in_cells_and_shows_its_best_point_so_far(slurm, tmp_path):
+    rates = [2e-5, 3e-5, 5e-5]
+    experiment = builders.experiment(tmp_path, seeds=[1, 2], cells={"tiny": {"pair": {"learning_rate": rates}}})
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    for variant, accuracy in (("base", 0.75), ("learning_rate-3e-05", 0.85)):
+        for seed in "12":
+            cell = experiment.cells["tiny", "pair", variant, seed]
+            builders.write_result(experiment, cell, SCORES | {"eval_accuracy": accuracy})
+    assert ", 4 done 82.50 best of 2 of 3 points\n" in text_of(experiment, Paper(width=140))
+    for seed in "12":
+        builders.write_result(experiment, experiment.cells["tiny", "pair", "learning_rate-5e-05", seed], SCORES)
+    assert "  pair    done       6 cells, 82.50 best of 3 points\n" in text_of(experiment)
+
+
+def test_a_prediction_has_no_score(slurm, tmp_path):
+    text = {"source": "./pair", "text_columns": ["sentence"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
+    hidden = text | {"train": None, "validation": {}, "test": ["test"], "do_train": False}
+    experiment = builders.experiment(tmp_path, tasks={"hidden": hidden})
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    (cell,) = experiment.cells.values()
+    builders.write_result(experiment, cell, {"predict_samples": 6})
+    assert "  hidden  done       predicted\n" in text_of(experiment)
+
+
 def test_durations_are_for_people():
     seconds = (5, 99, 100, 3600 - 31, 3600, 3900, 47 * 3600, 50 * 3600)
     expected = ["5 s", "99 s", "2 min", "59 min", "1 h 00 min", "1 h 05 min", "47 h 00 min", "2 d 02 h"]

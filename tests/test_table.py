@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import builders
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from gluegrid import escaping, table
 from gluegrid.config import load_registry
 from gluegrid.reference_files import document
 from gluegrid.references import by_model_and_task
+from gluegrid.selection import chosen
 from gluegrid.summary import Group
 
 REGISTRY = load_registry()
@@ -86,6 +89,123 @@ def test_several_seeds_give_their_mean_and_their_number():
 
 def test_a_missing_seed_is_left_out_and_said():
     assert table.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
+
+
+DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], "55.00 ± 7.07 (2 of 2 seeds)"),
+        ([outcome(seed=8, reason="killed")], "55.00 ± 7.07 (2 of 3 seeds, 1 failed)"),
+        (
+            [outcome(seed=8, reason="killed"), outcome(seed=9, results=DEGENERATE)],
+            "36.67 ± 32.15 (3 of 4 seeds, 1 failed, 1 degenerate; without it 55.00 ± 7.07)",
+        ),
+        (
+            [outcome(seed=seed, results=DEGENERATE) for seed in (8, 9)],
+            "27.50 ± 32.02 (4 of 4 seeds, 2 degenerate; without them 55.00 ± 7.07)",
+        ),
+        (
+            [outcome(seed=9, results={"eval_matthews_correlation": None, "degenerate": True})],
+            "undefined (3 of 3 seeds, 1 degenerate; without it 55.00 ± 7.07)",
+        ),
+    ],
+)
+def test_failed_and_degenerate_seeds_are_counted_and_the_mean_shown_without(others, expected):
+    assert table.result(seeds(50, 60, missing=others)) == expected
+
+
+def test_degenerate_seeds_alone_have_no_mean_without_them():
+    assert table.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
+    both = group("cola", *[outcome(seed=seed, results=DEGENERATE) for seed in (1, 2)])
+    assert table.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
+
+
+def test_one_seed_that_is_left_of_several_has_no_spread():
+    assert table.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
+
+
+def test_each_metric_has_its_spread_and_an_undefined_one_none():
+    results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=None)]
+    mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
+    assert table.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
+
+
+def test_numbers_of_one_seed_are_said_to_be():
+    assert table.of_one_seed([COLA, MRPC]) == "1 seed, so the spread is not known."
+    assert table.of_one_seed([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
+    assert table.of_one_seed([seeds(50, 60)]) == ""
+    assert table.of_one_seed([group("cola")]) == ""
+
+
+def test_another_seed_would_not_change_what_is_only_evaluated():
+    finished = group("cola", outcome(results=of_percent(matthews_correlation=50), run={"do_train": False}))
+    assert table.of_one_seed([finished]) == ""
+    assert table.of_one_seed([COLA, finished]) == "1 seed, so the spread is not known."
+    of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
+    assert table.of_one_seed([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
+
+
+def test_a_prediction_is_named_and_counts_in_no_mean():
+    run = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
+    done = outcome("ax", results={"predict_samples": 6}, run=run)
+    del done.results["epoch"], done.results["train_runtime"]
+    row = cells(table.model_table([group("ax", done)]).splitlines()[2])
+    assert row[2:] == ["predicted (from mnli; not trained here)", "-", "-"]
+    assert cells(table.models_by_tasks([COLA, group("ax", done)]).splitlines()[2]) == [
+        *("bert", "57.60", "predicted", "57.60"),
+    ]
+    assert cells(table.models_by_tasks([group("ax", done)]).splitlines()[2]) == ["bert", "predicted", "-"]
+
+
+def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
+    """Return a group for each learning rate, with a seed for each score; None failed."""
+    found = []
+    for rate, of_rate in zip((2e-05, 3e-05, 5e-05), scores, strict=False):
+        variant = "base" if rate == 2e-05 else f"learning_rate-{rate}"
+        run = {"learning_rate": rate, "warmup_ratio": 0.1}
+        outcomes = [
+            outcome(task, seed, score and dict.fromkeys(keys, score / 100), "killed", run=run, variant=variant)
+            for seed, score in enumerate(of_rate)
+        ]
+        found.append(replace(group(task, *outcomes), variant=variant))
+    return found
+
+
+def test_the_chosen_point_is_named_beside_its_number():
+    (found,) = chosen(points_of((50, 52), (60, 62), (55, 57)))
+    assert table.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
+    assert table.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
+    assert table.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
+
+
+def test_a_point_with_fewer_seeds_is_not_among_those_it_is_the_best_of():
+    (found,) = chosen(points_of((50, 52), (60, None), (55, 57)))
+    assert table.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
+
+
+def test_a_sweep_without_a_score_names_no_point():
+    (found,) = chosen(points_of((None, None), (None, None)))
+    assert table.result(found) == "failed (2 of 2 seeds)"
+
+
+def test_median_and_best_have_tables_of_their_own():
+    groups = [seeds(50, 60, 61, missing=[outcome(seed=9)]), MRPC]
+    mrpc = f"{(85.784 + 89.999) / 2:.2f}"
+    assert cells(table.models_by_tasks(groups).splitlines()[2])[1:3] == ["57.00 ± 6.08 (3 of 4)", mrpc]
+    assert cells(table.models_by_tasks(groups, "median").splitlines()[2])[1:3] == ["60.00 (3 of 4)", mrpc]
+    assert cells(table.models_by_tasks(groups, "best").splitlines()[2]) == [
+        *("bert", "61.00 (3 of 4)", mrpc),
+        f"{(61 + (85.784 + 89.999) / 2) / 2:.2f}",
+    ]
+
+
+def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
+    results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=80)]
+    mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
+    assert cells(table.models_by_tasks([mrpc], "best").splitlines()[2])[1] == "85.00"
 
 
 def test_the_mean_of_seeds_is_rounded_once():
@@ -217,6 +337,23 @@ def test_in_the_terminal_a_number_says_so_beside_it_where_there_is_room():
     text = table.terminal_table([COLA, mnli(SUBSET)])
     assert text == table.model_table([COLA, mnli(SUBSET)]) + "\n\n1 seed, so the spread is not known."
     assert max(map(len, text.splitlines())) <= table.TERMINAL_WIDTH
+
+
+def test_in_the_terminal_what_is_long_goes_below_a_table_that_would_be_too_wide():
+    points = points_of(
+        (50, 52, 54), (60, 61, 62), (55, 57, 56), task="mnli", keys=("eval_accuracy", "eval_accuracy_mm")
+    )
+    (found,) = chosen(points)
+    degenerate = seeds(50, 60, missing=[outcome(seed=8, reason="killed"), outcome(seed=9, results=DEGENERATE)])
+    expected = """\
+| Task   | Metric                     | Result                                 | Training time (s)   | epochs   |
+|--------|----------------------------|----------------------------------------|---------------------|----------|
+| CoLA   | Matthews corr              | 36.67 ± 32.15 (3 of 4 seeds)           | 43.33               | 3        |
+| MNLI   | Matched acc/Mismatched acc | 61.00/61.00 ± 1.00/1.00 (3 of 3 seeds) | 100.00              | 3        |
+
+- on CoLA: 1 failed, 1 degenerate; without it 55.00 ± 7.07
+- on MNLI: learning_rate 3e-05; best of 3 points"""
+    assert table.terminal_table([degenerate, found]) == expected
 
 
 def test_in_the_terminal_a_mark_stands_for_what_would_make_the_table_too_wide():

@@ -110,11 +110,12 @@ def _point(group: Group) -> list[str]:
     points = group.chosen_from
     if was_chosen(group):
         values = ", ".join(f"{key} {value_text(value)}" for key, value in values_of(group, swept_keys(points)).items())
-        return [values, f"best of {of_points(compared(group, points), points)} points"]
+        return [values, best_of(group)]
     start = follows(group)
     return [f"variant {group.variant}" + (f", chosen on {start}" if start else "")] if len(points) > 1 else []
 
 
-def of_points(some: Sequence[Group], points: Sequence[Group]) -> str:
-    """Return how many of the points of a sweep some are; 18 rather than 18 of 18."""
-    return str(len(points)) if len(some) == len(points) else f"{len(some)} of {len(points)}"
+def best_of(group: Group) -> str:
+    """Return how many variants a chosen one is the best of: those with as many scores, of how many there are."""
+    same, points = len(compared(group, group.chosen_from)), len(group.chosen_from)
+    return f"best of {points if same == points else f'{same} of {points}'} points"

@@ -8,7 +8,7 @@ from gluegrid import escaping
 from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.durations import clock, duration
 from gluegrid.experiment import Experiment
-from gluegrid.result_text import MARK, PREDICTED
+from gluegrid.result_text import MARK, PREDICTED, best_of
 from gluegrid.rounding import percent
 from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups
@@ -70,8 +70,8 @@ def _done(row: Row, cells: list[CellStatus]) -> str:
     group = row.group
     if not group.task.metric_keys():
         return PREDICTED
-    best_of = f" best of {len(group.chosen_from)} points" if was_chosen(group) else ""
-    return percent(group.score()) + (MARK if group.data else "") + best_of
+    points = f" {best_of(group)}" if was_chosen(group) else ""
+    return percent(group.score()) + (MARK if group.data else "") + points
 
 
 def _running(row: Row, cells: list[CellStatus]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gluegrid import escaping, table
-from gluegrid.result_text import MARK, numbers, of_points, score_text, seeds_text, task_name, value_text
+from gluegrid.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
 from gluegrid.rounding import NOTHING, percent
 from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.summary import Group
@@ -63,12 +63,10 @@ def _numbers(point: Group) -> dict[str, str]:
 
 
 def _not_compared(chosen: Group) -> list[str]:
-    """Return a line that says how many points have another number of seeds than the chosen one, if any has."""
-    points = chosen.chosen_from
-    same = compared(chosen, points)
-    if len(same) == len(points):
+    """Return a line that says how many points have fewer seeds than the chosen one, if any has."""
+    if len(compared(chosen, chosen.chosen_from)) == len(chosen.chosen_from):
         return []
-    return [f"Best of {of_points(same, points)} points: the others have fewer seeds with a score.\n"]
+    return [f"{best_of(chosen).capitalize()}: the others have fewer seeds with a score.\n"]
 
 
 def _optimism_section(swept: Sequence[Group]) -> list[str]:

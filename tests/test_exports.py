@@ -1,0 +1,111 @@
+import csv
+import io
+import json
+import math
+
+import builders
+import pytest
+
+from gluegrid.exports import results_csv, results_json
+from gluegrid.records import outcomes
+from gluegrid.report import results_markdown
+
+SCORES = {  # accuracy of each variant, seed by seed
+    "base": (0.5, 0.6, 0.7),
+    "learning_rate-3e-05": (0.75, 0.8, 0.1),
+    "learning_rate-5e-05": (0.9, 0.9, None),
+}
+
+
+@pytest.fixture
+def swept(tmp_path, monkeypatch):
+    """An experiment with a sweep on one of its tasks: one run is degenerate, one failed."""
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(
+        tmp_path, seeds=[1, 2, 3], cells={"tiny": {"pair": {"learning_rate": [2e-5, 3e-5, 5e-5], "lora": [None, {}]}}}
+    )
+    for cell in experiment.cells.values():
+        scores = {"eval_pearson": cell.seed / 10, "eval_spearmanr": 0.5}
+        if cell.task == "pair":
+            accuracy = SCORES.get(cell.variant, (0.2,) * 3)[cell.seed - 1]
+            scores = accuracy and {"eval_accuracy": accuracy, "eval_f1": accuracy} | (
+                {"degenerate": True} if accuracy == 0.1 else {}
+            )
+        if scores:
+            builders.write_result(experiment, cell, scores | {"eval_samples": 5})
+    return experiment
+
+
+def rows_of_csv(experiment):
+    return list(csv.DictReader(io.StringIO(results_csv(experiment, outcomes(experiment)))))
+
+
+def test_columns_of_sweeps_stand_behind_those_there_were(swept):
+    header = list(rows_of_csv(swept)[0])
+    assert header[:9] == ["model", "task", "variant", "seed", "state", "reason", "data", "log", "run_sha256"]
+    assert header[9:-3] == sorted(header[9:-3])
+    assert header[-3:] == ["learning_rate", "lora", "chosen"]
+
+
+def test_every_row_has_its_values_and_whether_its_variant_was_chosen(swept):
+    rows = rows_of_csv(swept)
+    assert len(rows) == 6 * 3 + 3
+    chosen = {(row["task"], row["variant"]) for row in rows if row["chosen"] == "yes"}
+    assert chosen == {("pair", "base"), ("number", "base")}
+    assert {row["chosen"] for row in rows} == {"yes", "no"}
+    values = {(row["task"], row["variant"]): (row["learning_rate"], row["lora"]) for row in rows}
+    assert values["number", "base"] == values["pair", "base"] == ("2e-05", "")
+    adapters = '{"lora_alpha": 16, "lora_dropout": 0, "r": 8, "target_modules": "all-linear"}'
+    assert values["pair", "learning_rate-3e-05_lora-default"] == ("3e-05", adapters)
+
+
+def test_without_a_sweep_only_the_choice_is_added(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path)
+    assert list(rows_of_csv(experiment)[0])[-2:] == ["run_sha256", "chosen"]
+    content = json.loads(results_json(experiment, outcomes(experiment)))
+    assert [(entry["chosen"], entry["values"], entry["n"]) for entry in content["summaries"]] == [(True, {}, 0)] * 2
+    assert content["optimism"] == []
+
+
+def test_summaries_have_each_number_over_seeds_in_full_precision(swept):
+    content = json.loads(results_json(swept, outcomes(swept)))
+    by_variant = {entry["variant"]: entry for entry in content["summaries"] if entry["task"] == "pair"}
+    one = by_variant["base"]
+    assert {key: one[key] for key in ("model", "n", "of", "failed", "degenerate", "chosen")} == {
+        **{"model": "tiny", "n": 3, "of": 3, "failed": 0, "degenerate": 0, "chosen": True},
+    }
+    assert one["values"] == {"learning_rate": 2e-5, "lora": None}
+    assert one["all"].keys() == {"eval_accuracy", "eval_f1", "score"}
+    assert one["all"]["score"] == {
+        **{"count": 3, "mean": pytest.approx(0.6, abs=1e-15), "sd": pytest.approx(0.1, abs=1e-15)},
+        **{"median": 0.6, "best": 0.7},
+    }
+    assert one["without_degenerate"] is None
+    pearson = content["summaries"][-1]["all"]["eval_pearson"]
+    assert (pearson["mean"], pearson["sd"]) == (pytest.approx(0.2), pytest.approx(math.sqrt(0.02 / 2)))
+
+
+def test_summaries_count_failed_and_degenerate_runs_and_leave_the_latter_out(swept):
+    content = json.loads(results_json(swept, outcomes(swept)))
+    by_variant = {entry["variant"]: entry for entry in content["summaries"] if entry["task"] == "pair"}
+    collapsed, failed = by_variant["learning_rate-3e-05"], by_variant["learning_rate-5e-05"]
+    assert (collapsed["degenerate"], collapsed["all"]["score"]["mean"]) == (1, pytest.approx(0.55))
+    assert collapsed["without_degenerate"]["score"]["mean"] == pytest.approx(0.775)
+    assert collapsed["without_degenerate"]["score"]["count"] == 2
+    assert (failed["n"], failed["of"], failed["chosen"]) == (2, 3, False)
+
+
+def test_every_point_of_a_sweep_has_a_row_of_its_table(swept):
+    text = results_markdown(swept, outcomes(swept))
+    table = text.partition("### tiny, Pair\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len(table) == 2 + 6
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert cells[0] == ["learning_rate", "lora", "Result", "Score", "Seeds", "Chosen"]
+    assert cells[2][0] == "2e-05"
+    assert cells[2][2:] == ["60.00/60.00 ± 10.00/10.00", "60.00 ± 10.00", "3 of 3", "chosen"]
+    (collapsed,) = [row for row in cells if "degenerate" in row[4]]
+    assert collapsed[4] == "3 of 3, 1 degenerate; without it 77.50 ± 3.54"
+    assert "Best of 5 of 6 points: the others have fewer seeds with a score." in text
+    assert "### tiny, number" not in text
+    assert "so its score is optimistic" in text
