@@ -96,8 +96,9 @@ def of_one_seed(groups: Sequence[Group]) -> str:
 def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
     """Return models x tasks: each task's score over seeds, and the mean of these over the tasks.
 
-    `over_seeds` is one of OVER_SEEDS. Beside a mean stands its standard deviation, if it has one. A number that is not
-    from the official data has a mark, and so has a mean with such a number in it.
+    `over_seeds` is mean, median or best, as a Summary has them. Beside a mean stands its standard deviation, if it has
+    one. A number that is not from the official data has a mark, and so has a mean with such a number in it. An import
+    may have no cell of a model on a task.
     """
     tasks = {group.task.name: task_name(group) for group in groups}
     rows = [
