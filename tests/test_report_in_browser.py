@@ -116,8 +116,9 @@ def test_a_picture_for_the_documents(chromium, page_file, tmp_path):
     """What docs/report.png is; GLUEGRID_KEEP_REPORT=docs/report.png keeps it."""
     chromium.show(page_file, WIDE)
     assert chromium.value("document.querySelector('h1').textContent") == "Results of synthetic-example"
-    seen = picture(chromium, tmp_path, height=1230)
-    palette = seen.quantize(64, dither=Image.Dither.NONE)
+    end = chromium.value("document.querySelector('#scores').getBoundingClientRect().bottom")
+    seen = picture(chromium, tmp_path, height=round(end))
+    palette = seen.quantize(160, dither=Image.Dither.NONE)
     file = io.BytesIO()
     palette.save(file, "PNG", optimize=True)
     assert 20_000 < len(file.getvalue()) < 300_000

@@ -253,7 +253,9 @@ def hostile_experiment(here: Path) -> Experiment:
     )
     for cell in experiment.cells.values():
         if cell.task == "cola":
-            crafted_experiments.write_cell(experiment, cell, device=HOSTILE, git={"commit": HOSTILE, "dirty": True})
+            crafted_experiments.write_cell(
+                experiment, cell, device=f"{HOSTILE}\x1b\u202e", git={"commit": HOSTILE, "dirty": True}
+            )
         else:
             crafted_experiments.write_failure(experiment, cell, f"{HOSTILE}\n\x1b[31mred\u202e")
     return experiment

@@ -6,7 +6,7 @@ import re
 
 import crafted_experiments
 import pytest
-from clones import Clone, clone_into
+from clones import Clone, clone_into, job_counts
 
 from gluegrid.report_inputs import digest_of_results
 
@@ -35,7 +35,6 @@ def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone
     assert clone.planned(*CALL, "report") == {}
     results = next(clone.root.glob("results/bert-glue/runs/*/rte/base/seed-1/all_results.json"))
     results.write_text(json.dumps(json.loads(results.read_text()) | {"eval_accuracy": 0.125}))
-    assert clone.planned(*CALL, "report") == {"report": 1}
     assert clone.snakemake(*CALL, "report").returncode == 0
     assert b"12.50" in page.read_bytes()
     assert not list(clone.root.glob("resources/*"))
@@ -43,9 +42,9 @@ def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone
 
 def test_a_report_trains_nothing_though_results_are_outdated(clone):
     clone.replace("config.yaml", "seeds:", "learning_rate: 1.0e-4\nseeds:")
-    assert clone.planned(*CALL, "report") == {"report": 1}
     done = clone.snakemake(*CALL, "report")
     assert done.returncode == 0, done.stdout
+    assert job_counts(done.stdout) == {"report": 1}
     page = (clone.root / "results/bert-glue/report.html").read_text(encoding="utf-8")
     assert "made from another run.json" in page
 
@@ -54,10 +53,10 @@ def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
     shown = clone.snakemake(*CALL, "--dry-run", "all", "report").stdout
     (reason,) = re.findall(r"Writing the report .*\nReason: (.*)", shown)
     assert len(re.findall(r"[\w/-]+/all_results.json", reason)) == 4
-    assert clone.planned(*CALL, "compare", "report") == {"compare": 1, "report": 1}
     done = clone.snakemake(*CALL, "compare", "report")
     # One model has results: there is nothing to compare, and the report waits for it in vain.
     assert done.returncode != 0
+    assert job_counts(done.stdout) == {"compare": 1, "report": 1}
     assert not (clone.root / "results/bert-glue/report.html").exists()
 
 

@@ -43,8 +43,8 @@ def cost_figure(name: str, groups: Sequence[Group], looks: Mapping[str, Style], 
     # What has no colour of its own lies below.
     for group in sorted(groups, key=lambda group: group.model in looks):
         style = looks.get(group.model, OTHER)
-        points = [(device_seconds(each), score(each, group.task.metric_keys())) for each in group.done]
-        xs, ys = zip(*((x, 100 * y) for x, y in points if x and y is not None), strict=True)
+        xs = [device_seconds(each) for each in group.done]
+        ys = [100 * score(each, group.task.metric_keys()) for each in group.done]
         if len(xs) > 1:
             mark_seeds(axes, xs, ys, style)
         mark(axes, cost(group).device_seconds, 100 * group.score(), style, LARGE if style != OTHER else 6)
