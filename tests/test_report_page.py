@@ -166,6 +166,21 @@ def test_every_point_of_a_sweep_is_there_and_the_chosen_one_is_marked(realistic)
     assert chosen[2] == realistic.section("scores").all("table")[0].rows[1][8]
 
 
+def test_points_without_a_score_and_a_chosen_one_without_make_no_figure(here):
+    values = {"learning_rate": [1e-5, 2e-5]}
+    experiment = crafted_experiments.load(
+        here, models={"a": {"source": "some/a"}}, tasks={"stsb": values}, seeds=[1, 2]
+    )
+    for cell in experiment.cells.values():
+        crafted_experiments.write_cell(experiment, cell)
+        path = Path(experiment.paths.all_results.format(**cell.wildcards))
+        if cell.seed == 1:
+            path.write_text(json.dumps(read_json(path) | {"eval_pearson": None, "degenerate": True}))
+    report = report_of(here, experiment)
+    assert not report.section("sweeps").all("figure")
+    assert len(report.section("sweeps").one("table").rows) == 3
+
+
 def test_there_are_figures_of_scores_sweeps_curves_cost_and_memory(realistic):
     counts = {name: len(realistic.section(name).all("figure")) for name in realistic.sections}
     assert {name: count for name, count in counts.items() if count} == {
@@ -285,7 +300,8 @@ def test_with_failures_alone_the_page_shows_them(here):
     for cell in experiment.cells.values():
         crafted_experiments.write_failure(experiment, cell, "broken")
     report = report_of(here, experiment)
-    assert report.section("scores").one("table").rows[1][1] == "failed (3 of 3 seeds)"
+    cell = report.section("scores").one("table").all("tr")[1].all("td")[0]
+    assert (cell.one("a").text, cell.one("small").text) == ("failed", "3 of 3 seeds")
     assert len(report.section("failures").one("table").rows) == 7
 
 

@@ -41,6 +41,11 @@ def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:g}"
 
 
+def grouped(value: float | None, decimals: int = 0) -> str:
+    """Return a large number with commas between thousands."""
+    return NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
 def percents(means: list[float | None], spreads: list[float | None]) -> str:
     """Return metrics and, where any is known, their standard deviations, such as 85.78/90.00 ± 0.41/0.35."""
     text = "/".join(map(percent, means))

@@ -6,7 +6,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gluegrid.page.colours import MUTED, OTHER, Style
-from gluegrid.page.costs import GIB, cost, device_seconds
+from gluegrid.page.costs import cost, device_seconds, in_gib
 from gluegrid.page.drawing import (
     LABELS,
     LARGE,
@@ -22,7 +22,7 @@ from gluegrid.page.drawing import (
     widen,
 )
 from gluegrid.result_text import task_name
-from gluegrid.rounding import percent
+from gluegrid.rounding import grouped, percent
 from gluegrid.summary import Group, score
 
 HEIGHT = 230
@@ -62,13 +62,13 @@ def memory_figure(name: str, by_model: Mapping[str, Sequence[Group]], looks: Map
     texts, sizes = [], []
     for row, (model, groups) in enumerate(by_model.items()):
         used = {task_name(group): getattr(cost(group), f"{where}_bytes") for group in groups}
-        known = {task: size / GIB for task, size in used.items() if size is not None}
+        known = {task: in_gib(size) for task, size in used.items() if size is not None}
         if known:
             axes.plot([min(known.values()), max(known.values())], [row, row], color=MUTED, linewidth=1, zorder=2)
             mark(axes, list(known.values()), [row] * len(known), looks.get(model, OTHER), 6.5, alpha=0.8)
             most = max(known, key=known.get)
             sizes += known.values()
-            texts.append(f"{model}: at most {known[most]:.1f} GiB ({most})")
+            texts.append(f"{model}: at most {grouped(known[most], 1)} GiB ({most})")
     rows(axes, list(by_model))
     axes.set_xlim(0, 1.06 * max(sizes))
     few_ticks(axes, "x", 8)
@@ -92,5 +92,7 @@ def _span(axes, low: float, high: float) -> None:
 
 
 def _in_words(groups: Sequence[Group], unit: str) -> str:
-    parts = [f"{group.model} {percent(group.score())} for {cost(group).device_seconds:,.0f}" for group in groups[:20]]
+    parts = [
+        f"{group.model} {percent(group.score())} for {grouped(cost(group).device_seconds)}" for group in groups[:20]
+    ]
     return f"Mean score and {unit}: {'; '.join(parts)}."

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Section, Table, Text, number
 from gluegrid.page.cost_figures import cost_figure, has_cost, memory_figure
-from gluegrid.page.costs import GIB, cost, of_gpus
+from gluegrid.page.costs import cost, in_gib, of_gpus
 from gluegrid.page.material import Material
 from gluegrid.result_text import task_name
-from gluegrid.rounding import NOTHING, percent
+from gluegrid.rounding import NOTHING, grouped, percent
 from gluegrid.summary import Group
 
 MOST_ROWS = 50
@@ -25,7 +25,7 @@ MEMORY = (
 def cost_section(material: Material) -> Section:
     """Return the section of scores against seconds."""
     is_gpu = of_gpus(material.chosen)
-    unit, what = ("GPU-seconds", "GPUs") if is_gpu else ("Device-seconds", "GPUs or CPU processes")
+    unit, what = ("GPU-seconds", "GPUs") if is_gpu else ("device-seconds", "GPUs or CPU processes")
     figures = []
     for place, of_task in enumerate(material.by_task()):
         if groups := [group for group in of_task if has_cost(group)]:
@@ -75,13 +75,9 @@ def _row(group: Group) -> list[Cell]:
         Cell(group.model),
         Cell(task_name(group)),
         number(percent(group.score()) if group.task.metric_keys() else NOTHING),
-        number(_number(of_group.device_seconds, 1, 1)),
-        number(_number(of_group.tokens_per_second, 1, 0)),
-        number(_number(of_group.gpu_bytes, GIB, 2)),
-        number(_number(of_group.host_bytes, GIB, 2)),
+        number(grouped(of_group.device_seconds, 1)),
+        number(grouped(of_group.tokens_per_second)),
+        number(grouped(in_gib(of_group.gpu_bytes), 2)),
+        number(grouped(in_gib(of_group.host_bytes), 2)),
         Cell(", ".join(devices)),
     ]
-
-
-def _number(value: float | None, unit: float, decimals: int) -> str:
-    return NOTHING if value is None else f"{value / unit:,.{decimals}f}"

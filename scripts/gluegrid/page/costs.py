@@ -35,6 +35,11 @@ def cost(group: Group) -> Cost:
     )
 
 
+def in_gib(size: int | None) -> float | None:
+    """Return bytes in GiB."""
+    return None if size is None else size / GIB
+
+
 def of_gpus(groups: Iterable[Group]) -> bool:
     """Tell whether all that was trained was trained on GPUs."""
     return all(outcome.cell.values["device"] == "cuda" for group in groups for outcome in group.done)

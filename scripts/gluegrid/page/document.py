@@ -15,7 +15,7 @@ from gluegrid.page.sweep_section import sweep_section
 from gluegrid.page.training_section import training_section
 from gluegrid.records import Outcome
 from gluegrid.result_notes import notes
-from gluegrid.rounding import percent
+from gluegrid.rounding import grouped, percent
 from gluegrid.table import reason
 
 MOST_FAILURES = 200
@@ -67,10 +67,9 @@ def _tiles(material: Material) -> list[Tile]:
         Tile("Not run", str(missing)),
     ]
     if seconds := sum(device_seconds(outcome) or 0 for outcome in material.done):
-        unit = "GPU-hours" if of_gpus(material.groups) else "Device-hours"
-        tiles.append(
-            Tile(f"{unit} of training", f"{seconds / 3600:,.1f}" if seconds > 360 else f"{seconds / 3600:.3f}")
-        )
+        kind = "GPU" if of_gpus(material.groups) else "Device"
+        hours = f"{grouped(seconds / 3600, 1)} hours" if seconds >= 3600 else f"{grouped(seconds, 1)} seconds"
+        tiles.append(Tile(f"{kind} time of training", hours))
     best = next((row for row in material.table.rows if row.is_best), None)
     return tiles + ([Tile("Best mean over tasks", percent(best.mean), best.model)] if best else [])
 

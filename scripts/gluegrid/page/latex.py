@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from gluegrid import escaping
 from gluegrid.page.scores import Row, Score, ScoreTable
-from gluegrid.result_text import MARK, MARKED, task_name
+from gluegrid.result_text import MARK, MARKED, best_of, task_name
 from gluegrid.rounding import NOTHING, percent
+from gluegrid.selection import was_chosen
 from gluegrid.summary import Group
 from gluegrid.table import data_notes
 
@@ -60,8 +61,8 @@ def _comments(name: str, chosen: Sequence[Group]) -> Iterator[str]:
     yield f"Scores of {escaping.one_line(name)}, by gluegrid."
     yield from HOW_TO_USE
     for group in chosen:
-        if len(group.chosen_from) > 1:
-            yield escaping.one_line(f"{group.model} on {task_name(group)}: best of {len(group.chosen_from)} points")
+        if was_chosen(group):
+            yield escaping.one_line(f"{group.model} on {task_name(group)}: {best_of(group)}")
     if notes := data_notes(chosen):
         yield from map(escaping.one_line, [MARKED, *notes])
 

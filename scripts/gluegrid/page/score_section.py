@@ -10,6 +10,7 @@ from gluegrid.page.score_panels import score_panels
 from gluegrid.page.scores import Row, Score
 from gluegrid.result_text import MARKED, seeds_text, task_name
 from gluegrid.rounding import NOTHING, percent
+from gluegrid.selection import was_chosen
 from gluegrid.summary import Group
 
 WHAT = (
@@ -26,7 +27,7 @@ def score_section(material: Material) -> Section:
     blocks: list[Block] = [Text(WHAT), _table(material)]
     if notes := table.data_notes(material.chosen):
         blocks += [Text(MARKED, "note"), Items([line.removeprefix("- ") for line in notes])]
-    if any(len(group.chosen_from) > 1 for group in material.chosen):
+    if any(map(was_chosen, material.chosen)):
         blocks.append(Text("Of each sweep the table has the chosen point; all points are under Sweeps.", "note"))
     if material.done:
         blocks += [Details("Every metric", [_metrics(material.chosen)]), *score_panels(material)]

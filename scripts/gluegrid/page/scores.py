@@ -49,10 +49,13 @@ class Score:
 
     @property
     def seeds(self) -> str:
-        """How many seeds the number is of, and what became of the others."""
-        if not self.group.done or self.group.task.metric_keys() == []:
+        """How many seeds the number is of, and what became of the others; empty where nothing is scored or run."""
+        group = self.group
+        if not group.done and group.failed:
+            return f"{len(group.failed)} of {len(group.outcomes)} seeds"
+        if not group.done or not group.task.metric_keys():
             return ""
-        return "1 seed" if len(self.group.outcomes) == 1 and not self.group.degenerate else seeds_text(self.group)
+        return "1 seed" if len(group.outcomes) == 1 and not group.degenerate else seeds_text(group)
 
 
 @dataclass(frozen=True)

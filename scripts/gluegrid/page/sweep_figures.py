@@ -34,8 +34,9 @@ CHOSEN = " ★"
 
 
 def has_figure(chosen: Group) -> bool:
-    """Tell whether there is anything to compare: several points have a score."""
-    return sum(point.score() is not None for point in chosen.chosen_from) > 1
+    """Tell whether there is anything to compare: several points have a score, the chosen one too."""
+    scored = [point for point in chosen.chosen_from if point.score() is not None]
+    return len(scored) > 1 and chosen.score() is not None
 
 
 def sweep_figures(name: str, chosen: Group, style: Style) -> list[Markup]:

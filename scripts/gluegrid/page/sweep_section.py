@@ -6,9 +6,9 @@ from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Heading,
 from gluegrid.page.colours import OTHER
 from gluegrid.page.material import Material
 from gluegrid.page.sweep_figures import has_figure, sweep_figures
-from gluegrid.result_text import MARK, score_text, seeds_text, task_name, value_text
+from gluegrid.result_text import MARK, best_of, score_text, seeds_text, task_name, value_text
 from gluegrid.rounding import NOTHING, percent
-from gluegrid.selection import holdout_summary, optimism, swept_keys, uses_holdout, values_of
+from gluegrid.selection import holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.summary import Group, Summary
 
 MOST_FIGURES = 18  # sweeps; there may be one for each model and task
@@ -29,7 +29,7 @@ OPTIMISM = (
 
 def sweep_section(material: Material) -> Section | None:
     """Return the section; None without a sweep."""
-    swept = [group for group in material.chosen if len(group.chosen_from) > 1]
+    swept = [group for group in material.chosen if was_chosen(group)]
     if not swept:
         return None
     with_figure = [group for group in swept if has_figure(group)]
@@ -44,7 +44,9 @@ def sweep_section(material: Material) -> Section | None:
         for place, group in enumerate(drawn)
         for svg in sweep_figures(f"sweep-{place}", group, material.looks.get(group.model, OTHER))
     ]
-    tables = [Details(f"{group.model}, {task_name(group)}: all points", [_table(material, group)]) for group in swept]
+    tables = [
+        Details(f"{group.model}, {task_name(group)}: {best_of(group)}", [_table(material, group)]) for group in swept
+    ]
     return Section("sweeps", "Sweeps", [*blocks, Figures(figures), *tables, *_optimism(material)])
 
 
@@ -74,13 +76,17 @@ def _table(material: Material, chosen: Group) -> Table:
     on_holdout = ["Score on the holdout"] if uses_holdout(chosen) else []
     rows = []
     for point in chosen.chosen_from:
-        values = [Cell(value_text(value)) for value in values_of(point, keys).values()]
+        values = [Cell(value_text(value)) for value in values_of(point, keys).values()] or [Cell(point.variant)]
         is_chosen = point.variant == chosen.variant
         href = f"#{material.origins.name_of(point)}"
         scores = [Cell(_score(point, point.score_summary()), href=href, is_best=is_chosen, is_number=True)]
         scores += [number(_score(point, holdout_summary(point)))] if on_holdout else []
         rows.append([*values, *scores, number(seeds_text(point)), Cell("chosen" if is_chosen else "")])
-    return Table(f"{chosen.model} on {task_name(chosen)}", [*keys, "Score", *on_holdout, "Seeds", "Chosen"], rows)
+    return Table(
+        f"{chosen.model} on {task_name(chosen)}",
+        [*(keys or ["Variant"]), "Score", *on_holdout, "Seeds", "Chosen"],
+        rows,
+    )
 
 
 def _score(point: Group, summary: Summary) -> str:
