@@ -364,6 +364,15 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
     assert time_left(cells, lambda cell: 0).gpu_hours * 3600 == pytest.approx(4 * (2 * 10 + 3 * 12.5))
 
 
+def test_a_finished_variant_tells_nothing_of_how_long_another_takes(slurm, tmp_path):
+    epochs = {"tiny": {"pair": {"num_train_epochs": [2, 4]}}}
+    experiment = builders.experiment(tmp_path, seeds=[1, 2], cells=epochs)
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    builders.write_result(experiment, cell_of(experiment, 1), SCORES)  # in 12.5 s
+    left = time_left(snapshot_of(experiment).cells, lambda cell: 100)
+    assert left.gpu_hours * 3600 == pytest.approx(12.5 + 2 * 100 + 2 * 100)
+
+
 def test_a_sweep_is_counted_in_cells_and_shows_its_best_point_so_far(slurm, tmp_path):
     rates = [2e-5, 3e-5, 5e-5]
     experiment = builders.experiment(tmp_path, seeds=[1, 2], cells={"tiny": {"pair": {"learning_rate": rates}}})

@@ -80,7 +80,7 @@ def optimism(groups: Iterable[Group]) -> list[Optimism]:
     found = []
     for points in sweeps(groups):
         scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
-        if uses_holdout(points[0]) and follows(points[0]) is None and len(scored) > 1:
+        if uses_holdout(points[0]) and len(scored) > 1:
             found.append(Optimism(_best(scored, validation_scores), _best(scored, selecting_scores)))
     return found
 
