@@ -75,6 +75,10 @@ def test_wide_tables_scroll_in_themselves_on_a_telephone(chromium, page_file):
     before = chromium.value(first)
     chromium.value("document.querySelector('.scroll').scrollLeft = 200")
     assert chromium.value(first) == before, "the model's name stays in sight"
+    captions = chromium.value(
+        "[...document.querySelectorAll('caption bdi')].map(each => each.getBoundingClientRect().right)"
+    )
+    assert max(captions) <= NARROW
 
 
 def test_each_figure_is_seen_with_its_marks(chromium, page_file):
