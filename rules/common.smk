@@ -287,6 +287,9 @@ def needs_of(cell):
     }
 
 
+# A job is of one cell, and makes no other to know their variants.
+VARIANTS = any_of(cell.variant for cell in EXPERIMENT.kinds) if workflow.is_main_process else "[^/]+"
+
 # By the name of the rule that writes their run.json; jobs find it written.
 CELLS_TO_WRITE = cells_to_write(EXPERIMENT, ESTIMATES.seconds_of) if workflow.is_main_process else {}
 
@@ -294,7 +297,7 @@ CELLS_TO_WRITE = cells_to_write(EXPERIMENT, ESTIMATES.seconds_of) if workflow.is
 wildcard_constraints:
     model=any_of(EXPERIMENT.models),
     task=any_of(EXPERIMENT.tasks),
-    variant=any_of(cell.variant for cell in EXPERIMENT.kinds),
+    variant=VARIANTS,
     seed=r"\d+",
     max_seq_length=r"\d+",
     model_key=any_of(EXPERIMENT.model_key(model) for model in EXPERIMENT.models),
