@@ -56,6 +56,17 @@ def test_a_wrong_config_is_one_line_and_creates_nothing(tmp_path):
     assert sorted(clone.root.iterdir()) == before
 
 
+def test_a_wrong_file_of_references_is_told_before_anything_is_trained(finished):
+    finished.replace("references/electra.yaml", "  decimals: 1", "  decimals: one")
+    finished.replace("demo/config.yaml", "seeds: [42]", "seeds: [42, 43]")
+    done = finished.snakemake(*DEMO)
+    assert done.returncode == 1
+    assert "references/electra.yaml:11: common.decimals: " in done.stdout
+    assert "nothing was started" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "rule train" not in done.stdout.lower()
+
+
 def test_a_config_from_elsewhere_is_not_merged_into_config_yaml(tmp_path):
     clone = clone_into(tmp_path / "clone")
     (clone.root / "mine.yaml").write_text(

@@ -55,6 +55,13 @@ def seed_spreads() -> dict[tuple[str, str], SeedSpread]:
     return {(row["task"], row["metric"]): SeedSpread(**row) for row in _checked(SEED_SPREADS, "seed_spreads")[0]}
 
 
+def read_all_references() -> None:
+    """Read gluegrid's own files now: the tables at the end of a run need them, whatever becomes of the files meanwhile."""
+    shipped()
+    document()
+    seed_spreads()
+
+
 def read_in(config: dict, report: Report) -> None:
     """Put the contents of the files that a config names under `references` in place of their paths.
 

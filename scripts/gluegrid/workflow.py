@@ -22,6 +22,7 @@ from gluegrid.messages import show_messages
 from gluegrid.provenance import now
 from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
+from gluegrid.reference_files import read_all_references
 from gluegrid.report import end_with_tables
 from gluegrid.staged import end_with_staged
 from gluegrid.visible_gpus import visible_gpus
@@ -119,9 +120,12 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     """Freeze what this call of snakemake has planned, and the code, for its jobs."""
     heads = Path(experiment.paths.heads)
     try:
+        read_all_references()
         freeze(experiment.config, heads, started=BEGUN)
         note_expectations(experiment, estimates)
         code = copy_code(Path(workflow.basedir), heads)
+    except GluegridError as error:
+        raise SystemExit(f"{error}\nnothing was started") from None
     except OSError as error:
         raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
     _let_jobs_run(code, workflow)
