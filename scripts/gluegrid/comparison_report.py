@@ -51,10 +51,18 @@ INPUTS = (
 
 def write_comparisons(experiment: Experiment, comparisons: Comparisons) -> str:
     """Write both files; return the Markdown."""
-    text = comparisons_markdown(experiment, comparisons)
-    write_text(Path(experiment.paths.comparisons_json), comparisons_json(experiment, comparisons))
-    write_text(Path(experiment.paths.comparisons_md), text)
-    return text
+    texts = comparison_texts(experiment, comparisons)
+    for path, text in texts.items():
+        write_text(path, text)
+    return texts[Path(experiment.paths.comparisons_md)]
+
+
+def comparison_texts(experiment: Experiment, comparisons: Comparisons) -> dict[Path, str]:
+    """Return what both files hold."""
+    return {
+        Path(experiment.paths.comparisons_json): comparisons_json(experiment, comparisons),
+        Path(experiment.paths.comparisons_md): comparisons_markdown(experiment, comparisons),
+    }
 
 
 def comparisons_markdown(experiment: Experiment, comparisons: Comparisons) -> str:

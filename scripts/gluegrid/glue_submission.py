@@ -27,22 +27,27 @@ def write_submission(experiment: Experiment, model: str) -> dict:
     Raises ConfigError where the experiment's tasks make no submission, and RecordError or DataError where a result is
     missing or not what GLUE takes: then nothing is written.
     """
-    made = choices(experiment, model)
-    contents = {file.name: _content(experiment, file, made[file.task].outcome) for file in FILES}
-    texts = {name: content.text for name, content in contents.items()}
+    texts, about = submission_of(experiment, model)
     archive = _archive(texts)
-    about = {
-        "experiment": experiment.name,
-        "model": made[FILES[0].task].outcome.cell.run["model"],
-        "zip_sha256": hashlib.sha256(archive).hexdigest(),
-        "files": {file.name: _origin(file, made[file.task], contents[file.name]) for file in FILES},
-    }
+    about |= {"zip_sha256": hashlib.sha256(archive).hexdigest()}
     with replacing(Path(experiment.paths.submission_zip.format(model=model))) as temporary:
         temporary.write_bytes(archive)
         check_archive(temporary, texts)
         # Before the zip takes its place, so that there is none without it.
         write_json(Path(experiment.paths.submission_json.format(model=model)), about)
     return about
+
+
+def submission_of(experiment: Experiment, model: str) -> tuple[dict[str, bytes], dict]:
+    """Return the files of a model's submission, and where they come from. Raises as `write_submission` does."""
+    made = choices(experiment, model)
+    contents = {file.name: _content(experiment, file, made[file.task].outcome) for file in FILES}
+    about = {
+        "experiment": experiment.name,
+        "model": made[FILES[0].task].outcome.cell.run["model"],
+        "files": {file.name: _origin(file, made[file.task], contents[file.name]) for file in FILES},
+    }
+    return {name: content.text for name, content in contents.items()}, about
 
 
 def lines_about(about: dict) -> list[str]:

@@ -56,7 +56,7 @@ def seed_spreads() -> dict[tuple[str, str], SeedSpread]:
 
 
 def read_all_references() -> None:
-    """Read gluegrid's own files now: the tables at the end of a run need them, whatever becomes of the files meanwhile."""
+    """Read gluegrid's own files now: a run needs them at its end, whatever has become of them meanwhile."""
     shipped()
     document()
     seed_spreads()

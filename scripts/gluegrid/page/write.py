@@ -13,6 +13,14 @@ from gluegrid.records import Outcome
 
 def write_report(experiment: Experiment, found: list[Outcome]) -> None:
     """Write both files from whatever results there are."""
+    for path, text in report_texts(experiment, found).items():
+        write_text(path, text)
+
+
+def report_texts(experiment: Experiment, found: list[Outcome]) -> dict[Path, str]:
+    """Return what both files hold."""
     material = Material(experiment, found)
-    write_text(Path(experiment.paths.table_tex), latex_table(experiment.name, material.table, material.chosen))
-    write_text(Path(experiment.paths.report_html), html(page(material)))
+    return {
+        Path(experiment.paths.table_tex): latex_table(experiment.name, material.table, material.chosen),
+        Path(experiment.paths.report_html): html(page(material)),
+    }

@@ -12,11 +12,15 @@ from gluegrid.experiment import Experiment
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.imported_records import recorded_hashes_of
+from gluegrid.verification.made_from_runs import verify_made_from_runs
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import has_result, verify_run
 from gluegrid.verification.verified_summaries import verify_summaries
 from gluegrid.verification.verified_tables import verify_markdown
+
+COMPARED = "made again and compared"
+NOT_COMPARED = "not compared, since what they are made from does not fit or lies elsewhere"
 
 
 def experiment_folders(results: Path, names: list[str]) -> list[Path]:
@@ -49,6 +53,7 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
     recorded = recorded_hashes_of(experiment, [(cell, path) for cell, path in cells if has_result(path)])
     resources = verify_resources(experiment, with_result, findings, recorded)
     runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
+    verify_made_from_runs(experiment, folder, findings)
     states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
     verify_json(_moved(paths.results_json, folder), experiment, runs, findings)
     verify_summaries(_moved(paths.results_json, folder), experiment, runs, states, findings)
@@ -93,3 +98,6 @@ def summary(findings: Findings) -> Iterator[str]:
     yield f"  files hashed: {len(findings.hashed):,} ({sum(findings.hashed.values()) / 1e6:,.1f} MB)"
     yield f"  values of all_results.json recomputed: {findings.metrics:,}"
     yield f"  numbers of the tables compared: {findings.table_numbers:,}"
+    for what, paths in ((COMPARED, findings.made_again), (NOT_COMPARED, findings.not_made_again)):
+        if paths:
+            yield f"  {what}: {', '.join(map(str, paths))}"

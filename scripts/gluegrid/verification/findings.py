@@ -43,6 +43,8 @@ class Findings:
     elsewhere: set[Path] = field(default_factory=set)  # manifests of what an import was made from, not here
     metrics: int = 0
     table_numbers: int = 0
+    made_again: list[Path] = field(default_factory=list)  # files beside results.*, compared with new ones
+    not_made_again: list[Path] = field(default_factory=list)
 
     def add(self, path: Path, problem: str) -> None:
         """Note what does not fit in a file."""

@@ -1,0 +1,131 @@
+"""The files that targets beside `all` make from the runs: made again, in memory, and compared with what is there.
+
+Unlike the tables' numbers, which other code recomputes, by the code that wrote them: what is found is that they were
+edited, or that the runs are others by now.
+"""
+
+import itertools
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from gluegrid.comparison_report import comparison_texts
+from gluegrid.comparisons import compare
+from gluegrid.errors import DataError, GluegridError
+from gluegrid.experiment import Experiment
+from gluegrid.files import canonical_json, read_json
+from gluegrid.glue_submission import submission_of
+from gluegrid.page.write import report_texts
+from gluegrid.paired_bootstrap import RESAMPLES
+from gluegrid.parity import parity_content
+from gluegrid.parity_files import parity_texts
+from gluegrid.paths import ExperimentPaths
+from gluegrid.quoting import quoted
+from gluegrid.records import Outcome, outcomes
+from gluegrid.summary import groups
+from gluegrid.verification.findings import Findings
+
+MOST_RESAMPLES = 1_000_000  # more would be an edit
+BEFORE = 20  # characters shown of a line before it differs
+
+Texts = Mapping[Path, str]
+
+
+def verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findings) -> None:
+    """Compare these files. Not where the runs have problems, or lie in another folder than the files would say."""
+    is_here = folder.resolve() == Path(experiment.paths.root).resolve()
+    paths = experiment.paths if is_here else ExperimentPaths(experiment.name, str(folder))
+    models = [model for model in experiment.models if _zip(paths, model).exists()]
+    kinds = {make: there for make, files in _kinds(paths) if (there := [path for path in files if path.exists()])}
+    files = [*itertools.chain(*kinds.values()), *(_zip(paths, model) for model in models)]
+    if findings.problems or not is_here:
+        findings.not_made_again = files
+        return
+    found = outcomes(experiment) if files else []
+    for make, there in kinds.items():
+        if make is report_texts and findings.problems:  # it shows the comparisons that are there
+            findings.not_made_again = there
+            continue
+        findings.made_again += there
+        with _noting(there[0], findings):
+            texts = make(experiment, found)
+            for path in there:
+                _compare(path, path.read_bytes(), texts[path].encode(), findings)
+    for model in models:
+        findings.made_again.append(_zip(paths, model))
+        with _noting(_zip(paths, model), findings):
+            _compare_submission(experiment, model, findings)
+
+
+def _kinds(paths: ExperimentPaths) -> Iterator[tuple[Callable[[Experiment, list[Outcome]], Texts], list[Path]]]:
+    """Yield each function that makes some of these files, and where they are."""
+    yield _parity, [Path(paths.parity_md), Path(paths.parity_json)]
+    yield _comparisons, [Path(paths.comparisons_md), Path(paths.comparisons_json)]
+    yield report_texts, [Path(paths.report_html), Path(paths.table_tex)]
+
+
+def _zip(paths: ExperimentPaths, model: str) -> Path:
+    return Path(paths.submission_zip.format(model=model))
+
+
+def _parity(experiment: Experiment, found: list[Outcome]) -> Texts:
+    return parity_texts(experiment, parity_content(experiment, groups(experiment, found)))
+
+
+def _comparisons(experiment: Experiment, found: list[Outcome]) -> Texts:
+    return comparison_texts(experiment, compare(experiment, found, _resamples(experiment)))
+
+
+def _resamples(experiment: Experiment) -> int:
+    """Return how often the comparisons there are were resampled."""
+    path = Path(experiment.paths.comparisons_json)
+    method = read_json(path).get("method") if path.exists() else None
+    resamples = method.get("resamples") if isinstance(method, dict) else None
+    return resamples if isinstance(resamples, int) and RESAMPLES < resamples <= MOST_RESAMPLES else RESAMPLES
+
+
+def _compare_submission(experiment: Experiment, model: str, findings: Findings) -> None:
+    """Compare what a zip holds, whose own bytes depend on the version of zlib, and the file beside it."""
+    path = _zip(experiment.paths, model)
+    texts, about = submission_of(experiment, model)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if sorted(names) != sorted(texts):
+            findings.add(path, f"holds {', '.join(sorted(names))}, it should hold {', '.join(sorted(texts))}")
+            return
+        for name, text in texts.items():
+            _compare(path / name, archive.read(name), text, findings)
+    beside = Path(experiment.paths.submission_json.format(model=model))
+    about |= {"zip_sha256": findings.hashes.of(path)}
+    _compare(beside, beside.read_bytes(), canonical_json(about).encode(), findings)
+
+
+def _compare(path: Path, found: bytes, expected: bytes, findings: Findings) -> None:
+    """Note where a file differs first."""
+    if found == expected:
+        return
+    lines = itertools.zip_longest(*(text.decode(errors="replace").split("\n") for text in (found, expected)))
+    number, (ours, new) = next((number, pair) for number, pair in enumerate(lines, start=1) if pair[0] != pair[1])
+    findings.add(path, f"line {number} has {_from_where_they_differ(ours, new)}; if the runs are newer, make it again")
+
+
+def _from_where_they_differ(found: str | None, expected: str | None) -> str:
+    """Return both lines from shortly before they differ; None for one that is not there."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(found or "", expected or "", strict=False))
+    start = max(0, sum(1 for _ in same) - BEFORE)
+    shown = ["nothing" if line is None else quoted(line[start:]) for line in (found, expected)]
+    return f"{shown[0]}, the runs give {shown[1]}"
+
+
+@contextmanager
+def _noting(path: Path, findings: Findings) -> Iterator[None]:
+    """Note what hinders a file from being made again or read."""
+    try:
+        yield
+    except DataError as error:
+        findings.add(path, str(error))
+    except GluegridError as error:
+        findings.add(path, f"could not be made of the runs there are: {error}")
+    except (OSError, zipfile.BadZipFile) as error:
+        findings.add(path, f"cannot be read: {error}")
