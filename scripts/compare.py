@@ -6,8 +6,7 @@ from pathlib import Path
 from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
 from gluegrid.errors import run_script
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
 from gluegrid.paired_bootstrap import RESAMPLES
 from gluegrid.records import outcomes
 
@@ -18,7 +17,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"at least this many ({RESAMPLES:,})")
     arguments = parser.parse_args()
-    experiment = Experiment(read_json(arguments.head)["config"])
+    experiment = planned_experiment(arguments.head)
     print(write_comparisons(experiment, compare(experiment, outcomes(experiment), arguments.resamples)))
 
 

@@ -8,8 +8,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from gluegrid import logs
 from gluegrid.errors import GluegridError, StagingError, run_script
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
 from gluegrid.repositories import Source
 from gluegrid.sources import files_below, split_of, wanted_task_files
 from gluegrid.split_files import files_of_splits, is_converted
@@ -39,7 +38,7 @@ def main() -> None:
 
 def task_to_convert(head: Path, manifest: Path) -> Task | None:
     """Return the task of a head's experiment that has this manifest, if it names its files or cuts a split."""
-    experiment = Experiment(read_json(head)["config"])
+    experiment = planned_experiment(head)
     for name, entry in experiment.tasks.items():
         if experiment.task_key(name) == manifest.parent.name and is_converted(entry):
             return Task(name=name, **definition(entry))

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.errors import run_script
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 
@@ -15,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()
-    experiment = Experiment(read_json(arguments.head)["config"])
+    experiment = planned_experiment(arguments.head)
     print(write_tables(experiment, outcomes(experiment)))
 
 

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.errors import run_script
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
 from gluegrid.run_files import write_runs
 
 
@@ -15,7 +14,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run.json to write")
     arguments = parser.parse_args()
-    write_runs(Experiment(read_json(arguments.head)["config"]), arguments.runs)
+    write_runs(planned_experiment(arguments.head), arguments.runs)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.errors import run_script
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
 from gluegrid.glue_submission import lines_about, write_submission
 
 
@@ -15,7 +14,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("--model", required=True, help="alias of the model")
     arguments = parser.parse_args()
-    experiment = Experiment(read_json(arguments.head)["config"])
+    experiment = planned_experiment(arguments.head)
     about = write_submission(experiment, arguments.model)
     print(experiment.paths.submission_zip.format(model=arguments.model), *lines_about(about), sep="\n")
 

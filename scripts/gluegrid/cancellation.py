@@ -5,8 +5,8 @@ from pathlib import Path
 
 from gluegrid import attempts
 from gluegrid.errors import GluegridError
-from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
+from gluegrid.experiment import planned_experiment
+from gluegrid.known_experiments import newest_head
 from gluegrid.locks import ask_to_leave, describe, living_holder
 from gluegrid.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.slurm_queue import cancel_jobs, in_queue
@@ -59,6 +59,6 @@ def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
 def _cells(folder: Path) -> set[str]:
     """Return the names of all cells that an experiment has, or had when they were run."""
     found = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
-    if heads := sorted(folder.glob("heads/*.json")):
-        found |= {cell.name for cell in Experiment(read_json(heads[-1])["config"]).cells.values()}
+    if head := newest_head(folder):
+        found |= {cell.name for cell in planned_experiment(head).cells.values()}
     return found

@@ -11,6 +11,7 @@ from gluegrid import paths
 from gluegrid.cells import Cell, run_hash, run_text
 from gluegrid.config import load_config
 from gluegrid.config_report import Report
+from gluegrid.files import read_json
 from gluegrid.imported_cells import ImportedCell, imported_cells
 from gluegrid.levels import given_values
 from gluegrid.local_folders import name_states_of_folders
@@ -167,6 +168,11 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
     name_states_of_folders(config, report)
     read_in(config, report)
     return Experiment(config, report.warnings)
+
+
+def planned_experiment(head: Path) -> Experiment:
+    """Return the experiment as a call of snakemake has frozen it in its head's file. Raises DataError."""
+    return Experiment(read_json(head)["config"])
 
 
 def _check_number_of_cells(experiment: Experiment, report: Report) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gluegrid.errors import DataError, GluegridError
-from gluegrid.experiment import Experiment
+from gluegrid.experiment import Experiment, planned_experiment
 from gluegrid.files import read_json
 
 KINDS = ("models", "tasks", "tokens")  # of resources
@@ -57,7 +57,7 @@ def newest_plan(folder: Path) -> Experiment | None:
     if head is None:
         return None
     try:
-        experiment = Experiment(read_json(head)["config"])
+        experiment = planned_experiment(head)
         experiment.cells  # noqa: B018, computed here, so that what is odd is seen here
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{head}: is of another release; call snakemake once with this experiment") from error
