@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy
 import pyarrow.parquet
 import pytest
-from clones import Clone, clone_into, copy_of
+from clones import Clone, clone_into, copy_of, job_counts
 from scipy import stats
 
 from gluegrid.experiment import load_experiment
@@ -149,6 +152,36 @@ def test_the_tables_show_every_cell_of_the_demo(demo):
     columns = next(line for line in text.splitlines() if line.startswith("| Model "))
     names = [name.strip() for name in columns.strip("|").split("|")]
     assert names == ["Model", "CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI", "Mean"]
+
+
+TELLING_CELLS = """
+import sys
+sys.path.insert(0, "scripts")
+from gluegrid import experiment
+
+make_cells = experiment.make_cells
+def told(of, model, task):
+    print("made the cells of", model, task, flush=True)
+    return make_cells(of, model, task)
+
+experiment.make_cells = told
+from snakemake.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_job_of_one_cell_makes_no_cells_of_other_tasks(demo):
+    """Or each of very many would, to know of all the others."""
+    (head,) = (path for path in demo.root.glob("results/demo/heads/*.json") if "." not in path.stem)
+    job = ("--target-jobs", "train:model=bert-demo-tiny,task=rte,variant=base,seed=42", "--allowed-rules", "train")
+    done = subprocess.run(
+        [sys.executable, "-c", TELLING_CELLS, "--mode", "remote", "--dry-run", "--force", "--cores", "1", *job],
+        **{"cwd": demo.root, "env": demo.full_environment() | {"GLUEGRID_HEAD": str(head)}},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},
+    )
+    assert done.returncode == 0, done.stdout
+    assert job_counts(done.stdout) == {"train": 1}
+    assert re.findall("made the cells of (.*)", done.stdout) == ["bert-demo-tiny rte"]
 
 
 def test_a_second_demo_has_nothing_to_do(demo):
