@@ -19,7 +19,7 @@ import verifiable
 from clones import Clone, copy_of
 from hypothesis import given
 from hypothesis import strategies as st
-from verifiable import digits_of_tables, next_digit
+from verifiable import next_digit
 
 from gluegrid.files import read_json, sha256, write_json
 from gluegrid.manifests import file_identity
@@ -30,14 +30,10 @@ from gluegrid.tasks import Task, definition
 from gluegrid.verification import expected_tables
 from gluegrid.verification.expected_groups import Group
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment
-from gluegrid.verification.findings import Findings, Hashes
+from gluegrid.verification.findings import Hashes
 from gluegrid.verification.recomputed_results import recomputed_training
 from gluegrid.verification.recomputed_statistics import UNKNOWN, over_seeds
-from gluegrid.verification.verified_exports import verify_csv, verify_json
-from gluegrid.verification.verified_resources import verify_resources
-from gluegrid.verification.verified_runs import VerifiedRun, verify_run
-from gluegrid.verification.verified_summaries import verify_summaries
-from gluegrid.verification.verified_tables import verify_markdown
+from gluegrid.verification.verified_runs import VerifiedRun
 
 FOLDER = Path("results/small")
 HEAD = FOLDER / "heads" / verifiable.HEAD
@@ -502,42 +498,12 @@ def test_a_problem_is_a_line_of_bounded_length(finished):
 
 @pytest.fixture
 def tables(finished):
-    """A function that compares the three files with the runs, which are read once, and returns what does not fit.
-
-    Given a file's name, it compares only that one.
-    """
-    experiment = frozen_experiment(FOLDER)
-    cells = [(cell, Path(experiment.paths.runs.format(**cell.wildcards))) for cell in experiment.cells.values()]
-    findings = Findings(Hashes())
-    resources = verify_resources(experiment, [cell for cell, folder in cells if folder.exists()], findings)
-    runs = [verify_run(experiment, cell, folder, resources, findings) for cell, folder in cells]
-
-    states_before = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
-
-    def verify(only: str = "") -> list[str]:
-        findings, states = Findings(Hashes()), states_before
-        if only != "results.md":
-            states = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
-        if only != "results.csv":
-            verify_markdown(FOLDER / "results.md", experiment, runs, states, findings)
-        if not only:
-            verify_json(FOLDER / "results.json", experiment, runs, findings)
-            verify_summaries(FOLDER / "results.json", experiment, runs, states, findings)
-        return findings.problems
-
-    assert verify() == []
-    return verify
+    """A function that compares the three files, or one, with the runs, and returns what does not fit."""
+    return verifiable.reader_of_tables(FOLDER)
 
 
 def test_a_changed_digit_of_any_table_of_results_md_is_found(tables):
-    path = FOLDER / "results.md"
-    text = path.read_text(encoding="utf-8")
-    places = digits_of_tables(text)
-    assert len(places) > 300
-    for place in places:
-        path.write_text(next_digit(text, place), encoding="utf-8")
-        line = text.count("\n", 0, place)
-        assert tables("results.md"), text.splitlines()[line]
+    assert verifiable.count_of_digits_found(FOLDER / "results.md", tables) > 300
 
 
 # Each with what is found instead of it.
@@ -680,12 +646,8 @@ CHANGED_LINES = {
 
 @pytest.mark.parametrize(("pattern", "other", "problem"), CHANGED_LINES.values(), ids=CHANGED_LINES)
 def test_a_change_of_results_md_is_said(tables, pattern, other, problem):
-    path = FOLDER / "results.md"
-    text = path.read_text(encoding="utf-8")
-    changed = re.sub(pattern, other, text, count=1)
-    assert changed != text
-    path.write_text(changed, encoding="utf-8")
-    assert [line for line in tables() if line.startswith(f"{path}: {problem}") or problem in line]
+    verifiable.change_once(FOLDER / "results.md", pattern, other)
+    assert [line for line in tables() if problem in line]
 
 
 def test_any_number_of_results_csv_that_was_changed_is_found(tables):

@@ -2,25 +2,18 @@
 
 import contextlib
 import csv
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 import verifiable
-from verifiable import digits_of_tables, next_digit
 
 from gluegrid.files import read_json, write_json
 from gluegrid.records import outcomes
 from gluegrid.report import last_words
 from gluegrid.table import TERMINAL_WIDTH
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment
-from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.verified_exports import verify_csv
-from gluegrid.verification.verified_resources import verify_resources
-from gluegrid.verification.verified_runs import verify_run
-from gluegrid.verification.verified_summaries import verify_summaries
-from gluegrid.verification.verified_tables import verify_markdown
+from gluegrid.verification.findings import Hashes
 
 FOLDER = Path("results/swept")
 CONFIG = {
@@ -61,26 +54,8 @@ def finished(original, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def verify(finished):
-    """A function that compares one of the three files with the runs, which are read once, and returns the problems."""
-    experiment = frozen_experiment(FOLDER)
-    cells = [(cell, Path(experiment.paths.runs.format(**cell.wildcards))) for cell in experiment.cells.values()]
-    findings = Findings(Hashes())
-    resources = verify_resources(experiment, [cell for cell, folder in cells if folder.exists()], findings)
-    runs = [verify_run(experiment, cell, folder, resources, findings) for cell, folder in cells]
-    states = verify_csv(FOLDER / "results.csv", experiment, runs, findings)
-    assert findings.problems == []
-
-    def verify(name: str) -> list[str]:
-        findings = Findings(Hashes())
-        if name == "results.csv":
-            verify_csv(FOLDER / name, experiment, runs, findings)
-        elif name == "results.json":
-            verify_summaries(FOLDER / name, experiment, runs, states, findings)
-        else:
-            verify_markdown(FOLDER / name, experiment, runs, states, findings)
-        return findings.problems
-
-    return verify
+    """A function that compares the three files, or one, with the runs, and returns what does not fit."""
+    return verifiable.reader_of_tables(FOLDER)
 
 
 def test_an_untouched_sweep_fits(finished):
@@ -91,13 +66,7 @@ def test_an_untouched_sweep_fits(finished):
 
 
 def test_a_changed_digit_of_any_table_is_found(verify):
-    path = FOLDER / "results.md"
-    text = path.read_text(encoding="utf-8")
-    places = digits_of_tables(text)
-    assert len(places) > 250
-    for place in places:
-        path.write_text(next_digit(text, place), encoding="utf-8")
-        assert verify("results.md"), text.splitlines()[text.count("\n", 0, place)]
+    assert verifiable.count_of_digits_found(FOLDER / "results.md", verify) > 250
 
 
 # Each with what is found instead of it.
@@ -158,12 +127,8 @@ CHANGED_LINES = {
 
 @pytest.mark.parametrize(("pattern", "other", "problem"), CHANGED_LINES.values(), ids=CHANGED_LINES)
 def test_a_change_of_results_md_is_said(verify, pattern, other, problem):
-    path = FOLDER / "results.md"
-    text = path.read_text(encoding="utf-8")
-    changed = re.sub(pattern, other, text, count=1)
-    assert changed != text
-    path.write_text(changed, encoding="utf-8")
-    assert [line for line in verify("results.md") if line.startswith(f"{path}: {problem}")]
+    verifiable.change_once(FOLDER / "results.md", pattern, other)
+    assert [line for line in verify("results.md") if line.startswith(f"{FOLDER / 'results.md'}: {problem}")]
 
 
 def test_a_changed_value_or_choice_of_results_csv_is_found(verify):

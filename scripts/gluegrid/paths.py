@@ -37,6 +37,11 @@ class ExperimentPaths:
         self.table_tex = f"{self.root}/table.tex"
         self.heads = f"{self.root}/heads"
 
+    def made_from_runs(self) -> list[str]:
+        """Return, of the files that other targets than `all` make, their paths; {model} where each model has one."""
+        reports = [self.parity_md, self.parity_json, self.comparisons_md, self.comparisons_json]
+        return [*reports, self.report_html, self.table_tex, self.submission_zip]
+
     def log(self, rule: str, wildcards: str) -> str:
         """Return the log of a rule's job."""
         return f"{self.root}/logs/{rule}/{wildcards}.log"

@@ -12,7 +12,6 @@ from gluegrid.experiment import Experiment
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.imported_records import recorded_hashes_of
-from gluegrid.verification.made_from_runs import verify_made_from_runs
 from gluegrid.verification.verified_exports import verify_csv, verify_json
 from gluegrid.verification.verified_resources import verify_resources
 from gluegrid.verification.verified_runs import has_result, verify_run
@@ -53,11 +52,25 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
     recorded = recorded_hashes_of(experiment, [(cell, path) for cell, path in cells if has_result(path)])
     resources = verify_resources(experiment, with_result, findings, recorded)
     runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
-    verify_made_from_runs(experiment, folder, findings)
+    _verify_made_from_runs(experiment, folder, findings)
     states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
     verify_json(_moved(paths.results_json, folder), experiment, runs, findings)
     verify_summaries(_moved(paths.results_json, folder), experiment, runs, states, findings)
     verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
+
+
+def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findings) -> None:
+    """Compare reports and their like, unless the runs have problems, or they lie elsewhere than they would say."""
+    patterns = experiment.paths.made_from_runs()
+    files = dict.fromkeys(pattern.format(model=model) for pattern in patterns for model in experiment.models)
+    there = [path for path in (_moved(file, folder) for file in files) if path.exists()]
+    if findings.problems or folder.resolve() != Path(experiment.paths.root).resolve():
+        findings.not_made_again = there
+    elif there:
+        # Only now: it loads the libraries of training and drawing, with which nothing else is verified.
+        from gluegrid.verification.made_again import compare_made_again
+
+        compare_made_again(experiment, findings)
 
 
 def frozen_experiment(folder: Path) -> Experiment:

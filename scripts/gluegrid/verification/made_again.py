@@ -32,30 +32,24 @@ BEFORE = 20  # characters shown of a line before it differs
 Texts = Mapping[Path, str]
 
 
-def verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findings) -> None:
-    """Compare these files. Not where the runs have problems, or lie in another folder than the files would say."""
-    is_here = folder.resolve() == Path(experiment.paths.root).resolve()
-    paths = experiment.paths if is_here else ExperimentPaths(experiment.name, str(folder))
-    models = [model for model in experiment.models if _zip(paths, model).exists()]
-    kinds = {make: there for make, files in _kinds(paths) if (there := [path for path in files if path.exists()])}
-    files = [*itertools.chain(*kinds.values()), *(_zip(paths, model) for model in models)]
-    if findings.problems or not is_here:
-        findings.not_made_again = files
-        return
-    found = outcomes(experiment) if files else []
-    for make, there in kinds.items():
-        if make is report_texts and findings.problems:  # it shows the comparisons that are there
-            findings.not_made_again = there
-            continue
-        findings.made_again += there
-        with _noting(there[0], findings):
-            texts = make(experiment, found)
-            for path in there:
-                _compare(path, path.read_bytes(), texts[path].encode(), findings)
-    for model in models:
-        findings.made_again.append(_zip(paths, model))
-        with _noting(_zip(paths, model), findings):
-            _compare_submission(experiment, model, findings)
+def compare_made_again(experiment: Experiment, findings: Findings) -> None:
+    """Compare what is there of these files; not the report where the comparisons that it shows do not fit."""
+    found = outcomes(experiment)
+    for make, files in _kinds(experiment.paths):
+        there = [path for path in files if path.exists()]
+        if make is report_texts and findings.problems:
+            findings.not_made_again += there
+        elif there:
+            findings.made_again += there
+            with _noting(there[0], findings):
+                texts = make(experiment, found)
+                for path in there:
+                    _compare(path, path.read_bytes(), texts[path].encode(), findings)
+    for model in experiment.models:
+        if (path := _zip(experiment, model)).exists():
+            findings.made_again.append(path)
+            with _noting(path, findings):
+                _compare_submission(experiment, model, findings)
 
 
 def _kinds(paths: ExperimentPaths) -> Iterator[tuple[Callable[[Experiment, list[Outcome]], Texts], list[Path]]]:
@@ -65,8 +59,8 @@ def _kinds(paths: ExperimentPaths) -> Iterator[tuple[Callable[[Experiment, list[
     yield report_texts, [Path(paths.report_html), Path(paths.table_tex)]
 
 
-def _zip(paths: ExperimentPaths, model: str) -> Path:
-    return Path(paths.submission_zip.format(model=model))
+def _zip(experiment: Experiment, model: str) -> Path:
+    return Path(experiment.paths.submission_zip.format(model=model))
 
 
 def _parity(experiment: Experiment, found: list[Outcome]) -> Texts:
@@ -87,7 +81,7 @@ def _resamples(experiment: Experiment) -> int:
 
 def _compare_submission(experiment: Experiment, model: str, findings: Findings) -> None:
     """Compare what a zip holds, whose own bytes depend on the version of zlib, and the file beside it."""
-    path = _zip(experiment.paths, model)
+    path = _zip(experiment, model)
     texts, about = submission_of(experiment, model)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
