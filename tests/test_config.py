@@ -426,6 +426,28 @@ def test_an_option_that_does_nothing_is_warned_of_once(text, warnings):
 
 
 @pytest.mark.parametrize(
+    ("tasks", "cells", "is_used"),
+    [
+        ("{cola: {learning_rate: 1e-5}, rte: {learning_rate: [1e-5, 2e-5]}}", "{}", False),
+        ("{cola: {learning_rate: 1e-5}, rte: {}}", "{bert: {rte: {learning_rate: 1e-5}}}", False),
+        ("{cola: {learning_rate: 1e-5}, rte: {num_train_epochs: 2}}", "{}", True),
+        ("[cola, rte]", "{}", True),
+    ],
+)
+def test_a_models_value_that_holds_for_none_of_its_cells_is_warned_of(tasks, cells, is_used):
+    text = with_model("{source: org/bert, learning_rate: 1e-3}").replace("[cola, rte]", tasks)
+    problem = "holds for no cell, since a task's own values win over a model's; give it in cells"
+    expected = [] if is_used else [f"c.yaml:3: models.bert.learning_rate: {problem}"]
+    assert load(f"{text}cells: {cells}\n").warnings == expected
+
+
+def test_a_batch_size_that_another_one_of_each_task_replaces_is_warned_of():
+    text = with_model("{source: org/bert, global_batch_size: 64}")
+    text = text.replace("[cola, rte]", "{cola: {per_device_train_batch_size: 8}}")
+    assert [line.partition(" holds")[0] for line in load(text).warnings] == ["c.yaml:3: models.bert.global_batch_size:"]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("precision: fp16", "precision: bf16\ndevice: cpu", "global_batch_size: 12\ngpus: 3\nnodes: 2"),

@@ -308,8 +308,18 @@ def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
 def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     builders.write_result(experiment, pair, PAIR | {"train_samples": 10, "degenerate": True})
     text = write_tables(experiment, outcomes(experiment))
-    assert "trained on a subset, 10 of 100 examples" in text
+    assert f"- Trained on a subset, 10 of 100 examples: {pair.name}.\n" in text
     assert "degenerate" in text
+
+
+def test_what_is_peculiar_about_several_cells_is_one_line(experiment, pair):
+    number = experiment.cells["tiny", "number", "base", "42"]
+    builders.write_result(experiment, pair, PAIR | {"degenerate": True})
+    undefined = {"eval_pearson": None, "eval_spearmanr": None, "eval_samples": 50, "degenerate": True}
+    builders.write_result(experiment, number, undefined)
+    text = write_tables(experiment, outcomes(experiment))
+    assert "\n- Degenerate (one answer for all examples of a validation split, or an undefined metric): " in text
+    assert f": {pair.name}, {number.name}.\n" in text
 
 
 @pytest.fixture
@@ -492,8 +502,9 @@ def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(e
     record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
     builders.write_result(experiment, pair, PAIR, **record)
     text = write_tables(experiment, outcomes(experiment))
-    assert f"- {pair.name}: trained in micro-batches of 8 for want of" in text
-    mine, other = "code 0123456789ab on CPU", "code fedcba987654 with uncommitted changes on GPU"
-    assert f"- {pair.name}: {mine} until step 5, then {other}." in text
-    assert f"- {pair.name}: {other} until step 1,200, then {mine}." in text
+    memory = "for want of the device's memory, with the same updates"
+    assert f"- Trained in micro-batches of 8 {memory}: {pair.name}.\n" in text
+    mine, other = "ode 0123456789ab on CPU", "ode fedcba987654 with uncommitted changes on GPU"
+    assert f"- C{mine} until step 5, then c{other}: {pair.name}.\n" in text
+    assert f"- C{other} until step 1,200, then c{mine}: {pair.name}.\n" in text
     assert text.count(" until step ") == 2

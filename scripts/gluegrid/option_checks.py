@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
 from gluegrid.config_report import Report, dotted, quoted_name
-from gluegrid.levels import Given, all_levels, given_values
+from gluegrid.levels import TRAINING_KEYS, Given, all_levels, given_values
 from gluegrid.quoting import shortened
 from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.strict_yaml import Position
@@ -35,6 +35,7 @@ def check_options(report: Report, config: dict) -> None:
         for task in config["tasks"]:
             for given in _points(given_values(config, model, task)):
                 _check_cell(report, given)
+    _warn_of_unused(report, config)
     for index, tracker in enumerate(config.get("report_to", [])):
         _check_package(report, ("report_to", index), tracker, *TRACKERS[tracker])
     report.raise_problems()
@@ -74,6 +75,23 @@ def _check_repetition(report: Report, config: dict) -> None:
             plain = [json.dumps(value, sort_keys=True) for value in plain_value(key, values)]
             if twice := [value for place, value in enumerate(plain) if value in plain[:place]]:
                 report.add((*position, key), f"has {shortened(twice[0])} twice; keep one of them")
+
+
+def _warn_of_unused(report: Report, config: dict) -> None:
+    """Warn of what is given for a model and holds for none of its cells: it is easily taken to win over a task's."""
+    used = {
+        given.position
+        for model in config["models"]
+        for task in config["tasks"]
+        for given in given_values(config, model, task).values()
+    }
+    for model, values in config["models"].items():
+        for key in values:
+            position = ("models", model, key)
+            if key in TRAINING_KEYS and position not in used:
+                report.warn(
+                    position, "holds for no cell, since a task's own values win over a model's; give it in cells"
+                )
 
 
 def _check_target_modules(report: Report, position: Position, lora: dict) -> None:

@@ -27,8 +27,7 @@ def notes(found: Sequence[Outcome]) -> list[str]:
     lines += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
     lines += _other_files(done)
     lines += _ways_to_train(done)
-    lines += [f"{outcome.cell.name}: {line}." for outcome in done for line in peculiarities(outcome)]
-    return lines
+    return lines + _peculiarities(done)
 
 
 def _model_with_code(outcome: Outcome) -> str | None:
@@ -59,6 +58,15 @@ def _ways_to_train(done: Sequence[Outcome]) -> list[str]:
     return lines
 
 
+def _peculiarities(done: Sequence[Outcome]) -> list[str]:
+    """Return a line for each peculiarity, with the cells that have it: of many seeds, many often do."""
+    cells: dict[str, list[str]] = {}
+    for outcome in done:
+        for line in peculiarities(outcome):
+            cells.setdefault(line, []).append(outcome.cell.name)
+    return [f"{line[0].upper()}{line[1:]}: {', '.join(names)}." for line, names in cells.items()]
+
+
 def _versions(outcome: Outcome) -> str:
     names = ("python", "torch", "transformers", "accelerate", "tokenizers")
     return ", ".join(f"{name} {outcome.record['versions'][name]}" for name in names)
@@ -81,9 +89,9 @@ def peculiarities(outcome: Outcome) -> list[str]:
     if most is not None and not outcome.data:
         lines.append(f"scored on at most {most:,} examples of each validation split")
     if results.get("degenerate"):
-        lines.append("degenerate: one answer for all examples of a validation split, or an undefined metric")
+        lines.append("degenerate (one answer for all examples of a validation split, or an undefined metric)")
     if rows := record.get("micro_batch_rows", {}).get("train"):
-        lines.append(f"trained in micro-batches of {rows} for want of the device's memory; the same updates")
+        lines.append(f"trained in micro-batches of {rows} for want of the device's memory, with the same updates")
     return lines + _parts_by_others(record)
 
 

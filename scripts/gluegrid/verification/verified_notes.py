@@ -13,8 +13,8 @@ CELLS = re.compile(r"^- Cells: (\d+ of \d+) ")
 MISSING = re.compile(r"^- Missing: (.*)")
 SEEDS = re.compile(r"^- Seeds: ([\d, ]+)\.")
 COMMIT = re.compile(r"\bcommit ([0-9a-f]+)\b")
-DEGENERATE = re.compile(rf"^- ({CELL_NAME}): degenerate")
-SUBSET = re.compile(rf"^- ({CELL_NAME}: trained on a subset, [\d,]+ of [\d,]+) ")
+DEGENERATE = re.compile(r"^- (Degenerate .*)")
+SUBSET = re.compile(r"^- Trained on a subset, ([\d,]+ of [\d,]+) examples: (.*)")
 
 
 # What is said of a way to train, how its line begins, and the key of run.json that is there where it was used.
@@ -36,12 +36,13 @@ def verify_notes(path: Path, lines: list[str], runs: list[VerifiedRun], findings
     if len(done) + len(missing) < len(runs):
         return
     listed = " ".join(_found(MISSING, lines))
+    subsets = {f"{cell}: {count}" for line in lines for count, names in SUBSET.findall(line) for cell in _cells(names)}
     said_and_expected = {
         "cells with a result": (_found(CELLS, lines), {f"{len(done)} of {len(runs)}"}),
-        "cells without one": (set(re.findall(CELL_NAME, listed)), missing),
-        "degenerate cells": (_found(DEGENERATE, lines), {run.cell.name for run in done if is_degenerate(run)}),
+        "cells without one": (_cells(listed), missing),
+        "degenerate cells": (_named(DEGENERATE, lines, done), {run.cell.name for run in done if is_degenerate(run)}),
         **{what: (_named(pattern, lines, done), _cells_with(key, done)) for what, (pattern, key) in OPTIONS.items()},
-        "cells trained on a subset": (_found(SUBSET, lines), _found(SUBSET, lines) & set(map(_subset, done))),
+        "cells trained on a subset": (subsets, subsets & set(map(_subset, done))),
     }
     if done:
         seeds = {seed for text in _found(SEEDS, lines) for seed in text.split(", ")}
@@ -62,7 +63,11 @@ def _named(pattern: re.Pattern, lines: list[str], done: list[VerifiedRun]) -> se
     said = _found(pattern, lines)
     if any(text.endswith(": all cells.") for text in said):
         return {run.cell.name for run in done}
-    return {name for text in said for name in re.findall(CELL_NAME, text)}
+    return {name for text in said for name in _cells(text)}
+
+
+def _cells(text: str) -> set[str]:
+    return set(re.findall(CELL_NAME, text))
 
 
 def _cells_with(key: str, done: list[VerifiedRun]) -> set[str]:
@@ -71,7 +76,7 @@ def _cells_with(key: str, done: list[VerifiedRun]) -> set[str]:
 
 def _subset(run: VerifiedRun) -> str:
     samples, rows = run.values.get("train_samples", 0), run.record.get("train_rows", 0)
-    return f"{run.cell.name}: trained on a subset, {samples:,} of {rows:,}"
+    return f"{run.cell.name}: {samples:,} of {rows:,}"
 
 
 def _commits(runs: Iterable[VerifiedRun]) -> set[str]:
