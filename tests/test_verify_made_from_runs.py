@@ -252,10 +252,26 @@ def test_where_a_prediction_comes_from_is_compared(submitted):
     assert problem.startswith(f"{ZIP.with_suffix('.json')}: line ")
 
 
-def test_what_is_no_zip_is_told(submitted):
-    ZIP.write_bytes(b"no zip")
-    (problem,) = problems_of_submission(submitted)
-    assert problem == f"{ZIP}: cannot be read: File is not a zip file"
+@pytest.mark.parametrize(
+    ("place", "content", "problem"),
+    [
+        (0, b"no zip", "Bad magic number for file header"),
+        (60, b"\xff" * 40, "Error -3 while decompressing data"),
+        (-22, b"no end", "File is not a zip file"),
+    ],
+)
+def test_what_is_no_zip_is_told(submitted, place, content, problem):
+    damaged = bytearray(ZIP.read_bytes())
+    damaged[place : place + len(content)] = content
+    ZIP.write_bytes(damaged)
+    (told,) = problems_of_submission(submitted)
+    assert told.startswith(f"{ZIP}: cannot be read: {problem}")
+
+
+def test_bytes_that_are_no_text_are_told(made):
+    (made / "table.tex").write_bytes(b"\xff" + (made / "table.tex").read_bytes())
+    (problem,) = problems()
+    assert problem.startswith(f"{made / 'table.tex'}: line 1 has ")
 
 
 def test_a_submission_of_runs_that_have_gone_is_told(submitted):
