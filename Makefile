@@ -74,8 +74,9 @@ test: $(INSTALLED) ## run the tests
 	$(BIN)/python -m pytest -m "not full"
 
 .PHONY: test-full
-test-full: $(INSTALLED) ## run the long tests too, and keep their tables in docs/real_runs.md and docs/random_kills.md
-	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest
+test-full: $(INSTALLED) ## run the long tests too, and keep their tables in docs/real_*.md and docs/random_kills.md
+	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_REAL_SEEDS=docs/real_seeds.md \
+	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint
