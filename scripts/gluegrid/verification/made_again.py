@@ -103,7 +103,8 @@ def _compare(path: Path, found: bytes, expected: bytes, findings: Findings) -> N
         return
     lines = itertools.zip_longest(*(text.decode(errors="surrogateescape").split("\n") for text in (found, expected)))
     number, (ours, new) = next((number, pair) for number, pair in enumerate(lines, start=1) if pair[0] != pair[1])
-    findings.add(path, f"line {number} has {_from_where_they_differ(ours, new)}; if the runs are newer, make it again")
+    advice = "make it again if the runs or gluegrid are newer"
+    findings.add(path, f"line {number} has {_from_where_they_differ(ours, new)}; {advice}")
 
 
 def _from_where_they_differ(found: str | None, expected: str | None) -> str:
