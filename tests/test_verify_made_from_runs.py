@@ -268,6 +268,15 @@ def test_what_is_no_zip_is_told(submitted, place, content, problem):
     assert told.startswith(f"{ZIP}: cannot be read: {problem}")
 
 
+def test_an_encrypted_zip_is_told(submitted):
+    content = bytearray(ZIP.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag of the first entry
+    content[6] |= 1
+    ZIP.write_bytes(content)
+    (problem,) = problems_of_submission(submitted)
+    assert problem.startswith(f"{ZIP}: cannot be read: File 'CoLA.tsv' is encrypted")
+
+
 def test_bytes_that_are_no_text_are_told(made):
     (made / "table.tex").write_bytes(b"\xff" + (made / "table.tex").read_bytes())
     (problem,) = problems()
