@@ -39,9 +39,9 @@ LASTING = """
 import json, os, sys, time
 from pathlib import Path
 noted = {"pid": os.getpid(), "launcher": os.getppid(), "cards": os.environ.get("CUDA_VISIBLE_DEVICES")}
-path = Path("noted." + os.environ.get("LOCAL_RANK", "0"))
-path.with_suffix(".new").write_text(json.dumps(noted))
-path.with_suffix(".new").rename(path)
+name = "noted." + os.environ.get("LOCAL_RANK", "0")
+Path("new-" + name).write_text(json.dumps(noted))
+Path("new-" + name).rename(name)
 time.sleep(60)
 """
 
