@@ -22,7 +22,7 @@ from gluegrid.cell_status import CellStatus, State
 from gluegrid.cells import run_hash, run_text
 from gluegrid.durations import duration
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import write_json
+from gluegrid.files import read_json, write_json
 from gluegrid.paths import state_folder
 from gluegrid.provenance import this_process
 from gluegrid.records import has_error, last_line, train_log
@@ -136,11 +136,12 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     write_progress(experiment, stopped)
     slurm.answers("squeue", (0, "17|PENDING|2099-01-02T10:00:00|5:00|Resources\n19|RUNNING|N/A|1:00|None\n", ""))
     text = text_of(experiment)
+    head_started = datetime.datetime.fromisoformat(read_json(Path(os.environ[head.VARIABLE]))["started"]).astimezone()
     states = [status.state for status in snapshot_of(experiment).cells][: len(SEEDS)]
     assert states == [State.DONE, State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED, State.NOT_BEGUN]
     assert text.splitlines()[:2] == [
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
-        f"snakemake runs: process {os.getpid()} since {datetime.datetime.now():%H:%M}",
+        f"snakemake runs: process {os.getpid()} since {head_started:%H:%M}",
     ]
     counted = "1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
     assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
@@ -500,6 +501,7 @@ def test_it_is_watched_in_a_terminal_until_ctrl_c(slurm, experiment, monkeypatch
     monkeypatch.delenv("NO_COLOR", raising=False)
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that run in the background inherit that it is ignored
         os.execv(sys.executable, script("small", "--watch"))
     said = read_until(terminal, "not begun.")
     assert "\x1b[H\x1b[1msmall: " in said
