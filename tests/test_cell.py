@@ -28,8 +28,8 @@ from gluegrid.provenance import job, this_process
 LONG = 500  # epochs: minutes
 SHORT = 2
 SECONDS_TO_START = 120
-SECONDS_TO_END = 20  # on a busy machine; a second or two otherwise
-TOLD_AT_ONCE = 10  # Python and a few light modules
+SECONDS_TO_END = 30  # as SLURM waits before it kills; on an idle machine a second or two are enough
+TOLD_AT_ONCE = 30  # Python and a few light modules, on a machine that may stand still for a while
 
 
 @pytest.fixture(scope="module")

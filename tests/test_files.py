@@ -11,7 +11,7 @@ import pytest
 from gluegrid.errors import DataError, TransientError
 from gluegrid.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
 
-TIMEOUT = 20
+TIMEOUT = 60
 
 
 def kill(process):

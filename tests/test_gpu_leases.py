@@ -29,6 +29,7 @@ from gluegrid.records import last_line
 from gluegrid.visible_gpus import visible_gpus
 from gluegrid.workflow import limit_gpus
 
+TIMEOUT = 60
 CARDS = [f"GPU-{number}{number}1b2c3d-0000-1111-2222-333344445555" for number in range(3)]
 PARTS = [f"MIG-{number}5b6c7d8-0000-1111-2222-333344445555" for number in range(2)]
 LISTED = [f"GPU {number}: NVIDIA A100-SXM4-40GB (UUID: {uuid})" for number, uuid in enumerate(CARDS)]
@@ -53,7 +54,7 @@ from pathlib import Path
 named = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 Path("begun").mkdir(exist_ok=True)
 Path("begun", str(os.getpid())).touch()
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 60
 while len(list(Path("begun").iterdir())) < 3:
     assert time.monotonic() < deadline, "no three cells at once"
     time.sleep(0.05)
@@ -239,7 +240,7 @@ def noted(machine: Path, count: int) -> list[dict]:
 
 
 def wait_until(condition, machine: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, (machine / "log").read_text()
         time.sleep(0.05)
@@ -265,7 +266,7 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
     launcher = launch(machine, 1)
     wait_until(lambda: "waiting for a GPU" in (machine / "log").read_text(), machine)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(timeout=15) == 1
+    assert launcher.wait(timeout=TIMEOUT) == 1
     waiting, error = (machine / "log").read_text().splitlines()
     assert waiting.count(f" by process {os.getpid()}, a cell, since ") == len(leases)
     assert error.startswith("gluegrid: stopped by SIGTERM")
@@ -274,7 +275,7 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
 def test_a_launcher_does_not_wait_for_a_card_where_its_cell_is_being_trained(machine):
     take(3)
     with lock(CellFiles(run_of_cell(machine)).lock, print):
-        assert launch(machine, 1).wait(timeout=15) == 1
+        assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
     assert last_line(machine / "log").startswith(f"this cell is being trained by process {os.getpid()} on ")
 
 
@@ -282,10 +283,10 @@ def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_h
     take(3)
     head = freeze({}, machine / "heads", "2000-01-01T00:00:00+00:00")
     attempts.cancel(CellFiles(run_of_cell(machine)).state)
-    assert launch(machine, 1).wait(timeout=15) == 1
+    assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
     assert last_line(machine / "log").startswith(attempts.CANCELLED)
     write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
-    assert launch(machine, 1).wait(timeout=15) == 1
+    assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
     assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"
 
 

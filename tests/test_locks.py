@@ -16,7 +16,8 @@ from gluegrid import locks
 from gluegrid.files import read_json
 from gluegrid.provenance import job
 
-TIMEOUT = 20
+TIMEOUT = 60
+AT_ONCE = 10  # s; on a machine that stands still for a while, too
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def quick(monkeypatch):
     """Let locks look often, so that tests are short."""
     monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 20.0)
 
 
 QUICK = "from gluegrid import locks; locks.POLL_SECONDS = 0.01; locks.HEARTBEAT_SECONDS = 0.05\n"
@@ -116,25 +117,23 @@ def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path):
     assert f"process {holder.pid} on " in locks.describe(waited_for[0])
 
 
-def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1000)
+def test_the_lock_of_a_killed_process_of_this_host_is_taken_over_at_once(tmp_path):
     path = tmp_path / "lock"
     kill(start_holder(path))
     assert path.exists()
     waited_for = []
-    assert take(path, waited_for) < 1
+    assert take(path, waited_for) < AT_ONCE
     assert waited_for == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_that_nobody_has_reaped_is_dead(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 1000)
+def test_a_killed_process_that_nobody_has_reaped_is_dead(tmp_path):
     path = tmp_path / "lock"
     process = start_holder(path)
     process.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     thread = take_in_a_thread(path, [])
-    thread.join(TIMEOUT / 4)
+    thread.join(AT_ONCE)
     alive = thread.is_alive()
     process.communicate(timeout=TIMEOUT)
     thread.join(TIMEOUT)
@@ -145,22 +144,23 @@ def test_a_process_that_reuses_a_dead_holders_number_is_not_the_holder(tmp_path)
     path = tmp_path / "lock"
     foreign_lock(path, seconds_ago=0)
     path.write_text(json.dumps(read_json(path) | {"host": job()["host"], "pid": os.getpid()}), encoding="utf-8")
-    assert take(path) < 1
+    assert take(path) < AT_ONCE
 
 
 def test_the_lock_of_another_host_is_taken_over_when_its_heart_has_stopped(tmp_path):
     path = tmp_path / "lock"
     foreign_lock(path, seconds_ago=30)
-    assert take(path) < 1
+    assert take(path) < AT_ONCE
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_of_another_host_is_respected_while_its_heart_beats(tmp_path):
+def test_the_lock_of_another_host_is_respected_while_its_heart_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 3.0)
     path = tmp_path / "lock"
     foreign_lock(path, seconds_ago=0)
     waited_for = []
     thread = take_in_a_thread(path, waited_for)
-    for _ in range(15):
+    for _ in range(35):
         beat(path)
         thread.join(0.1)
     assert thread.is_alive()
@@ -271,7 +271,7 @@ def test_a_taker_that_died_while_taking_over_stops_nobody(tmp_path):
     path = tmp_path / "lock"
     kill(start_holder(path))
     os.link(path, tmp_path / ".lock.claim")
-    assert take(path) < 1
+    assert take(path) < AT_ONCE
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,7 +281,7 @@ def test_a_lock_that_says_nothing_is_taken_over_when_its_heart_has_stopped(tmp_p
     path = tmp_path / "lock"
     path.write_bytes(content)
     beat(path, seconds_ago=30)
-    assert take(path) < 1
+    assert take(path) < AT_ONCE
     assert list(tmp_path.iterdir()) == []
 
 
@@ -299,7 +299,7 @@ def test_who_does_not_wait_for_the_living_gives_up_at_once_on_the_same_host(tmp_
     started = time.monotonic()
     with pytest.raises(GivingUpError), locks.lock_with_manners(path, locks.Manners([].append, give_up)):
         pass
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < AT_ONCE
     assert [each.name for each in tmp_path.iterdir()] == ["lock"]
     holder.communicate("end\n", timeout=TIMEOUT)
 

@@ -207,11 +207,11 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     # Ctrl-C: no job is left, and the tables say what became of each.
     press_ctrl_c(head)
     assert ended(head, 60, log) != 0
-    assert wait_until(lambda: in_queue(cluster) == [""], 20), in_queue(cluster)
+    assert wait_until(lambda: in_queue(cluster) == [""], 60), in_queue(cluster)
     assert f"FAILED {CELL.format(task='rte')}: cancelled by make cancel" in log.read_text(encoding="utf-8")
     assert reasons_of(clone, "stopped", "wnli")[-1] != "done"
     assert len(attempts_of(clone, "stopped", "rte")) == 1
-    assert wait_until(lambda: not is_running(clone, "stopped", "wnli"), 20)
+    assert wait_until(lambda: not is_running(clone, "stopped", "wnli"), 60)
     # The same command finishes both.
     done = clone.snakemake(*MINE)
     assert done.returncode == 0, done.stdout

@@ -527,7 +527,7 @@ def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, m
 
 def read_until(terminal: int, expected: str | None) -> str:
     """Return what a terminal shows until this has come; None: until its end."""
-    said, deadline = "", time.monotonic() + 30
+    said, deadline = "", time.monotonic() + 60
     while expected is None or expected not in said:
         assert time.monotonic() < deadline, said
         if not select.select([terminal], [], [], 1)[0]:
