@@ -95,9 +95,12 @@ class Launch:
 
     def pids(self, count: int) -> list[int]:
         """Wait until so many lasting processes are at work; return who they are."""
-        assert happens(lambda: len(list(self.folder.glob("*.pid"))) == count), self.log.read_text()
-        time.sleep(0.1)
-        return [int(path.read_text()) for path in sorted(self.folder.glob("*.pid"))]
+        assert happens(lambda: len(self._noted_pids()) == count), self.log.read_text()
+        return self._noted_pids()
+
+    def _noted_pids(self) -> list[int]:
+        texts = [path.read_text() for path in sorted(self.folder.glob("*.pid"))]
+        return [int(text) for text in texts if text]  # one that is empty is just being written
 
     def reasons(self) -> list[str]:
         """Return why each lasting process left."""
