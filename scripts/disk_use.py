@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gluegrid import reader
 from gluegrid.disk_use import disk_use
 from gluegrid.errors import run_script
 
@@ -12,7 +13,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", nargs="?", help="its name; all experiments when none is given")
     arguments = parser.parse_args()
-    print(disk_use(Path("results"), Path("resources"), Path(".snakemake"), arguments.experiment))
+    with reader.may_leave():
+        print(disk_use(Path("results"), Path("resources"), Path(".snakemake"), arguments.experiment))
 
 
 if __name__ == "__main__":

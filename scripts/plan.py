@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gluegrid import reader
 from gluegrid.errors import run_script
 from gluegrid.estimates import estimates_of
 from gluegrid.experiment import load_experiment
@@ -21,9 +22,11 @@ def main() -> None:
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.configfile, arguments.experiment)
     estimates, problem = estimates_of(experiment, arguments.device)
-    for warning in (*experiment.warnings, *([problem] if problem else [])):
-        print(f"warning: {warning}")
-    print(plan_text(plan(experiment, estimates), arguments.gpus, None if arguments.all else MOST_LINES))
+    text = plan_text(plan(experiment, estimates), arguments.gpus, None if arguments.all else MOST_LINES)
+    with reader.may_leave():
+        for warning in (*experiment.warnings, *([problem] if problem else [])):
+            print(f"warning: {warning}")
+        print(text)
 
 
 if __name__ == "__main__":

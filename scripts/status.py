@@ -1,12 +1,11 @@
 """Say where each cell is: done, running, queued, failed or not begun; and when the rest may be done."""
 
 import argparse
-import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from gluegrid import reader
 from gluegrid.errors import run_script
 from gluegrid.screen import Screen
 from gluegrid.status import Observer, experiments, look
@@ -22,10 +21,8 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C")
     arguments = parser.parse_args()
     observers = [Observer(folder) for folder in experiments(Path("results"), arguments.experiment)]
-    try:
+    with reader.may_leave():
         show(observers, arguments.watch)
-    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(observers: list[Observer], watch: bool) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gluegrid import reader
 from gluegrid.errors import run_script
 from gluegrid.verification.experiments import experiment_folders, summary, verify_experiment
 from gluegrid.verification.findings import Hashes
@@ -16,9 +17,17 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the experiments (results)")
     arguments = parser.parse_args()
+    everything_fits = False
+    with reader.may_leave():
+        everything_fits = verify(experiment_folders(arguments.results, arguments.experiments))
+    raise SystemExit(0 if everything_fits else 1)
+
+
+def verify(folders: list[Path]) -> bool:
+    """Verify experiments, say what was found, and return whether everything fits."""
     hashes = Hashes()
     problems: dict[str, None] = {}  # without repetitions: experiments share resources
-    for folder in experiment_folders(arguments.results, arguments.experiments):
+    for folder in folders:
         print(f"{folder}:", flush=True)
         findings = verify_experiment(folder, hashes)
         print(*summary(findings), sep="\n", flush=True)
@@ -26,7 +35,7 @@ def main() -> None:
     for problem in problems:
         print(problem)
     print(last_line(len(problems)))
-    raise SystemExit(1 if problems else 0)
+    return not problems
 
 
 def last_line(problems: int) -> str:

@@ -37,6 +37,22 @@ def python(code: str, *arguments: object, **options) -> subprocess.Popen:
     )
 
 
+def run_without_reader(script: str, *arguments: object, unbuffered: str) -> subprocess.CompletedProcess:
+    """Run a script of gluegrid's whose output nobody reads any more; Python writes it at once, or at the end."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run(
+            [sys.executable, SCRIPTS / script, *arguments],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(write)
+
+
 def task(**changes) -> Task:
     """Return a task of two labels and one text, with the given changes; `labels=None` makes it a regression."""
     values = {

@@ -821,6 +821,12 @@ def test_the_script_prints_each_problem_on_a_line_and_ends_with_their_number(fin
     assert lines[6].startswith(f"{MRPC}/all_results.json: eval_f1 is 0.5, it should be 0.")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_verification_whose_reader_left_does_not_end_well(finished, unbuffered):
+    done = builders.run_without_reader("verify.py", unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

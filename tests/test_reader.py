@@ -1,0 +1,20 @@
+"""Scripts that only tell something, and a reader who goes before all is said, as `head` does."""
+
+from pathlib import Path
+
+import builders
+import pytest
+from fake_slurm import slurm_in_a_folder
+
+from gluegrid import head
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("script", ["status.py", "plan.py", "disk_use.py"])
+def test_what_only_tells_something_ends_in_silence(tmp_path, monkeypatch, script, unbuffered):
+    slurm_in_a_folder(tmp_path, monkeypatch)
+    experiment = builders.experiment(tmp_path)
+    head.freeze(experiment.config, Path(experiment.paths.heads))
+    arguments = ["--configfile", builders.SCRIPTS.parent / "config.yaml"] if script == "plan.py" else []
+    done = builders.run_without_reader(script, *arguments, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (0, "")
