@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gluegrid import reader
 from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.errors import run_script
 from gluegrid.files import size_in_words
@@ -15,14 +16,16 @@ def main() -> None:
     parser.add_argument("--yes", action="store_true", help="delete what was told")
     arguments = parser.parse_args()
     found = find_leftovers(Path("results"), arguments.experiment)
-    for place in found:
-        print(*place.report(), sep="\n")
     size = size_in_words(sum(place.size for place in found))
-    if not arguments.yes:
-        print(f"Nothing was deleted. To delete {size}: the same with YES=1")
-        return
-    left = delete(found)
-    print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
+    with reader.may_leave():
+        for place in found:
+            print(*place.report(), sep="\n")
+        if not arguments.yes:
+            print(f"Nothing was deleted. To delete {size}: the same with YES=1")
+    if arguments.yes:
+        left = delete(found)
+        with reader.may_leave():
+            print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
 
 
 if __name__ == "__main__":

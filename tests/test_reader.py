@@ -10,7 +10,7 @@ from gluegrid import head
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("script", ["status.py", "plan.py", "disk_use.py"])
+@pytest.mark.parametrize("script", ["status.py", "plan.py", "disk_use.py", "clean_state.py"])
 def test_what_only_tells_something_ends_in_silence(tmp_path, monkeypatch, script, unbuffered):
     slurm_in_a_folder(tmp_path, monkeypatch)
     experiment = builders.experiment(tmp_path)
