@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from gluegrid import reader
 from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.errors import run_script
 from gluegrid.files import size_in_words
+from gluegrid.standard_output import reader_may_leave
 
 
 def main() -> None:
@@ -17,14 +17,14 @@ def main() -> None:
     arguments = parser.parse_args()
     found = find_leftovers(Path("results"), arguments.experiment)
     size = size_in_words(sum(place.size for place in found))
-    with reader.may_leave():
+    with reader_may_leave():
         for place in found:
             print(*place.report(), sep="\n")
         if not arguments.yes:
             print(f"Nothing was deleted. To delete {size}: the same with YES=1")
     if arguments.yes:
         left = delete(found)
-        with reader.may_leave():
+        with reader_may_leave():
             print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
 
 

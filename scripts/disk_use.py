@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gluegrid import reader
 from gluegrid.disk_use import disk_use
 from gluegrid.errors import run_script
+from gluegrid.standard_output import reader_may_leave
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", nargs="?", help="its name; all experiments when none is given")
     arguments = parser.parse_args()
-    with reader.may_leave():
+    with reader_may_leave():
         print(disk_use(Path("results"), Path("resources"), Path(".snakemake"), arguments.experiment))
 
 

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from gluegrid import reader
 from gluegrid.errors import run_script
 from gluegrid.estimates import estimates_of
 from gluegrid.experiment import load_experiment
 from gluegrid.plan import plan
 from gluegrid.plan_text import MOST_LINES, plan_text
+from gluegrid.standard_output import reader_may_leave
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     experiment = load_experiment(arguments.configfile, arguments.experiment)
     estimates, problem = estimates_of(experiment, arguments.device)
     text = plan_text(plan(experiment, estimates), arguments.gpus, None if arguments.all else MOST_LINES)
-    with reader.may_leave():
+    with reader_may_leave():
         for warning in (*experiment.warnings, *([problem] if problem else [])):
             print(f"warning: {warning}")
         print(text)

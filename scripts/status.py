@@ -5,9 +5,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gluegrid import reader
 from gluegrid.errors import run_script
 from gluegrid.screen import Screen
+from gluegrid.standard_output import reader_may_leave
 from gluegrid.status import Observer, experiments, look
 from gluegrid.status_text import status_text
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C")
     arguments = parser.parse_args()
     observers = [Observer(folder) for folder in experiments(Path("results"), arguments.experiment)]
-    with reader.may_leave():
+    with reader_may_leave():
         show(observers, arguments.watch)
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from gluegrid import reader
 from gluegrid.errors import run_script
+from gluegrid.standard_output import reader_may_leave
 from gluegrid.verification.experiments import experiment_folders, summary, verify_experiment
 from gluegrid.verification.findings import Hashes
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the experiments (results)")
     arguments = parser.parse_args()
     everything_fits = False
-    with reader.may_leave():
+    with reader_may_leave():
         everything_fits = verify(experiment_folders(arguments.results, arguments.experiments))
     raise SystemExit(0 if everything_fits else 1)
 

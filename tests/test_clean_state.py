@@ -196,6 +196,13 @@ def test_a_resource_that_no_experiment_uses_is_told_and_stays(cell, no_head_live
     assert "kept: resources/models/other@main, 1" in told
 
 
+def test_what_was_to_be_deleted_is_deleted_though_nobody_reads_what_is_told(cell, no_head_lives):
+    scrap = write(cell.state / ".attempts.jsonl.x", days_old=2)
+    done = builders.run_without_reader("clean_state.py", "--yes", unbuffered="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not scrap.exists()
+
+
 def test_only_the_experiment_that_is_named_is_cleaned(cell, no_head_lives, project):
     shutil.copytree("results/grid", "results/other")
     codes = [write(Path(f"results/{name}/heads/code-1/Snakefile")) for name in ("grid", "other")]

@@ -1,4 +1,4 @@
-"""Whoever reads what a script says, and may go before all is said."""
+"""Standard output, and whoever reads it."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def may_leave() -> Iterator[None]:
+def reader_may_leave() -> Iterator[None]:
     """Stop in silence what only tells something when its reader has seen enough, as in `make plan | head`."""
     try:
         yield
