@@ -16,7 +16,7 @@ from gluegrid.report import table_definition
 from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
-from gluegrid.tasks import definition
+from gluegrid.split_files import definition_of_examples
 from gluegrid.workflow import (
     begin_run,
     begin_with_the_longest,
@@ -24,6 +24,7 @@ from gluegrid.workflow import (
     end_of_run,
     estimates_of_workflow,
     experiment_of_workflow,
+    keep_results,
     let_jobs_find_programs,
     limit_gpus,
     outlive_warnings,
@@ -138,9 +139,14 @@ def task_revision(wildcards):
     return task_entry(wildcards)["revision"]
 
 
-def task_definition(wildcards):
-    """Return a task's columns, labels and splits as JSON."""
-    return canonical_json({"name": wildcards.task, **definition(EXPERIMENT.tasks[wildcards.task])})
+def task_of_examples(wildcards):
+    """Return a task that has these examples: several of an experiment may, and all give the same."""
+    return next(name for name in EXPERIMENT.tasks if EXPERIMENT.examples_key(name) == wildcards.examples_key)
+
+
+def definition_of_tokens(wildcards):
+    """Return columns, labels and splits of the task to be tokenised as JSON."""
+    return canonical_json(definition_of_examples(EXPERIMENT.tasks[task_of_examples(wildcards)]))
 
 
 def tokenizer_manifest(wildcards):
@@ -148,9 +154,9 @@ def tokenizer_manifest(wildcards):
     return paths.MODEL_MANIFEST.format(model_key=wildcards.tokenizer_key)
 
 
-def task_manifest(wildcards):
-    """Return the manifest of a task's data."""
-    return EXPERIMENT.task_manifest(wildcards.task)
+def manifest_of_examples(wildcards):
+    """Return the manifest of the data of the task to be tokenised."""
+    return EXPERIMENT.task_manifest(task_of_examples(wildcards))
 
 
 def inputs_of_training(wildcards):
@@ -299,6 +305,7 @@ wildcard_constraints:
     task=any_of(EXPERIMENT.tasks),
     variant=VARIANTS,
     seed=r"\d+",
+    examples_key=any_of(EXPERIMENT.examples_key(task) for task in EXPERIMENT.tasks),
     max_seq_length=r"\d+",
     model_key=any_of(EXPERIMENT.model_key(model) for model in EXPERIMENT.models),
     tokenizer_key=any_of(EXPERIMENT.tokenizer_key(model) for model in EXPERIMENT.models),

@@ -8,20 +8,20 @@ rule tokenize_task:
     """Tokenise a task's splits with one tokenizer, truncated to one length."""
     input:
         tokenizer=tokenizer_manifest,
-        task=task_manifest,
+        task=manifest_of_examples,
     output:
         manifest=update(paths.TOKENS_MANIFEST),
     log:
-        EXPERIMENT.paths.log("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}"),
+        EXPERIMENT.paths.log("tokenize_task", paths.TOKENS),
     benchmark:
-        EXPERIMENT.paths.benchmark("tokenize_task", "{tokenizer_key}/{task}-{max_seq_length}")
+        EXPERIMENT.paths.benchmark("tokenize_task", paths.TOKENS)
     priority: urgency_of_tokens
     conda:
         "../envs/gluegrid.yaml"
     params:
-        definition=task_definition,
+        definition=definition_of_tokens,
     message:
-        "Tokenising {wildcards.task} to {wildcards.max_seq_length} tokens"
+        "Tokenising {wildcards.examples_key} to {wildcards.max_seq_length} tokens"
     shell:
         'python "$GLUEGRID_SCRIPTS/tokenize_task.py"'
         " --tokenizer {input.tokenizer:q}"

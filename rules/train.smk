@@ -28,6 +28,7 @@ for name_of_rule, cells in CELLS_TO_WRITE.items():
 
 
 run_where_needed(workflow, CELLS_TO_WRITE)
+keep_results(workflow, "train", had_result)
 
 
 # What the manifests identify stands in run.json, so only another run than the one that its record names retrains a cell

@@ -17,7 +17,9 @@ from gluegrid.cell import CellFiles
 from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.errors import TransientError
 from gluegrid.files import write_json, write_text
+from gluegrid.known_experiments import newest_plan
 from gluegrid.locks import lock
+from gluegrid.manifests import file_identity
 
 RESULTS = Path("results")
 LOG = Path(".snakemake/slurm_logs/rule_train/cell/17.log")
@@ -194,6 +196,28 @@ def test_a_resource_that_no_experiment_uses_is_told_and_stays(cell, no_head_live
     gone, told = cleaned()
     assert gone == set()
     assert "kept: resources/models/other@main, 1" in told
+
+
+def test_tokens_that_lie_elsewhere_too_are_offered(cell, no_head_lives):
+    experiment = newest_plan(RESULTS / "grid")
+    used = Path(experiment.tokens_manifest(next(iter(experiment.cells.values())))).parent
+    for folder, content in {"pair-128": b"tokens", "other-128": b"other", used.name: b"tokens"}.items():
+        path = write(used.with_name(folder) / "train.arrow")
+        path.write_bytes(content)
+        write_json(path.with_name("manifest.json"), {"files": {path.name: file_identity(path)}})
+    gone, told = cleaned()
+    assert gone == {used.with_name("pair-128") / name for name in ("train.arrow", "manifest.json")}
+    assert f"kept: {used.with_name('other-128')}, " in told
+
+
+def test_tokens_that_lie_elsewhere_too_stay_while_a_call_of_snakemake_lives(cell):
+    experiment = newest_plan(RESULTS / "grid")
+    used = Path(experiment.tokens_manifest(next(iter(experiment.cells.values())))).parent
+    for folder in ("pair-128", used.name):
+        write_json(used.with_name(folder) / "manifest.json", {"files": {}})
+    gone, told = cleaned()
+    assert gone == set()
+    assert f"kept: {used.with_name('pair-128')}, " in told
 
 
 def test_what_was_to_be_deleted_is_deleted_though_nobody_reads_what_is_told(cell, no_head_lives):

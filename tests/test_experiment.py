@@ -293,17 +293,72 @@ def test_a_local_task_is_its_parquet_files():
     assert load(SMALL | {"tasks": {"reviews": OWN_TASK}}).tasks["reviews"]["revision"] != before
 
 
-def test_the_tokens_are_named_by_tokenizer_task_and_length():
+def test_the_tokens_are_named_by_tokenizer_data_and_length():
     models = {
         "bert": {"source": "org/bert"},
         "other": {"source": "org/other", "tokenizer": "bert", "max_seq_length": 64},
     }
     experiment = load(SMALL | {"models": models})
     tokens = [experiment.tokens_manifest(experiment.cell(model, "rte", "base", "42")) for model in models]
+    key = experiment.examples_key("rte")
+    assert re.fullmatch(re.escape(experiment.task_key("rte")) + "-[0-9a-f]{8}", key)
     assert tokens == [
-        "resources/tokens/org--bert@main/rte-128/manifest.json",
-        "resources/tokens/org--bert@main/rte-64/manifest.json",
+        f"resources/tokens/org--bert@main/{key}-128/manifest.json",
+        f"resources/tokens/org--bert@main/{key}-64/manifest.json",
     ]
+
+
+def tokens_of(entry: dict, alias: str = "t") -> str:
+    experiment = load(SMALL | {"tasks": {alias: entry}})
+    return experiment.tokens_manifest(experiment.cell("bert", alias, "base", "42"))
+
+
+TOKENISED = {
+    "source": "org/data",
+    "text_columns": ["text", "title"],
+    "label_column": "label",
+    "labels": ["no", "yes"],
+    "metrics": ["accuracy"],
+    "train": "train",
+    "validation": {"validation": ""},
+    "test": ["test"],
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": "org/other"},
+        {"revision": "1234abc"},
+        {"folder": "part"},
+        {"text_columns": ["title", "text"]},
+        {"text_columns": ["text"]},
+        {"label_column": "class"},
+        {"labels": ["yes", "no"]},
+        {"labels": None, "metrics": ["pearson"]},
+        {"train": "validation", "validation": {"train": ""}},
+        {"validation": {"test": ""}, "test": ["validation"]},
+        {"validation": {"validation": "", "other": "_other"}},
+        {"test": []},
+        {"files": {"train": "train.csv", "validation": "b.csv", "test": "c.csv"}},
+        {"cut_from_train": {"validation": 0.1}},
+    ],
+    ids=str,
+)
+def test_what_is_read_otherwise_has_tokens_of_its_own_whatever_it_is_called(other):
+    changed = {key: value for key, value in (TOKENISED | other).items() if value is not None}
+    assert tokens_of(changed) != tokens_of(TOKENISED)
+
+
+def test_what_is_read_alike_shares_its_tokens_whatever_it_is_called():
+    alike = TOKENISED | {"metrics": ["accuracy", "f1"], "validation": {"validation": "_dev"}, "display_name": "T"}
+    assert tokens_of(alike, "another") == tokens_of(TOKENISED)
+
+
+def test_a_long_name_of_data_leaves_room_for_the_names_of_locks():
+    long = TOKENISED | {"source": f"org/{'d' * 180}", "folder": "f" * 60, "max_seq_length": 65_536}
+    assert len(Path(tokens_of(long)).parent.name) <= paths.LONGEST_KEY
+    assert tokens_of(long) != tokens_of(long | {"folder": "f" * 61})
 
 
 def test_resources_of_the_hub_have_readable_keys():

@@ -320,7 +320,7 @@ def clone(machine) -> Clone:
     experiment = {"experiment": "e", "models": {"m": {"source": "some/model"}}, "tasks": ["rte"], "seeds": seeds}
     (clone.root / "config.yaml").write_text(yaml.safe_dump(experiment | {"threads": 1}))
     planned = load_experiment(clone.root / "config.yaml")
-    tokens = paths.TOKENS_MANIFEST.format(tokenizer_key=planned.tokenizer_key("m"), task="rte", max_seq_length=128)
+    tokens = planned.tokens_manifest(planned.cell("m", "rte", "base", "1"))
     model = paths.MODEL_MANIFEST.format(model_key=planned.model_key("m"))
     for manifest in (model, paths.TASK_MANIFEST.format(task_key=planned.task_key("rte")), tokens):
         (clone.root / manifest).parent.mkdir(parents=True)

@@ -62,8 +62,8 @@ def manifests(experiment: Experiment) -> list[Path]:
         f"models/{experiment.model_key('tiny')}",
         *(f"tasks/{experiment.task_key(task)}" for task in experiment.tasks),
     ]
-    keys += [f"tokens/{experiment.tokenizer_key('tiny')}/{task}-128" for task in experiment.tasks]
-    return [Path("resources") / key / "manifest.json" for key in keys]
+    tokens = [Path(experiment.tokens_manifest(cell_of(experiment, SEEDS[0], task))) for task in experiment.tasks]
+    return [*(Path("resources") / key / "manifest.json" for key in keys), *tokens]
 
 
 def cell_of(experiment: Experiment, seed: int, task: str = "pair") -> Cell:

@@ -18,6 +18,7 @@ from gluegrid.encoder import Encoder
 from gluegrid.errors import DataError
 from gluegrid.examples import Examples
 from gluegrid.files import read_json, sha256
+from gluegrid.manifests import check_files
 from gluegrid.tokens import tokenize_task
 
 SINGLE = builders.task()
@@ -350,6 +351,42 @@ def test_other_data_at_the_same_place_are_tokenised_again(tmp_path, tiny):
     assert (len(first["train"]["label"]), len(second["train"]["label"])) == (24, 7)
     assert old["made_from"]["data_sha256"] != new["made_from"]["data_sha256"]
     assert old["files"]["train.arrow"] != new["files"]["train.arrow"]
+
+
+def test_the_same_tokens_under_another_name_are_used(tmp_path, tiny, caplog):
+    data = builders.task_manifest(tmp_path, SINGLE)
+    first, old = tokens_of(tmp_path, tiny, data, SINGLE)
+    (tmp_path / "tokens").rename(tmp_path / "alias-128")
+    with caplog.at_level(logging.INFO):
+        second, new = tokens_of(tmp_path, tiny, data, SINGLE)
+    assert f"the same tokens are in {tmp_path / 'alias-128'} already" in caplog.messages
+    assert (first, old) == (second, new)
+    shutil.rmtree(tmp_path / "alias-128")
+    check_files(tmp_path / "tokens/manifest.json")
+
+
+@pytest.mark.parametrize("damage", ["other definition", "flipped", "no manifest", "no file", "no JSON"])
+def test_tokens_under_another_name_that_are_others_or_broken_are_left(tmp_path, tiny, caplog, damage):
+    data = builders.task_manifest(tmp_path, SINGLE)
+    first, _ = tokens_of(tmp_path, tiny, data, SINGLE)
+    other = tmp_path / "alias-128"
+    (tmp_path / "tokens").rename(other)
+    if damage == "flipped":
+        (other / "train.arrow").write_bytes((other / "train.arrow").read_bytes()[::-1])
+    elif damage == "no file":
+        (other / "train.arrow").unlink()
+    elif damage == "no manifest":
+        (other / "manifest.json").unlink()
+    elif damage == "no JSON":
+        (other / "manifest.json").write_text('{"made_from": []')
+    task = dataclasses.replace(SINGLE, labels=["c", "a", "b"]) if damage == "other definition" else SINGLE
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    with caplog.at_level(logging.INFO):
+        second, new = tokens_of(tmp_path, tiny, data, task)
+    assert not [line for line in caplog.messages if "the same tokens" in line]
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+    assert new["made_from"]["labels"] == task.labels
+    assert first["train"]["input_ids"] == second["train"]["input_ids"]
 
 
 @pytest.mark.parametrize("change", [{"labels": ["no", "yes", "maybe"]}, {"text_columns": ["other"]}])

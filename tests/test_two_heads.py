@@ -1,8 +1,10 @@
 """Two calls of snakemake at once in one clone: what they share is made once, and neither takes it from the other."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,9 +27,24 @@ def bare(demo: Clone, tmp_path: Path) -> Clone:
     return clone
 
 
-def write_experiment(clone: Clone, name: str) -> None:
-    clone.write_experiment(name, TASKS)
+def write_experiment(clone: Clone, name: str, tasks: dict = TASKS) -> None:
+    clone.write_experiment(name, tasks)
     (clone.root / "mine.yaml").rename(clone.root / f"{name}.yaml")
+
+
+def reviews(clone: Clone, name: str, answers: tuple[str, str]) -> dict:
+    """Return a task of a file of its own, whose texts and labels are of this experiment alone."""
+    rows = [f"{name} {number},{answers[number % 2]}\n" for number in range(40)]
+    (clone.root / f"{name}.csv").write_text("".join(["text,answer\n", *rows]))
+    return {
+        "source": f"./{name}.csv",
+        "text_columns": ["text"],
+        "label_column": "answer",
+        "labels": [*answers],
+        "metrics": ["accuracy"],
+        "cut_from_train": {"validation": 0.5},
+        "num_train_epochs": 1,
+    }
 
 
 def started(clone: Clone, name: str) -> subprocess.Popen:
@@ -48,19 +65,53 @@ def makers(clone: Clone, rule: str, sign: str) -> dict[str, int]:
     return {name: sum(sign in log.read_text() for log in logs if str(log).endswith(name)) for name in names}
 
 
-def test_two_experiments_at_once_fetch_and_tokenise_once(bare):
-    for name in ("first", "second"):
-        write_experiment(bare, name)
+def test_two_experiments_at_once_share_what_is_the_same_and_nothing_else(bare):
+    # Each has a task of the same name on data of its own.
+    for name, answers in (("first", ("no", "yes")), ("second", ("bad", "good"))):
+        write_experiment(bare, name, TASKS | {"reviews": reviews(bare, name, answers)})
     heads = [started(bare, name) for name in ("first", "second")]
     said = [head.communicate(timeout=300)[0] for head in heads]
     assert [head.returncode for head in heads] == [0, 0], said
     made = [makers(bare, "fetch_model", "1 of "), makers(bare, "fetch_task", "1 of ")]
     made.append(makers(bare, "tokenize_task", " tokens\n"))
-    assert [len(logs) for logs in made] == [1, 2, 2]
+    assert [len(logs) for logs in made] == [1, 4, 4]
     assert [set(logs.values()) for logs in made] == [{1}, {1}, {1}], made
     for name in ("first", "second"):
-        assert "2 of 2" in (bare.root / f"results/{name}/results.md").read_text()
+        assert "3 of 3" in (bare.root / f"results/{name}/results.md").read_text()
         assert bare.planned(*LOCAL, "--configfile", f"{name}.yaml") == {}
+    verified = run_script(bare, "verify.py")
+    assert verified.endswith("verified: everything fits\n"), verified
+    let_tokens_lie_where_an_earlier_release_has_put_them(bare)
+    for name in ("first", "second"):
+        assert bare.planned(*LOCAL, "--configfile", f"{name}.yaml") == {}
+    verified = run_script(bare, "verify.py")
+    # Both had one folder for the tokens of their reviews.
+    assert verified.count(": is missing, so the hashes") == 1, verified
+    assert verified.endswith("1 thing does not fit\n"), verified
+
+
+def let_tokens_lie_where_an_earlier_release_has_put_them(clone: Clone) -> None:
+    """Name the folders of tokens by the tasks' aliases, in Snakemake's memory too."""
+    renamed = {}
+    for folder in sorted(clone.root.glob("resources/tokens/*/*@*-32")):
+        alias = "reviews" if ".csv-" in folder.name else re.search("--(wnli|rte)@", folder.name)[1]
+        earlier = folder.with_name(f"{alias}-32")
+        shutil.rmtree(earlier, ignore_errors=True)
+        folder.rename(earlier)
+        renamed[folder.name] = earlier.name
+    assert len(renamed) == 4
+    for record in filter(Path.is_file, (clone.root / ".snakemake/metadata").rglob("*")):
+        text = record.read_text()
+        for new, old in renamed.items():
+            text = text.replace(f"/{new}/", f"/{old}/")
+        record.write_text(text)
+
+
+def run_script(clone: Clone, script: str) -> str:
+    """Return what a script of the clone's says."""
+    command = [sys.executable, f"scripts/{script}"]
+    done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+    return done.stdout + done.stderr
 
 
 def test_what_snakemake_wants_anew_is_fetched_anew_and_a_failed_fetch_leaves_the_old(bare):

@@ -195,9 +195,10 @@ def test_a_long_name_ends_in_a_hash_that_tells_it_from_others():
 def test_the_length_of_inputs_may_be_swept_and_names_other_tokens():
     experiment = load(max_seq_length=[128, 64])
     manifests = {cell.variant: experiment.tokens_manifest(cell) for cell in experiment.cells_of("bert", "rte").values()}
+    folder = f"resources/tokens/org--bert@main/{experiment.examples_key('rte')}"
     assert manifests == {
-        "base": "resources/tokens/org--bert@main/rte-128/manifest.json",
-        "max_seq_length-64": "resources/tokens/org--bert@main/rte-64/manifest.json",
+        "base": f"{folder}-128/manifest.json",
+        "max_seq_length-64": f"{folder}-64/manifest.json",
     }
 
 

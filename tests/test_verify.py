@@ -114,12 +114,12 @@ STAGED = {
     "tokenizer": "resources/models/model-*/tokenizer_backend.json",
     "training data": "resources/tasks/*mrpc*/mrpc/train-00000-of-00001.parquet",
     "validation data": "resources/tasks/*mrpc*/mrpc/validation-00000-of-00001.parquet",
-    "tokens": "resources/tokens/*/mrpc-128/train.arrow",
+    "tokens": "resources/tokens/*/*--mrpc@*-128/train.arrow",
 }
 FILES = STAGED | {
     "model manifest": "resources/models/model-*/manifest.json",
     "task manifest": "resources/tasks/*mrpc*/manifest.json",
-    "tokens manifest": "resources/tokens/*/mrpc-128/manifest.json",
+    "tokens manifest": "resources/tokens/*/*--mrpc@*-128/manifest.json",
     "run.json": f"{MRPC}/run.json",
     "record": f"{MRPC}/run_record.json",
     "results": f"{MRPC}/all_results.json",
@@ -907,7 +907,7 @@ def test_the_demo_fits(verified, arguments):
     [
         "resources/models/bert-demo-tiny-*/model.safetensors",
         "resources/tasks/*--mnli@*/mnli/validation_matched-00000-of-00001.parquet",
-        "resources/tokens/*/mnli-32/train.arrow",
+        "resources/tokens/*/*--mnli@*-32/train.arrow",
         "results/demo/runs/bert-demo-tiny/mnli/base/seed-42/predictions_validation_matched.parquet",
         "results/demo/runs/bert-demo-tiny/mnli/base/seed-42/run.json",
     ],

@@ -267,7 +267,7 @@ def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):
     clone = copy_of(demo, tmp_path / "failing")
     shutil.rmtree(clone.root / "results")
     clone.write_experiment("failing", {"rte": {}, "wnli": {}})
-    tokens = next(clone.root.glob("resources/tokens/*/wnli-32/train.arrow"))
+    tokens = next(clone.root.glob("resources/tokens/*/*--wnli@*-32/train.arrow"))
     content = tokens.read_bytes()
     tokens.write_bytes(content[:1000])
 

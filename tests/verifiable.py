@@ -99,8 +99,7 @@ def manifest_of_task(experiment: Experiment, task: Task) -> Path:
 
 
 def manifest_of_tokens(experiment: Experiment, model: str, task: Task) -> Path:
-    key = experiment.tokenizer_key(model)
-    return Path(paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task.name, max_seq_length=128))
+    return Path(experiment.tokens_manifest(next(iter(experiment.cells_of(model, task.name).values()))))
 
 
 def write_tokens(experiment: Experiment, model: str, task: Task) -> None:

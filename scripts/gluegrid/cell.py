@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gluegrid import attempts
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
-from gluegrid.files import disk_full, is_disk_full, read_json, replacing, replacing_folder, sha256
+from gluegrid.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
 from gluegrid.head import current_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
@@ -210,15 +210,7 @@ def _publish_model(source: Path, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         return
     with replacing_folder(target) as temporary:
-        shutil.copytree(source, temporary, copy_function=_linked, dirs_exist_ok=True)
-
-
-def _linked(source: str, target: str) -> None:
-    """Make a second name of a file, which takes no space; a copy where the disk has no such names."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        shutil.copytree(source, temporary, copy_function=link_or_copy, dirs_exist_ok=True)
 
 
 def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict:

@@ -27,6 +27,7 @@ from gluegrid.known_experiments import (
 )
 from gluegrid.life import DAY, is_locked, is_newer_than, living_head
 from gluegrid.locks import Manners, describe, lock_with_manners
+from gluegrid.manifests import recorded_hashes
 from gluegrid.slurm_queue import jobs_in_queue
 from gluegrid.submission import jobs_of_cell
 
@@ -85,13 +86,14 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
     numbers = {number for cells in states.values() for cell in cells for number in jobs_of_cell(cell.state)}
     logs = list(_logs_of_jobs(None if name is None else _jobs_ever(states[folders[0]])))
     queued = _queued({*numbers, *(log.stem for log in logs)})
-    found = [_of_experiment(folder, states[folder], queued) for folder in folders]
+    busy = {folder: _busy(cells, queued) for folder, cells in states.items()}
+    found = [_of_experiment(folder, states[folder], busy[folder]) for folder in folders]
     wanted = {number for cells in states.values() for cell in cells for number in _jobs_with_reasons(cell)}
     ended = [log for log in logs if log.stem not in queued | wanted]
     shared = Found(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else [])
     found.append(shared)
     if name is None:
-        found.append(_of_resources(results))
+        found.append(_of_resources(results, any(busy.values()) or any(map(living_head, folders))))
     return found
 
 
@@ -146,9 +148,12 @@ def is_done(cell: CellFiles) -> bool:
     return is_whole and (not tried or tried[-1]["reason"] == attempts.DONE)
 
 
-def _of_experiment(folder: Path, cells: list[CellFiles], queued: set[str]) -> Found:
+def _busy(cells: list[CellFiles], queued: set[str]) -> list[CellFiles]:
+    return [cell for cell in cells if queued.intersection(jobs_of_cell(cell.state)) or is_locked(cell.lock)]
+
+
+def _of_experiment(folder: Path, cells: list[CellFiles], busy: list[CellFiles]) -> Found:
     found = Found(str(folder))
-    busy = [cell for cell in cells if queued.intersection(jobs_of_cell(cell.state)) or is_locked(cell.lock)]
     unfinished = []
     for cell in cells:
         if cell in busy:
@@ -207,7 +212,8 @@ def _add_heads(found: Found, folder: Path, is_busy: bool) -> None:
             found.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, heads_of=folder))
 
 
-def _of_resources(results: Path) -> Found:
+def _of_resources(results: Path, is_busy: bool) -> Found:
+    """`is_busy`: jobs of an earlier call may read what no plan names any more."""
     found = Found(str(RESOURCES))
     for partial in sorted(RESOURCES.glob("*/*.partial")):
         lock = partial.with_suffix(".lock")
@@ -218,10 +224,25 @@ def _of_resources(results: Path) -> Found:
     used = used_resources(results)
     for kind in KINDS:
         for path in staged_resources(RESOURCES, kind):
-            if path not in used:
+            if path in used:
+                continue
+            if kind == "tokens" and not is_busy and _lies_elsewhere_too(path, used):
+                lock = path.with_name(f"{path.name}.lock")
+                found.leftovers.append(Leftovers("tokens that have another folder by now", [path], lock))
+            else:
                 size = size_in_words(bytes_freed_by_removing(path))
                 found.notes.append(f"{path}, {size}; no experiment's last plan uses it (rm -r it, if you wish)")
     return found
+
+
+def _lies_elsewhere_too(tokens: Path, used: Iterable[Path]) -> bool:
+    """Tell whether the tokens in a folder are in one that is used, too: earlier releases named it by a task's alias."""
+    try:
+        hashes = recorded_hashes(tokens / "manifest.json")
+        others = [path / "manifest.json" for path in used if path.parent == tokens.parent]
+        return any(path.exists() and recorded_hashes(path) == hashes for path in others)
+    except (DataError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _runs(folder: Path) -> set[Path]:

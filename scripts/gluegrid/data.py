@@ -10,7 +10,7 @@ import torch
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
 from gluegrid.run import Run
-from gluegrid.tokens import tokens_identity
+from gluegrid.staged_tokens import tokens_identity
 
 
 class Tokens:

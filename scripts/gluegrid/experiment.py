@@ -19,7 +19,7 @@ from gluegrid.option_checks import check_options
 from gluegrid.planned_cells import make_cells
 from gluegrid.recipes import DEFAULT_SEEDS
 from gluegrid.reference_files import read_in
-from gluegrid.split_files import layout
+from gluegrid.split_files import definition_of_examples, layout
 from gluegrid.start_checks import check_starts
 from gluegrid.variants import number_of_variants
 
@@ -41,6 +41,7 @@ class Experiment:
         self.tasks: dict[str, dict] = config["tasks"]
         self.paths = paths.ExperimentPaths(self.name)
         self._cells: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+        self._examples_keys: dict[str, str] = {}
         self.imported: dict[str, ImportedCell] = {each.cell.name: each for each in imported_cells(config)}
         for cell in (each.cell for each in self.imported.values()):
             self._cells.setdefault((cell.model, cell.task), {})[cell.variant, str(cell.seed)] = cell
@@ -117,11 +118,15 @@ class Experiment:
 
     def tokens_manifest(self, cell: Cell) -> str:
         """Return the path of the manifest of a cell's tokens."""
-        return paths.TOKENS_MANIFEST.format(
-            tokenizer_key=self.tokenizer_key(cell.model),
-            task=cell.task,
-            max_seq_length=cell.values["max_seq_length"],
-        )
+        return paths.TOKENS_MANIFEST.format(**self.wildcards_of_tokens(cell))
+
+    def wildcards_of_tokens(self, cell: Cell) -> dict[str, str]:
+        """Return the values of Snakemake's wildcards for a cell's tokens."""
+        return {
+            "tokenizer_key": self.tokenizer_key(cell.model),
+            "examples_key": self.examples_key(cell.task),
+            "max_seq_length": str(cell.values["max_seq_length"]),
+        }
 
     def tokenizer_of(self, model: str) -> str:
         """Return the model whose tokenizer this model uses: itself, unless the config names another."""
@@ -139,6 +144,14 @@ class Experiment:
         """Return the name of a task's folder under resources/tasks."""
         entry = self.tasks[task]
         return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""), layout(entry))
+
+    def examples_key(self, task: str) -> str:
+        """Return the name of a task's examples, of which its tokens are made."""
+        if task not in self._examples_keys:
+            self._examples_keys[task] = paths.examples_key(
+                self.task_key(task), definition_of_examples(self.tasks[task])
+            )
+        return self._examples_keys[task]
 
     def model_identity(self, model: str) -> dict:
         """Return what a run.json says of a model."""

@@ -94,6 +94,14 @@ def disk_full(path: Path) -> TransientError:
     )
 
 
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Make a second name of a file, which takes no space; a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def sync(path: Path) -> None:
     """Let a file's content, or a folder's entries, reach the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,6 +7,7 @@ from pathlib import Path
 from gluegrid.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment, planned_experiment
 from gluegrid.files import read_json
+from gluegrid.staged_tokens import staged_tokens
 
 KINDS = ("models", "tasks", "tokens")  # of resources
 
@@ -83,5 +84,5 @@ def staged_resources(resources: Path, kind: str) -> list[Path]:
 
 def _resources_of(experiment: Experiment) -> Iterator[Path]:
     manifests = [*map(experiment.model_manifest, experiment.models), *map(experiment.task_manifest, experiment.tasks)]
-    manifests += [experiment.tokens_manifest(cell) for cell in experiment.cells.values()]
+    manifests += [staged_tokens(experiment, cell) for cell in experiment.kinds]
     return (Path(manifest).parent for manifest in manifests)

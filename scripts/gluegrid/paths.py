@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 MODEL_MANIFEST = "resources/models/{model_key}/manifest.json"
 TASK_MANIFEST = "resources/tasks/{task_key}/manifest.json"
-TOKENS_MANIFEST = "resources/tokens/{tokenizer_key}/{task}-{max_seq_length}/manifest.json"
+TOKENS = "{tokenizer_key}/{examples_key}-{max_seq_length}"
+TOKENS_MANIFEST = f"resources/tokens/{TOKENS}/manifest.json"
 
 CELL = "{model}/{task}/{variant}/seed-{seed}"
 LONGEST_KEY = 200  # file systems take names of 255 bytes, and temporary names are longer
@@ -70,6 +71,15 @@ def _beside_runs(run: Path, part: str) -> Path:
     cell = run.parent
     runs = cell.parents[3]
     return runs.parent / part / cell.relative_to(runs)
+
+
+def examples_key(task_key: str, definition: dict) -> str:
+    """Return the name of a task's examples: its staged data, and a hash of what says how they are read.
+
+    Not the task's alias: other experiments may give it to another task.
+    """
+    digest = hashlib.sha256(json.dumps([task_key, definition], sort_keys=True).encode()).hexdigest()[:8]
+    return f"{task_key[: LONGEST_KEY - 15]}-{digest}"  # "-65536", the longest length, follows
 
 
 def is_local(source: str) -> bool:

@@ -172,13 +172,12 @@ def _state_of(experiment: Experiment, cell: Cell) -> Path:
 def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, str]]:
     """Return rule, wildcards and manifest of what is staged before a cell can be trained."""
     model, tokenizer = experiment.model_key(cell.model), experiment.tokenizer_key(cell.model)
-    task = experiment.task_key(cell.task)
-    length = cell.values["max_seq_length"]
+    task, tokens = experiment.task_key(cell.task), paths.TOKENS.format(**experiment.wildcards_of_tokens(cell))
     return [
         ("fetch_model", model, paths.MODEL_MANIFEST.format(model_key=model)),
         ("fetch_model", tokenizer, paths.MODEL_MANIFEST.format(model_key=tokenizer)),
         ("fetch_task", task, paths.TASK_MANIFEST.format(task_key=task)),
-        ("tokenize_task", f"{tokenizer}/{cell.task}-{length}", experiment.tokens_manifest(cell)),
+        ("tokenize_task", tokens, experiment.tokens_manifest(cell)),
     ]
 
 

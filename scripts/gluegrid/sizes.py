@@ -13,6 +13,7 @@ from gluegrid import paths
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.files import read_json
+from gluegrid.staged_tokens import staged_tokens
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
 LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py
@@ -98,7 +99,7 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
 
 def task_size(experiment: Experiment, cell: Cell) -> TaskSize:
     """Return the size of a cell's task: as its tokens were counted, else by what the experiment says."""
-    manifest = Path(experiment.tokens_manifest(cell))
+    manifest = staged_tokens(experiment, cell)
     entry = experiment.tasks[cell.task]
     try:
         if manifest.exists():

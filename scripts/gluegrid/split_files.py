@@ -34,6 +34,12 @@ def layout(entry: Mapping) -> dict | None:
     return {key: entry.get(key) for key in LAYOUT_KEYS} | {"validation": sorted(entry["validation"])}
 
 
+def definition_of_examples(entry: Mapping) -> dict:
+    """Return what decides a task's tokens beside its data, as arguments of a Task; its alias and metrics do not."""
+    given = {key: entry[key] for key in ("source", "revision", "folder", *LAYOUT_KEYS) if entry.get(key) is not None}
+    return given | {"name": entry["source"], "validation": dict.fromkeys(entry["validation"], ""), "metrics": []}
+
+
 def splits_of(entry: Mapping) -> list[str]:
     """Return the splits of a task in a config, the training split first."""
     return list(dict.fromkeys(filter(None, [entry["train"], *entry["validation"], *entry["test"]])))

@@ -86,17 +86,12 @@ def _tasks(experiment: Experiment) -> Iterator[Resource]:
 
 
 def _tokens(experiment: Experiment) -> Iterator[Resource]:
-    # By key: models of one source under several aliases share their tokens.
-    tokenizers = {
-        (experiment.tokenizer_key(cell.model), cell.task, cell.values["max_seq_length"]): (
-            experiment.tokenizer_of(cell.model)
-        )
-        for cell in experiment.kinds
-    }
-    for (key, task, length), tokenizer in sorted(tokenizers.items()):
-        manifest = paths.TOKENS_MANIFEST.format(tokenizer_key=key, task=task, max_seq_length=length)
-        log = _log(experiment, "tokenize_task", f"{key}/{task}-{length}")
-        yield Resource("tokens", f"{task}-{length}", tokenizer, Path(manifest), log)
+    # By key: models of one source under several aliases share their tokens, as do tasks.
+    cells = {paths.TOKENS.format(**experiment.wildcards_of_tokens(cell)): cell for cell in experiment.kinds}
+    for tokens, cell in sorted(cells.items()):
+        name = f"{cell.task}-{cell.values['max_seq_length']}"
+        log, manifest = _log(experiment, "tokenize_task", tokens), Path(experiment.tokens_manifest(cell))
+        yield Resource("tokens", name, experiment.tokenizer_of(cell.model), manifest, log)
 
 
 def _log(experiment: Experiment, rule: str, wildcards: str) -> Path:

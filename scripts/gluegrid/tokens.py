@@ -2,18 +2,19 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow
 
 from gluegrid.encoder import Encoder
-from gluegrid.errors import DataError
+from gluegrid.errors import GluegridError
 from gluegrid.examples import Split
-from gluegrid.files import read_json, replacing, write_json
+from gluegrid.files import link_or_copy, read_json, replacing, write_json
 from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
 from gluegrid.manifests import check_file, file_identity
-from gluegrid.sources import split_of
+from gluegrid.staged_tokens import tokens_identity
 from gluegrid.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def tokenize_task(
         if is_newer_than_head(manifest) and read_json(manifest).get("made_from") == identity:
             logger.info("already tokenised by another run")
             return
+        if _take_over(manifest, identity):
+            return
         check_file(tokenizer_manifest, model["tokenizer"]["file"], model["tokenizer"]["sha256"])
         splits = _write_splits(
             manifest.parent,
@@ -48,34 +51,24 @@ def tokenize_task(
         write_json(manifest, content | {"splits": splits, "files": files})
 
 
-def tokens_identity(model: dict, data: dict, task: Task, max_seq_length: int) -> dict:
-    """Return what tokens are made from: hashes of the tokenizer and the data, columns, labels, length.
-
-    Training compares this with what its run.json asks for. Raises DataError for a model without a tokenizer.
+def _take_over(manifest: Path, identity: dict) -> bool:
+    """Use tokens of the same tokenizer that were made from the same under another name, if there are any: of equal data
+    of another source, or of a release that named tokens by the task's alias.
     """
-    tokenizer = _tokenizer_of(model)
-    limit = tokenizer["max_length"]
-    return {
-        "tokenizer_sha256": tokenizer["sha256"],
-        "data_sha256": {
-            name: identity["sha256"] for name, identity in data["files"].items() if split_of(name) in task.splits
-        },
-        "text_columns": task.text_columns,
-        "label_column": task.label_column,
-        "labels": task.labels,
-        "splits": task.splits,
-        "truncated_to": min(max_seq_length, limit) if limit else max_seq_length,
-    }
-
-
-def _tokenizer_of(model: dict) -> dict:
-    tokenizer = model["tokenizer"]
-    if tokenizer is None or tokenizer["pad_token_id"] is None:
-        lacks = "no tokenizer" if tokenizer is None else "a tokenizer without a padding token"
-        raise DataError(
-            f"the model {model['source']} has {lacks}; name another model's in the config: tokenizer: <alias>"
-        )
-    return tokenizer
+    for other in sorted(manifest.parents[1].glob(f"*/{manifest.name}")):
+        with suppress(GluegridError, OSError, KeyError, TypeError, AttributeError):  # it is not whole, or not any more
+            content = read_json(other)
+            if other == manifest or content["made_from"] != identity:
+                continue
+            for name, file in content["files"].items():
+                with replacing(manifest.parent / name) as temporary:
+                    temporary.unlink()
+                    link_or_copy(other.parent / name, temporary)
+                check_file(manifest, name, file["sha256"])
+            write_json(manifest, content)
+            logger.info("the same tokens are in %s already", other.parent)
+            return True
+    return False
 
 
 def _write_splits(folder: Path, splits: list[Split], encoder: Encoder) -> dict[str, dict]:

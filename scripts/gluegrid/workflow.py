@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
@@ -83,6 +83,27 @@ def run_where_needed(workflow, rules: Iterable[str]) -> None:
 
     def build_dag() -> None:
         workflow.dag.forcerules.update(map(workflow.get_rule, rules))
+        build()
+
+    workflow._build_dag = build_dag
+
+
+def keep_results(workflow, rule: str, has_result: Callable[..., bool]) -> None:
+    """Let no job of a rule run because Snakemake remembers other inputs of it, where `has_result` of its wildcards.
+
+    Where tokens lie is no part of a run, and earlier releases had them elsewhere.
+    """
+    build = workflow._build_dag
+
+    def build_dag() -> None:
+        changed = workflow.persistence.input_changed
+
+        def input_changed(job, file=None):
+            if job.rule.name == rule and has_result(*job.wildcards):
+                return False if file else iter(())
+            return changed(job, file=file)
+
+        workflow.persistence.input_changed = input_changed
         build()
 
     workflow._build_dag = build_dag

@@ -6,6 +6,7 @@ from pathlib import Path
 from gluegrid.cells import Cell
 from gluegrid.errors import DataError
 from gluegrid.experiment import Experiment
+from gluegrid.staged_tokens import staged_tokens
 from gluegrid.verification.file_shapes import RECORD, read_shaped
 
 
@@ -23,7 +24,7 @@ def recorded_hashes_of(experiment: Experiment, results: Iterable[tuple[Cell, Pat
         of_cell = {
             experiment.model_manifest(cell.model): record["model_files"],
             experiment.task_manifest(cell.task): record["task_files"],
-            experiment.tokens_manifest(cell): record["tokens_files"],
+            staged_tokens(experiment, cell): record["tokens_files"],
         }
         for manifest, hashes in of_cell.items():
             recorded.setdefault(Path(manifest), hashes)

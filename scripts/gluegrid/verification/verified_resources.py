@@ -11,6 +11,7 @@ from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.manifests import recorded_hashes
 from gluegrid.sources import split_of
+from gluegrid.staged_tokens import staged_tokens
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
@@ -113,7 +114,7 @@ class _Reader:
     def read_tokens(self, cell: Cell, task: Task) -> None:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
         model, length = cell.model, cell.values["max_seq_length"]
-        manifest = Path(self.experiment.tokens_manifest(cell))
+        manifest = staged_tokens(self.experiment, cell)
         if self._is_known("tokens", model, task.name, str(length)) or self._is_elsewhere(manifest):
             return
         with self.findings.noting():
