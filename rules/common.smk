@@ -116,7 +116,7 @@ def model_revision(wildcards):
 
 def model_fetch_options(wildcards):
     """Return the option that lets a model's own Python code be fetched and run, where the config says so."""
-    return "--trust-remote-code" if EXPERIMENT.trusts_remote_code(wildcards.model_key) else ""
+    return "--trust-remote-code" if model_entry(wildcards).get("trust_remote_code", False) else ""
 
 
 def task_entry(wildcards):

@@ -115,13 +115,10 @@ def tokens_of(run: Run, arguments: argparse.Namespace):
 
 def tokenizer_of(run: Run, arguments: argparse.Namespace) -> Path:
     """Return the manifest of the model whose tokenizer made the tokens."""
-    from gluegrid.paths import resource_key
-
-    borrowed = run.model.get("tokenizer")
-    if borrowed is None:
+    if run.model.get("tokenizer") is None:
         return arguments.model
-    key = resource_key(borrowed["source"], borrowed["revision"])
-    return arguments.model.parents[1] / key / "manifest.json"
+    # The folder of a tokenizer's tokens bears its name.
+    return arguments.model.parents[1] / arguments.tokens.parents[1].name / "manifest.json"
 
 
 if __name__ == "__main__":

@@ -361,6 +361,13 @@ def test_a_long_name_of_data_leaves_room_for_the_names_of_locks():
     assert tokens_of(long) != tokens_of(long | {"folder": "f" * 61})
 
 
+def test_a_model_with_its_own_code_is_staged_apart_from_the_same_without():
+    models = {"plain": {"source": "org/bert"}, "coded": {"source": "org/bert", "trust_remote_code": True}}
+    experiment = load(SMALL | {"models": models})
+    assert experiment.model_key("plain") == "org--bert@main"
+    assert re.fullmatch("org--bert@main-[0-9a-f]{8}", experiment.model_key("coded"))
+
+
 def test_resources_of_the_hub_have_readable_keys():
     assert paths.resource_key("google-bert/bert-base-uncased", "86b5e09") == "google-bert--bert-base-uncased@86b5e09"
     assert paths.resource_key("nyu-mll/glue", "refs/pr/1", "cola") == "nyu-mll--glue--cola@refs--pr--1"

@@ -101,8 +101,13 @@ class Experiment:
         return {key: given.value for key, given in given_values(self.config, model, task).items()}
 
     def model_key(self, model: str) -> str:
-        """Return the name of a model's folder under resources/models."""
-        return paths.resource_key(self.models[model]["source"], self.models[model]["revision"])
+        """Return the name of a model's folder under resources/models.
+
+        With its own code a model has other files, which would be a fault to experiments that do without.
+        """
+        entry = self.models[model]
+        layout = {"trust_remote_code": True} if entry.get("trust_remote_code", False) else None
+        return paths.resource_key(entry["source"], entry["revision"], layout=layout)
 
     def tokenizer_key(self, model: str) -> str:
         """Return the name of the folder of the model whose tokenizer this model uses."""
@@ -131,14 +136,6 @@ class Experiment:
     def tokenizer_of(self, model: str) -> str:
         """Return the model whose tokenizer this model uses: itself, unless the config names another."""
         return self.models[model].get("tokenizer", model)
-
-    def trusts_remote_code(self, model_key: str) -> bool:
-        """Tell whether any model of this key may run Python code of its own."""
-        return any(
-            entry.get("trust_remote_code", False)
-            for name, entry in self.models.items()
-            if self.model_key(name) == model_key
-        )
 
     def task_key(self, task: str) -> str:
         """Return the name of a task's folder under resources/tasks."""

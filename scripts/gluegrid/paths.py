@@ -92,7 +92,7 @@ def resource_key(source: str, revision: str, folder: str = "", layout: dict | No
 
     Hub ids are unique with '/' written as '--'. A folder's name is completed by a hash of its path,
     since two folders may share a name; so is whatever could be read in two ways. `layout` is what else decides
-    the files of a task (split_files.py).
+    the files of a task (split_files.py), or of a model.
     """
     exact = json.dumps([source, revision, folder] + ([layout] if layout else []), sort_keys=True)
     is_ambiguous = "--" in source + folder + revision or (folder and "/" not in source)
