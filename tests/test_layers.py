@@ -55,7 +55,7 @@ OF_THE_WORKFLOW = (
     "report_inputs",
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
     *("slurm_plugin", "submission", "code_copy", "backups", "recipes", "run_files", "quick_planning"),
-    *("errors", "glue_choice"),
+    *("errors", "glue_choice", "split_files"),
 )
 
 

@@ -269,7 +269,7 @@ def test_cells_wait_for_what_is_not_staged_until_that_has_failed(slurm, experime
     tokens = manifests(experiment)[3]
     tokens.unlink()
     assert "  pair    not begun  6 seeds, waits for tokenize_task\n" in text_of(experiment)
-    log = Path(f"results/small/logs/tokenize_task/{experiment.tokenizer_key('tiny')}/pair-128.log")
+    log = Path(f"results/small/logs/tokenize_task/{tokens.parent.relative_to('resources/tokens')}.log")
     log.parent.mkdir(parents=True)
     log.write_text("reading\n", encoding="utf-8")
     assert status_of(experiment, cell).state == State.NOT_BEGUN
