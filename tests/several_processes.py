@@ -1,10 +1,19 @@
 """Trainings for one process or for two, and what comes of them. As a script: one of the processes of a launch."""
 
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import wraps
+from itertools import count
 from pathlib import Path
+from unittest import mock
 
 import builders
+import torch
+from accelerate import Accelerator
+from transformers import BertForSequenceClassification
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.data import Tokens
@@ -30,7 +39,9 @@ RUNS: dict[str, tuple[str, dict, dict]] = {
     ),
     "by length": ("pair", {"global_batch_size": 8, "train_sampling_strategy": "group_by_length"}, {}),
     "adapters": ("pair", {"global_batch_size": 8, "lora": LORA, "learning_rate": 1e-2}, {}),
+    "short of memory": ("pair", {"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
 }
+SHORT = "short of memory"  # the run in which the second of two processes is, with injected errors in a GPU's place
 
 
 def make_resources(folder: Path) -> None:
@@ -49,7 +60,40 @@ def run_of(name: str, processes: int) -> Run:
 
 def train(folder: Path, processes: int) -> dict:
     """Do every run; return losses, metrics and predictions of each."""
-    return {name: _outcome(folder / of_task, run_of(name, processes)) for name, (of_task, _, _) in RUNS.items()}
+    outcomes = {}
+    for name, (of_task, _, _) in RUNS.items():
+        with memory_that_gives_out() if name == SHORT and os.environ.get("RANK") == "1" else nullcontext():
+            outcomes[name] = _outcome(folder / of_task, run_of(name, processes))
+    return outcomes
+
+
+@contextmanager
+def memory_that_gives_out() -> Iterator[None]:
+    """Let a device hold two rows of a batch, and nothing else at the first time."""
+    with ExitStack() as stack:
+
+        def fail(owner: object, name: str, is_time: Callable[[int], bool]) -> None:
+            function = getattr(owner, name)
+            calls = count(1)
+
+            def failing(*arguments: object, **options: object) -> object:
+                if is_time(next(calls), **options):
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+                return function(*arguments, **options)
+
+            stack.enter_context(mock.patch.object(owner, name, wraps(function)(failing)))
+
+        def is_large(call: int, input_ids: torch.Tensor, labels: torch.Tensor | None = None, **_: object) -> bool:
+            return labels is not None and len(input_ids) > 2
+
+        fail(BertForSequenceClassification, "forward", is_large)
+        for owner, name in (
+            (torch.distributed, "all_reduce"),
+            (Accelerator, "clip_grad_norm_"),
+            (torch.optim.AdamW, "step"),
+        ):
+            fail(owner, name, lambda call, **_: call == 1)
+        yield
 
 
 def _outcome(folder: Path, run: Run) -> dict:
@@ -58,8 +102,15 @@ def _outcome(folder: Path, run: Run) -> dict:
     metrics = cell.train() | cell.evaluate()
     tables = {split: cell.predict(split)[0].to_pydict() for split in _predicted(run.task)}
     # The losses of all updates have no other way out than the state.
-    losses = cell.training.state()["losses"].tolist()
-    return {"losses": losses, "metrics": metrics, "predictions": tables, "curve": cell.epochs and cell.epochs.curve}
+    state = cell.training.state()
+    return {
+        "losses": state["losses"].tolist(),
+        "metrics": metrics,
+        "predictions": tables,
+        "curve": cell.epochs and cell.epochs.curve,
+        "micro_batch_rows": cell.micro_batch_rows,
+        "kept_rows": state["micro_batch_rows_of_all"],
+    }
 
 
 def _predicted(task: Task) -> list[str]:

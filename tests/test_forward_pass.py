@@ -139,6 +139,18 @@ def test_a_model_that_cannot_be_packed_is_padded_and_left_as_it_was(tmp_path, ro
     torch.testing.assert_close(forward(rows, NUMBERS, with_labels=False).logits, before, rtol=1e-5, atol=1e-5)
 
 
+def test_want_of_memory_says_nothing_of_a_model(tmp_path):
+    """Else it would be padded on a card that is full, and draw other random numbers than on one that is not."""
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    model = a_model(tmp_path)
+    hook_first_layer(model, fail)
+    with pytest.raises(RuntimeError, match="CUBLAS_STATUS_ALLOC_FAILED"):
+        forward_of(model)
+
+
 def hook_first_layer(model, hook):
     model.bert.encoder.layer[0].register_forward_pre_hook(hook)
 

@@ -18,8 +18,10 @@ HEAVY_MODULES = {
     *(
         "holdout",
         "cell_training",
+        "device_memory",
         "epochs",
         "forward_pass",
+        "optimizer",
         "packing",
         "prediction",
         "processes",

@@ -16,6 +16,7 @@ from gluegrid import safekeeping, training
 from gluegrid.cell_training import CellTraining
 from gluegrid.errors import Stopped, TrainingError, TransientError
 from gluegrid.files import read_json, write_json
+from gluegrid.random_states import lacks_device, random_states, set_random_states
 from gluegrid.safekeeping import Safekeeping
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -264,12 +265,77 @@ def test_a_checkpoint_of_another_run_is_not_mixed_in(place, files, tmp_path):
 def test_weights_of_another_shape_are_refused_before_anything_is_restored(place, uninterrupted):
     """What the hash cannot see: a checkpoint made by code that saved something else."""
     place.stop_at(5)
-    path = place.checkpoint(5) / "state.pt"
-    state = torch.load(path, weights_only=True)
-    state["training"]["model"]["classifier.weight"] = torch.zeros(7, 32)
-    torch.save(state, path)
-    describe_with("sha256", safekeeping.sha256(path))(place.checkpoint(5))
+    change_state(place.checkpoint(5), lambda state: state["model"].update({"classifier.weight": torch.zeros(7, 32)}))
     assert place.train(place.keeper())[1] == uninterrupted
+
+
+def change_state(checkpoint, change):
+    """Change what a checkpoint has kept of the training, as if it had been written so."""
+    path = checkpoint / "state.pt"
+    state = torch.load(path, weights_only=True)
+    change(state["training"])
+    torch.save(state, path)
+    describe_with("sha256", safekeeping.sha256(path))(checkpoint)
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """Let the machine seem to have cards, whose random states are asked for and set; return what was set."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    were_set = []
+
+    def state_of(device):
+        return torch.tensor([torch.device(device).index or 0], dtype=torch.uint8)
+
+    def refuse(*_):
+        raise IndexError("a card that this process does not train on")
+
+    monkeypatch.setattr(torch.cuda, "get_rng_state", state_of)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: were_set.append((int(state), device)))
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", refuse)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", refuse)
+    return were_set
+
+
+def as_before(state):
+    """Make a state one of earlier code: with the random states of all cards, though none is trained on."""
+    del state["micro_batch_rows_of_all"]
+    state["random_states"][0]["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * 4
+
+
+def test_a_training_on_the_cpu_leaves_the_machines_cards_alone(place, uninterrupted, cards):
+    place.stop_at(2)
+    place.stop_at(5)
+    change_state(place.checkpoint(5), as_before)
+    keeper = place.keeper()
+    assert place.train(keeper)[1] == uninterrupted
+    assert [part["step"] for part in keeper.continued] == [2, 5]
+    assert cards == []
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+def test_the_random_state_of_the_card_that_is_trained_on_is_kept_and_that_alone(cards, device, index):
+    device = torch.device(device)
+    states = random_states(device)
+    assert [int(state) for state in states["cuda"]] == [index]
+    set_random_states(states, device)
+    of_all_cards = [torch.tensor([number], dtype=torch.uint8) for number in range(4)]
+    set_random_states(states | {"cuda": of_all_cards}, device)
+    fewer_cards = torch.device("cuda", 0)
+    set_random_states(states, fewer_cards)
+    assert cards == [(index, device), (index, device), (index, fewer_cards)]
+
+
+def test_random_states_of_other_devices_are_reported_and_the_checkpoint_before_is_used(place, uninterrupted, caplog):
+    place.stop_at(5, seconds_between=0)
+    change_state(place.checkpoint(5), lambda state: state.update(random_states=[]))
+    keeper = place.keeper()
+    assert place.train(keeper)[1] == uninterrupted
+    assert [part["step"] for part in keeper.continued] == [4]
+    assert f"{place.checkpoint(5)}: cannot be used, since its random states are of other devices" in caplog.text
+    states = random_states(torch.device("cpu"))
+    assert lacks_device(states, torch.device("cuda"))
+    assert not lacks_device(states, torch.device("cpu"))
 
 
 def test_what_was_half_written_is_not_taken_for_a_checkpoint(place, uninterrupted):

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 import builders
 import several_processes
-from several_processes import ROWS, RUNS, run_of
+from several_processes import ROWS, RUNS, SHORT, run_of
 
 TIMED = ("runtime", "per_second")
 
@@ -58,6 +58,15 @@ def test_metrics_are_the_same(outcomes, name):
 def test_the_processes_know_the_same(outcomes):
     for name in RUNS:
         assert outcomes["other"][name]["losses"] == outcomes["main"][name]["losses"]
+
+
+def test_that_one_of_them_was_short_of_memory_is_known_and_kept(outcomes):
+    """The rows at once of each process, since what dropout draws depends on them."""
+    for name in RUNS:
+        short = 2 if name == SHORT else None
+        for each in ("main", "other"):
+            assert outcomes[each][name]["micro_batch_rows"] == {"train": short, "eval": None}
+            assert outcomes[each][name]["kept_rows"] == [None, short]
 
 
 def test_another_number_of_processes_than_the_run_is_for_is_an_error(outcomes):

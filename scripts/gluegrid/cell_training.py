@@ -84,7 +84,7 @@ class CellTraining:
         )
         self.training = Training(self.processes, self.forward, rows, self.run, self.trackers, self.epochs)
         metrics = self.training.finish(keeper)
-        self.micro_batch_rows["train"] = self.training.micro_batches.rows
+        self.micro_batch_rows["train"] = self._smallest_rows(self.training.micro_batches)
         return metrics
 
     def _training_rows(self) -> tuple[Rows, Rows]:
@@ -113,12 +113,17 @@ class CellTraining:
     ) -> tuple[pyarrow.Table, float]:
         """Return idx, label and logits of rows, and the seconds it took; `name` is for the log."""
         logger.info("predicting %s: %s examples", name, f"{len(rows):,}")
-        micro_batches = MicroBatches("prediction", self.forward.parts, rows=self.micro_batch_rows["eval"])
+        rows_at_once = self.micro_batch_rows["eval"]
+        micro_batches = MicroBatches("prediction", self.forward.parts, rows=rows_at_once, device=self.forward.device)
         # As many as a batch of the longest rows would have.
         tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
         logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
-        self.micro_batch_rows["eval"] = micro_batches.rows
+        self.micro_batch_rows["eval"] = self._smallest_rows(micro_batches)
         return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds
+
+    def _smallest_rows(self, micro_batches: MicroBatches) -> int | None:
+        """Return the rows at once where the memory of one of the processes' devices has not held more."""
+        return min((rows for rows in self.processes.of_all(micro_batches.rows) if rows is not None), default=None)
 
     def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
         """Return run_glue.py's eval metrics of all that is scored."""

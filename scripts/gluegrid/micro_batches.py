@@ -5,19 +5,23 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+import torch
 
+from gluegrid.device_memory import free_memory, is_out_of_memory
 from gluegrid.errors import TrainingError
+from gluegrid.random_states import random_states, set_random_states
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 Result = TypeVar("Result")
 
 
 class MicroBatches:
     """Computes batches in the parts that `split` makes of them, of at most `most_rows` rows each (None: of any size).
 
-    `rows` is a lower limit, None until the memory does not hold a part. Then it is halved until one fits, and stays so.
+    `rows` is a lower limit, None until the memory does not hold a part, not even with all freed that can be. Then it is
+    halved until one fits, and stays so. Every try begins with the same random states, that of the `device` among them.
     """
 
     def __init__(
@@ -26,11 +30,13 @@ class MicroBatches:
         split: Callable[[numpy.ndarray], list[numpy.ndarray]],
         most_rows: int | None = None,
         rows: int | None = None,
+        device: torch.device = CPU,
     ):
         self.what = what
         self.split = split
         self.most_rows = most_rows
         self.rows = rows
+        self.device = device
 
     def compute(
         self, lengths: numpy.ndarray, function: Callable[[numpy.ndarray], Result], undo: Callable[[], None]
@@ -40,6 +46,8 @@ class MicroBatches:
         `undo` takes back what the parts before one that did not fit have left. Raises TrainingError when not even a
         single row fits.
         """
+        before = random_states(self.device)
+        is_freed = False
         while True:
             largest = 0
             try:
@@ -49,13 +57,18 @@ class MicroBatches:
                     results.append(function(part))
                 return results
             except RuntimeError as error:
-                if not should_reduce_batch_size(error):
+                if not is_out_of_memory(error):
                     raise
             # Not inside `except`: the error's traceback would keep the tensors alive.
             results = None
             undo()
-            clear_device_cache(garbage_collection=True)
-            self._halve(largest, int(lengths.max()))
+            set_random_states(before, self.device)
+            free_memory()
+            if is_freed:
+                self._halve(largest, int(lengths.max()))
+            else:
+                logger.info("out of the device's memory: trying %s again, with all freed that can be", self.what)
+            is_freed = True
 
     def _parts(self, lengths: numpy.ndarray) -> Iterator[numpy.ndarray]:
         most = min(self.most_rows or len(lengths), self.rows or len(lengths))
@@ -70,7 +83,7 @@ class MicroBatches:
             )
         self.rows = (rows + 1) // 2
         logger.warning(
-            "out of the device's memory: %s goes on in micro-batches of %d; the updates stay the same",
+            "out of the device's memory: %s goes on in micro-batches of %d; the batches stay the same",
             self.what,
             self.rows,
         )

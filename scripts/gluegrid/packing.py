@@ -17,6 +17,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
+from gluegrid.device_memory import is_out_of_memory
+
 logger = logging.getLogger(__name__)
 
 ATTENTION = "gluegrid_packed"
@@ -156,9 +158,9 @@ def make_packable(model: PreTrainedModel, longest: int) -> str | None:
         if difference <= LARGEST_DIFFERENCE:
             return None
         reason = f"its outputs would differ by {difference:.2g}"
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # whatever a model's own code does
+        if is_out_of_memory(error):
+            raise  # says nothing of the model
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     for hook in hooks:
         hook.remove()

@@ -1,12 +1,15 @@
 """The processes that train one cell together, each on its own device; mostly there is one."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import numpy
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+
+from gluegrid.device_memory import again_if_out_of_memory
 
 BYTES_OF_A_MESSAGE = 2**26
 Items = TypeVar("Items", list, numpy.ndarray)
@@ -52,8 +55,7 @@ class Processes:
         if self.count == 1:
             return
         for together in _buckets(tensors):
-            flat = torch.cat([tensor.flatten() for tensor in together])
-            torch.distributed.all_reduce(flat)
+            flat = again_if_out_of_memory("the sum of the gradients", partial(_sum, together))
             parts = flat.split([tensor.numel() for tensor in together])
             for tensor, part in zip(together, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
@@ -62,6 +64,13 @@ class Processes:
         """End the processes' connection, after which they tell each other nothing. Else some abort when they exit."""
         if self.count > 1:
             torch.distributed.destroy_process_group()
+
+
+def _sum(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Return the sums of all processes' tensors in a row; the tensors stay as they are."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    return flat
 
 
 def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -20,6 +20,7 @@ from gluegrid.errors import DataError, Stopped, TransientError
 from gluegrid.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
 from gluegrid.leaving import ANOTHER_LEAVES, Leaving
 from gluegrid.provenance import now
+from gluegrid.random_states import lacks_device
 from gluegrid.training import Training
 
 logger = logging.getLogger(__name__)
@@ -215,3 +216,6 @@ def _check_fits(training: Training, state: dict) -> None:
         raise _UnusableError("its weights are of another model")
     if not 0 < state["step"] <= training.steps or len(state["losses"]) != state["step"]:
         raise _UnusableError(f"it is of step {state['step']} of {training.steps}")
+    states = state["random_states"]
+    if len(states) != training.processes.count or any(lacks_device(each, training.forward.device) for each in states):
+        raise _UnusableError("its random states are of other devices")

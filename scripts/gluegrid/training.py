@@ -16,6 +16,7 @@ from gluegrid.epochs import EpochScores
 from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
+from gluegrid.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.processes import Processes
 from gluegrid.random_states import random_states, set_random_states
 from gluegrid.run import Run
@@ -67,12 +68,12 @@ class Training:
         self.steps_per_epoch = math.ceil(len(rows) / run.examples_per_update)
         self.steps = math.ceil(run.num_train_epochs * self.steps_per_epoch)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = _optimizer(self.parameters, run)
+        optimizer = adamw(self.parameters, run)
         warmup_steps = math.ceil(run.warmup_ratio * self.steps)
         self._rates = get_scheduler(run.lr_scheduler_type, optimizer, warmup_steps, self.steps)
         self._optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self._order = Order(rows, run)
-        self.micro_batches = MicroBatches("training", forward.parts, run.rows_at_once)
+        self.micro_batches = MicroBatches("training", forward.parts, run.rows_at_once, device=forward.device)
         self.step = 0
         self.tokens = 0
         self._losses = torch.zeros(self.steps, device=self.accelerator.device)
@@ -96,6 +97,7 @@ class Training:
         """
         if keeper is not None:
             keeper.restore(self)
+        make_moments(self._optimizer)
         self.trackers.start(asdict(self.run), self.step)
         progress = _Progress(self, keeper)
         epoch, order = -1, numpy.empty(0, int)
@@ -127,8 +129,9 @@ class Training:
             "losses": self._losses[: self.step].clone(),
             "seconds": self.seconds,
             "micro_batch_rows": self.micro_batches.rows,
+            "micro_batch_rows_of_all": self.processes.of_all(self.micro_batches.rows),
             "epochs": None if self.epochs is None else self.epochs.state(),
-            "random_states": self.processes.of_all(random_states()),
+            "random_states": self.processes.of_all(random_states(self.forward.device)),
         }
 
     def restore(self, state: dict, seconds: float) -> None:
@@ -140,11 +143,13 @@ class Training:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.tokens = state["step"], state["tokens"]
         self._losses[: self.step] = state["losses"]
-        self.micro_batches.rows = state["micro_batch_rows"]
+        # Older checkpoints have the main process's alone.
+        rows = state.get("micro_batch_rows_of_all") or [state["micro_batch_rows"]] * self.processes.count
+        self.micro_batches.rows = rows[self.processes.rank]
         if self.epochs is not None:
             self.epochs.restore(state["epochs"])
         self.count_earlier(seconds)
-        set_random_states(state["random_states"][self.processes.rank])
+        set_random_states(state["random_states"][self.processes.rank], self.forward.device)
 
     def count_earlier(self, seconds: float) -> None:
         """Count the time that earlier attempts have spent."""
@@ -196,8 +201,8 @@ class Training:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.processes.add_up([*gradients, loss])
         if self.run.max_grad_norm > 0:
-            self.accelerator.clip_grad_norm_(self.parameters, self.run.max_grad_norm)
-        self._optimizer.step()
+            clip_once(self.accelerator, self.parameters, self.run.max_grad_norm)
+        step_once(self._optimizer)
         # Not after the last update: not every schedule is defined beyond its end.
         if self.step + 1 < self.steps and not self._optimizer.step_was_skipped:
             self._rates.step()
@@ -220,15 +225,6 @@ class Training:
             "train_samples_per_second": len(self.rows) * self.run.num_train_epochs / seconds,
             "train_steps_per_second": self.steps / seconds,
         }
-
-
-def _optimizer(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:
-    """Return AdamW as Trainer makes it: biases and the weights of normalisations, which are vectors, do not decay."""
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": run.weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=run.learning_rate, fused=True)
 
 
 class _Progress:
