@@ -1,5 +1,6 @@
 """A task's own files, as people write them, become parquet files; what does not fit is named with its place."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gluegrid import parquet_files
 from gluegrid.conversion import convert
 from gluegrid.errors import DataError
+from gluegrid.examples import Split
 from gluegrid.labels import LabelReader
 from gluegrid.split_files import files_of_splits
 from gluegrid.tasks import Task
 from gluegrid.verification.parquet_content import read_labels
+from gluegrid.verification.verified_resources import Staged, labels_of
 
 REVIEWS = {"source": "./mine", "text_columns": ["review"], "label_column": "mood", "labels": ["bad", "good"]}
 ROWS = [
@@ -109,6 +113,54 @@ def test_empty_lines_of_a_csv_are_no_rows(tmp_path):
     assert only_train(b"review,mood\n\na,good\n\n\nb,bad\n\n", folder=tmp_path / "it")["review"] == ["a", "b"]
 
 
+SEVERAL_LINES = {
+    "labels last": b'review,mood\n"Sir,\nwell, well\nbye",good\n"b\nc, d",bad\n',
+    "labels first": b'mood,review\ngood,"Sir,\nwell, well\nbye"\nbad,"b\nc, d"\n',
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL_LINES)
+def test_texts_of_several_lines_are_read_and_said(tmp_path, caplog, kind):
+    with caplog.at_level("INFO"):
+        columns = only_train(SEVERAL_LINES[kind], folder=tmp_path / "it")
+    assert columns["review"] == ["Sir,\nwell, well\nbye", "b\nc, d"]
+    assert columns["mood"] == [1, 0]
+    assert caplog.messages[-1] == (
+        "mine/train.csv: fewer rows than lines, by 3: quotes lead 2 rows over several lines;"
+        " the longest is row 0, from line 2 to line 4"
+    )
+
+
+def test_without_labels_a_number_beside_the_text_shows_a_row(tmp_path, caplog):
+    task = reviews(files={"train": ["t.csv"], "hard": ["hard.csv"]}, validation={}, test=["hard"])
+    train = b"review,mood\na,1\n"
+    with pytest.raises(
+        DataError, match=r"^mine/hard.csv: row 1 is in quotes from line 3 to line 4, and both look like"
+    ):
+        converted(tmp_path / "it", task, t_csv=train, hard_csv=b'id,review\n1,a\n2,"b\n3,c"\n')
+    with caplog.at_level("INFO"):
+        columns = converted(tmp_path / "other", task, t_csv=train, hard_csv=b'id,review\n1,a\n2,"b\nwell,c"\n')
+    assert columns["hard"]["review"] == ["a", "b\nwell,c"]
+    assert "mine/hard.csv: fewer rows than lines, by 1: " in caplog.text
+
+
+QUOTES_OF_TEXTS = [("a", "good"), ('"b" or c', "bad"), ('5" d', "good"), ('"e', "bad"), ('f"', "good"), ('""', "bad")]
+
+
+def test_a_tsv_is_read_without_quoting_where_it_can_be_read_in_no_other_way(tmp_path, caplog):
+    content = "".join(f"{review}\t{mood}\n" for review, mood in [("review", "mood"), *QUOTES_OF_TEXTS])
+    with caplog.at_level("INFO"):
+        columns = only_train(content.encode(), "tsv", tmp_path / "it")
+    assert columns["review"] == [review for review, _ in QUOTES_OF_TEXTS]
+    assert columns["mood"] == [int(mood == "good") for _, mood in QUOTES_OF_TEXTS]
+    assert "mine/train.tsv: is written without quoting" in caplog.text
+
+
+def test_a_tsv_without_quoting_loses_no_row_between_two_quotes(tmp_path):
+    content = b'mood\treview\ngood\ta\nbad\t"b\ngood\tc\nbad\td"\ngood\te\n'
+    assert only_train(content, "tsv", tmp_path / "it")["review"] == ["a", '"b', "c", 'd"', "e"]
+
+
 def test_nothing_but_the_made_files_is_left(tmp_path):
     only_train(FORMATS["csv"][1], folder=tmp_path / "it")
     assert [path.name for path in (tmp_path / "it").iterdir()] == ["train-00000-of-00001.parquet"]
@@ -157,6 +209,45 @@ def test_two_texts_and_a_number(tmp_path):
 def test_a_column_of_text_that_is_called_idx_stays_text(tmp_path):
     columns = only_train(b"idx,mood\na,good\n", folder=tmp_path / "it", text_columns=["idx"])
     assert columns == {"idx": ["a"], "mood": [1]}
+
+
+def numbers_of(folder: Path, task: Task, **files: bytes) -> tuple[dict, dict, dict]:
+    """Convert files; return the numbers, the texts, and the numbers as verification has them, of each split's rows."""
+    rows = {split: len(next(iter(columns.values()))) for split, columns in converted(folder, task, **files).items()}
+    names = sorted(path.name for path in folder.iterdir())
+    data = {"source": "./mine", "rows": rows, "source_files": {}, "files": {name: {} for name in names}}
+    manifest = folder / "manifest.json"
+    numbers, texts = {}, {}
+    for split in task.splits:
+        of_split = list(Split(manifest, data, task, split))
+        numbers[split] = [number for some in of_split for number in some.idx]
+        texts[split] = [text for some in of_split for text in some.texts[0]]
+    verified = {split: labels_of(Staged(manifest, data), task, split).idx.tolist() for split in task.splits}
+    return numbers, texts, verified
+
+
+COLUMNS = {"neither": ("review", "mood"), "the text": ("idx", "mood"), "the label": ("review", "idx")}
+
+
+@pytest.mark.parametrize("named", COLUMNS)
+@pytest.mark.parametrize("labels", [["bad", "good"], None], ids=["classes", "numbers"])
+def test_a_row_has_its_number_in_the_file_whatever_is_called_idx(tmp_path, monkeypatch, named, labels):
+    monkeypatch.setattr(parquet_files, "ROWS_AT_ONCE", 7)
+    text, label = COLUMNS[named]
+    content = csv_of([(label, text), *((str(row % 2), f"row {row}") for row in range(25))])
+    again = csv_of([(label, text), *((str(row % 2), f"row {row}") for row in range(25, 40))])
+    cut = {"validation": 0.2, "hard": 0.1}
+    task = reviews(text_columns=[text], label_column=label, labels=labels, cut_from_train=cut, test=["hard", "apart"])
+    task = dataclasses.replace(task, files={"train": ["a.csv", "b.csv"], "apart": ["c.csv"]})
+    numbers, texts, verified = numbers_of(tmp_path / "it", task, a_csv=content, b_csv=again, c_csv=content)
+    assert {split: len(of_split) for split, of_split in numbers.items()} == {
+        "train": 28,
+        "validation": 8,
+        "hard": 4,
+        "apart": 25,
+    }
+    assert texts == {split: [f"row {number}" for number in of_split] for split, of_split in numbers.items()}
+    assert verified == numbers
 
 
 # Labels
@@ -311,7 +402,36 @@ REFUSED = {
         *("csv", b'review,mood\n"a,good\n"b,bad\n'),
         "cannot be read at line 2: ',' expected after '\"'",
     ),
-    "a file without quoting": ("tsv", b'review\tmood\n"a\tgood\nb"\tbad\n', "row 0 (line 2) has a tab within quotes"),
+    "a tab within quotes": ("tsv", b'review\tmood\n"a\tb"\tgood\n', "row 0 (line 2) has a tab within quotes"),
+    "neither with quotes nor without": (
+        *("tsv", b'review\tmood\na\tgood\n"b" or c\tbad\nd\n'),
+        r"row 2 (line 4) has 1 columns and the header 2; a text without quotes holds no \t",
+    ),
+    "quotes that do not end, and a tab": (
+        *("tsv", b'review\tmood\n"a\nb"\tgood\n"c" or d\tbad\n'),
+        r"""cannot be read at line 4: '\t' expected after '"'; a text that holds quotes stands in quotes""",
+    ),
+    "rows in quotes": (
+        *("csv", b'mood,review\ngood,a\nbad,"b\ngood,c\nbad,d"\ngood,e\n'),
+        "row 1 is in quotes from line 3 to line 5, and both look like whole rows; double the quotes of a text and put",
+    ),
+    "two rows in quotes, labels last": (
+        *("csv", b'review,mood\r\n"a,1\r\nb",0\r\n'),
+        "row 0 is in quotes from line 2 to line 3, and both",
+    ),
+    "rows in quotes of another column": (
+        *("csv", b'mood,review,more\ngood,"a, b","c\nbad,d,e"\n'),
+        "row 0 is in quotes from line 2 to line 3, and both",
+    ),
+    "rows in quotes of the header": (
+        *("csv", b'mood,review,"more\ngood,a,b\nbad,c,d"\ngood,e,f\n'),
+        "the header is in quotes from line 1 to line 3, and both",
+    ),
+    "a quote that ends too late": (
+        *("csv", b'mood,review\ngood,a\nbad,"b\ngood,c\nbad,"d"\n'),
+        "cannot be read at line 3: ',' expected after '\"'; a text that holds quotes stands in quotes, and its own are"
+        " doubled (by its quotes, the text goes on to line 5)",
+    ),
     "no json": ("json", b'[{"review": "a", "mood": 1},\n{]', "cannot be read as JSON: Expecting property name"),
     "a cut line": ("jsonl", b'{"review": "a", "mood": 1}\n{"review": "b", "mo', "line 2: cannot be read as JSON: "),
     "one object": ("json", b'{"review": "a"}', "holds no list of objects, neither as it is nor under 'data'"),

@@ -12,6 +12,7 @@ from gluegrid.resampled_metrics import METRICS
 OF_CLASSES = {
     "accuracy": metrics.accuracy_score,
     "f1": lambda labels, answers: metrics.f1_score(labels, answers, zero_division=0.0),
+    "macro_f1": lambda labels, answers: metrics.f1_score(labels, answers, average="macro", zero_division=0.0),
     "matthews_correlation": metrics.matthews_corrcoef,
 }
 OF_NUMBERS = {

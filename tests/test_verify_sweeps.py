@@ -5,6 +5,8 @@ import csv
 import shutil
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import verifiable
 
@@ -67,6 +69,17 @@ def test_an_untouched_sweep_fits(finished):
 
 def test_a_changed_digit_of_any_table_is_found(verify):
     assert verifiable.count_of_digits_found(FOLDER / "results.md", verify) > 250
+
+
+@pytest.mark.parametrize("column", ["idx", "label"])
+def test_rows_that_were_held_out_must_be_those_of_the_training_split(finished, column):
+    path = FOLDER / "runs/tiny/mrpc/base/seed-2/predictions_holdout.parquet"
+    table = pyarrow.parquet.ParquetFile(path).read()
+    values = table.column(column).to_pylist()
+    place = table.column_names.index(column)
+    pyarrow.parquet.write_table(table.set_column(place, column, [[1 - values[0], *values[1:]]]), path)
+    problem = f"{path}: {column} is {1 - values[0]} in row 0, in the data {values[0]}"
+    assert problem in verify_experiment(FOLDER, Hashes()).problems
 
 
 # Each with what is found instead of it.

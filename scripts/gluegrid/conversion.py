@@ -1,7 +1,7 @@
 """A task's own files, of whatever format and name, made parquet files as all later rules know them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from gluegrid.cutting import splits_of_rows
 from gluegrid.errors import DataError
 from gluegrid.examples import NUMBERS, Examples
 from gluegrid.files import sync
-from gluegrid.labels import HIDDEN_LABEL, LabelReader
+from gluegrid.labels import HIDDEN_LABEL, NUMBER, LabelReader
 from gluegrid.quoting import listed
-from gluegrid.raw_rows import RawRows
+from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span
 from gluegrid.split_files import is_one_file
 from gluegrid.table_files import read_rows
 from gluegrid.tasks import Task
@@ -51,6 +51,7 @@ class _Rows:
         self.folder, self.task, self.names = folder, task, names
         self.may_be_hidden = split in task.predicted_only
         self.reader = LabelReader(task, self.may_be_hidden, as_written=True)
+        self.over_lines: dict[str, list[Span]] = {}  # by file
 
     def count(self) -> int:
         """Read all; return the number of rows. Raises DataError where there are none."""
@@ -60,13 +61,31 @@ class _Rows:
         wanted, label = self.task.text_columns, [self.task.label_column]
         required, optional = (wanted, label) if self.may_be_hidden else ([*wanted, *label], [])
         rows = 0
+        self.over_lines.clear()
         for name in self.names:
             shown = shown_name(self.task.source, name)
             for raw in read_rows(self.folder / name, shown, required, optional):
+                self._check_spans(raw.spans, shown)
                 yield self._checked(raw, shown, rows)
                 rows += len(raw)
         if rows == 0:
             raise DataError(f"{shown_name(self.task.source, self.names[0])}: has no rows")
+
+    def _check_spans(self, spans: Sequence[Span], shown: str) -> None:
+        """Keep what is to be said of rows over several lines; DataError for one that seems to swallow others."""
+        for span in spans:
+            self.over_lines.setdefault(shown, []).append(span)
+            if self._look_like_rows(span.as_rows):
+                lines = f"from line {span.first_line} to line {span.last_line}"
+                raise DataError(f"{shown}: row {span.row} is in quotes {lines}, {LIKE_ROWS}")
+
+    def _look_like_rows(self, lines: list[dict[str, str]]) -> bool:
+        """Tell whether lines have a label each; or, where labels are hidden, each a number in some other column."""
+        labels = [line.get(self.task.label_column) for line in lines]
+        if any(labels):
+            return all(label and self.reader.read(label) is not None for label in labels)
+        others = [name for name in (lines[0] if lines else ()) if name not in self.task.text_columns]
+        return any(all(NUMBER.fullmatch(line[name]) for line in lines) for name in others)
 
     def _checked(self, raw: RawRows, shown: str, first_number: int) -> Examples:
         def place(column: str) -> Place:
@@ -100,6 +119,15 @@ def _write(folder: Path, rows: _Rows, splits: list[str], owners: list[str] | Non
     for split, path in paths.items():
         sync(path)
         logger.info("%s: made of %s", split, listed(rows.names))
+    for file, spans in rows.over_lines.items():
+        logger.info("%s: %s", file, _in_words(spans))
+
+
+def _in_words(spans: Sequence[Span]) -> str:
+    longest = max(spans, key=lambda span: span.last_line - span.first_line)
+    lines = sum(span.last_line - span.first_line for span in spans)
+    where = f"the longest is row {longest.row}, from line {longest.first_line} to line {longest.last_line}"
+    return f"fewer rows than lines, by {lines}: quotes lead {len(spans)} rows over several lines; {where}"
 
 
 def _is_of(split: str, rows: list[int], owners: list[str]) -> pyarrow.Array:

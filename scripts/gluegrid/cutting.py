@@ -1,13 +1,14 @@
 """Which rows of a training split are cut off for other splits: the same everywhere and always."""
 
 import hashlib
+from collections.abc import Mapping
 
 from gluegrid.errors import DataError
 
 SALT = "gluegrid"  # changing it would change every cut
 
 
-def splits_of_rows(rows: int, train: str, shares: dict[str, float]) -> list[str]:
+def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[str]:
     """Return for each row of a training split the split that it belongs to.
 
     The rows' numbers in the order of their hashes are dealt out to the splits in the order of their names, to each
@@ -24,6 +25,15 @@ def splits_of_rows(rows: int, train: str, shares: dict[str, float]) -> list[str]
         for _ in range(count):
             owners[next(shuffled)] = split
     return owners
+
+
+def rows_of_split(split: str, rows: Mapping[str, int], train: str, shares: Mapping[str, float]) -> list[int]:
+    """Return which rows of a training split another has that was cut from it, or it kept; `rows` counts those of each.
+
+    Raises DataError.
+    """
+    owners = splits_of_rows(sum(rows.get(name, 0) for name in (train, *shares)), train, shares)
+    return [row for row, owner in enumerate(owners) if owner == split]
 
 
 def _hash(row: int) -> bytes:

@@ -1,12 +1,14 @@
 """The examples of a split: its parquet files, each row checked to be what the task says."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
 
 from gluegrid.columns import Place, idx_of, labels_of, texts_of
+from gluegrid.cutting import rows_of_split
 from gluegrid.errors import DataError
 from gluegrid.labels import LabelReader
 from gluegrid.manifests import check_file
@@ -17,7 +19,7 @@ from gluegrid.sources import split_of
 from gluegrid.split_files import check_parts
 from gluegrid.tasks import Task
 
-NUMBERS = "idx"  # the column of the examples' own numbers
+NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Split:
         self.data = data
         self.task = task
         self.name = name
+        self.columns = [*task.text_columns, task.label_column]
+        self.numbers = None if NUMBERS in self.columns else NUMBERS
         self.files = [file for file in data["files"] if split_of(file) == name]
         self._check_files_are_there()
 
@@ -64,23 +68,33 @@ class Split:
         return rows
 
     def __iter__(self) -> Iterator[Examples]:
-        """Yield the rows of all files in their order; rows without a number of their own are numbered from 0."""
-        wanted = [*self.task.text_columns, self.task.label_column]
+        """Yield the rows of all files in their order; rows without a number of their own are counted."""
+        counted = self._counted()
         rows = 0
         for file in self.files:
             start = rows
-            for batch in read_batches(self.manifest.parent / file, self._shown(file), wanted, NUMBERS):
-                yield self._checked(batch, self._shown(file), rows - start, rows)
+            for batch in read_batches(self.manifest.parent / file, self._shown(file), self.columns, self.numbers):
+                numbers = counted[rows : rows + len(batch)]
+                yield self._checked(batch, self._shown(file), rows - start, numbers)
                 rows += len(batch)
 
-    def _checked(self, batch: pyarrow.RecordBatch, file: str, first_row: int, first_number: int) -> Examples:
+    def _counted(self) -> Sequence[int]:
+        """Return the numbers of rows without one of their own: from 0, or those that they had before a cut.
+
+        A cut's rows have their own in the file, unless a column of the task is called as theirs would be.
+        """
+        cut = self.task.cut_from_train
+        if cut and self.numbers is None and self.name in (self.task.train, *cut):
+            return rows_of_split(self.name, self.data["rows"], self.task.train, cut)
+        return range(sys.maxsize)
+
+    def _checked(self, batch: pyarrow.RecordBatch, file: str, first_row: int, counted: Sequence[int]) -> Examples:
         def values(column: str) -> tuple[Place, pyarrow.Array]:
             return Place(file, column, first_row), batch.column(column)
 
         texts = [texts_of(*values(column)) for column in self.task.text_columns]
         labels = labels_of(*values(self.task.label_column), LabelReader(self.task, self._is_only_predicted()))
-        has_numbers = NUMBERS in batch.schema.names and pyarrow.types.is_integer(batch.schema.field(NUMBERS).type)
-        idx = idx_of(*values(NUMBERS)) if has_numbers else list(range(first_number, first_number + len(batch)))
+        idx = idx_of(*values(self.numbers)) if self.numbers in batch.schema.names else list(counted)
         return Examples(file, first_row, self.task.text_columns, texts, labels, idx)
 
     def _is_only_predicted(self) -> bool:

@@ -1,6 +1,6 @@
 """Rows as they stand in a file, whatever its format is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -8,6 +8,23 @@ from gluegrid.errors import DataError
 from gluegrid.quoting import listed, nearest
 
 ROWS_AT_ONCE = 10_000
+LIKE_ROWS = (
+    "and both look like whole rows; double the quotes of a text and put it in quotes, or write the file as .jsonl"
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A row that quotes lead over several lines, of which it takes the first and the last one.
+
+    `as_rows` are these two lines as rows by themselves, should the quotes be none but signs of the texts: their columns
+    by name; nothing where they cannot be.
+    """
+
+    row: int
+    first_line: int
+    last_line: int
+    as_rows: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -20,6 +37,7 @@ class RawRows:
     first_row: int
     columns: dict[str, list]
     lines: list[int] | None = None
+    spans: Sequence[Span] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

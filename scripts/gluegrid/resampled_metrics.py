@@ -17,8 +17,26 @@ def accuracy(weights: numpy.ndarray, labels: numpy.ndarray, answers: numpy.ndarr
 
 def f1(weights: numpy.ndarray, labels: numpy.ndarray, answers: numpy.ndarray) -> numpy.ndarray:
     """Return the harmonic mean of precision and recall of class 1; 0 where it is neither asked for nor said."""
-    asked, said = (labels == 1)[:, None], answers == 1
-    return _ratio(2 * (weights @ (asked & said)), weights @ asked + weights @ said, otherwise=0.0)
+    hits, asked_and_said = _counts(1, weights, labels, answers)
+    return _ratio(2 * hits, asked_and_said, otherwise=0.0)
+
+
+def macro_f1(weights: numpy.ndarray, labels: numpy.ndarray, answers: numpy.ndarray) -> numpy.ndarray:
+    """Return the mean of the F1 of each class that is asked for or said among the drawn examples."""
+    total, classes = numpy.zeros((2, len(weights), answers.shape[1]))
+    for each in numpy.union1d(labels, answers):
+        hits, asked_and_said = _counts(each, weights, labels, answers)
+        total += _ratio(2 * hits, asked_and_said, otherwise=0.0)
+        classes += asked_and_said > 0
+    return total / classes
+
+
+def _counts(
+    each: int, weights: numpy.ndarray, labels: numpy.ndarray, answers: numpy.ndarray
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return how often a class is rightly said, and how often it is asked for or said, which counts twice if both."""
+    asked, said = (labels == each)[:, None], answers == each
+    return weights @ (asked & said), weights @ asked + weights @ said
 
 
 def matthews_correlation(weights: numpy.ndarray, labels: numpy.ndarray, answers: numpy.ndarray) -> numpy.ndarray:
@@ -96,6 +114,7 @@ def _ratio(numerator: numpy.ndarray, denominator: numpy.ndarray, otherwise: floa
 METRICS = {
     "accuracy": accuracy,
     "f1": f1,
+    "macro_f1": macro_f1,
     "matthews_correlation": matthews_correlation,
     "pearson": pearson,
     "spearmanr": spearmanr,

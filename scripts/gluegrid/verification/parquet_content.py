@@ -44,7 +44,10 @@ def read_predictions(path: Path, task: Task) -> Predictions:
 
 
 def read_labels(paths: Sequence[Path], task: Task) -> Labels:
-    """Return the labels of a split of the staged data; examples without a number of their own are numbered from 0."""
+    """Return the labels of a split of the staged data; examples without a number of their own are numbered from 0.
+
+    A column of numbers of their own is called `idx`, and is not one of the task's.
+    """
     parts = [_read_labels(path, task) for path in paths]
     label = numpy.concatenate([label for _, label in parts])
     starts = numpy.cumsum([0, *(len(label) for _, label in parts)])
@@ -71,10 +74,12 @@ def _read(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
 
 
 def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.ndarray]:
-    table = _read(path, [task.label_column, "idx"])
+    of_task = [*task.text_columns, task.label_column]
+    table = _read(path, list({task.label_column, "idx"}))
     if task.label_column not in table.column_names:
         raise DataError(f"{path}: has no column {task.label_column!r}")
-    has_numbers = "idx" in table.column_names and pyarrow.types.is_integer(table.column("idx").type)
+    may_have_numbers = "idx" in table.column_names and "idx" not in of_task
+    has_numbers = may_have_numbers and pyarrow.types.is_integer(table.column("idx").type)
     idx = _numbers(path, "idx", table.column("idx"), pyarrow.int64()) if has_numbers else None
     return idx, _labels(path, task.label_column, table, task)
 

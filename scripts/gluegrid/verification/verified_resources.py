@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+import numpy
+
 from gluegrid import paths
+from gluegrid.cutting import rows_of_split
 from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.manifests import recorded_hashes
+from gluegrid.run import HOLDOUT
 from gluegrid.sources import split_of
 from gluegrid.staged_tokens import staged_tokens
 from gluegrid.tasks import Task, definition
@@ -61,6 +65,8 @@ def verify_resources(
         reader.read_model(cell.model)
         reader.read_model(experiment.tokenizer_of(cell.model))
         reader.read_task(task)
+        if cell.values["do_train"] and cell.values["selection"] == HOLDOUT:
+            reader.read_training_labels(task)
         reader.read_tokens(cell, task)
     return reader.resources
 
@@ -109,7 +115,16 @@ class _Reader:
         rows = sum(count_rows(file) for file in files)
         self._check_rows(staged.manifest, split, staged.content["rows"].get(split), rows)
         if split != task.train:
-            self.resources.labels[task.name, split] = read_labels(files, task)
+            self.resources.labels[task.name, split] = labels_of(staged, task, split)
+
+    def read_training_labels(self, task: Task) -> None:
+        """Read the labels of what is trained on, of which a part may be held out and scored."""
+        staged = self.resources.tasks.get(task.name)
+        if staged is None or self._is_known("training labels", task.name):
+            return
+        if all(file.exists() for file in staged.files_of(task.train)):
+            with self.findings.noting():
+                self.resources.labels[task.name, task.train] = labels_of(staged, task, task.train)
 
     def read_tokens(self, cell: Cell, task: Task) -> None:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
@@ -176,6 +191,17 @@ class _Reader:
             if made_from.get(key) != expected:
                 problem = f"made_from.{key} is {made_from.get(key)!r}, the model and the task give {expected!r}"
                 self.findings.add(tokens.manifest, problem)
+
+
+def labels_of(staged: Staged, task: Task, split: str) -> Labels:
+    """Return the labels of a split, and the numbers of its rows: where train was cut, those that they had before."""
+    labels = read_labels(staged.files_of(split), task)
+    if not task.cut_from_train or split not in (task.train, *task.cut_from_train):
+        return labels
+    numbers = rows_of_split(split, staged.content["rows"], task.train, task.cut_from_train)
+    if len(numbers) != len(labels.label):
+        raise DataError(f"{staged.manifest}: a cut gives {len(numbers)} rows of {split}, the data {len(labels.label)}")
+    return Labels(numpy.array(numbers), labels.label)
 
 
 def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:

@@ -15,7 +15,7 @@ from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, agree, is_number, short
-from gluegrid.verification.parquet_content import Predictions, read_predictions
+from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions
 from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
 from gluegrid.verification.verified_resources import Resources, Staged
 
@@ -205,21 +205,33 @@ class _Verification:
 
     def _check_labels(self, path: Path, split: str, predictions: Predictions) -> None:
         """Compare numbers and labels of the examples with those of the data."""
-        data = self.resources.labels.get((self.cell.task, split))
+        data = self._labels_of_held_out() if split == HOLDOUT and self._holds_out else self._labels_of(split)
         if data is None:
             return
-        most = self._settings["max_eval_samples"] if split in self.task.validation else None
-        rows = len(data.label) if most is None else min(most, len(data.label))
+        rows = len(data.label)
         if len(predictions.label) != rows:
             raise DataError(f"{path}: has {len(predictions.label)} rows, the data give {rows}")
         for name in ("idx", "label"):
-            found, expected = getattr(predictions, name), getattr(data, name)[:rows]
+            found, expected = getattr(predictions, name), getattr(data, name)
             wrong = numpy.flatnonzero(found != expected)
             if len(wrong):
                 row = wrong[0]
                 problem = f"{name} is {found[row]} in row {row}, in the data {expected[row]}"
                 more = f" ({len(wrong)} of {rows} rows differ)" if len(wrong) > 1 else ""
                 self.findings.add(path, problem + more)
+
+    def _labels_of(self, split: str) -> Labels | None:
+        data = self.resources.labels.get((self.cell.task, split))
+        most = self._settings["max_eval_samples"] if split in self.task.validation else None
+        return data and Labels(data.idx[:most], data.label[:most])
+
+    def _labels_of_held_out(self) -> Labels | None:
+        data = self.resources.labels.get((self.cell.task, self.task.train))
+        if data is None:
+            return None
+        most = self._settings["max_train_samples"]
+        is_held_out = held_out(len(data.label[:most]))
+        return Labels(data.idx[:most][is_held_out], data.label[:most][is_held_out])
 
     def _check_scorable(self, split: str, predictions: Predictions) -> None:
         labels = predictions.label
