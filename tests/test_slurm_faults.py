@@ -1,11 +1,13 @@
 """Every fault that SLURM and its users have in store, on a real SLURM (tests/cluster): what it costs, and what not."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from slurm_grid import (
     CELL,
     MINE,
     SLURM,
+    accounted,
     attempts_of,
     folder_of_cell,
     has_checkpoint,
@@ -29,6 +32,10 @@ from slurm_grid import (
     start_head,
     table_of,
 )
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from pretended_trainings import pretend_trainings, set_seconds
 
 pytestmark = pytest.mark.cluster
 
@@ -100,6 +107,34 @@ def never_overlap(attempts: list[dict]) -> bool:
     """Tell whether each attempt began after the one before had ended."""
     ends = [attempt["end"] or attempt["start"] for attempt in attempts]
     return all(end <= later["start"] for end, later in zip(ends, attempts[1:], strict=False))
+
+
+# A training in its place, that waits until it may go on, and is killed where it is to be.
+HELD_LAUNCH = """\
+#!/usr/bin/env bash
+cell=$(grep --only-matching 'seed-[0-9]*' <<<"$*" | head -n 1)
+echo "$cell" >> launches
+until [[ -e let-go/$cell ]]; do sleep 0.1; done
+if [[ -e doomed/$cell ]]; then kill -KILL $$; fi
+exec bash "${BASH_SOURCE[0]%/*}/pretended_launch.sh" "$@"
+"""
+
+
+def hold_trainings(clone: Clone) -> None:
+    """Let the trainings of a clone be pretended, and end when `let_go` says so."""
+    pretend_trainings(clone.root)
+    launch = clone.root / "scripts/launch.sh"
+    launch.rename(launch.with_name("pretended_launch.sh"))
+    launch.write_text(HELD_LAUNCH, encoding="utf-8")
+    set_seconds(clone.root, {"bert-demo-small/rte": 0})
+    for folder in ("let-go", "doomed"):
+        (clone.root / folder).mkdir()
+
+
+def let_go(clone: Clone, *cells: str) -> None:
+    """Let the trainings of these cells end, each named seed-<seed>."""
+    for cell in cells:
+        (clone.root / "let-go" / cell).touch()
 
 
 def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
@@ -311,3 +346,50 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     for task in tasks:
         assert reasons_of(clone, "silent", task) == ["done"]
         assert len(jobs_of(cluster, clone, task)) == 1
+
+
+def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp_path):
+    """Of 14 equal cells the first ends last but one, then one is killed, at each attempt, and one job is cancelled."""
+    log = tmp_path / "head.log"
+    hold_trainings(clone)
+    clone.write_experiment("array", {"rte": {"num_train_epochs": 1}})
+    with (clone.root / "mine.yaml").open("a", encoding="utf-8") as stream:
+        stream.write(f"seeds: {[*range(1, 15)]}\n")
+    together = ("--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s")
+    head = start_head(clone, log, *MINE, *together)
+    of_cells = clone.root / "results/array/state/bert-demo-small/rte/base"
+    wait(lambda: len([*of_cells.glob("*/slurm_job.json")]) == 14, 120, log)
+    numbers = {path.parent.name: json.loads(path.read_text())["slurm_job_id"] for path in of_cells.glob("*/slurm_job.json")}
+    cells = {int(number.partition("_")[2]): cell for cell, number in numbers.items()}
+    assert sorted(cells) == [*range(1, 15)]
+    first, cancelled, killed = cells[1], cells[2], cells[14]
+    (clone.root / "doomed" / killed).touch()
+
+    def launches() -> Counter[str]:
+        return Counter((clone.root / "launches").read_text(encoding="utf-8").split())
+
+    wait(lambda: (clone.root / "launches").exists() and cancelled in launches(), 60, log)
+    cluster.run("scancel", numbers[cancelled])
+    let_go(clone, *{*cells.values()} - {first, killed})
+    held = sorted((numbers[first], numbers[killed]))
+    wait(lambda: sorted(in_queue(cluster, "--array", "--format=%i")) == held, 240, log)
+    # Each by itself, though the first of them has no result yet.
+    jobs = accounted(cluster, "rule_train", "State")
+    assert Counter(row[2] for row in jobs) == {"COMPLETED": 12, "CANCELLED by 0": 1}, jobs
+    let_go(clone, first)
+    result = clone.root / "results/array/runs/bert-demo-small/rte/base" / first / "all_results.json"
+    wait(lambda: in_queue(cluster, "--array", "--format=%i") == [numbers[killed]], 60, log)
+    written = result.stat()
+    let_go(clone, killed)
+    assert ended(head, 120, log) == 1
+    assert (result.stat().st_ino, result.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert launches() == dict.fromkeys(numbers, 1) | {cancelled: 2, killed: 3}
+    jobs = accounted(cluster, "rule_train", "State", "TimelimitRaw")
+    assert Counter(row[2] for row in jobs) == {"COMPLETED": 13, "CANCELLED by 0": 1, "FAILED": 3}, jobs
+    own = [row for row in jobs if "_" in row[0]]
+    assert len(own) == 14
+    # What is tried again is a job of its own, and asks for more time.
+    limits = [int(row[3]) for row in jobs if row[2] == "FAILED"]
+    assert limits == sorted({*limits}), limits
+    assert log.read_text(encoding="utf-8").count("FAILED bert-demo-small/rte/base/") == 1
+    assert "13 of 14" in table_of(clone, "array")
