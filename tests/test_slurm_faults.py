@@ -359,7 +359,9 @@ def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp
     head = start_head(clone, log, *MINE, *together)
     of_cells = clone.root / "results/array/state/bert-demo-small/rte/base"
     wait(lambda: len([*of_cells.glob("*/slurm_job.json")]) == 14, 120, log)
-    numbers = {path.parent.name: json.loads(path.read_text())["slurm_job_id"] for path in of_cells.glob("*/slurm_job.json")}
+    numbers = {
+        path.parent.name: json.loads(path.read_text())["slurm_job_id"] for path in of_cells.glob("*/slurm_job.json")
+    }
     cells = {int(number.partition("_")[2]): cell for cell, number in numbers.items()}
     assert sorted(cells) == [*range(1, 15)]
     first, cancelled, killed = cells[1], cells[2], cells[14]

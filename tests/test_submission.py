@@ -118,10 +118,10 @@ def accepted() -> subprocess.CompletedProcess:
 
 
 def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands():
-    said = "it's \"all\" $((1 + 1)) of `echo it`, größer\nand more"
+    said = 'it\'s "all" $((1 + 1)) of `echo it`, größer\nand more'
     script = submission.script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
     done = run_task(script, 7)
-    assert (done.returncode, done.stdout) == (3, "it's \"all\" 2 of it, größer\nand more\n")
+    assert (done.returncode, done.stdout) == (3, 'it\'s "all" 2 of it, größer\nand more\n')
     assert [run_task(script, number).returncode for number in (8, 9)] == [0, -signal.SIGKILL]
     unknown = run_task(script, 10)
     assert unknown.returncode == 1
@@ -136,13 +136,14 @@ def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
     assert len(script) < 300_000
 
 
+@pytest.mark.parametrize("array", ["--array=1-3", "--array=1-2%1", "--array=1,2", "--array=2-3"])
 @pytest.mark.parametrize(
-    "behind",
-    ["", " --slurm-jobstep-array-execs=e30=", " --slurm-jobstep-array-execs=nonsense", " --slurm-jobstep-pool=e30="],
+    "behind", ["", f"array-execs={packed(*commands_of('rte', 'cola'))}", "array-execs=nonsense", "pool=e30="]
 )
-def test_an_array_job_that_does_not_say_what_each_task_does_is_refused_in_one_line(slurm, behind):
-    with pytest.raises(GluegridError, match="leave out slurm-array-jobs"):
-        submission.submit([*ARGUMENTS[:-1], "--array=1-3", f"--wrap={COMMAND}{behind}"], None)
+def test_an_array_job_that_does_not_say_what_each_task_does_is_refused_in_one_line(slurm, array, behind):
+    command = f"--wrap={COMMAND} --slurm-jobstep-{behind}"
+    with pytest.raises(GluegridError, match=f"not submitted: {array} .*leave out slurm-array-jobs$"):
+        submission.submit([*ARGUMENTS[:-1], array, command], None)
     assert not slurm.calls("sbatch")
 
 

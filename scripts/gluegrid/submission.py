@@ -3,7 +3,7 @@
 To Snakemake's SLURM plugin a refused `sbatch` is a failed job, its retries follow at once, and they know neither why
 the last attempt failed nor which jobs another head has left in the queue. So here: what SLURM refuses for a while is
 tried again; a cell that need not be tried again is not submitted; and where another job of the cell is still in the
-queue, the new one waits behind it there, and holds no GPU.
+queue, the new one waits behind it there, and holds no GPU. Each task of an array job works for its own cell alone.
 """
 
 import base64
@@ -50,7 +50,9 @@ DEPENDENCY_GONE = "Job dependency problem"
 
 # How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
 PACKED_BY_PLUGIN = re.compile(r"\s+--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)'?\s*$")
-UNKNOWN_ARRAY = "not submitted: not an array job as the SLURM plugin makes them; leave out slurm-array-jobs"
+UNKNOWN_ARRAY = (
+    "not submitted: {array} does not say what each task does in a form known here; leave out slurm-array-jobs"
+)
 UNPACK = (
     "import base64, json, os, sys, zlib;"
     " commands = json.loads(zlib.decompress(base64.b64decode(sys.stdin.read())));"
@@ -121,14 +123,16 @@ def commands_of_tasks(arguments: list[str], command: str) -> dict[str, str]:
     Its key is what the number of its task has behind the job's: nothing, or `_1`, `_2`, ... in an array job. Raises
     GluegridError where an array job of Snakemake's does not say what each of its tasks is to do.
     """
-    array = re.search(r"^--array=(\d+)-(\d+)$", "\n".join(arguments), re.MULTILINE)
+    array = next((argument for argument in arguments if argument.startswith("--array")), None)
     if array is None or "--target-jobs" not in command:
         return {"": command}
-    first, last = map(int, array.groups())
-    commands = {f"_{number}": own for number, own in {first: command, **_packed_behind(command)}.items()}
-    if commands.keys() != {f"_{number}" for number in range(first, last + 1)}:
-        raise GluegridError(UNKNOWN_ARRAY)
-    return {task: PACKED_BY_PLUGIN.sub("", own) for task, own in commands.items()}
+    bounds = re.fullmatch(r"--array=(\d+)-(\d+)", array)
+    numbers = [*range(int(bounds[1]), int(bounds[2]) + 1)] if bounds else []
+    others = _packed_behind(command)
+    if [*map(str, numbers[1:])] != [*others] or not numbers:
+        raise GluegridError(UNKNOWN_ARRAY.format(array=array))
+    first = PACKED_BY_PLUGIN.sub("", command)
+    return {f"_{number}": own for number, own in zip(numbers, [first, *others.values()], strict=True)}
 
 
 def _packed_behind(command: str) -> dict[str, str]:
@@ -138,16 +142,16 @@ def _packed_behind(command: str) -> dict[str, str]:
         others = json.loads(base64.b64decode(packed[1])) if packed else {}
         return {number: zlib.decompress(bytes.fromhex(other)).decode() for number, other in others.items()}
     except (ValueError, zlib.error):
-        raise GluegridError(UNKNOWN_ARRAY) from None
+        return {}
 
 
 def script_of_array(commands: dict[str, str]) -> str:
-    """Return the script of an array job in which each task runs its own command, as if it were a job of its own.
+    """Return the script of an array job in which each task runs its own command, as a job of its own would.
 
-    As the plugin makes it, each task runs Snakemake for the cell of the *first*, and below it the command of its own
-    cell. So a task fails unless the first cell has its result a minute later, and a task that fails deletes that result.
+    As the plugin makes arrays, every task runs Snakemake for the cell of the *first*, and below it the command of its
+    own. So a task fails where the first cell has no result a minute later, and a task that fails deletes that result.
 
-    All commands are packed together, since they are alike: of each, few bytes remain, and a script may have 4 MB.
+    The commands are alike, so packed together they take few bytes each; SLURM takes scripts of up to 4 MB.
     """
     packed = base64.encodebytes(zlib.compress(json.dumps(commands).encode(), level=9)).decode()
     return ARRAY_SCRIPT.format(python=shlex.quote(sys.executable), unpack=UNPACK, packed=packed)
