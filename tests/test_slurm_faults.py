@@ -1,11 +1,13 @@
 """Every fault that SLURM and its users have in store, on a real SLURM (tests/cluster): what it costs, and what not."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,10 @@ from slurm_grid import (
     start_head,
     table_of,
 )
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from pretended_trainings import pretend_trainings, set_seconds
 
 pytestmark = pytest.mark.cluster
 
@@ -100,6 +106,34 @@ def never_overlap(attempts: list[dict]) -> bool:
     """Tell whether each attempt began after the one before had ended."""
     ends = [attempt["end"] or attempt["start"] for attempt in attempts]
     return all(end <= later["start"] for end, later in zip(ends, attempts[1:], strict=False))
+
+
+# A training in its place, that waits until it may go on, and is killed where it is to be.
+HELD_LAUNCH = """\
+#!/usr/bin/env bash
+cell=$(grep --only-matching 'seed-[0-9]*' <<<"$*" | head -n 1)
+echo "$cell" >> launches
+until [[ -e let-go/$cell ]]; do sleep 0.1; done
+if [[ -e doomed/$cell ]]; then kill -KILL $$; fi
+exec bash "${BASH_SOURCE[0]%/*}/pretended_launch.sh" "$@"
+"""
+
+
+def hold_trainings(clone: Clone) -> None:
+    """Let the trainings of a clone be pretended, and end when `let_go` says so."""
+    pretend_trainings(clone.root)
+    launch = clone.root / "scripts/launch.sh"
+    launch.rename(launch.with_name("pretended_launch.sh"))
+    launch.write_text(HELD_LAUNCH, encoding="utf-8")
+    set_seconds(clone.root, {"bert-demo-small/rte": 0})
+    for folder in ("let-go", "doomed"):
+        (clone.root / folder).mkdir()
+
+
+def let_go(clone: Clone, *cells: str) -> None:
+    """Let the trainings of these cells end, each named seed-<seed>."""
+    for cell in cells:
+        (clone.root / "let-go" / cell).touch()
 
 
 def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
@@ -311,3 +345,49 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     for task in tasks:
         assert reasons_of(clone, "silent", task) == ["done"]
         assert len(jobs_of(cluster, clone, task)) == 1
+
+
+def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp_path):
+    """Of 14 equal cells the first ends last but one, then one is killed, at each attempt; one job is cancelled."""
+    log = tmp_path / "head.log"
+    hold_trainings(clone)
+    clone.write_experiment("array", {"rte": {"num_train_epochs": 1}})
+    with (clone.root / "mine.yaml").open("a", encoding="utf-8") as stream:
+        stream.write(f"seeds: {[*range(1, 15)]}\n")
+    head = start_head(clone, log, *MINE, "--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s")
+    states = folder_of_cell(clone, "state", "array", "rte").parent
+    wait(lambda: len([*states.glob("*/slurm_job.json")]) == 14, 120, log)
+    noted = {path.parent.name: json.loads(path.read_text()) for path in states.glob("*/slurm_job.json")}
+    tasks = {cell: content["slurm_job_id"] for cell, content in noted.items()}
+    cells = {int(number.partition("_")[2]): cell for cell, number in tasks.items()}
+    assert sorted(cells) == [*range(1, 15)]
+    first, cancelled, killed = cells[1], cells[2], cells[14]
+
+    def launches() -> Counter[str]:
+        path = clone.root / "launches"
+        return Counter(path.read_text(encoding="utf-8").split() if path.exists() else ())
+
+    def queued() -> set[str]:
+        return {*in_queue(cluster, "--array", "--format=%i")}
+
+    def ended_jobs() -> Counter[str]:
+        return Counter(state for (state,) in jobs_of(cluster, clone, "rte", "State") if state != "RUNNING")
+
+    (clone.root / "doomed" / killed).touch()
+    wait(lambda: cancelled in launches(), 120, log)
+    cluster.run("scancel", tasks[cancelled])
+    let_go(clone, *tasks.keys() - {first, killed})
+    wait(lambda: launches()[cancelled] == 2 and queued() == {tasks[first], tasks[killed]}, 240, log)
+    # All that may end has ended as it should, though the first of them has no result yet.
+    wait(lambda: ended_jobs() == {"COMPLETED": 12, "CANCELLED by 0": 1}, 120, log)
+    let_go(clone, first)
+    wait(lambda: queued() == {tasks[killed]}, 120, log)
+    let_go(clone, killed)
+    assert ended(head, 120, log) == 1
+    # What was killed has deleted nothing of the others, and is tried again by itself, with more time each time.
+    assert "13 of 14" in table_of(clone, "array")
+    assert launches() == {cell: {cancelled: 2, killed: 3}.get(cell, 1) for cell in tasks}
+    wait(lambda: ended_jobs() == {"COMPLETED": 13, "CANCELLED by 0": 1, "FAILED": 3}, 120, log)
+    jobs = jobs_of(cluster, clone, "rte", "State", "TimelimitRaw")
+    limits = [int(limit) for state, limit in jobs if state == "FAILED"]
+    assert limits == sorted({*limits}), limits

@@ -203,22 +203,29 @@ def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, 
 
 def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, monkeypatch):
     submitted = []
-    monkeypatch.setattr(plugin.Executor, "_submit_array_jobs", lambda self, jobs: submitted.append(jobs))
-    monkeypatch.setattr(plugin.Executor, "_submit_job", lambda self, job: submitted.append([job]))
+    monkeypatch.setattr(plugin.Executor, "run_array_jobs", lambda self, jobs: submitted.append(jobs))
+    monkeypatch.setattr(plugin.Executor, "run_job", lambda self, job: submitted.append([job]))
     for name in ("pending_jobs_for_rule", "apply_mem_fudge"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
     slurm_plugin.make_array_jobs_of_equal_jobs(plugin)
     rule = SimpleNamespace(name="train")
-    a, b, c, d = (
+    a, b, c, d, e, f = (
         SimpleNamespace(rule=rule, is_group=lambda: False, threads=threads, resources={"runtime": minutes})
-        for threads, minutes in ((1, 30), (1, 60), (1, 30), (2, 30))
+        for threads, minutes in ((1, 30), (1, 60), (1, 30), (2, 30), (1, 30), (1, 30))
     )
     waiting = SimpleNamespace(ready_jobs=[SimpleNamespace(rule=rule)] * 100)
     executor.workflow.dag, executor.array_jobs, executor.max_array_size = waiting, {"train"}, 1000
-    executor._main_event_loop = None
+    executor._main_event_loop, executor.run_job_pre = None, lambda job: None
+    executor._job_submission_executor = SimpleNamespace(submit=lambda function, *arguments: function(*arguments))
     executor.run_jobs([a, b, c, d])
     executor.run_jobs([a])
     assert submitted == [[a, c], [b], [d], [a]]
+    # Else SLURM would refuse the second array, whose tasks would have numbers that no array may have.
+    executor.max_array_size = 2
+    del submitted[:]
+    executor.run_jobs([a, c, e, f, b])
+    executor.run_jobs([a, c, e])
+    assert submitted == [[a, c], [e, f], [b], [a, c], [e]]
     assert plugin.apply_mem_fudge("sbatch", "payload") == "sbatch"
 
 
@@ -230,7 +237,7 @@ def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slur
 
 def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
-    other.set_gres_string = other.pending_jobs_for_rule = other.Executor._submit_array_jobs = print
+    other.set_gres_string = other.pending_jobs_for_rule = other.Executor.run_array_jobs = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
     slurm_plugin.leave_accounts_to_slurm(other)
@@ -239,7 +246,7 @@ def test_a_plugin_of_another_shape_is_left_alone():
     slurm_plugin.make_array_jobs_of_equal_jobs(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     assert functions == kept
-    assert other.pending_jobs_for_rule == other.Executor._submit_array_jobs == print
+    assert other.pending_jobs_for_rule == other.Executor.run_array_jobs == print
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):

@@ -57,13 +57,33 @@ def test_a_job_given_as_a_script_is_one_too(slurm):
     assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
 
 
+def commands_of(*tasks: str) -> list[str]:
+    return [COMMAND.replace("task=rte", f"task={task}") for task in tasks]
+
+
+def packed(first: str, *others: str, start: int = 1) -> str:
+    """Return what the plugin gives an array job besides the command of its first task."""
+    execs = {str(number): zlib.compress(other.encode()).hex() for number, other in enumerate(others, start + 1)}
+    return base64.b64encode(json.dumps(execs).encode()).decode()
+
+
 def array_of(*tasks: str) -> list[str]:
     """Return the arguments of an array job, as the plugin writes them, for the cells of these tasks."""
-    first, *others = [COMMAND.replace("task=rte", f"task={task}") for task in tasks]
-    packed = {str(number): zlib.compress(other.encode()).hex() for number, other in enumerate(others, start=2)}
-    payload = base64.b64encode(json.dumps(packed).encode()).decode()
-    wrapped = f"--wrap={first} --slurm-jobstep-array-execs={payload}"
+    commands = commands_of(*tasks)
+    wrapped = f"--wrap={commands[0]} --slurm-jobstep-array-execs={packed(*commands)}"
     return [*ARGUMENTS[:-1], f"--array=1-{len(tasks)}", wrapped]
+
+
+def array_as_script(*commands: str, start: int = 1) -> tuple[list[str], str]:
+    """Return arguments and standard input of an array job, as the plugin writes them where a command line is short."""
+    script = "\n".join(["#!/bin/sh", commands[0], "--slurm-jobstep-array-execs", packed(*commands, start=start)])
+    return [*ARGUMENTS[:-1], f"--array={start}-{start + len(commands) - 1}", "/dev/stdin"], script
+
+
+def run_task(script: str, number: int) -> subprocess.CompletedProcess:
+    """Run a batch script as the task of this number, with nothing of ours in its environment."""
+    environment = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": str(number)}
+    return subprocess.run(["sh", "-s"], input=script, env=environment, capture_output=True, text=True)
 
 
 def state_of(task: str) -> Path:
@@ -75,9 +95,63 @@ def test_each_cell_of_an_array_job_has_its_task_and_waits_for_its_earlier_jobs(s
     slurm.answers("squeue", (0, "5_2|RUNNING|x", ""))
     arguments = array_of("rte", "cola", "mrpc")
     assert submission.submit(arguments, None) == "17"
-    assert slurm.calls("sbatch") == [["--dependency=afterany:5_2", *arguments]]
+    assert slurm.calls("sbatch") == [["--dependency=afterany:5_2", *arguments[:-1], "/dev/stdin"]]
     numbers = [read_json(state_of(task) / "slurm_job.json")["slurm_job_id"] for task in ("rte", "cola", "mrpc")]
     assert numbers == ["17_1", "17_2", "17_3"]
+
+
+@pytest.mark.parametrize("is_script", [False, True])
+def test_each_task_of_an_array_job_runs_the_command_of_its_own_cell_alone(slurm, monkeypatch, is_script):
+    given = []
+    monkeypatch.setattr(submission, "_call", lambda arguments, script: given.append(script) or accepted())
+    tasks = ("rte", "cola", "mrpc")
+    arguments, script = array_as_script(*commands_of(*tasks)) if is_script else (array_of(*tasks), None)
+    submission.submit(arguments, script)
+    for number, task in enumerate(tasks, start=1):
+        shown = run_task(given[0].replace("exec /bin/sh -c", "exec echo"), number).stdout
+        assert shown.count("--target-jobs") == shown.count(f"task={task},") == 1
+        assert "array-execs" not in shown
+
+
+def accepted() -> subprocess.CompletedProcess:
+    return subprocess.CompletedProcess([], *ACCEPTED)
+
+
+def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands():
+    said = 'it\'s "all" $((1 + 1)) of `echo it`, größer\nand more'
+    script = submission.script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
+    done = run_task(script, 7)
+    assert (done.returncode, done.stdout) == (3, 'it\'s "all" 2 of it, größer\nand more\n')
+    assert [run_task(script, number).returncode for number in (8, 9)] == [0, -signal.SIGKILL]
+    unknown = run_task(script, 10)
+    assert unknown.returncode == 1
+    assert "KeyError" in unknown.stderr
+
+
+def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
+    paths = " ".join(f"resources/{kind}/some-model@{'6bd548cb4d96' * 3}/manifest.json" for kind in range(40))
+    commands = [f"{COMMAND}--wait-for-files {paths} results/{number:x}/run.json" for number in range(1000)]
+    script = submission.script_of_array({f"_{number}": command for number, command in enumerate(commands)})
+    assert len("".join(commands)) > 3_000_000
+    assert len(script) < 300_000
+
+
+@pytest.mark.parametrize("array", ["--array=1-3", "--array=1-2%1", "--array=1,2", "--array=2-3"])
+@pytest.mark.parametrize(
+    "behind", ["", f"array-execs={packed(*commands_of('rte', 'cola'))}", "array-execs=nonsense", "pool=e30="]
+)
+def test_an_array_job_that_does_not_say_what_each_task_does_is_refused_in_one_line(slurm, array, behind):
+    command = f"--wrap={COMMAND} --slurm-jobstep-{behind}"
+    with pytest.raises(GluegridError, match=f"not submitted: {array} .*leave out slurm-array-jobs$"):
+        submission.submit([*ARGUMENTS[:-1], array, command], None)
+    assert not slurm.calls("sbatch")
+
+
+def test_the_numbers_of_the_tasks_of_an_array_job_need_not_begin_with_one(slurm):
+    arguments, script = array_as_script(*commands_of("rte", "cola"), start=11)
+    submission.submit(arguments, script)
+    numbers = [read_json(state_of(task) / "slurm_job.json")["slurm_job_id"] for task in ("rte", "cola")]
+    assert numbers == ["17_11", "17_12"]
 
 
 def test_an_array_job_is_submitted_unless_all_its_cells_are_in_vain(slurm):

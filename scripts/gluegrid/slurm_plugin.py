@@ -203,28 +203,32 @@ def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
     """Let all tasks of an array job ask for the same, and be submitted as soon as they are ready.
 
     The plugin gives all tasks the limits of the first. It holds jobs back until more of their rule are ready, and
-    forgets them if those come later, as with max-jobs-per-timespan. And it asks for more memory, also where none was
-    asked for: then 1 MB is all that the job gets.
+    forgets them if those come later, as with max-jobs-per-timespan. Of more jobs than an array may have it numbers the
+    tasks on, which SLURM refuses. And it asks for more memory, also where none was asked for: then 1 MB is all that the
+    job gets. What each task runs is mended in gluegrid/submission.py.
     """
-    if not _takes(getattr(plugin.Executor, "_submit_array_jobs", None), "self", "jobs"):
+    if not _takes(getattr(plugin.Executor, "run_array_jobs", None), "self", "jobs"):
         return
     if not _takes(getattr(plugin, "pending_jobs_for_rule", None), "dag", "rule_name"):
         return
-    submit_array = plugin.Executor._submit_array_jobs
+    run_array = plugin.Executor.run_array_jobs
 
-    def submit_equal_jobs(self, jobs):
-        equal = defaultdict(list)
-        for job in jobs:
-            equal[str((job.threads, sorted(job.resources.items())))].append(job)
-        for some in equal.values():
-            if len(some) == 1:
-                self._submit_job(some[0])
-            else:
-                submit_array(self, some)
+    def run_equal_jobs(self, jobs):
+        for some in _equal_jobs(jobs, self.max_array_size):
+            run = (run_array, self, some) if len(some) > 1 else (self.run_job, *some)
+            self._job_submission_executor.submit(*run)
 
-    plugin.Executor._submit_array_jobs = submit_equal_jobs
+    plugin.Executor.run_array_jobs = run_equal_jobs
     plugin.pending_jobs_for_rule = lambda dag, rule_name: 0
     plugin.apply_mem_fudge = lambda call, payload: call
+
+
+def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
+    """Return jobs in lists of those that ask for the same, with at most so many in each."""
+    equal = defaultdict(list)
+    for job in jobs:
+        equal[str((job.threads, sorted(job.resources.items())))].append(job)
+    return [some[start : start + most] for some in equal.values() for start in range(0, len(some), most)]
 
 
 def _cancel_by_name(executor) -> None:

@@ -3,7 +3,7 @@
 To Snakemake's SLURM plugin a refused `sbatch` is a failed job, its retries follow at once, and they know neither why
 the last attempt failed nor which jobs another head has left in the queue. So here: what SLURM refuses for a while is
 tried again; a cell that need not be tried again is not submitted; and where another job of the cell is still in the
-queue, the new one waits behind it there, and holds no GPU.
+queue, the new one waits behind it there, and holds no GPU. Each task of an array job works for its own cell alone.
 """
 
 import base64
@@ -33,6 +33,8 @@ PATIENCE_SECONDS = 3600
 NOT_WANTED = "not submitted: the head has ended"
 REFUSED = "SLURM took no job for it: "
 
+WRAPPED, STDIN = "--wrap=", "/dev/stdin"  # the two ways in which the plugin gives sbatch a command
+
 # What SLURM says of a job that it will not take later either.
 HOPELESS = re.compile(
     "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid gres|invalid wckey"
@@ -46,11 +48,30 @@ HOPELESS = re.compile(
 )
 DEPENDENCY_GONE = "Job dependency problem"
 
+# How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
+PACKED_BY_PLUGIN = re.compile(r"\s+--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)'?\s*$")
+UNKNOWN_ARRAY = (
+    "not submitted: {array} does not say what each task does in a form known here; leave out slurm-array-jobs"
+)
+UNPACK = (
+    "import base64, json, os, sys, zlib;"
+    " commands = json.loads(zlib.decompress(base64.b64decode(sys.stdin.read())));"
+    ' print(commands["_" + os.environ["SLURM_ARRAY_TASK_ID"]])'
+)
+ARRAY_SCRIPT = """\
+#!/bin/sh
+# Each task of this array job runs the command of its own cell.
+command=$({python} -I -X utf8 -c '{unpack}' <<'PACKED'
+{packed}PACKED
+) || exit
+exec /bin/sh -c "$command"
+"""
+
 
 def main() -> None:
     """Do what `sbatch` with this command line would do."""
     arguments = sys.argv[1:]
-    script = sys.stdin.read() if arguments[-1:] == ["/dev/stdin"] else None
+    script = sys.stdin.read() if arguments[-1:] == [STDIN] else None
     try:
         job = submit(arguments, script)
     except GluegridError as error:
@@ -66,11 +87,14 @@ def submit(arguments: list[str], script: str | None) -> str:
 
     `script` is what it reads from its standard input. Raises GluegridError with what SLURM said.
     """
-    states = states_of_tasks(arguments, _command_of(arguments, script))
+    commands = commands_of_tasks(arguments, _command_of(arguments, script))
+    states = states_of_tasks(commands)
     reasons = [attempts.reason_to_stop(state) for state in states.values()]
     # Of an array job, a task that is in vain ends by itself as soon as it starts.
     if reasons and all(reasons):
         raise GluegridError(f"not submitted: {reasons[0]}")
+    if "" not in commands:
+        arguments, script = _without_command(arguments), script_of_array(commands)
     try:
         answer = _with_patience(arguments, script, [*states.values()])
     except GluegridError as error:
@@ -87,23 +111,50 @@ def submit(arguments: list[str], script: str | None) -> str:
     return answer
 
 
-def states_of_tasks(arguments: list[str], command: str) -> dict[str, Path]:
-    """Return the state folder of each cell that a command of Snakemake's trains; none where it does something else.
-
-    Its key is what the number of its task has behind the job's: nothing, or `_1`, `_2`, ... in an array job, whose
-    command is that of the first task, with those of the others packed behind it.
-    """
-    commands = {"": command}
-    if array := re.search(r"^--array=(\d+)", "\n".join(arguments), re.MULTILINE):
-        packed = re.search(r"--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)", command)
-        others = json.loads(base64.b64decode(packed[1])) if packed else {}
-        commands = {f"_{array[1]}": command} | {f"_{number}": _unpacked(other) for number, other in others.items()}
+def states_of_tasks(commands: dict[str, str]) -> dict[str, Path]:
+    """Return the state folder of each cell that a job's tasks train; of those that do something else, none."""
     states = {task: state_of_cell(command) for task, command in commands.items()}
     return {task: state for task, state in states.items() if state}
 
 
-def _unpacked(command: str) -> str:
-    return zlib.decompress(bytes.fromhex(command)).decode()
+def commands_of_tasks(arguments: list[str], command: str) -> dict[str, str]:
+    """Return the command of each task that a command line of sbatch submits.
+
+    Its key is what the number of its task has behind the job's: nothing, or `_1`, `_2`, ... in an array job. Raises
+    GluegridError where an array job of Snakemake's does not say what each of its tasks is to do.
+    """
+    array = next((argument for argument in arguments if argument.startswith("--array")), None)
+    if array is None or "--target-jobs" not in command:
+        return {"": command}
+    bounds = re.fullmatch(r"--array=(\d+)-(\d+)", array)
+    numbers = [*range(int(bounds[1]), int(bounds[2]) + 1)] if bounds else []
+    others = _packed_behind(command)
+    if [*map(str, numbers[1:])] != [*others] or not numbers:
+        raise GluegridError(UNKNOWN_ARRAY.format(array=array))
+    first = PACKED_BY_PLUGIN.sub("", command)
+    return {f"_{number}": own for number, own in zip(numbers, [first, *others.values()], strict=True)}
+
+
+def _packed_behind(command: str) -> dict[str, str]:
+    """Return the commands that the plugin has packed behind the first one's, by the numbers of their tasks."""
+    packed = PACKED_BY_PLUGIN.search(command)
+    try:
+        others = json.loads(base64.b64decode(packed[1])) if packed else {}
+        return {number: zlib.decompress(bytes.fromhex(other)).decode() for number, other in others.items()}
+    except (ValueError, zlib.error):
+        return {}
+
+
+def script_of_array(commands: dict[str, str]) -> str:
+    """Return the script of an array job in which each task runs its own command, as a job of its own would.
+
+    As the plugin makes arrays, every task runs Snakemake for the cell of the *first*, and below it the command of its
+    own. So a task fails where the first cell has no result a minute later, and a task that fails deletes that result.
+
+    The commands are alike, so packed together they take few bytes each; SLURM takes scripts of up to 4 MB.
+    """
+    packed = base64.encodebytes(zlib.compress(json.dumps(commands).encode(), level=9)).decode()
+    return ARRAY_SCRIPT.format(python=shlex.quote(sys.executable), unpack=UNPACK, packed=packed)
 
 
 def state_of_cell(command: str) -> Path | None:
@@ -152,8 +203,13 @@ def _note(path: Path, content: dict) -> None:
 
 
 def _command_of(arguments: list[str], script: str | None) -> str:
-    wrapped = [argument for argument in arguments if argument.startswith("--wrap=")]
+    wrapped = [argument.removeprefix(WRAPPED) for argument in arguments if argument.startswith(WRAPPED)]
     return script or "".join(wrapped)
+
+
+def _without_command(arguments: list[str]) -> list[str]:
+    """Return a command line of sbatch that takes the script from standard input."""
+    return [*(argument for argument in arguments if not argument.startswith((WRAPPED, STDIN))), STDIN]
 
 
 def _with_patience(arguments: list[str], script: str | None, states: list[Path]) -> str:
