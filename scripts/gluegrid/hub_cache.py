@@ -53,6 +53,10 @@ class Snapshot:
         """Return the names of the repository's files, or of those that are there where the cache does not know."""
         return self.files
 
+    def has(self, name: str) -> bool:
+        """Tell whether the cache has a file, whatever the repository has."""
+        return (self.folder / name).exists()
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         return self._path(name).stat().st_size

@@ -14,7 +14,7 @@ from gluegrid.sources import split_of
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.parquet_content import Labels, count_rows, read_labels
+from gluegrid.verification.parquet_content import Labels, count_rows, holds_numbers, names_of_numbers, read_labels
 
 NOTHING: Mapping[Path, dict] = MappingProxyType({})
 
@@ -107,8 +107,20 @@ class _Reader:
             return
         rows = sum(count_rows(file) for file in files)
         self._check_rows(staged.manifest, split, staged.content["rows"].get(split), rows)
+        if split not in task.predicted_only:
+            self._check_label_names(staged, task, files)
         if split != task.train:
             self.resources.labels[task.name, split] = read_labels(files, task)
+
+    def _check_label_names(self, staged: Staged, task: Task, files: list[Path]) -> None:
+        """Compare what the data call the numbers of their labels with the task's labels."""
+        by_card = staged.content.get("label_names", {})
+        for path in files:
+            of_card = by_card.get(str(path.relative_to(staged.manifest.parent)), {}).get(task.label_column, [])
+            for names in (names_of_numbers(path, task.label_column), of_card):
+                if _are_moved(names, task.labels or []) and holds_numbers(path, task.label_column):
+                    said, labels = ", ".join(names), ", ".join(task.labels)
+                    self.findings.add(path, f"numbers its labels [{said}], the task's labels are [{labels}]")
 
     def read_tokens(self, cell: Cell, task: Task) -> None:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
@@ -175,6 +187,13 @@ class _Reader:
             if made_from.get(key) != expected:
                 problem = f"made_from.{key} is {made_from.get(key)!r}, the model and the task give {expected!r}"
                 self.findings.add(tokens.manifest, problem)
+
+
+def _are_moved(names: list[str], labels: list[str]) -> bool:
+    """Tell whether a name is that of a label with another number, where capitals do not count unless they must."""
+    if len({name.lower() for name in names}) == len(names) and len({label.lower() for label in labels}) == len(labels):
+        names, labels = [name.lower() for name in names], [label.lower() for label in labels]
+    return any(name in labels and labels.index(name) != number for number, name in enumerate(names))
 
 
 def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:
