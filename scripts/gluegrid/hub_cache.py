@@ -54,8 +54,11 @@ class Snapshot:
         return self.files
 
     def has(self, name: str) -> bool:
-        """Tell whether the cache has a file, whatever the repository has."""
-        return (self.folder / name).exists()
+        """Tell whether the cache has a file; logged where only the repository has."""
+        is_there = (self.folder / name).exists()
+        if name in self.files and not is_there:
+            logger.info("the cache does not have %s, which is therefore not looked at", name)
+        return is_there
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 CARD, OLD_CARD = "README.md", "dataset_infos.json"
 CARDS = (CARD, OLD_CARD)
+MOST_COMPARED = 1000  # names, each with each
 LARGEST_HEAD = 1_000_000  # characters of a card; PyYAML takes 10 seconds for that many
 HEAD = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 MERE_NUMBER = re.compile(r"(?:label|class)?[ _-]?(\d+)", re.IGNORECASE | re.ASCII)
@@ -37,10 +38,16 @@ class LabelNames:
     where: str
 
     def classes(self, labels: list[str]) -> dict[int, int]:
-        """Return the class of each number that has a label's name; capitals count only where names else are equal."""
+        """Return the class of each number that has a label's name; capitals count only where names else are equal.
+
+        Where that leaves both names and labels over, names may be short for labels, or labels for names.
+        """
         plain = str if _has_equals(map(str.lower, self.names)) or _has_equals(map(str.lower, labels)) else str.lower
-        numbers = {plain(label): number for number, label in enumerate(labels)}
-        return {number: numbers[plain(name)] for number, name in enumerate(self.names) if plain(name) in numbers}
+        said, wanted = list(map(plain, self.names)), list(map(plain, labels))
+        numbers = {label: number for number, label in enumerate(wanted)}
+        classes = {number: numbers[name] for number, name in enumerate(said) if name in numbers}
+        is_all = len(classes) == min(len(said), len(wanted))
+        return classes if is_all else _classes_of_abbreviations(said, wanted) or classes
 
     def contradict(self, labels: list[str]) -> bool:
         """Tell whether a name is that of a label at another place."""
@@ -83,6 +90,18 @@ def are_mere_numbers(names: list[str]) -> bool:
     """Tell whether names say no more than the numbers do, as 0 and 1 or LABEL_0 and LABEL_1 do."""
     found = [MERE_NUMBER.fullmatch(name) for name in names]
     return all(match and int(match[1]) == number for number, match in enumerate(found))
+
+
+def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, int]:
+    """Return the label that each name is short for, or the other way round, if so each is of exactly one; else {}."""
+    if not len(names) == len(labels) <= MOST_COMPARED:
+        return {}
+    meant = [
+        [number for number, label in enumerate(labels) if label.startswith(name) or name.startswith(label)]
+        for name in names
+    ]
+    numbers = [of_name[0] for of_name in meant if len(of_name) == 1]
+    return dict(enumerate(numbers)) if len(set(numbers)) == len(labels) else {}
 
 
 def _has_equals(names: Iterable[str]) -> bool:

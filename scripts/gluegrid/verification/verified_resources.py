@@ -190,10 +190,17 @@ class _Reader:
 
 
 def _are_moved(names: list[str], labels: list[str]) -> bool:
-    """Tell whether a name is that of a label with another number, where capitals do not count unless they must."""
+    """Tell whether a name is that of a label with another number, where capitals do not count unless they must.
+
+    Names that all begin as labels do, or labels as names, are taken for the same.
+    """
     if len({name.lower() for name in names}) == len(names) and len({label.lower() for label in labels}) == len(labels):
         names, labels = [name.lower() for name in names], [label.lower() for label in labels]
-    return any(name in labels and labels.index(name) != number for number, name in enumerate(names))
+    if any(name in labels and labels.index(name) != number for number, name in enumerate(names)):
+        return True
+    begun = [[label for label in labels if label.startswith(name) or name.startswith(label)] for name in names]
+    is_clear = len(names) == len(labels) and sorted(map(len, begun)) == [1] * len(labels)
+    return is_clear and sorted(meant := [label for (label,) in begun]) == sorted(labels) and meant != labels
 
 
 def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:
