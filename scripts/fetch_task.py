@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -9,6 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gluegrid import logs
 from gluegrid.errors import GluegridError, StagingError, run_script
 from gluegrid.experiment import planned_experiment
+from gluegrid.label_names import CARDS, names_in_cards
 from gluegrid.repositories import Source
 from gluegrid.sources import files_below, split_of, wanted_task_files
 from gluegrid.split_files import files_of_splits, is_converted
@@ -33,7 +35,9 @@ def main() -> None:
     if task:
         stage_converted(source, arguments.manifest, task)
     else:
-        stage_as_named(source, arguments.manifest, arguments.folder)
+        # Without a head there is no task whose labels the card's names could contradict.
+        cards = CARDS if arguments.head else ()
+        stage_as_named(source, arguments.manifest, arguments.folder, cards)
 
 
 def task_to_convert(head: Path, manifest: Path) -> Task | None:
@@ -59,11 +63,11 @@ def stage_converted(source: Source, manifest: Path, task: Task) -> None:
 
         convert(folder, task, files_of_splits(files_below(folder), vars(task)))
 
-    stage(source, manifest, wanted, describe, convert_them)
+    stage(source, manifest, wanted, describe, convert_them, CARDS)
 
 
-def stage_as_named(source: Source, manifest: Path, folder: str) -> None:
-    """Stage the parquet files of a folder of the source, as they are named on the hub."""
+def stage_as_named(source: Source, manifest: Path, folder: str, cards: Sequence[str]) -> None:
+    """Stage the parquet files of a folder of the source, as they are named on the hub, with what its cards say."""
 
     def wanted(names: list[str]) -> list[str]:
         files = wanted_task_files(names, folder)
@@ -71,7 +75,11 @@ def stage_as_named(source: Source, manifest: Path, folder: str) -> None:
             raise StagingError(f"{source.name} holds no {folder or '.'}/<split>-00000-of-00001.parquet")
         return files
 
-    stage(source, manifest, wanted, describe)
+    def describe_with_names(partial: Path) -> dict:
+        files = wanted_task_files(files_below(partial), folder)
+        return describe(partial) | {"label_names": names_in_cards(partial, files, folder)}
+
+    stage(source, manifest, wanted, describe_with_names, looked_at=cards)
 
 
 def describe(folder: Path) -> dict:

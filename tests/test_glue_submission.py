@@ -6,15 +6,17 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import builders
 import glue_cells
 import numpy
+import pyarrow
 import pytest
 from glue_cells import TRAINED, WANTED, logits_for, text_of, write_cell, write_predictions
 
-from gluegrid import glue_submission
+from gluegrid import glue_submission, paths
 from gluegrid.errors import DataError, GluegridError, RecordError
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, sha256
+from gluegrid.files import read_json, sha256, write_json
 from gluegrid.glue_submission import lines_about, write_submission
 
 ZIP = Path("results/small/submissions/tiny/submission.zip")
@@ -162,6 +164,32 @@ def test_another_number_of_test_examples_is_refused(experiment, rows, said):
         f"tiny/cola/base/seed-2: CoLA.tsv: has {said} predictions, and GLUE's server wants 1,063: the split 'test' of"
         " cola is not the official one; use that of nyu-mll/glue"
     )
+
+
+def write_copy_of_mnli(experiment, names):
+    """Stage a copy of MNLI that calls the numbers of its labels so, as what the chosen cell was trained on."""
+    folder = Path(paths.TASK_MANIFEST.format(task_key=experiment.task_key("mnli"))).parent
+    metadata = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pyarrow.table({"premise": ["a"], "hypothesis": ["b"], "label": [0]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
+    path = builders.write_split(folder / "mnli", "train", table)
+    files = {f"mnli/{path.name}": {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+    write_json(folder / "manifest.json", {"source": "nyu-mll/glue", "revision": "1", "files": files})
+    record = predictions_of("mnli", "test_matched").with_name("run_record.json")
+    hashes = {name: identity["sha256"] for name, identity in files.items()}
+    write_json(record, read_json(record) | {"task_files": hashes})
+    return path
+
+
+def test_data_whose_labels_have_another_order_than_the_tasks_are_refused(experiment):
+    path = write_copy_of_mnli(experiment, ["contradiction", "neutral", "entailment"])
+    assert refusal(experiment, DataError) == (
+        f"tiny/mnli/base/seed-2: {path}: column 'label': its own metadata calls the numbers from 0 on [contradiction,"
+        " neutral, entailment], and the task's `labels` are [entailment, neutral, contradiction]; write"
+        " `labels: [contradiction, neutral, entailment]`"
+    )
+    write_copy_of_mnli(experiment, ["entailment", "neutral", "contradiction"])
+    assert write_submission(experiment, "tiny")["files"]["MNLI-m.tsv"]["cell"] == cell_of("mnli")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import builders
@@ -9,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.errors import StagingError, TrainingError
-from gluegrid.model import label_order, load_model, takes_token_types
+from gluegrid.model import check_head, label_order, load_model, takes_token_types
 
 NLI = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 BINARY = builders.task()
@@ -146,6 +147,59 @@ def test_a_label_map_that_is_no_permutation_is_not_used(bert, numbers):
     config = AutoConfig.from_pretrained(bert)
     config.label2id = dict(zip(("entailment", "neutral", "contradiction"), numbers, strict=True))
     assert label_order(config, NLI) is None
+
+
+ORDERS_OF_MAPS = [
+    # id2label, label2id; the number of no and of yes
+    (["yes", "no"], None, [1, 0]),
+    (["Yes", "NO"], {}, [1, 0]),
+    (["yes", "no"], {"LABEL_0": 0, "LABEL_1": 1}, [1, 0]),
+    (None, {"yes": 0, "no": 1}, [1, 0]),
+    (["LABEL_0", "LABEL_1"], {"yes": "0", "no": "1"}, [1, 0]),
+    (["no", "yes"], None, None),
+    (None, {"no": 0, "yes": 1}, None),
+]
+
+
+def with_maps(folder, id2label, label2id):
+    """Write a classifier whose config.json has these maps between its outputs and their names, or has them not."""
+    path = builders.write_model(folder) / "config.json"
+    config = json.loads(path.read_text())
+    maps = {"id2label": id2label and dict(enumerate(id2label)), "label2id": label2id}
+    kept = {key: value for key, value in config.items() if key not in maps}
+    path.write_text(json.dumps(kept | {key: value for key, value in maps.items() if value is not None}))
+    return folder
+
+
+@pytest.mark.parametrize(("id2label", "label2id", "expected"), ORDERS_OF_MAPS)
+def test_either_of_a_checkpoints_maps_says_what_its_outputs_are(tmp_path, id2label, label2id, expected):
+    folder = with_maps(tmp_path / "model", id2label, label2id)
+    _, order, new = load_model(folder, BINARY, seed=1)
+    assert order == expected
+    assert check_head(folder, BINARY, new) is None
+
+
+def test_maps_that_contradict_each_other_are_named_with_both_orders(tmp_path):
+    folder = with_maps(tmp_path / "model", ["no", "yes"], {"yes": 0, "no": 1})
+    problem = r"config.json: its outputs are \[no, yes\] by id2label and \[yes, no\] by label2id; correct the wrong one"
+    with pytest.raises(TrainingError, match=problem):
+        load_model(folder, BINARY, seed=1)
+    # Another task's names do not matter to this one, whose head is trained.
+    assert load_model(folder, builders.task(labels=["bad", "good"]), seed=1)[1] is None
+
+
+@pytest.mark.parametrize("maps", [(["bad", "good"], None), (None, {"bad": 0, "good": 1}), (None, {"no": 0, "yes": 0})])
+def test_a_finished_checkpoint_of_other_names_is_refused_whichever_map_has_them(tmp_path, maps):
+    folder = with_maps(tmp_path / "model", *maps)
+    with pytest.raises(TrainingError, match=r"its outputs are (bad, good|no, yes), the labels of tiny are no, yes"):
+        check_head(folder, BINARY, set())
+
+
+def test_capitals_count_where_they_alone_tell_labels_apart(bert):
+    config = AutoConfig.from_pretrained(bert)
+    config.id2label = {0: "A", 1: "a"}
+    config.label2id = {"A": 0, "a": 1}
+    assert label_order(config, builders.task(labels=["a", "A"])) == [1, 0]
 
 
 def head(model):

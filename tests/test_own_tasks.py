@@ -318,7 +318,7 @@ OF_THE_HUB = {
     "data/train-00000-of-00002.parquet": parquet_of({"review": ["a", "b"], "mood": [0, 1]}),
     "data/train-00001-of-00002.parquet": parquet_of({"review": ["c"], "mood": [1]}),
     "csv/dev set.csv": CSV.encode(),
-    "README.md": b"never read",
+    "README.md": b"looked at, and not kept",
 }
 HUB_ENTRY = ENTRY | {
     "source": "org/reviews",
@@ -332,9 +332,54 @@ def test_a_data_set_of_the_hub_may_have_files_of_any_name(hub):
     manifest = fetched(experiment, hub)
     assert manifest["resolved_revision"] == commit
     assert manifest["rows"] == {"train": 3, "validation": 2}
-    assert sorted(set(hub.files_sent())) == sorted(set(OF_THE_HUB) - {"README.md"})
-    train = Path("resources", experiment.task_key("reviews"), "train-00000-of-00001.parquet")
-    assert pyarrow.parquet.read_table(train)["review"].to_pylist() == ["a", "b", "c"]
+    assert sorted(set(hub.files_sent())) == sorted(OF_THE_HUB)
+    assert sorted(manifest["source_files"]) == sorted(set(OF_THE_HUB) - {"README.md"})
+    folder = Path("resources", experiment.task_key("reviews"))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["manifest.json", *manifest["files"]])
+    train = pyarrow.parquet.read_table(folder / "train-00000-of-00001.parquet")
+    assert train["review"].to_pylist() == ["a", "b", "c"]
+    assert train["mood"].to_pylist() == [0, 1, 1]
+
+
+CARD = b"""---
+dataset_info:
+  features:
+  - name: mood
+    dtype: {class_label: {names: {'0': good, '1': bad}}}
+---
+"""
+
+
+def test_named_files_of_the_hub_are_read_by_the_names_of_its_card(hub):
+    hub.commit("datasets/org/reviews", OF_THE_HUB | {"README.md": CARD})
+    experiment = load(HUB_ENTRY)
+    fetched(experiment, hub)
+    folder = Path("resources", experiment.task_key("reviews"))
+    moods = {
+        split: pyarrow.parquet.read_table(folder / f"{split}-00000-of-00001.parquet")["mood"].to_pylist()
+        for split in ("train", "validation")
+    }
+    assert moods == {"train": [1, 0, 0], "validation": [1, 0]}
+
+
+@pytest.mark.parametrize("place", ["hub", "folder", "file"])
+def test_a_card_is_looked_at_wherever_the_data_lie(hub, place):
+    parquet = parquet_of({"review": ["a", "b"], "mood": [0, 1]})
+    files = {f"{split}-00000-of-00001.parquet": parquet for split in ("train", "validation")}
+    hub.commit("datasets/org/reviews", files | {"README.md": CARD})
+    for name, content in (files | {"README.md": CARD}).items():
+        Path("data", name).write_bytes(content)
+    if place == "file":
+        experiment = load(ONE_FILE | {"source": "./data/train-00000-of-00001.parquet"})
+        folder = Path("resources", experiment.task_key("reviews"))
+        assert "label_names" not in fetched(experiment, hub)
+        rows = [row for path in folder.glob("*.parquet") for row in pyarrow.parquet.read_table(path).to_pylist()]
+        assert {row["review"]: row["mood"] for row in rows} == {"a": 1, "b": 0}
+    else:
+        experiment = load(ENTRY, files=None, source={"hub": "org/reviews", "folder": "./data"}[place])
+        manifest = fetched(experiment, hub)
+        assert manifest["files"].keys() == files.keys()
+        assert manifest["label_names"] == {name: {"mood": ["good", "bad"]} for name in files}
 
 
 def test_a_file_that_the_hub_does_not_have_is_one_line(hub):

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluegrid import encoder, parquet_files, tokens
+from gluegrid.data import Tokens
 from gluegrid.encoder import Encoder
 from gluegrid.errors import DataError
 from gluegrid.examples import Examples
-from gluegrid.files import read_json, sha256
+from gluegrid.files import read_json, sha256, write_json
 from gluegrid.manifests import check_files
 from gluegrid.tokens import tokenize_task
 
@@ -396,3 +397,18 @@ def test_another_definition_is_tokenised_again(tmp_path, tiny, change):
     _, old = tokens_of(tmp_path, tiny, data, SINGLE)
     _, new = tokens_of(tmp_path, tiny, data, dataclasses.replace(SINGLE, **change))
     assert old["made_from"] != new["made_from"]
+
+
+def test_no_cell_is_trained_on_tokens_whose_labels_were_taken_for_others(tmp_path, tiny):
+    """As a release left them that did not look at the names in the data."""
+    features = {"label": {"names": ["yes", "no"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.table(builders.rows(8, SINGLE)).replace_schema_metadata(metadata)
+    data = builders.task_manifest(tmp_path, SINGLE, train=table, validation=table)
+    _, content = tokens_of(tmp_path, tiny, data, dataclasses.replace(SINGLE, labels=["yes", "no"]))
+    manifest = tmp_path / "tokens" / "manifest.json"
+    write_json(manifest, content | {"made_from": content["made_from"] | {"labels": SINGLE.labels}})
+    with pytest.raises(
+        DataError, match=r"its own metadata calls .* \[yes, no\], and the task's `labels` are \[no, yes\]"
+    ):
+        Tokens(builders.run(SINGLE, max_seq_length=16), manifest, tiny, data)

@@ -460,6 +460,37 @@ def test_tokens_of_other_data_are_found(finished):
     ]
 
 
+def test_names_of_labels_in_the_data_that_contradict_the_tasks_are_found(finished):
+    path = one(STAGED["validation data"])
+    names = {"label": {"names": ["equivalent", "not_equivalent"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": names}})}
+    table = pyarrow.parquet.ParquetFile(path).read().replace_schema_metadata(metadata)
+    pyarrow.parquet.write_table(table, path)
+    said = "numbers its labels [equivalent, not_equivalent], the task's labels are [not_equivalent, equivalent]"
+    assert f"{path}: {said}" in problems()
+
+
+@pytest.mark.parametrize(
+    ("split", "names", "is_found"),
+    [
+        ("train", ["equivalent", "not_equivalent"], True),
+        ("validation", ["Equivalent", "Not_equivalent"], True),
+        ("validation", ["other", "not_equivalent", "equivalent"], True),
+        ("validation", ["NOT_equivalent", "equivalent", "other"], False),
+        ("validation", ["eq", "not_eq"], True),
+        ("validation", ["not_eq", "eq"], False),
+        ("validation", ["no", "yes"], False),  # what results were made with before names were looked at
+        ("test", ["equivalent", "not_equivalent"], False),  # of labels that are not scored
+    ],
+)
+def test_a_cards_names_of_labels_are_compared_with_the_tasks(finished, split, names, is_found):
+    manifest = one(FILES["task manifest"])
+    name = f"mrpc/{split}-00000-of-00001.parquet"
+    change(manifest, label_names={name: {"label": names}})
+    said = f"numbers its labels [{', '.join(names)}], the task's labels are [not_equivalent, equivalent]"
+    assert problems() == ([f"{manifest.parent / name}: {said}"] if is_found else [])
+
+
 @pytest.mark.parametrize(("name", "key"), [("task manifest", "rows"), ("tokens manifest", "splits")])
 def test_another_number_of_rows_is_found(finished, name, key):
     path = one(FILES[name])

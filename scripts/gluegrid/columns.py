@@ -38,7 +38,7 @@ class Place:
 
 def texts_of(place: Place, column: pyarrow.Array) -> list[str]:
     """Return a column's texts. Raises DataError for another type, for nulls and for what is no UTF-8."""
-    if not (_is_text(column.type) or types.is_null(column.type)):
+    if not (is_text(column.type) or types.is_null(column.type)):
         raise place.error(f"holds {shortened(str(column.type))}, not text")
     texts = values_of(place, column)
     if None in texts:
@@ -60,7 +60,7 @@ def texts_in(place: Place, values: list) -> list[str]:
 
 def labels_of(place: Place, column: pyarrow.Array, reader: LabelReader) -> list[int] | list[float]:
     """Return a column's labels: numbers of classes, or a regression's numbers. Raises DataError."""
-    if not (_is_number(column.type) or _is_text(column.type) or types.is_null(column.type)):
+    if not (_is_number(column.type) or is_text(column.type) or types.is_null(column.type)):
         raise place.error(f"holds {shortened(str(column.type))}, which is no label; allowed: {reader.allowed}")
     return labels_in(place, values_of(place, column), reader)
 
@@ -83,7 +83,8 @@ def idx_of(place: Place, column: pyarrow.Array) -> list[int]:
     return numbers
 
 
-def _is_text(kind: pyarrow.DataType) -> bool:
+def is_text(kind: pyarrow.DataType) -> bool:
+    """Tell whether a column of this type holds text, or categories of text."""
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
 

@@ -13,11 +13,12 @@ from gluegrid.cutting import splits_of_rows
 from gluegrid.errors import DataError
 from gluegrid.examples import NUMBERS, Examples
 from gluegrid.files import sync
+from gluegrid.label_names import names_in_cards, names_to_go_by
 from gluegrid.labels import HIDDEN_LABEL, NUMBER, LabelReader
 from gluegrid.quoting import listed
 from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span
 from gluegrid.split_files import is_one_file
-from gluegrid.table_files import read_rows
+from gluegrid.table_files import own_label_names, read_rows
 from gluegrid.tasks import Task
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ MADE = ".made"  # no file of a task may be called so
 def convert(folder: Path, task: Task, files: dict[str, list[str]]) -> None:
     """Replace each split's files, in `folder`, by one parquet file of checked rows, some cut off as the task says.
 
+    Where a file, or a card of the data set in `folder`, names the numbers of its labels, they are read by these names.
     Raises DataError with file, column and row for the first thing that does not fit.
     """
     made = folder / MADE
@@ -50,7 +52,7 @@ class _Rows:
     def __init__(self, folder: Path, task: Task, split: str, names: list[str]):
         self.folder, self.task, self.names = folder, task, names
         self.may_be_hidden = split in task.predicted_only
-        self.reader = LabelReader(task, self.may_be_hidden, as_written=True)
+        self.names_of_card = names_in_cards(folder, names, task.folder)
         self.over_lines: dict[str, list[Span]] = {}  # by file
 
     def count(self) -> int:
@@ -64,36 +66,42 @@ class _Rows:
         self.over_lines.clear()
         for name in self.names:
             shown = shown_name(self.task.source, name)
+            reader = self._label_reader(name, shown)
             for raw in read_rows(self.folder / name, shown, required, optional):
-                self._check_spans(raw.spans, shown)
-                yield self._checked(raw, shown, rows)
+                self._check_spans(raw.spans, shown, reader)
+                yield self._checked(raw, shown, reader, rows)
                 rows += len(raw)
         if rows == 0:
             raise DataError(f"{shown_name(self.task.source, self.names[0])}: has no rows")
 
-    def _check_spans(self, spans: Sequence[Span], shown: str) -> None:
+    def _label_reader(self, name: str, shown: str) -> LabelReader:
+        own, of_card = own_label_names(self.folder / name), self.names_of_card.get(name, {})
+        names = names_to_go_by(shown, self.task.label_column, own, of_card)
+        return LabelReader(self.task, self.may_be_hidden, as_written=True, names=names)
+
+    def _check_spans(self, spans: Sequence[Span], shown: str, reader: LabelReader) -> None:
         """Keep what is to be said of rows over several lines; DataError for one that seems to swallow others."""
         for span in spans:
             self.over_lines.setdefault(shown, []).append(span)
-            if self._look_like_rows(span.as_rows):
+            if self._look_like_rows(span.as_rows, reader):
                 lines = f"from line {span.first_line} to line {span.last_line}"
                 raise DataError(f"{shown}: row {span.row} is in quotes {lines}, {LIKE_ROWS}")
 
-    def _look_like_rows(self, lines: list[dict[str, str]]) -> bool:
+    def _look_like_rows(self, lines: list[dict[str, str]], reader: LabelReader) -> bool:
         """Tell whether lines have a label each; or, where labels are hidden, each a number in some other column."""
         labels = [line.get(self.task.label_column) for line in lines]
         if any(labels):
-            return all(label and self.reader.read(label) is not None for label in labels)
+            return all(label and reader.read(label) is not None for label in labels)
         others = [name for name in (lines[0] if lines else ()) if name not in self.task.text_columns]
         return any(all(NUMBER.fullmatch(line[name]) for line in lines) for name in others)
 
-    def _checked(self, raw: RawRows, shown: str, first_number: int) -> Examples:
+    def _checked(self, raw: RawRows, shown: str, reader: LabelReader, first_number: int) -> Examples:
         def place(column: str) -> Place:
             return Place(shown, column, raw.first_row, raw.lines)
 
         label = self.task.label_column
         texts = [texts_in(place(column), raw.columns[column]) for column in self.task.text_columns]
-        labels = labels_in(place(label), raw.columns.get(label) or [HIDDEN_LABEL] * len(raw), self.reader)
+        labels = labels_in(place(label), raw.columns.get(label) or [HIDDEN_LABEL] * len(raw), reader)
         idx = list(range(first_number, first_number + len(raw)))
         return Examples(shown, raw.first_row, self.task.text_columns, texts, labels, idx)
 

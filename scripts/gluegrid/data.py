@@ -8,6 +8,7 @@ import pyarrow
 import torch
 
 from gluegrid.errors import DataError
+from gluegrid.examples import check_label_names
 from gluegrid.files import read_json
 from gluegrid.run import Run
 from gluegrid.staged_tokens import tokens_identity
@@ -20,9 +21,9 @@ class Tokens:
         self.folder = tokens_manifest.parent
         self.tokenizer_folder = tokenizer_manifest.parent
         self.manifest = read_json(tokens_manifest)
-        made_from = tokens_identity(
-            read_json(tokenizer_manifest), read_json(task_manifest), run.task, run.max_seq_length
-        )
+        data = read_json(task_manifest)
+        check_label_names(task_manifest, data, run.task)
+        made_from = tokens_identity(read_json(tokenizer_manifest), data, run.task, run.max_seq_length)
         for key, value in made_from.items():
             if self.manifest["made_from"][key] != value:
                 raise DataError(

@@ -10,9 +10,10 @@ import pyarrow
 from gluegrid.columns import Place, idx_of, labels_of, texts_of
 from gluegrid.cutting import rows_of_split
 from gluegrid.errors import DataError
+from gluegrid.label_names import LabelNames, names_to_go_by
 from gluegrid.labels import LabelReader
 from gluegrid.manifests import check_file
-from gluegrid.parquet_files import read_batches
+from gluegrid.parquet_files import holds_text, label_names, read_batches
 from gluegrid.paths import is_local
 from gluegrid.quoting import listed
 from gluegrid.sources import split_of
@@ -20,6 +21,7 @@ from gluegrid.split_files import check_parts
 from gluegrid.tasks import Task
 
 NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
+LABEL_NAMES = "label_names"  # the key of a manifest for what the data set's card says
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class Split:
         counted = self._counted()
         rows = 0
         for file in self.files:
-            start = rows
+            start, reader = rows, self._label_reader(file)
             for batch in read_batches(self.manifest.parent / file, self._shown(file), self.columns, self.numbers):
                 numbers = counted[rows : rows + len(batch)]
-                yield self._checked(batch, self._shown(file), rows - start, numbers)
+                yield self._checked(batch, self._shown(file), reader, rows - start, numbers)
                 rows += len(batch)
 
     def _counted(self) -> Sequence[int]:
@@ -88,17 +90,22 @@ class Split:
             return rows_of_split(self.name, self.data["rows"], self.task.train, cut)
         return range(sys.maxsize)
 
-    def _checked(self, batch: pyarrow.RecordBatch, file: str, first_row: int, counted: Sequence[int]) -> Examples:
+    def _label_reader(self, file: str) -> LabelReader:
+        names = _label_names(self.manifest, self.data, self.task, file)
+        if LABEL_NAMES not in self.data and names and names.are_strange_to(self.task.labels or []):
+            names = None  # staged by a release that looked at no names; cells may have been trained on them
+        return LabelReader(self.task, self.name in self.task.predicted_only, names=names)
+
+    def _checked(
+        self, batch: pyarrow.RecordBatch, file: str, reader: LabelReader, first_row: int, counted: Sequence[int]
+    ) -> Examples:
         def values(column: str) -> tuple[Place, pyarrow.Array]:
             return Place(file, column, first_row), batch.column(column)
 
         texts = [texts_of(*values(column)) for column in self.task.text_columns]
-        labels = labels_of(*values(self.task.label_column), LabelReader(self.task, self._is_only_predicted()))
+        labels = labels_of(*values(self.task.label_column), reader)
         idx = idx_of(*values(self.numbers)) if self.numbers in batch.schema.names else list(counted)
         return Examples(file, first_row, self.task.text_columns, texts, labels, idx)
-
-    def _is_only_predicted(self) -> bool:
-        return self.name in self.task.predicted_only
 
     def _check_files_are_there(self) -> None:
         if not self.files:
@@ -109,6 +116,36 @@ class Split:
         check_parts(self.name, self.files, self._shown)
 
     def _shown(self, name: str) -> str:
-        source = self.data["source"]
-        is_the_users = is_local(source) and "source_files" not in self.data
-        return str(Path(source) / name if is_the_users else self.manifest.parent / name)
+        return _shown(self.manifest, self.data, name)
+
+
+def check_label_names(task_manifest: Path, data: dict, task: Task) -> None:
+    """Raise DataError where a scored file's own names of its numbers contradict the task's labels.
+
+    Tokens are not made from such files, but they were by releases that did not look at the names.
+    """
+    for file in data["files"] if task.labels else ():
+        if split_of(file) not in task.splits or split_of(file) in task.predicted_only:
+            continue
+        names = _label_names(task_manifest, data, task, file)
+        if names and names.contradict(task.labels) and not holds_text(task_manifest.parent / file, task.label_column):
+            raise DataError(
+                f"{_shown(task_manifest, data, file)}: column {task.label_column!r}: {names.difference(task.labels)};"
+                f" write `labels: [{listed(names.names)}]`"
+            )
+
+
+def _label_names(task_manifest: Path, data: dict, task: Task, file: str) -> LabelNames | None:
+    """Return the names of the numbers in a staged file's column of labels, by its metadata or by the card."""
+    folder = task_manifest.parent
+    of_card = data.get(LABEL_NAMES, {}).get(file, {})
+    card = f"the data set's card (as it was when {folder} was staged)"
+    return names_to_go_by(
+        _shown(task_manifest, data, file), task.label_column, label_names(folder / file), of_card, card
+    )
+
+
+def _shown(task_manifest: Path, data: dict, file: str) -> str:
+    source = data["source"]
+    is_the_users = is_local(source) and "source_files" not in data
+    return str((Path(source) if is_the_users else task_manifest.parent) / file)

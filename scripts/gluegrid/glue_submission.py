@@ -6,13 +6,16 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from gluegrid import paths
 from gluegrid.errors import DataError
+from gluegrid.examples import check_label_names
 from gluegrid.experiment import Experiment
-from gluegrid.files import replacing, write_json
+from gluegrid.files import read_json, replacing, write_json
 from gluegrid.glue_checks import check_archive, check_file
 from gluegrid.glue_choice import Choice, choices
 from gluegrid.glue_format import FILES, LEAST, MOST, GlueFile
 from gluegrid.glue_predictions import Content, content_of
+from gluegrid.manifests import recorded_hashes
 from gluegrid.official_data import other_files
 from gluegrid.records import Outcome
 from gluegrid.tasks import Task
@@ -59,11 +62,19 @@ def _content(experiment: Experiment, file: GlueFile, outcome: Outcome) -> Conten
     """Return a file's content, checked. Errors name the cell."""
     predictions = Path(experiment.paths.predictions.format(**outcome.cell.wildcards, split=file.split))
     try:
+        _check_label_names(experiment, outcome)
         content = content_of(file, _task(outcome), outcome, predictions)
         check_file(file, content.text)
     except DataError as error:
         raise DataError(f"{outcome.cell.name}: {error}") from error
     return content
+
+
+def _check_label_names(experiment: Experiment, outcome: Outcome) -> None:
+    """Raise DataError where the data's own names of the labels contradict the task's, if these data are staged here."""
+    manifest = Path(paths.TASK_MANIFEST.format(task_key=experiment.task_key(outcome.cell.task)))
+    if manifest.exists() and recorded_hashes(manifest) == outcome.record["task_files"]:
+        check_label_names(manifest, read_json(manifest), _task(outcome))
 
 
 def _task(outcome: Outcome) -> Task:

@@ -78,6 +78,10 @@ class Hub:
         """Return the names of the files in the repository."""
         return list(self.files)
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file is in the repository."""
+        return name in self.files
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes, 0 where the hub does not tell it."""
         return self.files[name].size or 0

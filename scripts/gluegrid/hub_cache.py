@@ -53,6 +53,13 @@ class Snapshot:
         """Return the names of the repository's files, or of those that are there where the cache does not know."""
         return self.files
 
+    def has(self, name: str) -> bool:
+        """Tell whether the cache has a file; logged where only the repository has."""
+        is_there = (self.folder / name).exists()
+        if name in self.files and not is_there:
+            logger.info("the cache does not have %s, which is therefore not looked at", name)
+        return is_there
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         return self._path(name).stat().st_size

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -59,9 +60,12 @@ def load_shapes(folder: Path, trust_remote_code: bool = False) -> PreTrainedMode
 def _config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    _check_architecture(folder, read_model_config(folder), trust_remote_code)
+    as_written = read_model_config(folder)
+    _check_architecture(folder, as_written, trust_remote_code)
     with one_line_errors(f"{CONFIG}: cannot be used"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    # transformers forgets these names where there is no id2label.
+    config.label2id = as_written.get("label2id") or config.label2id
     # Neither changes what the model computes, and other values would end the training.
     config.return_dict = True
     config.chunk_size_feed_forward = 0
@@ -148,13 +152,12 @@ def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
 
 def check_head(folder: Path, task: Task, new: set[str], trust_remote_code: bool = False) -> None:
     """Raise TrainingError when a checkpoint's head is not one for this task, so that it must be trained first."""
-    names = [str(name) for name in (_config(folder, trust_remote_code).label2id or {})]
+    config = _config(folder, trust_remote_code)
     advice = "train it (do_train: true), or name a checkpoint that was trained on this task"
     if new:
         raise TrainingError(f"{folder}: has no head for {task.name}: {min(new)} would be drawn at random; {advice}")
-    if task.labels is None or all(re.fullmatch(r"LABEL_\d+", name) for name in names):
-        return
-    if {name.lower() for name in names} != {name.lower() for name in task.labels}:
+    names = _names_of_outputs(config) if task.labels else []
+    if names and not any(_order_in(numbers, task.labels) for numbers in _maps_of_outputs(config)):
         ours, theirs = ", ".join(task.labels), ", ".join(names)
         raise TrainingError(
             f"{folder}: its outputs are {theirs}, the labels of {task.name} are {ours}; give the task the names that"
@@ -162,19 +165,46 @@ def check_head(folder: Path, task: Task, new: set[str], trust_remote_code: bool 
         )
 
 
+def _names_of_outputs(config: PreTrainedConfig) -> list[str]:
+    """Return a checkpoint's names of its outputs, in some order; none where they are but LABEL_0 and so on."""
+    for names in _maps_of_outputs(config):
+        if not all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+            return [*names]
+    return []
+
+
+def _maps_of_outputs(config: PreTrainedConfig) -> Iterator[dict[str, object]]:
+    """Yield the output of each name as `id2label` and then `label2id` have it."""
+    yield {str(name): number for number, name in (config.id2label or {}).items()}
+    yield {str(name): number for name, number in (config.label2id or {}).items()}
+
+
 def label_order(config: PreTrainedConfig, task: Task) -> list[int] | None:
-    """Return, for each label of the data, the checkpoint's number for that name; None where there is nothing to map."""
-    if task.labels is None or not config.label2id:
-        return None
-    numbers = {str(name).lower(): number for name, number in config.label2id.items()}
-    if numbers.keys() != {name.lower() for name in task.labels}:
-        return None
+    """Return, for each label of the data, the checkpoint's number for that name; None where there is nothing to map.
+
+    Raises StagingError where the checkpoint's two maps between numbers and names contradict each other.
+    """
+    maps = _maps_of_outputs(config) if task.labels else ()
+    orders = [order for numbers in maps if (order := _order_in(numbers, task.labels))]
+    if len(orders) > 1 and orders[0] != orders[1]:
+        by_id, by_label = (
+            ", ".join(sorted(task.labels, key=dict(zip(task.labels, order, strict=True)).get)) for order in orders
+        )
+        raise StagingError(
+            f"{CONFIG}: its outputs are [{by_id}] by id2label and [{by_label}] by label2id; correct the wrong one"
+        )
+    return orders[0] if orders and orders[0] != sorted(orders[0]) else None
+
+
+def _order_in(numbers: dict[str, object], labels: list[str]) -> list[int] | None:
+    """Return the number of each label by its name, where capitals count only if names else are equal."""
+    plain = str if numbers.keys() == {*labels} else str.lower
+    lowered = {plain(name): number for name, number in numbers.items()}
     try:
-        order = [int(numbers[name.lower()]) for name in task.labels]
-    except (TypeError, ValueError):
+        order = [int(lowered[plain(label)]) for label in labels]
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None
-    is_a_permutation = sorted(order) == list(range(len(order)))
-    return order if is_a_permutation and order != sorted(order) else None
+    return order if len(numbers) == len(labels) and sorted(order) == [*range(len(order))] else None
 
 
 def _describe_outputs(config: PreTrainedConfig, task: Task, order: list[int] | None) -> None:

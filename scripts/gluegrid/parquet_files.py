@@ -1,5 +1,6 @@
 """Parquet files, read some rows at a time, so that memory does not grow with them; what is damaged is named."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
+from gluegrid.columns import is_text
 from gluegrid.errors import DataError
+from gluegrid.label_names import names_in_features
 from gluegrid.library_errors import in_one_line
 from gluegrid.raw_rows import ROWS_AT_ONCE, check_columns
 
@@ -41,6 +44,29 @@ def read_batches(
             raise DataError(
                 f"{shown}: is damaged, for it has {rows} rows and claims {file.metadata.num_rows}; write it again"
             )
+
+
+def label_names(path: Path) -> dict[str, list[str]]:
+    """Return the names that a file's metadata, as `datasets` writes them, have for the numbers of its columns.
+
+    A file that cannot be read has none: whoever reads its rows says what is wrong.
+    """
+    try:
+        with ParquetFile(path) as file:
+            written = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"null"))
+    except (*UNREADABLE, RecursionError):
+        return {}
+    info = written.get("info") if isinstance(written, dict) else None
+    return names_in_features(info.get("features")) if isinstance(info, dict) else {}
+
+
+def holds_text(path: Path, column: str) -> bool:
+    """Tell whether a column holds text, so that its labels are read by name; not where the file cannot be read."""
+    try:
+        kind = pyarrow.parquet.read_schema(path).field(column).type
+    except UNREADABLE:
+        return False
+    return is_text(kind)
 
 
 def _columns(shown: str, schema: pyarrow.Schema, wanted: list[str], numbers: str | None) -> list[str]:

@@ -40,6 +40,9 @@ class Repository(Protocol):
     def names(self) -> list[str]:
         """Return the names of its files."""
 
+    def has(self, name: str) -> bool:
+        """Tell whether it has a file that can be fetched."""
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes, 0 where it is not known."""
 
@@ -88,13 +91,17 @@ class OneFile:
         """Return its name."""
         return [self.path.name]
 
-    def size(self, _name: str) -> int:
-        """Return its size in bytes."""
-        return self.path.stat().st_size
+    def has(self, name: str) -> bool:
+        """Tell whether a file lies there, or beside it."""
+        return (self.path.parent / name).is_file()
 
-    def fetch(self, _name: str, target: Path) -> None:
-        """Copy it; a link too, since it is what the user has named."""
-        copy_whole(self.path, target)
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        return (self.path.parent / name).stat().st_size
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file; a link too, since it is what the user has named."""
+        copy_whole(self.path.parent / name, target)
 
 
 class Folder:
@@ -111,6 +118,10 @@ class Folder:
     def names(self) -> list[str]:
         """Return the names of the files in the folder."""
         return files_below(self.folder)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file is there."""
+        return (self.folder / name).is_file()
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""

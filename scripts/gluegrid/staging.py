@@ -7,7 +7,7 @@ and the manifest comes last and says that everything is there.
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from gluegrid.errors import StagingError
@@ -27,11 +27,12 @@ def stage(
     wanted: Callable[[list[str]], list[str]],
     describe_content: Callable[[Path], dict],
     convert: Callable[[Path], None] | None = None,
+    looked_at: Sequence[str] = (),
 ) -> None:
     """Fetch the wanted files of a source, then write their manifest beside them.
 
     `wanted` picks from the names of all files, `convert` makes others of them, and `describe_content` adds to the
-    manifest what it sees.
+    manifest what it sees. The files of `looked_at` that the source has are there for both, and not kept.
     Another process that fetches the same resource is waited for, and its work is kept. Raises StagingError.
     """
     folder = manifest.parent
@@ -43,18 +44,24 @@ def stage(
         try:
             repository = open_repository(source)
             names = _wanted_of(repository, wanted)
-            _gather(repository, names, partial)
+            aside = [name for name in looked_at if name not in names and repository.has(name)]
+            _gather(repository, [*aside, *names], partial)
+            fetched = _identities(partial, names)
+            if convert is not None:
+                convert(partial)
+            described = _described(source, partial, describe_content)
+            for name in aside:
+                (partial / name).unlink()
+            made = {} if convert is None else {"source_files": fetched}
             content = {
                 "source": source.name,
                 "revision": source.revision,
                 "resolved_revision": repository.commit,
                 "fetched": now(),
-                "files": _identities(partial, names),
+                "files": fetched if convert is None else _identities(partial, _files_in(partial)),
+                **made,
+                **described,
             }
-            if convert is not None:
-                convert(partial)
-                content |= {"source_files": content["files"], "files": _identities(partial, _files_in(partial))}
-            content |= _described(source, partial, describe_content)
             manifest.unlink(missing_ok=True)  # what it says of the files ends here
             _move(partial, folder)
             write_json(manifest, content)

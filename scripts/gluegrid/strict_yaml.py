@@ -128,6 +128,18 @@ def load(path: Path) -> tuple[object, dict[Position, int]]:
     return content, lines
 
 
+def as_texts(text: str) -> object:
+    """Return somebody else's YAML with every key and value as it is written. Raises yaml.YAMLError, ValueError."""
+
+    def read(node: yaml.Node) -> object:
+        if isinstance(node, yaml.MappingNode):
+            return {key.value: read(value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+        return [read(item) for item in node.value] if isinstance(node, yaml.SequenceNode) else node.value
+
+    node = _Loader(text).get_single_node()
+    return None if node is None else read(node)
+
+
 def first_problems(path: Path, problems: list[str]) -> list[str]:
     """Return as many problems as a person may want to read at once; a last line says if there are more."""
     more = [f"{path}: there are more mistakes; these are the first {MOST_PROBLEMS}"]

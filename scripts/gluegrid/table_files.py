@@ -6,7 +6,7 @@ from pathlib import Path
 from gluegrid.columns import Place, values_of
 from gluegrid.delimited_files import read_delimited
 from gluegrid.json_files import read_json_rows
-from gluegrid.parquet_files import read_batches
+from gluegrid.parquet_files import label_names, read_batches
 from gluegrid.raw_rows import RawRows
 
 
@@ -16,6 +16,11 @@ def read_rows(path: Path, shown: str, wanted: list[str], optional: list[str]) ->
     Raises DataError for a file that cannot be read, and for columns that are not there.
     """
     return READERS[path.suffix.lower()](path, shown, wanted, optional)
+
+
+def own_label_names(path: Path) -> dict[str, list[str]]:
+    """Return the names that a file itself has for the numbers of its columns: only parquet files may have any."""
+    return label_names(path) if READERS[path.suffix.lower()] is _read_parquet else {}
 
 
 def _read_parquet(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:

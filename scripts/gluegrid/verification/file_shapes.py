@@ -32,6 +32,7 @@ TOKENIZER = object_of(file=TEXT, sha256=TEXT, max_length={"type": ["integer", "n
 
 MODEL_MANIFEST = object_of(**STAGED, tokenizer={"anyOf": [TOKENIZER, {"type": "null"}]})
 TASK_MANIFEST = object_of(**STAGED, rows=mapping_of(COUNT))
+TASK_MANIFEST["properties"]["label_names"] = mapping_of(mapping_of({"type": "array", "items": TEXT}))
 TOKENS_MANIFEST = object_of(
     made_from=object_of(data_sha256=mapping_of(TEXT)), splits=mapping_of(object_of(rows=COUNT)), files=FILES
 )

@@ -1,5 +1,6 @@
 """Predictions and labels as they lie in parquet files, checked to be what their task allows."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,6 +55,25 @@ def read_labels(paths: Sequence[Path], task: Task) -> Labels:
     numbers = [numpy.arange(start, start + len(label)) for start, (_, label) in zip(starts, parts, strict=False)]
     idx = [own if own is not None else number for number, (own, _) in zip(numbers, parts, strict=True)]
     return Labels(numpy.concatenate(idx), label)
+
+
+def names_of_numbers(path: Path, column: str) -> list[str]:
+    """Return what a file's own metadata, as `datasets` writes them, call the numbers of a column; [] where nothing."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            written = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
+        names = written["info"]["features"][column]["names"]
+    except (*UNREADABLE, TypeError, RecursionError):
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def holds_numbers(path: Path, column: str) -> bool:
+    """Tell whether a column holds whole numbers."""
+    try:
+        return pyarrow.types.is_integer(pyarrow.parquet.read_schema(path).field(column).type)
+    except UNREADABLE:
+        return False
 
 
 def count_rows(path: Path) -> int:

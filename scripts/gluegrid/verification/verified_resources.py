@@ -19,7 +19,7 @@ from gluegrid.staged_tokens import staged_tokens
 from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.parquet_content import Labels, count_rows, read_labels
+from gluegrid.verification.parquet_content import Labels, count_rows, holds_numbers, names_of_numbers, read_labels
 
 NOTHING: Mapping[Path, dict] = MappingProxyType({})
 
@@ -114,6 +114,8 @@ class _Reader:
             return
         rows = sum(count_rows(file) for file in files)
         self._check_rows(staged.manifest, split, staged.content["rows"].get(split), rows)
+        if split not in task.predicted_only:
+            self._check_label_names(staged, task, files)
         if split != task.train:
             self.resources.labels[task.name, split] = labels_of(staged, task, split)
 
@@ -125,6 +127,16 @@ class _Reader:
         if all(file.exists() for file in staged.files_of(task.train)):
             with self.findings.noting():
                 self.resources.labels[task.name, task.train] = labels_of(staged, task, task.train)
+
+    def _check_label_names(self, staged: Staged, task: Task, files: list[Path]) -> None:
+        """Compare what the data call the numbers of their labels with the task's labels."""
+        by_card = staged.content.get("label_names", {})
+        for path in files:
+            of_card = by_card.get(str(path.relative_to(staged.manifest.parent)), {}).get(task.label_column, [])
+            for names in (names_of_numbers(path, task.label_column), of_card):
+                if _are_moved(names, task.labels or []) and holds_numbers(path, task.label_column):
+                    said, labels = ", ".join(names), ", ".join(task.labels)
+                    self.findings.add(path, f"numbers its labels [{said}], the task's labels are [{labels}]")
 
     def read_tokens(self, cell: Cell, task: Task) -> None:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
@@ -202,6 +214,20 @@ def labels_of(staged: Staged, task: Task, split: str) -> Labels:
     if len(numbers) != len(labels.label):
         raise DataError(f"{staged.manifest}: a cut gives {len(numbers)} rows of {split}, the data {len(labels.label)}")
     return Labels(numpy.array(numbers), labels.label)
+
+
+def _are_moved(names: list[str], labels: list[str]) -> bool:
+    """Tell whether a name is that of a label with another number, where capitals do not count unless they must.
+
+    Names that all begin as labels do, or labels as names, are taken for the same.
+    """
+    if len({name.lower() for name in names}) == len(names) and len({label.lower() for label in labels}) == len(labels):
+        names, labels = [name.lower() for name in names], [label.lower() for label in labels]
+    if any(name in labels and labels.index(name) != number for number, name in enumerate(names)):
+        return True
+    begun = [[label for label in labels if label.startswith(name) or name.startswith(label)] for name in names]
+    is_clear = len(names) == len(labels) and sorted(map(len, begun)) == [1] * len(labels)
+    return is_clear and sorted(meant := [label for (label,) in begun]) == sorted(labels) and meant != labels
 
 
 def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:
