@@ -8,6 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from gluegrid.environment import has_slurm_job_of_its_own
+
 PROJECT = Path(__file__).resolve().parents[2]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
@@ -80,7 +82,7 @@ def is_running(process: dict) -> bool:
 
 
 def job() -> dict:
-    """Return where this process runs: host, process id and, under SLURM, the job."""
+    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -91,7 +93,12 @@ def job() -> dict:
 
 
 def _slurm_job_id() -> str | None:
-    """Return the job's number; of an array job's task that by which SLURM's programs know it alone."""
+    """Return the job's number; of an array job's task that by which SLURM's programs know it alone.
+
+    A job in which a head runs many cells is none of a cell's: it must neither be cancelled nor waited for with it.
+    """
+    if not has_slurm_job_of_its_own():
+        return None
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")

@@ -10,10 +10,11 @@ from pathlib import Path
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.code_copy import copy_code
+from gluegrid.environment import EXECUTOR, leave_caller, leave_job_of_caller
 from gluegrid.errors import GluegridError
 from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.head import EXECUTOR, current_head, freeze
+from gluegrid.head import current_head, freeze
 from gluegrid.hindsight import note_expectations
 from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
@@ -37,6 +38,8 @@ def let_jobs_find_programs(workflow) -> None:
 
     `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
     """
+    if workflow.is_main_process:
+        leave_caller()
     _put_first_on_path(Path(sys.executable).parent)
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
@@ -100,6 +103,7 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
 
     def execute_within_limit(*, executor_plugin, **settings):
         os.environ[EXECUTOR] = executor_plugin.name
+        leave_job_of_caller(executor_plugin.name)
         if executor_plugin.name == "local":
             _limit_gpus(experiment, workflow)
         return execute(executor_plugin=executor_plugin, **settings)
