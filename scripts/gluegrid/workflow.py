@@ -30,6 +30,8 @@ from gluegrid.visible_gpus import visible_gpus
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")
+PROGRAMS = ("bash", "tee")  # of the rules' shells
+OF_SLURM = ("sbatch", "scancel", "squeue")  # without which no job is submitted, followed or ended
 FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
 
 
@@ -124,6 +126,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     """Freeze what this call of snakemake has planned, and the code, for its jobs."""
     heads = Path(experiment.paths.heads)
     try:
+        check_programs(os.environ.get(EXECUTOR))
         read_all_references()
         freeze(experiment.config, heads, started=BEGUN)
         note_expectations(experiment, estimates)
@@ -136,6 +139,13 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     _put_sbatch_first(code / "scripts")
     show_messages()
     wake_garbage_collector()
+
+
+def check_programs(executor: str | None) -> None:
+    """Raise GluegridError where a program is missing that jobs need, or that they are submitted with."""
+    needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
+    if missing := [name for name in needed if not shutil.which(name)]:
+        raise GluegridError(f"{', '.join(missing)}: not found in any folder of PATH ({os.environ.get('PATH', '')})")
 
 
 def _let_jobs_run(code: Path, workflow) -> None:
@@ -169,7 +179,7 @@ def end_of_run(experiment: Experiment, workflow) -> None:
 
 
 def _put_first_on_path(folder: Path) -> None:
-    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
 
 
 def experiment_of_workflow(workflow) -> Experiment:
