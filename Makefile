@@ -14,10 +14,14 @@ DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# What a caller has set for Python programs of its own would break all that is called here.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONINSPECT PYTHONWARNINGS PYTHONIOENCODING
+
 # pip takes the build of torch that it is offered: with CUDA usually, the CPU one where that is at hand.
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "gluegrid needs Python 3.11 or later; call: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@command -v which > /dev/null || { echo "Snakemake's SLURM plugin needs the program 'which'; install it"; exit 1; }
 	@echo "Installing into .venv (a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock

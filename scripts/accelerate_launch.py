@@ -1,18 +1,20 @@
 """`accelerate launch`, with its arguments: accelerate's own program, without its other commands, imported quickly.
 
-On a machine of several GPUs it first leases those of the cell.
+Here the cell's environment is made; on a machine of several GPUs, its GPUs are leased.
 """
 
 import sys
 from collections.abc import Callable
 
 from gluegrid.cell_gpus import lease_gpus_of_cell
+from gluegrid.environment import make_environment_of_cell
 from gluegrid.errors import run_script
 from gluegrid.quick_imports import quick_imports
 
 
 def main() -> None:
     """Launch what the command line says."""
+    make_environment_of_cell()
     lease_gpus_of_cell(sys.argv[1:])
     load_launch()()
 

@@ -5,8 +5,9 @@
 #
 # PROCESSES is the number on all NODES together, one for each GPU (with `device: cpu`, the script itself stays off them).
 # 0 is one too: a profile may ask for no GPU, for cells with `device: cpu`.
-# No ACCELERATE_* or PET_* of the user's changes how the script is started; PET_<OPTION> is torch's own way to give an
-# option to the launcher inside of accelerate's.
+# Nothing that the user or a caller has set changes how the script is started: neither ACCELERATE_* and PET_* (PET_<OPTION>
+# is torch's own way to give an option to the launcher inside of accelerate's), nor PYTHON*, of which the launcher itself
+# knows nothing (-E). What of all variables reaches the script is said by gluegrid/environment.py.
 #
 # One process: accelerate starts it, and passes no signal on (gluegrid/leaving.py).
 # Several on one node: the launcher opens its store at a port that the system gives it, so that two launches on a host
@@ -20,7 +21,7 @@ set -euo pipefail
 
 nodes=$1 processes=$(($2 > 0 ? $2 : 1))
 scripts=${BASH_SOURCE[0]%/*}
-launch=(python "$scripts/accelerate_launch.py" --config_file "$scripts/accelerate.yaml")
+launch=(python -E "$scripts/accelerate_launch.py" --config_file "$scripts/accelerate.yaml")
 
 unset "${!ACCELERATE_@}" "${!PET_@}"
 

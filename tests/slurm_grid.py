@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -103,6 +104,17 @@ def start_head(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             process_group=0,
         )
+
+
+def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
+    """Submit snakemake as a job, cut as no cell's is, and wait for its end in a process that ends as it does."""
+    cut = ("--nodes=2", "--ntasks=2", "--cpus-per-task=3", "--gpus-per-node=1", "--mem-per-cpu=700", "--time=60")
+    command = shlex.join(clone.command(*arguments))
+    return subprocess.Popen(
+        ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"],
+        cwd=clone.root,
+        env=clone.full_environment() | {"SBATCH_EXPORT": "ALL"},
+    )
 
 
 def press_ctrl_c(head: subprocess.Popen) -> None:

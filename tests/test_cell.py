@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from callers import MPIRUN, NOTEBOOK, TORCHRUN, of_python
 from cluster import wait_until
 from trainable_cell import (
     TrainableCell,
@@ -115,8 +116,9 @@ def test_a_signal_while_it_loads_ends_it_at_once(cell):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_training_dies_with_its_launcher(cell, started, number):
-    launcher = started(launched=True)
+def test_the_training_dies_with_its_launcher_whoever_has_called(cell, started, number):
+    theirs = TORCHRUN | MPIRUN | NOTEBOOK | of_python(cell.folder / "of_the_caller")
+    launcher = started(dataclasses.replace(cell, environment=theirs), launched=True)
     training = child_of(launcher)
     os.kill(launcher.pid, number)
     launcher.wait(SECONDS_TO_END)

@@ -12,6 +12,7 @@ from pathlib import Path
 import builders
 import pytest
 import yaml
+from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, of_python
 from clones import Clone, clone_into, copy_of
 from network_trace import STRACE, Contact, contacts, listens
 
@@ -129,11 +130,14 @@ def below(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
-def test_a_cell_and_the_tables_need_no_network(staged, tmp_path):
+def test_a_cell_and_the_tables_need_no_network_no_home_and_nothing_of_their_caller(staged, tmp_path):
     clone = copy_of(staged, tmp_path / "clone")
+    shutil.rmtree(clone.root / "resources/tokens")
     write_experiment(clone, "offline", [1])
+    theirs = TORCHRUN | MPIRUN | JOB | NOTEBOOK | of_python(tmp_path / "of_the_caller") | {"HOME": "/proc/nobody"}
+    theirs.pop("PYTHONINSPECT")  # with it, snakemake itself ends with exit code 1
     start = [*unshare("--net"), sys.executable, "-c", WITHOUT_NETWORK]
-    run([*start, *clone.command(*LOCAL, "--cores", "2")], clone, environment_of(clone, tmp_path))
+    run([*start, *clone.command(*LOCAL, "--cores", "2")], clone, environment_of(clone, tmp_path, **theirs))
     assert (clone.root / "results/offline/runs/tiny/wnli/base/seed-1/all_results.json").exists()
     table = (clone.root / "results/offline/results.md").read_text(encoding="utf-8")
     assert "\n| WNLI " in table

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import builders
 import pytest
+from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
 
 from gluegrid.records import last_line
 
@@ -26,6 +27,7 @@ if state.num_processes > 1:
 noted = {"rank": state.process_index, "world": state.num_processes, "sum": total.item(), "arguments": sys.argv[2:]}
 noted["port"], noted["launcher"] = os.environ.get("MASTER_PORT"), os.getppid()
 noted["precision"] = os.environ["ACCELERATE_MIXED_PRECISION"]
+noted["variables"] = sorted(os.environ)
 Path(sys.argv[1], f"{state.process_index}.json").write_text(json.dumps(noted))
 """
 
@@ -122,17 +124,25 @@ def are_gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_one_process_is_started_as_ever_whatever_the_user_has_set(tmp_path):
-    theirs = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_FSDP": "true", "PET_NPROC_PER_NODE": "3"}
-    launch = Launch(tmp_path / "one", ADDING, 1, 1, "an argument", "", **theirs)
+@pytest.fixture
+def theirs(tmp_path) -> dict[str, str]:
+    """What all callers at once set."""
+    return TORCHRUN | MPIRUN | STEP | NOTEBOOK | of_python(tmp_path / "of_the_caller")
+
+
+def test_one_process_is_started_as_ever_whatever_a_caller_has_set(tmp_path, theirs):
+    ours = {"OPENBLAS_CORETYPE": "Haswell", "NCCL_DEBUG": "WARN", "LD_LIBRARY_PATH": "/lib", "LC_TIME": "C"}
+    launch = Launch(tmp_path / "one", ADDING, 1, 1, "an argument", "", **theirs, **ours)
     launch.ends_with(0)
     (noted,) = launch.noted()
+    assert not {*noted["variables"]} & (theirs.keys() - {"ACCELERATE_MIXED_PRECISION"})
+    assert {*noted["variables"]} >= {*ours, "PATH", "TMPDIR"}
     assert (noted["rank"], noted["world"], noted["sum"]) == (0, 1, 1)
     assert (noted["arguments"], noted["precision"], noted["port"]) == (["an argument", ""], "no", None)
 
 
-def test_two_launches_of_two_processes_on_one_host_do_not_meet(tmp_path):
-    launches = [Launch(tmp_path / name, ADDING, 1, 2, "an argument", PET_NNODES="4") for name in ("a", "b")]
+def test_two_launches_of_two_processes_on_one_host_do_not_meet(tmp_path, theirs):
+    launches = [Launch(tmp_path / name, ADDING, 1, 2, "an argument", **theirs) for name in ("a", "b")]
     for launch in launches:
         launch.ends_with(0)
         assert [(noted["rank"], noted["world"], noted["sum"]) for noted in launch.noted()] == [(0, 2, 2), (1, 2, 2)]
@@ -198,8 +208,8 @@ def test_a_killed_launcher_leaves_no_process(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_reaches_all_processes_and_they_may_take_their_time(tmp_path, number):
-    launch = Launch(tmp_path / "job", LASTING, 1, 2)
+def test_a_signal_reaches_all_processes_and_they_may_take_their_time(tmp_path, number, theirs):
+    launch = Launch(tmp_path / "job", LASTING, 1, 2, **theirs)
     pids = launch.pids(2)
     launch.process.send_signal(number)
     launch.ends_with(1)

@@ -1,5 +1,6 @@
 """The recorded state of the code."""
 
+import os
 import subprocess
 
 import pytest
@@ -41,3 +42,54 @@ def test_only_changed_code_is_dirty(checkout, name, dirty):
 def test_an_archive_inside_another_checkout_has_no_commit(checkout, monkeypatch):
     monkeypatch.setattr(provenance, "PROJECT", checkout / "scripts")
     assert provenance.git_state() == {"commit": None, "dirty": None}
+
+
+def test_a_repository_that_a_hook_of_gits_is_about_is_not_meant(checkout, tmp_path_factory, monkeypatch):
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "-m", "other")
+    expected = provenance.git_state()
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    assert provenance.git_state() == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_clone_of_another_user_has_its_commit(checkout, monkeypatch):
+    expected = provenance.git_state()
+    for path in (checkout, checkout / ".git"):
+        os.chown(path, 65534, 65534)
+    refused = subprocess.run(["git", "-C", str(checkout), "status"], capture_output=True, text=True)
+    assert "dubious ownership" in refused.stderr
+    assert provenance.git_state() == expected
+
+
+def test_no_home_is_needed(checkout, monkeypatch):
+    expected = provenance.git_state()
+    monkeypatch.setenv("HOME", "/proc/nobody")
+    assert provenance.git_state() == expected
+    monkeypatch.delenv("HOME")
+    assert provenance.git_state() == expected
+
+
+def test_a_checkout_without_git_says_so(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", str(checkout))
+    state = provenance.git_state()
+    assert state == {"commit": None, "dirty": None, "unknown": "git is not installed"}
+    assert provenance.without_commit(state) == "of an unknown commit (git is not installed)"
+
+
+@pytest.mark.parametrize("broken", ["HEAD", "index"])
+def test_a_checkout_that_git_cannot_read_is_not_called_clean(checkout, broken):
+    (checkout / ".git" / broken).write_text("damaged")
+    state = provenance.git_state()
+    assert (state["commit"], state["dirty"]) == (None, None)
+    assert state["unknown"].startswith("git: fatal: ")
+
+
+def test_an_archive_has_no_commit_with_and_without_git(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    assert provenance.git_state() == {"commit": None, "dirty": None}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_state() == {"commit": None, "dirty": None}
+    assert provenance.without_commit(provenance.git_state()) == "not from a git checkout"

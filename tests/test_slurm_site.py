@@ -6,7 +6,9 @@ import pytest
 import yaml
 from clones import Clone
 from cluster import Cluster
-from slurm_grid import QUICK, accounted, start_head
+from slurm_grid import QUICK, accounted, start_head, start_head_in_a_job
+
+from gluegrid.files import read_json
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(
@@ -67,7 +69,9 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
         "on_cpus": call_of("slurm", "on_cpus", "--set-resources", "train:gpu=0"),
         "array": call_of("slurm", "array", "--slurm-array-jobs", "train"),
     }
-    heads = {name: start_head(clone, tmp_path / name, *call) for name, call in calls.items()}
+    # What SLURM says of a job to it is not for the cells' jobs, whose heads it may be.
+    inside = start_head_in_a_job(clone, tmp_path / "on_cpus", *calls.pop("on_cpus"))
+    heads = {"on_cpus": inside} | {name: start_head(clone, tmp_path / name, *call) for name, call in calls.items()}
     for name, head in heads.items():
         assert head.wait(timeout=150) == 0, (tmp_path / name).read_text(encoding="utf-8")
 
@@ -86,6 +90,9 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
 
     (job,) = jobs_of(cluster, clone, f"rule_train_wildcards_{SMALL}_mrpc")
     assert "gpu" not in job["ReqTRES"]
+    assert {"cpu=1", "node=1"} <= {*job["ReqTRES"].split(",")}
+    (record,) = clone.root.glob(f"results/on_cpus/runs/{SMALL}/mrpc/*/*/run_record.json")
+    assert read_json(record)["job"] | {"slurm_job_id": job["JobID"]} == read_json(record)["job"]
 
     tasks = jobs_of(cluster, clone, f"rule_train_wildcards_{SMALL}_stsb")
     assert sorted(task["JobID"].partition("_")[2] for task in tasks if "_" in task["JobID"]) == ["1", "2"]

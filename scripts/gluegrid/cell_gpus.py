@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gluegrid import head, paths
 from gluegrid.cell import CellFiles, LatecomersManners, stop_if_in_vain
+from gluegrid.environment import has_slurm_job_of_its_own
 from gluegrid.errors import GluegridError, Stopped
 from gluegrid.gpu_leases import lease_gpus
 from gluegrid.leaving import REASONS, Leaving
@@ -32,7 +33,8 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
     Stopped when there is nothing to wait for any more.
     """
     path = _path_of_run(arguments)
-    if path is None or not _may_lease():
+    # A snakemake inside of one large job has to give out its cards itself.
+    if path is None or has_slurm_job_of_its_own():
         return
     try:
         run = read_run(path)
@@ -54,11 +56,6 @@ def _path_of_run(arguments: list[str]) -> Path | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--run", type=Path)
     return parser.parse_known_args(arguments)[0].run
-
-
-def _may_lease() -> bool:
-    """Tell whether nobody else gives out cards. A snakemake inside of one large job has to do it itself."""
-    return "SLURM_JOB_ID" not in os.environ or os.environ.get(head.EXECUTOR) == "local"
 
 
 def _name(run: Run) -> str:

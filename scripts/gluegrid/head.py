@@ -14,7 +14,6 @@ from gluegrid.files import read_json, write_text
 from gluegrid.provenance import git_state, is_running, now, this_process
 
 VARIABLE = "GLUEGRID_HEAD"
-EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which the head starts its jobs
 
 
 def freeze(config: dict, heads: Path, started: str | None = None) -> Path:

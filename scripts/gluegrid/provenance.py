@@ -8,6 +8,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from gluegrid.environment import has_slurm_job_of_its_own
+from gluegrid.errors import GluegridError
+
 PROJECT = Path(__file__).resolve().parents[2]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
@@ -31,20 +34,41 @@ def now() -> str:
 
 
 def git_state() -> dict:
-    """Return the commit of the code and whether it was changed since; both None outside a checkout."""
-    top = _git("rev-parse", "--show-toplevel")
-    # An unpacked archive may lie inside another project's checkout.
-    if top is None or Path(top).resolve() != PROJECT:
+    """Return the commit of the code and whether it was changed since; both None outside a checkout.
+
+    Of a checkout that git tells nothing of, `unknown` says why.
+    """
+    # Not git is asked: an unpacked archive may lie inside another project's checkout.
+    if not (PROJECT / ".git").exists():
         return {"commit": None, "dirty": None}
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", *CODE))}
-
-
-def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", *CODE))}
+    except GluegridError as error:
+        return {"commit": None, "dirty": None, "unknown": str(error)}
+
+
+def without_commit(git: dict) -> str:
+    """Say of code whose commit is None in such a state what is known of it."""
+    return f"of an unknown commit ({git['unknown']})" if git.get("unknown") else "not from a git checkout"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints about the project, which it only reads. Raises GluegridError."""
+    # Another user's clone, which git mistrusts for its settings: its code is what runs here anyway.
+    command = ["git", "-c", "safe.directory=*", "-C", str(PROJECT), *arguments]
+    # A hook of git's, or `git rebase --exec`, tells of a repository of its own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=30)
+    except FileNotFoundError:
+        raise GluegridError("git is not installed") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GluegridError(f"git gives no answer: {error}") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise GluegridError(f"git: {said[0]}")
+    return done.stdout.strip()
 
 
 def versions() -> dict[str, str | None]:
@@ -80,7 +104,7 @@ def is_running(process: dict) -> bool:
 
 
 def job() -> dict:
-    """Return where this process runs: host, process id and, under SLURM, the job."""
+    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -91,7 +115,12 @@ def job() -> dict:
 
 
 def _slurm_job_id() -> str | None:
-    """Return the job's number; of an array job's task that by which SLURM's programs know it alone."""
+    """Return the job's number; of an array job's task that by which SLURM's programs know it alone.
+
+    A job in which a head runs many cells is none of a cell's: it must neither be cancelled nor waited for with it.
+    """
+    if not has_slurm_job_of_its_own():
+        return None
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")

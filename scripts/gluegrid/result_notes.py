@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from gluegrid.provenance import without_commit
 from gluegrid.records import Outcome
 from gluegrid.ways_to_train import cells_by_way
 
@@ -75,7 +76,7 @@ def _versions(outcome: Outcome) -> str:
 def _code(outcome: Outcome) -> str:
     git = outcome.record["git"]
     if git["commit"] is None:
-        return "not from a git checkout"
+        return without_commit(git)
     return f"commit {git['commit'][:12]}" + (", with uncommitted changes" if git["dirty"] else "")
 
 
@@ -98,7 +99,7 @@ def peculiarities(outcome: Outcome) -> list[str]:
 def _parts_by_others(record: dict) -> list[str]:
     """Return from which step on another code or device than before has trained: attempts that went on."""
     parts = [*record.get("continued", []), {**record, "step": None}]
-    makers = [(_code_of(part["git"]), part["device"]) for part in parts]
+    makers = [(code_of(part["git"]), part["device"]) for part in parts]
     return [
         f"{before[0]} on {before[1]} until step {part['step']:,}, then {after[0]} on {after[1]}"
         for part, before, after in zip(parts, makers, makers[1:], strict=False)
@@ -106,7 +107,8 @@ def _parts_by_others(record: dict) -> list[str]:
     ]
 
 
-def _code_of(git: dict) -> str:
+def code_of(git: dict) -> str:
+    """Name the code that a record says."""
     if git["commit"] is None:
-        return "code that is not from a git checkout"
+        return f"code that is {without_commit(git)}"
     return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")

@@ -10,10 +10,11 @@ from pathlib import Path
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.code_copy import copy_code
+from gluegrid.environment import EXECUTOR, leave_caller, leave_job_of_caller
 from gluegrid.errors import GluegridError
 from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.head import EXECUTOR, current_head, freeze
+from gluegrid.head import current_head, freeze
 from gluegrid.hindsight import note_expectations
 from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
@@ -29,6 +30,8 @@ from gluegrid.visible_gpus import visible_gpus
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")
+PROGRAMS = ("bash", "tee")  # of the rules' shells
+OF_SLURM = ("sbatch", "scancel", "squeue")  # without which no job is submitted, followed or ended
 FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
 
 
@@ -37,6 +40,8 @@ def let_jobs_find_programs(workflow) -> None:
 
     `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
     """
+    if workflow.is_main_process:
+        leave_caller()
     _put_first_on_path(Path(sys.executable).parent)
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
@@ -121,6 +126,7 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
 
     def execute_within_limit(*, executor_plugin, **settings):
         os.environ[EXECUTOR] = executor_plugin.name
+        leave_job_of_caller(executor_plugin.name)
         if executor_plugin.name == "local":
             _limit_gpus(experiment, workflow)
         return execute(executor_plugin=executor_plugin, **settings)
@@ -141,6 +147,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     """Freeze what this call of snakemake has planned, and the code, for its jobs."""
     heads = Path(experiment.paths.heads)
     try:
+        check_programs(os.environ.get(EXECUTOR))
         read_all_references()
         freeze(experiment.config, heads, started=BEGUN)
         note_expectations(experiment, estimates)
@@ -153,6 +160,13 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     _put_sbatch_first(code / "scripts")
     show_messages()
     wake_garbage_collector()
+
+
+def check_programs(executor: str | None) -> None:
+    """Raise GluegridError where a program is missing that jobs need, or that they are submitted with."""
+    needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
+    if missing := [name for name in needed if not shutil.which(name)]:
+        raise GluegridError(f"{', '.join(missing)}: not found in any folder of PATH ({os.environ.get('PATH', '')})")
 
 
 def _let_jobs_run(code: Path, workflow) -> None:
@@ -186,7 +200,7 @@ def end_of_run(experiment: Experiment, workflow) -> None:
 
 
 def _put_first_on_path(folder: Path) -> None:
-    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
 
 
 def experiment_of_workflow(workflow) -> Experiment:

@@ -14,7 +14,7 @@ from gluegrid.page.score_section import score_section
 from gluegrid.page.sweep_section import sweep_section
 from gluegrid.page.training_section import training_section
 from gluegrid.records import Outcome
-from gluegrid.result_notes import notes
+from gluegrid.result_notes import code_of, notes
 from gluegrid.rounding import grouped, percent
 from gluegrid.table import reason
 
@@ -43,19 +43,13 @@ def _lead(material: Material) -> str:
         f"{_counted(len(material.experiment.models), 'model')} on {_counted(len(material.experiment.tasks), 'task')}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         *sorted({outcome.record["device"] for outcome in material.done}),
-        *sorted({_code(outcome.record["git"]) for outcome in material.done}),
+        *sorted({code_of(outcome.record["git"]) for outcome in material.done}),
     ]
     return "; ".join(parts) + "." if material.done else f"{'; '.join(parts)}. {EMPTY}"
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def _code(git: dict) -> str:
-    if git["commit"] is None:
-        return "code that is not from a git checkout"
-    return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
 
 
 def _tiles(material: Material) -> list[Tile]:

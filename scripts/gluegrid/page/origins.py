@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gluegrid.experiment import Experiment
+from gluegrid.provenance import without_commit
 from gluegrid.records import Outcome
 from gluegrid.result_notes import peculiarities
 from gluegrid.result_text import numbers, seeds_text, state, task_name
@@ -142,7 +143,7 @@ class Origins:
     def _environment(self, record: dict) -> Shared:
         git = record["git"]
         changed = ", with uncommitted changes" if git["dirty"] else ""
-        code = f"{git['commit']}{changed}" if git["commit"] else "not from a git checkout"
+        code = f"{git['commit']}{changed}" if git["commit"] else without_commit(git)
         keys = ("device", "driver", "precision", "processes")
         of_device = [(key, record[key]) for key in keys if record.get(key) is not None]
         return self.environments.add("Environment", [("code", code), *of_device, *sorted(record["versions"].items())])
