@@ -15,6 +15,7 @@ from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import EXECUTOR, current_head, freeze
 from gluegrid.hindsight import note_expectations
+from gluegrid.interruption import end_when_asked
 from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
@@ -130,6 +131,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
         raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
     _let_jobs_run(code, workflow)
     _put_sbatch_first(code / "scripts")
+    end_when_asked()
     show_messages()
     wake_garbage_collector()
 
