@@ -5,7 +5,6 @@ from functools import cache
 from snakemake.iocontainers import Wildcards
 
 from gluegrid import paths
-from gluegrid.backups import keep_times_of_backups
 from gluegrid.errors import GluegridError
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
@@ -16,6 +15,7 @@ from gluegrid.report import table_definition
 from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
+from gluegrid.snakemake_patches import keep_files_of_jobs
 from gluegrid.tasks import definition
 from gluegrid.workflow import (
     begin_run,
@@ -34,7 +34,7 @@ plan_quickly()
 let_jobs_find_programs(workflow)
 outlive_warnings(workflow)
 mend_slurm_plugin()
-keep_times_of_backups()
+keep_files_of_jobs()
 cap_fetches(workflow)
 begin_with_the_longest()
 EXPERIMENT = experiment_of_workflow(workflow)

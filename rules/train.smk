@@ -72,4 +72,4 @@ rule train:
         " --tokens {input.tokens:q}"
         " --results {output.results:q}"
         " --record {output.record:q}"
-        " > {log:q} 2>&1"
+        " >> {log:q} 2>&1"
