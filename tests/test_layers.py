@@ -55,18 +55,8 @@ LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_M
 OF_THE_WORKFLOW = (
     "report_inputs",
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
-    *(
-        "slurm_plugin",
-        "submission",
-        "code_copy",
-        "snakemake_patches",
-        "interruption",
-        "cell",
-        "recipes",
-        "run_files",
-        "quick_planning",
-    ),
-    *("errors", "glue_choice"),
+    *("slurm_plugin", "submission", "code_copy", "snakemake_patches", "recipes", "run_files", "quick_planning"),
+    *("errors", "glue_choice", "interruption", "cell"),
 )
 
 

@@ -74,8 +74,8 @@ def stop_if_in_vain(files: CellFiles) -> None:
 
 @contextmanager
 def only_one(files: CellFiles) -> Iterator[None]:
-    """Be the one process that trains the cell. Where another one does, it is waited for on one machine; a job of SLURM's,
-    which holds a node, raises TransientError within seconds.
+    """Be the one process that trains the cell. Where another one does, it is waited for on one machine; a job of
+    SLURM's, which holds a node, raises TransientError within seconds.
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """

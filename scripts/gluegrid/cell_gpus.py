@@ -1,7 +1,8 @@
 """The GPUs of a cell where nobody hands them out: its launcher leases them before it starts the training.
 
 SLURM gives each job cards of its own; Snakemake's local executor counts them only. Before its cards, the launcher
-leases the cell itself: of two calls of snakemake that want the same one, one trains it, and the other waits, with no card.
+leases the cell itself: of two calls of snakemake that want the same one, one trains it, and the other waits without a
+card.
 """
 
 import argparse
