@@ -10,7 +10,7 @@ from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.records import has_result, validation_predictions
+from gluegrid.records import has_result, has_result_of_another_run, validation_predictions
 from gluegrid.report import table_definition
 from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
@@ -177,6 +177,13 @@ def inputs_of_training(wildcards):
 def had_result(model, task, variant, seed):
     """Tell whether a cell had the result of the run that is wanted when it was first asked."""
     return has_result(EXPERIMENT, EXPERIMENT.cell(model, task, variant, seed))
+
+
+def outdated_results():
+    """Return the all_results.json that are of another run than the one that is wanted."""
+    cells = [cell for cell in EXPERIMENT.cells.values() if not had_result(*cell.wildcards.values())]
+    outdated = [cell for cell in cells if has_result_of_another_run(EXPERIMENT, cell)]
+    return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in outdated]
 
 
 def everything_staged(wildcards):

@@ -9,8 +9,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from snakemake.dag import DAG
-from snakemake.jobs import Job
 from snakemake.persistence import FileBackupMixin
 
 from gluegrid.cell import has_published, is_being_trained
@@ -32,6 +30,8 @@ def keep_what_others_train() -> None:
     A log is emptied instead of deleted: two trainings that begin at once then write into the same file, each behind
     what is there, and not one of them into a file without a name.
     """
+    from snakemake.jobs import Job  # there already where there is a workflow
+
     remove = Job.remove_existing_output
 
     async def remove_existing_output(job) -> None:
@@ -58,6 +58,8 @@ def keep_outputs_of_failed_jobs() -> None:
 
     It may be another call's, which has succeeded where this one has not.
     """
+    from snakemake.jobs import Job  # there already where there is a workflow
+
     cleanup = Job.cleanup
 
     async def cleanup_outputs(job, skip_outputs) -> None:
@@ -73,6 +75,8 @@ def keep_outputs_that_seem_old() -> None:
     Snakemake would delete them, and every call train the cell to its end again. Whether a result is of the run that is
     wanted is told by its record, and not by times.
     """
+    from snakemake.dag import DAG  # there already where there is a workflow
+
     told: set[DAG] = set()
 
     async def check_output_mtime(dag: DAG, job, expanded_output) -> None:

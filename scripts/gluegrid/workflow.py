@@ -78,12 +78,16 @@ def begin_with_the_longest() -> None:
     JobScheduler.run = run_in_order
 
 
-def run_where_needed(workflow, rules: Iterable[str]) -> None:
-    """Let these rules run where something needs their outputs, though there are such files: they are outdated."""
+def run_where_needed(workflow, rules: Iterable[str], files: Iterable[str]) -> None:
+    """Let these rules run, and what makes these files, where something needs it, though it is there: it is outdated.
+
+    Whatever its time is: that of a result may lie in the future, where a clock was wrong.
+    """
     build = workflow._build_dag
 
     def build_dag() -> None:
         workflow.dag.forcerules.update(map(workflow.get_rule, rules))
+        workflow.dag.forcefiles.update(files)
         build()
 
     workflow._build_dag = build_dag
