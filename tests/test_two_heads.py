@@ -104,6 +104,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     staged = [*clone.root.glob("resources/*/*/manifest.json"), *clone.root.glob("resources/tokens/*/*/manifest.json")]
     put_into_the_future(*staged)
     heads = [started(clone, "same", "2") for _ in range(4)]
+    assert wait_until(lambda: reasons_of(clone, "same", "mrpc")[-1:] == ["done"], 300)
     interrupted = head_that_trains(clone, "wnli", heads)
     # Not as a terminal does, which tells all that the head has started: the head alone, and once more.
     interrupted.send_signal(signal.SIGINT)

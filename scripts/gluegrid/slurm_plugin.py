@@ -10,6 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from types import ModuleType
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
@@ -18,12 +19,22 @@ from gluegrid.errors import TransientError
 from gluegrid.head import interrupt
 from gluegrid.slurm_queue import cancel_jobs, is_in_queue
 
+OLDEST = "2.8.0"  # as in pyproject.toml; older ones have another shape
+
 # A state that SLURM only passes through, or the absence of any, is believed after this long.
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 LOST = "ERROR"  # a state that the plugin takes for a failure
 SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (KillWait)
 NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
+
+
+def check_version() -> None:
+    """End a call that would submit its jobs with a plugin which is older than what was tried."""
+    name = "snakemake-executor-plugin-slurm"
+    found = metadata.version(name)
+    if [int(part) for part in re.findall(r"\d+", found)[:3]] < [int(part) for part in OLDEST.split(".")]:
+        raise SystemExit(f"{name} {found} is older than {OLDEST}; install what requirements.lock names")
 
 
 def mend_slurm_plugin() -> None:

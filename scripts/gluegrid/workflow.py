@@ -25,6 +25,7 @@ from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
 from gluegrid.reference_files import read_all_references
 from gluegrid.report import end_with_tables
+from gluegrid.slurm_plugin import check_version
 from gluegrid.staged import end_with_staged
 from gluegrid.visible_gpus import visible_gpus
 
@@ -107,6 +108,8 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
         os.environ[EXECUTOR] = executor_plugin.name
         if executor_plugin.name == "local":
             _limit_gpus(experiment, workflow)
+        if executor_plugin.name == "slurm":
+            check_version()
         return execute(executor_plugin=executor_plugin, **settings)
 
     workflow.execute = execute_within_limit
