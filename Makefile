@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+OLDEST := .venv-oldest
+CONCERNS_SNAKEMAKE := $(addprefix tests/test_, quick_planning.py slurm_plugin.py interruption.py layers.py versions.py)
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
 .PHONY: help
@@ -81,6 +83,21 @@ test: $(INSTALLED) ## run the tests
 test-full: $(INSTALLED) ## run the long tests too, and keep their tables in docs/real_*.md and docs/random_kills.md
 	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_REAL_SEEDS=docs/real_seeds.md \
 	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest
+
+# Installed in front of .venv's packages: only what is older than the lock's is fetched.
+.PHONY: test-oldest
+test-oldest: $(INSTALLED) ## run what concerns Snakemake with the oldest versions that pyproject.toml allows
+	@rm -rf $(OLDEST) results/oldest && $(BIN)/python -m venv $(OLDEST)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/newest.pth"
+	@$(BIN)/python scripts/write_lock.py --oldest > $(OLDEST)/requirements.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+	  --requirement $(OLDEST)/requirements.txt
+	$(OLDEST)/bin/python -m pytest -m "not full" $(CONCERNS_SNAKEMAKE)
+	@$(BIN)/python demo/generate.py
+	$(OLDEST)/bin/python -m snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --quiet \
+	  --config experiment=oldest -- results/oldest/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json
+	@rm -rf $(OLDEST) results/oldest
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint

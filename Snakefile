@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.19")
+min_version("9.19.0")
 
 # This clone's library, whatever is installed.
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))

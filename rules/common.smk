@@ -5,17 +5,17 @@ from functools import cache
 from snakemake.iocontainers import Wildcards
 
 from gluegrid import paths
-from gluegrid.backups import keep_times_of_backups
 from gluegrid.errors import GluegridError
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.files import canonical_json
 from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.records import has_result, validation_predictions
+from gluegrid.records import has_result, has_result_of_another_run, validation_predictions
 from gluegrid.report import table_definition
 from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
+from gluegrid.snakemake_patches import keep_files_of_jobs
 from gluegrid.split_files import definition_of_examples
 from gluegrid.workflow import (
     begin_run,
@@ -35,7 +35,7 @@ plan_quickly()
 let_jobs_find_programs(workflow)
 outlive_warnings(workflow)
 mend_slurm_plugin()
-keep_times_of_backups()
+keep_files_of_jobs()
 cap_fetches(workflow)
 begin_with_the_longest()
 EXPERIMENT = experiment_of_workflow(workflow)
@@ -183,6 +183,13 @@ def inputs_of_training(wildcards):
 def had_result(model, task, variant, seed):
     """Tell whether a cell had the result of the run that is wanted when it was first asked."""
     return has_result(EXPERIMENT, EXPERIMENT.cell(model, task, variant, seed))
+
+
+def outdated_results():
+    """Return the all_results.json that are of another run than the one that is wanted."""
+    cells = [cell for cell in EXPERIMENT.cells.values() if not had_result(*cell.wildcards.values())]
+    outdated = [cell for cell in cells if has_result_of_another_run(EXPERIMENT, cell)]
+    return [EXPERIMENT.paths.all_results.format(**cell.wildcards) for cell in outdated]
 
 
 def everything_staged(wildcards):

@@ -1,6 +1,7 @@
 # The tables, from every cell's all_results.json.
 #
 # When cells fail, this rule cannot run; the Snakefile's `onerror` then writes the same tables from what there is.
+# `update`: Snakemake would else delete the tables before the job, also those that another call is about to look for.
 
 
 rule results:
@@ -8,9 +9,9 @@ rule results:
     input:
         cells=all_results,
     output:
-        markdown=EXPERIMENT.paths.results_md,
-        csv=EXPERIMENT.paths.results_csv,
-        json=EXPERIMENT.paths.results_json,
+        markdown=update(EXPERIMENT.paths.results_md),
+        csv=update(EXPERIMENT.paths.results_csv),
+        json=update(EXPERIMENT.paths.results_json),
     log:
         EXPERIMENT.paths.log("results", "results"),
     benchmark:

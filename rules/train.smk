@@ -27,7 +27,7 @@ for name_of_rule, cells in CELLS_TO_WRITE.items():
             'python "$GLUEGRID_SCRIPTS/write_runs.py" --head "$GLUEGRID_HEAD" {output.runs:q} > {log:q} 2>&1'
 
 
-run_where_needed(workflow, CELLS_TO_WRITE)
+run_where_needed(workflow, CELLS_TO_WRITE, outdated_results() if workflow.is_main_process else [])
 keep_results(workflow, "train", had_result)
 
 
@@ -73,4 +73,4 @@ rule train:
         " --tokens {input.tokens:q}"
         " --results {output.results:q}"
         " --record {output.record:q}"
-        " > {log:q} 2>&1"
+        " >> {log:q} 2>&1"

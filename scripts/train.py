@@ -54,6 +54,7 @@ def main() -> None:
     leaving.listen()
     follow_launcher()
     with only_one(files):
+        stop_if_in_vain(files)  # it may have waited for long
         inputs = inputs_of(arguments)
         if has_result_of_this_call(files, inputs):
             logger.info("another job of this cell has finished it; its result is used")

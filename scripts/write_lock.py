@@ -31,8 +31,10 @@ def main() -> None:
     """Write both files, or print what pyproject.toml asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requirements", action="store_true", help="print pyproject.toml's requirements and stop")
-    if parser.parse_args().requirements:
-        print("\n".join(requirements()))
+    parser.add_argument("--oldest", action="store_true", help="print the oldest versions that it allows and stop")
+    arguments = parser.parse_args()
+    if arguments.requirements or arguments.oldest:
+        print("\n".join(oldest() if arguments.oldest else requirements()))
         return
     pins = installed_pins()
     LOCK.write_text(LOCK_HEADER + "".join(f"{pin}\n" for pin in pins), encoding="utf-8")
@@ -42,8 +44,17 @@ def main() -> None:
 
 def requirements() -> list[str]:
     """Return what the project, its tests and its linters need, without versions of what those need."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = _project()
     return [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+
+
+def oldest() -> list[str]:
+    """Return the oldest version of each library that the project allows, as name==version."""
+    return [requirement.replace(">=", "==") for requirement in _project()["project"]["dependencies"]]
+
+
+def _project() -> dict:
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def installed_pins() -> list[str]:

@@ -47,7 +47,8 @@ HEAVY_PACKAGES = {
     *("tokenizers", "torch", "transformers"),
 }
 OF_SNAKEMAKE = {
-    "backups": {"snakemake"},
+    "interruption": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
+    "snakemake_patches": {"snakemake"},
     "workflow": {"snakemake", "snakemake_interface_executor_plugins"},
     "slurm_plugin": {"snakemake_interface_executor_plugins"},
 }
@@ -56,8 +57,8 @@ LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_M
 OF_THE_WORKFLOW = (
     "report_inputs",
     *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
-    *("slurm_plugin", "submission", "code_copy", "backups", "recipes", "run_files", "quick_planning"),
-    *("errors", "glue_choice", "split_files"),
+    *("slurm_plugin", "submission", "code_copy", "snakemake_patches", "recipes", "run_files", "quick_planning"),
+    *("errors", "glue_choice", "split_files", "interruption", "cell"),
 )
 
 

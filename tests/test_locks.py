@@ -154,6 +154,13 @@ def test_the_lock_of_another_host_is_taken_over_when_its_heart_has_stopped(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_heart_that_has_stopped_in_the_future_is_not_waited_for_until_then(tmp_path):
+    path = tmp_path / "lock"
+    foreign_lock(path, seconds_ago=-86400)
+    assert take(path) < TIMEOUT
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_lock_of_another_host_is_respected_while_its_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 3.0)
     path = tmp_path / "lock"

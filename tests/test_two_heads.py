@@ -1,8 +1,10 @@
 """Two calls of snakemake at once in one clone: what they share is made once, and neither takes it from the other."""
 
+import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from clones import Clone, copy_of
+from cluster import wait_until
+from slurm_grid import attempts_of, folder_of_cell, reasons_of
 
 from gluegrid import head
+from gluegrid.files import read_json
 from gluegrid.head import freeze, is_newer_than_head
 
 TASKS = {"wnli": {"num_train_epochs": 1}, "rte": {"num_train_epochs": 1}}
@@ -47,9 +52,10 @@ def reviews(clone: Clone, name: str, answers: tuple[str, str]) -> dict:
     }
 
 
-def started(clone: Clone, name: str) -> subprocess.Popen:
+def started(clone: Clone, name: str, cells_at_once: str = "1") -> subprocess.Popen:
+    limits = ("--cores", cells_at_once, "--resources", f"gpu={cells_at_once}")
     return subprocess.Popen(
-        clone.command(*LOCAL, "--configfile", f"{name}.yaml"),
+        clone.command("--profile", "profiles/local", *limits, "--configfile", f"{name}.yaml"),
         cwd=clone.root,
         env=clone.full_environment(),
         stdout=subprocess.PIPE,
@@ -112,6 +118,82 @@ def run_script(clone: Clone, script: str) -> str:
     command = [sys.executable, f"scripts/{script}"]
     done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     return done.stdout + done.stderr
+
+
+def head_that_trains(clone: Clone, task: str, heads: list[subprocess.Popen]) -> subprocess.Popen:
+    """Wait until one of some heads trains a cell of the experiment `same`; return it."""
+    lock = folder_of_cell(clone, "state", "same", task) / "lock"
+
+    def trains(head: subprocess.Popen) -> bool:
+        if not lock.exists() or reasons_of(clone, "same", task)[-1:] != [None]:
+            return False
+        return read_json(clone.root / read_json(lock)["head"])["process"]["pid"] == head.pid
+
+    assert wait_until(lambda: any(map(trains, heads)), 300)
+    return next(filter(trains, heads))
+
+
+def write_same(clone: Clone, tasks: dict) -> None:
+    clone.write_experiment("same", tasks)
+    (clone.root / "mine.yaml").rename(clone.root / "same.yaml")
+
+
+def put_into_the_future(*files: Path) -> None:
+    tomorrow = time.time() + 86400
+    for path in files:
+        os.utime(path, (tomorrow, tomorrow))
+
+
+def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_killed(demo, tmp_path):
+    """Each cell has one training at a time; the calls that nobody ends succeed, with the log of who has trained.
+
+    What they share was staged by a file server whose clock is ahead: that is said, and costs nothing.
+    """
+    clone = copy_of(demo, tmp_path / "clone")
+    shutil.rmtree(clone.root / "results")
+    write_same(clone, {"wnli": {"num_train_epochs": 40}, "mrpc": {"num_train_epochs": 1}})
+    staged = [*clone.root.glob("resources/*/*/manifest.json"), *clone.root.glob("resources/tokens/*/*/manifest.json")]
+    put_into_the_future(*staged)
+    heads = [started(clone, "same", "2") for _ in range(4)]
+    assert wait_until(lambda: reasons_of(clone, "same", "mrpc")[-1:] == ["done"], 300)
+    interrupted = head_that_trains(clone, "wnli", heads)
+    # Not as a terminal does, which tells all that the head has started: the head alone, and once more.
+    interrupted.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    interrupted.send_signal(signal.SIGINT)
+    said = interrupted.communicate(timeout=300)[0]
+    assert interrupted.returncode == 1
+    assert "FAILED bert-demo-small/wnli/base/seed-42: interrupted" in said
+    heads.remove(interrupted)
+    killed = head_that_trains(clone, "wnli", heads)
+    killed.kill()
+    heads.remove(killed)
+    said = [head.communicate(timeout=300)[0] for head in heads]
+    assert [head.returncode for head in heads] == [0, 0], said
+    tried = attempts_of(clone, "same", "wnli")
+    first, second, third = (attempt["reason"] for attempt in tried)
+    assert (first.startswith("interrupted"), second.startswith("stopped by SIGTERM"), third) == (True, True, "done")
+    assert all(before["end"] <= after["start"] for before, after in itertools.pairwise(tried))
+    assert reasons_of(clone, "same", "mrpc") == ["done"]
+    for task in ("wnli", "mrpc"):
+        log = (clone.root / f"results/same/logs/train/bert-demo-small/{task}/base/seed-42.log").read_text()
+        assert log.count("predicting validation") == 1, log
+        assert "waiting for its result" in log
+        assert "its result is used" in log
+    assert "2 of 2" in (clone.root / "results/same/results.md").read_text()
+    for text in said:
+        assert text.count("warning: resources/") == text.count("than that of what has just been made from it") == 1
+    # Nothing is trained again, whatever the times are; but for a result of another run, however new it looks.
+    assert clone.planned(*LOCAL, "--configfile", "same.yaml") == {}
+    runs = clone.root / "results/same/runs/bert-demo-small"
+    put_into_the_future(*runs.rglob("run.json"))
+    assert clone.planned(*LOCAL, "--configfile", "same.yaml") == {}
+    put_into_the_future(*runs.rglob("all_results.json"))
+    assert "train" not in clone.planned(*LOCAL, "--configfile", "same.yaml")
+    write_same(clone, {"wnli": {"num_train_epochs": 40}, "mrpc": {"num_train_epochs": 2}})
+    run = "results/same/runs/bert-demo-small/mrpc/base/seed-42/run.json"
+    assert clone.snakemake(*LOCAL, "--configfile", "same.yaml", run).returncode == 0
+    assert clone.planned(*LOCAL, "--configfile", "same.yaml")["train"] == 1
 
 
 def test_what_snakemake_wants_anew_is_fetched_anew_and_a_failed_fetch_leaves_the_old(bare):

@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gluegrid import attempts
+from gluegrid.environment import EXECUTOR
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
 from gluegrid.head import current_head, path_of_current_head
-from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
+from gluegrid.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
 from gluegrid.provenance import is_running, job, this_process
@@ -74,7 +75,8 @@ def stop_if_in_vain(files: CellFiles) -> None:
 
 @contextmanager
 def only_one(files: CellFiles) -> Iterator[None]:
-    """Be the one process that trains the cell. Raises TransientError within seconds where another one does.
+    """Be the one process that trains the cell. Where another one does, it is waited for on one machine; a job of
+    SLURM's, which holds a node, raises TransientError within seconds.
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """
@@ -103,22 +105,33 @@ def _end_at_once() -> None:
     os._exit(1)
 
 
+def waits_for_others() -> bool:
+    """Tell whether a cell that another process trains is waited for: where waiting takes nothing from anybody.
+
+    So it is where snakemake runs its jobs itself (gluegrid/cell_gpus.py leases GPUs only after the wait). A job of
+    SLURM's waits in the queue (gluegrid/submission.py), and not on a node.
+    """
+    return os.environ.get(EXECUTOR) == "local"
+
+
 class LatecomersManners:
-    """Ends a latecomer to a cell's lock, unless the holder of the lock is one that nobody waits for any more."""
+    """Ends or lets wait a latecomer to a cell's lock; a holder whom nobody waits for any more is asked to leave."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.asked: float | None = None
+        self._asked: dict[str | None, float] = {}  # when, by the holder's token
 
     def __call__(self, holder: dict) -> None:
         """Look at the holder once more. Raises TransientError where it is not to be waited for."""
         if not _is_left_behind(holder):
+            if waits_for_others():
+                return
             raise TransientError(f"this cell is being trained by {describe(holder)}; nothing was done here")
-        if self.asked is None:
-            self.asked = time.monotonic()
+        if holder["token"] not in self._asked:
+            self._asked[holder["token"]] = time.monotonic()
             logger.info("taking over from %s, which is asked to save its work and leave", describe(holder))
             ask_to_leave(self.path, holder)
-        elif time.monotonic() - self.asked > SECONDS_TO_LEAVE:
+        elif time.monotonic() - self._asked[holder["token"]] > SECONDS_TO_LEAVE:
             raise TransientError(f"{describe(holder)} does not leave this cell; end it by hand")
 
 
@@ -181,6 +194,21 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     is_new = head is not None and record["finished"] >= head["started"]
     was_published = not tried or tried[-1]["reason"] == attempts.DONE
     return is_new or (not was_published and record["finished"] >= tried[-1]["start"])
+
+
+def is_being_trained(run: Path) -> bool:
+    """Tell whether a living process, of whatever call, works on a cell."""
+    return living_holder(CellFiles(run).lock) is not None
+
+
+def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path) -> bool:
+    """Tell whether a cell's training, begun now, would publish just the result that is there."""
+    files = CellFiles(run)
+    try:
+        is_the_last = read_json(record) == _record_of_whole_result(files) and read_json(results)
+        return bool(is_the_last) and has_result_of_this_call(files, identity_of_inputs(run, model, task, tokens))
+    except (GluegridError, OSError, KeyError):  # the training tells what is wrong
+        return False
 
 
 def _record_of_whole_result(files: CellFiles) -> dict | None:

@@ -1,9 +1,12 @@
 """The GPUs of a cell where nobody hands them out: its launcher leases them before it starts the training.
 
-SLURM gives each job cards of its own; Snakemake's local executor counts them only.
+SLURM gives each job cards of its own; Snakemake's local executor counts them only. Before its cards, the launcher
+leases the cell itself: of two calls of snakemake that want the same one, one trains it, and the other waits without a
+card.
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,12 +17,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gluegrid import head, paths
-from gluegrid.cell import CellFiles, LatecomersManners, stop_if_in_vain
+from gluegrid.cell import (
+    CellFiles,
+    LatecomersManners,
+    has_result_of_this_call,
+    identity_of_inputs,
+    stop_if_in_vain,
+    waits_for_others,
+)
 from gluegrid.environment import has_slurm_job_of_its_own
-from gluegrid.errors import GluegridError, Stopped
-from gluegrid.gpu_leases import lease_gpus
+from gluegrid.errors import GluegridError, Stopped, TransientError
+from gluegrid.gpu_leases import POLL_SECONDS, Lease, lease_gpus
 from gluegrid.leaving import REASONS, Leaving
-from gluegrid.locks import living_holder
+from gluegrid.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
 from gluegrid.provenance import this_process
 from gluegrid.run import Run, read_run
 from gluegrid.visible_gpus import visible_gpus
@@ -40,16 +50,35 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
         run = read_run(path)
     except GluegridError:
         return  # the training reports it
-    if run.device != "cuda" or run.nodes > 1:
+    if run.nodes > 1:
         return
     with _ended_by_signals():
-        gpus = visible_gpus()
-        if not gpus:
-            return
-        leases = lease_gpus(gpus, run.gpus, _name(run), _tell_waiting, _Waiting(path))
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in leases)
-    _tell(f"this cell has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
-    _hand_on([lease.descriptor for lease in leases])
+        waiting = _Waiting(path)
+        leases = _lease_cell(run, path, waiting) if waits_for_others() else []
+        gpus = visible_gpus() if run.device == "cuda" else []
+        if gpus and not (leases and run.processes == 1 and _has_result(arguments)):
+            cards = lease_gpus(gpus, run.gpus, _name(run), _tell_waiting, waiting)
+            leases += cards
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in cards)
+            _tell(f"this cell has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
+    if leases:
+        _hand_on([lease.descriptor for lease in leases])
+
+
+def _has_result(arguments: list[str]) -> bool:
+    """Tell whether the training will only publish what the one has left that was waited for, and needs no GPU."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    names = ("run", "model", "task", "tokens")
+    for name in names:
+        parser.add_argument(f"--{name}", type=Path)
+    given = parser.parse_known_args(arguments)[0]
+    paths_given = [getattr(given, name) for name in names]
+    try:
+        return None not in paths_given and has_result_of_this_call(
+            CellFiles(given.run), identity_of_inputs(*paths_given)
+        )
+    except (GluegridError, OSError, KeyError):
+        return False  # the training reports it
 
 
 def _path_of_run(arguments: list[str]) -> Path | None:
@@ -75,21 +104,51 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _lease_cell(run: Run, path: Path, waiting: "_Waiting") -> list[Lease]:
+    """Lease a cell, once no other launcher of this machine has it and nobody trains it any more."""
+    name = f"cell-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    try:
+        leases = lease_gpus([name], 1, _name(run), lambda who: waiting.tell_once(who.partition(" by ")[2]), waiting)
+    except TransientError:
+        if run.device == "cuda":
+            raise
+        leases = []  # no GPU is held while the training waits for the cell's lock
+    while holder := waiting.holder():
+        waiting.tell_once(describe(holder))
+        waiting()
+        time.sleep(POLL_SECONDS)
+    return leases
+
+
 class _Waiting:
     """Looks, while a cell waits for a GPU, whether it still should; a holder of it is treated as the training would."""
 
     def __init__(self, run: Path):
         self._files = CellFiles(run)
         self._manners: Callable[[dict], None] = LatecomersManners(self._files.lock)
+        self._has_told = False
 
     def __call__(self) -> None:
         if head.has_ended():
             raise Stopped("the call of snakemake that wanted this cell has ended")
         stop_if_in_vain(self._files)
         # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.
-        holder = living_holder(self._files.lock)
-        if holder is not None and holder["host"] == this_process()["host"]:
+        holder = self.holder()
+        if holder is not None and (waits_for_others() or holder["host"] == this_process()["host"]):
             self._manners(holder)
+
+    def holder(self) -> dict | None:
+        """Return who trains the cell, as far as can be seen from this host."""
+        holder = living_holder(self._files.lock)
+        if holder is None or holder["host"] == this_process()["host"]:
+            return holder
+        return holder if seconds_since_beat(self._files.lock) < DEAD_AFTER_SECONDS else None
+
+    def tell_once(self, who: str) -> None:
+        """Say whose the cell is."""
+        if not self._has_told:
+            _tell(f"this cell is being trained by {who}; waiting for its result")
+        self._has_told = True
 
 
 def _tell_waiting(holders: str) -> None:

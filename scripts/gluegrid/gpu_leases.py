@@ -91,7 +91,7 @@ class _Patience:
             self._last_hope = time.monotonic()
         elif time.monotonic() - self._last_hope > PATIENCE_SECONDS:
             raise TransientError(
-                f"what is left of dead launchers does not leave its GPU ({describe(left)}); end its processes by hand"
+                f"what is left of dead launchers does not end ({describe(left)}); end its processes by hand"
             )
 
 

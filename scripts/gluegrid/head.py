@@ -7,6 +7,8 @@ file, found through an environment variable, and not the config, so that what is
 import datetime
 import json
 import os
+import tempfile
+import time
 import uuid
 from pathlib import Path
 
@@ -52,11 +54,22 @@ def current_head() -> dict | None:
 
 
 def is_newer_than_head(path: Path) -> bool:
-    """Tell whether a file was written since the head began to plan; without a head, whether it is there."""
+    """Tell whether a file was written since the head, of this host, began to plan; without a head, whether it is there.
+
+    Ages are compared, not moments: the clock of a file server may be ahead of this host's, or behind. A file whose time
+    is yet to come even there was written by nobody now.
+    """
     head = current_head()
     if head is None or not path.exists():
         return path.exists()
-    return path.stat().st_mtime >= datetime.datetime.fromisoformat(head["started"]).timestamp()
+    age = _time_on_the_disk_of(path) - path.stat().st_mtime
+    return 0 <= age <= time.time() - datetime.datetime.fromisoformat(head["started"]).timestamp()
+
+
+def _time_on_the_disk_of(path: Path) -> float:
+    """Return what time it is for what keeps the times of a file."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as now_written:
+        return os.fstat(now_written.fileno()).st_mtime
 
 
 def interrupt() -> None:

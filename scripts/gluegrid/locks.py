@@ -99,13 +99,13 @@ def describe(holder: dict) -> str:
 def _acquire(path: Path, mine: dict, manners: Manners) -> None:
     candidate = path.with_name(f".{path.name}.{mine['token']}")
     candidate.write_text(json.dumps(mine), encoding="utf-8")
-    waiting_for, first_beat = None, 0.0
+    waiting_for, first_beat, heart = None, 0.0, _Heart()
     try:
         while not _linked(candidate, path):
             holder = _holder(path)
             if holder is None:
                 continue
-            if _is_dead(holder, path, candidate):
+            if _is_dead(holder, path, candidate) or heart.has_stopped(holder, path):
                 _remove_dead(path, holder, mine)
                 continue
             if holder["token"] != waiting_for:
@@ -137,6 +137,21 @@ def _holder(path: Path) -> dict | None:
         # Of a host that lost its power, the name may be on the disk and not the content.
         return dict(UNKNOWN) if path.exists() else None
     return UNKNOWN | holder
+
+
+class _Heart:
+    """How long a lock's heart has been seen not to beat: its time may lie in the future, and never be long ago."""
+
+    def __init__(self):
+        self._seen: tuple[str | None, float] | None = None
+        self._since = 0.0
+
+    def has_stopped(self, holder: dict, path: Path) -> bool:
+        """Tell whether a holder on another host has been waited for in vain for a beat."""
+        beat = (holder["token"], _last_beat(path))
+        if self._seen != beat:
+            self._seen, self._since = beat, time.monotonic()
+        return not _is_of_this_host(holder) and time.monotonic() - self._since > DEAD_AFTER_SECONDS
 
 
 def _is_dead(holder: dict, path: Path, candidate: Path) -> bool:

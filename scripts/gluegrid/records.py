@@ -113,11 +113,22 @@ def has_result(experiment: Experiment, cell: Cell) -> bool:
     needed = (experiment.paths.all_results, experiment.paths.run)
     if not all(Path(path.format(**cell.wildcards)).exists() for path in needed):
         return False
-    try:
-        record = read_json(Path(experiment.paths.run_record.format(**cell.wildcards)))
-    except DataError:
+    return _run_of_result(experiment, cell) == run_hash(run_text(cell))
+
+
+def has_result_of_another_run(experiment: Experiment, cell: Cell) -> bool:
+    """Tell whether the record of a cell's results says that they are of another run than the experiment asks for."""
+    if not Path(experiment.paths.all_results.format(**cell.wildcards)).exists():
         return False
-    return record.get("run_sha256") == run_hash(run_text(cell))
+    return _run_of_result(experiment, cell) not in (None, run_hash(run_text(cell)))
+
+
+def _run_of_result(experiment: Experiment, cell: Cell) -> str | None:
+    """Return the hash of the run.json that a cell's results are of; None where no record says it."""
+    try:
+        return read_json(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
+    except DataError:
+        return None
 
 
 def validation_predictions(experiment: Experiment, cell: Cell) -> dict[str, Path]:

@@ -10,19 +10,31 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from types import ModuleType
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.errors import TransientError
 from gluegrid.head import interrupt
-from gluegrid.slurm_queue import cancel_jobs
+from gluegrid.slurm_queue import cancel_jobs, is_in_queue
+
+OLDEST = "2.8.0"  # as in pyproject.toml; older ones have another shape
 
 # A state that SLURM only passes through, or the absence of any, is believed after this long.
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 LOST = "ERROR"  # a state that the plugin takes for a failure
+SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (KillWait)
 NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
+
+
+def check_version() -> None:
+    """End a call that would submit its jobs with a plugin which is older than what was tried."""
+    name = "snakemake-executor-plugin-slurm"
+    found = metadata.version(name)
+    if [int(part) for part in re.findall(r"\d+", found)[:3]] < [int(part) for part in OLDEST.split(".")]:
+        raise SystemExit(f"{name} {found} is older than {OLDEST}; install what requirements.lock names")
 
 
 def mend_slurm_plugin() -> None:
@@ -170,6 +182,7 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
         # Now that no submission is under way any more.
         if getattr(self, "was_interrupted", False):
             _cancel_by_name(self)
+            _wait_until_gone(self)
 
     plugin.Executor.cancel_jobs = cancel_jobs_of_head
     plugin.Executor.shutdown = shutdown_without_jobs
@@ -236,6 +249,16 @@ def _cancel_by_name(executor) -> None:
         cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}")
     except TransientError as error:
         executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
+
+
+def _wait_until_gone(executor) -> None:
+    """Let cells save their work and note why they left, before the last lines tell what became of them."""
+    deadline = time.monotonic() + SECONDS_TO_LEAVE_QUEUE
+    try:
+        while time.monotonic() < deadline and is_in_queue(executor.run_uuid):
+            time.sleep(1)
+    except TransientError as error:
+        executor.logger.warning(f"SLURM does not say whether jobs named {executor.run_uuid} are left: {error}")
 
 
 def _takes(function: object, *names: str) -> bool:

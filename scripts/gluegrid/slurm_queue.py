@@ -67,6 +67,11 @@ def job_submitted_as(name: str, comment: str) -> str | None:
     return found[-1] if found else None
 
 
+def is_in_queue(name: str) -> bool:
+    """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
+    return any(state not in ENDED for _, state, _ in _listed(STATE_AND_COMMENT, f"--name={name}"))
+
+
 def cancel_jobs(*which: str) -> None:
     """Cancel jobs, named as scancel's arguments. Raises TransientError."""
     _answer("scancel", *which)

@@ -15,13 +15,15 @@ import subprocess
 import sys
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gluegrid import attempts
 from gluegrid.errors import DataError, GluegridError, TransientError
 from gluegrid.files import read_json, write_json
 from gluegrid.head import current_head, has_ended, path_of_current_head
+from gluegrid.locks import Manners, lock_with_manners
 from gluegrid.messages import tell_head
 from gluegrid.paths import ExperimentPaths, state_folder
 from gluegrid.provenance import now
@@ -96,19 +98,39 @@ def submit(arguments: list[str], script: str | None) -> str:
     if "" not in commands:
         arguments, script = _without_command(arguments), script_of_array(commands)
     try:
-        answer = _with_patience(arguments, script, [*states.values()])
+        with _no_other_submission(states):
+            answer = _with_patience(arguments, script, [*states.values()])
+            number = answer.partition(";")[0]
+            for task, state in states.items():
+                _remember(state, f"{number}{task}")
     except GluegridError as error:
         if not has_ended():
             for state in states.values():
                 _note(state / "refusal.json", {"refused": now(), "reason": " ".join(str(error).split())})
         raise
-    number = answer.partition(";")[0]
-    for task, state in states.items():
-        _remember(state, f"{number}{task}")
     if states and has_ended():
         cancel_jobs(number)
         raise GluegridError(NOT_WANTED)
     return answer
+
+
+@contextmanager
+def _no_other_submission(states: dict[str, Path]) -> Iterator[None]:
+    """Let no other call of snakemake submit a job of the same cell meanwhile: its job is to wait for this one.
+
+    Not for the many cells of an array job: of their tasks, the later one ends and is submitted again.
+    """
+
+    def give_up_with_head(holder: dict) -> None:
+        if has_ended():
+            raise GluegridError(NOT_WANTED)
+
+    with ExitStack() as stack:
+        for state in states.values() if len(states) == 1 else ():
+            with suppress(OSError):  # the cell's lock guards it too
+                manners = Manners(on_wait=lambda holder: None, on_alive=give_up_with_head)
+                stack.enter_context(lock_with_manners(state / "submission", manners))
+        yield
 
 
 def states_of_tasks(commands: dict[str, str]) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
 from gluegrid.hindsight import note_expectations
+from gluegrid.interruption import end_when_asked
 from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
@@ -25,6 +26,7 @@ from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
 from gluegrid.reference_files import read_all_references
 from gluegrid.report import end_with_tables
+from gluegrid.slurm_plugin import check_version
 from gluegrid.staged import end_with_staged
 from gluegrid.visible_gpus import visible_gpus
 
@@ -82,12 +84,16 @@ def begin_with_the_longest() -> None:
     JobScheduler.run = run_in_order
 
 
-def run_where_needed(workflow, rules: Iterable[str]) -> None:
-    """Let these rules run where something needs their outputs, though there are such files: they are outdated."""
+def run_where_needed(workflow, rules: Iterable[str], files: Iterable[str]) -> None:
+    """Let these rules run, and what makes these files, where something needs it, though it is there: it is outdated.
+
+    Whatever its time is: that of a result may lie in the future, where a clock was wrong.
+    """
     build = workflow._build_dag
 
     def build_dag() -> None:
         workflow.dag.forcerules.update(map(workflow.get_rule, rules))
+        workflow.dag.forcefiles.update(files)
         build()
 
     workflow._build_dag = build_dag
@@ -129,6 +135,8 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
         leave_job_of_caller(executor_plugin.name)
         if executor_plugin.name == "local":
             _limit_gpus(experiment, workflow)
+        if executor_plugin.name == "slurm":
+            check_version()
         return execute(executor_plugin=executor_plugin, **settings)
 
     workflow.execute = execute_within_limit
@@ -158,6 +166,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
         raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
     _let_jobs_run(code, workflow)
     _put_sbatch_first(code / "scripts")
+    end_when_asked()
     show_messages()
     wake_garbage_collector()
 

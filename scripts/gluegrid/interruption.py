@@ -1,0 +1,98 @@
+"""The end of a call of snakemake that is asked for, by Ctrl-C or by a signal to its process alone.
+
+What it has started saves its work and leaves, and the call ends after it. Only a `kill -9` leaves jobs behind; the same
+command finds them.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.shell import shell
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from gluegrid.environment import EXECUTOR
+from gluegrid.head import interrupt
+
+SECONDS_BETWEEN_ROUNDS = 1
+
+
+def end_when_asked() -> None:
+    """Let SIGTERM end this call as Ctrl-C does, and SIGHUP too where its cells are on this machine.
+
+    Snakemake (9.27) itself waits after a SIGTERM until all its jobs are done: hours, and whoever sends one mostly kills
+    within seconds what is left. Jobs on SLURM outlast a connection that is lost.
+    """
+    # Snakemake's own handlers are there by now. What nohup ignores stays ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.environ.get(EXECUTOR) == "local" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    for executor in (LocalExecutor, RemoteExecutor):
+        executor.cancel = _telling_jobs(executor.cancel)
+
+
+def _telling_jobs(cancel: Callable) -> Callable:
+    """Let an executor that is cancelled tell its jobs on this machine, for which Snakemake only waits.
+
+    A terminal's Ctrl-C reaches them too, a signal to the process of snakemake alone does not.
+    """
+
+    def tell_and_cancel(executor) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _ask_for_patience)
+        interrupt()
+        with _local_jobs_told():
+            cancel(executor)
+
+    return tell_and_cancel
+
+
+def _ask_for_patience(number: int, frame: object) -> None:
+    print("snakemake is ending already; its jobs are saving their work", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _local_jobs_told() -> Iterator[None]:
+    """Tell the processes of this machine's jobs to leave, until those inside have been waited for."""
+    is_over = threading.Event()
+    teller = threading.Thread(target=_tell_local_jobs, args=(is_over,), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        teller.join()
+
+
+def _tell_local_jobs(is_over: threading.Event) -> None:
+    told: set[psutil.Process] = set()
+    while True:
+        for process in set(_processes_of_local_jobs()) - told:
+            # One that ignores it may yet begin to listen: the training does, its shell and its launcher do not.
+            with suppress(psutil.Error, OSError):
+                if not _ignores_interrupts(process.pid):
+                    process.send_signal(signal.SIGINT)
+                    told.add(process)
+        if is_over.wait(SECONDS_BETWEEN_ROUNDS):
+            return
+
+
+def _processes_of_local_jobs() -> Iterator[psutil.Process]:
+    for started in list(shell._processes.values()):
+        with suppress(psutil.Error):
+            of_shell = psutil.Process(started.pid)
+            yield of_shell
+            yield from of_shell.children(recursive=True)
+
+
+def _ignores_interrupts(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+    return bool(int(ignored, 16) >> (signal.SIGINT - 1) & 1)

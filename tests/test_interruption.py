@@ -1,0 +1,102 @@
+"""How a call of snakemake ends when it is asked to: which signals ask, and that all its jobs here are told once.
+
+Calls that are interrupted with their cells in real trainings are in test_two_heads.py, and on SLURM in
+test_slurm_faults.py.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cluster import wait_until
+from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.shell import shell
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from gluegrid import head, interruption
+from gluegrid.interruption import end_when_asked
+
+TIMEOUT = 60
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Ignores the signals as the shell around a training does, and listens to them only when it is told to.
+LISTENS_LATER = """
+import signal, sys, time
+from pathlib import Path
+told = []
+while not Path("listen").exists():
+    time.sleep(0.05)
+signal.signal(signal.SIGINT, lambda *_: told.append(1))
+Path("listens").touch()
+deadline = time.monotonic() + 60
+while not told:
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+time.sleep(3)  # for a second telling
+Path("told").write_text(str(len(told)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Give signals, executors and the environment back."""
+    handlers = {number: signal.getsignal(number) for number in ASKING}
+    for executor in (LocalExecutor, RemoteExecutor):
+        monkeypatch.setattr(executor, "cancel", executor.cancel)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("executor", "ignored", "asking"),
+    [
+        ("local", None, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}),
+        ("local", signal.SIGHUP, {signal.SIGINT, signal.SIGTERM}),  # nohup
+        ("slurm", None, {signal.SIGINT, signal.SIGTERM}),  # jobs outlast a lost connection
+    ],
+)
+def test_which_signals_end_a_call_as_ctrl_c_does(executor, ignored, asking):
+    signal.signal(signal.SIGTERM, lambda *_: None)  # Snakemake's, which waits for running jobs
+    for number in (signal.SIGHUP, ignored):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+    os.environ[head.EXECUTOR] = executor
+    end_when_asked()
+    assert {number for number in ASKING if signal.getsignal(number) == signal.default_int_handler} == asking
+    for number in asking:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_waited_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("later.py").write_text(LISTENS_LATER)
+    head.freeze({}, tmp_path)
+    os.environ[head.EXECUTOR] = "local"
+    command = f"trap '' INT TERM; {sys.executable} later.py"
+    job = threading.Thread(target=lambda: shell(command, jobid=7))
+    monkeypatch.setattr(LocalExecutor, "cancel", lambda executor: job.join(TIMEOUT))
+    end_when_asked()
+    job.start()
+    assert wait_until(lambda: 7 in shell._processes, TIMEOUT)
+    threading.Timer(2, Path("listen").touch).start()
+    LocalExecutor.cancel(None)
+    assert not job.is_alive()
+    assert Path("told").read_text() == "1"
+    assert head.has_ended()
+    # A second time, it is only said to be under way.
+    for number in ASKING:
+        signal.raise_signal(number)
+
+
+def test_a_process_that_has_ended_meanwhile_is_no_problem(monkeypatch):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    monkeypatch.setattr(shell, "_processes", {1: ended})
+    assert list(interruption._processes_of_local_jobs()) == []
