@@ -451,15 +451,6 @@ def test_not_running_a_models_code_is_the_same_run_whether_said_or_not():
     assert texts(load(SMALL | {"models": said})) == texts(load(SMALL))
 
 
-def test_a_model_is_trusted_when_any_alias_of_it_is():
-    models = {"plain": {"source": "org/bert"}, "other": {"source": "org/other"}} | TRUSTING
-    experiment = load(SMALL | {"models": models})
-    assert experiment.model_key("plain") == experiment.model_key("bert")
-    assert experiment.trusts_remote_code(experiment.model_key("plain"))
-    assert not experiment.trusts_remote_code(experiment.model_key("other"))
-    assert not load(SMALL).trusts_remote_code("org--bert@main")
-
-
 @pytest.mark.parametrize("trusts", [True, False])
 def test_the_code_of_a_local_model_is_part_of_its_state_when_it_is_run(trusts):
     config = with_local_model(models={"bert": {"source": "./model", "trust_remote_code": trusts}})
