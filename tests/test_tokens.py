@@ -390,6 +390,18 @@ def test_tokens_under_another_name_that_are_others_or_broken_are_left(tmp_path, 
     assert first["train"]["input_ids"] == second["train"]["input_ids"]
 
 
+def test_tokens_whose_rows_an_earlier_release_has_misnumbered_are_made_anew(tmp_path, tiny, caplog):
+    task = dataclasses.replace(SINGLE, text_columns=["idx"])
+    columns = builders.rows(5, SINGLE) | {"idx": ["dog"] * 5}
+    data = builders.task_manifest(tmp_path, task, train=columns, validation=columns)
+    tokens_of(tmp_path, tiny, data, task)
+    (tmp_path / "tokens").rename(tmp_path / "alias-128")
+    with caplog.at_level(logging.INFO):
+        splits, _ = tokens_of(tmp_path, tiny, data, task)
+    assert not [line for line in caplog.messages if "the same tokens" in line]
+    assert splits["train"]["idx"] == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("change", [{"labels": ["no", "yes", "maybe"]}, {"text_columns": ["other"]}])
 def test_another_definition_is_tokenised_again(tmp_path, tiny, change):
     columns = builders.rows(5, SINGLE) | {"other": ["dog"] * 5}

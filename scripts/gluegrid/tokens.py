@@ -9,7 +9,7 @@ import pyarrow
 
 from gluegrid.encoder import Encoder
 from gluegrid.errors import GluegridError
-from gluegrid.examples import Split
+from gluegrid.examples import NUMBERS, Split
 from gluegrid.files import link_or_copy, read_json, replacing, write_json
 from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
@@ -54,7 +54,11 @@ def tokenize_task(
 def _take_over(manifest: Path, identity: dict) -> bool:
     """Use tokens of the same tokenizer that were made from the same under another name, if there are any: of equal data
     of another source, or of a release that named tokens by the task's alias.
+
+    Such a release took a column of the task that is called `idx` for the rows' numbers.
     """
+    if NUMBERS in (*identity["text_columns"], identity["label_column"]):
+        return False
     for other in sorted(manifest.parents[1].glob(f"*/{manifest.name}")):
         with suppress(GluegridError, OSError, KeyError, TypeError, AttributeError):  # it is not whole, or not any more
             content = read_json(other)
