@@ -227,7 +227,7 @@ def with_dropout(tmp_path_factory, one_thread):
 
 def trained_bits(files, disturb=lambda: None, **changes):
     """Train three updates an epoch, scored after each; return all bits that came out, and the cell."""
-    values = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "eval_strategy": "epoch"}
+    values = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "eval_strategy": "epoch", "max_grad_norm": 0.1}
     cell = CellTraining(builders.run(PAIR, **(values | changes)), *files)
     disturb()
     metrics = cell.train()
