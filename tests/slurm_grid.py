@@ -110,11 +110,8 @@ def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.
     """Submit snakemake as a job, cut as no cell's is, and wait for its end in a process that ends as it does."""
     cut = ("--nodes=2", "--ntasks=2", "--cpus-per-task=3", "--gpus-per-node=1", "--mem-per-cpu=700", "--time=60")
     command = shlex.join(clone.command(*arguments))
-    return subprocess.Popen(
-        ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"],
-        cwd=clone.root,
-        env=clone.full_environment() | {"SBATCH_EXPORT": "ALL"},
-    )
+    submission = ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"]
+    return subprocess.Popen(submission, cwd=clone.root, env=clone.full_environment())
 
 
 def press_ctrl_c(head: subprocess.Popen) -> None:

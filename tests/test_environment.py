@@ -15,7 +15,12 @@ from gluegrid.workflow import check_programs, let_jobs_find_programs
 
 WISHES = {
     **{"PATH": "/bin", "HOME": "/home/me", "HF_TOKEN": "secret", "HTTPS_PROXY": "http://proxy", "CONDA_EXE": "/conda"},
-    **{"PYTHONUNBUFFERED": "1", "SBATCH_PARTITION": "gpu", "SLURM_CONF": "/etc/slurm.conf", "SNAKEMAKE_PROFILE": "mine"},
+    **{
+        "PYTHONUNBUFFERED": "1",
+        "SBATCH_PARTITION": "gpu",
+        "SLURM_CONF": "/etc/slurm.conf",
+        "SNAKEMAKE_PROFILE": "mine",
+    },
 }
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOBID": "7", "SLURM_ARRAY_JOB_ID": "6", "SLURM_ARRAY_TASK_ID": "1"}
 CARDS = {"CUDA_VISIBLE_DEVICES": "3", "ROCR_VISIBLE_DEVICES": "3"}

@@ -104,6 +104,12 @@ def test_a_branch_is_resolved_and_only_the_tasks_files_are_fetched(hub, fetch):
     assert sorted(path.name for path in fetch.resources.iterdir()) == ["it"]
 
 
+def test_no_home_is_needed_to_fetch(hub, fetch):
+    hub.commit(DATA, {TRAIN: SMALL})
+    homeless = {"HOME": "/proc/nobody", "HF_HOME": "/proc/nobody/huggingface", "XDG_CACHE_HOME": "/proc/nobody/cache"}
+    assert fetch.task(**homeless).content["rows"] == {"train": 3}
+
+
 def test_a_branch_that_moves_changes_what_is_fetched_next_and_a_pinned_commit_does_not(hub, fetch):
     first = hub.commit(DATA, {TRAIN: parquet(rows=2)})
     assert fetch.task(key="before").content["resolved_revision"] == first

@@ -92,7 +92,7 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
     assert "gpu" not in job["ReqTRES"]
     assert {"cpu=1", "node=1"} <= {*job["ReqTRES"].split(",")}
     (record,) = clone.root.glob(f"results/on_cpus/runs/{SMALL}/mrpc/*/*/run_record.json")
-    assert read_json(record)["job"] | {"slurm_job_id": job["JobID"]} == read_json(record)["job"]
+    assert read_json(record)["job"]["slurm_job_id"] == job["JobID"]
 
     tasks = jobs_of(cluster, clone, f"rule_train_wildcards_{SMALL}_stsb")
     assert sorted(task["JobID"].partition("_")[2] for task in tasks if "_" in task["JobID"]) == ["1", "2"]
