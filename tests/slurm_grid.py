@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -103,8 +101,3 @@ def start_head(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-
-
-def press_ctrl_c(head: subprocess.Popen) -> None:
-    """Interrupt a head and all it has started, as a terminal does."""
-    os.killpg(head.pid, signal.SIGINT)
