@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import shlex
-import signal
 import subprocess
 from pathlib import Path
 
@@ -112,8 +110,3 @@ def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.
     command = shlex.join(clone.command(*arguments))
     submission = ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"]
     return subprocess.Popen(submission, cwd=clone.root, env=clone.full_environment())
-
-
-def press_ctrl_c(head: subprocess.Popen) -> None:
-    """Interrupt a head and all it has started, as a terminal does."""
-    os.killpg(head.pid, signal.SIGINT)

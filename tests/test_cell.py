@@ -10,6 +10,7 @@ import pytest
 from callers import MPIRUN, NOTEBOOK, TORCHRUN, of_python
 from cluster import wait_until
 from trainable_cell import (
+    MANIFESTS,
     TrainableCell,
     child_of,
     dead_process,
@@ -23,6 +24,7 @@ from trainable_cell import (
 )
 
 from gluegrid import attempts
+from gluegrid.cell import has_published
 from gluegrid.files import read_json, sha256
 from gluegrid.provenance import job, this_process
 
@@ -269,7 +271,7 @@ def test_a_result_whose_publishing_was_cut_off_is_published_and_not_trained_agai
     assert len(short.attempts()) == 2
 
 
-def test_the_record_of_a_cell_that_was_never_interrupted_says_so(short):
+def test_the_record_of_a_cell_that_was_never_interrupted_says_so_and_its_call_knows_its_result(short, monkeypatch):
     assert short.train() == 0
     assert short.record["attempts"] == 1
     assert short.record["continued"] == []
@@ -277,3 +279,26 @@ def test_the_record_of_a_cell_that_was_never_interrupted_says_so(short):
     assert short.record["run_sha256"] == sha256(short.run)
     assert short.attempts()[0]["head"] == str(short.head)
     assert short.attempts()[0]["host"] == this_process()["host"]
+    manifests = [short.resources / path / "manifest.json" for path in MANIFESTS.values()]
+    made = (short.run, *manifests, short.results, short.run.with_name("run_record.json"))
+    monkeypatch.setenv("GLUEGRID_HEAD", str(short.head))
+    assert has_published(*made)
+    short.results.unlink()
+    assert not has_published(*made)
+    assert short.train() == 0
+    assert has_published(*made)
+    later = write_head(short.folder / "later.json")
+    later.write_text(json.dumps(read_json(later) | {"started": "2999-01-01T00:00:00+00:00"}))
+    monkeypatch.setenv("GLUEGRID_HEAD", str(later))
+    assert not has_published(*made)
+
+
+def test_where_snakemake_runs_the_jobs_itself_a_latecomer_waits(cell, started):
+    first = started()
+    waiting = dataclasses.replace(cell, environment={"GLUEGRID_EXECUTOR": "local"}).start()
+    assert wait_until(lambda: "this cell is held by process" in cell.log.read_text(), SECONDS_TO_START)
+    assert waiting.poll() is None
+    attempts.cancel(cell.state)
+    kill_group(first)
+    assert waiting.wait(SECONDS_TO_START) == 1
+    assert our_error(cell.log).startswith("gluegrid: cancelled by make cancel")

@@ -279,6 +279,25 @@ def test_a_launcher_does_not_wait_for_a_card_where_its_cell_is_being_trained(mac
     assert last_line(machine / "log").startswith(f"this cell is being trained by process {os.getpid()} on ")
 
 
+def test_of_two_launchers_of_a_cell_one_waits_without_a_card_until_the_other_has_ended(machine, monkeypatch):
+    monkeypatch.setenv("GLUEGRID_EXECUTOR", "local")
+    first = launch(machine, 1)
+    (trained,) = noted(machine, 1)
+    (machine / "noted.0").unlink()
+    second = launch(machine, 1)
+    wait_until(lambda: "waiting for its result" in (machine / "log").read_text(), machine)
+    assert f"being trained by process {first.pid}, m/tiny/base/seed-1 of e, since " in (machine / "log").read_text()
+    assert free_cards() == CARDS[1:]
+    first.kill()
+    first.wait()
+    assert not list(machine.glob("noted.?"))  # what a killed launcher has left has still to save its work
+    os.kill(trained["pid"], signal.SIGKILL)
+    (trained,) = noted(machine, 1)
+    assert (trained["launcher"], trained["cards"]) == (second.pid, CARDS[0])
+    os.kill(trained["pid"], signal.SIGKILL)
+    assert second.wait(timeout=TIMEOUT) == 1
+
+
 def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_head_has_died(machine):
     take(3)
     head = freeze({}, machine / "heads", "2000-01-01T00:00:00+00:00")

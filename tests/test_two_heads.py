@@ -151,7 +151,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     """
     clone = copy_of(demo, tmp_path / "clone")
     shutil.rmtree(clone.root / "results")
-    write_same(clone, {"wnli": {"num_train_epochs": 40}, "mrpc": {"num_train_epochs": 1}})
+    write_same(clone, {"wnli": {"num_train_epochs": 25}, "mrpc": {"num_train_epochs": 1}})
     staged = [*clone.root.glob("resources/*/*/manifest.json"), *clone.root.glob("resources/tokens/*/*/manifest.json")]
     put_into_the_future(*staged)
     heads = [started(clone, "same", "2") for _ in range(4)]
@@ -190,9 +190,9 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert clone.planned(*LOCAL, "--configfile", "same.yaml") == {}
     put_into_the_future(*runs.rglob("all_results.json"))
     assert "train" not in clone.planned(*LOCAL, "--configfile", "same.yaml")
-    write_same(clone, {"wnli": {"num_train_epochs": 40}, "mrpc": {"num_train_epochs": 2}})
+    write_same(clone, {"wnli": {"num_train_epochs": 25}, "mrpc": {"num_train_epochs": 2}})
     run = "results/same/runs/bert-demo-small/mrpc/base/seed-42/run.json"
-    assert clone.snakemake(*LOCAL, "--configfile", "same.yaml", run).returncode == 0
+    assert clone.snakemake(*LOCAL, "--configfile", "same.yaml", "--", run).returncode == 0
     assert clone.planned(*LOCAL, "--configfile", "same.yaml")["train"] == 1
 
 

@@ -15,7 +15,7 @@ from gluegrid import slurm_plugin
 
 # Prints what is left as it is of what we replace in Snakemake.
 REPLACED = """
-import snakemake.workflow
+import snakemake.cli
 import snakemake_executor_plugin_slurm as plugin
 from snakemake import common, dag, io, jobs, output_index
 from snakemake.executors.local import Executor as Local
