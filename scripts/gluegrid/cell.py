@@ -15,7 +15,7 @@ from pathlib import Path
 from gluegrid import attempts
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, read_json, replacing, replacing_folder, sha256
-from gluegrid.head import current_head, path_of_current_head
+from gluegrid.head import is_newer_than_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
@@ -25,6 +25,7 @@ from gluegrid.starts import MODEL, identity_of_start
 
 logger = logging.getLogger(__name__)
 
+RECORD = "run_record.json"
 SECONDS_TO_LEAVE = 300  # for a step, and a checkpoint on a slow disk
 
 
@@ -177,16 +178,26 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     record = _record_of_whole_result(files)
     if record is None or any(record.get(key) != inputs[key] for key in inputs):
         return False
-    head, tried = current_head(), attempts.read(files.state)
-    is_new = head is not None and record["finished"] >= head["started"]
-    was_published = not tried or tried[-1]["reason"] == attempts.DONE
-    return is_new or (not was_published and record["finished"] >= tried[-1]["start"])
+    head, tried = path_of_current_head(), attempts.read(files.state)
+    if tried and tried[-1]["reason"] != attempts.DONE and _is_made_by(tried[-1], record):
+        return True  # which it could not publish
+    if head is None:
+        return False
+    is_ours = any(attempt.get("head") == head and _is_made_by(attempt, record) for attempt in tried)
+    return is_ours or is_newer_than_head(files.last_good / RECORD)
+
+
+def _is_made_by(attempt: dict, record: dict) -> bool:
+    """Tell whether a result is that of an attempt: the same process, by whose host's clock both moments are."""
+    process = record.get("job", {})
+    is_same = all(process.get(key) == attempt[key] for key in ("host", "pid", "slurm_job_id"))
+    return is_same and record["finished"] >= attempt["start"]
 
 
 def _record_of_whole_result(files: CellFiles) -> dict | None:
     """Return the record of the last good result; None where there is none, or it is damaged."""
     try:
-        record = read_json(files.last_good / "run_record.json")
+        record = read_json(files.last_good / RECORD)
         read_json(files.last_good / "all_results.json")
         hashes = {name: sha256(path) for name, path in files.last_good_predictions().items()}
     except (DataError, OSError):
@@ -198,7 +209,7 @@ def publish(files: CellFiles, record: Path, results: Path) -> None:
     """Copy the last good result to where the workflow expects it, all_results.json last."""
     _publish_model(files.last_good / MODEL, results.parent / MODEL)
     targets = [(path, results.parent / path.name) for path in files.last_good_predictions().values()]
-    targets += [(files.last_good / "run_record.json", record), (files.last_good / "all_results.json", results)]
+    targets += [(files.last_good / RECORD, record), (files.last_good / "all_results.json", results)]
     for source, target in targets:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
