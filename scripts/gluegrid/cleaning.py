@@ -27,7 +27,7 @@ from gluegrid.known_experiments import (
 )
 from gluegrid.life import DAY, is_locked, is_newer_than, living_head
 from gluegrid.locks import Manners, describe, lock_with_manners
-from gluegrid.slurm_queue import jobs_in_queue
+from gluegrid.slurm_queue import Job, jobs_in_queue
 from gluegrid.submission import jobs_of_cell
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
@@ -82,12 +82,12 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
     """
     folders = experiment_folders(results, name)
     states = {folder: [CellFiles(run) for run in sorted(_runs(folder))] for folder in folders}
-    numbers = {number for cells in states.values() for cell in cells for number in jobs_of_cell(cell.state)}
+    numbers = {job.number for cells in states.values() for cell in cells for job in jobs_of_cell(cell.state)}
     logs = list(_logs_of_jobs(None if name is None else _jobs_ever(states[folders[0]])))
-    queued = _queued({*numbers, *(log.stem for log in logs)})
-    found = [_of_experiment(folder, states[folder], queued) for folder in folders]
+    queue = _queue({*numbers, *(log.stem for log in logs)})
+    found = [_of_experiment(folder, states[folder], queue) for folder in folders]
     wanted = {number for cells in states.values() for cell in cells for number in _jobs_with_reasons(cell)}
-    ended = [log for log in logs if log.stem not in queued | wanted]
+    ended = [log for log in logs if log.stem not in queue.keys() | wanted]
     shared = Found(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else [])
     found.append(shared)
     if name is None:
@@ -146,9 +146,9 @@ def is_done(cell: CellFiles) -> bool:
     return is_whole and (not tried or tried[-1]["reason"] == attempts.DONE)
 
 
-def _of_experiment(folder: Path, cells: list[CellFiles], queued: set[str]) -> Found:
+def _of_experiment(folder: Path, cells: list[CellFiles], queue: dict[str, Job]) -> Found:
     found = Found(str(folder))
-    busy = [cell for cell in cells if queued.intersection(jobs_of_cell(cell.state)) or is_locked(cell.lock)]
+    busy = [cell for cell in cells if _has_job(cell, queue) or is_locked(cell.lock)]
     unfinished = []
     for cell in cells:
         if cell in busy:
@@ -240,7 +240,7 @@ def _logs_of_jobs(numbers: set[str] | None) -> Iterator[Path]:
 
 
 def _jobs_ever(cells: list[CellFiles]) -> set[str]:
-    noted = {number for cell in cells for number in jobs_of_cell(cell.state)}
+    noted = {job.number for cell in cells for job in jobs_of_cell(cell.state)}
     return noted | {attempt["slurm_job_id"] for cell in cells for attempt in attempts.read(cell.state)}
 
 
@@ -249,9 +249,13 @@ def _jobs_with_reasons(cell: CellFiles) -> set[str]:
     return {attempt["slurm_job_id"] for attempt in attempts.read(cell.state)[-1:] if attempt["reason"] != attempts.DONE}
 
 
-def _queued(numbers: set[str]) -> set[str]:
+def _has_job(cell: CellFiles, queue: dict[str, Job]) -> bool:
+    return any(job.found_in(queue) for job in jobs_of_cell(cell.state))
+
+
+def _queue(numbers: set[str]) -> dict[str, Job]:
     try:
-        return set(jobs_in_queue(numbers))
+        return jobs_in_queue(numbers)
     except TransientError as error:
         said = " ".join(str(error).split())
         raise TransientError(
