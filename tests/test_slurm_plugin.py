@@ -150,13 +150,19 @@ def executor(monkeypatch, slurm, logger):
     return executor
 
 
-def still_active(executor) -> list[str]:
-    jobs = [SimpleNamespace(external_jobid=number, aux={}) for number in ("1", "2")]
+def still_active(executor, numbers=("1", "2")) -> list[str]:
+    jobs = [SimpleNamespace(external_jobid=number, aux={}) for number in numbers]
 
     async def check():
         return [job.external_jobid async for job in executor.check_active_jobs(jobs)]
 
     return asyncio.run(check())
+
+
+def test_checks_outlast_an_executor_that_is_slow_to_begin(executor):
+    """Snakemake's thread looks for jobs before the plugin has named its call."""
+    del executor.run_uuid
+    assert still_active(executor, ()) == []
 
 
 def test_no_job_is_forgotten_while_slurm_is_away(executor, slurm):

@@ -74,7 +74,8 @@ def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
     check, states = plugin.Executor.check_active_jobs, JobStates(listed_states)
 
     async def check_active_jobs(self, active_jobs):
-        states.wanted, states.name = {job.external_jobid for job in active_jobs}, self.run_uuid
+        # It is called, without jobs, before the executor has its name: what is raised then ends all checks, unseen.
+        states.wanted, states.name = {job.external_jobid for job in active_jobs}, getattr(self, "run_uuid", "")
         async for job in check(self, active_jobs):
             yield job
 
@@ -95,7 +96,8 @@ async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, fl
         said, complained = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
     except (OSError, TimeoutError) as error:
         if process is not None:
-            process.kill()
+            with suppress(ProcessLookupError):  # it has just ended
+                process.kill()
         logger.debug(f"{command}: {error or 'no answer'}")
         return None, None
     if process.returncode != 0:
