@@ -22,19 +22,31 @@ if answers.exists():
     first, *rest = json.loads(answers.read_text())
     code, said, complaint = first
     answers.write_text(json.dumps(rest or [first]))
-sys.stdout.write(said)
-sys.stderr.write(complaint)
+sys.stdout.buffer.write(said.encode(errors="surrogateescape"))
+sys.stderr.buffer.write(complaint.encode(errors="surrogateescape"))
 sys.exit(code)
 """
 
 
+NAME = "0a1b2c3d-0e4f-4567-89ab-0123456789cd"  # of a job that the plugin has submitted
+
+
+def squeue_line(number: str, state: str, name: str = NAME, comment: str = "(null)", **fields: object) -> str:
+    """Return the line of squeue of a job, of this process's user if nothing else is said."""
+    some = {"starts": "N/A", "left": "5:00", "user": os.getuid(), "reason": "None"} | fields
+    return f"{number}|{state}|{some['starts']}|{some['left']}|{some['user']}|{name}|{some['reason']}|{comment}\n"
+
+
 class FakeSlurm:
-    """SLURM's programs, which note their calls and answer what they were told, the last for ever."""
+    """SLURM's programs, which note their calls and answer what they were told, the last for ever.
+
+    Bytes that are no UTF-8 are given as surrogates: "\\udcfc" is Latin-1's u with dots.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir()
-        for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol"):
+        for name in ("sbatch", "squeue", "scancel", "sacct", "scontrol", "sinfo", "sacctmgr", "sshare"):
             program = folder / name
             program.write_text(PROGRAM.format(python=sys.executable, folder=str(folder)), encoding="utf-8")
             program.chmod(program.stat().st_mode | stat.S_IXUSR)

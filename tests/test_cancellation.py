@@ -7,7 +7,7 @@ from pathlib import Path
 import builders
 import pytest
 from cluster import wait_until
-from fake_slurm import FakeSlurm, slurm_in_a_folder
+from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
 from gluegrid import attempts, head
 from gluegrid.cancellation import cancel_cell
@@ -44,7 +44,7 @@ def state(experiment, cell) -> Path:
 
 def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, experiment, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
-    slurm.answers("squeue", (0, "17|PENDING|x\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
     said = cancel_cell(cell.name, None)
     assert said == f"cancelled {cell.name} of {experiment.name}: SLURM job 17 is cancelled"
     assert slurm.calls("scancel") == [["17"]]
@@ -53,9 +53,39 @@ def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, exp
 
 def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
-    slurm.answers("squeue", (0, "17|COMPLETED|x\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "COMPLETED"), ""))
     assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
     assert not slurm.calls("scancel")
+
+
+def test_another_job_that_has_its_number_now_is_left_alone(slurm, cell, state):
+    write_json(state / "slurm_job.json", {"slurm_job_id": "17", "name": NAME, "comment": "x"})
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING", "somebodys"), ""))
+    assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
+    assert not slurm.calls("scancel")
+
+
+def test_a_training_in_somebodys_allocation_is_asked_to_leave_and_the_allocation_left_alone(slurm, cell, state):
+    holder = {**job(), **this_process(), "slurm_job_id": "17", "host": "node7", "since": "now", "token": "t"}
+    write_json(state / "lock", holder | {"head": None})
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING", "interactive"), ""))
+    assert "SLURM job 17, since now, is asked to save its work" in cancel_cell(cell.name, None)
+    assert (state / "lock.leave.t").exists()
+    assert not slurm.calls("scancel")
+
+
+def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, state, project):
+    write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
+    slurm.answers(
+        "squeue", (1, "Be\nwelcome", "Be\nwelcome\nslurm_load_jobs error: Unable to contact slurm controller")
+    )
+    command = [sys.executable, str(project / "scripts/cancel.py"), cell.name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert (
+        "does not answer (slurm_load_jobs error: Unable to contact slurm controller); make cancel again" in done.stderr
+    )
+    assert attempts.reason_to_stop(state) == attempts.CANCELLED
 
 
 def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell, state):
@@ -93,6 +123,25 @@ def test_the_tables_say_that_a_cell_was_cancelled_until_it_is_tried_again(slurm,
     found = outcomes(experiment)[0]
     assert (found.cell, found.reason, found.has_failed) == (cell, "cancelled by make cancel", True)
     write_json(state / "cancelled.json", {"cancelled": "2026-01-01T00:00:00+00:00"})
+    attempts.start(state, "hash")
+    attempts.end(state, "loss is NaN")
+    assert outcomes(experiment)[0].reason == "loss is NaN"
+
+
+@pytest.mark.parametrize("moment", ["2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
+def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_clocks_say(
+    slurm, experiment, cell, state, monkeypatch, moment
+):
+    head.freeze(experiment.config, Path(experiment.paths.heads), started=moment)  # by a login node's clock
+    with monkeypatch.context() as node:
+        node.setattr(attempts, "now", lambda: moment)
+        attempts.start(state, "hash")
+    cancel_cell(cell.name, None)
+    attempts.end(state, "stopped by SIGTERM")
+    assert attempts.reason_to_stop(state) == attempts.CANCELLED
+    assert outcomes(experiment)[0].reason == attempts.CANCELLED
+    head.freeze(experiment.config, Path(experiment.paths.heads), started=moment)
+    assert attempts.reason_to_stop(state) is None
     attempts.start(state, "hash")
     attempts.end(state, "loss is NaN")
     assert outcomes(experiment)[0].reason == "loss is NaN"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from callers import MPIRUN, NOTEBOOK, TORCHRUN, of_python
@@ -24,8 +25,8 @@ from trainable_cell import (
 )
 
 from gluegrid import attempts
-from gluegrid.cell import has_published
-from gluegrid.files import read_json, sha256
+from gluegrid.cell import CellFiles, has_published, has_result_of_this_call
+from gluegrid.files import read_json, sha256, write_json
 from gluegrid.provenance import job, this_process
 
 LONG = 500  # epochs: minutes
@@ -269,6 +270,39 @@ def test_a_result_whose_publishing_was_cut_off_is_published_and_not_trained_agai
     short.results.unlink()
     assert later.train() == 0
     assert len(short.attempts()) == 2
+
+
+@pytest.mark.parametrize("moment", ["2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
+def test_whether_a_result_is_of_this_call_is_asked_of_no_two_hosts_clocks(tmp_path, monkeypatch, moment):
+    """A node's clock is behind that of the head, or ahead of it."""
+    files = CellFiles(tmp_path / "results/e/runs/tiny/pair/base/seed-42/run.json")
+    node = {**job(), "host": "node7"}
+
+    def finish(written: float) -> None:
+        record = {"finished": moment, "predictions_sha256": {}, "job": node, "run_sha256": "hash"}
+        write_json(files.last_good / "run_record.json", record)
+        write_json(files.last_good / "all_results.json", {})
+        os.utime(files.last_good / "run_record.json", (written, written))
+
+    def attempted(head: Path, reason: str, **process) -> None:
+        attempt = {"start": moment, "end": None, "reason": reason, "head": str(head)} | node | process
+        (files.state / "attempts.jsonl").write_text(json.dumps(attempt) + "\n")
+
+    earlier, mine = write_head(tmp_path / "earlier.json"), write_head(tmp_path / "mine.json")
+    monkeypatch.setenv("GLUEGRID_HEAD", str(mine))
+    finish(time.time() - 600)
+    cases = [
+        ((earlier, attempts.DONE), {}, False),  # a rerun is wanted
+        ((mine, attempts.DONE), {}, True),
+        ((earlier, attempts.KILLED), {}, True),  # it could not publish
+        ((earlier, attempts.KILLED), {"pid": 1}, False),  # of another attempt
+    ]
+    for attempt, process, expected in cases:
+        attempted(*attempt, **process)
+        assert has_result_of_this_call(files, {"run_sha256": "hash"}) == expected
+    attempted(earlier, attempts.DONE)
+    finish(time.time() + 1)  # by a job that an earlier head has left
+    assert has_result_of_this_call(files, {"run_sha256": "hash"})
 
 
 def test_the_record_of_a_cell_that_was_never_interrupted_says_so_and_its_call_knows_its_result(short, monkeypatch):

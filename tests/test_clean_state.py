@@ -10,7 +10,7 @@ from pathlib import Path
 import builders
 import pytest
 from clones import Clone, copy_of
-from fake_slurm import FakeSlurm
+from fake_slurm import FakeSlurm, squeue_line
 
 from gluegrid import attempts, head
 from gluegrid.cell import CellFiles
@@ -135,11 +135,11 @@ def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
     old, code = write(Path("results/grid/heads/2020.json"), 8), write(Path("results/grid/heads/code-1/Snakefile"))
     log, scrap = write(LOG), write(cell.state / ".attempts.jsonl.x", days_old=2)
     write(cell.state / ".attempts.jsonl.y")  # may still be written
-    slurm.answers("squeue", (0, "17|PENDING|N/A|UNLIMITED|Priority\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
     gone, told = cleaned()
     assert gone == set()
     assert "kept: all of 1 cells that have a job in the queue or are being trained" in told
-    slurm.answers("squeue", (0, "17|COMPLETED|N/A|0:00|None\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "COMPLETED"), ""))
     assert cleaned()[0] == {old, code, scrap}
     assert log.exists()
 

@@ -217,10 +217,9 @@ def test_a_broken_manifest_is_anothers_business():
     assert estimate(of).seconds == pytest.approx(estimate(experiment()).seconds)
 
 
-def finished(of: Experiment, seconds: float) -> str:
-    """Let every cell have a result of so many seconds of training, and 5 beside it; return when it began."""
-    since = freeze(of.config, Path(of.paths.heads))
-    began = json.loads(since.read_text())["started"]
+def finished(of: Experiment, seconds: float) -> None:
+    """Let a head begin, and then every cell have a result of so many seconds of training, and 5 beside it."""
+    freeze(of.config, Path(of.paths.heads))
     hindsight.note_expectations(of, Estimates(of, []))
     for cell in of.cells.values():
         state = state_folder(Path(of.paths.run.format(**cell.wildcards)))
@@ -235,22 +234,23 @@ def finished(of: Experiment, seconds: float) -> str:
         suffixes = of.tasks[cell.task]["validation"].values()
         metrics = {f"eval_{name}{suffix}": 0.5 for name in of.tasks[cell.task]["metrics"] for suffix in suffixes}
         samples = {f"eval_samples{suffix}": 9 for suffix in suffixes}
-        record = {"finished": "9999-01-01T00:00:00+00:00", "attempts": 1, "device": A100}
+        record = {"finished": "2000-01-01T00:00:00+00:00", "attempts": 1, "device": A100}
         record["peak_memory_bytes"] = {"host": 3_000_000_000, "gpu": 1}
         builders.write_result(of, cell, metrics | samples | {"train_runtime": seconds}, **record)
-    return began
 
 
 def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch):
     of = experiment(tasks={"rte": None}, seeds=[1, 2, 3])
-    began = finished(of, 20)
-    add_speeds(learn(of, outcomes(of), began))
+    finished(of, 20)
+    add_speeds(learn(of, hindsight.finished_now(outcomes(of))))
     (entry,) = read_speeds()
     assert (entry.device, entry.model, entry.task) == (A100, "google-bert/bert-base-uncased", "rte")
     assert entry.seconds_beside_training == [5, 5, 5]
     made = estimate(of, measured=tuple(read_speeds()))
     assert (made.train_seconds, made.seconds) == (pytest.approx(20), pytest.approx(25))
-    assert list(learn(of, outcomes(of), "9999-12-31")) == []
+    freeze(of.config, Path(of.paths.heads))
+    hindsight.note_expectations(of, Estimates(of, []))
+    assert hindsight.finished_now(outcomes(of)) == []
 
 
 def test_the_end_of_a_run_says_what_was_expected_of_it():

@@ -70,7 +70,8 @@ def test_the_end_of_a_job_is_asked_of_slurm_where_nothing_says_it(tmp_path, monk
     slurm = FakeSlurm(tmp_path / "slurm")
     slurm.put_on_path(monkeypatch)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    slurm.answers("squeue", (0, "2030-01-02T03:04:05\n", ""), (0, f"{answer}\n", ""), (1, "", "error"))
+    banner = "Since 2029-01-02T03:04:05 there are 9 nodes\nGr\udcfc\udcdfe\n"
+    slurm.answers("squeue", (0, f"{banner}2030-01-02T03:04:05\n", banner), (0, f"{answer}\n", ""), (1, "", "error"))
     assert end_of_job() == datetime.datetime(2030, 1, 2, 3, 4, 5).timestamp()
     assert end_of_job() is None
     assert end_of_job() is None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fake_slurm import FakeSlurm
 
-from gluegrid import head, slurm_plugin
+from gluegrid import head, slurm_plugin, submission
 from gluegrid.slurm_plugin import JobStates
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
@@ -43,7 +43,7 @@ def answering(asked: list[str], **answers):
 
 
 def states_of(states: JobStates, logger, wanted: set[str], command: str = "squeue --all") -> dict[str, str]:
-    states.wanted = wanted
+    states.wanted, states.name = wanted, "uuid"
     return asyncio.run(states.query(command, logger))[0]
 
 
@@ -64,7 +64,7 @@ def test_a_job_that_squeue_has_forgotten_is_looked_up_in_the_accounting(logger):
     states = JobStates(answering(asked, squeue=({"3": "RUNNING"}, 0.1), sacct=(accounting, 0.1)))
     found = states_of(states, logger, {"1", "2", "3", "4", "7_1"})
     assert found == {"1": "COMPLETED", "2": "CANCELLED", "3": "RUNNING", "7_1": "FAILED"}
-    assert asked[1].endswith("--jobs=1,2,4,7_1")
+    assert asked[1].endswith("--name=uuid --jobs=1,2,4,7_1")
     assert asked[0] == "squeue --all --array"
 
 
@@ -124,13 +124,14 @@ def slurm(tmp_path, monkeypatch) -> FakeSlurm:
 @pytest.fixture
 def executor(monkeypatch, slurm, logger):
     """The plugin's executor, mended, with two jobs."""
-    for name in ("check_active_jobs", "cancel_jobs", "shutdown"):
+    for name in ("check_active_jobs", "cancel_jobs", "shutdown", "__post_init__"):
         monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
-    for name in ("query_job_status", "validate_account"):
+    for name in ("query_job_status", "validate_account", "get_account", "get_default_partition"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
     slurm_plugin.keep_jobs_of_unanswered_queries(plugin)
-    slurm_plugin.leave_accounts_to_slurm(plugin)
+    slurm_plugin.leave_accounts_and_partitions_to_slurm(plugin)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(plugin)
+    slurm_plugin.wait_for_a_controller_that_is_away(plugin)
     executor = object.__new__(plugin.Executor)
     settings = {"init_seconds_before_status_checks": 40, "status_attempts": 5, "status_command": "squeue"}
     settings |= {"keep_successful_logs": True, "requeue": True}
@@ -149,8 +150,8 @@ def executor(monkeypatch, slurm, logger):
     return executor
 
 
-def still_active(executor) -> list[str]:
-    jobs = [SimpleNamespace(external_jobid=number, aux={}) for number in ("1", "2")]
+def still_active(executor, numbers=("1", "2")) -> list[str]:
+    jobs = [SimpleNamespace(external_jobid=number, aux={}) for number in numbers]
 
     async def check():
         return [job.external_jobid async for job in executor.check_active_jobs(jobs)]
@@ -158,9 +159,22 @@ def still_active(executor) -> list[str]:
     return asyncio.run(check())
 
 
+def test_checks_outlast_an_executor_that_is_slow_to_begin(executor):
+    """Snakemake's thread looks for jobs before the plugin has named its call."""
+    del executor.run_uuid
+    assert still_active(executor, ()) == []
+
+
 def test_no_job_is_forgotten_while_slurm_is_away(executor, slurm):
     slurm.answers("squeue", (1, "", "Unable to contact slurm controller"))
     assert still_active(executor) == ["1", "2"]
+
+
+def test_a_sites_banner_is_no_job_and_no_silence(executor, slurm):
+    banner = '"Be kind\n17|to|others\nGr\udcfc\udcdfe | COMPLETED\n'
+    slurm.answers("squeue", (0, f"{banner}1|RUNNING\n2|COMPLETED\n", banner))
+    executor.report_job_success = lambda job: executor.failed.append(f"done: {job.external_jobid}")
+    assert (still_active(executor), executor.failed) == (["1"], ["done: 2"])
 
 
 def test_the_end_of_a_forgotten_job_is_noticed(executor, slurm):
@@ -177,8 +191,28 @@ def test_without_the_change_jobs_would_be_forgotten():
     assert "if status_of_jobs is not None:" in source
 
 
-def test_the_accounting_is_not_asked_whether_an_account_exists(executor):
-    assert plugin.validate_account("nobody", executor.logger) == "nobody"
+@pytest.mark.parametrize(
+    ("resources", "asked"),
+    [({}, ["", ""]), ({"slurm_account": "ours", "slurm_partition": "gpu"}, [" -A ours", " -p gpu"])],
+)
+def test_sbatch_alone_is_asked_for_accounts_and_partitions(executor, slurm, resources, asked):
+    executor._fallback_account_arg = executor._fallback_partition = executor._partitions = None
+    job = SimpleNamespace(resources=Resources(resources))
+    assert [next(executor.get_account_arg(job)), executor.get_partition_arg(job)] == asked
+    assert not [call for name in ("sinfo", "sacct", "sacctmgr", "sshare") for call in slurm.calls(name)]
+
+
+@pytest.mark.parametrize("arrays", [None, "train"])
+def test_a_head_of_array_jobs_begins_when_slurm_says_how_large_they_may_be(executor, slurm, monkeypatch, arrays):
+    monkeypatch.setattr(submission, "FIRST_PAUSE_SECONDS", 0.01)
+    silence, size = (1, "", "slurm_load_ctl_conf error: Unable to contact"), (0, "MaxArraySize = 33\n", "")
+    slurm.answers("scontrol", silence, silence, size)
+    settings = dict.fromkeys(("exclude_failed_nodes", "jobname_prefix", "partition_config", "logdir", "status_command"))
+    settings |= {"array_jobs": arrays, "array_limit": 1000, "delete_logfiles_older_than": 0}
+    executor.workflow.executor_settings.__dict__.update(settings)
+    executor.__post_init__()
+    executor._job_submission_executor.shutdown()
+    assert executor.max_array_size == (32 if arrays else 999)
 
 
 @pytest.mark.parametrize(
@@ -235,12 +269,23 @@ def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slur
     assert head.has_ended()
 
 
+def test_ctrl_c_names_no_numbers_which_other_jobs_have_in_other_clusters(executor, slurm):
+    executor._submitted_job_clusters = {"blue,green"}
+    executor.cancel_jobs([SimpleNamespace(external_jobid="17")])
+    assert [call[1:] for call in slurm.calls("scancel")] == [
+        ["--name=uuid"],
+        ["--name=uuid", "--clusters=blue"],
+        ["--name=uuid", "--clusters=green"],
+    ]
+
+
 def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
     other.set_gres_string = other.pending_jobs_for_rule = other.Executor.run_array_jobs = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     slurm_plugin.keep_jobs_of_unanswered_queries(other)
-    slurm_plugin.leave_accounts_to_slurm(other)
+    slurm_plugin.leave_accounts_and_partitions_to_slurm(other)
+    slurm_plugin.wait_for_a_controller_that_is_away(other)
     slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
     slurm_plugin.ask_for_gpus_of_each_node(other)
     slurm_plugin.make_array_jobs_of_equal_jobs(other)

@@ -1,5 +1,8 @@
 """The profiles of docs/cluster.md: what they say, and on a real SLURM, what they ask for and that cells are trained."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,9 +101,26 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
     assert sorted(task["JobID"].partition("_")[2] for task in tasks if "_" in task["JobID"]) == ["1", "2"]
 
 
+BANNER = """#!/bin/sh
+echo 'Welcome | to the cluster of 2026'
+printf 'Gr\\374\\337e\\n\\n'
+echo '*** maintenance: 24 cores, submission failed ***' >&2
+exec {program} "$@"
+"""
+
+
+def with_banners(clone: Clone, folder: Path) -> Clone:
+    """Return a clone at a site whose programs say more than they are asked for, in Latin-1."""
+    folder.mkdir()
+    for name in ("sbatch", "squeue", "scancel"):
+        (folder / name).write_text(BANNER.format(program=shutil.which(name)), encoding="utf-8")
+        (folder / name).chmod(0o755)
+    return Clone(clone.root, clone.environment | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"})
+
+
 @pytest.mark.cluster
-def test_a_cluster_without_accounting(clone_on_cluster, cluster):
-    clone = clone_on_cluster
+def test_a_cluster_without_accounting_and_with_a_banner(clone_on_cluster, cluster, tmp_path):
+    clone = with_banners(clone_on_cluster, tmp_path / "programs")
     write_grid(clone, "small", "wnli")
     configuration = cluster.root / "slurm.conf"
     kept = configuration.read_text(encoding="utf-8")
@@ -116,6 +136,9 @@ def test_a_cluster_without_accounting(clone_on_cluster, cluster):
         cluster.launch("slurmctld")
     assert done.returncode == 0, done.stdout
     assert "Tables: results/small/results.md" in done.stdout
+    (noted,) = (json.loads(path.read_text()) for path in clone.root.glob("results/small/state/**/slurm_job.json"))
+    (attempts,) = clone.root.glob("results/small/state/**/attempts.jsonl")
+    assert json.loads(attempts.read_text())["slurm_job_id"] == noted["slurm_job_id"]
 
 
 @pytest.mark.cluster

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import builders
 import pytest
-from fake_slurm import FakeSlurm, slurm_in_a_folder
+from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
 from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
@@ -134,7 +134,15 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     begin(experiment, stopped, slurm_job_id="18")
     write_lock(experiment, stopped, host="node7", slurm_job_id="18")
     write_progress(experiment, stopped)
-    slurm.answers("squeue", (0, "17|PENDING|2099-01-02T10:00:00|5:00|Resources\n19|RUNNING|N/A|1:00|None\n", ""))
+    slurm.answers(
+        "squeue",
+        (
+            0,
+            squeue_line("17", "PENDING", starts="2099-01-02T10:00:00", reason="Resources")
+            + squeue_line("19", "RUNNING"),
+            "",
+        ),
+    )
     text = text_of(experiment)
     head_started = datetime.datetime.fromisoformat(read_json(Path(os.environ[head.VARIABLE]))["started"]).astimezone()
     states = [status.state for status in snapshot_of(experiment).cells][: len(SEEDS)]
@@ -161,10 +169,10 @@ def test_one_seed_each_is_told_in_a_line_with_score_time_left_reason_and_start(s
     builders.write_result(experiment, pair, SCORES)
     submit(experiment, number, "17")
     write_progress(experiment, number)
-    slurm.answers("squeue", (0, "17|PENDING|2099-01-02T10:00:00|5:00|Priority\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "PENDING", starts="2099-01-02T10:00:00", reason="Priority"), ""))
     assert "  pair    done       77.50\n" in text_of(experiment)
     assert "  number  queued     Priority, starts about 2099-01-02 10:00, 43 % done\n" in text_of(experiment)
-    slurm.answers("squeue", (0, "17|RUNNING|2020-01-02T10:00:00|5:00|None\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING"), ""))
     assert "  number  running    starting (43 % before)\n" in text_of(experiment)
     write_lock(experiment, number, host="node7", slurm_job_id="17")
     limited = "  number  running    43 %, loss 0.5000, 10 min left, time limit in 5 min\n"
@@ -185,9 +193,12 @@ def test_one_seed_each_is_told_in_a_line_with_score_time_left_reason_and_start(s
         ({"host": "node7"}, "", 0, State.RUNNING),
         ({"host": "node7"}, "", 1000, State.STOPPED),
         ({"host": "node7", "slurm_job_id": "17"}, "", 0, State.STOPPED),  # the job is gone: its heart has just stopped
-        ({"host": "node7", "slurm_job_id": "17"}, "17|RUNNING|N/A|5:00|None", 1000, State.RUNNING),
-        ({"host": "node7", "slurm_job_id": "17"}, "17|PENDING|N/A|5:00|BeginTime", 0, State.QUEUED),  # requeued
-        ({"host": "node7", "slurm_job_id": "17"}, "17|NODE_FAIL|N/A|5:00|None", 0, State.STOPPED),
+        ({"host": "node7", "slurm_job_id": "17"}, squeue_line("17", "RUNNING"), 1000, State.RUNNING),
+        ({"host": "node7", "slurm_job_id": "17"}, squeue_line("17", "PENDING"), 0, State.QUEUED),  # requeued
+        ({"host": "node7", "slurm_job_id": "17"}, squeue_line("17", "NODE_FAIL"), 0, State.STOPPED),
+        # Somebody else's job has its number now; snakemake was called in an allocation.
+        ({"host": "node7", "slurm_job_id": "17"}, squeue_line("17", "RUNNING", "other"), 1000, State.STOPPED),
+        ({"host": "node7", "slurm_job_id": "17"}, squeue_line("17", "RUNNING", "salloc"), 0, State.RUNNING),
         ({"host": "node7", "slurm_job_id": "17"}, None, 0, State.RUNNING),  # SLURM is silent, the heart is not
         ({"host": "node7", "slurm_job_id": "17"}, None, 1000, State.STOPPED),
     ],
@@ -206,6 +217,45 @@ def test_a_cell_runs_as_long_as_whoever_holds_it_lives(slurm, experiment, holder
     assert ("SLURM does not answer (Unable to contact slurm controller)" in text_of(experiment)) == (
         listed is None and holder.get("slurm_job_id") is not None
     )
+
+
+@pytest.mark.parametrize(
+    ("submitted", "expected"),
+    [
+        ({"name": NAME}, State.QUEUED),
+        ({"name": "another"}, State.STOPPED),
+        ({"slurm_job_id": "hello\n17"}, State.STOPPED),
+    ],
+)
+def test_another_job_that_has_its_number_is_not_shown_as_a_cells(slurm, experiment, submitted, expected):
+    cell = cell_of(experiment, 1)
+    write_json(state_of(experiment, cell) / "slurm_job.json", {"slurm_job_id": "17"} | submitted)
+    begin(experiment, cell, attempts.KILLED)
+    slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
+    assert status_of(experiment, cell).state == expected
+
+
+@pytest.mark.parametrize("seconds", [-600, 600])
+def test_what_the_file_servers_clock_says_is_compared_with_what_it_says(slurm, experiment, seconds):
+    """A host's own clock is ahead of it, or behind."""
+    before, after = cell_of(experiment, 1), cell_of(experiment, 2)
+    begin(experiment, before, REASON)
+    begin(experiment, after, REASON)
+    moment = time.time() + seconds
+    os.utime(os.environ[head.VARIABLE], (moment, moment))
+    for cell, written in ((before, moment - 60), (after, moment + 60)):
+        os.utime(state_of(experiment, cell) / "attempts.jsonl", (written, written))
+    assert [status_of(experiment, cell).state for cell in (before, after)] == [State.NOT_BEGUN, State.FAILED]
+
+
+def test_progress_is_the_holders_that_has_noted_it_whatever_the_clocks_say(slurm, experiment):
+    cell = cell_of(experiment, 1)
+    write_lock(experiment, cell, since=LATER)
+    write_progress(experiment, cell, time=EARLIER, process=this_process())
+    assert status_of(experiment, cell).why == ""
+    write_lock(experiment, cell, since=EARLIER)
+    write_progress(experiment, cell, time=LATER, process=this_process() | DEAD)
+    assert status_of(experiment, cell).why == "starting"
 
 
 def test_a_job_that_was_queued_when_slurm_fell_silent_is_taken_for_queued(slurm, experiment):
@@ -325,17 +375,18 @@ def test_files_that_are_half_there_are_no_news(slurm, experiment, content):
 
 def test_the_queue_is_read_from_one_call(slurm):
     listed = [
-        "1|RUNNING|2026-01-01T10:00:00|2-03:04:05|None",
-        "2|PENDING|N/A|UNLIMITED|ReqNodeNotAvail, May be reserved for other job",
-        "3|PENDING|2026-01-01T10:00:00|59:01|a|b",
-        "4|COMPLETED|2026-01-01T10:00:00|0:00|None",
+        "Welcome | to the cluster | of 2026 | be | kind | to | each | other",
+        "1|RUNNING|2026-01-01T10:00:00|2-03:04:05|1000|name|None|(null)",
+        "2|PENDING|N/A|UNLIMITED|0|name|ReqNodeNotAvail, May be reserved for other job|(null)",
+        "3|PENDING|2026-01-01T10:00:00|59:01|1000|another|Priority|a|b",
+        "4|COMPLETED|2026-01-01T10:00:00|0:00|1000|name|None|(null)",
         "slurm_load_jobs: a warning",
     ]
     slurm.answers("squeue", (0, "\n".join(listed), ""))
     assert list(jobs_in_queue(["1", "2", "3", "4", "3"]).values()) == [
-        Job("1", "RUNNING", "", "2026-01-01T10:00:00", ((2 * 24 + 3) * 60 + 4) * 60 + 5),
-        Job("2", "PENDING", "ReqNodeNotAvail, May be reserved for other job", None, None),
-        Job("3", "PENDING", "a|b", "2026-01-01T10:00:00", 59 * 60 + 1),
+        Job("1", "RUNNING", "", "2026-01-01T10:00:00", ((2 * 24 + 3) * 60 + 4) * 60 + 5, "1000", "name"),
+        Job("2", "PENDING", "ReqNodeNotAvail, May be reserved for other job", None, None, "0", "name"),
+        Job("3", "PENDING", "Priority", "2026-01-01T10:00:00", 59 * 60 + 1, "1000", "another", "a|b"),
     ]
     # A command line has no room for more; of others' jobs nothing is told.
     many = [str(number) for number in range(3, MOST_NAMED + 4)]
@@ -415,7 +466,7 @@ def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks)
     for task in names[-5:]:
         begin(experiment, cell_of(experiment, 1, task), f"\x1b[31m{task}: {REASON}")
     submit(experiment, cell_of(experiment, 1, names[0]), "17")
-    slurm.answers("squeue", (0, "17|RUNNING|N/A|5:00|None\n", ""))
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING"), ""))
     lines = text_of(experiment).splitlines()
     assert max(len(line) for line in lines if not line.startswith("  log: ")) <= 80
     assert "\x1b" not in "".join(lines)

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from fake_slurm import FakeSlurm
+from fake_slurm import NAME, FakeSlurm, squeue_line
 
 from gluegrid import attempts, head, messages, submission
 from gluegrid.errors import GluegridError
@@ -19,7 +19,8 @@ from gluegrid.files import read_json, write_json
 
 STATE = Path("results/grid/state/tiny/rte/base/seed-42")
 COMMAND = "python -m snakemake --target-jobs 'train:model=tiny,task=rte,variant=base,seed=42' --allowed-rules train "
-ARGUMENTS = ["--parsable", "--job-name", "uuid", "--comment", "rule_train_wildcards_tiny_rte", f"--wrap={COMMAND}"]
+COMMENT = "rule_train_wildcards_tiny_rte_base_42"
+ARGUMENTS = ["--parsable", "--job-name", "uuid", "--comment", COMMENT, f"--wrap={COMMAND}"]
 BUSY = (1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)")
 LIMIT = (1, "", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates")
 ACCEPTED = (0, "17", "")
@@ -92,7 +93,7 @@ def state_of(task: str) -> Path:
 
 def test_each_cell_of_an_array_job_has_its_task_and_waits_for_its_earlier_jobs(slurm):
     write_json(state_of("cola") / "slurm_job.json", {"slurm_job_id": "5_2"})
-    slurm.answers("squeue", (0, "5_2|RUNNING|x", ""))
+    slurm.answers("squeue", (0, squeue_line("5_2", "RUNNING"), ""))
     arguments = array_of("rte", "cola", "mrpc")
     assert submission.submit(arguments, None) == "17"
     assert slurm.calls("sbatch") == [["--dependency=afterany:5_2", *arguments[:-1], "/dev/stdin"]]
@@ -167,6 +168,129 @@ def test_an_array_job_is_submitted_unless_all_its_cells_are_in_vain(slurm):
     assert noted == ["sbatch: error: Invalid qos specification"] * 2
 
 
+LATIN = "Willkommen im Gr\udcfcnen\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "printed"),
+    [
+        ("Welcome | to 2 clusters\n\n 2026 \n17\n", "17\n"),
+        (LATIN + "17;blue\n", "17;blue\n"),
+        ("17\nYou have 5 jobs in the queue.\n", "17\n"),
+        ("Submitted batch job 17\n", "17\n"),
+        ("checking...\nSubmitted batch job 17 on cluster blue\n", "17\n"),
+    ],
+)
+def test_whatever_a_sites_sbatch_says_besides_the_plugin_reads_the_number_alone(slurm, project, said, printed):
+    slurm.answers("sbatch", (0, said, LATIN + "maintenance: submission failed last week, see motd\n"))
+    program = [sys.executable, str(project / "scripts/slurm/on_head/sbatch"), *ARGUMENTS]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
+    assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
+
+
+def test_a_job_whose_number_nobody_says_is_looked_up_or_given_up_but_not_submitted_twice(slurm):
+    slurm.answers("sbatch", (0, "Accepted.\nHave a nice day.\n", ""))
+    slurm.answers(
+        "squeue", (0, squeue_line("3", "RUNNING", "uuid", COMMENT) + squeue_line("17", "PENDING", "uuid", COMMENT), "")
+    )
+    assert submission.submit(ARGUMENTS, None) == "17"
+    slurm.answers("squeue", (0, "", ""))
+    with pytest.raises(GluegridError, match=r"said no number of it, but: Accepted\. Have a nice day\.$"):
+        submission.submit(ARGUMENTS, None)
+    assert len(slurm.calls("sbatch")) == 2
+
+
+def test_a_banner_beside_an_error_decides_nothing(slurm):
+    banner = "/etc/motd.d/quota: No such file or directory\n" + LATIN
+    slurm.answers("sbatch", (1, banner, banner + BUSY[2]), ACCEPTED)
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert f"rte_base_42: {BUSY[2]}; trying" in told()[0]
+    slurm.answers("sbatch", (1, "your project has no GPU hours left: invalid account\n", ""))
+    with pytest.raises(GluegridError, match=r"^your project has no GPU hours left"):
+        submission.submit(ARGUMENTS, None)
+
+
+NOTED = {"slurm_job_id": "5", "name": NAME, "comment": COMMENT}
+OLD = {"slurm_job_id": "5"}  # as earlier releases wrote it
+OTHER_NAME = NAME.replace("0a", "ff")
+
+
+@pytest.mark.parametrize(
+    ("noted", "line", "is_ours"),
+    [
+        (NOTED, squeue_line("5", "RUNNING", comment=COMMENT), True),
+        (NOTED, squeue_line("5", "RUNNING"), True),  # the site keeps no comments,
+        (NOTED, squeue_line("5", "RUNNING", comment="charged to project 7"), True),  # or writes its own
+        (NOTED, squeue_line("5", "RUNNING", user=99999, comment=COMMENT), True),  # a clone that two people share
+        (NOTED, squeue_line("5", "RUNNING", OTHER_NAME, COMMENT), False),  # the same cell in another clone
+        (NOTED, squeue_line("5", "RUNNING", comment=COMMENT + "1"), False),  # another cell of the same call
+        (NOTED, squeue_line("5", "RUNNING", "bash"), False),
+        (OLD, squeue_line("5", "RUNNING", comment=COMMENT), True),
+        (OLD, squeue_line("5", "RUNNING"), True),
+        (OLD, squeue_line("5", "RUNNING", "glue_" + NAME), True),
+        (OLD, squeue_line("5", "RUNNING", user=99999, comment=COMMENT), False),
+        (OLD, squeue_line("5", "RUNNING", comment=COMMENT + "1"), False),
+        (OLD, squeue_line("5", "RUNNING", "wrap"), False),
+        (OLD | {"slurm_job_id": "5_2"}, squeue_line("5_2", "RUNNING", comment=COMMENT + "1"), True),  # the first cell's
+        (OLD | {"slurm_job_id": "5_2"}, squeue_line("5_2", "RUNNING", comment="rule_other"), False),
+        (NOTED | {"slurm_job_id": "5_2"}, squeue_line("5_2", "RUNNING", OTHER_NAME, COMMENT), False),
+    ],
+)
+def test_of_the_jobs_that_have_its_numbers_a_cell_waits_for_its_own_alone(slurm, noted, line, is_ours):
+    write_json(STATE / "slurm_job.json", noted)
+    slurm.answers("squeue", (0, line, ""))
+    submission.submit(ARGUMENTS, None)
+    waits = [f"--dependency=afterany:{noted['slurm_job_id']}"] if is_ours else []
+    assert slurm.calls("sbatch") == [[*waits, *ARGUMENTS]]
+
+
+def test_a_job_that_holds_the_lock_is_known_by_name_though_another_was_submitted_behind_it(slurm):
+    write_json(STATE / "slurm_job.json", NOTED)
+    write_json(STATE / "lock", {"slurm_job_id": "5"})
+    slurm.answers("squeue", (0, squeue_line("5", "RUNNING"), ""))
+    submission.submit(ARGUMENTS, None)
+    another = [argument.replace("uuid", OTHER_NAME) for argument in ARGUMENTS]
+    slurm.answers("squeue", (0, squeue_line("5", "RUNNING", OTHER_NAME) + squeue_line("17", "PENDING", "uuid"), ""))
+    submission.submit(another, None)
+    slurm.answers("squeue", (0, squeue_line("5", "RUNNING") + squeue_line("17", "PENDING", "uuid"), ""))
+    submission.submit(another, None)
+    assert [call[0] for call in slurm.calls("sbatch")] == [
+        "--dependency=afterany:5",
+        "--dependency=afterany:17",
+        "--dependency=afterany:5",
+    ]
+
+
+@pytest.mark.parametrize("number", ["Welcome to 5 clusters\n17", "17;blue", "", None, ["5"], {"a": 1}, 1.5])
+def test_what_is_no_number_of_a_job_is_asked_of_nobody(slurm, number):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": number, "behind": "x"})
+    write_json(STATE / "lock", {"slurm_job_id": number})
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert (slurm.calls("squeue"), slurm.calls("sbatch")) == ([], [ARGUMENTS])
+
+
+def test_the_job_of_the_attempt_before_is_not_taken_for_the_one_just_submitted(slurm):
+    write_json(STATE / "slurm_job.json", NOTED | {"name": "uuid"})
+    slurm.answers("squeue", (0, squeue_line("5", "COMPLETING", "uuid", COMMENT), ""))
+    slurm.answers("sbatch", BUSY, ACCEPTED)
+    assert submission.submit(ARGUMENTS, None) == "17"
+    assert len(slurm.calls("sbatch")) == 2
+
+
+@pytest.mark.parametrize("moment", ["2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
+def test_a_refusal_is_of_the_attempt_that_it_follows_whatever_the_clocks_say(slurm, monkeypatch, moment):
+    slurm.answers("sbatch", (1, "", "sbatch: error: Invalid qos specification"))
+    monkeypatch.setattr(attempts, "now", lambda: moment)  # of the node
+    attempts.start(STATE, "hash")
+    with pytest.raises(GluegridError):
+        submission.submit(ARGUMENTS, None)
+    assert submission.refusal(STATE, attempts.read(STATE)).endswith("Invalid qos specification")
+    monkeypatch.setattr(attempts, "now", lambda: moment.replace("00:00:00", "00:00:01"))
+    attempts.start(STATE, "hash")
+    assert submission.refusal(STATE, attempts.read(STATE)) is None
+
+
 @pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
 def test_another_job_is_passed_through(slurm, command):
     assert submission.submit([f"--wrap={command}"], None) == "17"
@@ -179,7 +303,10 @@ def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_tol
     assert len(slurm.calls("sbatch")) == 4
     lines = told()
     assert [line.rpartition("in ")[2] for line in lines] == ["0.01 s", "0.02 s", "0.04 s"]
-    assert "SLURM refuses a job of train tiny_rte: sbatch: error: Batch job submission failed: Unable to" in lines[0]
+    assert (
+        "SLURM refuses a job of train tiny_rte_base_42: sbatch: error: Batch job submission failed: Unable to"
+        in lines[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,6 +321,7 @@ def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_tol
         "sbatch: unrecognized option '--gpuss=1'",
         "Memory specification can not be satisfied",
         "CPU count per node can not be satisfied",
+        "No partition specified or system default partition",
         "Requested time limit is invalid (missing or exceeds some limit)",
         "AssocMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting policy",
     ],
@@ -220,9 +348,14 @@ def test_patience_ends(slurm, monkeypatch):
 
 def test_a_job_whose_answer_was_lost_is_not_submitted_twice(slurm):
     slurm.answers("sbatch", (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send/recv"))
-    slurm.answers(
-        "squeue", (0, "15|COMPLETED|rule_train_wildcards_tiny_rte\n16|PENDING|other\n17|PENDING|" + ARGUMENTS[4], "")
+    jobs = (
+        ("9", "PENDING", COMMENT),
+        ("15", "COMPLETED", COMMENT),
+        ("16", "PENDING", "other"),
+        ("17", "PENDING", COMMENT),
     )
+    lines = (squeue_line(number, state, "uuid", comment) for number, state, comment in jobs)
+    slurm.answers("squeue", (0, "".join(lines), ""))
     assert submission.submit(ARGUMENTS, None) == "17"
     assert len(slurm.calls("sbatch")) == 1
 
@@ -230,7 +363,7 @@ def test_a_job_whose_answer_was_lost_is_not_submitted_twice(slurm):
 def test_a_job_waits_in_the_queue_for_those_that_another_head_left_there(slurm):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
     write_json(STATE / "lock", {"slurm_job_id": "4"})
-    slurm.answers("squeue", (0, "4|RUNNING|x\n5|PENDING|x", ""))
+    slurm.answers("squeue", (0, squeue_line("4", "RUNNING") + squeue_line("5", "PENDING"), ""))
     assert submission.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("squeue")[0][-1] == "--jobs=4,5"
     assert slurm.calls("sbatch") == [["--dependency=afterany:4:5", *ARGUMENTS]]
@@ -238,7 +371,7 @@ def test_a_job_waits_in_the_queue_for_those_that_another_head_left_there(slurm):
 
 @pytest.mark.parametrize(
     "answer",
-    [(0, "5|COMPLETED|x", ""), (0, "", ""), (1, "", "slurm_load_jobs error: Invalid job id specified")],
+    [(0, squeue_line("5", "COMPLETED"), ""), (0, "", ""), (1, "", "slurm_load_jobs error: Invalid job id specified")],
 )
 def test_a_job_waits_for_none_that_has_ended(slurm, answer):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
@@ -249,7 +382,7 @@ def test_a_job_waits_for_none_that_has_ended(slurm, answer):
 
 def test_a_job_that_ended_just_now_is_not_waited_for(slurm):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
-    slurm.answers("squeue", (0, "5|RUNNING|x", ""))
+    slurm.answers("squeue", (0, squeue_line("5", "RUNNING"), ""))
     slurm.answers("sbatch", (1, "", "sbatch: error: Batch job submission failed: Job dependency problem"), ACCEPTED)
     assert submission.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch")[1] == ARGUMENTS
@@ -258,7 +391,9 @@ def test_a_job_that_ended_just_now_is_not_waited_for(slurm):
 def test_nothing_is_submitted_while_nobody_knows_what_is_queued(slurm):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
     slurm.answers(
-        "squeue", (1, "", "slurm_load_jobs error: Unable to contact slurm controller"), (0, "5|RUNNING|x", "")
+        "squeue",
+        (1, "", "slurm_load_jobs error: Unable to contact slurm controller"),
+        (0, squeue_line("5", "RUNNING"), ""),
     )
     assert submission.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch") == [["--dependency=afterany:5", *ARGUMENTS]]
@@ -278,7 +413,7 @@ def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
 
 
 def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
-    monkeypatch.setattr(submission, "_remember", lambda state, number: head.interrupt())
+    monkeypatch.setattr(submission, "_remember", lambda state, number, arguments: head.interrupt())
     with pytest.raises(GluegridError, match="the head has ended"):
         submission.submit(ARGUMENTS, None)
     assert slurm.calls("scancel") == [["17"]]

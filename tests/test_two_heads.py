@@ -225,8 +225,15 @@ def test_a_file_is_newer_than_the_head_from_when_it_began_to_plan(tmp_path, monk
     assert not is_newer_than_head(path)
     path.write_text("{}")
     assert is_newer_than_head(path)
-    freeze({}, tmp_path, started="2026-01-01T00:00:10+00:00")
+    file = freeze({}, tmp_path, started="2026-01-01T00:00:10+00:00")
     began = 1767225610
+    for ahead in (0, 300, -300):  # the file server's clock
+        written = time.time() + ahead
+        os.utime(file, (written, written))
+        for moment, is_newer in ((began - 2, False), (began + 2, True)):
+            os.utime(path, (moment + ahead, moment + ahead))
+            assert is_newer_than_head(path) == is_newer
+    os.utime(file)
     for moment, is_newer in ((began - 1, False), (began, True), (began + 1, True)):
         os.utime(path, (moment, moment))
         assert is_newer_than_head(path) == is_newer

@@ -13,6 +13,7 @@ from gluegrid import slurm_logs
 from gluegrid.errors import DataError
 from gluegrid.files import read_json, write_json, write_text
 from gluegrid.head import current_head, path_of_current_head
+from gluegrid.paths import heads_of_state
 from gluegrid.provenance import job, now
 
 DONE = "done"
@@ -65,14 +66,34 @@ def seconds_of_last(state: Path) -> float | None:
     return (end - start).total_seconds()
 
 
+def last(state: Path) -> dict | None:
+    """Return what names the last attempt of a cell; None where it has had none.
+
+    What follows an attempt names it: moments that two hosts have written say nothing of which was first.
+    """
+    return _name_of_last(read(state))
+
+
+def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
+    """Tell whether something was noted after the last of these attempts had begun, under the key `after`.
+
+    Earlier releases noted only the `moment`.
+    """
+    if "after" in noted:
+        return noted["after"] == _name_of_last(tried)
+    return not tried or moment >= tried[-1]["start"]
+
+
 def cancel(state: Path) -> None:
     """Let no call of snakemake that has begun try this cell again."""
-    write_json(_cancellation(state), {"cancelled": now()})
+    heads = sorted(path.name for path in heads_of_state(state).glob("*.json") if "." not in path.stem)
+    write_json(_cancellation(state), {"cancelled": now(), "after": last(state), "heads": heads})
 
 
 def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
     """Tell whether the cell was cancelled after the last of its attempts had begun."""
-    return _was_cancelled_since(state, tried[-1]["start"] if tried else "")
+    noted = _cancelled(state)
+    return noted is not None and was_last(noted, noted.get("cancelled", ""), tried)
 
 
 def reason_to_stop(state: Path) -> str | None:
@@ -83,10 +104,10 @@ def reason_to_stop(state: Path) -> str | None:
     head = path_of_current_head()
     if head is None:
         return None
-    if _was_cancelled_since(state, current_head()["started"]):
+    if _was_cancelled_under(head, state):
         return CANCELLED
-    last = (read(state) or [{}])[-1]
-    return last["reason"] if last.get("is_permanent") and last.get("head") == head else None
+    latest = (read(state) or [{}])[-1]
+    return latest["reason"] if latest.get("is_permanent") and latest.get("head") == head else None
 
 
 def reason(attempt: dict) -> str:
@@ -114,11 +135,25 @@ def _attempt(line: str) -> dict | None:
     return attempt if isinstance(attempt, dict) and all(key in attempt for key in expected) else None
 
 
-def _was_cancelled_since(state: Path, moment: str) -> bool:
-    try:
-        return read_json(_cancellation(state)).get("cancelled", "") >= moment
-    except DataError:  # it is not there
+def _name_of_last(tried: list[dict]) -> dict | None:
+    return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
+
+
+def _was_cancelled_under(head: str, state: Path) -> bool:
+    """Tell whether the cell was cancelled after the call of snakemake of this file had begun."""
+    noted = _cancelled(state)
+    if noted is None:
         return False
+    if isinstance(noted.get("heads"), list):
+        return Path(head).name in noted["heads"]
+    return noted.get("cancelled", "") >= current_head()["started"]  # an earlier release's
+
+
+def _cancelled(state: Path) -> dict | None:
+    try:
+        return read_json(_cancellation(state))
+    except DataError:  # it is not there
+        return None
 
 
 def _cancellation(state: Path) -> Path:

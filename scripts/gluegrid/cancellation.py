@@ -4,11 +4,12 @@ import difflib
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import GluegridError
+from gluegrid.errors import GluegridError, TransientError
 from gluegrid.experiment import planned_experiment
 from gluegrid.known_experiments import newest_head
-from gluegrid.locks import ask_to_leave, describe, living_holder
+from gluegrid.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
 from gluegrid.paths import CELL, ExperimentPaths, state_folder
+from gluegrid.provenance import this_process
 from gluegrid.slurm_queue import cancel_jobs, in_queue
 from gluegrid.submission import jobs_of_cell
 
@@ -25,7 +26,13 @@ def cancel_cell(name: str, experiment: str | None, results: Path = Path("results
     state = state_folder(Path(paths.root) / "runs" / name / "run.json")
     # First, so that whoever notices the end of the job sees why.
     attempts.cancel(state)
-    return f"cancelled {name} of {experiment}: {_end(state)}"
+    try:
+        return f"cancelled {name} of {experiment}: {_end(state)}"
+    except TransientError as error:
+        raise TransientError(
+            f"{name} of {experiment}: snakemake will not try it again, but its job, if it has one, goes on, since SLURM"
+            f" does not answer ({error}); make cancel again"
+        ) from error
 
 
 def _end(state: Path) -> str:
@@ -34,10 +41,15 @@ def _end(state: Path) -> str:
         cancel_jobs(*jobs)
         return f"SLURM job {', '.join(jobs)} is cancelled"
     holder = living_holder(state / "lock")
-    if holder is None or holder["slurm_job_id"]:
+    if holder is None or (holder["slurm_job_id"] and not _may_live(state / "lock", holder)):
         return "nothing works on it; the running snakemake will not start it"
     ask_to_leave(state / "lock", holder)
     return f"{describe(holder)}, is asked to save its work and end"
+
+
+def _may_live(lock: Path, holder: dict) -> bool:
+    """Tell whether the holder of a lock lives whose job is not one of ours: snakemake was called in an allocation."""
+    return holder["host"] == this_process()["host"] or seconds_since_beat(lock) < DEAD_AFTER_SECONDS
 
 
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:

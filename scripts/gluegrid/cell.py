@@ -16,7 +16,7 @@ from gluegrid import attempts
 from gluegrid.environment import EXECUTOR
 from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
 from gluegrid.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
-from gluegrid.head import current_head, path_of_current_head
+from gluegrid.head import is_newer_than_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
 from gluegrid.manifests import recorded_hashes
 from gluegrid.paths import state_folder
@@ -26,6 +26,7 @@ from gluegrid.starts import MODEL, identity_of_start
 
 logger = logging.getLogger(__name__)
 
+RECORD = "run_record.json"
 SECONDS_TO_LEAVE = 300  # for a step, and a checkpoint on a slow disk
 
 
@@ -190,10 +191,20 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     record = _record_of_whole_result(files)
     if record is None or any(record.get(key) != inputs[key] for key in inputs):
         return False
-    head, tried = current_head(), attempts.read(files.state)
-    is_new = head is not None and record["finished"] >= head["started"]
-    was_published = not tried or tried[-1]["reason"] == attempts.DONE
-    return is_new or (not was_published and record["finished"] >= tried[-1]["start"])
+    head, tried = path_of_current_head(), attempts.read(files.state)
+    if tried and tried[-1]["reason"] != attempts.DONE and _is_made_by(tried[-1], record):
+        return True  # which it could not publish
+    if head is None:
+        return False
+    is_ours = any(attempt.get("head") == head and _is_made_by(attempt, record) for attempt in tried)
+    return is_ours or is_newer_than_head(files.last_good / RECORD)
+
+
+def _is_made_by(attempt: dict, record: dict) -> bool:
+    """Tell whether a result is that of an attempt: the same process, by whose host's clock both moments are."""
+    process = record.get("job", {})
+    is_same = all(process.get(key) == attempt[key] for key in ("host", "pid", "slurm_job_id"))
+    return is_same and record["finished"] >= attempt["start"]
 
 
 def is_being_trained(run: Path) -> bool:
@@ -214,7 +225,7 @@ def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Pat
 def _record_of_whole_result(files: CellFiles) -> dict | None:
     """Return the record of the last good result; None where there is none, or it is damaged."""
     try:
-        record = read_json(files.last_good / "run_record.json")
+        record = read_json(files.last_good / RECORD)
         read_json(files.last_good / "all_results.json")
         hashes = {name: sha256(path) for name, path in files.last_good_predictions().items()}
     except (DataError, OSError):
@@ -226,7 +237,7 @@ def publish(files: CellFiles, record: Path, results: Path) -> None:
     """Copy the last good result to where the workflow expects it, all_results.json last."""
     _publish_model(files.last_good / MODEL, results.parent / MODEL)
     targets = [(path, results.parent / path.name) for path in files.last_good_predictions().values()]
-    targets += [(files.last_good / "run_record.json", record), (files.last_good / "all_results.json", results)]
+    targets += [(files.last_good / RECORD, record), (files.last_good / "all_results.json", results)]
     for source, target in targets:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)

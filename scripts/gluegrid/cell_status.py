@@ -24,8 +24,8 @@ from gluegrid.locks import DEAD_AFTER_SECONDS, living_holder, seconds_since_beat
 from gluegrid.paths import state_folder
 from gluegrid.provenance import this_process
 from gluegrid.records import Outcome
-from gluegrid.slurm_queue import Job
-from gluegrid.submission import REFUSED
+from gluegrid.slurm_queue import Job, SubmittedJob
+from gluegrid.submission import REFUSED, noted_jobs
 
 SECONDS_TO_START = 120  # from a job's first line in its log until it holds the cell's lock
 STARTING = "starting"
@@ -45,13 +45,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, or was when it ended: updates done, of how many, last loss, seconds of all attempts."""
+    """How far a training is, or was when it ended: updates done, of how many, last loss, seconds of all attempts; when
+    it was noted, and by which process (None in an earlier release's file).
+    """
 
     step: int
     steps: int
     loss: float
     seconds: float
     noted: str
+    process: dict | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -74,7 +77,8 @@ class CellStatus:
 class Traces:
     """What a cell without results has in its state folder: who holds its lock, its last SLURM job, its progress.
 
-    `last_event`: when something was noted there about how a try ended; 0 where nothing was.
+    `jobs` may work on the cell: its holder's, and the last one submitted. `last_event`: when something was noted there
+    about how a try ended; 0 where nothing was.
     """
 
     state: Path
@@ -82,14 +86,9 @@ class Traces:
     holder: dict | None = None
     heart_beats: bool = False
     submitted: str | None = None
+    jobs: Sequence[SubmittedJob] = ()
     progress: Progress | None = None
     last_event: float = 0.0
-
-    @property
-    def jobs(self) -> list[str]:
-        """The SLURM jobs that may work on the cell: its holder's, and the last one submitted."""
-        numbers = [self.holder and self.holder["slurm_job_id"], self.submitted]
-        return [str(number) for number in numbers if number]
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,8 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
         is_there=True,
         holder=holder,
         heart_beats=heart_beats,
-        submitted=submitted.get("slurm_job_id"),
+        submitted=next((job.number for job in noted_jobs(state, submitted, {})), None),
+        jobs=noted_jobs(state, submitted, holder or {}),
         progress=_progress(noted) if is_of_this_run else None,
         last_event=max((_time(found[name]) for name in EVENTS if name in found), default=0.0),
     )
@@ -135,7 +135,7 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
 def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings) -> CellStatus:
     """Return where a cell is that had no results when its traces were read."""
     queue = around.queue
-    jobs = [queue[number] for number in traces.jobs if number in (queue or {})]
+    jobs = [job for each in traces.jobs if (job := each.found_in(queue or {}))]
     job = min(jobs, key=lambda job: job.waits, default=None)  # one that runs before one that waits for it
     if _is_held(traces, queue):
         return _running(experiment, cell, traces, job)
@@ -166,8 +166,13 @@ def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
     if holder["host"] == this_process()["host"]:
         return True  # it was looked up
     if holder["slurm_job_id"] and queue is not None:
-        job = queue.get(str(holder["slurm_job_id"]))
-        return job is not None and not job.waits
+        number = str(holder["slurm_job_id"])
+        if number not in queue:
+            return False
+        job = next((found for each in traces.jobs if each.number == number and (found := each.found_in(queue))), None)
+        if job is not None:
+            return not job.waits
+        # Not of ours: somebody else's that has its number now, or an allocation in which snakemake was called.
     return traces.heart_beats
 
 
@@ -181,11 +186,18 @@ def _running(experiment: Experiment, cell: Cell, traces: Traces, job: Job | None
     progress, why = traces.progress, ""
     if job is not None and job.state == "COMPLETING":
         why = "ending"
-    elif progress is None or traces.holder is None or progress.noted < str(traces.holder["since"]):
+    elif progress is None or traces.holder is None or not _is_noted_by(traces.holder, progress):
         why = STARTING  # what is noted is from the attempt before
     elif progress.step == progress.steps:
         why = "scoring"
     return CellStatus(_no_outcome(experiment, cell), State.RUNNING, why, progress, job)
+
+
+def _is_noted_by(holder: dict, progress: Progress) -> bool:
+    """Tell whether a cell's holder has noted this progress; by moments of perhaps two hosts only if it names nobody."""
+    if progress.process is None:
+        return progress.noted >= str(holder["since"])
+    return progress.process.items() <= holder.items()
 
 
 def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
@@ -239,7 +251,8 @@ def _progress(noted: dict) -> Progress | None:
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
         return None
     step, steps, loss, seconds = numbers
-    return Progress(step, steps, loss, seconds, str(noted.get("time"))) if 0 < step <= steps else None
+    process = noted["process"] if isinstance(noted.get("process"), dict) else None
+    return Progress(step, steps, loss, seconds, str(noted.get("time")), process) if 0 < step <= steps else None
 
 
 def _content(path: Path) -> dict:

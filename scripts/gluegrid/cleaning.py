@@ -28,7 +28,7 @@ from gluegrid.known_experiments import (
 from gluegrid.life import DAY, is_locked, is_newer_than, living_head
 from gluegrid.locks import Manners, describe, lock_with_manners
 from gluegrid.manifests import recorded_hashes
-from gluegrid.slurm_queue import jobs_in_queue
+from gluegrid.slurm_queue import Job, jobs_in_queue
 from gluegrid.submission import jobs_of_cell
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
@@ -83,13 +83,13 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
     """
     folders = experiment_folders(results, name)
     states = {folder: [CellFiles(run) for run in sorted(_runs(folder))] for folder in folders}
-    numbers = {number for cells in states.values() for cell in cells for number in jobs_of_cell(cell.state)}
+    numbers = {job.number for cells in states.values() for cell in cells for job in jobs_of_cell(cell.state)}
     logs = list(_logs_of_jobs(None if name is None else _jobs_ever(states[folders[0]])))
-    queued = _queued({*numbers, *(log.stem for log in logs)})
-    busy = {folder: _busy(cells, queued) for folder, cells in states.items()}
+    queue = _queue({*numbers, *(log.stem for log in logs)})
+    busy = {folder: _busy(cells, queue) for folder, cells in states.items()}
     found = [_of_experiment(folder, states[folder], busy[folder]) for folder in folders]
     wanted = {number for cells in states.values() for cell in cells for number in _jobs_with_reasons(cell)}
-    ended = [log for log in logs if log.stem not in queued | wanted]
+    ended = [log for log in logs if log.stem not in queue.keys() | wanted]
     shared = Found(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else [])
     found.append(shared)
     if name is None:
@@ -148,8 +148,8 @@ def is_done(cell: CellFiles) -> bool:
     return is_whole and (not tried or tried[-1]["reason"] == attempts.DONE)
 
 
-def _busy(cells: list[CellFiles], queued: set[str]) -> list[CellFiles]:
-    return [cell for cell in cells if queued.intersection(jobs_of_cell(cell.state)) or is_locked(cell.lock)]
+def _busy(cells: list[CellFiles], queue: dict[str, Job]) -> list[CellFiles]:
+    return [cell for cell in cells if _has_job(cell, queue) or is_locked(cell.lock)]
 
 
 def _of_experiment(folder: Path, cells: list[CellFiles], busy: list[CellFiles]) -> Found:
@@ -261,7 +261,7 @@ def _logs_of_jobs(numbers: set[str] | None) -> Iterator[Path]:
 
 
 def _jobs_ever(cells: list[CellFiles]) -> set[str]:
-    noted = {number for cell in cells for number in jobs_of_cell(cell.state)}
+    noted = {job.number for cell in cells for job in jobs_of_cell(cell.state)}
     return noted | {attempt["slurm_job_id"] for cell in cells for attempt in attempts.read(cell.state)}
 
 
@@ -270,9 +270,13 @@ def _jobs_with_reasons(cell: CellFiles) -> set[str]:
     return {attempt["slurm_job_id"] for attempt in attempts.read(cell.state)[-1:] if attempt["reason"] != attempts.DONE}
 
 
-def _queued(numbers: set[str]) -> set[str]:
+def _has_job(cell: CellFiles, queue: dict[str, Job]) -> bool:
+    return any(job.found_in(queue) for job in jobs_of_cell(cell.state))
+
+
+def _queue(numbers: set[str]) -> dict[str, Job]:
     try:
-        return set(jobs_in_queue(numbers))
+        return jobs_in_queue(numbers)
     except TransientError as error:
         said = " ".join(str(error).split())
         raise TransientError(

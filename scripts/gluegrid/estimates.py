@@ -102,11 +102,11 @@ class Estimates:
         return max(measured, key=lambda estimate: estimate.seconds, default=made)
 
 
-def learn(experiment: Experiment, outcomes: Iterable[Outcome], since: str) -> Iterator[Measured]:
-    """Yield what the runs of an experiment that have finished since a moment have shown of their devices."""
+def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measured]:
+    """Yield what these runs of an experiment have shown of their devices."""
     for outcome in outcomes:
         was_trained = outcome.is_done and outcome.cell.values["do_train"]
-        if was_trained and outcome.record.get("finished", "") >= since and not outcome.record.get("continued"):
+        if was_trained and not outcome.record.get("continued"):
             yield _measured(experiment, outcome)
 
 

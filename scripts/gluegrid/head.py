@@ -8,7 +8,6 @@ import datetime
 import json
 import os
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
@@ -37,6 +36,7 @@ def write_import(config: dict, heads: Path) -> Path:
 def _write(config: dict, heads: Path, started: str, process: dict) -> Path:
     path = heads / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
     content = {"started": started, "process": process, "git": git_state(), "config": config}
+    content["written"] = datetime.datetime.now(datetime.UTC).isoformat()
     # Not sorted: the order of models and tasks in the config is the order of the tables.
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return path
@@ -54,22 +54,34 @@ def current_head() -> dict | None:
 
 
 def is_newer_than_head(path: Path) -> bool:
-    """Tell whether a file was written since the head, of this host, began to plan; without a head, whether it is there.
+    """Tell whether a file was written since the head began to plan; without a head, whether it is there.
 
-    Ages are compared, not moments: the clock of a file server may be ahead of this host's, or behind. A file whose time
-    is yet to come even there was written by nobody now.
+    A file whose time is yet to come was written by nobody now.
     """
-    head = current_head()
+    head = path_of_current_head()
     if head is None or not path.exists():
         return path.exists()
-    age = _time_on_the_disk_of(path) - path.stat().st_mtime
-    return 0 <= age <= time.time() - datetime.datetime.fromisoformat(head["started"]).timestamp()
+    return begun(Path(head), read_json(Path(head))) <= path.stat().st_mtime <= _time_on_the_disk_of(path)
 
 
 def _time_on_the_disk_of(path: Path) -> float:
     """Return what time it is for what keeps the times of a file."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as now_written:
         return os.fstat(now_written.fileno()).st_mtime
+
+
+def begun(path: Path, head: dict) -> float:
+    """Return when a head began to plan, in seconds by the clock that gives files their times: the file server's, which
+    may differ from those of the hosts that write there.
+
+    `head` is the content of its file; what an earlier release wrote tells that host's clock alone.
+    """
+    started = datetime.datetime.fromisoformat(head["started"]).timestamp()
+    try:
+        written = datetime.datetime.fromisoformat(head["written"]).timestamp()
+        return started + round(path.stat().st_mtime - written)
+    except (KeyError, OSError):
+        return started
 
 
 def interrupt() -> None:

@@ -1,6 +1,5 @@
 """The calls of snakemake of one experiment: which of them run, as far as this host can tell."""
 
-import datetime
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +7,14 @@ from pathlib import Path
 
 from gluegrid.errors import DataError
 from gluegrid.files import read_json
+from gluegrid.head import begun
 from gluegrid.known_experiments import head_files
 from gluegrid.provenance import is_running, this_process
 
 
 @dataclass(frozen=True)
 class Heads:
-    """All heads of an experiment, the newest first, as gluegrid.head writes them; there is one at least."""
+    """All heads of an experiment, the newest first, one at least: what gluegrid.head writes, and the `path` of it."""
 
     all: list[dict]
 
@@ -37,9 +37,8 @@ class Heads:
 
     @cached_property
     def since(self) -> float | None:
-        """When the first of those that run began, in seconds of time.time(); None where none runs."""
-        started = [datetime.datetime.fromisoformat(head["started"]).timestamp() for head in self.running]
-        return min(started, default=None)
+        """When the first of those that run began, in seconds as files have them; None where none runs."""
+        return min((begun(head["path"], head) for head in self.running), default=None)
 
 
 def heads_of(experiment: Path) -> Heads | None:
@@ -50,6 +49,6 @@ def heads_of(experiment: Path) -> Heads | None:
     found = []
     for path in reversed(head_files(experiment)):
         with suppress(DataError):
-            found.append(read_json(path))
+            found.append(read_json(path) | {"path": path})
     known = [head for head in found if {"started", "process", "config"} <= head.keys()]
     return Heads(known) if known else None

@@ -8,7 +8,7 @@ from gluegrid.errors import DataError
 from gluegrid.estimates import Estimates
 from gluegrid.experiment import Experiment
 from gluegrid.files import read_json, write_json
-from gluegrid.head import current_head, path_of_current_head
+from gluegrid.head import path_of_current_head
 from gluegrid.paths import state_folder
 from gluegrid.records import Outcome, has_result
 
@@ -20,20 +20,16 @@ def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
     write_json(_beside(path_of_current_head()), {"seconds": expected})
 
 
+def finished_now(found: list[Outcome]) -> list[Outcome]:
+    """Return those of some cells that this run has finished: they had no result when it began."""
+    expected = _expected()
+    return [outcome for outcome in found if outcome.is_done and outcome.cell.name in expected]
+
+
 def comparison(experiment: Experiment, found: list[Outcome]) -> str | None:
     """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
-    head = path_of_current_head()
-    if head is None:
-        return None
-    try:
-        expected, since = read_json(_beside(head))["seconds"], current_head()["started"]
-    except (DataError, KeyError):
-        return None
-    pairs = [
-        (expected[outcome.cell.name], seconds_taken(experiment, outcome))
-        for outcome in found
-        if outcome.is_done and outcome.record.get("finished", "") >= since and outcome.cell.name in expected
-    ]
+    expected = _expected()
+    pairs = [(expected[outcome.cell.name], seconds_taken(experiment, outcome)) for outcome in finished_now(found)]
     if not pairs:
         return None
     hours_expected, hours_taken = (sum(side) / 3600 for side in zip(*pairs, strict=True))
@@ -49,6 +45,15 @@ def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
     """Return the seconds that a finished cell took: all its training, or its last attempt in all if that is longer."""
     state = state_folder(Path(experiment.paths.run.format(**outcome.cell.wildcards)))
     return max(attempts.seconds_of_last(state) or 0, outcome.results.get("train_runtime", 0))
+
+
+def _expected() -> dict[str, float]:
+    """Return what was expected of the cells that had no result when this run began; none where nothing was noted."""
+    head = path_of_current_head()
+    try:
+        return read_json(_beside(head))["seconds"] if head else {}
+    except (DataError, KeyError):
+        return {}
 
 
 def _beside(head: str) -> Path:

@@ -3,17 +3,19 @@
 import ctypes
 import datetime
 import os
+import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gluegrid.errors import Stopped
+from gluegrid.errors import Stopped, TransientError
+from gluegrid.slurm_queue import answer_of
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for what it starts
 LONGEST_MARGIN = 60  # seconds before the end of the job's time
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # as SLURM writes it
 SHARE_OF_TIME = 0.1  # of the job's time, where that is shorter
 REASONS = {
     signal.SIGTERM: "stopped by SIGTERM: cancelled, preempted, at its time limit, or taken over",
@@ -94,9 +96,10 @@ def end_of_job() -> float | None:
 
 
 def _asked_of_squeue(job: str) -> float | None:
-    command = ["squeue", "--noheader", "--jobs", job, "--format", "%e"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-        return datetime.datetime.fromisoformat(answer).timestamp()
-    except (OSError, subprocess.SubprocessError, ValueError):
+        answer = answer_of("squeue", "--noheader", f"--jobs={job}", "--format=%e", seconds=30)
+    except TransientError:
         return None
+    # A site may let it say more.
+    moments = [line.strip() for line in answer.splitlines() if MOMENT.fullmatch(line.strip())]
+    return datetime.datetime.fromisoformat(moments[-1]).timestamp() if moments else None

@@ -57,6 +57,11 @@ def state_folder(run: Path) -> Path:
     return _beside_runs(run, "state")
 
 
+def heads_of_state(state: Path) -> Path:
+    """Return the folder of the calls of snakemake with the experiment to whose cell this state folder belongs."""
+    return state.parents[4] / "heads"
+
+
 def trackers_folder(run: Path) -> Path:
     """Return the folder in which the trackers of the cell whose run.json is `run` write."""
     return _beside_runs(run, "trackers")

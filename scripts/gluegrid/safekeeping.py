@@ -19,7 +19,7 @@ from gluegrid.adapters import trained_weights
 from gluegrid.errors import DataError, Stopped, TransientError
 from gluegrid.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
 from gluegrid.leaving import ANOTHER_LEAVES, Leaving
-from gluegrid.provenance import now
+from gluegrid.provenance import now, this_process
 from gluegrid.random_states import lacks_device
 from gluegrid.training import Training
 
@@ -89,7 +89,8 @@ class Safekeeping:
     def note_progress(self, progress: dict) -> None:
         """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
         try:
-            write_json(self.progress_path, {"run_sha256": self.identity["run_sha256"], "time": now(), **progress})
+            noted = {"run_sha256": self.identity["run_sha256"], "time": now(), "process": this_process()}
+            write_json(self.progress_path, noted | progress)
         except (OSError, TransientError) as error:
             logger.warning("the progress could not be written: %s", error)
 

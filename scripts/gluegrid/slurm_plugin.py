@@ -3,30 +3,35 @@
 Each change looks first whether the plugin still has the shape that it was written for, and else leaves it alone.
 """
 
+import asyncio
 import getpass
 import inspect
 import re
+import shlex
+import shutil
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib import metadata
 from types import ModuleType
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid.errors import TransientError
+from gluegrid.errors import GluegridError, TransientError
 from gluegrid.head import interrupt
-from gluegrid.slurm_queue import cancel_jobs, is_in_queue
+from gluegrid.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
+from gluegrid.submission import patiently
 
 OLDEST = "2.8.0"  # as in pyproject.toml; older ones have another shape
 
 # A state that SLURM only passes through, or the absence of any, is believed after this long.
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
+UNKNOWN_SIZE = "SLURM does not say how large array jobs may be"
 LOST = "ERROR"  # a state that the plugin takes for a failure
 SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (KillWait)
-NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
 
 
 def check_version() -> None:
@@ -45,7 +50,8 @@ def mend_slurm_plugin() -> None:
     if plugin is None:
         return
     keep_jobs_of_unanswered_queries(plugin)
-    leave_accounts_to_slurm(plugin)
+    leave_accounts_and_partitions_to_slurm(plugin)
+    wait_for_a_controller_that_is_away(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
     ask_for_gpus_of_each_node(plugin)
     make_array_jobs_of_equal_jobs(plugin)
@@ -77,10 +83,11 @@ def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
         return
     if not _takes(getattr(plugin.Executor, "check_active_jobs", None), "self", "active_jobs"):
         return
-    check, states = plugin.Executor.check_active_jobs, JobStates(plugin.query_job_status)
+    check, states = plugin.Executor.check_active_jobs, JobStates(listed_states)
 
     async def check_active_jobs(self, active_jobs):
-        states.wanted = {job.external_jobid for job in active_jobs}
+        # It is called, without jobs, before the executor has its name: what is raised then ends all checks, unseen.
+        states.wanted, states.name = {job.external_jobid for job in active_jobs}, getattr(self, "run_uuid", "")
         async for job in check(self, active_jobs):
             yield job
 
@@ -88,11 +95,37 @@ def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
     plugin.Executor.check_active_jobs = check_active_jobs
 
 
+async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, float | None]:
+    """Return what a command of the plugin's lists, the states of jobs by their numbers, and after how many seconds.
+
+    None for both where SLURM does not answer. The plugin's own query takes a site's banner for jobs, or for silence if
+    it is not in UTF-8.
+    """
+    begun, process = time.monotonic(), None
+    try:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*shlex.split(command), stdout=pipe, stderr=pipe)
+        said, complained = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+    except (OSError, TimeoutError) as error:
+        if process is not None:
+            with suppress(ProcessLookupError):  # it has just ended
+                process.kill()
+        logger.debug(f"{command}: {error or 'no answer'}")
+        return None, None
+    if process.returncode != 0:
+        logger.debug(f"{command}: {complained.decode(errors='replace')}")
+        return None, None
+    lines = [line.strip().split("|") for line in said.decode(errors="replace").splitlines()]
+    states = {line[0]: line[1] for line in lines if len(line) == 2 and NUMBER.fullmatch(line[0])}
+    return states, time.monotonic() - begun
+
+
 class JobStates:
-    """Asks SLURM for the states of jobs in place of the plugin's query, which it uses."""
+    """Asks SLURM for the states of jobs, by `query`, in place of the plugin; `name` is that of all jobs of its head."""
 
     def __init__(self, query: Callable, clock: Callable[[], float] = time.monotonic):
         self.wanted: set[str] = set()
+        self.name = ""
         self._query = query
         self._clock = clock
         self._doubtful_since: dict[str, float] = {}
@@ -121,7 +154,9 @@ class JobStates:
         numbers = sorted(filter(NUMBER.fullmatch, jobs))
         if not numbers:
             return {}
-        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State --jobs={','.join(numbers)}"
+        # By name too: the numbers may be those of somebody else's jobs by now.
+        asked = f"--name={self.name} --jobs={','.join(numbers)}"
+        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State {asked}"
         states, _ = await self._query(command, logger)
         found = {job: _plain(state) for job, state in (states or {}).items()}
         # What it says of jobs that have not ended may be old: squeue knows better.
@@ -149,14 +184,39 @@ def _plain(state: str) -> str:
     return state.split()[0] if state.split() else state
 
 
-def leave_accounts_to_slurm(plugin: ModuleType) -> None:
-    """Let SLURM alone judge whether the account may be used, when it is asked to take the job.
+def leave_accounts_and_partitions_to_slurm(plugin: ModuleType) -> None:
+    """Let SLURM alone judge accounts, and choose the partition and the account where none is named: sbatch, which is
+    called with patience, knows both.
 
-    The plugin asks sacctmgr and sshare before each submission: where neither answers, the job fails; and where the
-    account is not there, the reason stands far above the terminal's end, and each retry asks again.
+    The plugin asks sinfo for the default partition, once, and fails all jobs where the controller is away. It asks
+    sacctmgr and sshare for the account before each submission: where neither answers, the job fails; and where the
+    account is not there, the reason stands far above the terminal's end, and each retry asks again. To guess an account
+    it gives sacct an option that there is not.
     """
     if _takes(getattr(plugin, "validate_account", None), "account", "logger"):
         plugin.validate_account = lambda account, logger: account
+    if _takes(getattr(plugin, "get_account", None), "logger"):
+        plugin.get_account = lambda logger: None
+    if _takes(getattr(plugin, "get_default_partition", None), "job", "logger"):
+        plugin.get_default_partition = lambda job, logger: ""
+
+
+def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
+    """Let a head that makes array jobs begin when SLURM can say how large they may be.
+
+    The plugin guesses then, and sbatch refuses an array job that is too large, for good.
+    """
+    if not _takes(getattr(plugin.Executor, "__post_init__", None), "self", "test_mode"):
+        return
+    begin = plugin.Executor.__post_init__
+
+    def begin_when_slurm_answers(self, test_mode=False):
+        if self.workflow.executor_settings.array_jobs and shutil.which("scontrol"):
+            with suppress(GluegridError):  # it was patient long enough
+                patiently(lambda _: answer_of("scontrol", "show", "config"), UNKNOWN_SIZE)
+        begin(self, test_mode)
+
+    plugin.Executor.__post_init__ = begin_when_slurm_answers
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
@@ -167,15 +227,12 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
     """
     if not _takes(getattr(plugin.Executor, "cancel_jobs", None), "self", "active_jobs"):
         return
-    cancel, shutdown = plugin.Executor.cancel_jobs, plugin.Executor.shutdown
+    shutdown = plugin.Executor.shutdown
 
     def cancel_jobs_of_head(self, active_jobs):
         interrupt()
         self.was_interrupted = True
-        if self._submitted_job_clusters:
-            cancel(self, active_jobs)
-        else:
-            _cancel_by_name(self)
+        _cancel_by_name(self)
 
     def shutdown_without_jobs(self):
         shutdown(self)
@@ -245,10 +302,13 @@ def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
 
 
 def _cancel_by_name(executor) -> None:
-    try:
-        cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}")
-    except TransientError as error:
-        executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
+    """Cancel the jobs of a head, in each of its clusters: their numbers may be other jobs' in another cluster."""
+    clusters = {name for names in executor._submitted_job_clusters for name in str(names).split(",")}
+    for where in [[], *([f"--clusters={name}"] for name in sorted(clusters))]:
+        try:
+            cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}", *where)
+        except TransientError as error:
+            executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
 
 
 def _wait_until_gone(executor) -> None:

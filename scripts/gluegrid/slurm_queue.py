@@ -1,9 +1,14 @@
-"""SLURM's queue: which of some jobs are still in it, and the end of those that nobody wants any more."""
+"""SLURM's queue: which of some jobs are still in it, and the end of those that nobody wants any more.
 
+Sites let SLURM's programs say more than they are asked for, such as a banner: only lines of the asked shape count.
+"""
+
+import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gluegrid.errors import TransientError
 
@@ -15,9 +20,15 @@ ENDED = {
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 ANSWER_SECONDS = 60
 MOST_NAMED = 1_000  # jobs in a command line; of more, the whole queue is asked for
-STATE_AND_COMMENT = "%i|%T|%k"
-ALL_ABOUT_WAITING = "%i|%T|%S|%L|%r"
+# Number, state, start, time left, user, name, reason, comment: only the last may hold what separates them.
+COLUMNS = "%i|%T|%S|%L|%U|%j|%r|%k"
+NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")  # [days-][hours:]minutes:seconds
+ERROR = re.compile(r"^(sbatch|squeue|scancel|scontrol): |\berror: ")  # how SLURM's programs begin to say what is wrong
+# The plugin names jobs by a random number, after a prefix that a site may have chosen, and comments on the cell.
+RANDOM_NAME = re.compile(r"(?:.*_)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+RULE = "rule_train"
+COMMENTS_OF_THE_PLUGIN = ("rule_", "group_")
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,8 @@ class Job:
     """A job that waits or runs, as squeue lists it.
 
     `reason` is SLURM's word for why it waits, `starts` when SLURM expects that to end (local time, ISO 8601; None where
-    it does not say), `seconds_left` how much is left of the time limit of one that runs.
+    it does not say), `seconds_left` how much is left of the time limit of one that runs. `user` is a number. `comment`
+    is empty where the site keeps none.
     """
 
     number: str
@@ -33,6 +45,9 @@ class Job:
     reason: str = ""
     starts: str | None = None
     seconds_left: int | None = None
+    user: str = ""
+    name: str = ""
+    comment: str = ""
 
     @property
     def waits(self) -> bool:
@@ -40,58 +55,120 @@ class Job:
         return self.state in WAITING
 
 
-def in_queue(jobs: Iterable[str]) -> list[str]:
-    """Return those of some jobs, by their numbers, that wait or run. TransientError when SLURM does not answer.
+@dataclass(frozen=True)
+class SubmittedJob:
+    """A job as a cell's files name it. Its number alone does not: a controller that forgot its last jobs, or that was
+    set up anew, gives it to another, which is somebody else's.
+
+    `comment` is what the plugin said of it, of an array job's task that of the first; `name` is None in files that an
+    earlier release wrote.
+    """
+
+    number: str
+    comment: str
+    name: str | None = None
+
+    def found_in(self, queue: Mapping[str, Job]) -> Job | None:
+        """Return this job, from those that wait or run by their numbers; None where it is not among them."""
+        job = queue.get(self.number)
+        return job if job is not None and self._is(job) else None
+
+    def _is(self, job: Job) -> bool:
+        if self.name is None:
+            is_ours = job.user == str(os.getuid()) and RANDOM_NAME.fullmatch(job.name) is not None
+            return is_ours and self._fits(job.comment)
+        # Some sites write comments of their own.
+        is_of_a_rule = job.comment.startswith(COMMENTS_OF_THE_PLUGIN)
+        return job.name == self.name and (self._fits(job.comment) or not is_of_a_rule)
+
+    def _fits(self, comment: str) -> bool:
+        is_task = "_" in self.number
+        return comment in ("", self.comment) or (is_task and comment.startswith(RULE))
+
+
+def comment_of_cell(state: Path) -> str:
+    """Return the plugin's comment on the job of a cell, from its state folder."""
+    model, task, variant, seed = state.parts[-4:]
+    return f"{RULE}_wildcards_{model}_{task}_{variant}_{seed.removeprefix('seed-')}"
+
+
+def in_queue(jobs: Iterable[SubmittedJob]) -> list[str]:
+    """Return the numbers of those of some jobs that wait or run. TransientError when SLURM does not answer.
 
     A task of an array job has the number <job>_<task>.
     """
-    jobs = sorted(set(jobs))
-    listed = _listed(STATE_AND_COMMENT, f"--jobs={','.join(jobs)}") if jobs else []
-    return [number for number, state, _ in listed if state not in ENDED]
+    jobs = list(jobs)
+    queue = jobs_in_queue(job.number for job in jobs)
+    return sorted({job.number for job in jobs if job.found_in(queue)})
 
 
 def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS) -> dict[str, Job]:
-    """Return those of some jobs that wait or run, by their numbers; one call of squeue. TransientError as above."""
-    wanted = set(numbers)
+    """Return the jobs that wait or run and have these numbers; one call of squeue. TransientError as above.
+
+    Whose they are, SubmittedJob.found_in knows.
+    """
+    wanted = set(filter(NUMBER.fullmatch, numbers))
     if not wanted:
         return {}
     which = [f"--jobs={','.join(sorted(wanted))}"] if len(wanted) <= MOST_NAMED else []
-    found = [_job(*fields) for fields in _listed(ALL_ABOUT_WAITING, *which, seconds=answer_seconds)]
-    return {job.number: job for job in found if job.number in wanted and job.state not in ENDED}
+    return {job.number: job for job in _listed(*which, seconds=answer_seconds) if job.number in wanted}
 
 
 def job_submitted_as(name: str, comment: str) -> str | None:
-    """Return the number of a job that waits or runs with this name and comment. TransientError as above."""
-    listed = _listed(STATE_AND_COMMENT, f"--name={name}")
-    found = [number for number, state, said in listed if state not in ENDED and said == comment]
-    return found[-1] if found else None
+    """Return the number of the newest job that waits or runs with this name and comment; of an array job, without that
+    of a task. TransientError as above.
+    """
+    jobs = [job for job in _listed(f"--name={name}") if (job.name, job.comment) == (name, comment)]
+    return max((job.number.partition("_")[0] for job in jobs), key=int, default=None)
 
 
 def is_in_queue(name: str) -> bool:
     """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
-    return any(state not in ENDED for _, state, _ in _listed(STATE_AND_COMMENT, f"--name={name}"))
+    return bool(_listed(f"--name={name}"))
 
 
 def cancel_jobs(*which: str) -> None:
     """Cancel jobs, named as scancel's arguments. Raises TransientError."""
-    _answer("scancel", *which)
+    answer_of("scancel", *which)
 
 
-def _listed(columns: str, *which: str, seconds: float = ANSWER_SECONDS) -> list[list[str]]:
+def answer_of(*command: str, seconds: float = ANSWER_SECONDS) -> str:
+    """Return what a program of SLURM's prints. Raises TransientError, in one line, where it fails or does not end."""
     try:
-        asked = ("--noheader", "--array", "--states=all", f"--format={columns}")
-        answer = _answer("squeue", *asked, *which, seconds=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise TransientError(f"{command[0]}: no answer for {seconds:.0f} s") from error
+    except OSError as error:
+        raise TransientError(f"{command[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise TransientError(complaint(done))
+    return done.stdout
+
+
+def complaint(done: subprocess.CompletedProcess) -> str:
+    """Return, in one line, why a program of SLURM's has failed: what it says from its first error on, else all."""
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    first = next((number for number, line in enumerate(lines) if ERROR.search(line)), 0)
+    said = " ".join(" ".join(lines[first:]).split())
+    return said or f"{Path(done.args[0]).name} ended with exit code {done.returncode}"
+
+
+def _listed(*which: str, seconds: float = ANSWER_SECONDS) -> list[Job]:
+    """Return those of the jobs asked for that have not ended."""
+    try:
+        asked = ("--noheader", "--array", "--states=all", f"--format={COLUMNS}")
+        answer = answer_of("squeue", *asked, *which, seconds=seconds)
     except TransientError as error:
         # What squeue says of a single job that has left the queue for long.
         if "Invalid job id specified" in str(error):
             return []
         raise
-    # Only the last column may hold what separates them.
-    lines = [line.split("|", columns.count("|")) for line in answer.splitlines()]
-    return [line for line in lines if len(line) == columns.count("|") + 1]
+    lines = [line.strip().split("|", COLUMNS.count("|")) for line in answer.splitlines()]
+    jobs = [_job(*line) for line in lines if len(line) == COLUMNS.count("|") + 1 and NUMBER.fullmatch(line[0])]
+    return [job for job in jobs if job.state not in ENDED]
 
 
-def _job(number: str, state: str, starts: str, left: str, reason: str) -> Job:
+def _job(number: str, state: str, starts: str, left: str, user: str, name: str, reason: str, comment: str) -> Job:
     parts = DURATION.fullmatch(left)
     days, hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0, 0)
     return Job(
@@ -100,14 +177,7 @@ def _job(number: str, state: str, starts: str, left: str, reason: str) -> Job:
         reason="" if reason == "None" else reason,
         starts=starts if starts[:1].isdigit() else None,
         seconds_left=((days * 24 + hours) * 60 + minutes) * 60 + seconds if parts else None,
+        user=user,
+        name=name,
+        comment="" if comment == "(null)" else comment,
     )
-
-
-def _answer(*command: str, seconds: float = ANSWER_SECONDS) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TransientError(f"{command[0]}: {error}") from error
-    if done.returncode != 0:
-        raise TransientError(done.stderr.strip() or f"{command[0]} ended with exit code {done.returncode}")
-    return done.stdout

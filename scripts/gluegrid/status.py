@@ -138,6 +138,6 @@ def experiments(results: Path, name: str | None) -> list[Path]:
 def _asked_of_slurm(traces: Iterable[Traces]) -> tuple[dict[str, Job] | None, str | None]:
     """Return the cells' jobs that wait or run, from one call of squeue; None and why, where SLURM does not answer."""
     try:
-        return jobs_in_queue((job for each in traces for job in each.jobs), ANSWER_SECONDS), None
+        return jobs_in_queue((job.number for each in traces for job in each.jobs), ANSWER_SECONDS), None
     except TransientError as error:
         return None, str(error)

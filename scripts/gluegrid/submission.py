@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +27,15 @@ from gluegrid.locks import Manners, lock_with_manners
 from gluegrid.messages import tell_head
 from gluegrid.paths import ExperimentPaths, state_folder
 from gluegrid.provenance import now
-from gluegrid.slurm_queue import cancel_jobs, in_queue, job_submitted_as
+from gluegrid.slurm_queue import (
+    NUMBER,
+    SubmittedJob,
+    cancel_jobs,
+    comment_of_cell,
+    complaint,
+    in_queue,
+    job_submitted_as,
+)
 
 FIRST_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 60
@@ -39,8 +47,9 @@ WRAPPED, STDIN = "--wrap=", "/dev/stdin"  # the two ways in which the plugin giv
 
 # What SLURM says of a job that it will not take later either.
 HOPELESS = re.compile(
-    "invalid account|invalid partition|invalid qos|invalid feature|invalid generic resource|invalid gres|invalid wckey"
-    "|invalid license|invalid job array|invalid time limit|requested time limit is invalid|invalid reservation"
+    "invalid account|invalid partition|no partition specified|invalid qos|invalid feature|invalid generic resource"
+    "|invalid gres|invalid wckey|invalid license"
+    "|invalid job array|invalid time limit|requested time limit is invalid|invalid reservation"
     "|requested reservation is invalid|requested node configuration is not available|node count specification invalid"
     "|can not be satisfied|more processors requested than permitted|unrecognized option|invalid option|invalid argument"
     "|access/permission denied|user's group not permitted|batch script is empty|does not look like a batch script"
@@ -48,6 +57,8 @@ HOPELESS = re.compile(
     "|wall ?duration|maxwall|maxcpu|maxnode|maxtres|maxgres|maxmem|minc?pu|mingres",
     re.IGNORECASE,
 )
+# With --parsable, and as sbatch answers where a site's own program in its place drops that.
+ANSWER = re.compile(r"(?:Submitted batch job )?(?P<number>\d+(?:;\S+)?)(?: on cluster \S+)?")
 DEPENDENCY_GONE = "Job dependency problem"
 
 # How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
@@ -85,7 +96,7 @@ def main() -> None:
 
 
 def submit(arguments: list[str], script: str | None) -> str:
-    """Submit what this command line of sbatch asks for; return what sbatch prints.
+    """Submit what this command line of sbatch asks for; return what sbatch prints that is told to do so, and no more.
 
     `script` is what it reads from its standard input. Raises GluegridError with what SLURM said.
     """
@@ -100,16 +111,16 @@ def submit(arguments: list[str], script: str | None) -> str:
     try:
         with _no_other_submission(states):
             answer = _with_patience(arguments, script, [*states.values()])
-            number = answer.partition(";")[0]
+            number, _, of_cluster = answer.partition(";")
             for task, state in states.items():
-                _remember(state, f"{number}{task}")
+                _remember(state, f"{number}{task}", arguments)
     except GluegridError as error:
         if not has_ended():
             for state in states.values():
-                _note(state / "refusal.json", {"refused": now(), "reason": " ".join(str(error).split())})
+                _note(state / "refusal.json", _refusal(state, " ".join(str(error).split())))
         raise
     if states and has_ended():
-        cancel_jobs(number)
+        cancel_jobs(number, *([f"--clusters={of_cluster}"] if of_cluster else []))
         raise GluegridError(NOT_WANTED)
     return answer
 
@@ -192,26 +203,55 @@ def state_of_cell(command: str) -> Path | None:
     return state_folder(Path(ExperimentPaths(head["config"]["experiment"]).run.format(**names)))
 
 
-def jobs_of_cell(state: Path) -> list[str]:
+def jobs_of_cell(state: Path) -> list[SubmittedJob]:
     """Return the SLURM jobs that may still work on a cell: the last one submitted, and the holder of its lock."""
-    found = []
-    for name in ("slurm_job.json", "lock"):
-        with suppress(DataError):  # it is not there, or not any more
-            found.append(read_json(state / name)["slurm_job_id"])
-    return [number for number in found if number]
+    return noted_jobs(state, _content(state / "slurm_job.json"), _content(state / "lock"))
+
+
+def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]:
+    """Return the jobs of a cell that these contents of its slurm_job.json and lock name.
+
+    What is no number of a job is left out: earlier releases took all that a site's sbatch said for one.
+    """
+    behind = submitted.get("behind")
+    names = behind if isinstance(behind, dict) else {}
+    known = {number: SubmittedJob(number, comment_of_cell(state), name) for number, name in names.items()}
+    number = str(submitted.get("slurm_job_id"))
+    known[number] = SubmittedJob(number, submitted.get("comment") or comment_of_cell(state), submitted.get("name"))
+    numbers = filter(NUMBER.fullmatch, dict.fromkeys((number, str(holder.get("slurm_job_id")))))
+    return [known.get(number) or SubmittedJob(number, comment_of_cell(state)) for number in numbers]
 
 
 def refusal(state: Path, tried: list[dict]) -> str | None:
     """Return why the last job of a cell was not submitted; None where it was, or one of these attempts is newer."""
-    with suppress(DataError):
-        noted = read_json(state / "refusal.json")
-        if not tried or noted["refused"] >= tried[-1]["start"]:
-            return f"{REFUSED}{noted['reason']}"
+    noted = _content(state / "refusal.json")
+    if "reason" in noted and attempts.was_last(noted, noted.get("refused", ""), tried):
+        return f"{REFUSED}{noted['reason']}"
     return None
 
 
-def _remember(state: Path, number: str) -> None:
-    _note(state / "slurm_job.json", {"slurm_job_id": number, "submitted": now(), "head": path_of_current_head()})
+def _refusal(state: Path, reason: str) -> dict:
+    return {"refused": now(), "reason": reason, "head": path_of_current_head(), "after": attempts.last(state)}
+
+
+def _content(path: Path) -> dict:
+    try:
+        return read_json(path)
+    except DataError:  # it is not there, or not any more
+        return {}
+
+
+def _remember(state: Path, number: str, arguments: list[str]) -> None:
+    """Note the job of a cell, and which it may wait behind, so that they are known again: numbers come again."""
+    content = {
+        "slurm_job_id": number,
+        "name": _value(arguments, "--job-name"),
+        "comment": _value(arguments, "--comment"),
+        "behind": {job.number: job.name for job in jobs_of_cell(state) if job.name is not None},
+        "submitted": now(),
+        "head": path_of_current_head(),
+    }
+    _note(state / "slurm_job.json", content)
     with suppress(OSError):
         (state / "refusal.json").unlink()
 
@@ -235,23 +275,36 @@ def _without_command(arguments: list[str]) -> list[str]:
 
 
 def _with_patience(arguments: list[str], script: str | None, states: list[Path]) -> str:
-    """Return what sbatch prints once it has accepted the job."""
-    pause, deadline = FIRST_PAUSE_SECONDS, time.monotonic() + PATIENCE_SECONDS
+    """Return the number that sbatch has given the job, and behind a `;` its cluster if it says so."""
+
+    def submit_once(is_another_try: bool) -> str:
+        earlier = [job for state in states for job in jobs_of_cell(state)]
+        # An array job has the comment of its first cell, as may another that is still there.
+        if is_another_try and len(states) <= 1 and (answer := _accepted_unanswered(arguments, earlier)):
+            return answer
+        return _sbatch(arguments, script, earlier)
+
+    return patiently(submit_once, f"SLURM refuses a job of {_name_of(arguments)}")
+
+
+def patiently(ask: Callable[[bool], str], refused: str) -> str:
+    """Return what SLURM answers, for which it is asked again and again while the head lives, an hour at most.
+
+    `ask` is told whether it was called before, and raises TransientError where another call may succeed; `refused` is
+    what the terminal says then.
+    """
+    pause, deadline, is_another_try = FIRST_PAUSE_SECONDS, time.monotonic() + PATIENCE_SECONDS, False
     while True:
         if has_ended():
             raise GluegridError(NOT_WANTED)
         try:
-            return _sbatch(arguments, script, [number for state in states for number in jobs_of_cell(state)])
+            return ask(is_another_try)
         except TransientError as error:
             if time.monotonic() > deadline:
                 raise
-            said = " ".join(str(error).split())
-            tell_head(f"SLURM refuses a job of {_name_of(arguments)}: {said}; trying again in {pause} s")
+            tell_head(f"{refused}: {' '.join(str(error).split())}; trying again in {pause} s")
         _sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        # An array job has the comment of its first cell, as may another that is still there.
-        if len(states) <= 1 and (answer := _accepted_unanswered(arguments)):
-            return answer
+        pause, is_another_try = min(2 * pause, LONGEST_PAUSE_SECONDS), True
 
 
 def _sleep(seconds: float) -> None:
@@ -261,7 +314,7 @@ def _sleep(seconds: float) -> None:
         time.sleep(min(1, seconds))
 
 
-def _sbatch(arguments: list[str], script: str | None, earlier: list[str]) -> str:
+def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob]) -> str:
     """Call sbatch once. TransientError where another call may succeed, else GluegridError."""
     waiting = in_queue(earlier)
     # First, so that a dependency that the user asks for takes its place: the lock guards the cell too.
@@ -269,27 +322,40 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[str]) -> str
     done = _call([*dependency, *arguments], script)
     if waiting and DEPENDENCY_GONE in done.stderr:
         done = _call(arguments, script)
-    if done.returncode == 0:
-        return done.stdout.strip()
-    said = done.stderr.strip() or f"sbatch ended with exit code {done.returncode}"
-    raise (GluegridError if HOPELESS.search(said) else TransientError)(said)
+    if done.returncode != 0:
+        said = complaint(done)
+        raise (GluegridError if HOPELESS.search(said) else TransientError)(said)
+    # Not tried again: there is a job.
+    if (answer := _number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
+        said = " ".join(done.stdout.split()) or "nothing"
+        raise GluegridError(f"sbatch has accepted the job and said no number of it, but: {said}")
+    return answer
+
+
+def _number_in(said: str) -> str | None:
+    """Return the last line that is a job's number, with `;` and its cluster if that is there: sites print banners."""
+    found = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
+    return found[-1]["number"] if found else None
 
 
 def _call(arguments: list[str], script: str | None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [os.environ["GLUEGRID_SBATCH"], *arguments], input=script or "", capture_output=True, text=True
-    )
+    command = [os.environ["GLUEGRID_SBATCH"], *arguments]
+    done = subprocess.run(command, input=os.fsencode(script or ""), capture_output=True)
+    # Whatever encoding a site's banner has.
+    said, complained = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(command, done.returncode, said, complained)
 
 
-def _accepted_unanswered(arguments: list[str]) -> str | None:
-    """Return the job that SLURM did accept, though its answer was lost."""
+def _accepted_unanswered(arguments: list[str], earlier: list[SubmittedJob]) -> str | None:
+    """Return the job that SLURM did accept, though its answer was lost; not an earlier one, which may be ending."""
     name, comment = _value(arguments, "--job-name"), _value(arguments, "--comment")
     if name is None or comment is None:
         return None
     try:
-        return job_submitted_as(name, comment)
+        number = job_submitted_as(name, comment)
     except TransientError:
         return None  # the next call of sbatch will say so
+    return None if number in {job.number.partition("_")[0] for job in earlier} else number
 
 
 def _value(arguments: list[str], option: str) -> str | None:

@@ -15,7 +15,7 @@ from gluegrid.errors import GluegridError
 from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
-from gluegrid.hindsight import note_expectations
+from gluegrid.hindsight import finished_now, note_expectations
 from gluegrid.interruption import end_when_asked
 from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
@@ -203,7 +203,7 @@ def end_of_run(experiment: Experiment, workflow) -> None:
     found = outcomes(experiment)
     end_with_tables(experiment, found)
     try:
-        add_speeds(learn(experiment, found, BEGUN))
+        add_speeds(learn(experiment, finished_now(found)))
     except (OSError, GluegridError, KeyError) as error:
         print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
 
