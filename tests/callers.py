@@ -7,26 +7,17 @@ TORCHRUN = {
     **{"ROLE_NAME": "default", "ROLE_RANK": "3", "ROLE_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"},
     **{"MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "theirs"},
     **{"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_USE_AGENT_STORE": "True"},
-    **{
-        "ACCELERATE_MIXED_PRECISION": "bf16",
-        "ACCELERATE_USE_FSDP": "true",
-        "PET_NPROC_PER_NODE": "3",
-        "PET_NNODES": "4",
-    },
-    **{"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "FORK_LAUNCHED": "1"},
+    **{"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_FSDP": "true", "PET_NPROC_PER_NODE": "3"},
+    **{"PET_NNODES": "4", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "FORK_LAUNCHED": "1"},
 }
 MPIRUN = {
     **{"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
     **{"OMPI_COMM_WORLD_LOCAL_SIZE": "2", "OMPI_UNIVERSE_SIZE": "4", "PMIX_RANK": "3", "PMIX_NAMESPACE": "theirs"},
     **{"PMIX_SERVER_URI41": "theirs;tcp4://192.0.2.1:1", "PMI_RANK": "3", "PMI_SIZE": "4", "PMI_FD": "7"},
-    **{
-        "MV2_COMM_WORLD_RANK": "3",
-        "MV2_COMM_WORLD_SIZE": "4",
-        "MV2_COMM_WORLD_LOCAL_RANK": "1",
-        "MPI_LOCALRANKID": "1",
-    },
+    **{"MV2_COMM_WORLD_RANK": "3", "MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_LOCAL_RANK": "1"},
+    **{"MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
 }
-# A job of SLURM's that is long over; without its number, since launch.sh cannot tell whose that is.
+# What SLURM says of a job but its number, by which launch.sh knows that it is in the cell's own.
 STEP = {
     **{"SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"},
     **{"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_CPUS_PER_TASK": "7"},

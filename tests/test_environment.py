@@ -90,7 +90,7 @@ def test_missing_programs_are_named_before_anything_starts(given, tmp_path):
     given(PATH=str(tmp_path))
     with pytest.raises(GluegridError, match=r"^tee: not found in any folder of PATH \(.*\)$"):
         check_programs("local")
-    with pytest.raises(GluegridError, match="^tee, sbatch, scancel: not found"):
+    with pytest.raises(GluegridError, match=r"^tee, sbatch, scancel: not found"):
         check_programs("slurm")
 
 

@@ -1,8 +1,8 @@
 """Environment variables of a cell and of a call of snakemake: made, not inherited from whoever calls.
 
-People call snakemake inside of `salloc` or an `sbatch` job, from a notebook, under torchrun or mpirun. Such callers tell
-their children which rank they are of how many, how their job is cut, and what Python runs first; none of it is meant
-for a cell, which would wait for other ranks for ever, or fail.
+People call snakemake inside of `salloc` or an `sbatch` job, from a notebook, under torchrun or mpirun. Such callers
+tell their children which rank they are of how many, how their job is cut, and what Python runs first; none of it is
+meant for a cell, which would wait for other ranks for ever, or fail.
 """
 
 import os
