@@ -337,7 +337,7 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     first = len(refusals(log))
     cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
     cluster.kill("slurmdbd")
-    wait(lambda: len(refusals(log)) == first + 2, 180, log)
+    wait(lambda: len(refusals(log)) == first + 2, 400, log)
     said = refusals(log)[first:]
     assert [line.rpartition(" in ")[2] for line in said] == ["5 s", "10 s"]
     assert "Required partition not available" in said[0]
