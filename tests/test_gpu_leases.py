@@ -300,8 +300,9 @@ def test_of_two_launchers_of_a_cell_one_waits_without_a_card_until_the_other_has
 
 def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_head_has_died(machine):
     take(3)
-    head = freeze({}, machine / "heads", "2000-01-01T00:00:00+00:00")
-    attempts.cancel(CellFiles(run_of_cell(machine)).state)
+    state = CellFiles(run_of_cell(machine)).state
+    head = freeze({}, paths.heads_of_state(state))
+    attempts.cancel(state)
     assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
     assert last_line(machine / "log").startswith(attempts.CANCELLED)
     write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
