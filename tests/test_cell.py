@@ -44,7 +44,7 @@ def resources(tmp_path_factory):
 @pytest.fixture
 def cell(tmp_path, resources):
     """Return a cell that takes minutes."""
-    made = TrainableCell(tmp_path, resources, LONG, write_head(tmp_path / "head.json"))
+    made = TrainableCell(tmp_path, resources, LONG, write_head(tmp_path / "results/e/heads/head.json"))
     made.write_run()
     return made
 
@@ -52,7 +52,7 @@ def cell(tmp_path, resources):
 @pytest.fixture
 def short(tmp_path, resources):
     """Return a cell that takes a second."""
-    made = TrainableCell(tmp_path, resources, SHORT, write_head(tmp_path / "head.json"))
+    made = TrainableCell(tmp_path, resources, SHORT, write_head(tmp_path / "results/e/heads/head.json"))
     made.write_run()
     return made
 
