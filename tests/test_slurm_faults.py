@@ -336,7 +336,6 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     wait(lambda: any(is_running(clone, "silent", task) for task in tasks), 120, log)
     first = len(refusals(log))
     cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
-    cluster.kill("slurmdbd")
     wait(lambda: len(refusals(log)) == first + 2, 400, log)
     said = refusals(log)[first:]
     assert [line.rpartition(" in ")[2] for line in said] == ["5 s", "10 s"]
@@ -346,7 +345,8 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     # What a controller has not saved is another fault (tests/cluster/README.md); so the job is in its midst.
     time.sleep(7)
     assert any(is_running(clone, "silent", task) for task in tasks)
-    cluster.kill("slurmctld")
+    for daemon in ("slurmdbd", "slurmctld"):
+        cluster.kill(daemon)
     time.sleep(60)
     assert head.poll() is None, log.read_text()
     # In this order: a controller starts only with an accounting.
