@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,21 @@ def head_that_trains(clone: Clone, task: str, heads: list[subprocess.Popen]) -> 
     return next(filter(trains, heads))
 
 
+def log_of(clone: Clone, task: str) -> str:
+    return (clone.root / f"results/same/logs/train/bert-demo-small/{task}/base/seed-42.log").read_text()
+
+
+@contextmanager
+def paused(clone: Clone, task: str) -> Iterator[None]:
+    """Let the training of a cell of the experiment `same` stand still meanwhile, however fast the machine is."""
+    training = read_json(folder_of_cell(clone, "state", "same", task) / "lock")["pid"]
+    os.kill(training, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(training, signal.SIGCONT)
+
+
 def write_same(clone: Clone, tasks: dict) -> None:
     clone.write_experiment("same", tasks)
     (clone.root / "mine.yaml").rename(clone.root / "same.yaml")
@@ -151,22 +168,27 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     """
     clone = copy_of(demo, tmp_path / "clone")
     shutil.rmtree(clone.root / "results")
-    write_same(clone, {"wnli": {"num_train_epochs": 25}, "mrpc": {"num_train_epochs": 1}})
+    write_same(clone, {"wnli": {"num_train_epochs": 60}, "mrpc": {"num_train_epochs": 1}})
     staged = [*clone.root.glob("resources/*/*/manifest.json"), *clone.root.glob("resources/tokens/*/*/manifest.json")]
     put_into_the_future(*staged)
     heads = [started(clone, "same", "2") for _ in range(4)]
-    assert wait_until(lambda: reasons_of(clone, "same", "mrpc")[-1:] == ["done"], 300)
     interrupted = head_that_trains(clone, "wnli", heads)
-    # Not as a terminal does, which tells all that the head has started: the head alone, and once more.
-    interrupted.send_signal(signal.SIGINT)
-    time.sleep(0.2)
-    interrupted.send_signal(signal.SIGINT)
+    with paused(clone, "wnli"):
+        assert wait_until(lambda: reasons_of(clone, "same", "mrpc")[-1:] == ["done"], 300)
+        assert wait_until(lambda: log_of(clone, "wnli").count("waiting for its result") == 3, 300)
+        # Not as a terminal does, which tells all that the head has started: the head alone, and once more.
+        interrupted.send_signal(signal.SIGINT)
+        assert wait_until(lambda: any(clone.root.glob("results/same/heads/*.interrupted")), 300)
+        interrupted.send_signal(signal.SIGINT)
     said = interrupted.communicate(timeout=300)[0]
     assert interrupted.returncode == 1
     assert "FAILED bert-demo-small/wnli/base/seed-42: interrupted" in said
     heads.remove(interrupted)
     killed = head_that_trains(clone, "wnli", heads)
-    killed.kill()
+    with paused(clone, "wnli"):
+        killed.kill()
+        requests = folder_of_cell(clone, "state", "same", "wnli").glob
+        assert wait_until(lambda: any(requests("lock.leave.*")), 300)
     heads.remove(killed)
     said = [head.communicate(timeout=300)[0] for head in heads]
     assert [head.returncode for head in heads] == [0, 0], said
@@ -176,10 +198,8 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert all(before["end"] <= after["start"] for before, after in itertools.pairwise(tried))
     assert reasons_of(clone, "same", "mrpc") == ["done"]
     for task in ("wnli", "mrpc"):
-        log = (clone.root / f"results/same/logs/train/bert-demo-small/{task}/base/seed-42.log").read_text()
-        assert log.count("predicting validation") == 1, log
-        assert "waiting for its result" in log
-        assert "its result is used" in log
+        assert log_of(clone, task).count("predicting validation") == 1, log_of(clone, task)
+    assert "its result is used" in log_of(clone, "wnli")
     assert "2 of 2" in (clone.root / "results/same/results.md").read_text()
     for text in said:
         assert text.count("warning: resources/") == text.count("than that of what has just been made from it") == 1
@@ -190,7 +210,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert clone.planned(*LOCAL, "--configfile", "same.yaml") == {}
     put_into_the_future(*runs.rglob("all_results.json"))
     assert "train" not in clone.planned(*LOCAL, "--configfile", "same.yaml")
-    write_same(clone, {"wnli": {"num_train_epochs": 25}, "mrpc": {"num_train_epochs": 2}})
+    write_same(clone, {"wnli": {"num_train_epochs": 60}, "mrpc": {"num_train_epochs": 2}})
     run = "results/same/runs/bert-demo-small/mrpc/base/seed-42/run.json"
     assert clone.snakemake(*LOCAL, "--configfile", "same.yaml", "--", run).returncode == 0
     assert clone.planned(*LOCAL, "--configfile", "same.yaml")["train"] == 1

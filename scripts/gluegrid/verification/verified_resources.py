@@ -174,7 +174,8 @@ class _Reader:
 
     def _staged(self, manifest: Path, shape: dict) -> Staged:
         if not manifest.exists():
-            raise DataError(f"{manifest}: is missing, so the hashes of what cells were made from cannot be checked")
+            missing = "is missing, so the hashes of what cells were made from cannot be checked"
+            raise DataError(f"{manifest}: {missing}; `snakemake stage` makes it again")
         content = read_shaped(manifest, shape)
         for name, identity in content["files"].items():
             self._check_hash(manifest, name, identity["sha256"])
