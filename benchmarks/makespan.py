@@ -98,7 +98,7 @@ def orders(experiment: Experiment) -> dict[str, list[Cell]]:
         "a": longest_first(Estimates(experiment, []).seconds_of),
         "b": longest_first(lambda cell: real_seconds(experiment, cell)),
         "c": cells,
-        "d": longest_first(Estimates(experiment, learn(document_experiment(1), earlier_run(), since="")).seconds_of),
+        "d": longest_first(Estimates(experiment, learn(document_experiment(1), earlier_run())).seconds_of),
     }
 
 
