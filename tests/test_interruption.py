@@ -18,6 +18,7 @@ from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid import head, interruption
+from gluegrid.environment import EXECUTOR
 from gluegrid.interruption import end_when_asked
 
 TIMEOUT = 60
@@ -66,7 +67,7 @@ def test_which_signals_end_a_call_as_ctrl_c_does(executor, ignored, asking):
     for number in (signal.SIGHUP, ignored):
         if number is not None:
             signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
-    os.environ[head.EXECUTOR] = executor
+    os.environ[EXECUTOR] = executor
     end_when_asked()
     assert {number for number in ASKING if signal.getsignal(number) == signal.default_int_handler} == asking
     for number in asking:
@@ -78,7 +79,7 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     monkeypatch.chdir(tmp_path)
     Path("later.py").write_text(LISTENS_LATER)
     head.freeze({}, tmp_path)
-    os.environ[head.EXECUTOR] = "local"
+    os.environ[EXECUTOR] = "local"
     command = f"trap '' INT TERM; {sys.executable} later.py"
     job = threading.Thread(target=lambda: shell(command, jobid=7))
     monkeypatch.setattr(LocalExecutor, "cancel", lambda executor: job.join(TIMEOUT))

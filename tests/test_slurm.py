@@ -90,7 +90,7 @@ def test_a_cancelled_job_is_noticed_within_a_minute(clone, cluster, tmp_path):
     clone.write_experiment("cancelled", {"wnli": {"num_train_epochs": LONG_ENOUGH}})
     as_shipped = ("--profile", "slurm", "--configfile", "mine.yaml", "--retries", "0")
     head = start_head(clone, tmp_path / "head.log", *as_shipped)
-    assert wait_until(lambda: bool(attempts_of(clone, "cancelled", "wnli")), 120)
+    assert wait_until(lambda: bool(attempts_of(clone, "cancelled", "wnli")), 300)
     cluster.run("scancel", attempts_of(clone, "cancelled", "wnli")[0]["slurm_job_id"])
     cancelled = time.monotonic()
     assert head.wait(timeout=120) == 1
