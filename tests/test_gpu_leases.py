@@ -199,6 +199,16 @@ def test_what_is_left_of_a_dead_launcher_is_waited_for_with_patience_and_a_livin
     close(take(1, CARDS[:2]))
 
 
+def test_the_folder_of_leases_does_not_grow_with_the_cells():
+    held, ended = ([f"{gpu_leases.OF_A_CELL}{name}"] for name in ("held", "ended"))
+    (lease,) = take(1, held)
+    os.close(take(1, ended)[0].descriptor)
+    folder = gpu_leases._folder()
+    take(1)
+    assert {path.name for path in folder.glob("cell-*")} == {*held}
+    os.close(lease.descriptor)
+
+
 def test_a_folder_of_leases_that_others_can_change_is_refused(machine):
     close(take(1))
     (folder,) = (machine / "tmp").iterdir()

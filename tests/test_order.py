@@ -22,7 +22,7 @@ KINDS = [f"{model}/{task}" for model in MODELS for task in TASKS]
 FORMS = {  # of the lines that say that a job begins
     "model": r"Fetching the model ([\w-]+)-\w+@",
     "task": r"Fetching the data .*--(\w+)@",
-    "tokens": r"Tokenising (\w+) to ",
+    "tokens": r"Tokenising \S+--(\w+)@\S+ to ",
     "cell": r"Training (\S+) on (\w+), base, seed ",
 }
 

@@ -27,7 +27,7 @@ from gluegrid.cell import (
 )
 from gluegrid.environment import has_slurm_job_of_its_own
 from gluegrid.errors import GluegridError, Stopped, TransientError
-from gluegrid.gpu_leases import POLL_SECONDS, Lease, lease_gpus
+from gluegrid.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
 from gluegrid.leaving import REASONS, Leaving
 from gluegrid.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
 from gluegrid.provenance import this_process
@@ -106,7 +106,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _lease_cell(run: Run, path: Path, waiting: "_Waiting") -> list[Lease]:
     """Lease a cell, once no other launcher of this machine has it and nobody trains it any more."""
-    name = f"cell-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    name = f"{OF_A_CELL}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     try:
         leases = lease_gpus([name], 1, _name(run), lambda who: waiting.tell_once(who.partition(" by ")[2]), waiting)
     except TransientError:

@@ -25,6 +25,7 @@ from gluegrid.provenance import is_running, now, this_process
 POLL_SECONDS = 1
 # What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/cell.py).
 PATIENCE_SECONDS = 360
+OF_A_CELL = "cell-"  # how the names of leases begin that are of no use when they have ended
 UNKNOWN = dict.fromkeys(("pid", "process_started", "cell", "since"))
 
 
@@ -101,6 +102,7 @@ def _take(gpus: list[str], count: int, mine: dict) -> tuple[list[Lease], Holders
     try:
         # One process at a time: else two that want several would each hold a part.
         with _alone(folder / ".taking"):
+            _remove_those_of_ended_cells(folder)
             leases, holders = _take_one_by_one(folder, gpus, count)
             if len(leases) < count:
                 for lease in leases:
@@ -125,6 +127,15 @@ def _take_one_by_one(folder: Path, gpus: list[str], most: int) -> tuple[list[Lea
             holders[gpu] = _holder(descriptor)
             os.close(descriptor)
     return leases, holders
+
+
+def _remove_those_of_ended_cells(folder: Path) -> None:
+    """Keep the folder small. Nobody takes a lease meanwhile: its file would have lost its name."""
+    for path in folder.glob(f"{OF_A_CELL}*"):
+        descriptor = _open(path)
+        if _is_locked_now(descriptor):
+            path.unlink()
+        os.close(descriptor)
 
 
 def _folder() -> Path:
