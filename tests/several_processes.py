@@ -10,6 +10,9 @@ from itertools import count
 from pathlib import Path
 from unittest import mock
 
+# As a script it has a cell's environment, without PYTHONPATH.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
 import builders
 import torch
 from accelerate import Accelerator

@@ -20,7 +20,7 @@ def outcomes(tmp_path_factory, one_thread) -> dict:
     folder = tmp_path_factory.mktemp("several")
     several_processes.make_resources(folder)
     launch = ["bash", builders.LAUNCH, "1", "2", several_processes.__file__, folder, "2"]
-    environment = os.environ | {"PATH": builders.PATH, "PYTHONPATH": str(builders.SCRIPTS), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PATH": builders.PATH, "OMP_NUM_THREADS": "1"}
     launched = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
     assert launched.returncode == 0, launched.stderr
     main, other = (json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in (0, 1))
