@@ -168,7 +168,8 @@ def test_a_model_that_could_not_be_fetched_fails_its_cells_with_the_logs_last_li
 
 
 def test_tokens_that_could_not_be_made_fail_only_their_task(experiment, pair):
-    write_log(experiment, "tokenize_task", f"{experiment.tokenizer_key('tiny')}/pair-128", "gluegrid: no column 'x'")
+    tokens = paths.TOKENS.format(**experiment.wildcards_of_tokens(pair))
+    write_log(experiment, "tokenize_task", tokens, "gluegrid: no column 'x'")
     assert [outcome.reason for outcome in outcomes(experiment)] == [
         "tokenize_task failed: no column 'x'",
         NOT_RUN,
