@@ -33,8 +33,9 @@ CHANGED = {
     jobs.Job: ["log_info", "shellcmd", "remove_existing_output", "cleanup"], dag.DAG: ["check_output_mtime"],
     FileBackupMixin: ["backup_output", "restore_output", "cleanup_backup"], JobScheduler: ["run"],
     Local: ["cancel"], RemoteExecutor: ["cancel", "next_seconds_between_status_checks"],
-    plugin: ["query_job_status", "validate_account", "set_gres_string", "pending_jobs_for_rule", "apply_mem_fudge"],
-    plugin.Executor: ["check_active_jobs", "cancel_jobs", "shutdown", "_submit_array_jobs"],
+    plugin: ["query_job_status", "validate_account", "get_account", "get_default_partition", "set_gres_string",
+             "pending_jobs_for_rule", "apply_mem_fudge"],
+    plugin.Executor: ["check_active_jobs", "cancel_jobs", "shutdown", "run_array_jobs"],
 }
 before = {(owner, name): getattr(owner, name) for owner, names in CHANGED.items() for name in names}
 for change in (plan_quickly, mend_slurm_plugin, keep_files_of_jobs, begin_with_the_longest, end_when_asked):
