@@ -244,7 +244,7 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     for _ in range(2):
         head.send_signal(signal.SIGINT)
         time.sleep(0.2)
-    assert ended(head, 120, log) != 0
+    assert ended(head, 300, log) != 0
     assert wait_until(lambda: in_queue(cluster) == [""], 300), in_queue(cluster)
     assert f"FAILED {CELL.format(task='rte')}: cancelled by make cancel" in log.read_text(encoding="utf-8")
     assert reasons_of(clone, "stopped", "wnli")[-1] != "done"
@@ -314,7 +314,7 @@ def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluste
     shutil.rmtree(clone.root / "schemas")
     undrain(cluster, "gpu1", "gpu2", "gpu3", "gpu4")
     for name in heads:
-        assert ended(heads[name], 180, logs[name]) == 0, logs[name].read_text()
+        assert ended(heads[name], 300, logs[name]) == 0, logs[name].read_text()
         assert "2 of 2" in table_of(clone, name)
     fetched = [path.read_text() for path in clone.root.glob("results/*/logs/fetch_*/*.log")]
     assert len(fetched) == 6
@@ -328,14 +328,14 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     # No partition is named, for which the plugin would ask the controller before it submits.
     cluster.kill("slurmctld")
     head = start_head(clone, log, *MINE, "--jobs", "1", "--default-resources", "mem_mb=4000", "runtime=60")
-    wait(lambda: len(refusals(log)) == 1, 300, log)
+    wait(lambda: len(refusals(log)) >= 1, 300, log)
     assert "Unable to contact slurm controller" in refusals(log)[0]
     cluster.launch("slurmctld")
     wait(lambda: any(is_running(clone, "silent", task) for task in tasks), 300, log)
     first = len(refusals(log))
     cluster.run("scontrol", "update", "partitionname=gpu", "state=inactive")
-    wait(lambda: len(refusals(log)) == first + 2, 400, log)
-    said = refusals(log)[first:]
+    wait(lambda: len(refusals(log)) >= first + 2, 400, log)
+    said = refusals(log)[first : first + 2]
     assert [line.rpartition(" in ")[2] for line in said] == ["5 s", "10 s"]
     assert "Required partition not available" in said[0]
     cluster.run("scontrol", "update", "partitionname=gpu", "state=up")
@@ -350,7 +350,7 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     # In this order: a controller starts only with an accounting.
     cluster.launch("slurmdbd")
     cluster.launch("slurmctld")
-    assert ended(head, 180, log) == 0, log.read_text()
+    assert ended(head, 300, log) == 0, log.read_text()
     assert "SLURM does not answer" in log.read_text()
     assert "2 of 2" in table_of(clone, "silent")
     for task in tasks:
@@ -394,7 +394,7 @@ def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp
     let_go(clone, first)
     wait(lambda: queued() == {tasks[killed]}, 300, log)
     let_go(clone, killed)
-    assert ended(head, 120, log) == 1
+    assert ended(head, 300, log) == 1
     # What was killed has deleted nothing of the others, and is tried again by itself, with more time each time.
     assert "13 of 14" in table_of(clone, "array")
     assert launches() == {cell: {cancelled: 2, killed: 3}.get(cell, 1) for cell in tasks}
