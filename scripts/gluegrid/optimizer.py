@@ -1,4 +1,4 @@
-"""AdamW as transformers.Trainer makes it; want of memory neither repeats a step of it nor leaves one half done."""
+"""AdamW as transformers.Trainer makes it; running out of memory neither repeats a step nor leaves one half done."""
 
 from collections.abc import Iterator
 from itertools import islice

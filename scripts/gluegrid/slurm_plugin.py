@@ -24,7 +24,7 @@ from gluegrid.head import interrupt
 from gluegrid.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
 from gluegrid.submission import patiently
 
-OLDEST = "2.8.0"  # as in pyproject.toml; older ones have another shape
+OLDEST = "2.8.0"  # as in pyproject.toml: the oldest that is tested
 
 # A state that SLURM only passes through, or the absence of any, is believed after this long.
 LOST_AFTER_SECONDS = 120
