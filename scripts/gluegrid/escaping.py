@@ -42,10 +42,5 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` characters; of a longer one the beginning."""
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def _is_harmful(character: str) -> bool:
     return unicodedata.category(character) in HARMFUL and character not in JOINERS

@@ -30,7 +30,7 @@ HEIGHT, TILE = 230, 42
 LEAST_SPAN = 1.0  # percent
 COLOURS = "cividis"  # even in lightness, and for people with any kind of colour vision
 DARK_SHARE = 0.5  # of the colours: on those below, white is read better than black
-CHOSEN = " ★"
+STAR = " ★"
 
 
 def has_figure(chosen: Group) -> bool:
@@ -85,7 +85,7 @@ def _draw_tile(axes: Axes, x: int, y: int, value: float, share: float, is_chosen
     colour = "white" if share < DARK_SHARE else "black"
     if is_chosen:
         axes.add_patch(Rectangle((x - 0.44, y - 0.39), 0.88, 0.78, fill=False, edgecolor=colour, linewidth=1.6))
-    text = percent(value) + (CHOSEN if is_chosen else "")
+    text = percent(value) + (STAR if is_chosen else "")
     axes.text(x, y, text, color=colour, ha="center", va="center", size=11)
 
 
@@ -99,7 +99,7 @@ def _by_value(chosen: Group, points: Sequence[Group], key: str, style: Style, is
     drawn = [value for point in points for value in _draw_point(axes, texts.index(_text(point, key)), point, style)]
     best = texts.index(_text(chosen, key))
     axes.annotate(
-        CHOSEN.strip(),
+        STAR.strip(),
         (best, 100 * chosen.score()),
         xytext=(0, 9),
         textcoords="offset points",
