@@ -11,11 +11,11 @@ import pyarrow.parquet
 
 from gluegrid import sources
 from gluegrid.checkpoint import describe_checkpoint
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import canonical_json
+from gluegrid.common.paths import ExperimentPaths
 from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
-from gluegrid.errors import DataError
-from gluegrid.files import canonical_json
-from gluegrid.paths import ExperimentPaths
 from gluegrid.recipes import RECIPE
 from gluegrid.repositories import Source
 from gluegrid.run import read_run

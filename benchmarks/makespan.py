@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import run_script
 from gluegrid.estimates import Estimates, learn
 from gluegrid.experiment import Cell, Experiment, load_experiment
 from gluegrid.makespan import makespan

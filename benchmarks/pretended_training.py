@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from gluegrid.cells import run_hash
-from gluegrid.errors import run_script
-from gluegrid.files import read_json, write_json
+from gluegrid.common.cli import run_script
+from gluegrid.common.files import read_json, write_json
+from gluegrid.common.provenance import now
 from gluegrid.official_data import sample_keys
-from gluegrid.provenance import now
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.tasks import Task
 

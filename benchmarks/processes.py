@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 from cells import MAX_SEQ_LENGTH, Cell, write_run
 
-from gluegrid.errors import TrainingError
-from gluegrid.files import read_json
+from gluegrid.common.errors import TrainingError
+from gluegrid.common.files import read_json
 
 PROJECT = Path(__file__).resolve().parents[1]
 SCRIPTS = PROJECT / "scripts"

@@ -17,7 +17,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import report
 from sizes import SIZES
 
-from gluegrid.errors import DataError, run_script
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import DataError
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 PARTS = tuple(report.HEADINGS)

@@ -22,8 +22,8 @@ from arms import ARMS
 from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell, make_cell, stage_model
 from sizes import random_model
 
+from gluegrid.common.provenance import git_state, now, versions
 from gluegrid.device import describe_device
-from gluegrid.provenance import git_state, now, versions
 from gluegrid.run import read_run
 
 # A turn: what it is called in the progress, and what returns its measurements.

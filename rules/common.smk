@@ -4,10 +4,10 @@ from functools import cache
 
 from snakemake.iocontainers import Wildcards
 
-from gluegrid import paths
-from gluegrid.errors import GluegridError
+from gluegrid.common import paths
+from gluegrid.common.errors import GluegridError
 from gluegrid.estimates import limit_of_attempt
-from gluegrid.files import canonical_json
+from gluegrid.common.files import canonical_json
 from gluegrid.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
 from gluegrid.records import has_result, has_result_of_another_run, validation_predictions

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 
 from gluegrid.cell_gpus import lease_gpus_of_cell
+from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.environment import make_environment_of_cell
-from gluegrid.errors import run_script
-from gluegrid.quick_imports import quick_imports
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from gluegrid.cancellation import cancel_cell
-from gluegrid.errors import run_script
+from gluegrid.common.cli import run_script
 
 
 def main() -> None:

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 from gluegrid.cleaning import delete, find_leftovers
-from gluegrid.errors import run_script
-from gluegrid.files import size_in_words
-from gluegrid.standard_output import reader_may_leave
+from gluegrid.common.cli import reader_may_leave, run_script
+from gluegrid.common.files import size_in_words
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.disk_use import disk_use
-from gluegrid.errors import run_script
-from gluegrid.standard_output import reader_may_leave
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import run_script
 from gluegrid.sharing.archive import SUFFIX
 from gluegrid.sharing.exporting import export_experiment
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from gluegrid import logs
 from gluegrid.checkpoint import describe_checkpoint
-from gluegrid.errors import StagingError, run_script
+from gluegrid.common import cli
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import StagingError
 from gluegrid.repositories import Source
 from gluegrid.sources import wanted_model_files
 from gluegrid.staging import stage
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
     parser.add_argument("--trust-remote-code", action="store_true", help="fetch and run the model's own Python code")
     arguments = parser.parse_args()
-    logs.setup()
+    cli.setup()
     source = Source("model", arguments.source, arguments.revision)
     trusted = arguments.trust_remote_code
 

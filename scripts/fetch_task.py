@@ -7,8 +7,9 @@ from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from gluegrid import logs
-from gluegrid.errors import GluegridError, StagingError, run_script
+from gluegrid.common import cli
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import GluegridError, StagingError
 from gluegrid.experiment import planned_experiment
 from gluegrid.label_names import CARDS, names_in_cards
 from gluegrid.repositories import Source
@@ -29,7 +30,7 @@ def main() -> None:
         "--head", type=Path, help="file below results/<experiment>/heads; without it, files are named as on the hub"
     )
     arguments = parser.parse_args()
-    logs.setup()
+    cli.setup()
     source = Source("dataset", arguments.source, arguments.revision)
     task = task_to_convert(arguments.head, arguments.manifest) if arguments.head else None
     if task:
@@ -91,7 +92,7 @@ def count_rows(folder: Path) -> dict[str, int]:
     """Return the number of rows of each split. Raises StagingError for what is no parquet file."""
     import pyarrow.parquet
 
-    from gluegrid.library_errors import in_one_line
+    from gluegrid.common.errors import in_one_line
     from gluegrid.parquet_files import UNREADABLE
 
     rows: dict[str, int] = {}

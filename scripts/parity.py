@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import ParityError, run_script
-from gluegrid.files import read_json
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import ParityError
+from gluegrid.common.files import read_json
 from gluegrid.parity_text import below, parity_in_terminal
 
 

@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.estimates import estimates_of
 from gluegrid.experiment import load_experiment
 from gluegrid.plan import plan
 from gluegrid.plan_text import MOST_LINES, plan_text
-from gluegrid.standard_output import reader_may_leave
 
 
 def main() -> None:

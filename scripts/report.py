@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import run_script
 from gluegrid.experiment import planned_experiment
 from gluegrid.page.write import write_report
 from gluegrid.records import outcomes

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gluegrid.errors import GluegridError, run_script
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import GluegridError
 from gluegrid.known_experiments import experiment_folders, newest_head
 
 SCRIPTS = ("results", "parity_table", "compare", "report")  # each takes --head, as in the rule of its name

@@ -5,9 +5,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.screen import Screen
-from gluegrid.standard_output import reader_may_leave
 from gluegrid.status import Observer, experiments, look
 from gluegrid.status_text import status_text
 

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from gluegrid import logs
-from gluegrid.errors import run_script
+from gluegrid.common import cli
+from gluegrid.common.cli import run_script
 from gluegrid.tasks import Task
 from gluegrid.tokens import tokenize_task
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--max-seq-length", required=True, type=int, help="longest input, in tokens")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
     arguments = parser.parse_args()
-    logs.setup()
+    cli.setup()
     task = Task(**json.loads(arguments.definition))
     tokenize_task(arguments.tokenizer, arguments.task, task, arguments.max_seq_length, arguments.manifest)
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from gluegrid import attempts, logs
+from gluegrid import attempts
 from gluegrid.cell import (
     CellFiles,
     attempt,
@@ -19,12 +19,12 @@ from gluegrid.cell import (
     publish,
     stop_if_in_vain,
 )
-from gluegrid.errors import run_script
+from gluegrid.common import cli
+from gluegrid.common.cli import quick_imports, run_script
+from gluegrid.common.manifests import check_files
 from gluegrid.helping import helped, helping
 from gluegrid.isolation import isolate
 from gluegrid.leaving import Leaving, end_of_job, follow_launcher
-from gluegrid.manifests import check_files
-from gluegrid.quick_imports import quick_imports
 from gluegrid.run import Run, read_run
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--results", required=True, type=Path, help="all_results.json to write")
     parser.add_argument("--record", required=True, type=Path, help="run_record.json to write")
     arguments = parser.parse_args()
-    logs.setup()
+    cli.setup()
     files = CellFiles(arguments.run)
     leaving = Leaving(end_of_job())
     if rank() > 0:

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import run_script
-from gluegrid.standard_output import reader_may_leave
+from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.verification.experiments import experiment_folders, summary, verify_experiment
 from gluegrid.verification.findings import Hashes
 

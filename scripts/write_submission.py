@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.errors import run_script
+from gluegrid.common.cli import run_script
 from gluegrid.experiment import planned_experiment
 from gluegrid.glue_submission import lines_about, write_submission
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gluegrid.checkpoint import describe_checkpoint
-from gluegrid.errors import StagingError
-from gluegrid.files import read_json
+from gluegrid.common.errors import StagingError
+from gluegrid.common.files import read_json
 
 
 def change(path, **values):

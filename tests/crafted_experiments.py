@@ -9,8 +9,8 @@ from pathlib import Path
 import builders
 import yaml
 
+from gluegrid.common.paths import state_folder
 from gluegrid.experiment import Cell, Experiment, load_experiment
-from gluegrid.paths import state_folder
 from gluegrid.records import Outcome, outcomes
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups

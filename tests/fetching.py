@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 from fake_hub import FakeHub
 
-from gluegrid.files import read_json
+from gluegrid.common.files import read_json
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 OF_THE_USER = re.compile(r"HF_.*|HUGGING_.*|(https?|no|all)_proxy", re.IGNORECASE)

@@ -7,8 +7,8 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 
+from gluegrid.common.files import sha256
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import sha256
 from gluegrid.records import validation_predictions
 from gluegrid.scoring import score
 from gluegrid.tasks import Task, definition

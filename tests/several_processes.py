@@ -19,9 +19,9 @@ from accelerate import Accelerator
 from transformers import BertForSequenceClassification
 
 from gluegrid.cell_training import CellTraining
+from gluegrid.common.errors import TrainingError
 from gluegrid.data import Tokens
 from gluegrid.device import prepare_device
-from gluegrid.errors import TrainingError
 from gluegrid.recipes import LORA
 from gluegrid.run import Run
 from gluegrid.tasks import Task

@@ -15,10 +15,10 @@ import yaml
 
 from gluegrid import attempts
 from gluegrid.cells import Cell
+from gluegrid.common.files import sha256
+from gluegrid.common.paths import state_folder
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.files import sha256
 from gluegrid.head import VARIABLE, freeze
-from gluegrid.paths import state_folder
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score

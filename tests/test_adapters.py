@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gluegrid.adapters import check_target_modules, load_trained_weights, merged, trained_weights, with_adapters
-from gluegrid.errors import TrainingError
+from gluegrid.common.errors import TrainingError
 from gluegrid.model import load_model, load_shapes
 
 pytestmark = pytest.mark.usefixtures("one_thread")

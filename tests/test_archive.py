@@ -13,8 +13,8 @@ import pytest
 from shared_experiments import REASON, digest, killed_in_between, write_experiment
 
 from gluegrid.cells import run_text
-from gluegrid.errors import DataError, GluegridError
-from gluegrid.files import canonical_json, sha256
+from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.files import canonical_json, sha256
 from gluegrid.sharing import archive_file
 from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.exporting import export_experiment

@@ -17,8 +17,8 @@ import pyarrow.parquet
 import pytest
 
 from gluegrid.columns import Place, texts_of
-from gluegrid.errors import DataError, GluegridError, StagingError
-from gluegrid.files import read_json
+from gluegrid.common.errors import DataError, GluegridError, StagingError
+from gluegrid.common.files import read_json
 from gluegrid.tokens import tokenize_task
 
 SINGLE = builders.task()

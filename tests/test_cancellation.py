@@ -11,11 +11,11 @@ from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
 from gluegrid import attempts, head
 from gluegrid.cancellation import cancel_cell
-from gluegrid.errors import GluegridError
-from gluegrid.files import write_json
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import write_json
+from gluegrid.common.paths import state_folder
+from gluegrid.common.provenance import job, this_process
 from gluegrid.locks import Manners, lock_with_manners
-from gluegrid.paths import state_folder
-from gluegrid.provenance import job, this_process
 from gluegrid.records import outcomes
 
 

@@ -26,8 +26,8 @@ from trainable_cell import (
 
 from gluegrid import attempts
 from gluegrid.cell import CellFiles, has_published, has_result_of_this_call
-from gluegrid.files import read_json, sha256, write_json
-from gluegrid.provenance import job, this_process
+from gluegrid.common.files import read_json, sha256, write_json
+from gluegrid.common.provenance import job, this_process
 
 LONG = 500  # epochs: minutes
 SHORT = 2

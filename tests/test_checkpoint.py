@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from gluegrid import model
 from gluegrid.checkpoint import describe_checkpoint
-from gluegrid.errors import TrainingError
-from gluegrid.files import read_json
+from gluegrid.common.errors import TrainingError
+from gluegrid.common.files import read_json
 
 TASK = builders.task()
 KINDS = {
@@ -473,7 +473,7 @@ MUTATIONS = """if True:
     from pathlib import Path
     import gluegrid.model
     from gluegrid.checkpoint import describe_checkpoint
-    from gluegrid.errors import StagingError
+    from gluegrid.common.errors import StagingError
     from gluegrid.model_tokenizer import describe_tokenizer
 
     VALUES = [None, True, -1, 0, 7, 2**31 - 1, 2**64, 1.5, "", "x", "../x", [], [1], {}, {"a": 1}, [[]], "\\ud800"]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gluegrid import child_process
-from gluegrid.errors import StagingError
+from gluegrid.common.errors import StagingError
 
 
 def hang() -> None:

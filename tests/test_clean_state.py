@@ -15,11 +15,11 @@ from fake_slurm import FakeSlurm, squeue_line
 from gluegrid import attempts, head
 from gluegrid.cell import CellFiles
 from gluegrid.cleaning import delete, find_leftovers
-from gluegrid.errors import TransientError
-from gluegrid.files import write_json, write_text
+from gluegrid.common.errors import TransientError
+from gluegrid.common.files import write_json, write_text
+from gluegrid.common.manifests import file_identity
 from gluegrid.known_experiments import newest_plan
 from gluegrid.locks import lock
-from gluegrid.manifests import file_identity
 
 RESULTS = Path("results")
 LOG = Path(".snakemake/slurm_logs/rule_train/cell/17.log")

@@ -11,9 +11,9 @@ from rendering import HOSTILE, rows_of, texts_of
 from saved_predictions import flipped, save_result, write_predictions
 
 from gluegrid import comparison_tables
+from gluegrid.common.errors import GluegridError
 from gluegrid.comparison_report import comparisons_json, comparisons_markdown, write_comparisons
 from gluegrid.comparisons import Comparison, LeftOut, compare
-from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.paired_bootstrap import Difference
 from gluegrid.records import NOT_RUN, outcomes, validation_predictions

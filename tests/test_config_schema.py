@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gluegrid.cells import run_text
+from gluegrid.common.errors import ConfigError
 from gluegrid.config import REGISTRY, SCHEMA, load_registry
-from gluegrid.errors import ConfigError
 from gluegrid.experiment import load_experiment
 
 VALID = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": ["cola", "rte"]}

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gluegrid import parquet_files
+from gluegrid.common.errors import DataError
 from gluegrid.conversion import convert
-from gluegrid.errors import DataError
 from gluegrid.examples import Split
 from gluegrid.labels import LabelReader
 from gluegrid.split_files import files_of_splits

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
+from gluegrid.common.errors import DataError
 from gluegrid.cutting import splits_of_rows
-from gluegrid.errors import DataError
 
 
 def rows_of(split: str, owners: list[str]) -> list[int]:

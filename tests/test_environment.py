@@ -8,9 +8,9 @@ from unittest import mock
 import pytest
 from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
 
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.provenance import job
 from gluegrid.environment import leave_caller, leave_job_of_caller, make_environment_of_cell
-from gluegrid.errors import GluegridError
-from gluegrid.provenance import job
 from gluegrid.workflow import check_programs, let_jobs_find_programs
 
 WISHES = {

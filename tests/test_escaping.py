@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from rendering import HOSTILE, rows_of, texts_of
 
-from gluegrid import escaping
+from gluegrid.common import escaping
 
 EXAMPLES = settings(max_examples=300, deadline=None, derandomize=True)
 

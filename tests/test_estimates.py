@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from gluegrid import attempts, head, hindsight
+from gluegrid.common.errors import DataError
+from gluegrid.common.paths import state_folder
 from gluegrid.config import load_registry
 from gluegrid.cost_model import BACKWARDS, FORWARDS, memory_in_mb, operations
-from gluegrid.errors import DataError
 from gluegrid.estimates import MARGINS, OPERATIONS_PER_SECOND, START_MINUTES, Estimates, learn, limit_of_attempt
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import freeze
 from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
-from gluegrid.paths import state_folder
 from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.records import outcomes
 from gluegrid.reference_files import document

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gluegrid import paths
 from gluegrid.cells import run_text
+from gluegrid.common import paths
 from gluegrid.config import SCHEMA
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.recipes import LORA, RECIPES

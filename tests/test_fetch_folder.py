@@ -8,8 +8,8 @@ from builders import stage_model, stage_task
 from fake_hub import FakeHub
 from fetching import TRAIN, Fetcher, parquet
 
-from gluegrid.errors import StagingError
-from gluegrid.files import read_json
+from gluegrid.common.errors import StagingError
+from gluegrid.common.files import read_json
 
 SPLIT = "train-00000-of-00001.parquet"
 MODEL_FILES = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"weights"}

@@ -13,7 +13,7 @@ from fake_hub import FakeHub, Fault
 from fake_hub_servers import serving
 from fetching import MEGABYTE, TRAIN, Fetched, Fetcher, parquet
 
-from gluegrid.files import sha256
+from gluegrid.common.files import sha256
 
 TOKEN = "hf_ofAReaderWhoMayReadIt"
 OTHER_TOKEN = "hf_ofSomeoneElseAltogether"

@@ -8,8 +8,8 @@ import stat
 import builders
 import pytest
 
-from gluegrid.errors import DataError, TransientError
-from gluegrid.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
+from gluegrid.common.errors import DataError, TransientError
+from gluegrid.common.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
 
 TIMEOUT = 60
 
@@ -57,7 +57,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(tmp_
 WRITE_HALF = """
 import sys, time
 from pathlib import Path
-from gluegrid.files import replacing
+from gluegrid.common.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half of the n")
     print("written", flush=True)

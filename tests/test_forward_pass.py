@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from gluegrid import forward_pass
-from gluegrid.errors import TrainingError
+from gluegrid.common.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.packing import Layout
 

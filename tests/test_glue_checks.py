@@ -3,7 +3,7 @@ import zipfile
 import pytest
 from glue_cells import WANTED, logits_for, text_of
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.glue_checks import check_archive, check_file
 from gluegrid.glue_format import FILES
 

@@ -2,7 +2,7 @@ import glue_cells
 import pytest
 from glue_cells import TASKS, TRAINED, write_cell
 
-from gluegrid.errors import ConfigError, RecordError
+from gluegrid.common.errors import ConfigError, RecordError
 from gluegrid.glue_choice import cells_to_choose_from, choices
 from gluegrid.glue_format import FILES
 

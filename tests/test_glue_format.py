@@ -6,8 +6,8 @@ import pyarrow.parquet
 import pytest
 from glue_cells import WANTED
 
+from gluegrid.common.files import sha256
 from gluegrid.config import load_registry
-from gluegrid.files import sha256
 from gluegrid.glue_format import FILES, TASKS
 
 

@@ -9,7 +9,7 @@ import pytest
 from glue_cells import write_predictions
 
 from gluegrid.cells import Cell
-from gluegrid.errors import DataError, RecordError
+from gluegrid.common.errors import DataError, RecordError
 from gluegrid.glue_format import FILES
 from gluegrid.glue_predictions import content_of
 from gluegrid.records import Outcome

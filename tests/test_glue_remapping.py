@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.cells import Cell
-from gluegrid.files import sha256
+from gluegrid.common.files import sha256
 from gluegrid.glue_format import FILES
 from gluegrid.glue_predictions import content_of
 from gluegrid.records import Outcome

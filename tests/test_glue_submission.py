@@ -13,10 +13,11 @@ import pyarrow
 import pytest
 from glue_cells import TRAINED, WANTED, logits_for, text_of, write_cell, write_predictions
 
-from gluegrid import glue_submission, paths
-from gluegrid.errors import DataError, GluegridError, RecordError
+from gluegrid import glue_submission
+from gluegrid.common import paths
+from gluegrid.common.errors import DataError, GluegridError, RecordError
+from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, sha256, write_json
 from gluegrid.glue_submission import lines_about, write_submission
 
 ZIP = Path("results/small/submissions/tiny/submission.zip")

@@ -15,16 +15,17 @@ import pytest
 import yaml
 from clones import Clone, clone_into
 
-from gluegrid import attempts, gpu_leases, paths
+from gluegrid import attempts, gpu_leases
 from gluegrid.cell import CellFiles
 from gluegrid.cell_gpus import lease_gpus_of_cell
-from gluegrid.errors import TransientError
+from gluegrid.common import paths
+from gluegrid.common.errors import TransientError
+from gluegrid.common.files import read_json, write_json
+from gluegrid.common.provenance import this_process
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.files import read_json, write_json
 from gluegrid.gpu_leases import lease_gpus
 from gluegrid.head import freeze
 from gluegrid.locks import lock
-from gluegrid.provenance import this_process
 from gluegrid.records import last_line
 from gluegrid.visible_gpus import visible_gpus
 from gluegrid.workflow import limit_gpus

@@ -5,7 +5,7 @@ import numpy
 import pytest
 
 from gluegrid.cell_training import CellTraining
-from gluegrid.errors import TrainingError
+from gluegrid.common.errors import TrainingError
 from gluegrid.holdout import held_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,9 +16,9 @@ from clones import copy_of
 from shared_experiments import REASON, killed_in_between, write_experiment
 
 from gluegrid.cells import run_text
-from gluegrid.errors import GluegridError
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import read_json
 from gluegrid.experiment import load_experiment
-from gluegrid.files import read_json
 from gluegrid.known_experiments import newest_plan
 from gluegrid.parity import parity_content
 from gluegrid.records import outcomes

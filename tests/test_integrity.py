@@ -10,10 +10,10 @@ import builders
 import pytest
 
 from gluegrid import attempts
-from gluegrid.errors import DataError
-from gluegrid.files import read_json, write_json
-from gluegrid.manifests import check_files
-from gluegrid.paths import state_folder
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, write_json
+from gluegrid.common.manifests import check_files
+from gluegrid.common.paths import state_folder
 
 TASK = builders.task()
 

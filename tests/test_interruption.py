@@ -18,7 +18,7 @@ from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid import head, interruption
-from gluegrid.environment import EXECUTOR
+from gluegrid.common.provenance import EXECUTOR
 from gluegrid.interruption import end_when_asked
 
 TIMEOUT = 60

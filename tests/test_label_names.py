@@ -9,10 +9,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, write_json
 from gluegrid.conversion import convert
-from gluegrid.errors import DataError
 from gluegrid.examples import Split, check_label_names
-from gluegrid.files import read_json, write_json
 from gluegrid.label_names import LabelNames, names_in_cards
 
 LABELS = ["no", "yes"]

@@ -36,7 +36,7 @@ LASTING = f"""
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(builders.SCRIPTS)!r})
-from gluegrid.errors import DataError, run_script
+from gluegrid.common.errors import DataError, run_script
 from gluegrid.helping import helped, helping
 from gluegrid.leaving import Leaving, follow_launcher
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from fake_slurm import FakeSlurm
 
-from gluegrid.errors import Stopped
+from gluegrid.common.errors import Stopped
 from gluegrid.leaving import REASONS, Leaving, end_of_job
 
 

@@ -13,8 +13,8 @@ import pytest
 from cluster import wait_until
 
 from gluegrid import locks
-from gluegrid.files import read_json
-from gluegrid.provenance import job
+from gluegrid.common.files import read_json
+from gluegrid.common.provenance import job
 
 TIMEOUT = 60
 AT_ONCE = 10  # s; on a machine that stands still for a while, too

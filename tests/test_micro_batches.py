@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from transformers import BertForSequenceClassification
 
 from gluegrid.cell_training import CellTraining
+from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.device_memory import again_if_out_of_memory, is_out_of_memory
-from gluegrid.errors import TrainingError, TransientError
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.optimizer import clip_once
 

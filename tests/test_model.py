@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from gluegrid.cell_training import CellTraining
-from gluegrid.errors import StagingError, TrainingError
+from gluegrid.common.errors import StagingError, TrainingError
 from gluegrid.model import check_head, label_order, load_model, takes_token_types
 
 NLI = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

@@ -2,8 +2,8 @@ import builders
 import pyarrow.parquet
 import pytest
 
+from gluegrid.common.files import sha256
 from gluegrid.config import TASK_DEFAULTS, load_registry
-from gluegrid.files import sha256
 from gluegrid.official_data import difference, other_files
 from gluegrid.sources import split_of
 

@@ -10,7 +10,7 @@ import torch
 from checkpoints import assert_refused, change
 
 from gluegrid import model
-from gluegrid.errors import TrainingError
+from gluegrid.common.errors import TrainingError
 
 CONFIGURATION = """
 from transformers import PreTrainedConfig

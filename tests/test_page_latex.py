@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rendering import HOSTILE
 
-from gluegrid import escaping
+from gluegrid.common import escaping
 from gluegrid.page.latex import latex, latex_table
 from gluegrid.page.scores import score_table
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from gluegrid import provenance
+from gluegrid.common import provenance
 
 
 def git(folder, *arguments):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clones import PROJECT, Clone, clone_into, job_counts
 
-from gluegrid.files import read_json, write_text
+from gluegrid.common.files import read_json, write_text
 
 FILE = "experiments/minilm-seeds.yaml"
 CALL = ("--profile", "profiles/local", "--configfile", FILE, "--cores", "2", "--resources", "gpu=2")

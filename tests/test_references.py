@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from gluegrid.cells import run_text
+from gluegrid.common.errors import ConfigError
 from gluegrid.config import load_registry
-from gluegrid.errors import ConfigError
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.reference_files import FOLDER, document, load, references_of, seed_spreads, shipped
 from gluegrid.references import Reference, by_model_and_task, rows_of

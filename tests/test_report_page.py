@@ -14,8 +14,8 @@ import pytest
 from parsed_page import Element, parsed
 from scipy import stats
 
+from gluegrid.common.files import read_json
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
 from gluegrid.page.score_panels import MOST_ROWS
 from gluegrid.page.sweep_section import MOST_FIGURES
 from gluegrid.page.write import write_report

@@ -14,8 +14,8 @@ from leaving_trainings import keeper_that_leaves
 
 from gluegrid import safekeeping, training
 from gluegrid.cell_training import CellTraining
-from gluegrid.errors import Stopped, TrainingError, TransientError
-from gluegrid.files import read_json, write_json
+from gluegrid.common.errors import Stopped, TrainingError, TransientError
+from gluegrid.common.files import read_json, write_json
 from gluegrid.random_states import lacks_device, random_states, set_random_states
 from gluegrid.safekeeping import Safekeeping
 

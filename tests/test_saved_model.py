@@ -12,8 +12,8 @@ from rendering import RENDERER, texts_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from gluegrid.adapters import merged, with_adapters
+from gluegrid.common.errors import TransientError
 from gluegrid.encoder import Encoder
-from gluegrid.errors import TransientError
 from gluegrid.examples import Examples
 from gluegrid.model import load_model
 from gluegrid.model_card import model_card

@@ -11,7 +11,7 @@ from clones import Clone
 from cluster import Cluster
 from slurm_grid import QUICK, accounted, start_head, start_head_in_a_job
 
-from gluegrid.files import read_json
+from gluegrid.common.files import read_json
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(

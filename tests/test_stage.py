@@ -18,8 +18,8 @@ from fake_hub import FakeHub, Fault
 from fake_hub_servers import serving
 from fetching import parquet_of
 
+from gluegrid.common.files import read_json
 from gluegrid.experiment import load_experiment
-from gluegrid.files import read_json
 from gluegrid.staged import staged_table
 
 # Of this run alone, so that not even the copy of this file has it.

@@ -14,9 +14,9 @@ from clones import Clone, copy_of, job_counts
 from safetensors.numpy import load_file
 
 from gluegrid.cells import run_hash, run_text
-from gluegrid.errors import ConfigError, DataError
+from gluegrid.common.errors import ConfigError, DataError
+from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.files import read_json, sha256, write_json
 from gluegrid.run import read_run
 from gluegrid.starts import identity_of_start
 

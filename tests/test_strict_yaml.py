@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gluegrid.errors import ConfigError
+from gluegrid.common.errors import ConfigError
 from gluegrid.strict_yaml import load
 
 

@@ -14,8 +14,8 @@ import pytest
 from fake_slurm import NAME, FakeSlurm, squeue_line
 
 from gluegrid import attempts, head, messages, submission
-from gluegrid.errors import GluegridError
-from gluegrid.files import read_json, write_json
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import read_json, write_json
 
 STATE = Path("results/grid/state/tiny/rte/base/seed-42")
 COMMAND = "python -m snakemake --target-jobs 'train:model=tiny,task=rte,variant=base,seed=42' --allowed-rules train "

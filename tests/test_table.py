@@ -7,7 +7,8 @@ from groups import outcome
 from hypothesis import given, settings
 from rendering import HOSTILE, rows_of
 
-from gluegrid import escaping, table
+from gluegrid import table
+from gluegrid.common import escaping
 from gluegrid.config import load_registry
 from gluegrid.reference_files import document
 from gluegrid.references import by_model_and_task

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gluegrid import encoder, parquet_files, tokens
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, sha256, write_json
+from gluegrid.common.manifests import check_files
 from gluegrid.data import Tokens
 from gluegrid.encoder import Encoder
-from gluegrid.errors import DataError
 from gluegrid.examples import Examples
-from gluegrid.files import read_json, sha256, write_json
-from gluegrid.manifests import check_files
 from gluegrid.tokens import tokenize_task
 
 SINGLE = builders.task()

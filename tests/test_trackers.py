@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from network_trace import STRACE, contacts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gluegrid import paths
+from gluegrid.common import paths
 from gluegrid.trackers import Trackers, flat
 
 RUN = builders.run(builders.task(), lora={"r": 8, "target_modules": ["query", "key"]})

@@ -11,9 +11,9 @@ from reference_trainer import padded_to_longest, trained_by_transformers
 
 from gluegrid import training
 from gluegrid.cell_training import CellTraining
+from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.data import Order
 from gluegrid.device import prepare_device
-from gluegrid.errors import TrainingError, TransientError
 
 BINARY = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

@@ -13,10 +13,10 @@ from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from gluegrid.cell_training import CellTraining
+from gluegrid.common.errors import Stopped, TrainingError
+from gluegrid.common.files import read_json
 from gluegrid.data import Order
 from gluegrid.device import describe_device, precision_of
-from gluegrid.errors import Stopped, TrainingError
-from gluegrid.files import read_json
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 ROWS = 70

@@ -18,7 +18,7 @@ from cluster import wait_until
 from slurm_grid import attempts_of, folder_of_cell, reasons_of
 
 from gluegrid import head
-from gluegrid.files import read_json
+from gluegrid.common.files import read_json
 from gluegrid.head import freeze, is_newer_than_head
 
 TASKS = {"wnli": {"num_train_epochs": 1}, "rte": {"num_train_epochs": 1}}

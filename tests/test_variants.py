@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from gluegrid.cells import run_text
-from gluegrid.errors import ConfigError
+from gluegrid.common.errors import ConfigError
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.levels import SWEPT_KEYS, TRAINING_KEYS
 from gluegrid.variants import variant_name

@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verifiable import next_digit
 
-from gluegrid.files import read_json, sha256, write_json
-from gluegrid.manifests import file_identity
+from gluegrid.common.files import read_json, sha256, write_json
+from gluegrid.common.manifests import file_identity
 from gluegrid.recipes import RECIPES
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables

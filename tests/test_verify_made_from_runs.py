@@ -10,10 +10,10 @@ import glue_cells
 import pytest
 import verifiable
 
+from gluegrid.common.files import read_json
 from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
 from gluegrid.glue_submission import write_submission
 from gluegrid.page.write import write_report
 from gluegrid.parity_files import write_parity

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 import verifiable
 
-from gluegrid.files import read_json, write_json
+from gluegrid.common.files import read_json, write_json
 from gluegrid.records import outcomes
 from gluegrid.report import last_words
 from gluegrid.table import TERMINAL_WIDTH

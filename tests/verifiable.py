@@ -12,12 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import yaml
 
-from gluegrid import attempts, paths
+from gluegrid import attempts
 from gluegrid.cells import Cell
+from gluegrid.common import paths
+from gluegrid.common.files import read_json, sha256, write_json
+from gluegrid.common.manifests import file_identity
 from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.files import read_json, sha256, write_json
 from gluegrid.holdout import held_out
-from gluegrid.manifests import file_identity
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score

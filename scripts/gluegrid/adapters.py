@@ -6,8 +6,8 @@ import re
 import torch
 from transformers import PreTrainedModel
 
+from gluegrid.common.errors import TrainingError
 from gluegrid.config_report import suggest
-from gluegrid.errors import TrainingError
 from gluegrid.model import NAMES_OF_HEADS
 
 ALL_LINEAR = "all-linear"

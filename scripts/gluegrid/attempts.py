@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 from gluegrid import slurm_logs
-from gluegrid.errors import DataError
-from gluegrid.files import read_json, write_json, write_text
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, write_json, write_text
+from gluegrid.common.paths import heads_of_state
+from gluegrid.common.provenance import job, now
 from gluegrid.head import current_head, path_of_current_head
-from gluegrid.paths import heads_of_state
-from gluegrid.provenance import job, now
 
 DONE = "done"
 CANCELLED = "cancelled by make cancel"

@@ -4,12 +4,12 @@ import difflib
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import GluegridError, TransientError
+from gluegrid.common.errors import GluegridError, TransientError
+from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
+from gluegrid.common.provenance import this_process
 from gluegrid.experiment import planned_experiment
 from gluegrid.known_experiments import newest_head
 from gluegrid.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
-from gluegrid.paths import CELL, ExperimentPaths, state_folder
-from gluegrid.provenance import this_process
 from gluegrid.slurm_queue import cancel_jobs, in_queue
 from gluegrid.submission import jobs_of_cell
 

@@ -13,14 +13,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.environment import EXECUTOR
-from gluegrid.errors import DataError, GluegridError, Stopped, TransientError
-from gluegrid.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
+from gluegrid.common.errors import DataError, GluegridError, Stopped, TransientError
+from gluegrid.common.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
+from gluegrid.common.manifests import recorded_hashes
+from gluegrid.common.paths import state_folder
+from gluegrid.common.provenance import EXECUTOR, is_running, job, this_process
 from gluegrid.head import is_newer_than_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
-from gluegrid.manifests import recorded_hashes
-from gluegrid.paths import state_folder
-from gluegrid.provenance import is_running, job, this_process
 from gluegrid.run import read_run
 from gluegrid.starts import MODEL, identity_of_start
 

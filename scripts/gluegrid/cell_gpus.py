@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gluegrid import head, paths
+from gluegrid import head
 from gluegrid.cell import (
     CellFiles,
     LatecomersManners,
@@ -25,12 +25,12 @@ from gluegrid.cell import (
     stop_if_in_vain,
     waits_for_others,
 )
-from gluegrid.environment import has_slurm_job_of_its_own
-from gluegrid.errors import GluegridError, Stopped, TransientError
+from gluegrid.common import paths
+from gluegrid.common.errors import GluegridError, Stopped, TransientError
+from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
 from gluegrid.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
 from gluegrid.leaving import REASONS, Leaving
 from gluegrid.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
-from gluegrid.provenance import this_process
 from gluegrid.run import Run, read_run
 from gluegrid.visible_gpus import visible_gpus
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from gluegrid import attempts, records
 from gluegrid.cells import run_text
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
+from gluegrid.common.paths import state_folder
+from gluegrid.common.provenance import this_process
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import read_json
 from gluegrid.heads import Heads
 from gluegrid.leaving import tells_of_leaving
 from gluegrid.locks import DEAD_AFTER_SECONDS, living_holder, seconds_since_beat
-from gluegrid.paths import state_folder
-from gluegrid.provenance import this_process
 from gluegrid.records import Outcome
 from gluegrid.slurm_queue import Job, SubmittedJob
 from gluegrid.submission import REFUSED, noted_jobs

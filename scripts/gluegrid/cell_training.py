@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from gluegrid.adapters import with_adapters
+from gluegrid.common.errors import TrainingError
 from gluegrid.data import Rows, Tokens
 from gluegrid.device import prepare_device
 from gluegrid.epochs import EpochScores
-from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.holdout import held_out
 from gluegrid.micro_batches import MicroBatches

@@ -3,8 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
-from gluegrid import paths
-from gluegrid.files import canonical_json
+from gluegrid.common import paths
+from gluegrid.common.files import canonical_json
 from gluegrid.recipes import RECIPES
 
 

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gluegrid.errors import GluegridError, StagingError
-from gluegrid.library_errors import one_line_errors
+from gluegrid.common.errors import GluegridError, StagingError, one_line_errors
 
 CPU_SECONDS = 120  # torch and transformers take 10 to import, 40 when Python has not compiled them yet
 MEMORY_BYTES = 6 * 2**30  # they and the largest tokenizers take 2

@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 
 from gluegrid import attempts
 from gluegrid.cell import CellFiles
+from gluegrid.common.errors import DataError, TransientError
+from gluegrid.common.files import read_json, sha256, size_in_words
+from gluegrid.common.manifests import recorded_hashes
 from gluegrid.disk_space import bytes_freed_by_removing
-from gluegrid.errors import DataError, TransientError
-from gluegrid.files import read_json, sha256, size_in_words
 from gluegrid.known_experiments import (
     KINDS,
     experiment_folders,
@@ -27,7 +28,6 @@ from gluegrid.known_experiments import (
 )
 from gluegrid.life import DAY, is_locked, is_newer_than, living_head
 from gluegrid.locks import Manners, describe, lock_with_manners
-from gluegrid.manifests import recorded_hashes
 from gluegrid.slurm_queue import Job, jobs_in_queue
 from gluegrid.submission import jobs_of_cell
 

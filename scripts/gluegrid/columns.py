@@ -6,10 +6,9 @@ from decimal import Decimal
 import pyarrow
 from pyarrow import types
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError, in_one_line
+from gluegrid.common.escaping import quoted, shortened
 from gluegrid.labels import LabelReader
-from gluegrid.library_errors import in_one_line
-from gluegrid.quoting import quoted, shortened
 
 LARGEST_IDX = 2**63 - 1
 

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from gluegrid import comparison_tables, escaping, table
+from gluegrid import comparison_tables, table
+from gluegrid.common import escaping
+from gluegrid.common.files import canonical_json, write_text
 from gluegrid.comparison_tables import OF_ONE_SEED, adjusted_sign, sign
 from gluegrid.comparisons import Comparison, Comparisons
 from gluegrid.experiment import Experiment
-from gluegrid.files import canonical_json, write_text
 from gluegrid.paired_bootstrap import LEVEL
 from gluegrid.records import Outcome
 from gluegrid.result_text import MARKED, task_name

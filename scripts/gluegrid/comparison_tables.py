@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from gluegrid import table
+from gluegrid.common.formatting import NOTHING, percent, probability, signed_percent
 from gluegrid.comparisons import Comparison, LeftOut
 from gluegrid.paired_bootstrap import LEVEL, Difference
 from gluegrid.result_text import MARK, score_text, seeds_text, task_name
-from gluegrid.rounding import NOTHING, percent, probability, signed_percent
 from gluegrid.summary import Group
 
 INTERVAL = f"{LEVEL:.0%} interval"

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.entrants import Entrant, read_entrant
-from gluegrid.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.holm import holm
 from gluegrid.paired_bootstrap import RESAMPLES, Difference, difference, difference_draws

@@ -6,11 +6,11 @@ from pathlib import Path
 import yaml
 
 from gluegrid import strict_yaml
+from gluegrid.common.errors import ConfigError
+from gluegrid.common.escaping import quoted
 from gluegrid.config_checks import check
 from gluegrid.config_report import Report
-from gluegrid.errors import ConfigError
 from gluegrid.levels import SWEPT_KEYS
-from gluegrid.quoting import quoted
 from gluegrid.split_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[2]

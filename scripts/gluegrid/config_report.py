@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jsonschema
 
-from gluegrid.errors import ConfigError
-from gluegrid.quoting import character_at, lookalike, nearest, quoted, shortened
+from gluegrid.common.errors import ConfigError
+from gluegrid.common.escaping import character_at, lookalike, nearest, quoted, shortened
 from gluegrid.strict_yaml import MOST_PROBLEMS, Position, first_problems
 
 LONGEST_PROBLEM = 600  # characters

@@ -9,13 +9,13 @@ import pyarrow
 from pyarrow.parquet import ParquetWriter
 
 from gluegrid.columns import Place, labels_in, texts_in
+from gluegrid.common.errors import DataError
+from gluegrid.common.escaping import listed
+from gluegrid.common.files import sync
 from gluegrid.cutting import splits_of_rows
-from gluegrid.errors import DataError
 from gluegrid.examples import NUMBERS, Examples
-from gluegrid.files import sync
 from gluegrid.label_names import names_in_cards, names_to_go_by
 from gluegrid.labels import HIDDEN_LABEL, NUMBER, LabelReader
-from gluegrid.quoting import listed
 from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span
 from gluegrid.split_files import is_one_file
 from gluegrid.table_files import own_label_names, read_rows

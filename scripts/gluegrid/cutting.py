@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 
 SALT = "gluegrid"  # changing it would change every cut
 

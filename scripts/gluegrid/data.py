@@ -7,9 +7,9 @@ import numpy
 import pyarrow
 import torch
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.examples import check_label_names
-from gluegrid.files import read_json
 from gluegrid.run import Run
 from gluegrid.staged_tokens import tokens_identity
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span, check_columns, in_batches
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from gluegrid.errors import TrainingError, TransientError
-from gluegrid.provenance import job
+from gluegrid.common.errors import TrainingError, TransientError
+from gluegrid.common.provenance import job
 from gluegrid.run import Run
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from accelerate.utils.memory import clear_device_cache
 
-from gluegrid.errors import TrainingError
+from gluegrid.common.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 

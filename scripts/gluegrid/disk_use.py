@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from gluegrid.common.escaping import shortened
 from gluegrid.disk_space import DiskSpace, short_size
-from gluegrid.escaping import shortened
 from gluegrid.known_experiments import KINDS, experiment_folders, staged_resources, used_resources
 
 COLUMNS = ("Runs", "Models", "State", "Logs", "Heads", "Trackers", "All")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import tokenizers
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError, in_one_line
+from gluegrid.common.escaping import listed
+from gluegrid.common.files import read_json
 from gluegrid.examples import Examples
-from gluegrid.files import read_json
-from gluegrid.library_errors import in_one_line
-from gluegrid.quoting import listed
 
 LONG = 4  # characters for each token that truncation keeps: pairs with a longer text are shortened first
 SPARE_TOKENS = 128  # which a cut through a word may change; WordPiece gives a word at most 100

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import sha256
 from gluegrid.experiment import Experiment
-from gluegrid.files import sha256
 from gluegrid.records import Outcome, validation_predictions
 from gluegrid.scoring import predictions_of
 from gluegrid.summary import Group

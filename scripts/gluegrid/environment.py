@@ -9,8 +9,6 @@ import os
 import time
 from collections.abc import Callable
 
-EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
-
 # All that reaches a cell, with the reason for it; a name that ends in * stands for all that begin so. Tokens, keys and
 # proxies are for fetching. What a run computes is said by the experiment file alone: neither NVIDIA_TF32_OVERRIDE nor
 # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE may change its precision.
@@ -80,11 +78,6 @@ def leave_job_of_caller(executor: str) -> None:
     kept = _named(TO_REACH_SLURM, *([TO_LIVE_IN_A_SLURM_JOB] if is_inside else []))
     of_job = _named(OF_A_SLURM_JOB, *([] if executor == "local" else [GPUS_OF_A_SLURM_JOB]))
     _drop(lambda name: of_job(name) and not kept(name))
-
-
-def has_slurm_job_of_its_own() -> bool:
-    """Tell whether this process is in a job of SLURM's that was submitted for its cell, or by hand for a script."""
-    return "SLURM_JOB_ID" in os.environ and os.environ.get(EXECUTOR) != "local"
 
 
 def _named(*lists: str) -> Callable[[str], bool]:

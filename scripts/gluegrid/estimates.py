@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gluegrid import attempts
+from gluegrid.common.errors import DataError
+from gluegrid.common.paths import state_folder
 from gluegrid.cost_model import memory_as_measured, memory_in_mb, operations_of_predicting, operations_of_training
-from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
-from gluegrid.paths import state_folder
 from gluegrid.records import Outcome
 from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow
 
 from gluegrid.columns import Place, idx_of, labels_of, texts_of
+from gluegrid.common.errors import DataError
+from gluegrid.common.escaping import listed
+from gluegrid.common.manifests import check_file
+from gluegrid.common.paths import is_local
 from gluegrid.cutting import rows_of_split
-from gluegrid.errors import DataError
 from gluegrid.label_names import LabelNames, names_to_go_by
 from gluegrid.labels import LabelReader
-from gluegrid.manifests import check_file
 from gluegrid.parquet_files import holds_text, label_names, read_batches
-from gluegrid.paths import is_local
-from gluegrid.quoting import listed
 from gluegrid.sources import split_of
 from gluegrid.split_files import check_parts
 from gluegrid.tasks import Task

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid import paths
 from gluegrid.cells import Cell, run_hash, run_text
+from gluegrid.common import paths
+from gluegrid.common.files import read_json
 from gluegrid.config import load_config
 from gluegrid.config_report import Report
-from gluegrid.files import read_json
 from gluegrid.imported_cells import ImportedCell, imported_cells
 from gluegrid.levels import given_values
 from gluegrid.local_folders import name_states_of_folders

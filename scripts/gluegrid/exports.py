@@ -6,9 +6,9 @@ import io
 import json
 from collections.abc import Sequence
 
-from gluegrid import escaping
+from gluegrid.common import escaping
+from gluegrid.common.files import canonical_json
 from gluegrid.experiment import Experiment
-from gluegrid.files import canonical_json
 from gluegrid.records import Outcome
 from gluegrid.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
 from gluegrid.summary import Group, groups

@@ -10,15 +10,15 @@ from gluegrid import attempts
 from gluegrid.adapters import load_trained_weights, merged
 from gluegrid.cell import CellFiles
 from gluegrid.cell_training import CellTraining, evaluation_metrics
+from gluegrid.common.files import read_json, replacing, sha256, write_json
+from gluegrid.common.paths import trackers_folder
+from gluegrid.common.provenance import git_state, job, now, versions
 from gluegrid.data import Tokens
 from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
 from gluegrid.epochs import numbers_of
-from gluegrid.files import read_json, replacing, sha256, write_json
 from gluegrid.head import current_head
 from gluegrid.leaving import Leaving
-from gluegrid.paths import trackers_folder
 from gluegrid.processes import Processes
-from gluegrid.provenance import git_state, job, now, versions
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import Run
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping

@@ -9,9 +9,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from gluegrid.common.errors import TrainingError, in_one_line
 from gluegrid.data import Rows
-from gluegrid.errors import TrainingError
-from gluegrid.library_errors import in_one_line
 from gluegrid.packing import LAYOUT, Layout, make_packable, to_device
 
 logger = logging.getLogger(__name__)

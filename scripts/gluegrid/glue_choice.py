@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gluegrid.cells import Cell, run_hash, run_text
-from gluegrid.errors import ConfigError, RecordError
+from gluegrid.common.errors import ConfigError, RecordError
+from gluegrid.common.escaping import quoted
 from gluegrid.experiment import Experiment
 from gluegrid.glue_format import DIAGNOSTIC, FILES, ITS_TASK, TASKS, GlueFile
-from gluegrid.quoting import quoted
 from gluegrid.records import Outcome, outcome
 from gluegrid.selection import chosen, uses_holdout
 from gluegrid.summary import Group, groups, score

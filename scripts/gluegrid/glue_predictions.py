@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy
 
-from gluegrid.errors import RecordError
-from gluegrid.files import sha256
+from gluegrid.common.errors import RecordError
+from gluegrid.common.files import sha256
 from gluegrid.glue_format import HEADER, LEAST, MOST, GlueFile
 from gluegrid.records import Outcome
 from gluegrid.tasks import Task

@@ -6,16 +6,16 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gluegrid import paths
-from gluegrid.errors import DataError
+from gluegrid.common import paths
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, replacing, write_json
+from gluegrid.common.manifests import recorded_hashes
 from gluegrid.examples import check_label_names
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, replacing, write_json
 from gluegrid.glue_checks import check_archive, check_file
 from gluegrid.glue_choice import Choice, choices
 from gluegrid.glue_format import FILES, LEAST, MOST, GlueFile
 from gluegrid.glue_predictions import Content, content_of
-from gluegrid.manifests import recorded_hashes
 from gluegrid.official_data import other_files
 from gluegrid.records import Outcome
 from gluegrid.tasks import Task

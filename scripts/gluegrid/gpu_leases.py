@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import TransientError
-from gluegrid.provenance import is_running, now, this_process
+from gluegrid.common.errors import TransientError
+from gluegrid.common.provenance import is_running, now, this_process
 
 POLL_SECONDS = 1
 # What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/cell.py).

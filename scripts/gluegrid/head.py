@@ -11,8 +11,8 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from gluegrid.files import read_json, write_text
-from gluegrid.provenance import git_state, is_running, now, this_process
+from gluegrid.common.files import read_json, write_text
+from gluegrid.common.provenance import git_state, is_running, now, this_process
 
 VARIABLE = "GLUEGRID_HEAD"
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
+from gluegrid.common.provenance import is_running, this_process
 from gluegrid.head import begun
 from gluegrid.known_experiments import head_files
-from gluegrid.provenance import is_running, this_process
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gluegrid.errors import DataError, GluegridError, Stopped, TrainingError, TransientError
-from gluegrid.files import read_json, write_json
+from gluegrid.common.errors import DataError, GluegridError, Stopped, TrainingError, TransientError
+from gluegrid.common.files import read_json, write_json
 
 # What differs between launches; a requeued job keeps its number, and its launches their port.
 OF_A_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")

@@ -4,12 +4,12 @@ import statistics
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, write_json
+from gluegrid.common.paths import state_folder
 from gluegrid.estimates import Estimates
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, write_json
 from gluegrid.head import path_of_current_head
-from gluegrid.paths import state_folder
 from gluegrid.records import Outcome, has_result
 
 

@@ -24,11 +24,11 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers
 from huggingface_hub.utils import logging as hub_logging
 
-from gluegrid.errors import StagingError
-from gluegrid.files import sha256
+from gluegrid.common.errors import StagingError
+from gluegrid.common.escaping import redacted
+from gluegrid.common.files import sha256
 from gluegrid.hub_cache import ELSEWHERE, git_blob, snapshot_in_cache
 from gluegrid.progress import ProgressInLog
-from gluegrid.redaction import redacted
 from gluegrid.repositories import Repository, Source, copy_whole
 
 logger = logging.getLogger(__name__)

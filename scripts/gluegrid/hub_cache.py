@@ -9,8 +9,8 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
-from gluegrid.errors import StagingError
-from gluegrid.files import sha256
+from gluegrid.common.errors import StagingError
+from gluegrid.common.files import sha256
 from gluegrid.repositories import Source, copy_whole
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid.environment import EXECUTOR
+from gluegrid.common.provenance import EXECUTOR
 from gluegrid.head import interrupt
 
 SECONDS_BETWEEN_ROUNDS = 1

@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.library_errors import in_one_line
-from gluegrid.quoting import quoted
+from gluegrid.common.errors import DataError, in_one_line
+from gluegrid.common.escaping import quoted
 from gluegrid.raw_rows import RawRows, check_columns, in_batches
 
 LIST_KEY = "data"  # as in SQuAD's files, and with run_glue.py's neighbours that read such

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid.errors import DataError, GluegridError
+from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.files import read_json
 from gluegrid.experiment import Experiment, planned_experiment
-from gluegrid.files import read_json
 from gluegrid.staged_tokens import staged_tokens
 
 KINDS = ("models", "tasks", "tokens")  # of resources

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from gluegrid import strict_yaml
-from gluegrid.errors import DataError, StagingError
-from gluegrid.quoting import listed
+from gluegrid.common.errors import DataError, StagingError
+from gluegrid.common.escaping import listed
 from gluegrid.untrusted_json import read_untrusted_json
 
 logger = logging.getLogger(__name__)

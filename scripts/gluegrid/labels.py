@@ -3,8 +3,8 @@
 import re
 from decimal import Decimal
 
+from gluegrid.common.escaping import listed, nearest, shortened
 from gluegrid.label_names import LabelNames
-from gluegrid.quoting import listed, nearest, shortened
 from gluegrid.tasks import Task
 
 BY_NAME = ", or name the files under `files:`, which are read by these names"

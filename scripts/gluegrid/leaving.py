@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gluegrid.errors import Stopped, TransientError
+from gluegrid.common.errors import Stopped, TransientError
 from gluegrid.slurm_queue import answer_of
 
 PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
+from gluegrid.common.provenance import is_running, this_process
 from gluegrid.known_experiments import head_files
 from gluegrid.locks import living_holder
-from gluegrid.provenance import is_running, this_process
 
 DAY = 86400  # seconds
 # Whether a process of another host lives cannot be seen from here.

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.paths import is_local
 from gluegrid.config_report import Report
-from gluegrid.errors import GluegridError
-from gluegrid.paths import is_local
-from gluegrid.quoting import quoted
 from gluegrid.sources import files_below, state_of_folder, wanted_model_files, wanted_task_files
 from gluegrid.split_files import SUFFIXES, files_of_splits, is_converted, is_one_file
 

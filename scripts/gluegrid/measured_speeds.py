@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json, write_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, write_json
 from gluegrid.locks import lock
 
 PATH = Path("resources/measured_speeds.json")

@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+from gluegrid.common.provenance import now
 from gluegrid.head import path_of_current_head
-from gluegrid.provenance import now
 
 POLL_SECONDS = 1
 

@@ -18,8 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from gluegrid.errors import StagingError, TrainingError
-from gluegrid.library_errors import one_line_errors
+from gluegrid.common.errors import StagingError, TrainingError, one_line_errors
 from gluegrid.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config
 from gluegrid.model_tokenizer import positions_of
 from gluegrid.tasks import Task

@@ -5,8 +5,8 @@ from dataclasses import fields
 
 import yaml
 
-from gluegrid import paths
-from gluegrid.escaping import code, markdown, one_line
+from gluegrid.common import paths
+from gluegrid.common.escaping import code, markdown, one_line
 from gluegrid.run import Run
 
 NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid.errors import StagingError
+from gluegrid.common.errors import StagingError
 from gluegrid.untrusted_json import every_value, read_untrusted_json, shown
 
 logger = logging.getLogger(__name__)

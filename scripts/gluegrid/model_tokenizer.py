@@ -6,9 +6,8 @@ is. It does so once, when the model is staged; tokenising a task then needs no t
 
 from pathlib import Path
 
-from gluegrid.errors import StagingError
-from gluegrid.files import replacing, sha256
-from gluegrid.library_errors import one_line_errors
+from gluegrid.common.errors import StagingError, one_line_errors
+from gluegrid.common.files import replacing, sha256
 from gluegrid.model_config import NOT_TRUSTED, check_trusted_code
 from gluegrid.untrusted_json import check_size, read_untrusted_json, shown
 

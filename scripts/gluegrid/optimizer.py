@@ -7,8 +7,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 
+from gluegrid.common.errors import TransientError
 from gluegrid.device_memory import again_if_out_of_memory
-from gluegrid.errors import TransientError
 from gluegrid.run import Run
 
 

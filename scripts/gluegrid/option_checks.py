@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
+from gluegrid.common.escaping import shortened
 from gluegrid.config_report import Report, dotted, quoted_name
 from gluegrid.levels import TRAINING_KEYS, Given, all_levels, given_values
-from gluegrid.quoting import shortened
 from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.strict_yaml import Position
 from gluegrid.variants import plain_value, swept

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from gluegrid import escaping, table
+from gluegrid import table
+from gluegrid.common import escaping
+from gluegrid.common.formatting import points, signed_points
 from gluegrid.parity import BELOW, NOT_COMPARED, with_verdict
 from gluegrid.references import SINGLE_RUN, VALIDATION
 from gluegrid.result_text import LONGEST_NAME
-from gluegrid.rounding import points, signed_points
 from gluegrid.variants import BASE
 
 COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")

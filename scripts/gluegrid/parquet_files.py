@@ -9,9 +9,8 @@ import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
 from gluegrid.columns import is_text
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError, in_one_line
 from gluegrid.label_names import names_in_features
-from gluegrid.library_errors import in_one_line
 from gluegrid.raw_rows import ROWS_AT_ONCE, check_columns
 
 BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.estimates import Estimate, Estimates
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import read_json
 from gluegrid.makespan import makespan
 from gluegrid.recipes import RECIPES
 from gluegrid.records import NOT_RUN, has_result, outcome

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Iterator
 
-from gluegrid import escaping
-from gluegrid.durations import duration
+from gluegrid.common import escaping
+from gluegrid.common.files import size_in_words
+from gluegrid.common.formatting import duration
 from gluegrid.estimates import Estimate
-from gluegrid.files import size_in_words
 from gluegrid.plan import Plan, PlannedCell
 from gluegrid.sizes import STAGED, model_size
 from gluegrid.table import plain

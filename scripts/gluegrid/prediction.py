@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy
 import torch
 
+from gluegrid.common.errors import TrainingError
 from gluegrid.data import Rows
-from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.processes import Processes

@@ -5,7 +5,7 @@ import time
 
 from huggingface_hub.utils import tqdm
 
-from gluegrid.files import size_in_words
+from gluegrid.common.files import size_in_words
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from gluegrid.errors import DataError
-from gluegrid.quoting import listed, nearest
+from gluegrid.common.errors import DataError
+from gluegrid.common.escaping import listed, nearest
 
 ROWS_AT_ONCE = 10_000
 LIKE_ROWS = (

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import attempts, escaping, official_data, paths
+from gluegrid import attempts, official_data
 from gluegrid.cells import run_hash, run_text
-from gluegrid.errors import DataError, RecordError
+from gluegrid.common import escaping, paths
+from gluegrid.common.errors import DataError, RecordError
+from gluegrid.common.files import read_json
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import read_json
 from gluegrid.submission import refusal
 from gluegrid.tasks import Task, definition
 

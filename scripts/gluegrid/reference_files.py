@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from gluegrid import strict_yaml
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import canonical_json
 from gluegrid.config_report import Report
-from gluegrid.files import canonical_json
-from gluegrid.quoting import quoted
 from gluegrid.references import SINGLE_RUN, Reference, SeedSpread, completed_row, reference_model, rows_of
 
 PROJECT = Path(__file__).resolve().parents[2]

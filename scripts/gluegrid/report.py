@@ -3,10 +3,11 @@
 import atexit
 from pathlib import Path
 
-from gluegrid import escaping, table
+from gluegrid import table
+from gluegrid.common import escaping
+from gluegrid.common.files import canonical_json, write_text
 from gluegrid.experiment import Experiment
 from gluegrid.exports import results_csv, results_json
-from gluegrid.files import canonical_json, write_text
 from gluegrid.hindsight import comparison
 from gluegrid.parity import parity_content
 from gluegrid.parity_text import reference_sections

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gluegrid.errors import StagingError
-from gluegrid.files import replacing
-from gluegrid.paths import is_local
-from gluegrid.quoting import quoted
-from gluegrid.redaction import redacted
+from gluegrid.common.errors import StagingError
+from gluegrid.common.escaping import quoted, redacted
+from gluegrid.common.files import replacing
+from gluegrid.common.paths import is_local
 from gluegrid.sources import files_below
 from gluegrid.split_files import is_one_file
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gluegrid.provenance import without_commit
+from gluegrid.common.provenance import without_commit
 from gluegrid.records import Outcome
 from gluegrid.ways_to_train import cells_by_way
 

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from gluegrid import escaping
-from gluegrid.rounding import NOTHING, percents
+from gluegrid.common import escaping
+from gluegrid.common.formatting import NOTHING, percents
 from gluegrid.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.summary import Group, Summary
 

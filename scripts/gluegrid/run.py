@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.recipes import RECIPES
 from gluegrid.tasks import Task
 

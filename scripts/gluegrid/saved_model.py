@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedModel
 
-from gluegrid.files import replacing_folder, write_text
+from gluegrid.common.files import replacing_folder, write_text
 from gluegrid.model import takes_token_types
 from gluegrid.model_card import model_card
 from gluegrid.run import Run

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import paths
-from gluegrid.errors import DataError
+from gluegrid.common import paths
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.files import read_json
 from gluegrid.staged_tokens import staged_tokens
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"

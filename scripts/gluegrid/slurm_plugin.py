@@ -19,7 +19,7 @@ from types import ModuleType
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid.errors import GluegridError, TransientError
+from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.head import interrupt
 from gluegrid.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
 from gluegrid.submission import patiently

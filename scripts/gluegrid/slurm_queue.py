@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import TransientError
+from gluegrid.common.errors import TransientError
 
 # A job in one of these states has ended, and is listed for a while (MinJobAge).
 ENDED = {

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from gluegrid.files import sha256
+from gluegrid.common.files import sha256
 
 # Weights as safetensors only: a pickle runs code when it is loaded.
 MODEL_FILES = re.compile(

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gluegrid.common.escaping import quoted
+from gluegrid.common.paths import is_local
 from gluegrid.config_report import Report
-from gluegrid.paths import is_local
-from gluegrid.quoting import quoted
 from gluegrid.split_files import SUFFIXES, is_converted, is_one_file, splits_of
 
 Problem = tuple[str, str]  # the key to blame, and what is wrong

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from gluegrid.errors import DataError, StagingError
-from gluegrid.paths import is_local
-from gluegrid.quoting import listed, nearest
+from gluegrid.common.errors import DataError, StagingError
+from gluegrid.common.escaping import listed, nearest
+from gluegrid.common.paths import is_local
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")

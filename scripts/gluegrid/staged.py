@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import escaping, paths, table
+from gluegrid import table
+from gluegrid.common import escaping, paths
+from gluegrid.common.files import read_json, size_in_words
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json, size_in_words
 from gluegrid.records import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from gluegrid.cells import Cell
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.experiment import Experiment
-from gluegrid.files import read_json
 from gluegrid.sources import split_of
 from gluegrid.tasks import Task
 

@@ -10,12 +10,12 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gluegrid.errors import StagingError
-from gluegrid.files import read_json, size_in_words, write_json
+from gluegrid.common.errors import StagingError
+from gluegrid.common.files import read_json, size_in_words, write_json
+from gluegrid.common.manifests import file_identity
+from gluegrid.common.provenance import now
 from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
-from gluegrid.manifests import file_identity
-from gluegrid.provenance import now
 from gluegrid.repositories import Repository, Source, open_repository
 
 logger = logging.getLogger(__name__)

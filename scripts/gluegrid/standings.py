@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy
 
+from gluegrid.common.errors import DataError
 from gluegrid.entrants import Entrant
-from gluegrid.errors import DataError
 from gluegrid.paired_bootstrap import Answers, Draws, example_draws, model_draws, scores
 from gluegrid.summary import Group, score
 from gluegrid.verification.findings import agree

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json, sha256
-from gluegrid.paths import cell_beside
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, sha256
+from gluegrid.common.paths import cell_beside
 from gluegrid.run import Run
 
 MODEL = "model"  # the folder of a trained model that is kept

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gluegrid import records
 from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
-from gluegrid.errors import DataError, GluegridError, TransientError
+from gluegrid.common.errors import DataError, GluegridError, TransientError
 from gluegrid.estimates import estimates_of
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.heads import Heads, heads_of

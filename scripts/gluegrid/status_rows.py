@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gluegrid import escaping
 from gluegrid.cell_status import STARTING, CellStatus, State
-from gluegrid.durations import clock, duration
+from gluegrid.common import escaping
+from gluegrid.common.formatting import clock, duration, percent
 from gluegrid.experiment import Experiment
 from gluegrid.result_text import MARK, PREDICTED, best_of
-from gluegrid.rounding import percent
 from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups
 

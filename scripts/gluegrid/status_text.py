@@ -5,9 +5,10 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
-from gluegrid import escaping, table
+from gluegrid import table
 from gluegrid.cell_status import CellStatus, State
-from gluegrid.durations import clock, duration
+from gluegrid.common import escaping
+from gluegrid.common.formatting import clock, duration
 from gluegrid.result_text import MARK
 from gluegrid.status import Snapshot
 from gluegrid.status_rows import Row, rows_of

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import yaml
 
-from gluegrid.errors import ConfigError
-from gluegrid.quoting import named, quoted, shortened
+from gluegrid.common.errors import ConfigError
+from gluegrid.common.escaping import named, quoted, shortened
 
 Position = tuple[str | int, ...]
 OTHER_KINDS = (None, *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")))

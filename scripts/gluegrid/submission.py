@@ -20,13 +20,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gluegrid import attempts
-from gluegrid.errors import DataError, GluegridError, TransientError
-from gluegrid.files import read_json, write_json
+from gluegrid.common.errors import DataError, GluegridError, TransientError
+from gluegrid.common.files import read_json, write_json
+from gluegrid.common.paths import ExperimentPaths, state_folder
+from gluegrid.common.provenance import now
 from gluegrid.head import current_head, has_ended, path_of_current_head
 from gluegrid.locks import Manners, lock_with_manners
 from gluegrid.messages import tell_head
-from gluegrid.paths import ExperimentPaths, state_folder
-from gluegrid.provenance import now
 from gluegrid.slurm_queue import (
     NUMBER,
     SubmittedJob,

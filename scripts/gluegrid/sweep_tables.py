@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from gluegrid import escaping, table
+from gluegrid import table
+from gluegrid.common import escaping
+from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
-from gluegrid.rounding import NOTHING, percent
 from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.summary import Group
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from gluegrid import escaping
+from gluegrid.common import escaping
+from gluegrid.common.formatting import NOTHING, number, percent, seconds
 from gluegrid.records import Outcome
 from gluegrid.result_text import (
     LONGEST_NAME,
@@ -19,7 +20,6 @@ from gluegrid.result_text import (
     state,
     task_name,
 )
-from gluegrid.rounding import NOTHING, number, percent, seconds
 from gluegrid.summary import Group, by_model_on_every_task, mean
 from gluegrid.ways_to_train import depends_on_seed
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow
 
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import link_or_copy, read_json, replacing, write_json
+from gluegrid.common.manifests import check_file, file_identity
 from gluegrid.encoder import Encoder
-from gluegrid.errors import GluegridError
 from gluegrid.examples import NUMBERS, Split
-from gluegrid.files import link_or_copy, read_json, replacing, write_json
 from gluegrid.head import is_newer_than_head
 from gluegrid.locks import describe, lock
-from gluegrid.manifests import check_file, file_identity
 from gluegrid.staged_tokens import tokens_identity
 from gluegrid.tasks import Task
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
-from gluegrid import paths
-from gluegrid.library_errors import in_one_line
+from gluegrid.common import paths
+from gluegrid.common.errors import in_one_line
 from gluegrid.run import Run
 
 logger = logging.getLogger(__name__)

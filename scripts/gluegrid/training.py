@@ -11,9 +11,9 @@ import torch
 from transformers import get_scheduler
 
 from gluegrid.adapters import load_trained_weights, trained_weights
+from gluegrid.common.errors import TrainingError
 from gluegrid.data import Order, Rows
 from gluegrid.epochs import EpochScores
-from gluegrid.errors import TrainingError
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.optimizer import adamw, clip_once, make_moments, step_once

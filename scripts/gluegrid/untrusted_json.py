@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid.errors import StagingError
-from gluegrid.files import size_in_words
+from gluegrid.common.errors import StagingError
+from gluegrid.common.files import size_in_words
 
 MOST_BYTES = 10_000_000
 DEEPEST = 32

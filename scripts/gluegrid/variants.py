@@ -11,10 +11,10 @@ import math
 import re
 from pathlib import Path
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
+from gluegrid.common.paths import ExperimentPaths
 from gluegrid.levels import SWEPT_KEYS
-from gluegrid.paths import ExperimentPaths
 from gluegrid.recipes import LORA, RECIPES
 
 BASE = "base"

@@ -2,7 +2,7 @@
 
 import json
 
-from gluegrid import escaping
+from gluegrid.common import escaping
 
 LONGEST_ADAPTERS = 120  # characters of what says how adapters are made
 

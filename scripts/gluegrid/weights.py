@@ -8,9 +8,8 @@ shape and fill the file without gap or overlap. What it lets through is checked 
 import json
 from pathlib import Path
 
-from gluegrid.errors import StagingError
-from gluegrid.files import size_in_words
-from gluegrid.library_errors import one_line_errors
+from gluegrid.common.errors import StagingError, one_line_errors
+from gluegrid.common.files import size_in_words
 from gluegrid.untrusted_json import read_untrusted_json, shown
 
 WEIGHTS = "model.safetensors"

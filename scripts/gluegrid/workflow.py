@@ -10,8 +10,9 @@ from pathlib import Path
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.code_copy import copy_code
-from gluegrid.environment import EXECUTOR, leave_caller, leave_job_of_caller
-from gluegrid.errors import GluegridError
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.provenance import EXECUTOR, now
+from gluegrid.environment import leave_caller, leave_job_of_caller
 from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.experiment import Experiment, load_experiment
 from gluegrid.head import current_head, freeze
@@ -21,7 +22,6 @@ from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
 from gluegrid.messages import show_messages
-from gluegrid.provenance import now
 from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
 from gluegrid.reference_files import read_all_references

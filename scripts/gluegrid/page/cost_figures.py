@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from gluegrid.common.formatting import grouped, percent
 from gluegrid.page.colours import MUTED, OTHER, Style
 from gluegrid.page.costs import cost, device_seconds, in_gib
 from gluegrid.page.drawing import (
@@ -22,7 +23,6 @@ from gluegrid.page.drawing import (
     widen,
 )
 from gluegrid.result_text import task_name
-from gluegrid.rounding import grouped, percent
 from gluegrid.summary import Group, score
 
 HEIGHT = 230

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from gluegrid.common.formatting import NOTHING, grouped, percent
 from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Section, Table, Text, number
 from gluegrid.page.cost_figures import cost_figure, has_cost, memory_figure
 from gluegrid.page.costs import cost, in_gib, of_gpus
 from gluegrid.page.material import Material
 from gluegrid.result_text import task_name
-from gluegrid.rounding import NOTHING, grouped, percent
 from gluegrid.summary import Group
 
 MOST_ROWS = 50

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from gluegrid.common.formatting import number, percent
 from gluegrid.page.colours import Style
 from gluegrid.page.drawing import WIDTH, Margins, few_ticks, finished, mark, name_axes, new_axes, widen
-from gluegrid.rounding import number, percent
 from gluegrid.summary import Group, mean
 
 HEIGHT = 230

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gluegrid.common.formatting import grouped, percent
 from gluegrid.page.blocks import Block, Cell, Items, Section, Table, Text, code
 from gluegrid.page.comparison_section import comparison_section
 from gluegrid.page.cost_section import cost_section, memory_section
@@ -15,7 +16,6 @@ from gluegrid.page.sweep_section import sweep_section
 from gluegrid.page.training_section import training_section
 from gluegrid.records import Outcome
 from gluegrid.result_notes import code_of, notes
-from gluegrid.rounding import grouped, percent
 from gluegrid.table import reason
 
 MOST_FAILURES = 200

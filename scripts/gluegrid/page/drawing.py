@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gluegrid import escaping
+from gluegrid.common import escaping
 from gluegrid.page.colours import GRID, INK, MUTED, PAPER, Style
 from gluegrid.page.svg import SETTINGS, decoration, to_svg
 

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from gluegrid import escaping
+from gluegrid.common import escaping
+from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.page.scores import Row, Score, ScoreTable
 from gluegrid.result_text import MARK, MARKED, best_of, task_name
-from gluegrid.rounding import NOTHING, percent
 from gluegrid.selection import was_chosen
 from gluegrid.summary import Group
 from gluegrid.table import data_notes

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from gluegrid import escaping
+from gluegrid.common import escaping
 from gluegrid.page.blocks import Section
 
 FOLDER = Path(__file__).parent

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from gluegrid.common.formatting import percent
 from gluegrid.page.colours import INK, MUTED, OTHER, PAPER, Style
 from gluegrid.page.drawing import (
     LABELS,
@@ -22,7 +23,6 @@ from gluegrid.page.drawing import (
 from gluegrid.page.intervals import interval
 from gluegrid.page.published import Published
 from gluegrid.page.scores import Score
-from gluegrid.rounding import percent
 from gluegrid.summary import score
 
 ROW, LOW_ROW, BELOW_ROWS = 30, 22, 30

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from gluegrid import table
+from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.page.blocks import Block, Cell, Details, Items, Section, Table, Text, number
 from gluegrid.page.intervals import interval
 from gluegrid.page.material import Material
 from gluegrid.page.score_panels import score_panels
 from gluegrid.page.scores import Row, Score
 from gluegrid.result_text import MARKED, seeds_text, task_name
-from gluegrid.rounding import NOTHING, percent
 from gluegrid.selection import was_chosen
 from gluegrid.summary import Group
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gluegrid.common.formatting import UNDEFINED, percent
 from gluegrid.page.intervals import interval
 from gluegrid.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
-from gluegrid.rounding import UNDEFINED, percent
 from gluegrid.summary import Group, Summary, by_model_on_every_task, mean
 
 

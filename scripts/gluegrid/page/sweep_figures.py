@@ -7,6 +7,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from gluegrid.common.formatting import percent
 from gluegrid.page.colours import INK, MUTED, Style
 from gluegrid.page.drawing import (
     WIDTH,
@@ -22,7 +23,6 @@ from gluegrid.page.drawing import (
 )
 from gluegrid.page.intervals import interval
 from gluegrid.result_text import task_name, value_text
-from gluegrid.rounding import percent
 from gluegrid.selection import swept_keys, validation_scores, values_of
 from gluegrid.summary import Group
 

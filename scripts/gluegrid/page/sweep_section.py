@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Heading, Section, Table, Text, number
 from gluegrid.page.colours import OTHER
 from gluegrid.page.material import Material
 from gluegrid.page.sweep_figures import has_figure, sweep_figures
 from gluegrid.result_text import MARK, best_of, score_text, seeds_text, task_name, value_text
-from gluegrid.rounding import NOTHING, percent
 from gluegrid.selection import holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.summary import Group, Summary
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from gluegrid.common.files import write_text
 from gluegrid.experiment import Experiment
-from gluegrid.files import write_text
 from gluegrid.page.document import page
 from gluegrid.page.latex import latex_table
 from gluegrid.page.material import Material

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gluegrid import __version__
-from gluegrid.files import canonical_json
-from gluegrid.provenance import git_state
+from gluegrid.common.files import canonical_json
+from gluegrid.common.provenance import git_state
 
 SCHEMA_VERSION = 1
 SUFFIX = ".zip"

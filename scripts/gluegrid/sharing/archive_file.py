@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from gluegrid.errors import DataError
-from gluegrid.files import canonical_json, size_in_words
-from gluegrid.quoting import quoted
+from gluegrid.common.errors import DataError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import canonical_json, size_in_words
 from gluegrid.sharing.archive import BYTES_AT_ONCE, MANIFEST, SCHEMA_VERSION
 from gluegrid.verification.file_shapes import COUNT, FILES, TEXT, check_shape, object_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid.cells import Cell, run_hash
-from gluegrid.errors import DataError
-from gluegrid.files import canonical_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import canonical_json
 from gluegrid.recipes import RECIPES
 from gluegrid.reference_files import problems_of_row
 from gluegrid.references import completed_row

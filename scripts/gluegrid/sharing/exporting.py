@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluegrid.cells import run_text
-from gluegrid.errors import DataError, GluegridError
+from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.files import canonical_json, read_json, replacing, size_in_words
 from gluegrid.experiment import Experiment
-from gluegrid.files import canonical_json, read_json, replacing, size_in_words
 from gluegrid.imported_cells import listed
 from gluegrid.known_experiments import experiment_folders, newest_plan
 from gluegrid.records import Outcome, outcomes

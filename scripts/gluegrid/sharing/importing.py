@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import replacing_folder, write_json
+from gluegrid.common.paths import ExperimentPaths
 from gluegrid.config import config_schema
-from gluegrid.errors import GluegridError
 from gluegrid.experiment import Experiment
-from gluegrid.files import replacing_folder, write_json
 from gluegrid.head import write_import
 from gluegrid.known_experiments import is_import
 from gluegrid.locks import describe, lock
-from gluegrid.paths import ExperimentPaths
-from gluegrid.quoting import quoted
 from gluegrid.records import Outcome, outcomes
 from gluegrid.report import write_tables
 from gluegrid.sharing.archive import CONFIG, MANIFEST

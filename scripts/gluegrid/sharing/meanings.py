@@ -7,7 +7,7 @@ say the hashes of the files, these decide; where not, what the config says.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gluegrid.quoting import quoted
+from gluegrid.common.escaping import quoted
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 
 MODEL, TASK = "model", "task"

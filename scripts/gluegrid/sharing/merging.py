@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from gluegrid.cells import Cell
-from gluegrid.errors import GluegridError
+from gluegrid.common.errors import GluegridError
 from gluegrid.imported_cells import listed
 from gluegrid.levels import TRAINING_KEYS
 from gluegrid.records import NOT_RUN

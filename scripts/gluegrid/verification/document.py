@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.verification.expected_tables import Expected
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.markdown_tables import Section

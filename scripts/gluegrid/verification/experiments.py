@@ -7,7 +7,7 @@ saved predictions, and the tables are compared with both.
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid.errors import DataError, GluegridError
+from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import jsonschema
 
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json
 from gluegrid.config import config_schema
-from gluegrid.errors import DataError
-from gluegrid.files import read_json
 from gluegrid.reference_files import schema_of
 
 LONGEST_MESSAGE = 200  # characters; jsonschema quotes the whole value

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluegrid import escaping
-from gluegrid.errors import DataError
-from gluegrid.files import sha256
+from gluegrid.common import escaping
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import sha256
 
 # Metrics are recomputed from the very values they were made of, so only the order of sums differs.
 TOLERANCE = 1e-9

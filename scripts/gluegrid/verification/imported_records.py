@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.cells import Cell
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.experiment import Experiment
 from gluegrid.staged_tokens import staged_tokens
 from gluegrid.verification.file_shapes import RECORD, read_shaped

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import canonical_json, read_json
+from gluegrid.common.paths import ExperimentPaths
 from gluegrid.comparison_report import comparison_texts
 from gluegrid.comparisons import compare
-from gluegrid.errors import DataError, GluegridError
 from gluegrid.experiment import Experiment
-from gluegrid.files import canonical_json, read_json
 from gluegrid.glue_submission import submission_of
 from gluegrid.page.write import report_texts
 from gluegrid.paired_bootstrap import RESAMPLES
 from gluegrid.parity import parity_content
 from gluegrid.parity_files import parity_texts
-from gluegrid.paths import ExperimentPaths
-from gluegrid.quoting import quoted
 from gluegrid.records import Outcome, outcomes
 from gluegrid.summary import groups
 from gluegrid.verification.findings import Findings

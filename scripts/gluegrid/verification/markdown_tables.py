@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 
 HEADING = re.compile(r"#{1,6} (.*)")
 DELIMITER = re.compile(r"\|(\s*:?-+:?\s*\|)+")

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.tasks import Task
 
 COLUMNS = ["idx", "label", "logits"]

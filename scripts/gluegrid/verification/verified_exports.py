@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.experiment import Experiment
 from gluegrid.verification.expected_choice import shown, varied
 from gluegrid.verification.expected_groups import grouped

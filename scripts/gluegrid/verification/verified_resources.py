@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import numpy
 
-from gluegrid import paths
+from gluegrid.common import paths
+from gluegrid.common.errors import DataError
+from gluegrid.common.manifests import recorded_hashes
 from gluegrid.cutting import rows_of_split
-from gluegrid.errors import DataError
 from gluegrid.experiment import Cell, Experiment
-from gluegrid.manifests import recorded_hashes
 from gluegrid.run import HOLDOUT
 from gluegrid.sources import split_of
 from gluegrid.staged_tokens import staged_tokens

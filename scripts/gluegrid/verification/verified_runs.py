@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy
 
 from gluegrid.cells import run_hash, run_text
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
+from gluegrid.common.paths import cell_beside
 from gluegrid.experiment import Cell, Experiment
 from gluegrid.holdout import held_out
-from gluegrid.paths import cell_beside
 from gluegrid.records import SCHEMA_VERSION
 from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
 from gluegrid.tasks import Task, definition

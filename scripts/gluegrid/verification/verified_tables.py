@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from gluegrid.errors import DataError
+from gluegrid.common.errors import DataError
 from gluegrid.experiment import Experiment
 from gluegrid.reference_files import document
 from gluegrid.references import by_model_and_task, reference_model

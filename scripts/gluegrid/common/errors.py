@@ -1,13 +1,55 @@
-"""What other libraries raise on files that they cannot use, as errors of ours in one line.
-
-Hostile files make them raise nearly anything: besides their own classes KeyError, RecursionError, MemoryError, or the
-panic of a library in Rust, which is no Exception.
-"""
+"""The errors that a user can mend. Each message says what is wrong, where, and what to do, in one or two lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gluegrid.errors import GluegridError, StagingError
+
+class GluegridError(Exception):
+    """Base of all errors that are reported without a traceback.
+
+    `is_permanent`: the same would happen again, so that a retry is in vain.
+    """
+
+    is_permanent = True
+
+
+class ConfigError(GluegridError):
+    """The experiment file or the task registry is wrong; `problems` holds one line for each mistake."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StagingError(GluegridError):
+    """A model or a data set could not be fetched whole."""
+
+
+class DataError(GluegridError):
+    """A file's content is not what its task or its manifest says."""
+
+
+class TrainingError(GluegridError):
+    """A cell cannot be trained as asked."""
+
+
+class TransientError(GluegridError):
+    """A cell cannot be trained here and now; on another node, or later, it may be."""
+
+    is_permanent = False
+
+
+class ParityError(GluegridError):
+    """Results are below their references."""
+
+
+class RecordError(GluegridError):
+    """A result file is not what its contract says."""
+
+
+class Stopped(BaseException):
+    """The process was asked to end, or its time is nearly over; its message says why. No error of anybody's."""
+
 
 LONGEST = 300  # characters; some messages quote a whole file
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
-from gluegrid.errors import DataError
-from gluegrid.files import read_json, sha256
+from gluegrid.common.errors import DataError
+from gluegrid.common.files import read_json, sha256
 
 
 def file_identity(path: Path) -> dict:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gluegrid.errors import DataError, TransientError
+from gluegrid.common.errors import DataError, TransientError
 
 NEW, OLD = "new", "old"  # in the folder beside one that is replaced
 

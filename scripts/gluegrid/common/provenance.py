@@ -8,10 +8,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from gluegrid.environment import has_slurm_job_of_its_own
-from gluegrid.errors import GluegridError
+from gluegrid.common.errors import GluegridError
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
 RECORDED_PACKAGES = (
@@ -124,3 +123,11 @@ def _slurm_job_id() -> str | None:
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
+
+
+EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
+
+
+def has_slurm_job_of_its_own() -> bool:
+    """Tell whether this process is in a job of SLURM's that was submitted for its cell, or by hand for a script."""
+    return "SLURM_JOB_ID" in os.environ and os.environ.get(EXECUTOR) != "local"
