@@ -22,8 +22,8 @@ from transformers import (
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from gluegrid.cell_training import CellTraining
+from gluegrid.experiment.run import read_run
 from gluegrid.model import load_model
-from gluegrid.run import read_run
 from gluegrid.scoring import score
 
 ARMS = {

@@ -9,18 +9,18 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 
-from gluegrid import sources
 from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import canonical_json
 from gluegrid.common.paths import ExperimentPaths
-from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
-from gluegrid.recipes import RECIPE
+from gluegrid.experiment import sources
+from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.options import RECIPE
+from gluegrid.experiment.run import read_run
+from gluegrid.experiment.task import Task, definition
 from gluegrid.repositories import Source
-from gluegrid.run import read_run
 from gluegrid.staging import stage
-from gluegrid.tasks import Task, definition
 from gluegrid.tokens import tokenize_task
 
 BATCH_SIZE = 32

@@ -9,7 +9,7 @@ from arms import Ours
 from cells import BATCH_SIZE, Cell
 from in_process import forget_earlier_settings, wait_for_device
 
-from gluegrid.run import read_run
+from gluegrid.experiment.run import read_run
 
 BYTES_PER_PARAMETER = 28  # AdamW in fp32 reads weight, gradient and two moments, and writes all but the gradient
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices whose product is timed

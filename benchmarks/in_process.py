@@ -15,7 +15,7 @@ from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoTokenizer
 
-from gluegrid.run import read_run
+from gluegrid.experiment.run import read_run
 from gluegrid.tokens import tokenize_task
 
 WARM_UP_STEPS = 3

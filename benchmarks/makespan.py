@@ -15,11 +15,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from gluegrid.common.cli import run_script
 from gluegrid.estimates import Estimates, learn
-from gluegrid.experiment import Cell, Experiment, load_experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.makespan import makespan
 from gluegrid.records import Outcome
-from gluegrid.reference_files import document
-from gluegrid.references import by_model_and_task
 
 PROJECT = Path(__file__).resolve().parents[1]
 MOST_GPUS, MOST_SEEDS = 64, 5

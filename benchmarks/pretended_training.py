@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from gluegrid.cells import run_hash
 from gluegrid.common.cli import run_script
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.provenance import now
+from gluegrid.experiment.cell import run_hash
+from gluegrid.experiment.run import SCHEMA_VERSION
+from gluegrid.experiment.task import Task
 from gluegrid.official_data import sample_keys
-from gluegrid.records import SCHEMA_VERSION
-from gluegrid.tasks import Task
 
 SECONDS = Path("pretended_seconds.json")
 

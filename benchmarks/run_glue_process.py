@@ -23,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from gluegrid.run import Run, read_run
+from gluegrid.experiment.run import Run, read_run
 from gluegrid.scoring import score
 
 

@@ -24,7 +24,7 @@ from sizes import random_model
 
 from gluegrid.common.provenance import git_state, now, versions
 from gluegrid.device import describe_device
-from gluegrid.run import read_run
+from gluegrid.experiment.run import read_run
 
 # A turn: what it is called in the progress, and what returns its measurements.
 Turn = tuple[str, Callable[[], list[dict]]]

@@ -16,7 +16,7 @@ from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin
 from gluegrid.snakemake_patches import keep_files_of_jobs
-from gluegrid.split_files import definition_of_examples
+from gluegrid.experiment.task_files import definition_of_examples
 from gluegrid.workflow import (
     begin_run,
     begin_with_the_longest,

@@ -6,7 +6,7 @@ from pathlib import Path
 from gluegrid.common.cli import run_script
 from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
-from gluegrid.experiment import planned_experiment
+from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.paired_bootstrap import RESAMPLES
 from gluegrid.records import outcomes
 

@@ -10,8 +10,8 @@ from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import StagingError
+from gluegrid.experiment.sources import wanted_model_files
 from gluegrid.repositories import Source
-from gluegrid.sources import wanted_model_files
 from gluegrid.staging import stage
 
 

@@ -10,13 +10,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, StagingError
-from gluegrid.experiment import planned_experiment
+from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.sources import files_below, split_of, wanted_task_files
+from gluegrid.experiment.task import Task, definition
+from gluegrid.experiment.task_files import files_of_splits, is_converted
 from gluegrid.label_names import CARDS, names_in_cards
 from gluegrid.repositories import Source
-from gluegrid.sources import files_below, split_of, wanted_task_files
-from gluegrid.split_files import files_of_splits, is_converted
 from gluegrid.staging import stage
-from gluegrid.tasks import Task, definition
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.estimates import estimates_of
-from gluegrid.experiment import load_experiment
+from gluegrid.experiment.experiment import load_experiment
 from gluegrid.plan import plan
 from gluegrid.plan_text import MOST_LINES, plan_text
 

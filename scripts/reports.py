@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError
-from gluegrid.known_experiments import experiment_folders, newest_head
+from gluegrid.experiment.experiment_index import experiment_folders, newest_head
 
 SCRIPTS = ("results", "parity_table", "compare", "report")  # each takes --head, as in the rule of its name
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
-from gluegrid.tasks import Task
+from gluegrid.experiment.task import Task
 from gluegrid.tokens import tokenize_task
 
 

@@ -22,10 +22,10 @@ from gluegrid.cell import (
 from gluegrid.common import cli
 from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.manifests import check_files
+from gluegrid.experiment.run import Run, read_run
 from gluegrid.helping import helped, helping
 from gluegrid.isolation import isolate
 from gluegrid.leaving import Leaving, end_of_job, follow_launcher
-from gluegrid.run import Run, read_run
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import run_script
-from gluegrid.experiment import planned_experiment
+from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.glue_submission import lines_about, write_submission
 
 

@@ -11,14 +11,14 @@ import pyarrow
 import pyarrow.parquet
 import yaml
 
-from gluegrid import sources
-from gluegrid.cells import run_hash, run_text
-from gluegrid.experiment import Cell, Experiment, load_experiment
-from gluegrid.recipes import RECIPE, RECIPES
+from gluegrid.experiment import sources
+from gluegrid.experiment.cell import Cell, run_hash, run_text
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.options import RECIPE, RECIPES
+from gluegrid.experiment.run import Run
+from gluegrid.experiment.task import Task
 from gluegrid.repositories import Source
-from gluegrid.run import Run
 from gluegrid.staging import stage
-from gluegrid.tasks import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 LAUNCH = SCRIPTS / "launch.sh"

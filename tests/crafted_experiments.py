@@ -10,7 +10,8 @@ import builders
 import yaml
 
 from gluegrid.common.paths import state_folder
-from gluegrid.experiment import Cell, Experiment, load_experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.records import Outcome, outcomes
 from gluegrid.selection import chosen
 from gluegrid.summary import Group, groups

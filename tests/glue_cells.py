@@ -12,9 +12,9 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 
-from gluegrid.cells import Cell
-from gluegrid.config import load_registry
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.config import load_registry
+from gluegrid.experiment.experiment import Experiment
 
 NLI = ("entailment", "neutral", "contradiction")
 TWO_WAY = ("entailment", "not_entailment")

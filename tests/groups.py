@@ -4,7 +4,7 @@ from pathlib import Path
 
 import builders
 
-from gluegrid.experiment import Cell
+from gluegrid.experiment.cell import Cell
 from gluegrid.records import NOT_RUN, Outcome
 from gluegrid.summary import Group
 

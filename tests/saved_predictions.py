@@ -8,10 +8,11 @@ import pyarrow
 import pyarrow.parquet
 
 from gluegrid.common.files import sha256
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.task import Task, definition
 from gluegrid.records import validation_predictions
 from gluegrid.scoring import score
-from gluegrid.tasks import Task, definition
 
 
 def shared_labels(shared: Path, task: str, split: str = "validation") -> numpy.ndarray:

@@ -22,9 +22,9 @@ from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError
 from gluegrid.data import Tokens
 from gluegrid.device import prepare_device
-from gluegrid.recipes import LORA
-from gluegrid.run import Run
-from gluegrid.tasks import Task
+from gluegrid.experiment.options import LORA
+from gluegrid.experiment.run import Run
+from gluegrid.experiment.task import Task
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 PAIR.validation["more"] = "_mm"

@@ -14,15 +14,15 @@ import pytest
 import yaml
 
 from gluegrid import attempts
-from gluegrid.cells import Cell
 from gluegrid.common.files import sha256
 from gluegrid.common.paths import state_folder
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.task import Task, definition
 from gluegrid.head import VARIABLE, freeze
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score
-from gluegrid.tasks import Task, definition
 
 REASON = "the loss is nan at step 3 | no *more*, see /scratch/alice/log"
 TASKS = {

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from shared_experiments import REASON, digest, killed_in_between, write_experiment
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import canonical_json, sha256
+from gluegrid.experiment.cell import run_text
 from gluegrid.sharing import archive_file
 from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.exporting import export_experiment

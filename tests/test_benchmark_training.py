@@ -7,8 +7,8 @@ import sys
 import builders
 import pytest
 
-from gluegrid.config import TASK_DEFAULTS, load_registry
-from gluegrid.tasks import Task, definition
+from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.task import Task, definition
 
 TASKS = ("cola", "stsb")
 ARMS = ["a", "b", "c", "d"]

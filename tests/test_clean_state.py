@@ -18,7 +18,7 @@ from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import write_json, write_text
 from gluegrid.common.manifests import file_identity
-from gluegrid.known_experiments import newest_plan
+from gluegrid.experiment.experiment_index import newest_plan
 from gluegrid.locks import lock
 
 RESULTS = Path("results")

@@ -14,7 +14,7 @@ from gluegrid import comparison_tables
 from gluegrid.common.errors import GluegridError
 from gluegrid.comparison_report import comparisons_json, comparisons_markdown, write_comparisons
 from gluegrid.comparisons import Comparison, LeftOut, compare
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.paired_bootstrap import Difference
 from gluegrid.records import NOT_RUN, outcomes, validation_predictions
 

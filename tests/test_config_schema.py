@@ -8,10 +8,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import ConfigError
-from gluegrid.config import REGISTRY, SCHEMA, load_registry
-from gluegrid.experiment import load_experiment
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.config import REGISTRY, SCHEMA, load_registry
+from gluegrid.experiment.experiment import load_experiment
 
 VALID = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": ["cola", "rte"]}
 

@@ -17,9 +17,9 @@ from gluegrid import parquet_files
 from gluegrid.common.errors import DataError
 from gluegrid.conversion import convert
 from gluegrid.examples import Split
+from gluegrid.experiment.task import Task
+from gluegrid.experiment.task_files import files_of_splits
 from gluegrid.labels import LabelReader
-from gluegrid.split_files import files_of_splits
-from gluegrid.tasks import Task
 from gluegrid.verification.parquet_content import read_labels
 from gluegrid.verification.verified_resources import Staged, labels_of
 

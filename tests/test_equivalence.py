@@ -10,8 +10,8 @@ import torch
 from reference_trainer import RowsForTrainer, padded, trained_by_transformers
 
 from gluegrid.cell_training import CellTraining
-from gluegrid.config import TASK_DEFAULTS, load_registry
-from gluegrid.tasks import Task, definition
+from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.task import Task, definition
 
 MAX_SEQ_LENGTH = 64
 VALUES = {

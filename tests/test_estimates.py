@@ -10,16 +10,15 @@ import yaml
 from gluegrid import attempts, head, hindsight
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
-from gluegrid.config import load_registry
 from gluegrid.cost_model import BACKWARDS, FORWARDS, memory_in_mb, operations
 from gluegrid.estimates import MARGINS, OPERATIONS_PER_SECOND, START_MINUTES, Estimates, learn, limit_of_attempt
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.config import load_registry
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.options import RECIPE, RECIPES
+from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.head import freeze
 from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
-from gluegrid.recipes import RECIPE, RECIPES
 from gluegrid.records import outcomes
-from gluegrid.reference_files import document
-from gluegrid.references import by_model_and_task
 from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"

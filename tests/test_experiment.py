@@ -10,13 +10,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gluegrid.cells import run_text
 from gluegrid.common import paths
-from gluegrid.config import SCHEMA
-from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.recipes import LORA, RECIPES
-from gluegrid.reference_files import document
-from gluegrid.references import by_model_and_task
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.config import SCHEMA
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.options import LORA, RECIPES
+from gluegrid.experiment.references import by_model_and_task, document
 
 GOLDEN = Path(__file__).parent / "data" / "runs"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

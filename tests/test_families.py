@@ -23,9 +23,9 @@ from transformers import (
 )
 
 from gluegrid.cell_training import CellTraining
-from gluegrid.config import TASK_DEFAULTS, load_registry
 from gluegrid.data import Tokens
-from gluegrid.tasks import Task, definition
+from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.task import Task, definition
 from gluegrid.tokens import tokenize_task
 
 GLUE = [name for name, entry in load_registry().items() if entry.get("train", "train")]

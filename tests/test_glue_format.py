@@ -7,7 +7,7 @@ import pytest
 from glue_cells import WANTED
 
 from gluegrid.common.files import sha256
-from gluegrid.config import load_registry
+from gluegrid.experiment.config import load_registry
 from gluegrid.glue_format import FILES, TASKS
 
 

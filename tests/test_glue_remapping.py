@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gluegrid.cell_training import CellTraining
-from gluegrid.cells import Cell
 from gluegrid.common.files import sha256
+from gluegrid.experiment.cell import Cell
 from gluegrid.glue_format import FILES
 from gluegrid.glue_predictions import content_of
 from gluegrid.records import Outcome

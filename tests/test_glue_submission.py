@@ -17,7 +17,7 @@ from gluegrid import glue_submission
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError, GluegridError, RecordError
 from gluegrid.common.files import read_json, sha256, write_json
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_submission import lines_about, write_submission
 
 ZIP = Path("results/small/submissions/tiny/submission.zip")

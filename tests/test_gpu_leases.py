@@ -22,7 +22,7 @@ from gluegrid.common import paths
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.provenance import this_process
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.gpu_leases import lease_gpus
 from gluegrid.head import freeze
 from gluegrid.locks import lock

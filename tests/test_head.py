@@ -9,9 +9,9 @@ import yaml
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid import head
-from gluegrid.cells import run_text
-from gluegrid.experiment import load_experiment
-from gluegrid.known_experiments import head_files, newest_head
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.experiment_index import head_files, newest_head
 from gluegrid.slurm_plugin import keep_pauses_between_status_checks
 from gluegrid.workflow import experiment_of_workflow
 

@@ -15,11 +15,11 @@ import pytest
 from clones import copy_of
 from shared_experiments import REASON, killed_in_between, write_experiment
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json
-from gluegrid.experiment import load_experiment
-from gluegrid.known_experiments import newest_plan
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.experiment_index import newest_plan
 from gluegrid.parity import parity_content
 from gluegrid.records import outcomes
 from gluegrid.sharing.exporting import export_experiment

@@ -156,7 +156,7 @@ def test_metadata_that_name_nothing_are_no_names(tmp_path, written):
 
 @pytest.mark.parametrize("name", ["cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli", "ax"])
 def test_the_datas_names_of_glue_are_those_of_the_registry(shared, name):
-    from gluegrid.config import load_registry
+    from gluegrid.experiment.config import load_registry
     from gluegrid.parquet_files import label_names
 
     for path in (shared / "glue" / name).glob("*.parquet"):

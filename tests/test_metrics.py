@@ -10,9 +10,9 @@ import yaml
 from gluegrid.common.files import read_json
 from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
-from gluegrid.config import SCHEMA
-from gluegrid.config_checks import METRICS_OF
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.config import SCHEMA
+from gluegrid.experiment.config_checks import METRICS_OF
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.page.write import write_report
 from gluegrid.parity import NOT_COMPARED
 from gluegrid.parity_files import write_parity

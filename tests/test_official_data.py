@@ -3,9 +3,9 @@ import pyarrow.parquet
 import pytest
 
 from gluegrid.common.files import sha256
-from gluegrid.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
+from gluegrid.experiment.sources import split_of
 from gluegrid.official_data import difference, other_files
-from gluegrid.sources import split_of
 
 REGISTRY = load_registry()
 OFFICIAL = {

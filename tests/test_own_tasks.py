@@ -14,10 +14,10 @@ from fake_hub import FakeHub
 from fake_hub_servers import serving
 from fetching import Fetched, Fetcher, parquet_of
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import ConfigError
 from gluegrid.common.files import read_json, sha256
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.experiment import Experiment, load_experiment
 
 CSV = 'review,mood\na fine film,good\n"long, and dull",bad\n'
 ENTRY = {

@@ -13,12 +13,12 @@ from groups import outcome
 from rendering import rows_of
 
 from gluegrid import parity
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.references import Reference, SeedSpread
 from gluegrid.parity import BELOW, NOT_COMPARED, WITHIN, parity_content, verdicts
 from gluegrid.parity_files import write_parity
 from gluegrid.parity_text import below, parity_in_terminal, parity_markdown, reference_sections
 from gluegrid.records import outcomes
-from gluegrid.references import Reference, SeedSpread
 from gluegrid.report import results_markdown
 from gluegrid.selection import chosen
 from gluegrid.summary import Group

@@ -12,7 +12,7 @@ import pytest
 from clones import Clone, clone_into, copy_of
 
 from gluegrid.estimates import Estimates
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.makespan import makespan
 from gluegrid.plan import plan, why
 from gluegrid.plan_text import plan_text

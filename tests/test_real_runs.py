@@ -15,7 +15,7 @@ from clones import PROJECT, Clone, clone_into, job_counts
 
 from gluegrid import table
 from gluegrid.common.files import read_json, sha256, write_text
-from gluegrid.config import load_registry
+from gluegrid.experiment.config import load_registry
 
 FILE = "experiments/minilm-glue.yaml"
 COMMAND = ("--profile", "profiles/local", "--configfile", FILE, "--cores", "2", "--resources", "gpu=2")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn import metrics
 
+from gluegrid.experiment.task import Task
 from gluegrid.scoring import score
-from gluegrid.tasks import Task
 from gluegrid.verification.findings import agree
 from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from rendering import HOSTILE, texts_of
 
 from gluegrid import attempts, records
-from gluegrid.cells import run_text
 from gluegrid.common import paths
+from gluegrid.experiment.cell import run_text
 from gluegrid.records import NOT_RUN, Outcome, outcomes
 from gluegrid.report import last_words, results_markdown, table_definition, write_tables
 

@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import ConfigError
-from gluegrid.config import load_registry
-from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.reference_files import FOLDER, document, load, references_of, seed_spreads, shipped
-from gluegrid.references import Reference, by_model_and_task, rows_of
-from gluegrid.tasks import Task, definition
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.config import load_registry
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.references import (
+    FOLDER,
+    Reference,
+    by_model_and_task,
+    document,
+    load,
+    references_of,
+    rows_of,
+    seed_spreads,
+    shipped,
+)
+from gluegrid.experiment.task import Task, definition
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 
 BERT = "google-bert/bert-base-uncased"

@@ -15,7 +15,7 @@ from parsed_page import Element, parsed
 from scipy import stats
 
 from gluegrid.common.files import read_json
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.page.score_panels import MOST_ROWS
 from gluegrid.page.sweep_section import MOST_FIGURES
 from gluegrid.page.write import write_report
@@ -245,7 +245,7 @@ def test_the_page_can_be_walked_without_eyes(realistic):
 
 def test_equal_results_make_an_equal_page_in_another_process(realistic):
     program = (
-        "import sys; from pathlib import Path; from gluegrid.experiment import load_experiment\n"
+        "import sys; from pathlib import Path; from gluegrid.experiment.experiment import load_experiment\n"
         "from gluegrid.records import outcomes; from gluegrid.page.write import write_report\n"
         "experiment = load_experiment(Path('config.yaml')); write_report(experiment, outcomes(experiment))"
     )

@@ -15,10 +15,10 @@ from gluegrid.adapters import merged, with_adapters
 from gluegrid.common.errors import TransientError
 from gluegrid.encoder import Encoder
 from gluegrid.examples import Examples
+from gluegrid.experiment.options import LORA
 from gluegrid.model import load_model
 from gluegrid.model_card import model_card
 from gluegrid.packing import make_packable
-from gluegrid.recipes import LORA
 from gluegrid.saved_model import write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network")

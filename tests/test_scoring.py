@@ -163,7 +163,7 @@ SCORE_TWICE = """
 import numpy, os, sys
 from pathlib import Path
 from gluegrid.scoring import score
-from gluegrid.tasks import Task
+from gluegrid.experiment.task import Task
 task = Task(name="tiny", source="s", revision="r", text_columns=["t"], label_column="label", train="train",
             validation={"validation": ""}, test=[], metrics=["accuracy", "f1"], labels=["no", "yes"])
 for _ in range(2):

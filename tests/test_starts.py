@@ -13,12 +13,11 @@ import yaml
 from clones import Clone, copy_of, job_counts
 from safetensors.numpy import load_file
 
-from gluegrid.cells import run_hash, run_text
 from gluegrid.common.errors import ConfigError, DataError
 from gluegrid.common.files import read_json, sha256, write_json
-from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.run import read_run
-from gluegrid.starts import identity_of_start
+from gluegrid.experiment.cell import run_hash, run_text
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.run import identity_of_start, read_run
 
 SMALL = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}}
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")

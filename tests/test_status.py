@@ -19,12 +19,12 @@ from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
 from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
-from gluegrid.cells import run_hash, run_text
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell, run_hash, run_text
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import has_error, last_line, train_log
 from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gluegrid.common.errors import ConfigError
-from gluegrid.strict_yaml import load
+from gluegrid.experiment.yaml_loader import load
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from groups import outcome, point
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluegrid.experiment import Cell
+from gluegrid.experiment.cell import Cell
 from gluegrid.records import Outcome
 from gluegrid.summary import Summary, groups, mean, score, summarised
 

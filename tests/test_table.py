@@ -9,9 +9,8 @@ from rendering import HOSTILE, rows_of
 
 from gluegrid import table
 from gluegrid.common import escaping
-from gluegrid.config import load_registry
-from gluegrid.reference_files import document
-from gluegrid.references import by_model_and_task
+from gluegrid.experiment.config import load_registry
+from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.selection import chosen
 from gluegrid.summary import Group
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gluegrid.references import Reference, SeedSpread
+from gluegrid.experiment.references import Reference, SeedSpread
 from gluegrid.summary import Summary, summarised
 from gluegrid.tolerance import both_sides, tolerance
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import ConfigError
-from gluegrid.experiment import Experiment, load_experiment
-from gluegrid.levels import SWEPT_KEYS, TRAINING_KEYS
-from gluegrid.variants import variant_name
+from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.options import SWEPT_KEYS, TRAINING_KEYS
+from gluegrid.experiment.variants import variant_name
 
 SMALL = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": {"cola": None, "rte": None}}
 APPENDIX_A3 = {

@@ -23,10 +23,10 @@ from verifiable import next_digit
 
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
-from gluegrid.recipes import RECIPES
+from gluegrid.experiment.options import RECIPES
+from gluegrid.experiment.task import Task, definition
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
-from gluegrid.tasks import Task, definition
 from gluegrid.verification import expected_tables
 from gluegrid.verification.expected_groups import Group
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment

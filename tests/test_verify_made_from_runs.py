@@ -13,7 +13,7 @@ import verifiable
 from gluegrid.common.files import read_json
 from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_submission import write_submission
 from gluegrid.page.write import write_report
 from gluegrid.parity_files import write_parity

@@ -16,7 +16,7 @@ from clones import Clone, clone_into, copy_of, job_counts
 from scipy import stats
 
 from gluegrid.common.files import read_json, sha256
-from gluegrid.experiment import load_experiment
+from gluegrid.experiment.experiment import load_experiment
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "2", "--resources", "gpu=2")
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")

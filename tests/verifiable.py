@@ -13,16 +13,16 @@ import pyarrow.parquet
 import yaml
 
 from gluegrid import attempts
-from gluegrid.cells import Cell
 from gluegrid.common import paths
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.task import Task, definition
 from gluegrid.holdout import held_out
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score
-from gluegrid.tasks import Task, definition
 from gluegrid.verification.experiments import frozen_experiment
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.verified_exports import verify_csv, verify_json

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.config_report import suggest
+from gluegrid.experiment.config_errors import suggest
 from gluegrid.model import NAMES_OF_HEADS
 
 ALL_LINEAR = "all-linear"

@@ -7,8 +7,8 @@ from gluegrid import attempts
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.common.provenance import this_process
-from gluegrid.experiment import planned_experiment
-from gluegrid.known_experiments import newest_head
+from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.experiment_index import newest_head
 from gluegrid.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
 from gluegrid.slurm_queue import cancel_jobs, in_queue
 from gluegrid.submission import jobs_of_cell

@@ -18,10 +18,9 @@ from gluegrid.common.files import disk_full, is_disk_full, link_or_copy, read_js
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import EXECUTOR, is_running, job, this_process
+from gluegrid.experiment.run import MODEL, identity_of_start, read_run
 from gluegrid.head import is_newer_than_head, path_of_current_head
 from gluegrid.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
-from gluegrid.run import read_run
-from gluegrid.starts import MODEL, identity_of_start
 
 logger = logging.getLogger(__name__)
 

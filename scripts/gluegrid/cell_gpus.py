@@ -28,10 +28,10 @@ from gluegrid.cell import (
 from gluegrid.common import paths
 from gluegrid.common.errors import GluegridError, Stopped, TransientError
 from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
+from gluegrid.experiment.run import Run, read_run
 from gluegrid.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
 from gluegrid.leaving import REASONS, Leaving
 from gluegrid.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
-from gluegrid.run import Run, read_run
 from gluegrid.visible_gpus import visible_gpus
 
 

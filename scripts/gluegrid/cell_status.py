@@ -14,12 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from gluegrid import attempts, records
-from gluegrid.cells import run_text
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell, run_text
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.heads import Heads
 from gluegrid.leaving import tells_of_leaving
 from gluegrid.locks import DEAD_AFTER_SECONDS, living_holder, seconds_since_beat

@@ -16,13 +16,13 @@ from gluegrid.common.errors import TrainingError
 from gluegrid.data import Rows, Tokens
 from gluegrid.device import prepare_device
 from gluegrid.epochs import EpochScores
+from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.holdout import held_out
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.model import check_head, check_inputs_fit, load_model, takes_token_types
 from gluegrid.prediction import predict
 from gluegrid.processes import Processes
-from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX, Run
 from gluegrid.scoring import score
 from gluegrid.trackers import Trackers
 from gluegrid.training import Keeper, Training

@@ -18,7 +18,7 @@ from gluegrid.common.errors import DataError, TransientError
 from gluegrid.common.files import read_json, sha256, size_in_words
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.disk_space import bytes_freed_by_removing
-from gluegrid.known_experiments import (
+from gluegrid.experiment.experiment_index import (
     KINDS,
     experiment_folders,
     newest_head,

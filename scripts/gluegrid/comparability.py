@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from gluegrid.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference
-from gluegrid.run import examples_per_update
+from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference
+from gluegrid.experiment.run import examples_per_update
 from gluegrid.selection import uses_holdout
 from gluegrid.summary import Group
 

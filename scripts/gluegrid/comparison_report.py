@@ -10,7 +10,7 @@ from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
 from gluegrid.comparison_tables import OF_ONE_SEED, adjusted_sign, sign
 from gluegrid.comparisons import Comparison, Comparisons
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.paired_bootstrap import LEVEL
 from gluegrid.records import Outcome
 from gluegrid.result_text import MARKED, task_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.entrants import Entrant, read_entrant
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.holm import holm
 from gluegrid.paired_bootstrap import RESAMPLES, Difference, difference, difference_draws
 from gluegrid.records import Outcome

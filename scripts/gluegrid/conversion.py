@@ -14,12 +14,12 @@ from gluegrid.common.escaping import listed
 from gluegrid.common.files import sync
 from gluegrid.cutting import splits_of_rows
 from gluegrid.examples import NUMBERS, Examples
+from gluegrid.experiment.task import Task
+from gluegrid.experiment.task_files import is_one_file
 from gluegrid.label_names import names_in_cards, names_to_go_by
 from gluegrid.labels import HIDDEN_LABEL, NUMBER, LabelReader
 from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span
-from gluegrid.split_files import is_one_file
 from gluegrid.table_files import own_label_names, read_rows
-from gluegrid.tasks import Task
 
 logger = logging.getLogger(__name__)
 

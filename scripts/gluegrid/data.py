@@ -10,8 +10,8 @@ import torch
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.examples import check_label_names
-from gluegrid.run import Run
-from gluegrid.staged_tokens import tokens_identity
+from gluegrid.experiment.run import Run
+from gluegrid.experiment.staged_tokens import tokens_identity
 
 
 class Tokens:

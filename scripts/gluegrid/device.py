@@ -12,7 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.common.provenance import job
-from gluegrid.run import Run
+from gluegrid.experiment.run import Run
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
 LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.escaping import shortened
 from gluegrid.disk_space import DiskSpace, short_size
-from gluegrid.known_experiments import KINDS, experiment_folders, staged_resources, used_resources
+from gluegrid.experiment.experiment_index import KINDS, experiment_folders, staged_resources, used_resources
 
 COLUMNS = ("Runs", "Models", "State", "Logs", "Heads", "Trackers", "All")
 PARTS_OF_LOGS = ("logs", "benchmarks")

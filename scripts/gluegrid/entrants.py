@@ -8,11 +8,10 @@ import numpy
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.task import Task, predictions_of
 from gluegrid.records import Outcome, validation_predictions
-from gluegrid.scoring import predictions_of
 from gluegrid.summary import Group
-from gluegrid.tasks import Task
 from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions
 
 

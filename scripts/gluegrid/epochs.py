@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gluegrid.adapters import trained_weights
-from gluegrid.run import Run
+from gluegrid.experiment.run import Run
 
 if TYPE_CHECKING:
     from gluegrid.training import Training

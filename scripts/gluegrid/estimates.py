@@ -14,7 +14,8 @@ from gluegrid import attempts
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
 from gluegrid.cost_model import memory_as_measured, memory_in_mb, operations_of_predicting, operations_of_training
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
 from gluegrid.records import Outcome
 from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size

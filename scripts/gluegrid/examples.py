@@ -13,12 +13,12 @@ from gluegrid.common.escaping import listed
 from gluegrid.common.manifests import check_file
 from gluegrid.common.paths import is_local
 from gluegrid.cutting import rows_of_split
+from gluegrid.experiment.sources import split_of
+from gluegrid.experiment.task import Task
+from gluegrid.experiment.task_files import check_parts
 from gluegrid.label_names import LabelNames, names_to_go_by
 from gluegrid.labels import LabelReader
 from gluegrid.parquet_files import holds_text, label_names, read_batches
-from gluegrid.sources import split_of
-from gluegrid.split_files import check_parts
-from gluegrid.tasks import Task
 
 NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
 LABEL_NAMES = "label_names"  # the key of a manifest for what the data set's card says

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import Outcome
 from gluegrid.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
 from gluegrid.summary import Group, groups

@@ -16,14 +16,12 @@ from gluegrid.common.provenance import git_state, job, now, versions
 from gluegrid.data import Tokens
 from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
 from gluegrid.epochs import numbers_of
+from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.head import current_head
 from gluegrid.leaving import Leaving
 from gluegrid.processes import Processes
-from gluegrid.records import SCHEMA_VERSION
-from gluegrid.run import Run
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
 from gluegrid.saved_model import write_model
-from gluegrid.starts import weights_to_start_from
 from gluegrid.trackers import Trackers
 from gluegrid.utilisation import Utilisation
 

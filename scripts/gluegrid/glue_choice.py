@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gluegrid.cells import Cell, run_hash, run_text
 from gluegrid.common.errors import ConfigError, RecordError
 from gluegrid.common.escaping import quoted
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.cell import Cell, run_hash, run_text
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_format import DIAGNOSTIC, FILES, ITS_TASK, TASKS, GlueFile
 from gluegrid.records import Outcome, outcome
 from gluegrid.selection import chosen, uses_holdout

@@ -7,7 +7,7 @@ formatters of jiant (jiant/scripts/postproc/benchmarks.py) and of Keras' guide t
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gluegrid.config import load_registry
+from gluegrid.experiment.config import load_registry
 
 HEADER = "index\tprediction"
 LEAST, MOST = 0.0, 5.0  # scores of STS-B

@@ -7,9 +7,9 @@ import numpy
 
 from gluegrid.common.errors import RecordError
 from gluegrid.common.files import sha256
+from gluegrid.experiment.task import Task
 from gluegrid.glue_format import HEADER, LEAST, MOST, GlueFile
 from gluegrid.records import Outcome
-from gluegrid.tasks import Task
 from gluegrid.verification.parquet_content import read_predictions
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.provenance import is_running, this_process
+from gluegrid.experiment.experiment_index import head_files
 from gluegrid.head import begun
-from gluegrid.known_experiments import head_files
 
 
 @dataclass(frozen=True)

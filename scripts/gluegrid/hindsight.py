@@ -8,7 +8,7 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.estimates import Estimates
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.head import path_of_current_head
 from gluegrid.records import Outcome, has_result
 

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from gluegrid import strict_yaml
 from gluegrid.common.errors import DataError, StagingError
 from gluegrid.common.escaping import listed
+from gluegrid.experiment import yaml_loader
 from gluegrid.untrusted_json import read_untrusted_json
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _head_of_card(path: Path) -> dict:
     try:
         if len(found[1]) > LARGEST_HEAD:
             raise ValueError(f"its head is longer than {LARGEST_HEAD:,} characters")
-        head = strict_yaml.as_texts(found[1])
+        head = yaml_loader.as_texts(found[1])
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
         logger.warning("%s: names of labels in it, if any, are not known: %s", path.name, problem)

@@ -4,8 +4,8 @@ import re
 from decimal import Decimal
 
 from gluegrid.common.escaping import listed, nearest, shortened
+from gluegrid.experiment.task import Task
 from gluegrid.label_names import LabelNames
-from gluegrid.tasks import Task
 
 BY_NAME = ", or name the files under `files:`, which are read by these names"
 HIDDEN_LABEL = -1  # GLUE's test labels

@@ -19,9 +19,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from transformers.utils import logging as transformers_logging
 
 from gluegrid.common.errors import StagingError, TrainingError, one_line_errors
+from gluegrid.experiment.task import Task
 from gluegrid.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config
 from gluegrid.model_tokenizer import positions_of
-from gluegrid.tasks import Task
 from gluegrid.untrusted_json import shown
 
 OWN_CLASSES = ("AutoConfig", "AutoModelForSequenceClassification")  # of those in an auto_map, what is used

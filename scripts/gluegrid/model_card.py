@@ -7,7 +7,7 @@ import yaml
 
 from gluegrid.common import paths
 from gluegrid.common.escaping import code, markdown, one_line
-from gluegrid.run import Run
+from gluegrid.experiment.run import Run
 
 NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places
 LOADING = """\

@@ -1,7 +1,7 @@
 """In what the data of a result differ from a task's official: the rows and hashes under `official` of its entry."""
 
-from gluegrid.sources import split_of
-from gluegrid.tasks import Task
+from gluegrid.experiment.sources import split_of
+from gluegrid.experiment.task import Task
 
 KINDS = ("train", "validation", "test")  # what the names of official splits begin with
 

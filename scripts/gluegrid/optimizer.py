@@ -9,7 +9,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 from gluegrid.common.errors import TransientError
 from gluegrid.device_memory import again_if_out_of_memory
-from gluegrid.run import Run
+from gluegrid.experiment.run import Run
 
 
 def adamw(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:

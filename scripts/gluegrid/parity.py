@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from gluegrid.comparability import differences, obstacle
-from gluegrid.experiment import Experiment
-from gluegrid.reference_files import references_of, seed_spreads
-from gluegrid.references import Reference, reference_model
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import Reference, reference_model, references_of, seed_spreads
 from gluegrid.selection import chosen, sweeps
 from gluegrid.summary import Group, Summary, summarised
 from gluegrid.tolerance import LEVEL, both_sides, tolerance

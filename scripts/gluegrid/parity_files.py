@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gluegrid.common.files import canonical_json, write_text
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.parity import parity_content
 from gluegrid.parity_text import parity_in_terminal, parity_markdown
 from gluegrid.records import Outcome

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from gluegrid import table
 from gluegrid.common import escaping
 from gluegrid.common.formatting import points, signed_points
+from gluegrid.experiment.references import SINGLE_RUN, VALIDATION
+from gluegrid.experiment.variants import BASE
 from gluegrid.parity import BELOW, NOT_COMPARED, with_verdict
-from gluegrid.references import SINGLE_RUN, VALIDATION
 from gluegrid.result_text import LONGEST_NAME
-from gluegrid.variants import BASE
 
 COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")
 WHAT_IS_COMPARED = (

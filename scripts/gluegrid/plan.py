@@ -10,9 +10,10 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.estimates import Estimate, Estimates
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.options import RECIPES
 from gluegrid.makespan import makespan
-from gluegrid.recipes import RECIPES
 from gluegrid.records import NOT_RUN, has_result, outcome
 from gluegrid.sizes import model_size, task_size
 from gluegrid.staged import Resource, resources

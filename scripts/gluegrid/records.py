@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid import attempts, official_data
-from gluegrid.cells import run_hash, run_text
 from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.common.files import read_json
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell, run_hash, run_text
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.run import SCHEMA_VERSION
+from gluegrid.experiment.task import Task, definition
 from gluegrid.submission import refusal
-from gluegrid.tasks import Task, definition
 
-SCHEMA_VERSION = 1
 NOT_RUN = "not run yet"
 GONE = "its result was imported, and is gone; import it again"
 OURS = "gluegrid: "  # what the scripts' own errors begin with

@@ -6,14 +6,13 @@ from pathlib import Path
 from gluegrid import table
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import by_model_and_task, document, fingerprint, reference_model
 from gluegrid.exports import results_csv, results_json
 from gluegrid.hindsight import comparison
 from gluegrid.parity import parity_content
 from gluegrid.parity_text import reference_sections
 from gluegrid.records import Outcome
-from gluegrid.reference_files import document, fingerprint
-from gluegrid.references import by_model_and_task, reference_model
 from gluegrid.result_notes import notes
 from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import Outcome, outcomes
 from gluegrid.report import table_definition
 

@@ -11,8 +11,8 @@ from gluegrid.common.errors import StagingError
 from gluegrid.common.escaping import quoted, redacted
 from gluegrid.common.files import replacing
 from gluegrid.common.paths import is_local
-from gluegrid.sources import files_below
-from gluegrid.split_files import is_one_file
+from gluegrid.experiment.sources import files_below
+from gluegrid.experiment.task_files import is_one_file
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import write_text
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell, run_text
+from gluegrid.experiment.experiment import Experiment
 
 # Snakemake looks through all outputs of a job for each of its inputs, and one shell command takes 128 KiB of names.
 CELLS_AT_ONCE = 50

@@ -5,9 +5,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedModel
 
 from gluegrid.common.files import replacing_folder, write_text
+from gluegrid.experiment.run import Run
 from gluegrid.model import takes_token_types
 from gluegrid.model_card import model_card
-from gluegrid.run import Run
 
 ONE_FILE = "1000GB"  # more than any encoder: its weights are never split
 OF_LOADING = ("local_files_only", "is_local", "trust_remote_code")  # which transformers would write into its config

@@ -12,7 +12,7 @@ import numpy
 from scipy import special, stats
 from sklearn import metrics
 
-from gluegrid.tasks import Task
+from gluegrid.experiment.task import Task, predictions_of
 
 
 def _f1(references: numpy.ndarray, predictions: numpy.ndarray) -> float:
@@ -70,11 +70,6 @@ class TaskMetric(evaluate.Metric):
             return None
         value = float(FORMULAS[name](references, predictions))
         return value if math.isfinite(value) else None
-
-
-def predictions_of(task: Task, logits: numpy.ndarray) -> numpy.ndarray:
-    """Return the predicted labels (or numbers) for logits of shape (examples, outputs)."""
-    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)
 
 
 def score(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> dict[str, object]:

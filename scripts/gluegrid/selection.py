@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gluegrid.levels import SWEPT_KEYS
+from gluegrid.experiment.options import SWEPT_KEYS
 from gluegrid.summary import Group, Summary, mean, score, summarised
 
 

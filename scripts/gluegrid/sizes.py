@@ -12,8 +12,9 @@ from pathlib import Path
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
-from gluegrid.experiment import Cell, Experiment
-from gluegrid.staged_tokens import staged_tokens
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.staged_tokens import staged_tokens
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
 LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py

@@ -8,7 +8,7 @@ from pathlib import Path
 from gluegrid import table
 from gluegrid.common import escaping, paths
 from gluegrid.common.files import read_json, size_in_words
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")

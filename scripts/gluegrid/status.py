@@ -11,7 +11,8 @@ from gluegrid import records
 from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.common.errors import DataError, GluegridError, TransientError
 from gluegrid.estimates import estimates_of
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.heads import Heads, heads_of
 from gluegrid.slurm_queue import Job, jobs_in_queue
 from gluegrid.time_left import TimeLeft, time_left

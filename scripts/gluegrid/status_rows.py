@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration, percent
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.result_text import MARK, PREDICTED, best_of
 from gluegrid.selection import chosen, was_chosen
 from gluegrid.summary import Group, groups

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.task import Task, definition
 from gluegrid.records import Outcome
-from gluegrid.tasks import Task, definition
 from gluegrid.ways_to_train import named_options
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gluegrid.cell_status import CellStatus, State
-from gluegrid.experiment import Cell
+from gluegrid.experiment.cell import Cell
 from gluegrid.makespan import makespan
 from gluegrid.summary import mean
 

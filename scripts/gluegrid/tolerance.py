@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gluegrid.references import MEDIAN, Reference, SeedSpread
+from gluegrid.experiment.references import MEDIAN, Reference, SeedSpread
 from gluegrid.summary import Summary
 
 LEVEL = 0.95  # two-sided

@@ -15,7 +15,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from gluegrid.common import paths
 from gluegrid.common.errors import in_one_line
-from gluegrid.run import Run
+from gluegrid.experiment.run import Run
 
 logger = logging.getLogger(__name__)
 

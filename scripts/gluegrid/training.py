@@ -14,12 +14,12 @@ from gluegrid.adapters import load_trained_weights, trained_weights
 from gluegrid.common.errors import TrainingError
 from gluegrid.data import Order, Rows
 from gluegrid.epochs import EpochScores
+from gluegrid.experiment.run import Run
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
 from gluegrid.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.processes import Processes
 from gluegrid.random_states import random_states, set_random_states
-from gluegrid.run import Run
 from gluegrid.trackers import Trackers
 
 logger = logging.getLogger(__name__)

@@ -14,17 +14,17 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.environment import leave_caller, leave_job_of_caller
 from gluegrid.estimates import Estimates, estimates_of, learn
-from gluegrid.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment_index import is_import
+from gluegrid.experiment.references import read_all_references
 from gluegrid.head import current_head, freeze
 from gluegrid.hindsight import finished_now, note_expectations
 from gluegrid.interruption import end_when_asked
-from gluegrid.known_experiments import is_import
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
 from gluegrid.messages import show_messages
 from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
-from gluegrid.reference_files import read_all_references
 from gluegrid.report import end_with_tables
 from gluegrid.slurm_plugin import check_version
 from gluegrid.staged import end_with_staged

@@ -6,7 +6,7 @@ from functools import cached_property
 from markupsafe import Markup
 
 from gluegrid.common import escaping
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.page.blocks import Figure, Legend
 from gluegrid.page.colours import MARKERS, OTHER, Style, styles
 from gluegrid.page.drawing import swatch

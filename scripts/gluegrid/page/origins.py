@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gluegrid.common.provenance import without_commit
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import Outcome
 from gluegrid.result_notes import peculiarities
 from gluegrid.result_text import numbers, seeds_text, state, task_name

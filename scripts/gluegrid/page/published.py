@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gluegrid.experiment import Experiment
-from gluegrid.reference_files import references_of
-from gluegrid.references import VALIDATION, reference_model
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import VALIDATION, reference_model, references_of
 from gluegrid.summary import Group, mean
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gluegrid.common.files import write_text
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.page.document import page
 from gluegrid.page.latex import latex_table
 from gluegrid.page.material import Material

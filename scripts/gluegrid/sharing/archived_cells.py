@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid.cells import Cell, run_hash
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import canonical_json
-from gluegrid.recipes import RECIPES
-from gluegrid.reference_files import problems_of_row
-from gluegrid.references import completed_row
+from gluegrid.experiment.cell import Cell, run_hash
+from gluegrid.experiment.options import RECIPES
+from gluegrid.experiment.references import completed_row, problems_of_row
 from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, JSON, RUN, RUN_RECORD, RUNS
 from gluegrid.sharing.archive_file import ArchiveFile, opened
 from gluegrid.verification.file_shapes import RECORD, RESULTS, config_shape, listed_cell, object_of, run_shape

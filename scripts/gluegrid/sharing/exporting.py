@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluegrid.cells import run_text
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import canonical_json, read_json, replacing, size_in_words
-from gluegrid.experiment import Experiment
-from gluegrid.imported_cells import listed
-from gluegrid.known_experiments import experiment_folders, newest_plan
+from gluegrid.experiment.cell import listed, run_text
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.experiment_index import experiment_folders, newest_plan
 from gluegrid.records import Outcome, outcomes
 from gluegrid.report import write_tables
 from gluegrid.sharing.archive import (

@@ -7,14 +7,13 @@ models get another.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from gluegrid.cells import Cell
 from gluegrid.common.errors import GluegridError
-from gluegrid.imported_cells import listed
-from gluegrid.levels import TRAINING_KEYS
+from gluegrid.experiment.cell import Cell, listed
+from gluegrid.experiment.options import TRAINING_KEYS
+from gluegrid.experiment.variants import BASE
 from gluegrid.records import NOT_RUN
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 from gluegrid.sharing.meanings import MODEL, TASK, Meaning, differences_of_runs, meaning
-from gluegrid.variants import BASE
 
 OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
 MOST_PROBLEMS = 5  # that are told

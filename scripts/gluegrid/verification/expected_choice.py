@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gluegrid.levels import SWEPT_KEYS
+from gluegrid.experiment.options import SWEPT_KEYS
 from gluegrid.verification.expected_groups import Group
 from gluegrid.verification.recomputed_statistics import mean
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Self
 
-from gluegrid.experiment import Experiment
-from gluegrid.tasks import Task
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.task import Task
 from gluegrid.verification.recomputed_statistics import UNKNOWN, mean
 from gluegrid.verification.verified_runs import VerifiedRun
 

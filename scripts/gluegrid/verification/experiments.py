@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.verification.file_shapes import head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.imported_records import recorded_hashes_of

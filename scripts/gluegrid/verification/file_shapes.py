@@ -7,8 +7,8 @@ import jsonschema
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
-from gluegrid.config import config_schema
-from gluegrid.reference_files import schema_of
+from gluegrid.experiment.config import config_schema
+from gluegrid.experiment.references import schema_of
 
 LONGEST_MESSAGE = 200  # characters; jsonschema quotes the whole value
 LONGEST_VARIANT = 200  # characters of its name

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from gluegrid.cells import Cell
 from gluegrid.common.errors import DataError
-from gluegrid.experiment import Experiment
-from gluegrid.staged_tokens import staged_tokens
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.staged_tokens import staged_tokens
 from gluegrid.verification.file_shapes import RECORD, read_shaped
 
 

@@ -17,7 +17,7 @@ from gluegrid.common.files import canonical_json, read_json
 from gluegrid.common.paths import ExperimentPaths
 from gluegrid.comparison_report import comparison_texts
 from gluegrid.comparisons import compare
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_submission import submission_of
 from gluegrid.page.write import report_texts
 from gluegrid.paired_bootstrap import RESAMPLES

@@ -12,7 +12,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from gluegrid.common.errors import DataError
-from gluegrid.tasks import Task
+from gluegrid.experiment.task import Task
 
 COLUMNS = ["idx", "label", "logits"]
 NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")

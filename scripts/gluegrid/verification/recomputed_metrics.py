@@ -7,7 +7,7 @@ import math
 
 import numpy
 
-from gluegrid.tasks import Task
+from gluegrid.experiment.task import Task
 
 
 def recomputed_scores(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> dict[str, float | bool | None]:

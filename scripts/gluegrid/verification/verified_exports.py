@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.verification.expected_choice import shown, varied
 from gluegrid.verification.expected_groups import grouped
 from gluegrid.verification.file_shapes import TABLES, read_shaped

@@ -4,7 +4,7 @@ import json
 import re
 
 from gluegrid.common import escaping
-from gluegrid.levels import SWEPT_KEYS
+from gluegrid.experiment.options import SWEPT_KEYS
 from gluegrid.verification.document import BETWEEN_NUMBERS, Document, in_words, remark_of
 from gluegrid.verification.expected_choice import count_compared, is_choice, varied
 from gluegrid.verification.expected_groups import Data, Group

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy
 
-from gluegrid.cells import run_hash, run_text
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import cell_beside
-from gluegrid.experiment import Cell, Experiment
+from gluegrid.experiment.cell import Cell, run_hash, run_text
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, SCHEMA_VERSION
+from gluegrid.experiment.task import Task, definition
 from gluegrid.holdout import held_out
-from gluegrid.records import SCHEMA_VERSION
-from gluegrid.run import HOLDOUT, HOLDOUT_SUFFIX
-from gluegrid.tasks import Task, definition
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, agree, is_number, short
 from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from gluegrid.experiment import Experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.verification.expected_choice import shown
 from gluegrid.verification.expected_groups import Group, grouped
 from gluegrid.verification.expected_summaries import optimism_entry, summary

@@ -7,9 +7,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
-from gluegrid.experiment import Experiment
-from gluegrid.reference_files import document
-from gluegrid.references import by_model_and_task, reference_model
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import by_model_and_task, document, reference_model
 from gluegrid.verification.document import Document, remark_of
 from gluegrid.verification.expected_choice import shown
 from gluegrid.verification.expected_groups import Group, grouped

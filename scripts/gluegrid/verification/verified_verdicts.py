@@ -7,9 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from gluegrid.experiment import Experiment
-from gluegrid.reference_files import references_of
-from gluegrid.references import Reference, reference_model
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import Reference, reference_model, references_of
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.markdown_tables import Section
 from gluegrid.verification.verified_runs import VerifiedRun

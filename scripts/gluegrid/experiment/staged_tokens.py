@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from gluegrid.cells import Cell
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
-from gluegrid.experiment import Experiment
-from gluegrid.sources import split_of
-from gluegrid.tasks import Task
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.sources import split_of
+from gluegrid.experiment.task import Task
 
 
 def tokens_identity(model: dict, data: dict, task: Task, max_seq_length: int) -> dict:

@@ -9,7 +9,7 @@ import jsonschema
 
 from gluegrid.common.errors import ConfigError
 from gluegrid.common.escaping import character_at, lookalike, nearest, quoted, shortened
-from gluegrid.strict_yaml import MOST_PROBLEMS, Position, first_problems
+from gluegrid.experiment.yaml_loader import MOST_PROBLEMS, Position, first_problems
 
 LONGEST_PROBLEM = 600  # characters
 LONGEST_LIST = 400  # characters of known names

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import yaml
 
-from gluegrid import strict_yaml
 from gluegrid.common.errors import ConfigError
 from gluegrid.common.escaping import quoted
-from gluegrid.config_checks import check
-from gluegrid.config_report import Report
-from gluegrid.levels import SWEPT_KEYS
-from gluegrid.split_files import is_converted
+from gluegrid.experiment import yaml_loader
+from gluegrid.experiment.config_checks import check
+from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.options import SWEPT_KEYS
+from gluegrid.experiment.task_files import is_converted
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 SCHEMA = PROJECT / "schemas" / "config.schema.yaml"
 REGISTRY = PROJECT / "schemas" / "tasks.yaml"
 
@@ -34,7 +34,7 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
     experiment. Raises ConfigError with a line for each mistake; what is found later can be added to the report, which
     also has the warnings.
     """
-    content, lines = strict_yaml.load(path)
+    content, lines = yaml_loader.load(path)
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: must map keys to values; it needs experiment, models and tasks, as config.yaml"])
     report = Report(path, lines)
@@ -53,7 +53,7 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
 @cache
 def load_registry() -> dict[str, dict]:
     """Return the task registry that ships with the project."""
-    content, lines = strict_yaml.load(REGISTRY)
+    content, lines = yaml_loader.load(REGISTRY)
     schema = config_schema()
     report = Report(REGISTRY, lines)
     report.check_schema(content, schema["properties"]["tasks"])

@@ -14,8 +14,7 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.paths import ExperimentPaths
-from gluegrid.levels import SWEPT_KEYS
-from gluegrid.recipes import LORA, RECIPES
+from gluegrid.experiment.options import LORA, RECIPES, SWEPT_KEYS
 
 BASE = "base"
 LONGEST_NAME = 150  # characters; file systems take names of 255 bytes, and some are completed

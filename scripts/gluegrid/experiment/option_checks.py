@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
 from gluegrid.common.escaping import shortened
-from gluegrid.config_report import Report, dotted, quoted_name
-from gluegrid.levels import TRAINING_KEYS, Given, all_levels, given_values
-from gluegrid.recipes import RECIPE, RECIPES
-from gluegrid.strict_yaml import Position
-from gluegrid.variants import plain_value, swept
+from gluegrid.experiment.config_errors import Report, dotted, quoted_name
+from gluegrid.experiment.options import RECIPE, RECIPES, TRAINING_KEYS, Given, all_levels, given_values
+from gluegrid.experiment.variants import plain_value, swept
+from gluegrid.experiment.yaml_loader import Position
 
 ALL_LINEAR = "all-linear"
 LEVELS = ("models", "tasks", "cells")  # below the top, the more specific later

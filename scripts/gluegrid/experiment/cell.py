@@ -1,11 +1,13 @@
 """A cell: one training, and the run.json that says what it is."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from gluegrid.common import paths
 from gluegrid.common.files import canonical_json
-from gluegrid.recipes import RECIPES
+from gluegrid.experiment.options import RECIPES
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,25 @@ def run_text(cell: Cell) -> str:
 def run_hash(text: str) -> str:
     """Return the hash that ties results to the run.json they were made from."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ImportedCell:
+    """A cell as it was exported: why it had no result, None where it had one, and the log of its training there."""
+
+    cell: Cell
+    reason: str | None
+    log: Path
+
+
+def imported_cells(config: dict) -> Iterator[ImportedCell]:
+    """Yield the cells of an imported experiment, in their order; none where it is no import."""
+    for entry in config.get("imported", []):
+        cell = Cell(*(entry[key] for key in ("model", "task", "variant", "seed", "run")))
+        yield ImportedCell(cell, entry["reason"], Path(entry["log"]))
+
+
+def listed(cell: Cell, reason: str | None, log: object) -> dict:
+    """Return what a list of cells says of one, but for its run."""
+    key = {"model": cell.model, "task": cell.task, "variant": cell.variant, "seed": cell.seed}
+    return key | {"reason": reason, "log": str(log)}

@@ -70,3 +70,8 @@ class Task:
 def definition(entry: dict) -> dict:
     """Return the part of a registry entry that decides a run."""
     return {key: entry[key] for key in DEFINING_KEYS if entry.get(key) is not None}
+
+
+def predictions_of(task: Task, logits):  # arrays of numpy, which is not imported here
+    """Return the predicted labels (or numbers) for logits of shape (examples, outputs)."""
+    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)

@@ -1,0 +1,220 @@
+"""What the schema cannot say of an experiment file: how its parts must suit each other, and what should be known."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from gluegrid.common.escaping import quoted
+from gluegrid.common.paths import is_local
+from gluegrid.experiment.config_errors import Report, quoted_name, suggest
+from gluegrid.experiment.options import BATCH_KEYS, DEFAULT_SEEDS, Given, all_levels, given_values
+from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, splits_of
+from gluegrid.experiment.yaml_loader import Position
+
+REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
+METRICS_OF = {
+    "regression": ("pearson", "spearmanr"),
+    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
+}
+
+
+def check(report: Report, config: dict, registry: dict) -> None:
+    """Check a config that suits the schema and is completed; ConfigError has a line for each mistake.
+
+    What is allowed, but should be known, becomes a warning of the report.
+    """
+    _check_names(report, config)
+    _check_tasks(report, config["tasks"], registry)
+    check_splits(report, config["tasks"])
+    _check_tokenizers(report, config["models"])
+    _check_cells(report, config)
+    _check_batch_sizes(report, config)
+    report.raise_problems()
+    _warn_of_trust(report, config["models"])
+
+
+def _check_names(report: Report, config: dict) -> None:
+    for part in ("models", "tasks"):
+        first_of: dict[str, str] = {}
+        for name in config[part]:
+            first = first_of.setdefault(name.lower(), name)
+            if first != name:
+                problem = f"differs from {first!r} only in case, and some file systems take both for one folder"
+                report.add((part, name), f"{problem}; rename one of them")
+
+
+def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
+    for name, task in tasks.items():
+        position = ("tasks", name)
+        missing = [key for key in REQUIRED_OF_A_TASK if key not in task]
+        if missing and name not in registry:
+            needs = ", ".join(missing)
+            problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
+            report.add(position, problem)
+        elif task["train"] in task["validation"] or task["train"] in task["test"]:
+            report.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
+        elif twice := [split for split in task["test"] if split in task["validation"]]:
+            report.add((*position, "test"), f"{twice[0]!r} is a validation split too, and those are predicted anyway")
+        else:
+            _check_metrics(report, position, task)
+
+
+def _check_metrics(report: Report, position: Position, task: dict) -> None:
+    if task["label_column"] in task["text_columns"]:
+        report.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
+    kind = "classification" if task.get("labels") else "regression"
+    described = kind if task.get("labels") else "regression (what a task without labels is)"
+    for metric in task["metrics"]:
+        if metric not in METRICS_OF[kind]:
+            allowed = ", ".join(METRICS_OF[kind])
+            report.add((*position, "metrics"), f"{metric!r} does not suit a {described}; allowed: {allowed}")
+    if "f1" in task["metrics"] and (number := len(task.get("labels", []))) > 2:
+        report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {number}; macro_f1 is for more")
+    for suffix, count in Counter(task["validation"].values()).items():
+        if count > 1:
+            report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")
+
+
+def _check_tokenizers(report: Report, models: dict) -> None:
+    for name, model in models.items():
+        other = model.get("tokenizer", name)
+        position = ("models", name, "tokenizer")
+        if other not in models:
+            report.add(position, _not_of_this_file("model", other, models))
+        elif other != name and models[other].get("tokenizer", other) != other:
+            report.add(
+                position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that one"
+            )
+
+
+def _check_cells(report: Report, config: dict) -> None:
+    for model, tasks in config["cells"].items():
+        if model not in config["models"]:
+            report.add(("cells", model), _not_of_this_file("model", model, config["models"]))
+        for task in tasks:
+            if task not in config["tasks"]:
+                report.add(("cells", model, task), _not_of_this_file("task", task, config["tasks"]))
+
+
+def _not_of_this_file(kind: str, name: str, known: Iterable[str]) -> str:
+    return f"{quoted_name(name)} is not a {kind} of this file.{suggest(name, known)}"
+
+
+def _check_batch_sizes(report: Report, config: dict) -> None:
+    for position, values in all_levels(config):
+        if values.keys() >= set(BATCH_KEYS):
+            report.add((*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them")
+
+
+def _warn_of_trust(report: Report, models: dict) -> None:
+    for name, model in models.items():
+        if model.get("trust_remote_code", False):
+            position = ("models", name, "trust_remote_code")
+            report.warn(
+                position,
+                "Python code that comes with the model will run with your rights, here and on compute nodes",
+            )
+
+
+Problem = tuple[str, str]  # the key to blame, and what is wrong
+
+
+def check_splits(report: Report, tasks: Mapping[str, dict]) -> None:
+    """Note what is wrong with `files` and `cut_from_train` of each task, and with sources that are one file."""
+    for name, task in tasks.items():
+        if "source" in task:
+            problems = _of_files(task) if is_converted(task) else _of_other_sources(task)
+            for key, problem in problems:
+                report.add(("tasks", name, *key.split(".")), problem)
+
+
+def _of_files(task: dict) -> Iterator[Problem]:
+    files, cut = task.get("files") or {}, task.get("cut_from_train") or {}
+    if is_one_file(task["source"]):
+        if more := [key for key in ("files", "folder") if task.get(key)]:
+            advice = f"write its folder as source, or leave {more[0]} out"
+            yield more[0], f"does not go with a source that is one file; {advice}"
+            return
+        files = {split: [task["source"]] for split in splits_of(task)[:1]}
+    yield from _of_cut(task, files, cut)
+    if files:
+        yield from _of_names(task, files, cut)
+
+
+def _of_cut(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
+    if cut and task["train"] is None:
+        yield "cut_from_train", "there is no training split to cut from; leave it out"
+    for split in cut:
+        if split == task["train"] or split not in splits_of(task):
+            yield f"cut_from_train.{split}", f"must be a split under validation or test, and {quoted(split)} is none"
+        elif split in files:
+            yield f"cut_from_train.{split}", "has files of its own under files; leave one of them out"
+    if sum(cut.values()) >= 1:
+        yield "cut_from_train", f"the shares make {sum(cut.values()):g} of the training split; leave some of it"
+
+
+def _of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
+    for split in splits_of(task):
+        if split not in files and split not in cut:
+            advice = "name its file under files, or its share under cut_from_train"
+            yield _key_of(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
+    for split in files:
+        if split not in splits_of(task):
+            advice = f"name it under one of them, such as validation: {{{split}: ''}}"
+            yield f"files.{split}", f"{quoted(split)} is no split under train, validation or test; {advice}"
+
+
+def _key_of(task: dict, split: str) -> str:
+    return "train" if split == task["train"] else "validation" if split in task["validation"] else "test"
+
+
+def _of_other_sources(task: dict) -> Iterator[Problem]:
+    source = task["source"]
+    if not is_local(source) and source.lower().endswith(SUFFIXES) and Path(source).is_file():
+        yield "source", f"{quoted(source)} would be an id on the hub; for the file of that name write ./{source}"
+
+
+def check_starts(report: Report, config: dict) -> None:
+    """Check `init_from` and `do_train` of every cell; ConfigError has a line for each mistake."""
+    for model in config["models"]:
+        of_model = {task: given_values(config, model, task) for task in config["tasks"]}
+        for task, given in of_model.items():
+            for key, problem in (*_of_start(task, given, of_model), *_of_splits(config["tasks"][task], given)):
+                report.add(given[key].position if key in given else ("tasks", task), problem)
+    report.raise_problems()
+
+
+def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, Given]]) -> Iterator[tuple[str, str]]:
+    """Yield the key that is to blame, and what is wrong with the task that this one starts from."""
+    start = _value(given, "init_from", None)
+    if start is None:
+        return
+    if start not in of_model:
+        advice = f"add it, or write init_from: null to start from the checkpoint.{suggest(start, of_model)}"
+        yield "init_from", f"{task} starts from {quoted_name(start)}, which is no task of this file; {advice}"
+    elif start == task:
+        yield "init_from", f"{task} cannot start from itself; null starts it from the checkpoint"
+    elif _value(of_model[start], "init_from", None) is not None:
+        yield "init_from", f"{task} starts from {start}, which itself starts from another task; name that one"
+    elif not _value(of_model[start], "do_train", True):
+        yield "init_from", f"{task} starts from {start}, which is not trained here (do_train: false)"
+    elif missing := set(_value(given, "seeds", DEFAULT_SEEDS)) - set(_value(of_model[start], "seeds", DEFAULT_SEEDS)):
+        seeds = ", ".join(map(str, sorted(missing)))
+        yield "init_from", f"{task} has seeds that {start}, from which it starts, has not: {seeds}; give both the same"
+
+
+def _of_splits(entry: dict, given: dict[str, Given]) -> Iterator[tuple[str, str]]:
+    """Yield what a task lacks for what is to be done with it."""
+    if _value(given, "do_train", True):
+        if entry["train"] is None:
+            yield "do_train", "has no train split, so it cannot be trained; leave it out, or set do_train: false"
+        elif not entry["validation"]:
+            yield "do_train", "has no validation split, so nothing could be reported; name one under validation"
+    elif not entry["validation"] and not entry["test"]:
+        yield "do_train", "has neither validation nor test splits, so there is nothing to evaluate or predict"
+    if _value(given, "selection", "validation") == "holdout" and "_holdout" in entry["validation"].values():
+        yield "selection", "holdout needs the suffix _holdout for itself; give the validation split another"
+
+
+def _value(given: dict[str, Given], key: str, default: object) -> object:
+    return given[key].value if key in given else default
