@@ -2,7 +2,7 @@
 #
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
 # `update`: Snakemake would else delete a manifest before the job, also one that another head has just written and whose
-# cells are using it; the scripts themselves decide whether it is to be made anew (gluegrid/head.py). `hub` counts fetches
+# cells are using it; the scripts themselves decide whether it is to be made anew (gluegrid/execution/invocation.py). `hub` counts fetches
 # at once (rules/common.smk). What the scripts say goes into the terminal too: a download of gigabytes should be seen to
 # move.
 

@@ -6,9 +6,9 @@ Here the cell's environment is made; on a machine of several GPUs, its GPUs are 
 import sys
 from collections.abc import Callable
 
-from gluegrid.cell_gpus import lease_gpus_of_cell
 from gluegrid.common.cli import quick_imports, run_script
-from gluegrid.environment import make_environment_of_cell
+from gluegrid.execution.cell_gpus import lease_gpus_of_cell
+from gluegrid.execution.environment import make_environment_of_cell
 
 
 def main() -> None:

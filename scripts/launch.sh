@@ -7,16 +7,16 @@
 # 0 is one too: a profile may ask for no GPU, for cells with `device: cpu`.
 # Nothing that the user or a caller has set changes how the script is started: neither ACCELERATE_* and PET_* (PET_<OPTION>
 # is torch's own way to give an option to the launcher inside of accelerate's), nor PYTHON*, of which the launcher itself
-# knows nothing (-E). What of all variables reaches the script is said by gluegrid/environment.py.
+# knows nothing (-E). What of all variables reaches the script is said by gluegrid/execution/environment.py.
 #
-# One process: accelerate starts it, and passes no signal on (gluegrid/leaving.py).
+# One process: accelerate starts it, and passes no signal on (gluegrid/execution/preemption.py).
 # Several on one node: the launcher opens its store at a port that the system gives it, so that two launches on a host
 # never meet. It passes signals on, since its children are in sessions of their own; gives them as long to leave as
-# gluegrid/cell.py does; starts none again; and ends the others when one has failed.
+# gluegrid/execution/cell_state.py does; starts none again; and ends the others when one has failed.
 # Several nodes: srun starts this file again on each of them, and the launchers meet on the first node, at a port
 # derived from the job's number.
 #
-# Outside of SLURM's jobs, the launcher leases the cell's GPUs first (gluegrid/cell_gpus.py).
+# Outside of SLURM's jobs, the launcher leases the cell's GPUs first (gluegrid/execution/cell_gpus.py).
 set -euo pipefail
 
 nodes=$1 processes=$(($2 > 0 ? $2 : 1))

@@ -9,8 +9,11 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from gluegrid import attempts
-from gluegrid.cell import (
+from gluegrid.common import cli
+from gluegrid.common.cli import quick_imports, run_script
+from gluegrid.common.manifests import check_files
+from gluegrid.execution import attempts
+from gluegrid.execution.cell_state import (
     CellFiles,
     attempt,
     has_result_of_this_call,
@@ -19,13 +22,10 @@ from gluegrid.cell import (
     publish,
     stop_if_in_vain,
 )
-from gluegrid.common import cli
-from gluegrid.common.cli import quick_imports, run_script
-from gluegrid.common.manifests import check_files
+from gluegrid.execution.isolation import isolate
+from gluegrid.execution.preemption import Leaving, end_of_job, follow_launcher
+from gluegrid.execution.worker_failures import helped, helping
 from gluegrid.experiment.run import Run, read_run
-from gluegrid.helping import helped, helping
-from gluegrid.isolation import isolate
-from gluegrid.leaving import Leaving, end_of_job, follow_launcher
 
 logger = logging.getLogger(__name__)
 

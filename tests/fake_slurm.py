@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gluegrid import head
+from gluegrid.execution import invocation
 
 PROGRAM = """#!{python}
 import json, pathlib, sys
@@ -71,8 +71,8 @@ def slurm_in_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlur
     """Go into a folder where these programs are found, and no head has begun yet."""
     monkeypatch.chdir(folder)
     # Set first, so that what a head sets is undone after the test.
-    monkeypatch.setenv(head.VARIABLE, "none yet")
-    monkeypatch.delenv(head.VARIABLE)
+    monkeypatch.setenv(invocation.VARIABLE, "none yet")
+    monkeypatch.delenv(invocation.VARIABLE)
     slurm = FakeSlurm(folder / "slurm")
     slurm.put_on_path(monkeypatch)
     return slurm

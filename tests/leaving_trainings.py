@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from gluegrid.leaving import Leaving
+from gluegrid.execution.preemption import Leaving
 from gluegrid.safekeeping import Safekeeping
 from gluegrid.training import Training
 

@@ -13,13 +13,13 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from gluegrid import attempts
 from gluegrid.common.files import sha256
 from gluegrid.common.paths import state_folder
+from gluegrid.execution import attempts
+from gluegrid.execution.invocation import VARIABLE, freeze
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.head import VARIABLE, freeze
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
 from gluegrid.scoring import score

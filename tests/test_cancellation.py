@@ -9,13 +9,13 @@ import pytest
 from cluster import wait_until
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
-from gluegrid import attempts, head
 from gluegrid.cancellation import cancel_cell
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
-from gluegrid.locks import Manners, lock_with_manners
+from gluegrid.execution import attempts, invocation
+from gluegrid.execution.locks import Manners, lock_with_manners
 from gluegrid.records import outcomes
 
 
@@ -28,7 +28,7 @@ def slurm(tmp_path, monkeypatch) -> FakeSlurm:
 def experiment(tmp_path, slurm):
     """An experiment that a head of this process has planned."""
     experiment = builders.experiment(tmp_path)
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     return experiment
 
 
@@ -112,7 +112,7 @@ def test_a_cell_that_is_not_there_is_one_line_with_the_nearest(slurm, experiment
 
 
 def test_a_cell_of_two_experiments_needs_its_experiments_name(slurm, experiment, cell):
-    head.freeze(experiment.config | {"experiment": "other"}, Path("results/other/heads"))
+    invocation.freeze(experiment.config | {"experiment": "other"}, Path("results/other/heads"))
     with pytest.raises(GluegridError, match="name one: EXPERIMENT="):
         cancel_cell(cell.name, None)
     assert " of other: " in cancel_cell(cell.name, "other")
@@ -132,7 +132,7 @@ def test_the_tables_say_that_a_cell_was_cancelled_until_it_is_tried_again(slurm,
 def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_clocks_say(
     slurm, experiment, cell, state, monkeypatch, moment
 ):
-    head.freeze(experiment.config, Path(experiment.paths.heads), started=moment)  # by a login node's clock
+    invocation.freeze(experiment.config, Path(experiment.paths.heads), started=moment)  # by a login node's clock
     with monkeypatch.context() as node:
         node.setattr(attempts, "now", lambda: moment)
         attempts.start(state, "hash")
@@ -140,7 +140,7 @@ def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_cloc
     attempts.end(state, "stopped by SIGTERM")
     assert attempts.reason_to_stop(state) == attempts.CANCELLED
     assert outcomes(experiment)[0].reason == attempts.CANCELLED
-    head.freeze(experiment.config, Path(experiment.paths.heads), started=moment)
+    invocation.freeze(experiment.config, Path(experiment.paths.heads), started=moment)
     assert attempts.reason_to_stop(state) is None
     attempts.start(state, "hash")
     attempts.end(state, "loss is NaN")

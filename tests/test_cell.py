@@ -24,10 +24,10 @@ from trainable_cell import (
     write_head,
 )
 
-from gluegrid import attempts
-from gluegrid.cell import CellFiles, has_published, has_result_of_this_call
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.provenance import job, this_process
+from gluegrid.execution import attempts
+from gluegrid.execution.cell_state import CellFiles, has_published, has_result_of_this_call
 
 LONG = 500  # epochs: minutes
 SHORT = 2

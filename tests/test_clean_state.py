@@ -12,14 +12,14 @@ import pytest
 from clones import Clone, copy_of
 from fake_slurm import FakeSlurm, squeue_line
 
-from gluegrid import attempts, head
-from gluegrid.cell import CellFiles
 from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import write_json, write_text
 from gluegrid.common.manifests import file_identity
+from gluegrid.execution import attempts, invocation
+from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.locks import lock
 from gluegrid.experiment.experiment_index import newest_plan
-from gluegrid.locks import lock
 
 RESULTS = Path("results")
 LOG = Path(".snakemake/slurm_logs/rule_train/cell/17.log")
@@ -59,7 +59,7 @@ def slurm(tmp_path, monkeypatch) -> FakeSlurm:
     """An empty project, and a SLURM with an empty queue."""
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.setenv(invocation.VARIABLE, "none yet")
     slurm = FakeSlurm(tmp_path / "slurm")
     slurm.put_on_path(monkeypatch)
     return slurm
@@ -69,7 +69,7 @@ def slurm(tmp_path, monkeypatch) -> FakeSlurm:
 def cell(slurm, monkeypatch) -> CellFiles:
     """A cell that was begun: it has a run.json, an attempt that failed as SLURM job 17, its log and a checkpoint."""
     experiment = builders.experiment(Path(), experiment="grid")
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     planned = next(iter(experiment.cells.values()))
     cell = CellFiles(Path(experiment.paths.run.format(**planned.wildcards)))
     write_json(cell.run, planned.run)
@@ -85,7 +85,7 @@ def cell(slurm, monkeypatch) -> CellFiles:
 @pytest.fixture
 def no_head_lives(monkeypatch, cell) -> None:
     """Let the head that planned the cell, which is this process, be over."""
-    path = Path(os.environ[head.VARIABLE])
+    path = Path(os.environ[invocation.VARIABLE])
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
 
 
@@ -146,11 +146,11 @@ def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
 
 def test_what_a_living_call_of_snakemake_may_need_stays(cell):
     old, code = write(Path("results/grid/heads/2020.json")), write(Path("results/grid/heads/code-1/Snakefile"))
-    write(Path(os.environ[head.VARIABLE]).with_suffix(".expected.json"))
+    write(Path(os.environ[invocation.VARIABLE]).with_suffix(".expected.json"))
     gone, told = cleaned()
     assert gone == set()
     assert "lives, or may on another host" in told
-    living = Path(os.environ[head.VARIABLE])
+    living = Path(os.environ[invocation.VARIABLE])
     write_text(living, living.read_text().replace('"host": "', '"host": "other-'))
     assert cleaned()[0] == set()
     long_ago = time.time() - 8 * 86400
@@ -162,7 +162,7 @@ def test_what_a_living_call_of_snakemake_may_need_stays(cell):
 def test_a_call_of_snakemake_that_begins_meanwhile_gets_its_copy_of_the_code_back(cell, no_head_lives):
     code = write(Path("results/grid/heads/code-1/Snakefile"))
     found = find_leftovers(RESULTS)
-    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    invocation.freeze({"experiment": "grid"}, Path("results/grid/heads"))
     assert delete(found) == ["left: old calls of snakemake, copies of the code (a call of snakemake has just begun)"]
     assert code.exists()
     assert not list(Path("results/grid/heads").glob(".removed*"))

@@ -7,16 +7,17 @@ import builders
 import pytest
 import yaml
 
-from gluegrid import attempts, head, hindsight
+from gluegrid import hindsight
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
 from gluegrid.cost_model import BACKWARDS, FORWARDS, memory_in_mb, operations
 from gluegrid.estimates import MARGINS, OPERATIONS_PER_SECOND, START_MINUTES, Estimates, learn, limit_of_attempt
+from gluegrid.execution import attempts, invocation
+from gluegrid.execution.invocation import freeze
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
-from gluegrid.head import freeze
 from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
 from gluegrid.records import outcomes
 from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
@@ -29,8 +30,8 @@ def in_a_folder(tmp_path, monkeypatch):
     """Let each test work in an empty folder, where no head has begun yet."""
     monkeypatch.chdir(tmp_path)
     # Set first, so that what a head sets is undone after the test.
-    monkeypatch.setenv(head.VARIABLE, "none yet")
-    monkeypatch.delenv(head.VARIABLE)
+    monkeypatch.setenv(invocation.VARIABLE, "none yet")
+    monkeypatch.delenv(invocation.VARIABLE)
 
 
 def experiment(**values) -> Experiment:

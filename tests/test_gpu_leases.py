@@ -15,19 +15,19 @@ import pytest
 import yaml
 from clones import Clone, clone_into
 
-from gluegrid import attempts, gpu_leases
-from gluegrid.cell import CellFiles
-from gluegrid.cell_gpus import lease_gpus_of_cell
 from gluegrid.common import paths
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.provenance import this_process
+from gluegrid.execution import attempts, gpu_leases
+from gluegrid.execution.cell_gpus import lease_gpus_of_cell
+from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.gpu_leases import lease_gpus
+from gluegrid.execution.invocation import freeze
+from gluegrid.execution.locks import lock
+from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.gpu_leases import lease_gpus
-from gluegrid.head import freeze
-from gluegrid.locks import lock
 from gluegrid.records import last_line
-from gluegrid.visible_gpus import visible_gpus
 from gluegrid.workflow import limit_gpus
 
 TIMEOUT = 60
@@ -157,7 +157,7 @@ def test_without_nvidia_smi_the_cards_are_what_cuda_visible_devices_says(machine
 
 def test_an_nvidia_smi_that_hangs_is_not_waited_for(machine, monkeypatch):
     (machine / "bin" / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr("gluegrid.visible_gpus.SECONDS_FOR_NVIDIA_SMI", 0.1)
+    monkeypatch.setattr("gluegrid.execution.visible_gpus.SECONDS_FOR_NVIDIA_SMI", 0.1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert visible_gpus() == ["1"]
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid import head
+from gluegrid.execution import invocation
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.experiment import load_experiment
 from gluegrid.experiment.experiment_index import head_files, newest_head
@@ -27,7 +27,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
     """A working folder with a config.yaml, and no head yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    os.environ.pop(head.VARIABLE, None)
+    os.environ.pop(invocation.VARIABLE, None)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG, sort_keys=False), encoding="utf-8")
     return tmp_path
 
@@ -40,7 +40,7 @@ def workflow(is_main_process, configfiles=(), config=()):
 
 def test_a_job_works_on_what_its_head_has_frozen_whatever_the_config_says_now(workplace):
     planned = experiment_of_workflow(workflow(is_main_process=True))
-    head.freeze(planned.config, Path(planned.paths.heads))
+    invocation.freeze(planned.config, Path(planned.paths.heads))
     (workplace / "config.yaml").write_text("experiment: [broken", encoding="utf-8")
     job = experiment_of_workflow(workflow(is_main_process=False))
     assert [run_text(cell) for cell in job.cells.values()] == [run_text(cell) for cell in planned.cells.values()]
@@ -50,7 +50,7 @@ def test_a_job_works_on_what_its_head_has_frozen_whatever_the_config_says_now(wo
 
 def test_a_head_reads_the_config_and_not_another_heads_file(workplace):
     planned = load_experiment(Path("config.yaml"))
-    head.freeze(planned.config, Path(planned.paths.heads))
+    invocation.freeze(planned.config, Path(planned.paths.heads))
     (workplace / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"experiment": "newer"}), encoding="utf-8")
     assert experiment_of_workflow(workflow(is_main_process=True)).name == "newer"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import builders
 import pytest
 
-from gluegrid import attempts
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.manifests import check_files
 from gluegrid.common.paths import state_folder
+from gluegrid.execution import attempts
 
 TASK = builders.task()
 

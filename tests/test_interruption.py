@@ -17,8 +17,9 @@ from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid import head, interruption
+from gluegrid import interruption
 from gluegrid.common.provenance import EXECUTOR
+from gluegrid.execution import invocation
 from gluegrid.interruption import end_when_asked
 
 TIMEOUT = 60
@@ -78,7 +79,7 @@ def test_which_signals_end_a_call_as_ctrl_c_does(executor, ignored, asking):
 def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_waited_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("later.py").write_text(LISTENS_LATER)
-    head.freeze({}, tmp_path)
+    invocation.freeze({}, tmp_path)
     os.environ[EXECUTOR] = "local"
     command = f"trap '' INT TERM; {sys.executable} later.py"
     job = threading.Thread(target=lambda: shell(command, jobid=7))
@@ -90,7 +91,7 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     LocalExecutor.cancel(None)
     assert not job.is_alive()
     assert Path("told").read_text() == "1"
-    assert head.has_ended()
+    assert invocation.has_ended()
     # A second time, it is only said to be under way.
     for number in ASKING:
         signal.raise_signal(number)

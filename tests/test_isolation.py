@@ -16,7 +16,7 @@ from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, of_python
 from clones import Clone, clone_into, copy_of
 from network_trace import STRACE, Contact, contacts, listens
 
-from gluegrid import attempts
+from gluegrid.execution import attempts
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 
 LOCAL = ("--profile", "profiles/local", "--configfile", "mine.yaml")
@@ -49,7 +49,9 @@ with socket.socket(type=socket.SOCK_DGRAM) as client:
         pass
 """
 
-HOLDING = "import os; from gluegrid.isolation import isolate; isolate(); print(os.environ['HF_HOME'], flush=True)"
+HOLDING = (
+    "import os\nfrom gluegrid.execution.isolation import isolate; isolate(); print(os.environ['HF_HOME'], flush=True)"
+)
 
 
 def give_up(reason: str) -> None:
@@ -228,7 +230,7 @@ def test_training_knows_neither_the_users_token_nor_caches(tmp_path):
         "HF_HUB_OFFLINE": "0",
         "HTTPS_PROXY": "http://proxy:3128",
     }
-    code = "import json, os; from gluegrid.isolation import isolate; isolate(); print(json.dumps(dict(os.environ)))"
+    code = "import json, os\nfrom gluegrid.execution.isolation import isolate; isolate(); print(json.dumps(dict(os.environ)))"
     process = builders.python(code, env=of_the_user | {"TMPDIR": str(tmp_path)})
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

@@ -37,8 +37,8 @@ import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(builders.SCRIPTS)!r})
 from gluegrid.common.errors import DataError, run_script
-from gluegrid.helping import helped, helping
-from gluegrid.leaving import Leaving, follow_launcher
+from gluegrid.execution.worker_failures import helped, helping
+from gluegrid.execution.preemption import Leaving, follow_launcher
 
 def main():
     rank = os.environ["RANK"]

@@ -9,7 +9,7 @@ import pytest
 from fake_slurm import FakeSlurm
 
 from gluegrid.common.errors import Stopped
-from gluegrid.leaving import REASONS, Leaving, end_of_job
+from gluegrid.execution.preemption import REASONS, Leaving, end_of_job
 
 
 @pytest.fixture(autouse=True)

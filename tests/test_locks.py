@@ -12,9 +12,9 @@ import builders
 import pytest
 from cluster import wait_until
 
-from gluegrid import locks
 from gluegrid.common.files import read_json
 from gluegrid.common.provenance import job
+from gluegrid.execution import locks
 
 TIMEOUT = 60
 AT_ONCE = 10  # s; on a machine that stands still for a while, too

@@ -16,9 +16,9 @@ import pytest
 from clones import PROJECT, Clone, copy_of
 from trainable_cell import TrainableCell, kill_group, make_resources, write_head
 
-from gluegrid import attempts
 from gluegrid.common.files import sha256, write_text
 from gluegrid.common.paths import CELL
+from gluegrid.execution import attempts
 
 EPOCHS = 80
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from rendering import HOSTILE, texts_of
 
-from gluegrid import attempts, records
+from gluegrid import records
 from gluegrid.common import paths
+from gluegrid.execution import attempts
 from gluegrid.experiment.cell import run_text
 from gluegrid.records import NOT_RUN, Outcome, outcomes
 from gluegrid.report import last_words, results_markdown, table_definition, write_tables

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from fake_slurm import FakeSlurm
 
-from gluegrid import head, slurm_plugin, submission
+from gluegrid import slurm_plugin
+from gluegrid.execution import invocation, sbatch
 from gluegrid.slurm_plugin import JobStates
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
@@ -113,11 +114,11 @@ class Throttle:
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch) -> FakeSlurm:
-    monkeypatch.setenv(head.VARIABLE, "none yet")
+    monkeypatch.setenv(invocation.VARIABLE, "none yet")
     slurm = FakeSlurm(tmp_path / "slurm")
     slurm.put_on_path(monkeypatch)
     slurm.answers("scontrol", (0, "MinJobAge               = 300 sec\n", ""))
-    head.freeze({"experiment": "grid"}, tmp_path / "heads")
+    invocation.freeze({"experiment": "grid"}, tmp_path / "heads")
     return slurm
 
 
@@ -204,7 +205,7 @@ def test_sbatch_alone_is_asked_for_accounts_and_partitions(executor, slurm, reso
 
 @pytest.mark.parametrize("arrays", [None, "train"])
 def test_a_head_of_array_jobs_begins_when_slurm_says_how_large_they_may_be(executor, slurm, monkeypatch, arrays):
-    monkeypatch.setattr(submission, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sbatch, "FIRST_PAUSE_SECONDS", 0.01)
     silence, size = (1, "", "slurm_load_ctl_conf error: Unable to contact"), (0, "MaxArraySize = 33\n", "")
     slurm.answers("scontrol", silence, silence, size)
     settings = dict.fromkeys(("exclude_failed_nodes", "jobname_prefix", "partition_config", "logdir", "status_command"))
@@ -266,7 +267,7 @@ def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, 
 def test_ctrl_c_cancels_all_jobs_of_the_head_and_lets_none_follow(executor, slurm):
     executor.cancel_jobs([])
     assert slurm.calls("scancel")[0][-1] == "--name=uuid"
-    assert head.has_ended()
+    assert invocation.has_ended()
 
 
 def test_ctrl_c_names_no_numbers_which_other_jobs_have_in_other_clusters(executor, slurm):
@@ -295,7 +296,7 @@ def test_a_plugin_of_another_shape_is_left_alone():
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):
-    assert not head.has_ended()
-    path = Path(os.environ[head.VARIABLE])
+    assert not invocation.has_ended()
+    path = Path(os.environ[invocation.VARIABLE])
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))
-    assert head.has_ended()
+    assert invocation.has_ended()

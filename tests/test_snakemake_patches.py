@@ -11,8 +11,8 @@ from snakemake.io import flag
 from snakemake.persistence import FileBackupMixin
 
 from gluegrid import snakemake_patches
-from gluegrid.cell import CellFiles
-from gluegrid.locks import lock
+from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.locks import lock
 
 CHANGED = {
     jobs.Job: ("remove_existing_output", "cleanup"),

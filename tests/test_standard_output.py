@@ -6,7 +6,7 @@ import builders
 import pytest
 from fake_slurm import slurm_in_a_folder
 
-from gluegrid import head
+from gluegrid.execution import invocation
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -14,7 +14,7 @@ from gluegrid import head
 def test_what_only_tells_something_ends_in_silence(tmp_path, monkeypatch, script, unbuffered):
     slurm_in_a_folder(tmp_path, monkeypatch)
     experiment = builders.experiment(tmp_path)
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     arguments = ["--configfile", builders.SCRIPTS.parent / "config.yaml"] if script == "plan.py" else []
     done = builders.run_without_reader(script, *arguments, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (0, "")

@@ -17,16 +17,16 @@ import builders
 import pytest
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
-from gluegrid import attempts, head
 from gluegrid.cell_status import CellStatus, State
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
+from gluegrid.execution import attempts, invocation
+from gluegrid.execution.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.records import has_error, last_line, train_log
-from gluegrid.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.status import Observer, Snapshot, look
 from gluegrid.status_text import Paper, status_text
 from gluegrid.time_left import time_left
@@ -52,7 +52,7 @@ def experiment(tmp_path, slurm) -> Experiment:
     experiment = builders.experiment(tmp_path, seeds=SEEDS)
     for manifest in manifests(experiment):
         write_json(manifest, {})
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     return experiment
 
 
@@ -144,7 +144,9 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
         ),
     )
     text = text_of(experiment)
-    head_started = datetime.datetime.fromisoformat(read_json(Path(os.environ[head.VARIABLE]))["started"]).astimezone()
+    head_started = datetime.datetime.fromisoformat(
+        read_json(Path(os.environ[invocation.VARIABLE]))["started"]
+    ).astimezone()
     states = [status.state for status in snapshot_of(experiment).cells][: len(SEEDS)]
     assert states == [State.DONE, State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED, State.NOT_BEGUN]
     assert text.splitlines()[:2] == [
@@ -165,7 +167,7 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
 def test_one_seed_each_is_told_in_a_line_with_score_time_left_reason_and_start(slurm, tmp_path):
     experiment = builders.experiment(tmp_path, seeds=[1])
     pair, number = cell_of(experiment, 1), cell_of(experiment, 1, "number")
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     builders.write_result(experiment, pair, SCORES)
     submit(experiment, number, "17")
     write_progress(experiment, number)
@@ -242,7 +244,7 @@ def test_what_the_file_servers_clock_says_is_compared_with_what_it_says(slurm, e
     begin(experiment, before, REASON)
     begin(experiment, after, REASON)
     moment = time.time() + seconds
-    os.utime(os.environ[head.VARIABLE], (moment, moment))
+    os.utime(os.environ[invocation.VARIABLE], (moment, moment))
     for cell, written in ((before, moment - 60), (after, moment + 60)):
         os.utime(state_of(experiment, cell) / "attempts.jsonl", (written, written))
     assert [status_of(experiment, cell).state for cell in (before, after)] == [State.NOT_BEGUN, State.FAILED]
@@ -419,7 +421,7 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
 def test_a_finished_variant_tells_nothing_of_how_long_another_takes(slurm, tmp_path):
     epochs = {"tiny": {"pair": {"num_train_epochs": [2, 4]}}}
     experiment = builders.experiment(tmp_path, seeds=[1, 2], cells=epochs)
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     builders.write_result(experiment, cell_of(experiment, 1), SCORES)  # in 12.5 s
     left = time_left(snapshot_of(experiment).cells, lambda cell: 100)
     assert left.gpu_hours * 3600 == pytest.approx(12.5 + 2 * 100 + 2 * 100)
@@ -428,7 +430,7 @@ def test_a_finished_variant_tells_nothing_of_how_long_another_takes(slurm, tmp_p
 def test_a_sweep_is_counted_in_cells_and_shows_its_best_point_so_far(slurm, tmp_path):
     rates = [2e-5, 3e-5, 5e-5]
     experiment = builders.experiment(tmp_path, seeds=[1, 2], cells={"tiny": {"pair": {"learning_rate": rates}}})
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     for variant, accuracy in (("base", 0.75), ("learning_rate-3e-05", 0.85)):
         for seed in "12":
             cell = experiment.cells["tiny", "pair", variant, seed]
@@ -443,7 +445,7 @@ def test_a_prediction_has_no_score(slurm, tmp_path):
     text = {"source": "./pair", "text_columns": ["sentence"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
     hidden = text | {"train": None, "validation": {}, "test": ["test"], "do_train": False}
     experiment = builders.experiment(tmp_path, tasks={"hidden": hidden})
-    head.freeze(experiment.config, Path(experiment.paths.heads))
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
     (cell,) = experiment.cells.values()
     builders.write_result(experiment, cell, {"predict_samples": 6})
     assert "  hidden  done       predicted\n" in text_of(experiment)
@@ -461,7 +463,7 @@ def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks)
     entry = experiment.config["tasks"]["pair"]
     names = [f"a-task-with-a-name-that-is-long-{number}" for number in range(tasks)]
     config = experiment.config | {"tasks": dict.fromkeys(names, entry)}
-    head.freeze(config, Path(experiment.paths.heads))
+    invocation.freeze(config, Path(experiment.paths.heads))
     experiment = Experiment(config)
     for task in names[-5:]:
         begin(experiment, cell_of(experiment, 1, task), f"\x1b[31m{task}: {REASON}")
@@ -484,7 +486,7 @@ def test_what_runs_does_not_hide_what_failed(slurm, tmp_path):
     experiment = builders.experiment(tmp_path, seeds=[1])
     config = experiment.config | {"tasks": {f"task{n}": experiment.config["tasks"]["pair"] for n in range(100)}}
     experiment = Experiment(config)
-    head.freeze(config, Path(experiment.paths.heads))
+    invocation.freeze(config, Path(experiment.paths.heads))
     *running, failed = experiment.cells.values()
     for cell in running:
         write_lock(experiment, cell)
@@ -519,7 +521,7 @@ def script(*arguments: str) -> list[str]:
 
 def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):
     other = Experiment(experiment.config | {"experiment": "other"})
-    head.freeze(other.config, Path(other.paths.heads))
+    invocation.freeze(other.config, Path(other.paths.heads))
     for each, number in ((experiment, "17"), (other, "18")):
         submit(each, cell_of(each, 1), number)
     Path("results/about-to-begin/heads").mkdir(parents=True)

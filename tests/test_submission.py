@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from fake_slurm import NAME, FakeSlurm, squeue_line
 
-from gluegrid import attempts, head, messages, submission
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json, write_json
+from gluegrid.execution import attempts, invocation, sbatch
 
 STATE = Path("results/grid/state/tiny/rte/base/seed-42")
 COMMAND = "python -m snakemake --target-jobs 'train:model=tiny,task=rte,variant=base,seed=42' --allowed-rules train "
@@ -30,31 +30,31 @@ ACCEPTED = (0, "17", "")
 def slurm(tmp_path, monkeypatch) -> FakeSlurm:
     """A SLURM that accepts jobs as number 17, a head, and short pauses."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(head.VARIABLE, "none yet")
-    monkeypatch.setattr(submission, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(submission, "LONGEST_PAUSE_SECONDS", 0.04)
+    monkeypatch.setenv(invocation.VARIABLE, "none yet")
+    monkeypatch.setattr(sbatch, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sbatch, "LONGEST_PAUSE_SECONDS", 0.04)
     slurm = FakeSlurm(tmp_path / "slurm")
     slurm.put_on_path(monkeypatch)
     slurm.answers("sbatch", ACCEPTED)
-    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    invocation.freeze({"experiment": "grid"}, Path("results/grid/heads"))
     return slurm
 
 
 def told() -> list[str]:
-    path = Path(os.environ[head.VARIABLE]).with_suffix(".messages")
+    path = Path(os.environ[invocation.VARIABLE]).with_suffix(".messages")
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def test_a_job_is_submitted_as_asked_and_its_number_is_kept(slurm):
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch") == [ARGUMENTS]
     assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
-    assert read_json(STATE / "slurm_job.json")["head"] == os.environ[head.VARIABLE]
+    assert read_json(STATE / "slurm_job.json")["head"] == os.environ[invocation.VARIABLE]
 
 
 def test_a_job_given_as_a_script_is_one_too(slurm):
     slurm.answers("sbatch", (0, "17;other-cluster", ""))
-    assert submission.submit(["--parsable", "/dev/stdin"], f"#!/bin/sh\n{COMMAND}") == "17;other-cluster"
+    assert sbatch.submit(["--parsable", "/dev/stdin"], f"#!/bin/sh\n{COMMAND}") == "17;other-cluster"
     assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
 
 
@@ -95,7 +95,7 @@ def test_each_cell_of_an_array_job_has_its_task_and_waits_for_its_earlier_jobs(s
     write_json(state_of("cola") / "slurm_job.json", {"slurm_job_id": "5_2"})
     slurm.answers("squeue", (0, squeue_line("5_2", "RUNNING"), ""))
     arguments = array_of("rte", "cola", "mrpc")
-    assert submission.submit(arguments, None) == "17"
+    assert sbatch.submit(arguments, None) == "17"
     assert slurm.calls("sbatch") == [["--dependency=afterany:5_2", *arguments[:-1], "/dev/stdin"]]
     numbers = [read_json(state_of(task) / "slurm_job.json")["slurm_job_id"] for task in ("rte", "cola", "mrpc")]
     assert numbers == ["17_1", "17_2", "17_3"]
@@ -104,10 +104,10 @@ def test_each_cell_of_an_array_job_has_its_task_and_waits_for_its_earlier_jobs(s
 @pytest.mark.parametrize("is_script", [False, True])
 def test_each_task_of_an_array_job_runs_the_command_of_its_own_cell_alone(slurm, monkeypatch, is_script):
     given = []
-    monkeypatch.setattr(submission, "_call", lambda arguments, script: given.append(script) or accepted())
+    monkeypatch.setattr(sbatch, "_call", lambda arguments, script: given.append(script) or accepted())
     tasks = ("rte", "cola", "mrpc")
     arguments, script = array_as_script(*commands_of(*tasks)) if is_script else (array_of(*tasks), None)
-    submission.submit(arguments, script)
+    sbatch.submit(arguments, script)
     for number, task in enumerate(tasks, start=1):
         shown = run_task(given[0].replace("exec /bin/sh -c", "exec echo"), number).stdout
         assert shown.count("--target-jobs") == shown.count(f"task={task},") == 1
@@ -120,7 +120,7 @@ def accepted() -> subprocess.CompletedProcess:
 
 def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands():
     said = 'it\'s "all" $((1 + 1)) of `echo it`, größer\nand more'
-    script = submission.script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
+    script = sbatch.script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
     done = run_task(script, 7)
     assert (done.returncode, done.stdout) == (3, 'it\'s "all" 2 of it, größer\nand more\n')
     assert [run_task(script, number).returncode for number in (8, 9)] == [0, -signal.SIGKILL]
@@ -132,7 +132,7 @@ def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands()
 def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
     paths = " ".join(f"resources/{kind}/some-model@{'6bd548cb4d96' * 3}/manifest.json" for kind in range(40))
     commands = [f"{COMMAND}--wait-for-files {paths} results/{number:x}/run.json" for number in range(1000)]
-    script = submission.script_of_array({f"_{number}": command for number, command in enumerate(commands)})
+    script = sbatch.script_of_array({f"_{number}": command for number, command in enumerate(commands)})
     assert len("".join(commands)) > 3_000_000
     assert len(script) < 300_000
 
@@ -144,26 +144,26 @@ def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
 def test_an_array_job_that_does_not_say_what_each_task_does_is_refused_in_one_line(slurm, array, behind):
     command = f"--wrap={COMMAND} --slurm-jobstep-{behind}"
     with pytest.raises(GluegridError, match=f"not submitted: {array} .*leave out slurm-array-jobs$"):
-        submission.submit([*ARGUMENTS[:-1], array, command], None)
+        sbatch.submit([*ARGUMENTS[:-1], array, command], None)
     assert not slurm.calls("sbatch")
 
 
 def test_the_numbers_of_the_tasks_of_an_array_job_need_not_begin_with_one(slurm):
     arguments, script = array_as_script(*commands_of("rte", "cola"), start=11)
-    submission.submit(arguments, script)
+    sbatch.submit(arguments, script)
     numbers = [read_json(state_of(task) / "slurm_job.json")["slurm_job_id"] for task in ("rte", "cola")]
     assert numbers == ["17_11", "17_12"]
 
 
 def test_an_array_job_is_submitted_unless_all_its_cells_are_in_vain(slurm):
     attempts.cancel(state_of("rte"))
-    assert submission.submit(array_of("rte", "cola"), None) == "17"
+    assert sbatch.submit(array_of("rte", "cola"), None) == "17"
     attempts.cancel(state_of("cola"))
     with pytest.raises(GluegridError, match="not submitted: cancelled by make cancel"):
-        submission.submit(array_of("rte", "cola"), None)
+        sbatch.submit(array_of("rte", "cola"), None)
     slurm.answers("sbatch", (1, "", "sbatch: error: Invalid qos specification"))
     with pytest.raises(GluegridError, match="Invalid qos"):
-        submission.submit(array_of("mrpc", "qqp"), None)
+        sbatch.submit(array_of("mrpc", "qqp"), None)
     noted = [read_json(state_of(task) / "refusal.json")["reason"] for task in ("mrpc", "qqp")]
     assert noted == ["sbatch: error: Invalid qos specification"] * 2
 
@@ -194,21 +194,21 @@ def test_a_job_whose_number_nobody_says_is_looked_up_or_given_up_but_not_submitt
     slurm.answers(
         "squeue", (0, squeue_line("3", "RUNNING", "uuid", COMMENT) + squeue_line("17", "PENDING", "uuid", COMMENT), "")
     )
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     slurm.answers("squeue", (0, "", ""))
     with pytest.raises(GluegridError, match=r"said no number of it, but: Accepted\. Have a nice day\.$"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 2
 
 
 def test_a_banner_beside_an_error_decides_nothing(slurm):
     banner = "/etc/motd.d/quota: No such file or directory\n" + LATIN
     slurm.answers("sbatch", (1, banner, banner + BUSY[2]), ACCEPTED)
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert f"rte_base_42: {BUSY[2]}; trying" in told()[0]
     slurm.answers("sbatch", (1, "your project has no GPU hours left: invalid account\n", ""))
     with pytest.raises(GluegridError, match=r"^your project has no GPU hours left"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
 
 
 NOTED = {"slurm_job_id": "5", "name": NAME, "comment": COMMENT}
@@ -240,7 +240,7 @@ OTHER_NAME = NAME.replace("0a", "ff")
 def test_of_the_jobs_that_have_its_numbers_a_cell_waits_for_its_own_alone(slurm, noted, line, is_ours):
     write_json(STATE / "slurm_job.json", noted)
     slurm.answers("squeue", (0, line, ""))
-    submission.submit(ARGUMENTS, None)
+    sbatch.submit(ARGUMENTS, None)
     waits = [f"--dependency=afterany:{noted['slurm_job_id']}"] if is_ours else []
     assert slurm.calls("sbatch") == [[*waits, *ARGUMENTS]]
 
@@ -249,12 +249,12 @@ def test_a_job_that_holds_the_lock_is_known_by_name_though_another_was_submitted
     write_json(STATE / "slurm_job.json", NOTED)
     write_json(STATE / "lock", {"slurm_job_id": "5"})
     slurm.answers("squeue", (0, squeue_line("5", "RUNNING"), ""))
-    submission.submit(ARGUMENTS, None)
+    sbatch.submit(ARGUMENTS, None)
     another = [argument.replace("uuid", OTHER_NAME) for argument in ARGUMENTS]
     slurm.answers("squeue", (0, squeue_line("5", "RUNNING", OTHER_NAME) + squeue_line("17", "PENDING", "uuid"), ""))
-    submission.submit(another, None)
+    sbatch.submit(another, None)
     slurm.answers("squeue", (0, squeue_line("5", "RUNNING") + squeue_line("17", "PENDING", "uuid"), ""))
-    submission.submit(another, None)
+    sbatch.submit(another, None)
     assert [call[0] for call in slurm.calls("sbatch")] == [
         "--dependency=afterany:5",
         "--dependency=afterany:17",
@@ -266,7 +266,7 @@ def test_a_job_that_holds_the_lock_is_known_by_name_though_another_was_submitted
 def test_what_is_no_number_of_a_job_is_asked_of_nobody(slurm, number):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": number, "behind": "x"})
     write_json(STATE / "lock", {"slurm_job_id": number})
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert (slurm.calls("squeue"), slurm.calls("sbatch")) == ([], [ARGUMENTS])
 
 
@@ -274,7 +274,7 @@ def test_the_job_of_the_attempt_before_is_not_taken_for_the_one_just_submitted(s
     write_json(STATE / "slurm_job.json", NOTED | {"name": "uuid"})
     slurm.answers("squeue", (0, squeue_line("5", "COMPLETING", "uuid", COMMENT), ""))
     slurm.answers("sbatch", BUSY, ACCEPTED)
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert len(slurm.calls("sbatch")) == 2
 
 
@@ -284,22 +284,22 @@ def test_a_refusal_is_of_the_attempt_that_it_follows_whatever_the_clocks_say(slu
     monkeypatch.setattr(attempts, "now", lambda: moment)  # of the node
     attempts.start(STATE, "hash")
     with pytest.raises(GluegridError):
-        submission.submit(ARGUMENTS, None)
-    assert submission.refusal(STATE, attempts.read(STATE)).endswith("Invalid qos specification")
+        sbatch.submit(ARGUMENTS, None)
+    assert sbatch.refusal(STATE, attempts.read(STATE)).endswith("Invalid qos specification")
     monkeypatch.setattr(attempts, "now", lambda: moment.replace("00:00:00", "00:00:01"))
     attempts.start(STATE, "hash")
-    assert submission.refusal(STATE, attempts.read(STATE)) is None
+    assert sbatch.refusal(STATE, attempts.read(STATE)) is None
 
 
 @pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
 def test_another_job_is_passed_through(slurm, command):
-    assert submission.submit([f"--wrap={command}"], None) == "17"
+    assert sbatch.submit([f"--wrap={command}"], None) == "17"
     assert not Path("results/grid/state").exists()
 
 
 def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_told(slurm):
     slurm.answers("sbatch", BUSY, LIMIT, BUSY, ACCEPTED)
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert len(slurm.calls("sbatch")) == 4
     lines = told()
     assert [line.rpartition("in ")[2] for line in lines] == ["0.01 s", "0.02 s", "0.04 s"]
@@ -329,20 +329,20 @@ def test_what_was_refused_for_a_while_is_tried_again_with_growing_pauses_and_tol
 def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
     slurm.answers("sbatch", (1, "", f"sbatch: error: {complaint}"))
     with pytest.raises(GluegridError, match=complaint.split()[0]):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
     assert not told()
-    assert submission.refusal(STATE, []).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
+    assert sbatch.refusal(STATE, []).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
     slurm.answers("sbatch", ACCEPTED)
-    submission.submit(ARGUMENTS, None)
-    assert submission.refusal(STATE, []) is None
+    sbatch.submit(ARGUMENTS, None)
+    assert sbatch.refusal(STATE, []) is None
 
 
 def test_patience_ends(slurm, monkeypatch):
-    monkeypatch.setattr(submission, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(sbatch, "PATIENCE_SECONDS", 2)
     slurm.answers("sbatch", BUSY)
     with pytest.raises(GluegridError, match="Unable to contact"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) > 1
 
 
@@ -356,7 +356,7 @@ def test_a_job_whose_answer_was_lost_is_not_submitted_twice(slurm):
     )
     lines = (squeue_line(number, state, "uuid", comment) for number, state, comment in jobs)
     slurm.answers("squeue", (0, "".join(lines), ""))
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert len(slurm.calls("sbatch")) == 1
 
 
@@ -364,7 +364,7 @@ def test_a_job_waits_in_the_queue_for_those_that_another_head_left_there(slurm):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
     write_json(STATE / "lock", {"slurm_job_id": "4"})
     slurm.answers("squeue", (0, squeue_line("4", "RUNNING") + squeue_line("5", "PENDING"), ""))
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("squeue")[0][-1] == "--jobs=4,5"
     assert slurm.calls("sbatch") == [["--dependency=afterany:4:5", *ARGUMENTS]]
 
@@ -376,7 +376,7 @@ def test_a_job_waits_in_the_queue_for_those_that_another_head_left_there(slurm):
 def test_a_job_waits_for_none_that_has_ended(slurm, answer):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
     slurm.answers("squeue", answer)
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch") == [ARGUMENTS]
 
 
@@ -384,7 +384,7 @@ def test_a_job_that_ended_just_now_is_not_waited_for(slurm):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": "5"})
     slurm.answers("squeue", (0, squeue_line("5", "RUNNING"), ""))
     slurm.answers("sbatch", (1, "", "sbatch: error: Batch job submission failed: Job dependency problem"), ACCEPTED)
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch")[1] == ARGUMENTS
 
 
@@ -395,7 +395,7 @@ def test_nothing_is_submitted_while_nobody_knows_what_is_queued(slurm):
         (1, "", "slurm_load_jobs error: Unable to contact slurm controller"),
         (0, squeue_line("5", "RUNNING"), ""),
     )
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert slurm.calls("sbatch") == [["--dependency=afterany:5", *ARGUMENTS]]
 
 
@@ -403,29 +403,29 @@ def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
     attempts.start(STATE, "hash")
     attempts.end(STATE, "loss is NaN at step 3", is_permanent=True)
     with pytest.raises(GluegridError, match="not submitted: loss is NaN at step 3"):
-        submission.submit(ARGUMENTS, None)
-    head.freeze({"experiment": "grid"}, Path("results/grid/heads"))
-    assert submission.submit(ARGUMENTS, None) == "17"
+        sbatch.submit(ARGUMENTS, None)
+    invocation.freeze({"experiment": "grid"}, Path("results/grid/heads"))
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     attempts.cancel(STATE)
     with pytest.raises(GluegridError, match="not submitted: cancelled by make cancel"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
 
 
 def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
-    monkeypatch.setattr(submission, "_remember", lambda state, number, arguments: head.interrupt())
+    monkeypatch.setattr(sbatch, "_remember", lambda state, number, arguments: invocation.interrupt())
     with pytest.raises(GluegridError, match="the head has ended"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert slurm.calls("scancel") == [["17"]]
     with pytest.raises(GluegridError, match="the head has ended"):
-        submission.submit(ARGUMENTS, None)
+        sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
 
 
 def test_the_job_is_kept_though_its_number_cannot_be_written(slurm):
     STATE.parent.mkdir(parents=True)
     STATE.write_text("no folder")
-    assert submission.submit(ARGUMENTS, None) == "17"
+    assert sbatch.submit(ARGUMENTS, None) == "17"
     assert "'slurm_job_id': '17'" in told()[0]
 
 
@@ -453,10 +453,10 @@ def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
 
 
 def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slurm, monkeypatch, capsys):
-    monkeypatch.setattr(messages, "POLL_SECONDS", 0.02)
-    messages.show_messages()
-    messages.tell_head("SLURM is busy")
-    with Path(os.environ[head.VARIABLE]).with_suffix(".messages").open("a") as stream:
+    monkeypatch.setattr(invocation, "POLL_SECONDS", 0.02)
+    invocation.show_messages()
+    invocation.tell_head("SLURM is busy")
+    with Path(os.environ[invocation.VARIABLE]).with_suffix(".messages").open("a") as stream:
         stream.write("half")
     time.sleep(0.5)
     shown = capsys.readouterr().err

@@ -17,9 +17,9 @@ from clones import Clone, copy_of
 from cluster import wait_until
 from slurm_grid import attempts_of, folder_of_cell, reasons_of
 
-from gluegrid import head
 from gluegrid.common.files import read_json
-from gluegrid.head import freeze, is_newer_than_head
+from gluegrid.execution import invocation
+from gluegrid.execution.invocation import freeze, is_newer_than_head
 
 TASKS = {"wnli": {"num_train_epochs": 1}, "rte": {"num_train_epochs": 1}}
 LOCAL = ("--profile", "profiles/local", "--cores", "1", "--resources", "gpu=1")
@@ -242,9 +242,9 @@ def test_what_snakemake_wants_anew_is_fetched_anew_and_a_failed_fetch_leaves_the
 def test_a_file_is_newer_than_the_head_from_when_it_began_to_plan(tmp_path, monkeypatch, ahead):
     """Whatever the clock of the file server says."""
     if ahead:
-        monkeypatch.setattr(head, "_time_on_the_disk_of", lambda path: time.time() + ahead)
+        monkeypatch.setattr(invocation, "_time_on_the_disk_of", lambda path: time.time() + ahead)
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    os.environ.pop(head.VARIABLE, None)
+    os.environ.pop(invocation.VARIABLE, None)
     path = tmp_path / "manifest.json"
     assert not is_newer_than_head(path)
     path.write_text("{}")

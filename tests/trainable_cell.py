@@ -12,9 +12,9 @@ import builders
 import pyarrow.parquet
 from cluster import wait_until
 
-from gluegrid import attempts
 from gluegrid.common.files import canonical_json, read_json, write_json
 from gluegrid.common.provenance import now, this_process
+from gluegrid.execution import attempts
 
 TASK = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 MANIFESTS = {"model": "model", "task": "task/task", "tokens": "tokens"}

@@ -12,10 +12,10 @@ import pyarrow
 import pyarrow.parquet
 import yaml
 
-from gluegrid import attempts
 from gluegrid.common import paths
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
+from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition

@@ -3,15 +3,15 @@
 import difflib
 from pathlib import Path
 
-from gluegrid import attempts
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.common.provenance import this_process
+from gluegrid.execution import attempts
+from gluegrid.execution.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
+from gluegrid.execution.sbatch import jobs_of_cell
+from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
 from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.experiment.experiment_index import newest_head
-from gluegrid.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
-from gluegrid.slurm_queue import cancel_jobs, in_queue
-from gluegrid.submission import jobs_of_cell
 
 PARTS_OF_A_CELL = CELL.count("/") + 1
 

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from gluegrid import attempts, records
+from gluegrid import records
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
+from gluegrid.execution import attempts
+from gluegrid.execution.invocation import Heads
+from gluegrid.execution.locks import DEAD_AFTER_SECONDS, living_holder, seconds_since_beat
+from gluegrid.execution.preemption import tells_of_leaving
+from gluegrid.execution.sbatch import REFUSED, noted_jobs
+from gluegrid.execution.slurm_queue import Job, SubmittedJob
 from gluegrid.experiment.cell import Cell, run_text
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.heads import Heads
-from gluegrid.leaving import tells_of_leaving
-from gluegrid.locks import DEAD_AFTER_SECONDS, living_holder, seconds_since_beat
 from gluegrid.records import Outcome
-from gluegrid.slurm_queue import Job, SubmittedJob
-from gluegrid.submission import REFUSED, noted_jobs
 
 SECONDS_TO_START = 120  # from a job's first line in its log until it holds the cell's lock
 STARTING = "starting"

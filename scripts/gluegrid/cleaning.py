@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gluegrid import attempts
-from gluegrid.cell import CellFiles
 from gluegrid.common.errors import DataError, TransientError
 from gluegrid.common.files import read_json, sha256, size_in_words
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.disk_space import bytes_freed_by_removing
+from gluegrid.execution import attempts
+from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.locks import Manners, describe, lock_with_manners
+from gluegrid.execution.sbatch import jobs_of_cell
+from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.experiment_index import (
     KINDS,
     experiment_folders,
@@ -27,9 +30,6 @@ from gluegrid.experiment.experiment_index import (
     used_resources,
 )
 from gluegrid.life import DAY, is_locked, is_newer_than, living_head
-from gluegrid.locks import Manners, describe, lock_with_manners
-from gluegrid.slurm_queue import Job, jobs_in_queue
-from gluegrid.submission import jobs_of_cell
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 RESOURCES = Path("resources")

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gluegrid import attempts
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
 from gluegrid.cost_model import memory_as_measured, memory_in_mb, operations_of_predicting, operations_of_training
+from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.measured_speeds import Measured, read_speeds

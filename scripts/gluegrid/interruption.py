@@ -18,7 +18,7 @@ from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.common.provenance import EXECUTOR
-from gluegrid.head import interrupt
+from gluegrid.execution.invocation import interrupt
 
 SECONDS_BETWEEN_ROUNDS = 1
 

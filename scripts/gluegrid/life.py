@@ -6,8 +6,8 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.provenance import is_running, this_process
+from gluegrid.execution.locks import living_holder
 from gluegrid.experiment.experiment_index import head_files
-from gluegrid.locks import living_holder
 
 DAY = 86400  # seconds
 # Whether a process of another host lives cannot be seen from here.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
-from gluegrid.locks import lock
+from gluegrid.execution.locks import lock
 
 PATH = Path("resources/measured_speeds.json")
 KEPT = 5  # of the last runs of one model on one task: their median outlives a run on a busy machine

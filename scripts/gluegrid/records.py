@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import attempts, official_data
+from gluegrid import official_data
 from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.common.files import read_json
+from gluegrid.execution import attempts
+from gluegrid.execution.sbatch import refusal
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import SCHEMA_VERSION
 from gluegrid.experiment.task import Task, definition
-from gluegrid.submission import refusal
 
 NOT_RUN = "not run yet"
 GONE = "its result was imported, and is gone; import it again"

@@ -20,9 +20,9 @@ from types import ModuleType
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.common.errors import GluegridError, TransientError
-from gluegrid.head import interrupt
-from gluegrid.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
-from gluegrid.submission import patiently
+from gluegrid.execution.invocation import interrupt
+from gluegrid.execution.sbatch import patiently
+from gluegrid.execution.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
 
 OLDEST = "2.8.0"  # as in pyproject.toml: the oldest that is tested
 
@@ -275,7 +275,7 @@ def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
     The plugin gives all tasks the limits of the first. It holds jobs back until more of their rule are ready, and
     forgets them if those come later, as with max-jobs-per-timespan. Of more jobs than an array may have it numbers the
     tasks on, which SLURM refuses. And it asks for more memory, also where none was asked for: then 1 MB is all that the
-    job gets. What each task runs is mended in gluegrid/submission.py.
+    job gets. What each task runs is mended in gluegrid/execution/sbatch.py.
     """
     if not _takes(getattr(plugin.Executor, "run_array_jobs", None), "self", "jobs"):
         return

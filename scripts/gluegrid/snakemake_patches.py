@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.persistence import FileBackupMixin
 
-from gluegrid.cell import has_published, is_being_trained
+from gluegrid.execution.cell_state import has_published, is_being_trained
 
 TRAIN = "train"
 

@@ -14,8 +14,8 @@ from gluegrid.common.errors import StagingError
 from gluegrid.common.files import read_json, size_in_words, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.common.provenance import now
-from gluegrid.head import is_newer_than_head
-from gluegrid.locks import describe, lock
+from gluegrid.execution.invocation import is_newer_than_head
+from gluegrid.execution.locks import describe, lock
 from gluegrid.repositories import Repository, Source, open_repository
 
 logger = logging.getLogger(__name__)

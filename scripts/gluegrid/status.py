@@ -11,10 +11,10 @@ from gluegrid import records
 from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.common.errors import DataError, GluegridError, TransientError
 from gluegrid.estimates import estimates_of
+from gluegrid.execution.invocation import Heads, heads_of
+from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.heads import Heads, heads_of
-from gluegrid.slurm_queue import Job, jobs_in_queue
 from gluegrid.time_left import TimeLeft, time_left
 
 ANSWER_SECONDS = 15  # somebody is looking at the screen

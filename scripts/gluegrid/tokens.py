@@ -12,10 +12,10 @@ from gluegrid.common.files import link_or_copy, read_json, replacing, write_json
 from gluegrid.common.manifests import check_file, file_identity
 from gluegrid.encoder import Encoder
 from gluegrid.examples import NUMBERS, Split
+from gluegrid.execution.invocation import is_newer_than_head
+from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.staged_tokens import tokens_identity
 from gluegrid.experiment.task import Task
-from gluegrid.head import is_newer_than_head
-from gluegrid.locks import describe, lock
 
 logger = logging.getLogger(__name__)
 

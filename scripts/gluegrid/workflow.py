@@ -12,23 +12,22 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from gluegrid.code_copy import copy_code
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
-from gluegrid.environment import leave_caller, leave_job_of_caller
 from gluegrid.estimates import Estimates, estimates_of, learn
+from gluegrid.execution.environment import leave_caller, leave_job_of_caller
+from gluegrid.execution.invocation import current_head, freeze, show_messages
+from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.experiment_index import is_import
 from gluegrid.experiment.references import read_all_references
-from gluegrid.head import current_head, freeze
 from gluegrid.hindsight import finished_now, note_expectations
 from gluegrid.interruption import end_when_asked
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
-from gluegrid.messages import show_messages
 from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.records import outcomes
 from gluegrid.report import end_with_tables
 from gluegrid.slurm_plugin import check_version
 from gluegrid.staged import end_with_staged
-from gluegrid.visible_gpus import visible_gpus
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")
@@ -189,7 +188,7 @@ def _let_jobs_run(code: Path, workflow) -> None:
 
 
 def _put_sbatch_first(scripts: Path) -> None:
-    """Let the SLURM plugin submit its jobs by our sbatch (gluegrid/submission.py), which calls SLURM's."""
+    """Let the SLURM plugin submit its jobs by our sbatch (gluegrid/execution/sbatch.py), which calls SLURM's."""
     if sbatch := shutil.which("sbatch"):
         os.environ.setdefault("GLUEGRID_SBATCH", sbatch)
         _put_first_on_path(scripts / "slurm" / "on_head")

@@ -10,11 +10,11 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.escaping import quoted
 from gluegrid.common.files import replacing_folder, write_json
 from gluegrid.common.paths import ExperimentPaths
+from gluegrid.execution.invocation import write_import
+from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
-from gluegrid.head import write_import
-from gluegrid.locks import describe, lock
 from gluegrid.records import Outcome, outcomes
 from gluegrid.report import write_tables
 from gluegrid.sharing.archive import CONFIG, MANIFEST

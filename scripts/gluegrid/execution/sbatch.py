@@ -19,15 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gluegrid import attempts
 from gluegrid.common.errors import DataError, GluegridError, TransientError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import ExperimentPaths, state_folder
 from gluegrid.common.provenance import now
-from gluegrid.head import current_head, has_ended, path_of_current_head
-from gluegrid.locks import Manners, lock_with_manners
-from gluegrid.messages import tell_head
-from gluegrid.slurm_queue import (
+from gluegrid.execution import attempts
+from gluegrid.execution.invocation import current_head, has_ended, path_of_current_head, tell_head
+from gluegrid.execution.locks import Manners, lock_with_manners
+from gluegrid.execution.slurm_queue import (
     NUMBER,
     SubmittedJob,
     cancel_jobs,

@@ -7,14 +7,14 @@ attempt holds the cell's lock: an earlier attempt that has not reported its end 
 
 import datetime
 import json
+import re
 from pathlib import Path
 
-from gluegrid import slurm_logs
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json, write_text
 from gluegrid.common.paths import heads_of_state
 from gluegrid.common.provenance import job, now
-from gluegrid.head import current_head, path_of_current_head
+from gluegrid.execution.invocation import current_head, path_of_current_head
 
 DONE = "done"
 CANCELLED = "cancelled by make cancel"
@@ -117,7 +117,7 @@ def reason(attempt: dict) -> str:
     if attempt["reason"] not in (None, KILLED):
         return attempt["reason"]
     slurm_job = attempt["slurm_job_id"]
-    if slurm_job and (words := slurm_logs.last_words(slurm_job)):
+    if slurm_job and (words := last_words_of_slurm(slurm_job)):
         return f"ended by SLURM: {words}"
     if attempt["reason"] is not None:
         return attempt["reason"]
@@ -162,3 +162,22 @@ def _cancellation(state: Path) -> Path:
 
 def _write(state: Path, attempts: list[dict]) -> None:
     write_text(state / "attempts.jsonl", "".join(json.dumps(attempt) + "\n" for attempt in attempts))
+
+
+FOLDER = Path(".snakemake/slurm_logs/rule_train")  # the executor plugin's; a site may have set slurm-logdir
+SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
+LAST_BYTES = 20_000
+
+
+def last_words_of_slurm(slurm_job_id: str) -> str | None:
+    """Return the last error that SLURM noted in a job's log; None where there is no such log or error.
+
+    Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
+    """
+    # That of an array job's task is not below its cell's name.
+    log = next(FOLDER.glob(f"*/{slurm_job_id}.log"), FOLDER / f"{slurm_job_id}.log")
+    if not log.exists():
+        return None
+    text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
+    said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]
+    return said[-1] if said else None

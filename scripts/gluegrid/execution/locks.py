@@ -19,7 +19,7 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.provenance import is_running, job, now, this_process
-from gluegrid.head import path_of_current_head
+from gluegrid.execution.invocation import path_of_current_head
 
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute

@@ -23,7 +23,7 @@ from gluegrid.common.errors import TransientError
 from gluegrid.common.provenance import is_running, now, this_process
 
 POLL_SECONDS = 1
-# What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/cell.py).
+# What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/execution/cell_state.py).
 PATIENCE_SECONDS = 360
 OF_A_CELL = "cell-"  # how the names of leases begin that are of no use when they have ended
 UNKNOWN = dict.fromkeys(("pid", "process_started", "cell", "since"))

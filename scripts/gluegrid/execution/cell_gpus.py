@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gluegrid import head
-from gluegrid.cell import (
+from gluegrid.common import paths
+from gluegrid.common.errors import GluegridError, Stopped, TransientError
+from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
+from gluegrid.execution import invocation
+from gluegrid.execution.cell_state import (
     CellFiles,
     LatecomersManners,
     has_result_of_this_call,
@@ -25,14 +28,11 @@ from gluegrid.cell import (
     stop_if_in_vain,
     waits_for_others,
 )
-from gluegrid.common import paths
-from gluegrid.common.errors import GluegridError, Stopped, TransientError
-from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
+from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
+from gluegrid.execution.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
+from gluegrid.execution.preemption import REASONS, Leaving
+from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.run import Run, read_run
-from gluegrid.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
-from gluegrid.leaving import REASONS, Leaving
-from gluegrid.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
-from gluegrid.visible_gpus import visible_gpus
 
 
 def lease_gpus_of_cell(arguments: list[str]) -> None:
@@ -129,7 +129,7 @@ class _Waiting:
         self._has_told = False
 
     def __call__(self) -> None:
-        if head.has_ended():
+        if invocation.has_ended():
             raise Stopped("the call of snakemake that wanted this cell has ended")
         stop_if_in_vain(self._files)
         # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.

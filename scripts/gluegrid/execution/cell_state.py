@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from gluegrid import attempts
 from gluegrid.common.errors import DataError, GluegridError, Stopped, TransientError
 from gluegrid.common.files import disk_full, is_disk_full, link_or_copy, read_json, replacing, replacing_folder, sha256
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import EXECUTOR, is_running, job, this_process
+from gluegrid.execution import attempts
+from gluegrid.execution.invocation import is_newer_than_head, path_of_current_head
+from gluegrid.execution.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
 from gluegrid.experiment.run import MODEL, identity_of_start, read_run
-from gluegrid.head import is_newer_than_head, path_of_current_head
-from gluegrid.locks import Manners, ask_to_leave, describe, living_holder, lock_with_manners
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ def _end_at_once() -> None:
 def waits_for_others() -> bool:
     """Tell whether a cell that another process trains is waited for: where waiting takes nothing from anybody.
 
-    So it is where snakemake runs its jobs itself (gluegrid/cell_gpus.py leases GPUs only after the wait). A job of
-    SLURM's waits in the queue (gluegrid/submission.py), and not on a node.
+    So it is where snakemake runs its jobs itself (execution/cell_gpus.py leases GPUs only after the wait). A job of
+    SLURM's waits in the queue (execution/sbatch.py), and not on a node.
     """
     return os.environ.get(EXECUTOR) == "local"
 

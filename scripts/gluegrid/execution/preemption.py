@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gluegrid.common.errors import Stopped, TransientError
-from gluegrid.slurm_queue import answer_of
+from gluegrid.execution.slurm_queue import answer_of
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for what it starts

@@ -7,12 +7,20 @@ file, found through an environment variable, and not the config, so that what is
 import datetime
 import json
 import os
+import sys
 import tempfile
+import threading
+import time
 import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_text
 from gluegrid.common.provenance import git_state, is_running, now, this_process
+from gluegrid.experiment.experiment_index import head_files
 
 VARIABLE = "GLUEGRID_HEAD"
 
@@ -100,3 +108,79 @@ def has_ended() -> bool:
 
 def _interruption(path: str) -> Path:
     return Path(path).with_suffix(".interrupted")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """All heads of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it."""
+
+    all: list[dict]
+
+    @property
+    def newest(self) -> dict:
+        """What was planned last."""
+        return self.all[0]
+
+    @cached_property
+    def running(self) -> list[dict]:
+        """Those that run on this host."""
+        host = this_process()["host"]
+        return [head for head in self.all if head["process"]["host"] == host and is_running(head["process"])]
+
+    @property
+    def unknown(self) -> dict | None:
+        """The newest, where it was called on another host and may run there."""
+        elsewhere = self.newest["process"]["host"] != this_process()["host"]
+        return self.newest if elsewhere and not self.running else None
+
+    @cached_property
+    def since(self) -> float | None:
+        """When the first of those that run began, in seconds as files have them; None where none runs."""
+        return min((begun(head["path"], head) for head in self.running), default=None)
+
+
+def heads_of(experiment: Path) -> Heads | None:
+    """Return the heads of the experiment in this folder; None where it never had one.
+
+    One whose file vanishes meanwhile, or is none of this release's, is left out.
+    """
+    found = []
+    for path in reversed(head_files(experiment)):
+        with suppress(DataError):
+            found.append(read_json(path) | {"path": path})
+    known = [head for head in found if {"started", "process", "config"} <= head.keys()]
+    return Heads(known) if known else None
+
+
+POLL_SECONDS = 1
+
+
+def tell_head(line: str) -> None:
+    """Let the head's terminal show one line; without a head, this one."""
+    path = _messages()
+    if path is None:
+        print(line, file=sys.stderr, flush=True)
+        return
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(f"[{now()}] {line}\n")
+
+
+def show_messages() -> None:
+    """Show, from now on and in the background, what the programs that this head starts tell it."""
+    threading.Thread(target=_show, args=(_messages(),), daemon=True).start()
+
+
+def _messages() -> Path | None:
+    head = path_of_current_head()
+    return Path(head).with_suffix(".messages") if head else None
+
+
+def _show(path: Path) -> None:
+    shown = 0
+    while True:
+        time.sleep(POLL_SECONDS)
+        text = path.read_bytes() if path.exists() else b""
+        end = text.rfind(b"\n") + 1
+        if end > shown:
+            print(text[shown:end].decode(errors="replace"), end="", file=sys.stderr, flush=True)
+            shown = end
