@@ -23,7 +23,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.experiment.run import read_run
-from gluegrid.model import load_model
+from gluegrid.models.classifier import load_model
 from gluegrid.scoring import score
 
 ARMS = {

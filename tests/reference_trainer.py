@@ -5,7 +5,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from gluegrid.data import Order
-from gluegrid.model import load_model
+from gluegrid.models.classifier import load_model
 
 
 class OrderForTrainer(torch.utils.data.Sampler):

@@ -4,9 +4,9 @@ import builders
 import pytest
 import torch
 
-from gluegrid.adapters import check_target_modules, load_trained_weights, merged, trained_weights, with_adapters
 from gluegrid.common.errors import TrainingError
-from gluegrid.model import load_model, load_shapes
+from gluegrid.models.classifier import load_model, load_shapes
+from gluegrid.models.lora import check_target_modules, load_trained_weights, merged, trained_weights, with_adapters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,10 +12,10 @@ import torch
 from checkpoints import assert_refused, change
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from gluegrid import model
 from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common.errors import TrainingError
 from gluegrid.common.files import read_json
+from gluegrid.models import classifier
 
 TASK = builders.task()
 KINDS = {
@@ -98,7 +98,7 @@ def with_the_old_index_beside_it(folder):
 def test_what_is_unusual_and_sound_is_described_and_trained(copy, variant):
     variant(copy)
     assert describe_checkpoint(copy, trust_remote_code=False)["embeddings"] == 26
-    loaded, *_ = model.load_model(copy, TASK, seed=1)
+    loaded, *_ = classifier.load_model(copy, TASK, seed=1)
     inputs = torch.ones(2, 7, dtype=torch.long)
     loss = loaded(input_ids=inputs, attention_mask=inputs, labels=torch.tensor([0, 1])).loss
     loss.backward()
@@ -318,7 +318,7 @@ def test_a_large_model_is_described_in_little_memory(tmp_path, bert):
     code = """if True:
         import resource, sys
         from pathlib import Path
-        import gluegrid.model
+        import gluegrid.models.classifier
         from gluegrid.checkpoint import describe_checkpoint
         # What the libraries map themselves depends on torch's build: 1 GiB, with CUDA 4.
         libraries = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -454,15 +454,15 @@ def test_pickles_are_never_opened(copy, tmp_path):
     for name in ("pytorch_model.bin", "training_args.bin", "tokenizer.pkl", "optimizer.pt", "spiece.pkl"):
         torch.save(Bomb(str(mark)), copy / name)
     assert describe_checkpoint(copy, trust_remote_code=False)["tokenizer"]
-    model.load_model(copy, TASK, seed=1)
+    classifier.load_model(copy, TASK, seed=1)
     (copy / "model.safetensors").unlink()
     assert_refused(copy, r"no model\.safetensors either")
     with pytest.raises(TrainingError, match="cannot be loaded"):
-        model.load_model(copy, TASK, seed=1)
+        classifier.load_model(copy, TASK, seed=1)
     shutil.copy(copy / "pytorch_model.bin", copy / "model.safetensors")
     assert_refused(copy, r"^model\.safetensors: is not whole")
     with pytest.raises(TrainingError, match="cannot be loaded"):
-        model.load_model(copy, TASK, seed=1)
+        classifier.load_model(copy, TASK, seed=1)
     assert not mark.exists()
 
 
@@ -471,10 +471,10 @@ def test_pickles_are_never_opened(copy, tmp_path):
 MUTATIONS = """if True:
     import json, random, resource, sys, time
     from pathlib import Path
-    import gluegrid.model
+    import gluegrid.models.classifier
     from gluegrid.checkpoint import describe_checkpoint
     from gluegrid.common.errors import StagingError
-    from gluegrid.model_tokenizer import describe_tokenizer
+    from gluegrid.models.tokenizer import describe_tokenizer
 
     VALUES = [None, True, -1, 0, 7, 2**31 - 1, 2**64, 1.5, "", "x", "../x", [], [1], {}, {"a": 1}, [[]], "\\ud800"]
 
@@ -503,7 +503,7 @@ MUTATIONS = """if True:
     random.seed(int(sys.argv[2]))
     folder = Path(sys.argv[1])
     # Once here, so that the children find everything imported.
-    gluegrid.model.load_shapes(folder)
+    gluegrid.models.classifier.load_shapes(folder)
     describe_tokenizer(folder)
     refused = slowest = 0
     for case in range(120):

@@ -230,7 +230,8 @@ def test_training_knows_neither_the_users_token_nor_caches(tmp_path):
         "HF_HUB_OFFLINE": "0",
         "HTTPS_PROXY": "http://proxy:3128",
     }
-    code = "import json, os\nfrom gluegrid.execution.isolation import isolate; isolate(); print(json.dumps(dict(os.environ)))"
+    names = "import json, os\nfrom gluegrid.execution.isolation import isolate"
+    code = f"{names}; isolate(); print(json.dumps(dict(os.environ)))"
     process = builders.python(code, env=of_the_user | {"TMPDIR": str(tmp_path)})
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

@@ -13,8 +13,8 @@ from transformers import BertForSequenceClassification
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError, TransientError
-from gluegrid.device_memory import again_if_out_of_memory, is_out_of_memory
 from gluegrid.micro_batches import MicroBatches
+from gluegrid.models.device_memory import again_if_out_of_memory, is_out_of_memory
 from gluegrid.optimizer import clip_once
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import StagingError, TrainingError
-from gluegrid.model import check_head, label_order, load_model, takes_token_types
+from gluegrid.models.classifier import check_head, label_order, load_model, takes_token_types
 
 NLI = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 BINARY = builders.task()

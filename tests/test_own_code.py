@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from checkpoints import assert_refused, change
 
-from gluegrid import model
 from gluegrid.common.errors import TrainingError
+from gluegrid.models import classifier
 
 CONFIGURATION = """
 from transformers import PreTrainedConfig
@@ -79,7 +79,7 @@ OWN_CODE = r"`trust_remote_code: true` at the model in the experiment file"
 def test_code_of_a_models_own_is_not_run_when_it_is_not_trusted(bag, tmp_path):
     assert_refused(bag, rf"^config\.json: the model brings its own Python code \(auto_map\).* {OWN_CODE}")
     with pytest.raises(TrainingError, match=OWN_CODE):
-        model.load_model(bag, builders.task(), seed=1)
+        classifier.load_model(bag, builders.task(), seed=1)
     assert not (tmp_path / "ran").exists()
 
 
@@ -93,7 +93,7 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
         logs.setup()
         described = describe_checkpoint(Path(sys.argv[1]), True)
         assert not list(Path(sys.argv[2]).glob("modules/*"))
-        from gluegrid.model import load_model
+        from gluegrid.models.classifier import load_model
         model, *_ = load_model(Path(sys.argv[1]), builders.task(), seed=1, trust_remote_code=True)
         inputs = torch.ones(2, 7, dtype=torch.long)
         model(input_ids=inputs, attention_mask=inputs, labels=torch.tensor([0, 1])).loss.backward()

@@ -11,14 +11,14 @@ import yaml
 from rendering import RENDERER, texts_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from gluegrid.adapters import merged, with_adapters
 from gluegrid.common.errors import TransientError
 from gluegrid.encoder import Encoder
 from gluegrid.examples import Examples
 from gluegrid.experiment.options import LORA
-from gluegrid.model import load_model
 from gluegrid.model_card import model_card
-from gluegrid.packing import make_packable
+from gluegrid.models.classifier import load_model
+from gluegrid.models.lora import merged, with_adapters
+from gluegrid.models.packing import make_packable
 from gluegrid.saved_model import write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network")

@@ -119,7 +119,7 @@ def test_real_texts_are_tokenised_as_by_transformers(tmp_path, shared, name, col
 
 def real_tokenizer(folder, shared):
     """Return the manifest of a real model of which only the tokenizer is staged."""
-    from gluegrid.model_tokenizer import describe_tokenizer
+    from gluegrid.models.tokenizer import describe_tokenizer
 
     model = shared / "models" / "minilm-l6-h384"
     assert read_json(model / "tokenizer.json")["truncation"]["max_length"] == 128

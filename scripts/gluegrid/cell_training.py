@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from gluegrid.adapters import with_adapters
 from gluegrid.common.errors import TrainingError
 from gluegrid.data import Rows, Tokens
 from gluegrid.device import prepare_device
@@ -20,7 +19,8 @@ from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.holdout import held_out
 from gluegrid.micro_batches import MicroBatches
-from gluegrid.model import check_head, check_inputs_fit, load_model, takes_token_types
+from gluegrid.models.classifier import check_head, check_inputs_fit, load_model, takes_token_types
+from gluegrid.models.lora import with_adapters
 from gluegrid.prediction import predict
 from gluegrid.processes import Processes
 from gluegrid.scoring import score

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from gluegrid.child_process import in_child
-from gluegrid.model_config import check_sizes, read_model_config
-from gluegrid.model_tokenizer import check_tokenizer_files, describe_tokenizer, positions_of
-from gluegrid.weights import check_numbers, read_shapes
+from gluegrid.models.model_config import check_sizes, read_model_config
+from gluegrid.models.tokenizer import check_tokenizer_files, describe_tokenizer, positions_of
+from gluegrid.models.weights import check_numbers, read_shapes
 
 
 def describe_checkpoint(folder: Path, trust_remote_code: bool) -> dict:
@@ -38,7 +38,7 @@ def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
         "TOKENIZERS_PARALLELISM": "false",
         "RUST_BACKTRACE": "0",
     }
-    from gluegrid.model import embeddings_of, load_shapes
+    from gluegrid.models.classifier import embeddings_of, load_shapes
 
     model = load_shapes(folder, trust_remote_code)
     check_numbers(folder)

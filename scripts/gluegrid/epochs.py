@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gluegrid.adapters import trained_weights
 from gluegrid.experiment.run import Run
+from gluegrid.models.lora import trained_weights
 
 if TYPE_CHECKING:
     from gluegrid.training import Training

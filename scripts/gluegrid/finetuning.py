@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from gluegrid.adapters import load_trained_weights, merged
 from gluegrid.cell_training import CellTraining, evaluation_metrics
 from gluegrid.common.files import read_json, replacing, sha256, write_json
 from gluegrid.common.paths import trackers_folder
@@ -19,6 +18,7 @@ from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.invocation import current_head
 from gluegrid.execution.preemption import Leaving
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
+from gluegrid.models.lora import load_trained_weights, merged
 from gluegrid.processes import Processes
 from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
 from gluegrid.saved_model import write_model

@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput
 
 from gluegrid.common.errors import TrainingError, in_one_line
 from gluegrid.data import Rows
-from gluegrid.packing import LAYOUT, Layout, make_packable, to_device
+from gluegrid.models.packing import LAYOUT, Layout, make_packable, to_device
 
 logger = logging.getLogger(__name__)
 

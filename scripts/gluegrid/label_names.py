@@ -16,7 +16,7 @@ import yaml
 from gluegrid.common.errors import DataError, StagingError
 from gluegrid.common.escaping import listed
 from gluegrid.experiment import yaml_loader
-from gluegrid.untrusted_json import read_untrusted_json
+from gluegrid.models.model_config import read_untrusted_json
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy
 import torch
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.device_memory import free_memory, is_out_of_memory
+from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.random_states import random_states, set_random_states
 
 logger = logging.getLogger(__name__)

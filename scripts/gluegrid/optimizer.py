@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 
 from gluegrid.common.errors import TransientError
-from gluegrid.device_memory import again_if_out_of_memory
 from gluegrid.experiment.run import Run
+from gluegrid.models.device_memory import again_if_out_of_memory
 
 
 def adamw(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:

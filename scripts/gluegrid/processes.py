@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from gluegrid.device_memory import again_if_out_of_memory
+from gluegrid.models.device_memory import again_if_out_of_memory
 
 BYTES_OF_A_MESSAGE = 2**26
 Items = TypeVar("Items", list, numpy.ndarray)

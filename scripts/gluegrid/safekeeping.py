@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from gluegrid.adapters import trained_weights
 from gluegrid.common.errors import DataError, Stopped, TransientError
 from gluegrid.common.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
 from gluegrid.common.provenance import now, this_process
 from gluegrid.execution.preemption import ANOTHER_LEAVES, Leaving
+from gluegrid.models.lora import trained_weights
 from gluegrid.random_states import lacks_device
 from gluegrid.training import Training
 

@@ -6,8 +6,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from gluegrid.common.files import replacing_folder, write_text
 from gluegrid.experiment.run import Run
-from gluegrid.model import takes_token_types
 from gluegrid.model_card import model_card
+from gluegrid.models.classifier import takes_token_types
 
 ONE_FILE = "1000GB"  # more than any encoder: its weights are never split
 OF_LOADING = ("local_files_only", "is_local", "trust_remote_code")  # which transformers would write into its config

@@ -10,13 +10,13 @@ import numpy
 import torch
 from transformers import get_scheduler
 
-from gluegrid.adapters import load_trained_weights, trained_weights
 from gluegrid.common.errors import TrainingError
 from gluegrid.data import Order, Rows
 from gluegrid.epochs import EpochScores
 from gluegrid.experiment.run import Run
 from gluegrid.forward_pass import ForwardPass
 from gluegrid.micro_batches import MicroBatches
+from gluegrid.models.lora import load_trained_weights, trained_weights
 from gluegrid.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.processes import Processes
 from gluegrid.random_states import random_states, set_random_states

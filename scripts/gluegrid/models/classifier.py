@@ -20,9 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 from gluegrid.common.errors import StagingError, TrainingError, one_line_errors
 from gluegrid.experiment.task import Task
-from gluegrid.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config
-from gluegrid.model_tokenizer import positions_of
-from gluegrid.untrusted_json import shown
+from gluegrid.models.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config, shown
+from gluegrid.models.tokenizer import positions_of
 
 OWN_CLASSES = ("AutoConfig", "AutoModelForSequenceClassification")  # of those in an auto_map, what is used
 NAMES_OF_HEADS = ("classifier", "pre_classifier", "classification_head", "score", "head", "pooler")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import StagingError, one_line_errors
 from gluegrid.common.files import replacing, sha256
-from gluegrid.model_config import NOT_TRUSTED, check_trusted_code
-from gluegrid.untrusted_json import check_size, read_untrusted_json, shown
+from gluegrid.models.model_config import NOT_TRUSTED, check_size, check_trusted_code, read_untrusted_json, shown
 
 BACKEND = "tokenizer_backend.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

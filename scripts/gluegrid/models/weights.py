@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import StagingError, one_line_errors
 from gluegrid.common.files import size_in_words
-from gluegrid.untrusted_json import read_untrusted_json, shown
+from gluegrid.models.model_config import read_untrusted_json, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.config_errors import suggest
-from gluegrid.model import NAMES_OF_HEADS
+from gluegrid.models.classifier import NAMES_OF_HEADS
 
 ALL_LINEAR = "all-linear"
 ADAPTER = "default"  # peft's own name for the one adapter
@@ -46,7 +46,7 @@ def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) 
 def check_target_modules(model: PreTrainedModel, names: list[str] | str) -> None:
     """Raise TrainingError for a name in target_modules that no linear layer has, naming the nearest.
 
-    The model may be one of shapes alone, as gluegrid.model.load_shapes gives it.
+    The model may be one of shapes alone, as gluegrid.models.classifier.load_shapes gives it.
     """
     layers = _linear_layers(model)
     if not layers:

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
-from gluegrid.device_memory import is_out_of_memory
+from gluegrid.models.device_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
