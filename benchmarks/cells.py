@@ -9,7 +9,6 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 
-from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import canonical_json
 from gluegrid.common.paths import ExperimentPaths
@@ -19,9 +18,10 @@ from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.options import RECIPE
 from gluegrid.experiment.run import read_run
 from gluegrid.experiment.task import Task, definition
-from gluegrid.repositories import Source
-from gluegrid.staging import stage
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging.model_check import describe_checkpoint
+from gluegrid.staging.repositories import Source
+from gluegrid.staging.stage import stage
+from gluegrid.staging.tokenization import tokenize_task
 
 BATCH_SIZE = 32
 MAX_SEQ_LENGTH = 128  # run_glue.py's default, as is its padding to it

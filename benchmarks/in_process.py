@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoTokenizer
 
 from gluegrid.experiment.run import read_run
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging.tokenization import tokenize_task
 
 WARM_UP_STEPS = 3
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import StagingError
 from gluegrid.experiment.sources import wanted_model_files
-from gluegrid.repositories import Source
-from gluegrid.staging import stage
+from gluegrid.staging.model_check import describe_checkpoint
+from gluegrid.staging.repositories import Source
+from gluegrid.staging.stage import stage
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.experiment.sources import files_below, split_of, wanted_task_files
 from gluegrid.experiment.task import Task, definition
 from gluegrid.experiment.task_files import files_of_splits, is_converted
-from gluegrid.label_names import CARDS, names_in_cards
-from gluegrid.repositories import Source
-from gluegrid.staging import stage
+from gluegrid.staging.label_names import CARDS, names_in_cards
+from gluegrid.staging.repositories import Source
+from gluegrid.staging.stage import stage
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def stage_converted(source: Source, manifest: Path, task: Task) -> None:
             raise StagingError(f"{source.name}: {error}") from error
 
     def convert_them(folder: Path) -> None:
-        from gluegrid.conversion import convert
+        from gluegrid.staging.convert import convert
 
         convert(folder, task, files_of_splits(files_below(folder), vars(task)))
 
@@ -93,7 +93,7 @@ def count_rows(folder: Path) -> dict[str, int]:
     import pyarrow.parquet
 
     from gluegrid.common.errors import in_one_line
-    from gluegrid.parquet_files import UNREADABLE
+    from gluegrid.staging.parquet_files import UNREADABLE
 
     rows: dict[str, int] = {}
     for name in files_below(folder):

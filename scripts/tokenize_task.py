@@ -7,7 +7,7 @@ from pathlib import Path
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.task import Task
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging.tokenization import tokenize_task
 
 
 def main() -> None:

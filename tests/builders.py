@@ -17,8 +17,8 @@ from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.task import Task
-from gluegrid.repositories import Source
-from gluegrid.staging import stage
+from gluegrid.staging.repositories import Source
+from gluegrid.staging.stage import stage
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 LAUNCH = SCRIPTS / "launch.sh"
@@ -141,7 +141,7 @@ def stage_model(target: Path, source: Path) -> Path:
     """Stage a model's folder; return the manifest."""
     import fetch_model
 
-    from gluegrid.checkpoint import describe_checkpoint
+    from gluegrid.staging.model_check import describe_checkpoint
 
     def wanted(names: list[str]) -> list[str]:
         return fetch_model.checked_model_files(str(source), names)
@@ -197,7 +197,7 @@ def write_classifier(
 def cell_files(folder: Path, of_task: Task, model: Path, max_seq_length: int = 16, **splits: dict) -> tuple:
     """Stage a model and a task and make tokens; return the model's folder and the Tokens of a run."""
     from gluegrid.data import Tokens
-    from gluegrid.tokens import tokenize_task
+    from gluegrid.staging.tokenization import tokenize_task
 
     model_manifest = stage_model(folder / "model", model)
     data = task_manifest(folder / "task", of_task, **splits)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common.errors import StagingError
 from gluegrid.common.files import read_json
+from gluegrid.staging.model_check import describe_checkpoint
 
 
 def change(path, **values):

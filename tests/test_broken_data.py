@@ -16,10 +16,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from gluegrid.columns import Place, texts_of
 from gluegrid.common.errors import DataError, GluegridError, StagingError
 from gluegrid.common.files import read_json
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging.columns import Place, texts_of
+from gluegrid.staging.tokenization import tokenize_task
 
 SINGLE = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

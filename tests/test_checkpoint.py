@@ -12,10 +12,10 @@ import torch
 from checkpoints import assert_refused, change
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from gluegrid.checkpoint import describe_checkpoint
 from gluegrid.common.errors import TrainingError
 from gluegrid.common.files import read_json
 from gluegrid.models import classifier
+from gluegrid.staging.model_check import describe_checkpoint
 
 TASK = builders.task()
 KINDS = {
@@ -182,7 +182,7 @@ def test_an_absurd_config_is_refused_before_anything_heavy_is_imported(copy):
     code = """if True:
         import sys
         from pathlib import Path
-        from gluegrid.checkpoint import describe_checkpoint
+        from gluegrid.staging.model_check import describe_checkpoint
         try:
             describe_checkpoint(Path(sys.argv[1]), False)
         except Exception as error:
@@ -319,7 +319,7 @@ def test_a_large_model_is_described_in_little_memory(tmp_path, bert):
         import resource, sys
         from pathlib import Path
         import gluegrid.models.classifier
-        from gluegrid.checkpoint import describe_checkpoint
+        from gluegrid.staging.model_check import describe_checkpoint
         # What the libraries map themselves depends on torch's build: 1 GiB, with CUDA 4.
         libraries = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (libraries + 4 * 2**30, libraries + 4 * 2**30))
@@ -472,7 +472,7 @@ MUTATIONS = """if True:
     import json, random, resource, sys, time
     from pathlib import Path
     import gluegrid.models.classifier
-    from gluegrid.checkpoint import describe_checkpoint
+    from gluegrid.staging.model_check import describe_checkpoint
     from gluegrid.common.errors import StagingError
     from gluegrid.models.tokenizer import describe_tokenizer
 

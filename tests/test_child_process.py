@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from gluegrid import child_process
 from gluegrid.common.errors import StagingError
+from gluegrid.staging import model_check
 
 
 def hang() -> None:
@@ -29,12 +29,12 @@ def half_a_gigabyte() -> dict:
     ids=["crash", "exit", "hang", "memory", "error"],
 )
 def test_a_library_that_crashes_hangs_or_fills_the_memory_ends_in_one_line(monkeypatch, function, message):
-    monkeypatch.setattr(child_process, "CPU_SECONDS", 1 if function is hang else 60)
-    monkeypatch.setattr(child_process, "MEMORY_BYTES", 2**28)
+    monkeypatch.setattr(model_check, "CPU_SECONDS", 1 if function is hang else 60)
+    monkeypatch.setattr(model_check, "MEMORY_BYTES", 2**28)
     with pytest.raises(StagingError, match=message):
-        child_process.in_child("it", function)
+        model_check.in_child("it", function)
 
 
 def test_files_that_are_mapped_into_memory_are_allowed_for(monkeypatch):
-    monkeypatch.setattr(child_process, "MEMORY_BYTES", 2**28)
-    assert child_process.in_child("it", half_a_gigabyte, mapped_bytes=2**29) == half_a_gigabyte()
+    monkeypatch.setattr(model_check, "MEMORY_BYTES", 2**28)
+    assert model_check.in_child("it", half_a_gigabyte, mapped_bytes=2**29) == half_a_gigabyte()

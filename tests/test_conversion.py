@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gluegrid import parquet_files
 from gluegrid.common.errors import DataError
-from gluegrid.conversion import convert
-from gluegrid.examples import Split
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import files_of_splits
-from gluegrid.labels import LabelReader
+from gluegrid.staging import parquet_files
+from gluegrid.staging.columns import LabelReader
+from gluegrid.staging.convert import convert
+from gluegrid.staging.examples import Split
 from gluegrid.verification.parquet_content import read_labels
 from gluegrid.verification.verified_resources import Staged, labels_of
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from gluegrid.common.errors import DataError
-from gluegrid.cutting import splits_of_rows
+from gluegrid.staging.examples import splits_of_rows
 
 
 def rows_of(split: str, owners: list[str]) -> list[int]:

@@ -26,7 +26,7 @@ from gluegrid.cell_training import CellTraining
 from gluegrid.data import Tokens
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.task import Task, definition
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging.tokenization import tokenize_task
 
 GLUE = [name for name, entry in load_registry().items() if entry.get("train", "train")]
 TRAINED, SCORED = 24, 9

@@ -11,9 +11,9 @@ import pytest
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
-from gluegrid.conversion import convert
-from gluegrid.examples import Split, check_label_names
-from gluegrid.label_names import LabelNames, names_in_cards
+from gluegrid.staging.convert import convert
+from gluegrid.staging.examples import Split, check_label_names
+from gluegrid.staging.label_names import LabelNames, names_in_cards
 
 LABELS = ["no", "yes"]
 THREE = ["no", "maybe", "yes"]
@@ -157,7 +157,7 @@ def test_metadata_that_name_nothing_are_no_names(tmp_path, written):
 @pytest.mark.parametrize("name", ["cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli", "ax"])
 def test_the_datas_names_of_glue_are_those_of_the_registry(shared, name):
     from gluegrid.experiment.config import load_registry
-    from gluegrid.parquet_files import label_names
+    from gluegrid.staging.parquet_files import label_names
 
     for path in (shared / "glue" / name).glob("*.parquet"):
         assert label_names(path)["label"] == load_registry()[name]["labels"]

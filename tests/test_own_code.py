@@ -89,7 +89,7 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
         from pathlib import Path
         import builders, torch
         from gluegrid import logs
-        from gluegrid.checkpoint import describe_checkpoint
+        from gluegrid.staging.model_check import describe_checkpoint
         logs.setup()
         described = describe_checkpoint(Path(sys.argv[1]), True)
         assert not list(Path(sys.argv[2]).glob("modules/*"))

@@ -12,14 +12,14 @@ from rendering import RENDERER, texts_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from gluegrid.common.errors import TransientError
-from gluegrid.encoder import Encoder
-from gluegrid.examples import Examples
 from gluegrid.experiment.options import LORA
 from gluegrid.model_card import model_card
 from gluegrid.models.classifier import load_model
 from gluegrid.models.lora import merged, with_adapters
 from gluegrid.models.packing import make_packable
 from gluegrid.saved_model import write_model
+from gluegrid.staging.examples import Examples
+from gluegrid.staging.tokenization import Encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network")
 

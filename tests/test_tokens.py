@@ -13,14 +13,13 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gluegrid import encoder, parquet_files, tokens
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import check_files
 from gluegrid.data import Tokens
-from gluegrid.encoder import Encoder
-from gluegrid.examples import Examples
-from gluegrid.tokens import tokenize_task
+from gluegrid.staging import parquet_files, tokenization
+from gluegrid.staging.examples import Examples
+from gluegrid.staging.tokenization import Encoder, tokenize_task
 
 SINGLE = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -179,8 +178,8 @@ PAIRS = st.one_of(
 @given(pair=PAIRS, max_length=st.integers(4, 20))
 def test_a_pair_that_is_shortened_first_gives_the_same_tokens(kinds, kind, spare, pair, max_length):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoder, "LONG", 1)
-        patch.setattr(encoder, "SPARE_TOKENS", spare)
+        patch.setattr(tokenization, "LONG", 1)
+        patch.setattr(tokenization, "SPARE_TOKENS", spare)
         of_kind = Encoder(kinds[kind], max_length)
         (made,) = of_kind.encode(pair_of(*pair))
     whole = of_kind.tokenizer.encode(*pair)
@@ -323,7 +322,7 @@ def test_progress_says_how_far_and_how_long(tmp_path, tiny, monkeypatch, caplog)
     with caplog.at_level(logging.INFO):
         tokens_of(tmp_path / "quick", tiny, data, SINGLE)
     assert "left" not in caplog.text
-    monkeypatch.setattr(tokens, "SECONDS_BETWEEN_LOG_LINES", 0)
+    monkeypatch.setattr(tokenization, "SECONDS_BETWEEN_LOG_LINES", 0)
     with caplog.at_level(logging.INFO):
         tokens_of(tmp_path / "slow", tiny, data, SINGLE)
     lines = [message for message in caplog.messages if "left" in message]

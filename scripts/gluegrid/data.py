@@ -9,9 +9,9 @@ import torch
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
-from gluegrid.examples import check_label_names
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.staged_tokens import tokens_identity
+from gluegrid.staging.examples import check_label_names
 
 
 class Tokens:

@@ -10,7 +10,6 @@ from gluegrid.common import paths
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, replacing, write_json
 from gluegrid.common.manifests import recorded_hashes
-from gluegrid.examples import check_label_names
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task
 from gluegrid.glue_checks import check_archive, check_file
@@ -19,6 +18,7 @@ from gluegrid.glue_format import FILES, LEAST, MOST, GlueFile
 from gluegrid.glue_predictions import Content, content_of
 from gluegrid.official_data import other_files
 from gluegrid.records import Outcome
+from gluegrid.staging.examples import check_label_names
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip's times: its bytes follow from the predictions alone
 ON_UNIX, PLAIN_FILE = 3, 0o100644 << 16

@@ -11,13 +11,13 @@ import numpy
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError
 from gluegrid.common.manifests import recorded_hashes
-from gluegrid.cutting import rows_of_split
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import HOLDOUT
 from gluegrid.experiment.sources import split_of
 from gluegrid.experiment.staged_tokens import staged_tokens
 from gluegrid.experiment.task import Task, definition
+from gluegrid.staging.examples import rows_of_split
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.parquet_content import Labels, count_rows, holds_numbers, names_of_numbers, read_labels

@@ -1,24 +1,23 @@
 """The examples of a split: its parquet files, each row checked to be what the task says."""
 
+import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow
 
-from gluegrid.columns import Place, idx_of, labels_of, texts_of
 from gluegrid.common.errors import DataError
 from gluegrid.common.escaping import listed
 from gluegrid.common.manifests import check_file
 from gluegrid.common.paths import is_local
-from gluegrid.cutting import rows_of_split
 from gluegrid.experiment.sources import split_of
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import check_parts
-from gluegrid.label_names import LabelNames, names_to_go_by
-from gluegrid.labels import LabelReader
-from gluegrid.parquet_files import holds_text, label_names, read_batches
+from gluegrid.staging.columns import LabelReader, Place, idx_of, labels_of, texts_of
+from gluegrid.staging.label_names import LabelNames, names_to_go_by
+from gluegrid.staging.parquet_files import holds_text, label_names, read_batches
 
 NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
 LABEL_NAMES = "label_names"  # the key of a manifest for what the data set's card says
@@ -149,3 +148,38 @@ def _shown(task_manifest: Path, data: dict, file: str) -> str:
     source = data["source"]
     is_the_users = is_local(source) and "source_files" not in data
     return str((Path(source) if is_the_users else task_manifest.parent) / file)
+
+
+SALT = "gluegrid"  # changing it would change every cut
+
+
+def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[str]:
+    """Return for each row of a training split the split that it belongs to.
+
+    The rows' numbers in the order of their hashes are dealt out to the splits in the order of their names, to each
+    its share of all rows, rounded; what is left stays in the training split. So neither another library's random
+    numbers nor the rows' content matter. Raises DataError where a split would be empty.
+    """
+    owners = [train] * rows
+    counts = {split: round(rows * share) for split, share in sorted(shares.items())}
+    if 0 in counts.values() or sum(counts.values()) >= rows:
+        wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
+        raise DataError(f"cut_from_train ({wanted}) would leave a split without rows; the split {train!r} has {rows}")
+    shuffled = iter(sorted(range(rows), key=_hash))
+    for split, count in counts.items():
+        for _ in range(count):
+            owners[next(shuffled)] = split
+    return owners
+
+
+def rows_of_split(split: str, rows: Mapping[str, int], train: str, shares: Mapping[str, float]) -> list[int]:
+    """Return which rows of a training split another has that was cut from it, or it kept; `rows` counts those of each.
+
+    Raises DataError.
+    """
+    owners = splits_of_rows(sum(rows.get(name, 0) for name in (train, *shares)), train, shares)
+    return [row for row, owner in enumerate(owners) if owner == split]
+
+
+def _hash(row: int) -> bytes:
+    return hashlib.sha256(f"{SALT} {row}".encode()).digest()

@@ -8,18 +8,16 @@ from pathlib import Path
 import pyarrow
 from pyarrow.parquet import ParquetWriter
 
-from gluegrid.columns import Place, labels_in, texts_in
 from gluegrid.common.errors import DataError
 from gluegrid.common.escaping import listed
 from gluegrid.common.files import sync
-from gluegrid.cutting import splits_of_rows
-from gluegrid.examples import NUMBERS, Examples
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import is_one_file
-from gluegrid.label_names import names_in_cards, names_to_go_by
-from gluegrid.labels import HIDDEN_LABEL, NUMBER, LabelReader
-from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span
-from gluegrid.table_files import own_label_names, read_rows
+from gluegrid.staging.columns import HIDDEN_LABEL, NUMBER, LabelReader, Place, labels_in, texts_in
+from gluegrid.staging.examples import NUMBERS, Examples, splits_of_rows
+from gluegrid.staging.label_names import names_in_cards, names_to_go_by
+from gluegrid.staging.raw_rows import LIKE_ROWS, RawRows, Span
+from gluegrid.staging.row_readers import own_label_names, read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFou
 
 from gluegrid.common.errors import StagingError
 from gluegrid.common.files import sha256
-from gluegrid.repositories import Source, copy_whole
+from gluegrid.staging.repositories import Source, copy_whole
 
 logger = logging.getLogger(__name__)
 

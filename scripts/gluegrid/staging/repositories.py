@@ -1,18 +1,13 @@
 """Where a model or a data set is taken from: a folder of this machine, the hub, or what the user's cache has of it."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from gluegrid.common.errors import StagingError
-from gluegrid.common.escaping import quoted, redacted
 from gluegrid.common.files import replacing
-from gluegrid.common.paths import is_local
 from gluegrid.experiment.sources import files_below
-from gluegrid.experiment.task_files import is_one_file
 
 
 @dataclass(frozen=True)
@@ -47,32 +42,6 @@ class Repository(Protocol):
 
     def fetch(self, name: str, target: Path) -> None:
         """Write a file to `target`, whole or not at all; what is there already and right is kept."""
-
-
-def open_repository(source: Source) -> Repository:
-    """Return the source's present state. Raises StagingError."""
-    if source.kind == "dataset" and is_one_file(source.name):
-        return OneFile(source)
-    if is_local(source.name):
-        return Folder(source)
-    _check_address_of_hub(os.environ.get("HF_ENDPOINT", ""))
-    from gluegrid.hub import open_hub
-
-    return open_hub(source)
-
-
-def _check_address_of_hub(address: str) -> None:
-    """Raise StagingError for a mirror's address that is none; with some the hub's client cannot even be imported."""
-    try:
-        parts = urlsplit(address)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_address = False
-    if address and not is_address:
-        raise StagingError(
-            f"HF_ENDPOINT is {quoted(redacted(address))}, which is no address as https://hub.example;"
-            " correct it or unset it"
-        )
 
 
 class OneFile:

@@ -1,4 +1,4 @@
-"""JSON files of examples: a list of objects, as it is or under `data`, or an object on each line."""
+"""Files of rows in the formats that a task's data may have."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,10 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, in_one_line
 from gluegrid.common.escaping import quoted
-from gluegrid.raw_rows import RawRows, check_columns, in_batches
+from gluegrid.staging.columns import Place, values_of
+from gluegrid.staging.delimited_files import read_delimited
+from gluegrid.staging.parquet_files import label_names, read_batches
+from gluegrid.staging.raw_rows import RawRows, check_columns, in_batches
 
 LIST_KEY = "data"  # as in SQuAD's files, and with run_glue.py's neighbours that read such
 
@@ -65,3 +68,33 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
         raise ValueError(f"the key {twice!r} stands twice in an object")
     return content
+
+
+def read_rows(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
+    """Yield a file's rows: the wanted columns, and the optional ones that it has. `shown` names it in messages.
+
+    Raises DataError for a file that cannot be read, and for columns that are not there.
+    """
+    return READERS[path.suffix.lower()](path, shown, wanted, optional)
+
+
+def own_label_names(path: Path) -> dict[str, list[str]]:
+    """Return the names that a file itself has for the numbers of its columns: only parquet files may have any."""
+    return label_names(path) if READERS[path.suffix.lower()] is _read_parquet else {}
+
+
+def _read_parquet(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
+    first = 0
+    for batch in read_batches(path, shown, wanted, optional=optional):
+        names = batch.schema.names
+        yield RawRows(first, {name: values_of(Place(shown, name, first), batch.column(name)) for name in names})
+        first += len(batch)
+
+
+READERS = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".json": read_json_rows,
+    ".jsonl": read_json_rows,
+    ".parquet": _read_parquet,
+}

@@ -21,15 +21,14 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers, tqdm
 from huggingface_hub.utils import logging as hub_logging
 
 from gluegrid.common.errors import StagingError
 from gluegrid.common.escaping import redacted
-from gluegrid.common.files import sha256
-from gluegrid.hub_cache import ELSEWHERE, git_blob, snapshot_in_cache
-from gluegrid.progress import ProgressInLog
-from gluegrid.repositories import Repository, Source, copy_whole
+from gluegrid.common.files import sha256, size_in_words
+from gluegrid.staging.hub_cache import ELSEWHERE, git_blob, snapshot_in_cache
+from gluegrid.staging.repositories import Repository, Source, copy_whole
 
 logger = logging.getLogger(__name__)
 
@@ -269,3 +268,36 @@ def _answer(error: HfHubHTTPError | HFValidationError) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+SECONDS_BETWEEN_LINES = 5
+
+
+class ProgressInLog(tqdm):
+    """A progress bar for huggingface_hub that writes a line now and then: bytes, rate, seconds left."""
+
+    def __init__(self, *_, total: int | None = None, initial: int = 0, desc: str = "", **__):
+        super().__init__(disable=True)
+        self.name, self.expected, self.there = desc, total, initial
+        self.begun, self.begun_with = time.monotonic(), initial
+        self.last_line = self.begun
+        size = f", {size_in_words(total)}" if total else ""
+        rest = f", resumed at {size_in_words(initial)}" if initial else ""
+        logger.info("fetching %s%s%s", desc, size, rest)
+
+    def update(self, n: float = 1) -> None:
+        """Count bytes that have arrived (fewer than none where a transfer starts over)."""
+        self.there += int(n)
+        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            logger.info("%s", self._line())
+
+    def _line(self) -> str:
+        rate = max(self.there - self.begun_with, 0) / (time.monotonic() - self.begun)
+        text = f"{self.name}: {size_in_words(self.there)}"
+        if self.expected:
+            text += f" of {size_in_words(self.expected)}"
+        text += f", {size_in_words(rate)}/s"
+        if self.expected and rate:
+            text += f", {(self.expected - self.there) / rate:.0f} s left"
+        return text

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gluegrid.common.errors import DataError
-from gluegrid.raw_rows import LIKE_ROWS, RawRows, Span, check_columns, in_batches
+from gluegrid.staging.raw_rows import LIKE_ROWS, RawRows, Span, check_columns, in_batches
 
 logger = logging.getLogger(__name__)
 

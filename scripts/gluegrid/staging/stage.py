@@ -6,17 +6,22 @@ and the manifest comes last and says that everything is there.
 
 import errno
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gluegrid.common.errors import StagingError
+from gluegrid.common.escaping import quoted, redacted
 from gluegrid.common.files import read_json, size_in_words, write_json
 from gluegrid.common.manifests import file_identity
+from gluegrid.common.paths import is_local
 from gluegrid.common.provenance import now
 from gluegrid.execution.invocation import is_newer_than_head
 from gluegrid.execution.locks import describe, lock
-from gluegrid.repositories import Repository, Source, open_repository
+from gluegrid.experiment.task_files import is_one_file
+from gluegrid.staging.repositories import Folder, OneFile, Repository, Source
 
 logger = logging.getLogger(__name__)
 
@@ -140,3 +145,29 @@ def _explain(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk (or your quota) below {folder.parent} is full; make room, and the same command goes on"
     return f"{error.filename or folder}: {error.strerror or error}"
+
+
+def open_repository(source: Source) -> Repository:
+    """Return the source's present state. Raises StagingError."""
+    if source.kind == "dataset" and is_one_file(source.name):
+        return OneFile(source)
+    if is_local(source.name):
+        return Folder(source)
+    _check_address_of_hub(os.environ.get("HF_ENDPOINT", ""))
+    from gluegrid.staging.hub import open_hub
+
+    return open_hub(source)
+
+
+def _check_address_of_hub(address: str) -> None:
+    """Raise StagingError for a mirror's address that is none; with some the hub's client cannot even be imported."""
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_address = False
+    if address and not is_address:
+        raise StagingError(
+            f"HF_ENDPOINT is {quoted(redacted(address))}, which is no address as https://hub.example;"
+            " correct it or unset it"
+        )

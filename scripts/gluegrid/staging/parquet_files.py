@@ -8,10 +8,10 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
-from gluegrid.columns import is_text
 from gluegrid.common.errors import DataError, in_one_line
-from gluegrid.label_names import names_in_features
-from gluegrid.raw_rows import ROWS_AT_ONCE, check_columns
+from gluegrid.staging.columns import is_text
+from gluegrid.staging.label_names import names_in_features
+from gluegrid.staging.raw_rows import ROWS_AT_ONCE, check_columns
 
 BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
 # What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
