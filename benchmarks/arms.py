@@ -21,10 +21,10 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.experiment.run import read_run
 from gluegrid.models.classifier import load_model
-from gluegrid.scoring import score
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.metrics import score
 
 ARMS = {
     "a": "Trainer with run_glue.py's defaults: all padded to 128, fp32",

@@ -12,7 +12,6 @@ import pyarrow.parquet
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import canonical_json
 from gluegrid.common.paths import ExperimentPaths
-from gluegrid.data import Tokens
 from gluegrid.experiment import sources
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.options import RECIPE
@@ -22,6 +21,7 @@ from gluegrid.staging.model_check import describe_checkpoint
 from gluegrid.staging.repositories import Source
 from gluegrid.staging.stage import stage
 from gluegrid.staging.tokenization import tokenize_task
+from gluegrid.training.dataset import Tokens
 
 BATCH_SIZE = 32
 MAX_SEQ_LENGTH = 128  # run_glue.py's default, as is its padding to it

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from gluegrid.experiment.run import Run, read_run
-from gluegrid.scoring import score
+from gluegrid.training.metrics import score
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell, make_cell, stage_model
 from sizes import random_model
 
 from gluegrid.common.provenance import git_state, now, versions
-from gluegrid.device import describe_device
 from gluegrid.experiment.run import read_run
+from gluegrid.training.device import describe_device
 
 # A turn: what it is called in the progress, and what returns its measurements.
 Turn = tuple[str, Callable[[], list[dict]]]

@@ -70,31 +70,31 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, le
     with attempt(files), helped(files.failure_of_helper):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
-        finetuning = load_finetuning()
+        run_cell = load_training()
         run = read_run(arguments.run)
-        finetuning.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
+        run_cell.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
         publish(files, arguments.record, arguments.results)
 
 
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, leaving: Leaving) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
-    finetuning = load_finetuning()
+    run_cell = load_training()
     run = read_run(arguments.run)
-    finetuning.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
+    run_cell.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
 
 
 def let_helpers_go(run: Run) -> None:
     """Let the other processes, if there are any, end: nothing is to be trained."""
     if run.processes > 1:
-        load_finetuning().dismiss_helpers(run)
+        load_training().dismiss_helpers(run)
 
 
-def load_finetuning() -> ModuleType:
-    """Return gluegrid.finetuning. Torch and transformers are imported only here."""
+def load_training() -> ModuleType:
+    """Return gluegrid.training.run_cell. Torch and transformers are imported only here."""
     isolate()
     with quick_imports():
-        from gluegrid import finetuning
-    return finetuning
+        from gluegrid.training import run_cell
+    return run_cell
 
 
 def rank() -> int:
@@ -109,7 +109,7 @@ def inputs_of(arguments: argparse.Namespace) -> dict:
 
 def tokens_of(run: Run, arguments: argparse.Namespace):
     """Return the tokens that the run asks for."""
-    from gluegrid.data import Tokens
+    from gluegrid.training.dataset import Tokens
 
     return Tokens(run, arguments.tokens, tokenizer_of(run, arguments), arguments.task)
 

@@ -196,8 +196,8 @@ def write_classifier(
 
 def cell_files(folder: Path, of_task: Task, model: Path, max_seq_length: int = 16, **splits: dict) -> tuple:
     """Stage a model and a task and make tokens; return the model's folder and the Tokens of a run."""
-    from gluegrid.data import Tokens
     from gluegrid.staging.tokenization import tokenize_task
+    from gluegrid.training.dataset import Tokens
 
     model_manifest = stage_model(folder / "model", model)
     data = task_manifest(folder / "task", of_task, **splits)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gluegrid.execution.preemption import Leaving
-from gluegrid.safekeeping import Safekeeping
-from gluegrid.training import Training
+from gluegrid.training.checkpointing import Safekeeping
+from gluegrid.training.trainer import Training
 
 
 class LeavesWhen(Leaving):

@@ -4,8 +4,8 @@ import numpy
 import torch
 from transformers import Trainer, TrainingArguments
 
-from gluegrid.data import Order
 from gluegrid.models.classifier import load_model
+from gluegrid.training.dataset import Order
 
 
 class OrderForTrainer(torch.utils.data.Sampler):

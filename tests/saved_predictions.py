@@ -12,7 +12,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task, definition
 from gluegrid.records import validation_predictions
-from gluegrid.scoring import score
+from gluegrid.training.metrics import score
 
 
 def shared_labels(shared: Path, task: str, split: str = "validation") -> numpy.ndarray:

@@ -18,13 +18,13 @@ import torch
 from accelerate import Accelerator
 from transformers import BertForSequenceClassification
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError
-from gluegrid.data import Tokens
-from gluegrid.device import prepare_device
 from gluegrid.experiment.options import LORA
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.task import Task
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.dataset import Tokens
+from gluegrid.training.device import prepare_device
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 PAIR.validation["more"] = "_mm"

@@ -22,7 +22,7 @@ from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
-from gluegrid.scoring import score
+from gluegrid.training.metrics import score
 
 REASON = "the loss is nan at step 3 | no *more*, see /scratch/alice/log"
 TASKS = {

@@ -529,7 +529,7 @@ def test_a_file_with_fewer_rows_than_it_claims_is_named(tmp_path, tiny):
 def test_one_row_to_train_on_and_one_to_score_give_a_result(tmp_path, task):
     from gluegrid.execution.cell_state import CellFiles
     from gluegrid.execution.preemption import Leaving
-    from gluegrid.finetuning import finetune
+    from gluegrid.training.run_cell import finetune
 
     one = builders.rows(1, task)
     model, tokens = builders.cell_files(

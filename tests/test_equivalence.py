@@ -9,9 +9,9 @@ import pytest
 import torch
 from reference_trainer import RowsForTrainer, padded, trained_by_transformers
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.task import Task, definition
+from gluegrid.training.cell_trainer import CellTraining
 
 MAX_SEQ_LENGTH = 64
 VALUES = {

@@ -22,11 +22,11 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
-from gluegrid.cell_training import CellTraining
-from gluegrid.data import Tokens
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.task import Task, definition
 from gluegrid.staging.tokenization import tokenize_task
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.dataset import Tokens
 
 GLUE = [name for name, entry in load_registry().items() if entry.get("train", "train")]
 TRAINED, SCORED = 24, 9

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from gluegrid import forward_pass
 from gluegrid.common.errors import TrainingError
-from gluegrid.forward_pass import ForwardPass
 from gluegrid.models.packing import Layout
+from gluegrid.training import forward_pass
+from gluegrid.training.forward_pass import ForwardPass
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 NUMBERS = numpy.array([7, 0, 3, 20, 11, 4, 16, 9, 2, 13, 5])  # more than one group of rows

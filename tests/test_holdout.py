@@ -4,9 +4,9 @@ import builders
 import numpy
 import pytest
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError
-from gluegrid.holdout import held_out
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.dataset import held_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

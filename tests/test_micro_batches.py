@@ -11,11 +11,11 @@ import torch
 from accelerate import Accelerator
 from transformers import BertForSequenceClassification
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError, TransientError
-from gluegrid.micro_batches import MicroBatches
 from gluegrid.models.device_memory import again_if_out_of_memory, is_out_of_memory
-from gluegrid.optimizer import clip_once
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.forward_pass import MicroBatches
+from gluegrid.training.optimizer import clip_once
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 REGRESSION = builders.task(text_columns=["first", "second"], labels=None, metrics=["pearson", "spearmanr"])

@@ -8,9 +8,9 @@ import safetensors.torch
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import StagingError, TrainingError
 from gluegrid.models.classifier import check_head, label_order, load_model, takes_token_types
+from gluegrid.training.cell_trainer import CellTraining
 
 NLI = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 BINARY = builders.task()

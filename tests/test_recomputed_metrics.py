@@ -12,7 +12,7 @@ from scipy import special, stats
 from sklearn import metrics
 
 from gluegrid.experiment.task import Task
-from gluegrid.scoring import score
+from gluegrid.training.metrics import score
 from gluegrid.verification.findings import agree
 from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
 

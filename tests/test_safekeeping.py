@@ -12,12 +12,12 @@ import pytest
 import torch
 from leaving_trainings import keeper_that_leaves
 
-from gluegrid import safekeeping, training
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import Stopped, TrainingError, TransientError
 from gluegrid.common.files import read_json, write_json
-from gluegrid.random_states import lacks_device, random_states, set_random_states
-from gluegrid.safekeeping import Safekeeping
+from gluegrid.training import checkpointing, trainer
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.checkpointing import Safekeeping
+from gluegrid.training.device import lacks_device, random_states, set_random_states
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 STEPS, STEPS_PER_EPOCH = 15, 6  # 24 rows, 4 at a time, 2.5 epochs
@@ -95,8 +95,8 @@ def test_checkpoints_change_no_bit(place, uninterrupted):
 
 def test_checkpoints_are_made_by_the_clock(place, monkeypatch):
     moments = iter(range(0, 1000, 7))
-    monkeypatch.setattr(safekeeping.time, "monotonic", lambda: next(moments))
-    monkeypatch.setattr(training.Training, "is_at_end_of_epoch", False)
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: next(moments))
+    monkeypatch.setattr(trainer.Training, "is_at_end_of_epoch", False)
     saved = noting_saves(monkeypatch)
     place.train(place.keeper(seconds_between=50))
     assert len(saved) in (1, 2)
@@ -116,21 +116,21 @@ def noting_saves(monkeypatch):
 
 def test_checkpoints_are_made_at_the_ends_of_epochs(place, monkeypatch):
     saved = noting_saves(monkeypatch)
-    monkeypatch.setattr(safekeeping, "MOST_SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr(checkpointing, "MOST_SHARE_OF_TIME", 1e9)
     place.train(place.keeper())
     assert saved == [6, 12, 15]
 
 
 def test_short_epochs_do_not_spend_their_time_on_checkpoints(place, monkeypatch):
     saved = noting_saves(monkeypatch)
-    monkeypatch.setattr(safekeeping, "MOST_SHARE_OF_TIME", 1e-9)
+    monkeypatch.setattr(checkpointing, "MOST_SHARE_OF_TIME", 1e-9)
     place.train(place.keeper())
     assert saved == []
 
 
 def test_a_training_shorter_than_its_checkpoints_are_expected_to_take_makes_none(place, monkeypatch):
     saved = noting_saves(monkeypatch)
-    monkeypatch.setattr(safekeeping, "BYTES_PER_SECOND", 1)
+    monkeypatch.setattr(checkpointing, "BYTES_PER_SECOND", 1)
     place.train(place.keeper())
     assert saved == []
 
@@ -275,7 +275,7 @@ def change_state(checkpoint, change):
     state = torch.load(path, weights_only=True)
     change(state["training"])
     torch.save(state, path)
-    describe_with("sha256", safekeeping.sha256(path))(checkpoint)
+    describe_with("sha256", checkpointing.sha256(path))(checkpoint)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def full_disk_below_torch(state, stream):
 def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(place, uninterrupted, monkeypatch, save):
     place.stop_at(4)
     with monkeypatch.context() as patch:
-        patch.setattr(safekeeping.torch, "save", save)
+        patch.setattr(checkpointing.torch, "save", save)
         with pytest.raises(TransientError) as caught:
             place.train(place.keeper(seconds_between=0))
     assert str(caught.value).startswith(f"{place.checkpoint(5)}: cannot be written, since the disk (or your quota)")
@@ -413,7 +413,7 @@ def test_leaving_before_the_first_step_keeps_nothing(place):
 
 
 def test_the_end_of_the_jobs_time_is_kept_clear_of_by_what_a_checkpoint_takes(place, monkeypatch):
-    monkeypatch.setattr(safekeeping, "BYTES_PER_SECOND", 1)
+    monkeypatch.setattr(checkpointing, "BYTES_PER_SECOND", 1)
     keeper = place.keeper()
     asked = []
     keeper.leaving.reason = lambda seconds_needed=0.0: asked.append(seconds_needed)

@@ -13,13 +13,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from gluegrid.common.errors import TransientError
 from gluegrid.experiment.options import LORA
-from gluegrid.model_card import model_card
 from gluegrid.models.classifier import load_model
 from gluegrid.models.lora import merged, with_adapters
 from gluegrid.models.packing import make_packable
-from gluegrid.saved_model import write_model
 from gluegrid.staging.examples import Examples
 from gluegrid.staging.tokenization import Encoder
+from gluegrid.training.saved_model import model_card, write_model
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_network")
 
@@ -174,7 +173,7 @@ def test_a_model_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     folder = write(tmp_path / "out" / "saved", model, source, builders.task())
     (folder / "of_an_older_one").touch()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr("gluegrid.saved_model.model_card", lambda *_: 1 / 0)
+    monkeypatch.setattr("gluegrid.training.saved_model.model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(folder, model, source, builders.task())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

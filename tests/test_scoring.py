@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from gluegrid.scoring import FORMULAS, TaskMetric, score
+from gluegrid.training.metrics import FORMULAS, TaskMetric, score
 
 BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
 TERNARY = builders.task(metrics=["accuracy", "macro_f1", "matthews_correlation"], labels=builders.NLI_LABELS)
@@ -162,7 +162,7 @@ def test_every_formula_works_through_the_interface_of_evaluate():
 SCORE_TWICE = """
 import numpy, os, sys
 from pathlib import Path
-from gluegrid.scoring import score
+from gluegrid.training.metrics import score
 from gluegrid.experiment.task import Task
 task = Task(name="tiny", source="s", revision="r", text_columns=["t"], label_column="label", train="train",
             validation={"validation": ""}, test=[], metrics=["accuracy", "f1"], labels=["no", "yes"])

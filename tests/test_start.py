@@ -25,7 +25,7 @@ OF_TRAINING = {
     ("statement", "loads", "does_not_load"),
     [
         ("import accelerate_launch; accelerate_launch.load_launch()", "accelerate.commands.launch", OF_THE_LAUNCHER),
-        ("import train; train.load_finetuning()", "gluegrid.finetuning", OF_TRAINING),
+        ("import train; train.load_training()", "gluegrid.training.run_cell", OF_TRAINING),
     ],
     ids=["launcher", "training"],
 )

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import check_files
-from gluegrid.data import Tokens
 from gluegrid.staging import parquet_files, tokenization
 from gluegrid.staging.examples import Examples
 from gluegrid.staging.tokenization import Encoder, tokenize_task
+from gluegrid.training.dataset import Tokens
 
 SINGLE = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)

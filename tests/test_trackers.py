@@ -16,7 +16,7 @@ from network_trace import STRACE, contacts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gluegrid.common import paths
-from gluegrid.trackers import Trackers, flat
+from gluegrid.training.trackers import Trackers, flat
 
 RUN = builders.run(builders.task(), lora={"r": 8, "target_modules": ["query", "key"]})
 CELL = "tiny/tiny/base/seed-42"
@@ -30,7 +30,7 @@ TRACK = """if True:
     from accelerate import Accelerator
     import builders, resource
     from gluegrid import logs
-    from gluegrid.trackers import Trackers
+    from gluegrid.training.trackers import Trackers
     logs.setup()
     names, folder, first, last, size = sys.argv[1].split(","), Path(sys.argv[2]), *map(int, sys.argv[3:])
     run = builders.run(builders.task())

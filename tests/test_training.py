@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 from reference_trainer import padded_to_longest, trained_by_transformers
 
-from gluegrid import training
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import TrainingError, TransientError
-from gluegrid.data import Order
-from gluegrid.device import prepare_device
+from gluegrid.training import trainer
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.dataset import Order
+from gluegrid.training.device import prepare_device
 
 BINARY = builders.task()
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -172,7 +172,7 @@ def test_a_rate_that_makes_the_loss_infinite_is_an_error_with_step_and_rate(cell
 
 
 def test_a_loss_that_is_no_number_is_told_when_progress_is(cell, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_LOG_LINES", 0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_LOG_LINES", 0)
     broken = cell()
     with torch.no_grad():
         broken.model.classifier.bias.fill_(float("nan"))
@@ -225,8 +225,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import builders, numpy
-from gluegrid.data import Tokens
-from gluegrid.cell_training import CellTraining
+from gluegrid.training.dataset import Tokens
+from gluegrid.training.cell_trainer import CellTraining
 run = builders.run(builders.task(), num_train_epochs=1)
 folder = Path(sys.argv[2])
 manifests = [folder / name / "manifest.json" for name in ("tokens", "model", "task/task")]
@@ -257,9 +257,9 @@ def test_the_threads_of_a_run_are_set_whatever_the_machine_has():
 
 
 def test_progress_says_how_far_and_how_long(cell, monkeypatch, caplog):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_LOG_LINES", 0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_LOG_LINES", 0)
     started = time.perf_counter()
-    with caplog.at_level("INFO", "gluegrid.training"):
+    with caplog.at_level("INFO", "gluegrid.training.trainer"):
         cell(num_train_epochs=1).train()
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 18

@@ -12,11 +12,11 @@ from trainable_cell import TASK, TrainableCell, make_resources, write_head
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from gluegrid.cell_training import CellTraining
 from gluegrid.common.errors import Stopped, TrainingError
 from gluegrid.common.files import read_json
-from gluegrid.data import Order
-from gluegrid.device import describe_device, precision_of
+from gluegrid.training.cell_trainer import CellTraining
+from gluegrid.training.dataset import Order
+from gluegrid.training.device import describe_device, precision_of
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 ROWS = 70
@@ -209,7 +209,8 @@ def test_scores_of_epochs_change_no_number_of_the_training(cell):
 
 def test_time_to_score_epochs_is_not_training_time(cell, monkeypatch):
     scored = cell(eval_strategy="epoch")
-    monkeypatch.setattr("gluegrid.epochs.time", SimpleNamespace(perf_counter=itertools.count(0, 1000).__next__))
+    clock = SimpleNamespace(perf_counter=itertools.count(0, 1000).__next__)
+    monkeypatch.setattr("gluegrid.training.epochs.time", clock)
     assert -2000 < scored.train()["train_runtime"] < -1900  # two epochs' scores took 1000 s each by that clock
 
 
@@ -273,7 +274,7 @@ def test_a_cell_with_all_that_can_be_kept_keeps_it(tmp_path, resources):
 
 def scored(model, resources):
     """Return the accuracy of a model on the validation split, one example at a time."""
-    from gluegrid.data import Rows
+    from gluegrid.training.dataset import Rows
 
     rows = Rows(resources / "tokens/validation.arrow")
     right = 0

@@ -4,15 +4,15 @@ import time
 
 import pytest
 
-from gluegrid import utilisation
-from gluegrid.utilisation import Utilisation
+from gluegrid.training import device
+from gluegrid.training.device import Utilisation
 
 
 def says(folder, monkeypatch, script):
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
-    monkeypatch.setattr(utilisation, "SECONDS_BETWEEN_SAMPLES", 0.01)
+    monkeypatch.setattr(device, "SECONDS_BETWEEN_SAMPLES", 0.01)
 
 
 def measured(folder, gpu, samples=0):

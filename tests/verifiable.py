@@ -19,10 +19,10 @@ from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.holdout import held_out
 from gluegrid.records import outcomes
 from gluegrid.report import write_tables
-from gluegrid.scoring import score
+from gluegrid.training.dataset import held_out
+from gluegrid.training.metrics import score
 from gluegrid.verification.experiments import frozen_experiment
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.verified_exports import verify_csv, verify_json

@@ -12,20 +12,18 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.data import Rows, Tokens
-from gluegrid.device import prepare_device
-from gluegrid.epochs import EpochScores
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run
-from gluegrid.forward_pass import ForwardPass
-from gluegrid.holdout import held_out
-from gluegrid.micro_batches import MicroBatches
 from gluegrid.models.classifier import check_head, check_inputs_fit, load_model, takes_token_types
 from gluegrid.models.lora import with_adapters
-from gluegrid.prediction import predict
-from gluegrid.processes import Processes
-from gluegrid.scoring import score
-from gluegrid.trackers import Trackers
-from gluegrid.training import Keeper, Training
+from gluegrid.training.dataset import Rows, Tokens, held_out
+from gluegrid.training.device import prepare_device
+from gluegrid.training.distributed import Processes
+from gluegrid.training.epochs import EpochScores
+from gluegrid.training.forward_pass import ForwardPass, MicroBatches
+from gluegrid.training.metrics import score
+from gluegrid.training.predict import predict
+from gluegrid.training.trackers import Trackers
+from gluegrid.training.trainer import Keeper, Training
 
 logger = logging.getLogger(__name__)
 

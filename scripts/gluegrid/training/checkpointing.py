@@ -20,8 +20,8 @@ from gluegrid.common.files import read_json, sha256, size_in_words, sync, tellin
 from gluegrid.common.provenance import now, this_process
 from gluegrid.execution.preemption import ANOTHER_LEAVES, Leaving
 from gluegrid.models.lora import trained_weights
-from gluegrid.random_states import lacks_device
-from gluegrid.training import Training
+from gluegrid.training.device import lacks_device
+from gluegrid.training.trainer import Training
 
 logger = logging.getLogger(__name__)
 

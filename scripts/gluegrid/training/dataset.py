@@ -1,6 +1,7 @@
 """Tokens in memory-mapped Arrow files, and the order in which training sees them."""
 
 import copy
+import hashlib
 from pathlib import Path
 
 import numpy
@@ -122,3 +123,19 @@ class Order:
         from transformers.trainer_pt_utils import get_length_grouped_indices
 
         return numpy.array(get_length_grouped_indices(self.lengths.tolist(), self.batch_size, generator=generator))
+
+
+SHARE = 0.1  # of the training examples
+
+
+def held_out(count: int) -> numpy.ndarray:
+    """Return which of `count` training examples are held out, as booleans of shape (count,).
+
+    They depend on nothing but their number: every model, seed and variant, and every version of the libraries, holds
+    out the same. They are those whose numbers have the smallest hashes.
+    """
+    hashes = [hashlib.sha256(f"holdout {number}".encode()).digest()[:8] for number in range(count)]
+    order = numpy.argsort(numpy.frombuffer(b"".join(hashes), ">u8"), kind="stable")
+    is_held_out = numpy.zeros(count, bool)
+    is_held_out[order[: max(1, round(SHARE * count))]] = True
+    return is_held_out

@@ -11,7 +11,7 @@ from gluegrid.experiment.run import Run
 from gluegrid.models.lora import trained_weights
 
 if TYPE_CHECKING:
-    from gluegrid.training import Training
+    from gluegrid.training.trainer import Training
 
 logger = logging.getLogger(__name__)
 

@@ -6,24 +6,23 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from gluegrid.cell_training import CellTraining, evaluation_metrics
 from gluegrid.common.files import read_json, replacing, sha256, write_json
 from gluegrid.common.paths import trackers_folder
 from gluegrid.common.provenance import git_state, job, now, versions
-from gluegrid.data import Tokens
-from gluegrid.device import describe_device, prepare_device, uuid_of_gpu
-from gluegrid.epochs import numbers_of
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.invocation import current_head
 from gluegrid.execution.preemption import Leaving
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.models.lora import load_trained_weights, merged
-from gluegrid.processes import Processes
-from gluegrid.safekeeping import VERSIONS_OF_A_CHECKPOINT, Safekeeping
-from gluegrid.saved_model import write_model
-from gluegrid.trackers import Trackers
-from gluegrid.utilisation import Utilisation
+from gluegrid.training.cell_trainer import CellTraining, evaluation_metrics
+from gluegrid.training.checkpointing import VERSIONS_OF_A_CHECKPOINT, Safekeeping
+from gluegrid.training.dataset import Tokens
+from gluegrid.training.device import Utilisation, describe_device, prepare_device, uuid_of_gpu
+from gluegrid.training.distributed import Processes
+from gluegrid.training.epochs import numbers_of
+from gluegrid.training.saved_model import write_model
+from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,15 @@ import torch
 from transformers import get_scheduler
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.data import Order, Rows
-from gluegrid.epochs import EpochScores
 from gluegrid.experiment.run import Run
-from gluegrid.forward_pass import ForwardPass
-from gluegrid.micro_batches import MicroBatches
 from gluegrid.models.lora import load_trained_weights, trained_weights
-from gluegrid.optimizer import adamw, clip_once, make_moments, step_once
-from gluegrid.processes import Processes
-from gluegrid.random_states import random_states, set_random_states
-from gluegrid.trackers import Trackers
+from gluegrid.training.dataset import Order, Rows
+from gluegrid.training.device import random_states, set_random_states
+from gluegrid.training.distributed import Processes
+from gluegrid.training.epochs import EpochScores
+from gluegrid.training.forward_pass import ForwardPass, MicroBatches
+from gluegrid.training.optimizer import adamw, clip_once, make_moments, step_once
+from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ SECONDS_BETWEEN_LOG_LINES = 10
 
 
 class Keeper(Protocol):
-    """What keeps a training from being lost: gluegrid.safekeeping has the real one."""
+    """What keeps a training from being lost: gluegrid.training.checkpointing has the real one."""
 
     def restore(self, training: "Training") -> None:
         """Bring a fresh training to where an earlier attempt left it."""

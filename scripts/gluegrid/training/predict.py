@@ -7,10 +7,9 @@ import numpy
 import torch
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.data import Rows
-from gluegrid.forward_pass import ForwardPass
-from gluegrid.micro_batches import MicroBatches
-from gluegrid.processes import Processes
+from gluegrid.training.dataset import Rows
+from gluegrid.training.distributed import Processes
+from gluegrid.training.forward_pass import ForwardPass, MicroBatches
 
 
 def predict(

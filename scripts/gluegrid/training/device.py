@@ -2,10 +2,14 @@
 
 import datetime
 import platform
+import random
 import resource
 import subprocess
+import threading
+import time
 from pathlib import Path
 
+import numpy
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
@@ -97,3 +101,74 @@ def _driver() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.split("\n")[0].strip() or None
+
+
+def random_states(device: torch.device) -> dict:
+    """Return the states of all generators, as plain values and tensors; no other device than this is touched."""
+    kind, keys, *position = numpy.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *position),
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
+    }
+
+
+def set_random_states(states: dict, device: torch.device) -> None:
+    """Bring all generators to what `random_states` returned for this device, or for one of its kind."""
+    random.setstate(states["python"])
+    numpy.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(_of_device(states["cuda"], device), device)
+
+
+def lacks_device(states: dict, device: torch.device) -> bool:
+    """Tell whether the states are without one for a device of this kind."""
+    return device.type == "cuda" and not states["cuda"]
+
+
+def _of_device(states: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    # Older checkpoints have the states of all cards that the process saw, in their order.
+    return states[(device.index or 0) % len(states)]
+
+
+SECONDS_BETWEEN_SAMPLES = 10
+QUERY = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+
+
+class Utilisation:
+    """Measures, while it is entered, what share of the time its threads and its GPU were busy.
+
+    `gpu` names the GPU for nvidia-smi (a UUID), None without one. `measured` has `cpu` and `gpu`, from 0 to 1, None
+    where nothing could be measured.
+    """
+
+    def __init__(self, threads: int, gpu: str | None):
+        self.threads = threads
+        self.gpu = gpu
+        self.measured: dict[str, float | None] = {"cpu": None, "gpu": None}
+        self._samples: list[float] = []
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "Utilisation":
+        self._began = time.perf_counter(), time.process_time()
+        if self.gpu is not None:
+            self._sampler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        wall, busy = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        self.measured["cpu"] = busy / (wall * self.threads)
+        if self._samples:
+            self.measured["gpu"] = sum(self._samples) / len(self._samples)
+
+    def _sample(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
+            try:
+                done = subprocess.run([*QUERY, f"--id={self.gpu}"], capture_output=True, text=True, timeout=30)
+                self._samples.append(float(done.stdout) / 100)
+            except (OSError, subprocess.SubprocessError, ValueError):
+                return  # no nvidia-smi, or one that does not tell

@@ -1,0 +1,1 @@
+"""One cell on its device: dataset, forward pass, trainer, checkpointing, metrics, predictions. Loads torch."""
