@@ -16,7 +16,7 @@ import numpy
 from scipy import stats
 
 from gluegrid.paired_bootstrap import Answers, difference, difference_draws, example_draws, model_draws, scores
-from gluegrid.table import markdown
+from gluegrid.results.tables import markdown
 
 METRICS = ["accuracy"]
 RESAMPLES = 1000

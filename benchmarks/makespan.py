@@ -19,7 +19,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.makespan import makespan
-from gluegrid.records import Outcome
+from gluegrid.results.outcomes import Outcome
 
 PROJECT = Path(__file__).resolve().parents[1]
 MOST_GPUS, MOST_SEEDS = 64, 5

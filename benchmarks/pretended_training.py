@@ -14,7 +14,7 @@ from gluegrid.common.provenance import now
 from gluegrid.experiment.cell import run_hash
 from gluegrid.experiment.run import SCHEMA_VERSION
 from gluegrid.experiment.task import Task
-from gluegrid.official_data import sample_keys
+from gluegrid.results.official_data import sample_keys
 
 SECONDS = Path("pretended_seconds.json")
 

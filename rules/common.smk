@@ -8,10 +8,10 @@ from gluegrid.common import paths
 from gluegrid.common.errors import GluegridError
 from gluegrid.estimates import limit_of_attempt
 from gluegrid.common.files import canonical_json
-from gluegrid.glue_choice import cells_to_choose_from
+from gluegrid.results.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly
-from gluegrid.records import has_result, has_result_of_another_run, validation_predictions
-from gluegrid.report import table_definition
+from gluegrid.results.outcomes import has_result, has_result_of_another_run, validation_predictions
+from gluegrid.results.results_md import table_definition
 from gluegrid.report_inputs import digest_of_results
 from gluegrid.run_files import cells_to_write
 from gluegrid.slurm_plugin import mend_slurm_plugin

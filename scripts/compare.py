@@ -8,7 +8,7 @@ from gluegrid.comparison_report import write_comparisons
 from gluegrid.comparisons import compare
 from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.paired_bootstrap import RESAMPLES
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import ParityError
 from gluegrid.common.files import read_json
-from gluegrid.parity_text import below, parity_in_terminal
+from gluegrid.results.parity_report import below, parity_in_terminal
 
 
 def main() -> None:

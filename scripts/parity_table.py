@@ -5,8 +5,8 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.parity_files import write_parity
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.parity_report import write_parity
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.records import outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import write_tables
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import yaml
 from gluegrid.common.paths import state_folder
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.records import Outcome, outcomes
-from gluegrid.selection import chosen
-from gluegrid.summary import Group, groups
+from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group, groups
 
 GPU = "NVIDIA A100-SXM4-40GB"
 # About what fine-tuning gives: the score of a base model, how much a seed changes it, GPU-seconds of an epoch.

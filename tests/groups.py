@@ -5,8 +5,8 @@ from pathlib import Path
 import builders
 
 from gluegrid.experiment.cell import Cell
-from gluegrid.records import NOT_RUN, Outcome
-from gluegrid.summary import Group
+from gluegrid.results.outcomes import NOT_RUN, Outcome
+from gluegrid.results.summary import Group
 
 
 def outcome(

@@ -11,7 +11,7 @@ from gluegrid.common.files import sha256
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.records import validation_predictions
+from gluegrid.results.outcomes import validation_predictions
 from gluegrid.training.metrics import score
 
 

@@ -20,8 +20,8 @@ from gluegrid.execution.invocation import VARIABLE, freeze
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.records import outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.training.metrics import score
 
 REASON = "the loss is nan at step 3 | no *more*, see /scratch/alice/log"

@@ -16,7 +16,7 @@ from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.locks import Manners, lock_with_manners
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
 
 
 @pytest.fixture

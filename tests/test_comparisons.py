@@ -16,7 +16,7 @@ from gluegrid.comparison_report import comparisons_json, comparisons_markdown, w
 from gluegrid.comparisons import Comparison, LeftOut, compare
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.paired_bootstrap import Difference
-from gluegrid.records import NOT_RUN, outcomes, validation_predictions
+from gluegrid.results.outcomes import NOT_RUN, outcomes, validation_predictions
 
 RATES = {"good": 0.05, "same": 0.05, "bad": 0.25}
 LABELS = numpy.arange(300) % 7 % 2
@@ -325,7 +325,7 @@ def test_names_and_reasons_stay_texts(first, second, reason):
 
 
 def hostile(of_task, name):
-    from gluegrid.summary import Group
+    from gluegrid.results.summary import Group
 
     return Group("model", of_task, "base", name, "Accuracy", [outcome()])
 

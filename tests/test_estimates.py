@@ -19,7 +19,7 @@ from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
 from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"

@@ -6,9 +6,9 @@ import math
 import builders
 import pytest
 
-from gluegrid.exports import results_csv, results_json
-from gluegrid.records import outcomes
-from gluegrid.report import results_markdown
+from gluegrid.results.exports import results_csv, results_json
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import results_markdown
 
 SCORES = {  # accuracy of each variant, seed by seed
     "base": (0.5, 0.6, 0.7),

@@ -5,7 +5,7 @@ from glue_cells import WANTED, logits_for, text_of
 
 from gluegrid.common.errors import DataError
 from gluegrid.glue_checks import check_archive, check_file
-from gluegrid.glue_format import FILES
+from gluegrid.results.glue_choice import FILES
 
 FILE = {file.name: file for file in FILES}
 NAMES = {name: names for name, _, _, _, names in WANTED}

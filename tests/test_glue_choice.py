@@ -3,8 +3,7 @@ import pytest
 from glue_cells import TASKS, TRAINED, write_cell
 
 from gluegrid.common.errors import ConfigError, RecordError
-from gluegrid.glue_choice import cells_to_choose_from, choices
-from gluegrid.glue_format import FILES
+from gluegrid.results.glue_choice import FILES, cells_to_choose_from, choices
 
 
 @pytest.fixture(autouse=True)

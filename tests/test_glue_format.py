@@ -8,7 +8,7 @@ from glue_cells import WANTED
 
 from gluegrid.common.files import sha256
 from gluegrid.experiment.config import load_registry
-from gluegrid.glue_format import FILES, TASKS
+from gluegrid.results.glue_choice import FILES, TASKS
 
 
 def split_file(shared, task, split):

@@ -11,9 +11,9 @@ from glue_cells import write_predictions
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.task import predictions_of
-from gluegrid.glue_format import FILES
 from gluegrid.glue_predictions import content_of
-from gluegrid.records import Outcome
+from gluegrid.results.glue_choice import FILES
+from gluegrid.results.outcomes import Outcome
 
 FILE = {file.name: file for file in FILES}
 RTE = builders.task(name="rte", labels=["entailment", "not_entailment"], test=["test"])

@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from gluegrid.common.files import sha256
 from gluegrid.experiment.cell import Cell
-from gluegrid.glue_format import FILES
 from gluegrid.glue_predictions import content_of
-from gluegrid.records import Outcome
+from gluegrid.results.glue_choice import FILES
+from gluegrid.results.outcomes import Outcome
 from gluegrid.training.cell_trainer import CellTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")

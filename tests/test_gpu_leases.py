@@ -27,7 +27,7 @@ from gluegrid.execution.invocation import freeze
 from gluegrid.execution.locks import lock
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.records import last_line
+from gluegrid.results.outcomes import last_line
 from gluegrid.workflow import limit_gpus
 
 TIMEOUT = 60

@@ -11,7 +11,7 @@ import builders
 import pytest
 from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
 
-from gluegrid.records import last_line
+from gluegrid.results.outcomes import last_line
 
 # Adds up 1 of each process, and notes who it is.
 ADDING = """

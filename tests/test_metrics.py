@@ -14,9 +14,9 @@ from gluegrid.experiment.config import SCHEMA
 from gluegrid.experiment.config_checks import METRICS_OF
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.page.write import write_report
-from gluegrid.parity import NOT_COMPARED
-from gluegrid.parity_files import write_parity
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.parity import NOT_COMPARED
+from gluegrid.results.parity_report import write_parity
 from gluegrid.verification.experiments import verify_experiment
 from gluegrid.verification.findings import Hashes
 

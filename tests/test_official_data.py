@@ -5,7 +5,7 @@ import pytest
 from gluegrid.common.files import sha256
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.sources import split_of
-from gluegrid.official_data import difference, other_files
+from gluegrid.results.official_data import difference, other_files
 
 REGISTRY = load_registry()
 OFFICIAL = {

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from gluegrid.page.intervals import interval
-from gluegrid.summary import summarised
+from gluegrid.results.summary import summarised
 
 
 def test_the_interval_is_students():

@@ -12,16 +12,15 @@ from clones import Clone, clone_into
 from groups import outcome
 from rendering import rows_of
 
-from gluegrid import parity
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.references import Reference, SeedSpread
-from gluegrid.parity import BELOW, NOT_COMPARED, WITHIN, parity_content, verdicts
-from gluegrid.parity_files import write_parity
-from gluegrid.parity_text import below, parity_in_terminal, parity_markdown, reference_sections
-from gluegrid.records import outcomes
-from gluegrid.report import results_markdown
-from gluegrid.selection import chosen
-from gluegrid.summary import Group
+from gluegrid.results import parity
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.parity import BELOW, NOT_COMPARED, WITHIN, parity_content, verdicts
+from gluegrid.results.parity_report import below, parity_in_terminal, parity_markdown, reference_sections, write_parity
+from gluegrid.results.results_md import results_markdown
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.markdown_tables import read_sections
 from gluegrid.verification.verified_runs import VerifiedRun

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 from clones import PROJECT, Clone, clone_into, job_counts
 
-from gluegrid import table
 from gluegrid.common.files import read_json, sha256, write_text
 from gluegrid.experiment.config import load_registry
+from gluegrid.results import tables
 
 FILE = "experiments/minilm-glue.yaml"
 COMMAND = ("--profile", "profiles/local", "--configfile", FILE, "--cores", "2", "--resources", "gpu=2")
@@ -202,9 +202,9 @@ def beside_trainer(clone: Clone) -> str:
             (
                 entry["display_name"],
                 entry["metric_label"],
-                "/".join(table.percent(scores(clone, task)[key]) for key in keys),
-                "/".join(f"{TRAINER[task][key]:.1f}" for key in keys) if task in TRAINER else table.NOTHING,
-                "/".join(map(table.percent, shares)) or table.NOTHING,
+                "/".join(tables.percent(scores(clone, task)[key]) for key in keys),
+                "/".join(f"{TRAINER[task][key]:.1f}" for key in keys) if task in TRAINER else tables.NOTHING,
+                "/".join(map(tables.percent, shares)) or tables.NOTHING,
             )
         )
-    return table.markdown(("Task", "Metric", "Result", "Trainer", "Accuracy of one answer"), rows)
+    return tables.markdown(("Task", "Metric", "Result", "Trainer", "Accuracy of one answer"), rows)

@@ -12,8 +12,8 @@ from scipy import special, stats
 from sklearn import metrics
 
 from gluegrid.experiment.task import Task
+from gluegrid.results.summary import agree
 from gluegrid.training.metrics import score
-from gluegrid.verification.findings import agree
 from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
 
 BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from rendering import HOSTILE, texts_of
 
-from gluegrid import records
 from gluegrid.common import paths
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import run_text
-from gluegrid.records import NOT_RUN, Outcome, outcomes
-from gluegrid.report import last_words, results_markdown, table_definition, write_tables
+from gluegrid.results.outcomes import NOT_RUN, Outcome, last_line, outcomes
+from gluegrid.results.results_md import last_words, results_markdown, table_definition, write_tables
 
 PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789, "eval_samples": 50}
 OFFICIAL = {
@@ -233,7 +232,7 @@ def test_the_launchers_traceback_after_our_error_is_not_the_reason(experiment, p
     log.write_text(
         "12:00:00 begins\ngluegrid: the disk is full\nTraceback (most recent call last):\n  CalledProcessError\n"
     )
-    assert records.last_line(log) == "the disk is full"
+    assert last_line(log) == "the disk is full"
 
 
 def test_a_training_that_never_noted_an_attempt_gives_its_logs_last_line(experiment, pair):

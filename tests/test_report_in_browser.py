@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gluegrid.page.write import write_report
-from gluegrid.records import outcomes
+from gluegrid.results.outcomes import outcomes
 
 # What makes the document wider than the window, but for what scrolls in itself.
 TOO_WIDE = """

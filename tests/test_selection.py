@@ -1,7 +1,7 @@
 import pytest
 from groups import point
 
-from gluegrid.selection import (
+from gluegrid.results.selection import (
     chosen,
     compared,
     optimism,

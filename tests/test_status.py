@@ -26,7 +26,7 @@ from gluegrid.execution import attempts, invocation
 from gluegrid.execution.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import has_error, last_line, train_log
+from gluegrid.results.outcomes import has_error, last_line, train_log
 from gluegrid.status import Observer, Snapshot, look
 from gluegrid.status_text import Paper, status_text
 from gluegrid.time_left import time_left

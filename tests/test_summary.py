@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gluegrid.experiment.cell import Cell
-from gluegrid.records import Outcome
-from gluegrid.summary import Summary, groups, mean, score, summarised
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.summary import Summary, groups, mean, score, summarised
 
 # With ties, an even and an odd number, and values near 1 and 0.
 SCORES = st.lists(st.floats(-1, 1), min_size=2, max_size=9)

@@ -7,12 +7,12 @@ from groups import outcome
 from hypothesis import given, settings
 from rendering import HOSTILE, rows_of
 
-from gluegrid import table
 from gluegrid.common import escaping
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.references import by_model_and_task, document
-from gluegrid.selection import chosen
-from gluegrid.summary import Group
+from gluegrid.results import tables
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group
 
 REGISTRY = load_registry()
 
@@ -53,7 +53,7 @@ def test_the_table_of_a_model_is_the_documents_to_the_letter():
 | CoLA   | Matthews corr              | 57.60       | 225.96              | 3        |
 | MRPC   | Accuracy/F1                | 85.78/90.00 | 97.60               | 5        |
 | MNLI   | Matched acc/Mismatched acc | 84.63/84.54 | 100.00              | 1.5      |"""
-    assert table.model_table([COLA, MRPC, MNLI]) == expected
+    assert tables.model_table([COLA, MRPC, MNLI]) == expected
 
 
 def test_all_nine_tasks_are_named_as_in_the_document():
@@ -70,7 +70,7 @@ def test_all_nine_tasks_are_named_as_in_the_document():
     ],
 )
 def test_a_cell_without_a_result_says_why(outcomes, expected):
-    assert cells(table.model_table([group("cola", *outcomes)]).splitlines()[2])[2:] == expected
+    assert cells(tables.model_table([group("cola", *outcomes)]).splitlines()[2])[2:] == expected
 
 
 def seeds(*scores, missing=()):
@@ -83,12 +83,12 @@ def seeds(*scores, missing=()):
 
 
 def test_several_seeds_give_their_mean_and_their_number():
-    row = cells(table.model_table([seeds(50, 60, 61)]).splitlines()[2])
+    row = cells(tables.model_table([seeds(50, 60, 61)]).splitlines()[2])
     assert row == ["CoLA", "Matthews corr", "57.00 ± 6.08 (3 of 3 seeds)", "20.00", "3"]
 
 
 def test_a_missing_seed_is_left_out_and_said():
-    assert table.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
+    assert tables.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
 
 
 DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
@@ -114,50 +114,50 @@ DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
     ],
 )
 def test_failed_and_degenerate_seeds_are_counted_and_the_mean_shown_without(others, expected):
-    assert table.result(seeds(50, 60, missing=others)) == expected
+    assert tables.result(seeds(50, 60, missing=others)) == expected
 
 
 def test_degenerate_seeds_alone_have_no_mean_without_them():
-    assert table.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
+    assert tables.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
     both = group("cola", *[outcome(seed=seed, results=DEGENERATE) for seed in (1, 2)])
-    assert table.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
+    assert tables.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
 
 
 def test_one_seed_that_is_left_of_several_has_no_spread():
-    assert table.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
+    assert tables.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
 
 
 def test_each_metric_has_its_spread_and_an_undefined_one_none():
     results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=None)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
-    assert table.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
+    assert tables.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
 
 
 def test_numbers_of_one_seed_are_said_to_be():
-    assert table.of_one_seed([COLA, MRPC]) == "1 seed, so the spread is not known."
-    assert table.of_one_seed([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
-    assert table.of_one_seed([seeds(50, 60)]) == ""
-    assert table.of_one_seed([group("cola")]) == ""
+    assert tables.of_one_seed([COLA, MRPC]) == "1 seed, so the spread is not known."
+    assert tables.of_one_seed([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
+    assert tables.of_one_seed([seeds(50, 60)]) == ""
+    assert tables.of_one_seed([group("cola")]) == ""
 
 
 def test_another_seed_would_not_change_what_is_only_evaluated():
     finished = group("cola", outcome(results=of_percent(matthews_correlation=50), run={"do_train": False}))
-    assert table.of_one_seed([finished]) == ""
-    assert table.of_one_seed([COLA, finished]) == "1 seed, so the spread is not known."
+    assert tables.of_one_seed([finished]) == ""
+    assert tables.of_one_seed([COLA, finished]) == "1 seed, so the spread is not known."
     of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
-    assert table.of_one_seed([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
+    assert tables.of_one_seed([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
 
 
 def test_a_prediction_is_named_and_counts_in_no_mean():
     run = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
     done = outcome("ax", results={"predict_samples": 6}, run=run)
     del done.results["epoch"], done.results["train_runtime"]
-    row = cells(table.model_table([group("ax", done)]).splitlines()[2])
+    row = cells(tables.model_table([group("ax", done)]).splitlines()[2])
     assert row[2:] == ["predicted (from mnli; not trained here)", "-", "-"]
-    assert cells(table.models_by_tasks([COLA, group("ax", done)]).splitlines()[2]) == [
+    assert cells(tables.models_by_tasks([COLA, group("ax", done)]).splitlines()[2]) == [
         *("bert", "57.60", "predicted", "57.60"),
     ]
-    assert cells(table.models_by_tasks([group("ax", done)]).splitlines()[2]) == ["bert", "predicted", "-"]
+    assert cells(tables.models_by_tasks([group("ax", done)]).splitlines()[2]) == ["bert", "predicted", "-"]
 
 
 def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
@@ -176,27 +176,27 @@ def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
 
 def test_the_chosen_point_is_named_beside_its_number():
     (found,) = chosen(points_of((50, 52), (60, 62), (55, 57)))
-    assert table.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
-    assert table.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
-    assert table.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
+    assert tables.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
+    assert tables.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
+    assert tables.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
 
 
 def test_a_point_with_fewer_seeds_is_not_among_those_it_is_the_best_of():
     (found,) = chosen(points_of((50, 52), (60, None), (55, 57)))
-    assert table.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
+    assert tables.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
 
 
 def test_a_sweep_without_a_score_names_no_point():
     (found,) = chosen(points_of((None, None), (None, None)))
-    assert table.result(found) == "failed (2 of 2 seeds)"
+    assert tables.result(found) == "failed (2 of 2 seeds)"
 
 
 def test_median_and_best_have_tables_of_their_own():
     groups = [seeds(50, 60, 61, missing=[outcome(seed=9)]), MRPC]
     mrpc = f"{(85.784 + 89.999) / 2:.2f}"
-    assert cells(table.models_by_tasks(groups).splitlines()[2])[1:3] == ["57.00 ± 6.08 (3 of 4)", mrpc]
-    assert cells(table.models_by_tasks(groups, "median").splitlines()[2])[1:3] == ["60.00 (3 of 4)", mrpc]
-    assert cells(table.models_by_tasks(groups, "best").splitlines()[2]) == [
+    assert cells(tables.models_by_tasks(groups).splitlines()[2])[1:3] == ["57.00 ± 6.08 (3 of 4)", mrpc]
+    assert cells(tables.models_by_tasks(groups, "median").splitlines()[2])[1:3] == ["60.00 (3 of 4)", mrpc]
+    assert cells(tables.models_by_tasks(groups, "best").splitlines()[2]) == [
         *("bert", "61.00 (3 of 4)", mrpc),
         f"{(61 + (85.784 + 89.999) / 2) / 2:.2f}",
     ]
@@ -205,17 +205,17 @@ def test_median_and_best_have_tables_of_their_own():
 def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
     results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=80)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
-    assert cells(table.models_by_tasks([mrpc], "best").splitlines()[2])[1] == "85.00"
+    assert cells(tables.models_by_tasks([mrpc], "best").splitlines()[2])[1] == "85.00"
 
 
 def test_the_mean_of_seeds_is_rounded_once():
-    assert table.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
+    assert tables.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
 
 
 def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
     stsb = group("stsb", outcome("stsb", results=of_percent(pearson=None, spearmanr=None)))
-    assert table.result(stsb) == "undefined/undefined"
-    assert cells(table.models_by_tasks([COLA, stsb]).splitlines()[2]) == [
+    assert tables.result(stsb) == "undefined/undefined"
+    assert cells(tables.models_by_tasks([COLA, stsb]).splitlines()[2]) == [
         "bert",
         "57.60",
         "undefined",
@@ -224,12 +224,12 @@ def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
 
 
 def test_one_undefined_seed_makes_the_mean_undefined():
-    assert table.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
+    assert tables.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
 
 
 def test_models_by_tasks_averages_metrics_then_tasks():
     mnli = group("mnli", outcome("mnli", results=of_percent(accuracy=84, accuracy_mm=85)))
-    lines = table.models_by_tasks([COLA, MRPC, mnli]).splitlines()
+    lines = tables.models_by_tasks([COLA, MRPC, mnli]).splitlines()
     assert cells(lines[0]) == ["Model", "CoLA", "MRPC", "MNLI", "Mean"]
     mrpc = (85.784 + 89.999) / 2
     assert cells(lines[2]) == ["bert", "57.60", f"{mrpc:.2f}", "84.50", f"{(57.6 + mrpc + 84.5) / 3:.2f}"]
@@ -238,21 +238,21 @@ def test_models_by_tasks_averages_metrics_then_tasks():
 def test_models_by_tasks_says_how_many_tasks_a_mean_lacks():
     groups = [COLA, group("mrpc", outcome("mrpc", reason="killed")), group("mnli")]
     other = [group(of_task.task.name, model="roberta") for of_task in groups]
-    lines = table.models_by_tasks(groups + other).splitlines()
+    lines = tables.models_by_tasks(groups + other).splitlines()
     assert cells(lines[2]) == ["bert", "57.60", "failed", "not run", "57.60 (1 of 3 tasks)"]
     assert cells(lines[3]) == ["roberta", "not run", "not run", "not run", "- (0 of 3 tasks)"]
 
 
 def test_reasons_stay_in_their_column_and_on_their_line():
     reason = "no column 'text'\nit has: a | b\r\n\tc"
-    lines = table.failures([outcome(reason=reason)]).splitlines()
+    lines = tables.failures([outcome(reason=reason)]).splitlines()
     assert len(lines) == 3
     assert cells(lines[2]) == ["bert/cola/base/seed-42", "no column 'text' it has: a \\| b c", "`logs/cola.log`"]
 
 
 def test_a_long_reason_is_cut():
-    reason = cells(table.failures([outcome(reason="x" * 1000)]).splitlines()[2])[1]
-    assert reason == "x" * (table.LONGEST_REASON - 3) + "..."
+    reason = cells(tables.failures([outcome(reason="x" * 1000)]).splitlines()[2])[1]
+    assert reason == "x" * (tables.LONGEST_REASON - 3) + "..."
 
 
 SUBSET = "train 41,294 of 392,702"
@@ -272,23 +272,23 @@ def test_a_number_from_other_data_says_so_beside_it():
 |--------|----------------------------|---------------------------------------|---------------------|----------|
 | CoLA   | Matthews corr              | 57.60                                 | 225.96              | 3        |
 | MNLI   | Matched acc/Mismatched acc | 78.83/81.36 (train 41,294 of 392,702) | 100.00              | 3        |"""
-    assert table.model_table([COLA, mnli(SUBSET)]) == expected
+    assert tables.model_table([COLA, mnli(SUBSET)]) == expected
 
 
 def test_a_number_beside_the_documents_says_so_too():
     document = {"mnli": {"accuracy": 84.63, "accuracy_mm": 84.54}}
-    row = cells(table.beside_reference([mnli(SUBSET)], document, "the document").splitlines()[2])
+    row = cells(tables.beside_reference([mnli(SUBSET)], document, "the document").splitlines()[2])
     assert row[2:4] == ["78.83/81.36 (train 41,294 of 392,702)", "84.63/84.54"]
 
 
 def test_seeds_and_data_stand_in_one_bracket():
     with_missing = group("mnli", *mnli(SUBSET, SUBSET).outcomes, outcome("mnli", 9, reason="killed"))
-    assert table.result(with_missing) == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
+    assert tables.result(with_missing) == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
 
 
 def test_seeds_of_different_data_are_told_apart():
     expected = "78.83/81.36 ± 0.00/0.00 (3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
-    assert table.result(mnli(SUBSET, "", SUBSET)) == expected
+    assert tables.result(mnli(SUBSET, "", SUBSET)) == expected
 
 
 @pytest.mark.parametrize(
@@ -302,41 +302,41 @@ def test_seeds_of_different_data_are_told_apart():
 )
 def test_options_that_make_another_number_are_named_beside_it(run, named):
     results = of_percent(matthews_correlation=57.60)
-    assert table.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
+    assert tables.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
 
 
 def test_an_option_stands_between_seeds_and_data_and_below_where_the_table_is_narrow():
     run = {"train_sampling_strategy": "group_by_length"}
     results = of_percent(accuracy=78.83, accuracy_mm=81.36)
     of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
-    assert table.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
-    narrow = table.terminal_table([of_mnli])
+    assert tables.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
+    narrow = tables.terminal_table([of_mnli])
     assert "| 78.83/81.36 ± 0.00/0.00* (2 of 2 seeds) |" in narrow
-    assert f"\n\n- on MNLI: group_by_length\n\n{table.MARKED}\n" in narrow
+    assert f"\n\n- on MNLI: group_by_length\n\n{tables.MARKED}\n" in narrow
 
 
 def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():
     official = group("cola", *COLA.outcomes, model="roberta")
     failed = group("mnli", outcome("mnli", reason="killed", model="roberta"), model="roberta")
-    lines = table.models_by_tasks([COLA, mnli(SUBSET), official, failed]).splitlines()
+    lines = tables.models_by_tasks([COLA, mnli(SUBSET), official, failed]).splitlines()
     assert cells(lines[2]) == ["bert", "57.60", "80.09\\*", "68.85\\*"]
     assert cells(lines[3]) == ["roberta", "57.60", "failed", "57.60 (1 of 2 tasks)"]
 
 
 def test_marks_are_explained_task_by_task_and_where_models_differ_by_model():
     others = [mnli("", model="roberta"), mnli(FEW, model="electra"), mnli(FEW, model="deberta")]
-    assert table.data_notes([COLA, mnli(SUBSET)]) == ["- on MNLI: train 41,294 of 392,702"]
-    assert table.data_notes([COLA, mnli(SUBSET), *others]) == [
+    assert tables.data_notes([COLA, mnli(SUBSET)]) == ["- on MNLI: train 41,294 of 392,702"]
+    assert tables.data_notes([COLA, mnli(SUBSET), *others]) == [
         "- on MNLI with bert: train 41,294 of 392,702",
         f"- on MNLI with electra, deberta: {FEW}",
     ]
-    assert table.data_notes([COLA, group("mnli")]) == []
+    assert tables.data_notes([COLA, group("mnli")]) == []
 
 
 def test_in_the_terminal_a_number_says_so_beside_it_where_there_is_room():
-    text = table.terminal_table([COLA, mnli(SUBSET)])
-    assert text == table.model_table([COLA, mnli(SUBSET)]) + "\n\n1 seed, so the spread is not known."
-    assert max(map(len, text.splitlines())) <= table.TERMINAL_WIDTH
+    text = tables.terminal_table([COLA, mnli(SUBSET)])
+    assert text == tables.model_table([COLA, mnli(SUBSET)]) + "\n\n1 seed, so the spread is not known."
+    assert max(map(len, text.splitlines())) <= tables.TERMINAL_WIDTH
 
 
 def test_in_the_terminal_what_is_long_goes_below_a_table_that_would_be_too_wide():
@@ -353,7 +353,7 @@ def test_in_the_terminal_what_is_long_goes_below_a_table_that_would_be_too_wide(
 
 - on CoLA: 1 failed, 1 degenerate; without it 55.00 ± 7.07
 - on MNLI: learning_rate 3e-05; best of 3 points"""
-    assert table.terminal_table([degenerate, found]) == expected
+    assert tables.terminal_table([degenerate, found]) == expected
 
 
 def test_in_the_terminal_a_mark_stands_for_what_would_make_the_table_too_wide():
@@ -368,25 +368,25 @@ Numbers with * are not from the official data:
 - on MNLI: train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832
 
 1 seed, so the spread is not known: MNLI."""
-    assert table.terminal_table([seeds_of_mrpc, mnli(FEW)]) == expected
-    assert max(map(len, expected.splitlines())) <= table.TERMINAL_WIDTH
+    assert tables.terminal_table([seeds_of_mrpc, mnli(FEW)]) == expected
+    assert max(map(len, expected.splitlines())) <= tables.TERMINAL_WIDTH
 
 
 def test_the_terminals_table_has_no_escapes():
     named = Group("bert", COLA.task, "base", "a*b|c_", "*m*", COLA.outcomes)
-    assert "| a*b|c_ | *m*    " in table.terminal_table([named])
+    assert "| a*b|c_ | *m*    " in tables.terminal_table([named])
 
 
 def test_a_long_name_does_not_make_the_table_wide():
     named = Group("bert", COLA.task, "base", "N" * 300, "M" * 300, COLA.outcomes)
-    for text in (table.model_table([named]), table.terminal_table([named]), table.models_by_tasks([named])):
+    for text in (tables.model_table([named]), tables.terminal_table([named]), tables.models_by_tasks([named])):
         assert f"| {'N' * 57}... " in text
         assert max(map(len, text.splitlines())) < 190
 
 
 def test_tasks_of_the_same_name_keep_their_columns():
     same = [Group("bert", of_task.task, "base", "Same", "m", of_task.outcomes) for of_task in (COLA, MRPC)]
-    lines = table.models_by_tasks(same).splitlines()
+    lines = tables.models_by_tasks(same).splitlines()
     assert cells(lines[0]) == ["Model", "Same", "Same", "Mean"]
     assert cells(lines[2]) == ["bert", "57.60", "87.89", "72.75"]
 
@@ -398,22 +398,22 @@ def test_no_name_and_no_reason_becomes_more_than_a_text_in_its_cell(one, other):
         Group("bert", COLA.task, "base", one, other, COLA.outcomes),
         Group("bert", MRPC.task, "base", other, one, MRPC.outcomes),
     ]
-    first, second = (escaping.one_line(escaping.shortened(text, table.LONGEST_NAME)) for text in (one, other))
+    first, second = (escaping.one_line(escaping.shortened(text, tables.LONGEST_NAME)) for text in (one, other))
     expected = [[first, second, "57.60", "225.96", "3"], [second, first, "85.78/90.00", "97.60", "5"]]
-    assert rows_of(table.model_table(named)) == [list(table.COLUMNS), *expected]
-    assert rows_of(table.models_by_tasks(named))[0] == ["Model", first, second, "Mean"]
-    assert [row[:2] for row in rows_of(table.beside_reference(named, {}, "the document"))[1:]] == [
+    assert rows_of(tables.model_table(named)) == [list(tables.COLUMNS), *expected]
+    assert rows_of(tables.models_by_tasks(named))[0] == ["Model", first, second, "Mean"]
+    assert [row[:2] for row in rows_of(tables.beside_reference(named, {}, "the document"))[1:]] == [
         [first, second],
         [second, first],
     ]
     cell, log = "bert/cola/base/seed-42", "`logs/cola.log`"
     failed = [outcome(reason=f"{one} "), outcome(reason=f"{other} ")]
-    assert rows_of(table.failures(failed))[1:] == [[cell, escaping.one_line(text), log] for text in (one, other)]
+    assert rows_of(tables.failures(failed))[1:] == [[cell, escaping.one_line(text), log] for text in (one, other)]
 
 
 def test_results_stand_beside_the_documents():
     document = {"cola": {"matthews_correlation": 57.6, "train_runtime": 17.83, "epoch": 5}}
-    lines = table.beside_reference([COLA, MRPC], document, "the document").splitlines()
+    lines = tables.beside_reference([COLA, MRPC], document, "the document").splitlines()
     assert cells(lines[0])[2:4] == ["Result", "Result of the document"]
     assert cells(lines[2]) == ["CoLA", "Matthews corr", "57.60", "57.60", "225.96", "17.83", "3", "5"]
     assert cells(lines[3]) == ["MRPC", "Accuracy/F1", "85.78/90.00", "-", "97.60", "-", "5", "-"]
@@ -427,10 +427,10 @@ def test_the_documents_own_numbers_come_out_as_it_printed_them():
         for task, values in documented.items()
     }
     groups = [group(task, outcome(task, results=results[task])) for task in documented]
-    for line in table.beside_reference(groups, documented, "the document").splitlines()[2:]:
+    for line in tables.beside_reference(groups, documented, "the document").splitlines()[2:]:
         _, _, ours, theirs, our_time, their_time, our_epochs, their_epochs = cells(line)
         assert (ours, our_time, our_epochs) == (theirs, their_time, their_epochs)
-    assert "| 85.78/90.00 | 97.68 " in table.model_table(groups).replace("            |", " |")
+    assert "| 85.78/90.00 | 97.68 " in tables.model_table(groups).replace("            |", " |")
 
 
 def test_the_reference_is_the_document_value_for_value(shared):

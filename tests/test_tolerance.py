@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gluegrid.experiment.references import Reference, SeedSpread
-from gluegrid.summary import Summary, summarised
-from gluegrid.tolerance import both_sides, tolerance
+from gluegrid.results.parity import both_sides, tolerance
+from gluegrid.results.summary import Summary, summarised
 
 TABLE = SeedSpread("rte", "accuracy", 2.04, 20, "bert", {"text": "IBM"})
 SPREADS = st.floats(0.01, 10)

@@ -25,8 +25,8 @@ from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.task import Task, definition
-from gluegrid.records import outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.verification import expected_tables
 from gluegrid.verification.expected_groups import Group
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment

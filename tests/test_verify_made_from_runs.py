@@ -16,9 +16,9 @@ from gluegrid.comparisons import compare
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_submission import write_submission
 from gluegrid.page.write import write_report
-from gluegrid.parity_files import write_parity
-from gluegrid.records import outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.parity_report import write_parity
+from gluegrid.results.results_md import write_tables
 from gluegrid.verification.experiments import summary, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.made_again import compare_made_again

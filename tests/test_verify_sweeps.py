@@ -11,9 +11,9 @@ import pytest
 import verifiable
 
 from gluegrid.common.files import read_json, write_json
-from gluegrid.records import outcomes
-from gluegrid.report import last_words
-from gluegrid.table import TERMINAL_WIDTH
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import last_words
+from gluegrid.results.tables import TERMINAL_WIDTH
 from gluegrid.verification.experiments import frozen_experiment, verify_experiment
 from gluegrid.verification.findings import Hashes
 

@@ -19,8 +19,8 @@ from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.records import outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.training.dataset import held_out
 from gluegrid.training.metrics import score
 from gluegrid.verification.experiments import frozen_experiment

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from gluegrid import records
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.paths import state_folder
@@ -24,9 +23,9 @@ from gluegrid.execution.locks import DEAD_AFTER_SECONDS, living_holder, seconds_
 from gluegrid.execution.preemption import tells_of_leaving
 from gluegrid.execution.sbatch import REFUSED, noted_jobs
 from gluegrid.execution.slurm_queue import Job, SubmittedJob
-from gluegrid.experiment.cell import Cell, run_text
+from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import Outcome
+from gluegrid.results.outcomes import NOT_RUN, Outcome, has_error, outcome, train_log
 
 SECONDS_TO_START = 120  # from a job's first line in its log until it holds the cell's lock
 STARTING = "starting"
@@ -120,7 +119,7 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
     holder, heart_beats = _living(state / "lock") if "lock" in found else (None, False)
     submitted = _content(state / "slurm_job.json") if "slurm_job.json" in found else {}
     noted = _content(state / "progress.json") if "progress.json" in found else {}
-    is_of_this_run = bool(noted) and noted.get("run_sha256") == records.run_hash(run_text(cell))
+    is_of_this_run = bool(noted) and noted.get("run_sha256") == run_hash(run_text(cell))
     return Traces(
         state,
         is_there=True,
@@ -148,7 +147,7 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     is_untouched = not traces.is_there and not around.missing[cell.model, cell.task] and not nothing.log.exists()
     if is_untouched and not experiment.imported:
         return CellStatus(nothing, State.NOT_BEGUN)  # nothing else is to be read, as of most cells of a large grid
-    found = records.outcome(experiment, cell)
+    found = outcome(experiment, cell)
     if found.is_done:
         return CellStatus(found, State.DONE)
     if found.attempts and found.attempts[-1]["end"] is None and _was_taken_since(traces):
@@ -204,7 +203,7 @@ def _is_noted_by(holder: dict, progress: Progress) -> bool:
 def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
     """Return the status of a cell on which nothing works."""
     heads = around.heads
-    if found.reason == records.NOT_RUN:
+    if found.reason == NOT_RUN:
         return CellStatus(found, State.NOT_BEGUN, around.waits_for(found.cell))
     # What an earlier call of snakemake has left is no failure of the one that runs: it tries the cell again.
     is_news = heads.since is None or max(traces.last_event, _time(found.log)) >= heads.since
@@ -212,8 +211,8 @@ def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, a
         return CellStatus(found, State.NOT_BEGUN, f"before this call: {found.reason}", traces.progress)
     if found.reason == attempts.CANCELLED or found.reason.startswith(REFUSED):
         return CellStatus(found, State.FAILED, found.reason, traces.progress)
-    if found.log != records.train_log(experiment, found.cell):
-        if heads.since is not None and not records.has_error(found.log):
+    if found.log != train_log(experiment, found.cell):
+        if heads.since is not None and not has_error(found.log):
             return CellStatus(found, State.NOT_BEGUN, around.waits_for(found.cell))
         return CellStatus(found, State.FAILED, found.reason)
     if not found.attempts and heads.since is not None and not traces.submitted and _may_yet_start(found.log):
@@ -226,7 +225,7 @@ def _of_what_has_ended(experiment: Experiment, found: Outcome, traces: Traces, a
 
 
 def _may_yet_start(log: Path) -> bool:
-    return time.time() - _time(log) < SECONDS_TO_START and not records.has_error(log)
+    return time.time() - _time(log) < SECONDS_TO_START and not has_error(log)
 
 
 def _was_only_stopped(attempt: dict) -> bool:
@@ -238,7 +237,7 @@ def _has_begun(job: str, tried: Sequence[dict]) -> bool:
 
 
 def _no_outcome(experiment: Experiment, cell: Cell) -> Outcome:
-    return Outcome(cell, records.train_log(experiment, cell), reason=records.NOT_RUN)
+    return Outcome(cell, train_log(experiment, cell), reason=NOT_RUN)
 
 
 def _living(lock: Path) -> tuple[dict | None, bool]:

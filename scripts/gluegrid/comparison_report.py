@@ -5,17 +5,18 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from gluegrid import comparison_tables, table
+from gluegrid import comparison_tables
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
 from gluegrid.comparison_tables import OF_ONE_SEED, adjusted_sign, sign
 from gluegrid.comparisons import Comparison, Comparisons
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.paired_bootstrap import LEVEL
-from gluegrid.records import Outcome
-from gluegrid.result_text import MARKED, task_name
-from gluegrid.selection import uses_holdout
-from gluegrid.summary import Group, score
+from gluegrid.results import tables
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import MARKED, task_name
+from gluegrid.results.selection import uses_holdout
+from gluegrid.results.summary import Group, score
 
 HOW_TO_READ = (
     "Scores x 100 on the validation splits: of a task the mean of its metrics, of several seeds their mean."
@@ -166,7 +167,7 @@ def _notes(comparisons: Comparisons) -> list[str]:
         notes.append(DEGENERATE)
     if selected := _selected(groups):
         notes.append(SELECTED.format(escaping.markdown(selected)))
-    if of_data := table.data_notes(groups):
+    if of_data := tables.data_notes(groups):
         notes += ["", escaping.markdown(MARKED) + "\n", *map(escaping.markdown, of_data), ""]
     return [*notes, INPUTS]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from gluegrid import table
 from gluegrid.common.formatting import NOTHING, percent, probability, signed_percent
 from gluegrid.comparisons import Comparison, LeftOut
 from gluegrid.paired_bootstrap import LEVEL, Difference
-from gluegrid.result_text import MARK, score_text, seeds_text, task_name
-from gluegrid.summary import Group
+from gluegrid.results import tables
+from gluegrid.results.result_text import MARK, score_text, seeds_text, task_name
+from gluegrid.results.summary import Group
 
 INTERVAL = f"{LEVEL:.0%} interval"
 COLUMNS = ("A", "B", "Score of A", "Score of B", "A - B", INTERVAL, "P(A > B)", "Better", "p", "p (Holm)")
@@ -32,7 +32,7 @@ def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], v
     What has a win or loss in it that is of one seed has a mark.
     """
     rows = [[model, *(wins_text(model, other, comparisons, verdict) for other in models)] for model in models]
-    return table.markdown(["", *models], rows)
+    return tables.markdown(["", *models], rows)
 
 
 def wins_text(model: str, other: str, comparisons: Iterable[Comparison], verdict: Verdict) -> str:
@@ -47,13 +47,13 @@ def wins_text(model: str, other: str, comparisons: Iterable[Comparison], verdict
 
 def comparisons_table(comparisons: Iterable[Comparison]) -> str:
     """Return a row for each two models."""
-    return table.markdown(COLUMNS, map(comparison_row, comparisons))
+    return tables.markdown(COLUMNS, map(comparison_row, comparisons))
 
 
 def means_table(comparisons: Iterable[Comparison]) -> str:
     """Return a row for each two models, with the number of tasks."""
     rows = [(*comparison_row(comparison), str(len(comparison.tasks))) for comparison in comparisons]
-    return table.markdown((*COLUMNS, "Tasks"), rows)
+    return tables.markdown((*COLUMNS, "Tasks"), rows)
 
 
 def comparison_row(comparison: Comparison) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def _interval(difference: Difference) -> str:
 def standings_table(groups: Iterable[Group]) -> str:
     """Return a row for each model on a task: its score over seeds, and how many they are."""
     rows = [(group.model, group.variant, _score(group), seeds_text(group)) for group in groups if group.done]
-    return table.markdown(("Model", "Variant", "Score", "Seeds"), rows)
+    return tables.markdown(("Model", "Variant", "Score", "Seeds"), rows)
 
 
 def _score(group: Group) -> str:
@@ -91,4 +91,4 @@ def left_out_table(left_out: Iterable[LeftOut], groups: Iterable[Group]) -> str:
     """Return a row for each model, or two, that were not compared on a task."""
     names = {group.task.name: task_name(group) for group in groups}
     rows = [(names[each.task], ", ".join(each.models), each.reason) for each in left_out]
-    return table.markdown(("Task", "Not compared", "Reason"), rows)
+    return tables.markdown(("Task", "Not compared", "Reason"), rows)

@@ -10,11 +10,11 @@ from gluegrid.entrants import Entrant, read_entrant
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.holm import holm
 from gluegrid.paired_bootstrap import RESAMPLES, Difference, difference, difference_draws
-from gluegrid.records import Outcome
-from gluegrid.result_text import state
-from gluegrid.selection import chosen
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import state
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group, groups, mean
 from gluegrid.standings import Standing, of_same_examples, standings
-from gluegrid.summary import Group, groups, mean
 
 RESAMPLES_OF_EACH = 100  # or the least p-value there is, times the number of comparisons, would be above 0.05
 

@@ -10,8 +10,8 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task, predictions_of
-from gluegrid.records import Outcome, validation_predictions
-from gluegrid.summary import Group
+from gluegrid.results.outcomes import Outcome, validation_predictions
+from gluegrid.results.summary import Group
 from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions
 
 

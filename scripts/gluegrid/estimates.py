@@ -17,7 +17,7 @@ from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.measured_speeds import Measured, read_speeds
-from gluegrid.records import Outcome
+from gluegrid.results.outcomes import Outcome
 from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
 
 # Of a device that nothing is known of: a GPU as that of references/document.yaml, whose 18 times are within a factor 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.escaping import quoted
-from gluegrid.glue_format import FILES, HEADER, LEAST, MOST, GlueFile
+from gluegrid.results.glue_choice import FILES, HEADER, LEAST, MOST, GlueFile
 
 INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)  # neither a sign nor an exponent, and no nan

@@ -8,8 +8,8 @@ import numpy
 from gluegrid.common.errors import RecordError
 from gluegrid.common.files import sha256
 from gluegrid.experiment.task import Task
-from gluegrid.glue_format import HEADER, LEAST, MOST, GlueFile
-from gluegrid.records import Outcome
+from gluegrid.results.glue_choice import HEADER, LEAST, MOST, GlueFile
+from gluegrid.results.outcomes import Outcome
 from gluegrid.verification.parquet_content import read_predictions
 
 

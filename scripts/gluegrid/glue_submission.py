@@ -13,11 +13,10 @@ from gluegrid.common.manifests import recorded_hashes
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task
 from gluegrid.glue_checks import check_archive, check_file
-from gluegrid.glue_choice import Choice, choices
-from gluegrid.glue_format import FILES, LEAST, MOST, GlueFile
 from gluegrid.glue_predictions import Content, content_of
-from gluegrid.official_data import other_files
-from gluegrid.records import Outcome
+from gluegrid.results.glue_choice import FILES, LEAST, MOST, Choice, GlueFile, choices
+from gluegrid.results.official_data import other_files
+from gluegrid.results.outcomes import Outcome
 from gluegrid.staging.examples import check_label_names
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip's times: its bytes follow from the predictions alone

@@ -10,7 +10,7 @@ from gluegrid.estimates import Estimates
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import path_of_current_head
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import Outcome, has_result
+from gluegrid.results.outcomes import Outcome, has_result
 
 
 def note_expectations(experiment: Experiment, estimates: Estimates) -> None:

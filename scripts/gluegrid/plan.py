@@ -14,7 +14,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.options import RECIPES
 from gluegrid.makespan import makespan
-from gluegrid.records import NOT_RUN, has_result, outcome
+from gluegrid.results.outcomes import NOT_RUN, has_result, outcome
 from gluegrid.sizes import model_size, task_size
 from gluegrid.staged import Resource, resources
 

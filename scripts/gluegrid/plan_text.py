@@ -8,8 +8,8 @@ from gluegrid.common.files import size_in_words
 from gluegrid.common.formatting import duration
 from gluegrid.estimates import Estimate
 from gluegrid.plan import Plan, PlannedCell
+from gluegrid.results.tables import plain
 from gluegrid.sizes import STAGED, model_size
-from gluegrid.table import plain
 
 COLUMNS = ("Model", "Task", "Cells", "Each", "Hours", "Why")
 MOST_LINES = 40

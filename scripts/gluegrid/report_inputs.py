@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import Outcome, outcomes
-from gluegrid.report import table_definition
+from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.results_md import table_definition
 
 
 def digest_of_results(experiment: Experiment) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import table
 from gluegrid.common import escaping, paths
 from gluegrid.common.files import read_json, size_in_words
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import last_line
+from gluegrid.results import tables
+from gluegrid.results.outcomes import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
@@ -54,7 +54,7 @@ def staged_table(experiment: Experiment) -> str:
     """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
     needed = resources(experiment)
     missing = [resource for resource in needed if resource.is_missing]
-    lines = ["", table.plain(COLUMNS, [resource.row() for resource in needed]), ""]
+    lines = ["", tables.plain(COLUMNS, [resource.row() for resource in needed]), ""]
     lines += [_failure(resource) for resource in missing if resource.was_tried]
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if not resource.was_tried]:
         lines.append(f"Not tried: {', '.join(waiting)}")
@@ -68,7 +68,7 @@ def resources(experiment: Experiment) -> list[Resource]:
 
 
 def _failure(resource: Resource) -> str:
-    reason = escaping.shortened(escaping.one_line(last_line(resource.log)), table.LONGEST_REASON)
+    reason = escaping.shortened(escaping.one_line(last_line(resource.log)), tables.LONGEST_REASON)
     return f"FAILED {resource.kind} {resource.name}: {reason}; log: {resource.log}"
 
 

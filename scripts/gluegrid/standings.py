@@ -8,8 +8,7 @@ import numpy
 from gluegrid.common.errors import DataError
 from gluegrid.entrants import Entrant
 from gluegrid.paired_bootstrap import Answers, Draws, example_draws, model_draws, scores
-from gluegrid.summary import Group, score
-from gluegrid.verification.findings import agree
+from gluegrid.results.summary import Group, agree, score
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid import records
 from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.common.errors import DataError, GluegridError, TransientError
 from gluegrid.estimates import estimates_of
@@ -15,6 +14,7 @@ from gluegrid.execution.invocation import Heads, heads_of
 from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.results.outcomes import missing_prerequisites, outcome
 from gluegrid.time_left import TimeLeft, time_left
 
 ANSWER_SECONDS = 15  # somebody is looking at the screen
@@ -74,7 +74,7 @@ class Observer:
         """Return where all cells are, now that SLURM was asked for the jobs of what was read."""
         experiment, traces = reading.experiment, reading.traces
         some = {(cell.model, cell.task): cell for cell in (experiment.cells[key] for key in traces)}
-        missing = {key: records.missing_prerequisites(experiment, cell) for key, cell in some.items()}
+        missing = {key: missing_prerequisites(experiment, cell) for key, cell in some.items()}
         around = Surroundings(queue, reading.heads, missing)
         found = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
         cells = list((reading.known | found).values())
@@ -99,7 +99,7 @@ class Observer:
         except OSError:
             return None
         if cell.name not in self._done or self._done[cell.name][0] != written:
-            found = records.outcome(experiment, cell)
+            found = outcome(experiment, cell)
             if not found.is_done:
                 return None
             self._done[cell.name] = (written, CellStatus(found, State.DONE))

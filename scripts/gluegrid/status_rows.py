@@ -8,9 +8,9 @@ from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration, percent
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.result_text import MARK, PREDICTED, best_of
-from gluegrid.selection import chosen, was_chosen
-from gluegrid.summary import Group, groups
+from gluegrid.results.result_text import MARK, PREDICTED, best_of
+from gluegrid.results.selection import chosen, was_chosen
+from gluegrid.results.summary import Group, groups
 
 # Their reasons are long, and told in full below: in a row with other states they would leave these no room.
 WITH_REASONS = (State.FAILED, State.STOPPED)

@@ -5,11 +5,11 @@ import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
-from gluegrid import table
 from gluegrid.cell_status import CellStatus, State
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration
-from gluegrid.result_text import MARK
+from gluegrid.results import tables
+from gluegrid.results.result_text import MARK
 from gluegrid.status import Snapshot
 from gluegrid.status_rows import Row, rows_of
 
@@ -146,7 +146,7 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
     alike: dict[tuple[State, str], list[CellStatus]] = {}
     for status in snapshot.cells:
         if status.state in (State.FAILED, State.STOPPED):
-            reason = escaping.shortened(escaping.one_line(status.why), table.LONGEST_REASON)
+            reason = escaping.shortened(escaping.one_line(status.why), tables.LONGEST_REASON)
             alike.setdefault((status.state, reason), []).append(status)
     told = sorted(alike, key=lambda key: list(State).index(key[0]))
     lines = []

@@ -7,7 +7,7 @@ from functools import partial
 from gluegrid.cell_status import CellStatus, State
 from gluegrid.experiment.cell import Cell
 from gluegrid.makespan import makespan
-from gluegrid.summary import mean
+from gluegrid.results.summary import mean
 
 TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
 

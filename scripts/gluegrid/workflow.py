@@ -24,8 +24,8 @@ from gluegrid.interruption import end_when_asked
 from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.measured_speeds import add_speeds
 from gluegrid.quick_planning import wake_garbage_collector
-from gluegrid.records import outcomes
-from gluegrid.report import end_with_tables
+from gluegrid.results.outcomes import outcomes
+from gluegrid.results.results_md import end_with_tables
 from gluegrid.slurm_plugin import check_version
 from gluegrid.staged import end_with_staged
 

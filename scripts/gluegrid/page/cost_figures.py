@@ -22,8 +22,8 @@ from gluegrid.page.drawing import (
     rows,
     widen,
 )
-from gluegrid.result_text import task_name
-from gluegrid.summary import Group, score
+from gluegrid.results.result_text import task_name
+from gluegrid.results.summary import Group, score
 
 HEIGHT = 230
 LEAST_SPAN = 1.0  # percent

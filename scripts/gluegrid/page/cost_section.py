@@ -7,8 +7,8 @@ from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Section,
 from gluegrid.page.cost_figures import cost_figure, has_cost, memory_figure
 from gluegrid.page.costs import cost, in_gib, of_gpus
 from gluegrid.page.material import Material
-from gluegrid.result_text import task_name
-from gluegrid.summary import Group
+from gluegrid.results.result_text import task_name
+from gluegrid.results.summary import Group
 
 MOST_ROWS = 50
 WHAT = (

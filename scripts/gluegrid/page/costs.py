@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gluegrid.records import Outcome
-from gluegrid.summary import Group, mean
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.summary import Group, mean
 
 GIB = 2**30
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from gluegrid.common.formatting import number, percent
 from gluegrid.page.colours import Style
 from gluegrid.page.drawing import WIDTH, Margins, few_ticks, finished, mark, name_axes, new_axes, widen
-from gluegrid.summary import Group, mean
+from gluegrid.results.summary import Group, mean
 
 HEIGHT = 230
 LEAST_SPAN = 1.0  # percent

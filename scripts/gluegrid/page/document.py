@@ -14,9 +14,9 @@ from gluegrid.page.render import Page, Tile
 from gluegrid.page.score_section import score_section
 from gluegrid.page.sweep_section import sweep_section
 from gluegrid.page.training_section import training_section
-from gluegrid.records import Outcome
-from gluegrid.result_notes import code_of, notes
-from gluegrid.table import reason
+from gluegrid.results.notes import code_of, notes
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.tables import reason
 
 MOST_FAILURES = 200
 EMPTY = "No cell has a result yet. Run snakemake; this page can be made at any time from what there is."

@@ -4,7 +4,7 @@ import math
 
 from scipy import stats
 
-from gluegrid.summary import Summary
+from gluegrid.results.summary import Summary
 
 CONFIDENCE = 0.95
 

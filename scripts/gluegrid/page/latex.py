@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.page.scores import Row, Score, ScoreTable
-from gluegrid.result_text import MARK, MARKED, best_of, task_name
-from gluegrid.selection import was_chosen
-from gluegrid.summary import Group
-from gluegrid.table import data_notes
+from gluegrid.results.result_text import MARK, MARKED, best_of, task_name
+from gluegrid.results.selection import was_chosen
+from gluegrid.results.summary import Group
+from gluegrid.results.tables import data_notes
 
 PRINTED = {
     "\\": r"\textbackslash{}",

@@ -12,10 +12,10 @@ from gluegrid.page.colours import MARKERS, OTHER, Style, styles
 from gluegrid.page.drawing import swatch
 from gluegrid.page.origins import Origins
 from gluegrid.page.scores import ScoreTable, score_table
-from gluegrid.records import Outcome
-from gluegrid.result_text import LONGEST_NAME, task_name
-from gluegrid.selection import chosen
-from gluegrid.summary import Group, groups
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import LONGEST_NAME, task_name
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group, groups
 
 MOST_STYLED = len(MARKERS)
 

@@ -3,7 +3,7 @@
 from gluegrid.page.blocks import Block, Cell, Details, Facts, Heading, Section, Text, code
 from gluegrid.page.material import Material
 from gluegrid.page.origins import Origin, OriginOfGroup, Shared
-from gluegrid.table import reason
+from gluegrid.results.tables import reason
 
 WHAT = (
     "For each number its cells; for each cell its run and its record, with SHA-256, when and where it was made, and"

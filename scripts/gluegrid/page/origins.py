@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from gluegrid.common.provenance import without_commit
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import Outcome
-from gluegrid.result_notes import peculiarities
-from gluegrid.result_text import numbers, seeds_text, state, task_name
-from gluegrid.summary import Group
+from gluegrid.results.notes import peculiarities
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import numbers, seeds_text, state, task_name
+from gluegrid.results.summary import Group
 
 FILES = {
     "model_files": "Model",

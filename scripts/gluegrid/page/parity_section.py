@@ -2,8 +2,8 @@
 
 from gluegrid.page.blocks import Block, Cell, Details, Section, Table, Text, number
 from gluegrid.page.material import Material
-from gluegrid.parity import NOT_COMPARED, parity_content, with_verdict
-from gluegrid.parity_text import COLUMNS, WHAT_IS_COMPARED, names_of, reference_text, verdict_row
+from gluegrid.results.parity import NOT_COMPARED, parity_content, with_verdict
+from gluegrid.results.parity_report import COLUMNS, WHAT_IS_COMPARED, names_of, reference_text, verdict_row
 
 NUMBERS = {"Ours", "Reference", "Difference", "Tolerance"}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import VALIDATION, reference_model, references_of
-from gluegrid.summary import Group, mean
+from gluegrid.results.summary import Group, mean
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from gluegrid.page.drawing import (
 from gluegrid.page.intervals import interval
 from gluegrid.page.published import Published
 from gluegrid.page.scores import Score
-from gluegrid.summary import score
+from gluegrid.results.summary import score
 
 ROW, LOW_ROW, BELOW_ROWS = 30, 22, 30
 MOST_HIGH_ROWS = 16

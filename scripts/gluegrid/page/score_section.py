@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from gluegrid import table
 from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.page.blocks import Block, Cell, Details, Items, Section, Table, Text, number
 from gluegrid.page.intervals import interval
 from gluegrid.page.material import Material
 from gluegrid.page.score_panels import score_panels
 from gluegrid.page.scores import Row, Score
-from gluegrid.result_text import MARKED, seeds_text, task_name
-from gluegrid.selection import was_chosen
-from gluegrid.summary import Group
+from gluegrid.results import tables
+from gluegrid.results.result_text import MARKED, seeds_text, task_name
+from gluegrid.results.selection import was_chosen
+from gluegrid.results.summary import Group
 
 WHAT = (
     "Metrics x 100 on the validation splits; a task of several metrics, or of two validation splits, counts with"
@@ -25,7 +25,7 @@ CAPTION = "Scores x 100; best of each task in bold"
 def score_section(material: Material) -> Section:
     """Return the section."""
     blocks: list[Block] = [Text(WHAT), _table(material)]
-    if notes := table.data_notes(material.chosen):
+    if notes := tables.data_notes(material.chosen):
         blocks += [Text(MARKED, "note"), Items([line.removeprefix("- ") for line in notes])]
     if any(map(was_chosen, material.chosen)):
         blocks.append(Text("Of each sweep the table has the chosen point; all points are under Sweeps.", "note"))

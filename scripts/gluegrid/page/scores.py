@@ -6,8 +6,8 @@ from functools import cached_property
 
 from gluegrid.common.formatting import UNDEFINED, percent
 from gluegrid.page.intervals import interval
-from gluegrid.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
-from gluegrid.summary import Group, Summary, by_model_on_every_task, mean
+from gluegrid.results.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
+from gluegrid.results.summary import Group, Summary, by_model_on_every_task, mean
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from gluegrid.page.drawing import (
     widen,
 )
 from gluegrid.page.intervals import interval
-from gluegrid.result_text import task_name, value_text
-from gluegrid.selection import swept_keys, validation_scores, values_of
-from gluegrid.summary import Group
+from gluegrid.results.result_text import task_name, value_text
+from gluegrid.results.selection import swept_keys, validation_scores, values_of
+from gluegrid.results.summary import Group
 
 HEIGHT, TILE = 230, 42
 LEAST_SPAN = 1.0  # percent

@@ -7,9 +7,9 @@ from gluegrid.page.blocks import Block, Cell, Details, Figure, Figures, Heading,
 from gluegrid.page.colours import OTHER
 from gluegrid.page.material import Material
 from gluegrid.page.sweep_figures import has_figure, sweep_figures
-from gluegrid.result_text import MARK, best_of, score_text, seeds_text, task_name, value_text
-from gluegrid.selection import holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
-from gluegrid.summary import Group, Summary
+from gluegrid.results.result_text import MARK, best_of, score_text, seeds_text, task_name, value_text
+from gluegrid.results.selection import holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
+from gluegrid.results.summary import Group, Summary
 
 MOST_FIGURES = 18  # sweeps; there may be one for each model and task
 CHOSEN = (

@@ -8,7 +8,7 @@ from gluegrid.page.document import page
 from gluegrid.page.latex import latex_table
 from gluegrid.page.material import Material
 from gluegrid.page.render import html
-from gluegrid.records import Outcome
+from gluegrid.results.outcomes import Outcome
 
 
 def write_report(experiment: Experiment, found: list[Outcome]) -> None:

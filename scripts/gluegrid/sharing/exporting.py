@@ -11,8 +11,8 @@ from gluegrid.common.files import canonical_json, read_json, replacing, size_in_
 from gluegrid.experiment.cell import listed, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import experiment_folders, newest_plan
-from gluegrid.records import Outcome, outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import (
     ALL_RESULTS,
     CELLS,

@@ -15,8 +15,8 @@ from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
-from gluegrid.records import Outcome, outcomes
-from gluegrid.report import write_tables
+from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import CONFIG, MANIFEST
 from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.merging import Merged, Source, merge

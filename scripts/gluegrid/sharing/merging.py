@@ -11,7 +11,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.experiment.cell import Cell, listed
 from gluegrid.experiment.options import TRAINING_KEYS
 from gluegrid.experiment.variants import BASE
-from gluegrid.records import NOT_RUN
+from gluegrid.results.outcomes import NOT_RUN
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 from gluegrid.sharing.meanings import MODEL, TASK, Meaning, differences_of_runs, meaning
 

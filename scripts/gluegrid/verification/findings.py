@@ -1,6 +1,5 @@
 """What a verification has looked at, and what it found that does not fit."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +9,6 @@ from gluegrid.common import escaping
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
 
-# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
-TOLERANCE = 1e-9
 LONGEST_PROBLEM = 500  # characters
 
 
@@ -77,19 +74,6 @@ class Findings:
         line = escaping.shortened(escaping.one_line(text), LONGEST_PROBLEM)
         if line not in self.problems:
             self.problems.append(line)
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value of a JSON file is a finite number."""
-    # Compared, since math.isfinite fails at whole numbers that no float can hold.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def agree(found: object, expected: object) -> bool:
-    """Tell whether two values are the same, numbers but for the order of their sums."""
-    if is_number(found) and is_number(expected):
-        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
-    return type(found) is type(expected) and found == expected
 
 
 def short(digest: str | None) -> str:

@@ -21,10 +21,10 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.glue_submission import submission_of
 from gluegrid.page.write import report_texts
 from gluegrid.paired_bootstrap import RESAMPLES
-from gluegrid.parity import parity_content
-from gluegrid.parity_files import parity_texts
-from gluegrid.records import Outcome, outcomes
-from gluegrid.summary import groups
+from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.parity import parity_content
+from gluegrid.results.parity_report import parity_texts
+from gluegrid.results.summary import groups
 from gluegrid.verification.findings import Findings
 
 MOST_RESAMPLES = 1_000_000  # more would be an edit

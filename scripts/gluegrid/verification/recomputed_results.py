@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from gluegrid.experiment.task import Task
-from gluegrid.verification.findings import is_number
+from gluegrid.results.summary import is_number
 from gluegrid.verification.parquet_content import Predictions
 from gluegrid.verification.recomputed_metrics import recomputed_scores
 

@@ -11,9 +11,10 @@ from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, SCHEMA_VERSION
 from gluegrid.experiment.task import Task, definition
+from gluegrid.results.summary import agree, is_number
 from gluegrid.training.dataset import held_out
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
-from gluegrid.verification.findings import Findings, agree, is_number, short
+from gluegrid.verification.findings import Findings, short
 from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions
 from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
 from gluegrid.verification.verified_resources import Resources, Staged

@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.results.summary import agree, is_number
 from gluegrid.verification.expected_choice import shown
 from gluegrid.verification.expected_groups import Group, grouped
 from gluegrid.verification.expected_summaries import optimism_entry, summary
 from gluegrid.verification.file_shapes import TABLES, read_shaped
-from gluegrid.verification.findings import Findings, agree, is_number
+from gluegrid.verification.findings import Findings
 from gluegrid.verification.verified_runs import VerifiedRun
 
 NOT_SURE = {"chosen"}  # of a variant, where it is not clear which of its sweep is shown

@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 
-from gluegrid import table
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
-from gluegrid.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
-from gluegrid.selection import compared, holdout_summary, optimism, swept_keys, uses_holdout, values_of, was_chosen
-from gluegrid.summary import Group
+from gluegrid.results import tables
+from gluegrid.results.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
+from gluegrid.results.selection import (
+    compared,
+    holdout_summary,
+    optimism,
+    swept_keys,
+    uses_holdout,
+    values_of,
+    was_chosen,
+)
+from gluegrid.results.summary import Group
 
 CHOSEN = "The point with the best score stands in the tables above: the mean of the task's metrics, mean over seeds"
 BY_VALIDATION = (
@@ -49,7 +57,7 @@ def _points_table(chosen: Group) -> str:
         values = map(value_text, values_of(point, keys).values()) if keys else [point.variant]
         is_chosen = "chosen" if point.variant == chosen.variant else ""
         rows.append((*values, *_numbers(point).values(), seeds_text(point), is_chosen))
-    return table.markdown((*(keys or ["Variant"]), *_numbers(chosen), "Seeds", "Chosen"), rows)
+    return tables.markdown((*(keys or ["Variant"]), *_numbers(chosen), "Seeds", "Chosen"), rows)
 
 
 def _numbers(point: Group) -> dict[str, str]:
@@ -83,4 +91,4 @@ def _optimism_section(swept: Sequence[Group]) -> list[str]:
         for each in found
     ]
     headers = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
-    return ["### Optimism\n", OPTIMISM + "\n", table.markdown(headers, rows) + "\n"] if found else []
+    return ["### Optimism\n", OPTIMISM + "\n", tables.markdown(headers, rows) + "\n"] if found else []

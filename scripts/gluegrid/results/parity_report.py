@@ -1,14 +1,19 @@
 """Verdicts as people read them: parity.md, the terminal, and a part of results.md."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from gluegrid import table
 from gluegrid.common import escaping
+from gluegrid.common.files import canonical_json, write_text
 from gluegrid.common.formatting import points, signed_points
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import SINGLE_RUN, VALIDATION
 from gluegrid.experiment.variants import BASE
-from gluegrid.parity import BELOW, NOT_COMPARED, with_verdict
-from gluegrid.result_text import LONGEST_NAME
+from gluegrid.results import tables
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.parity import BELOW, NOT_COMPARED, parity_content, with_verdict
+from gluegrid.results.result_text import LONGEST_NAME
+from gluegrid.results.summary import groups
 
 COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")
 WHAT_IS_COMPARED = (
@@ -23,7 +28,7 @@ def parity_markdown(content: dict) -> str:
     sections = [
         f"# Parity of {escaping.markdown(content['experiment'])}\n",
         WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
-        table.markdown(COLUMNS, map(verdict_row, records)) + "\n" if records else "No reference was compared.\n",
+        tables.markdown(COLUMNS, map(verdict_row, records)) + "\n" if records else "No reference was compared.\n",
         *_not_compared(content),
         *_spreads(records),
         *_sources(content),
@@ -34,7 +39,7 @@ def parity_markdown(content: dict) -> str:
 def parity_in_terminal(content: dict) -> str:
     """Return the verdicts for the terminal."""
     records = with_verdict(content)
-    lines = [table.plain(COLUMNS, map(verdict_row, records))] if records else []
+    lines = [tables.plain(COLUMNS, map(verdict_row, records))] if records else []
     return "\n\n".join(lines + _how_many_others(content))
 
 
@@ -55,7 +60,7 @@ def reference_sections(content: dict) -> list[str]:
         (*names_of(record), _ours(record), f"{record['verdict']} {_expected(record)}")
         for record in with_verdict(content)
     ]
-    shown = table.markdown((*COLUMNS[:4], "Verdict"), rows) + "\n"
+    shown = tables.markdown((*COLUMNS[:4], "Verdict"), rows) + "\n"
     compared = [WHAT_IS_COMPARED.format(level=content["level"]) + "\n", shown] if rows else []
     return ["## References\n", *compared, *(f"{line}\n" for line in _how_many_others(content))]
 
@@ -110,7 +115,7 @@ def _not_compared(content: dict) -> list[str]:
         for record in content["verdicts"]
         if record["verdict"] == NOT_COMPARED
     ]
-    return ["## Not compared\n", table.markdown((*COLUMNS[:3], "Reference", "Why"), rows) + "\n"] if rows else []
+    return ["## Not compared\n", tables.markdown((*COLUMNS[:3], "Reference", "Why"), rows) + "\n"] if rows else []
 
 
 def reference_text(reference: dict) -> str:
@@ -136,3 +141,19 @@ def _sources(content: dict) -> list[str]:
     said = [f"{label}: {source}. {content['notes'].get(label, '')}" for label, source in texts]
     lines = [f"- {escaping.markdown(text)}" for text in said]
     return ["## Sources\n", *lines, ""] if lines else []
+
+
+def write_parity(experiment: Experiment, found: list[Outcome]) -> str:
+    """Write both files from whatever results there are; return the verdicts for the terminal."""
+    content = parity_content(experiment, groups(experiment, found))
+    for path, text in parity_texts(experiment, content).items():
+        write_text(path, text)
+    return parity_in_terminal(content)
+
+
+def parity_texts(experiment: Experiment, content: dict) -> dict[Path, str]:
+    """Return what both files hold, of what `parity_content` has found."""
+    return {
+        Path(experiment.paths.parity_md): parity_markdown(content),
+        Path(experiment.paths.parity_json): canonical_json(content),
+    }

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.records import Outcome
-from gluegrid.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
-from gluegrid.summary import Group, groups
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
+from gluegrid.results.summary import Group, groups
 
 IDENTITY = ("model", "task", "variant", "seed", "state", "reason", "data", "log")
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percents
-from gluegrid.selection import compared, follows, swept_keys, values_of, was_chosen
-from gluegrid.summary import Group, Summary
+from gluegrid.results.selection import compared, follows, swept_keys, values_of, was_chosen
+from gluegrid.results.summary import Group, Summary
 
 PREDICTED = "predicted"  # on test splits only: there is nothing to score
 MARK = "*"  # at a number that is not from the official data, where there is no room to say more

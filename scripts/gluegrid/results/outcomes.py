@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluegrid import official_data
 from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.common.files import read_json
@@ -15,6 +14,7 @@ from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import SCHEMA_VERSION
 from gluegrid.experiment.task import Task, definition
+from gluegrid.results import official_data
 
 NOT_RUN = "not run yet"
 GONE = "its result was imported, and is gone; import it again"

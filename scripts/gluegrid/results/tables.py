@@ -7,8 +7,9 @@ from tabulate import tabulate
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, number, percent, seconds
-from gluegrid.records import Outcome
-from gluegrid.result_text import (
+from gluegrid.results.notes import depends_on_seed
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import (
     LONGEST_NAME,
     MARK,
     MARKED,
@@ -20,8 +21,7 @@ from gluegrid.result_text import (
     state,
     task_name,
 )
-from gluegrid.summary import Group, by_model_on_every_task, mean
-from gluegrid.ways_to_train import depends_on_seed
+from gluegrid.results.summary import Group, by_model_on_every_task, mean
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
 LONGEST_REASON = 400  # characters; advice stands at a reason's end

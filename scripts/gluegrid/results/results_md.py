@@ -3,20 +3,20 @@
 import atexit
 from pathlib import Path
 
-from gluegrid import table
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import by_model_and_task, document, fingerprint, reference_model
-from gluegrid.exports import results_csv, results_json
 from gluegrid.hindsight import comparison
-from gluegrid.parity import parity_content
-from gluegrid.parity_text import reference_sections
-from gluegrid.records import Outcome
-from gluegrid.result_notes import notes
-from gluegrid.selection import chosen, was_chosen
-from gluegrid.summary import Group, groups
-from gluegrid.sweep_tables import sweep_sections
+from gluegrid.results import tables
+from gluegrid.results.exports import results_csv, results_json
+from gluegrid.results.notes import notes
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.parity import parity_content
+from gluegrid.results.parity_report import reference_sections
+from gluegrid.results.selection import chosen, was_chosen
+from gluegrid.results.summary import Group, groups
+from gluegrid.results.sweep_tables import sweep_sections
 
 SCORES = (
     "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
@@ -53,10 +53,10 @@ def last_words(experiment: Experiment, found: list[Outcome]) -> str:
     compared = comparison(experiment, found)
     lines = ["", compared, ""] if compared else [""]
     for model, of_model in _by_model(chosen(groups(experiment, found))):
-        lines += [f"{model}\n", table.terminal_table(of_model) + "\n"]
+        lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
     lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
-        f"FAILED {outcome.cell.name}: {table.reason(outcome)}; log: {outcome.log}"
+        f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
         for outcome in found
         if outcome.has_failed
     ]
@@ -101,8 +101,8 @@ def _by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
 def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
     for model, of_model in _by_model(grouped):
-        sections += [f"## {escaping.markdown(model)}\n", table.model_table(of_model) + "\n"]
-        if line := table.of_one_seed(of_model):
+        sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model) + "\n"]
+        if line := tables.of_one_seed(of_model):
             sections.append(escaping.markdown(line) + "\n")
     return sections
 
@@ -113,18 +113,18 @@ def _models_by_tasks(grouped: list[Group]) -> list[str]:
     sections = [
         "## Models by tasks\n",
         SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",
-        table.models_by_tasks(grouped) + "\n",
+        tables.models_by_tasks(grouped) + "\n",
         *_data_notes(grouped),
     ]
     if has_seeds:
-        sections += ["### Median over seeds\n", table.models_by_tasks(grouped, "median") + "\n"]
-        sections += ["### Best seed\n", BEST, table.models_by_tasks(grouped, "best") + "\n"]
+        sections += ["### Median over seeds\n", tables.models_by_tasks(grouped, "median") + "\n"]
+        sections += ["### Best seed\n", BEST, tables.models_by_tasks(grouped, "best") + "\n"]
     return sections
 
 
 def _data_notes(grouped: list[Group]) -> list[str]:
-    notes = [escaping.markdown(line) for line in table.data_notes(grouped)]
-    return [escaping.markdown(table.MARKED) + "\n", *notes, ""] if notes else []
+    notes = [escaping.markdown(line) for line in tables.data_notes(grouped)]
+    return [escaping.markdown(tables.MARKED) + "\n", *notes, ""] if notes else []
 
 
 def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:
@@ -134,7 +134,7 @@ def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[s
     ids = {name: reference_model(entry) for name, entry in experiment.models.items()}
     for model, of_model in _by_model(grouped):
         if ids[model] in numbers:
-            beside = table.beside_reference(of_model, numbers[ids[model]], label)
+            beside = tables.beside_reference(of_model, numbers[ids[model]], label)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
     if numbers.keys() & ids.values():
         sections.insert(1, reference["note"] + "\n")
@@ -148,7 +148,7 @@ def _missing_sections(found: list[Outcome]) -> list[str]:
     failed = [outcome for outcome in found if outcome.has_failed]
     if not failed:
         return []
-    return ["## Failed cells\n", table.failures(failed) + "\n"]
+    return ["## Failed cells\n", tables.failures(failed) + "\n"]
 
 
 def _notes(found: list[Outcome]) -> list[str]:

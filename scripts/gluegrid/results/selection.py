@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gluegrid.experiment.options import SWEPT_KEYS
-from gluegrid.summary import Group, Summary, mean, score, summarised
+from gluegrid.results.summary import Group, Summary, mean, score, summarised
 
 
 @dataclass(frozen=True)
