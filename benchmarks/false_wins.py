@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 import numpy
 from scipy import stats
 
-from gluegrid.paired_bootstrap import Answers, difference, difference_draws, example_draws, model_draws, scores
+from gluegrid.analysis.bootstrap import Answers, difference, difference_draws, example_draws, model_draws, scores
 from gluegrid.results.tables import markdown
 
 METRICS = ["accuracy"]

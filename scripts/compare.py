@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
+from gluegrid.analysis.bootstrap import RESAMPLES
+from gluegrid.analysis.comparison_report import write_comparisons
+from gluegrid.analysis.comparisons import compare
 from gluegrid.common.cli import run_script
-from gluegrid.comparison_report import write_comparisons
-from gluegrid.comparisons import compare
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.paired_bootstrap import RESAMPLES
 from gluegrid.results.outcomes import outcomes
 
 

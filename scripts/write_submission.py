@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from gluegrid.analysis.glue_submission import lines_about, write_submission
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.glue_submission import lines_about, write_submission
 
 
 def main() -> None:

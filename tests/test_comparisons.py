@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from rendering import HOSTILE, rows_of, texts_of
 from saved_predictions import flipped, save_result, write_predictions
 
-from gluegrid import comparison_tables
+from gluegrid.analysis import comparison_report
+from gluegrid.analysis.bootstrap import Difference
+from gluegrid.analysis.comparison_report import comparisons_json, comparisons_markdown, write_comparisons
+from gluegrid.analysis.comparisons import Comparison, LeftOut, compare
 from gluegrid.common.errors import GluegridError
-from gluegrid.comparison_report import comparisons_json, comparisons_markdown, write_comparisons
-from gluegrid.comparisons import Comparison, LeftOut, compare
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.paired_bootstrap import Difference
 from gluegrid.results.outcomes import NOT_RUN, outcomes, validation_predictions
 
 RATES = {"good": 0.05, "same": 0.05, "bad": 0.25}
@@ -292,20 +292,20 @@ def test_the_matrix_counts_wins_ties_and_losses_of_the_row():
         comparison("a", "c", -0.02, -0.01, adjusted=0.01, is_of_one_seed=True),
         comparison("b", "c", -0.02, 0.01, is_of_one_seed=True),
     ]
-    plain = rows_of(comparison_tables.wins_ties_losses(["a", "b", "c"], comparisons, comparison_tables.sign))
+    plain = rows_of(comparison_report.wins_ties_losses(["a", "b", "c"], comparisons, comparison_report.sign))
     assert plain == [
         ["", "a", "b", "c"],
         ["a", "-", "2/1/0", "0/0/1†"],
         ["b", "0/1/2", "-", "0/1/0"],
         ["c", "1/0/0†", "0/1/0", "-"],
     ]
-    adjusted = comparison_tables.wins_ties_losses(["a", "b", "c"], comparisons, comparison_tables.adjusted_sign)
+    adjusted = comparison_report.wins_ties_losses(["a", "b", "c"], comparisons, comparison_report.adjusted_sign)
     assert rows_of(adjusted)[1:3] == [["a", "-", "1/2/0", "0/0/1†"], ["b", "0/2/1", "-", "0/1/0"]]
 
 
 def test_a_row_has_scores_times_100_and_the_better_model():
     rows = rows_of(
-        comparison_tables.comparisons_table(
+        comparison_report.comparisons_table(
             [comparison("a", "b", 0.01, 0.02), comparison("a", "b", -0.03, -0.01), comparison("a", "b", -0.01, 0.02)]
         )
     )
@@ -317,10 +317,10 @@ def test_a_row_has_scores_times_100_and_the_better_model():
 @settings(max_examples=60, deadline=None)
 @given(first=HOSTILE, second=HOSTILE, reason=HOSTILE)
 def test_names_and_reasons_stay_texts(first, second, reason):
-    rows_of(comparison_tables.comparisons_table([comparison(first, second, 0.01, 0.02)]))
-    rows_of(comparison_tables.wins_ties_losses([first, second], [], comparison_tables.sign))
+    rows_of(comparison_report.comparisons_table([comparison(first, second, 0.01, 0.02)]))
+    rows_of(comparison_report.wins_ties_losses([first, second], [], comparison_report.sign))
     of_task = builders.task(name="task")
-    left_out = comparison_tables.left_out_table([LeftOut("task", [first, second], reason)], [hostile(of_task, first)])
+    left_out = comparison_report.left_out_table([LeftOut("task", [first, second], reason)], [hostile(of_task, first)])
     assert len(rows_of(left_out)) == 2
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gluegrid.analysis.predictions import read_labels
 from gluegrid.common.errors import DataError
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import files_of_splits
@@ -20,7 +21,6 @@ from gluegrid.staging import parquet_files
 from gluegrid.staging.columns import LabelReader
 from gluegrid.staging.convert import convert
 from gluegrid.staging.examples import Split
-from gluegrid.verification.parquet_content import read_labels
 from gluegrid.verification.verified_resources import Staged, labels_of
 
 REVIEWS = {"source": "./mine", "text_columns": ["review"], "label_column": "mood", "labels": ["bad", "good"]}

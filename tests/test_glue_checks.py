@@ -3,8 +3,8 @@ import zipfile
 import pytest
 from glue_cells import WANTED, logits_for, text_of
 
+from gluegrid.analysis.glue_submission import check_archive, check_file
 from gluegrid.common.errors import DataError
-from gluegrid.glue_checks import check_archive, check_file
 from gluegrid.results.glue_choice import FILES
 
 FILE = {file.name: file for file in FILES}

@@ -8,10 +8,10 @@ import pyarrow.parquet
 import pytest
 from glue_cells import write_predictions
 
+from gluegrid.analysis.glue_submission import content_of
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.task import predictions_of
-from gluegrid.glue_predictions import content_of
 from gluegrid.results.glue_choice import FILES
 from gluegrid.results.outcomes import Outcome
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from gluegrid.analysis.glue_submission import content_of
 from gluegrid.common.files import sha256
 from gluegrid.experiment.cell import Cell
-from gluegrid.glue_predictions import content_of
 from gluegrid.results.glue_choice import FILES
 from gluegrid.results.outcomes import Outcome
 from gluegrid.training.cell_trainer import CellTraining

@@ -13,12 +13,12 @@ import pyarrow
 import pytest
 from glue_cells import TRAINED, WANTED, logits_for, text_of, write_cell, write_predictions
 
-from gluegrid import glue_submission
+from gluegrid.analysis import glue_submission
+from gluegrid.analysis.glue_submission import lines_about, write_submission
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError, GluegridError, RecordError
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.glue_submission import lines_about, write_submission
 
 ZIP = Path("results/small/submissions/tiny/submission.zip")
 BEST = {"cola": 2, "mnli": 2, "ax": 2}  # seed 1 elsewhere

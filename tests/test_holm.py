@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gluegrid.holm import holm
+from gluegrid.analysis.comparisons import holm
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=8)
 

@@ -7,9 +7,9 @@ import pytest
 import verifiable
 import yaml
 
+from gluegrid.analysis.comparison_report import write_comparisons
+from gluegrid.analysis.comparisons import compare
 from gluegrid.common.files import read_json
-from gluegrid.comparison_report import write_comparisons
-from gluegrid.comparisons import compare
 from gluegrid.experiment.config import SCHEMA
 from gluegrid.experiment.config_checks import METRICS_OF
 from gluegrid.experiment.experiment import Experiment

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from saved_predictions import flipped, shared_labels
 from scipy import stats
 
-from gluegrid import paired_bootstrap
-from gluegrid.paired_bootstrap import (
+from gluegrid.analysis import bootstrap
+from gluegrid.analysis.bootstrap import (
     Answers,
     difference,
     difference_draws,
@@ -105,7 +105,7 @@ def test_chunks_do_not_change_the_draws(shared, monkeypatch):
     labels = shared_labels(shared, "wnli")
     splits = {"validation": Answers(labels, answers_to(labels, "accuracy", numpy.random.default_rng(3), 0.2))}
     at_once = example_draws("task", ["accuracy"], splits, 100)
-    monkeypatch.setattr(paired_bootstrap, "WEIGHTS_AT_ONCE", 7 * len(labels))
+    monkeypatch.setattr(bootstrap, "WEIGHTS_AT_ONCE", 7 * len(labels))
     numpy.testing.assert_array_equal(example_draws("task", ["accuracy"], splits, 100), at_once)
     numpy.testing.assert_array_equal(example_draws("task", ["accuracy"], splits, 60), at_once[:60])
 
@@ -208,7 +208,7 @@ def test_seeds_alone_give_welchs_interval(seeds, degrees):
         model_draws("task", name, scores, numpy.tile(scores, (40_000, 1)))
         for name, scores in zip("ab", map(with_variance_1, seeds), strict=True)
     )
-    tails = paired_bootstrap._tails(["task"], [first, second], 40_000)
+    tails = bootstrap._tails(["task"], [first, second], 40_000)
     normal = numpy.random.default_rng(0).normal(size=40_000)
     expected = stats.t(degrees).ppf(0.975)
     assert numpy.quantile(tails * normal, 0.975) == pytest.approx(expected, rel=0.06)

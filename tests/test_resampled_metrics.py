@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from gluegrid.resampled_metrics import METRICS
+from gluegrid.analysis.resampled_metrics import METRICS
 
 OF_CLASSES = {
     "accuracy": metrics.accuracy_score,

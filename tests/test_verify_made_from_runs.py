@@ -10,11 +10,11 @@ import glue_cells
 import pytest
 import verifiable
 
+from gluegrid.analysis.comparison_report import write_comparisons
+from gluegrid.analysis.comparisons import compare
+from gluegrid.analysis.glue_submission import write_submission
 from gluegrid.common.files import read_json
-from gluegrid.comparison_report import write_comparisons
-from gluegrid.comparisons import compare
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.glue_submission import write_submission
 from gluegrid.page.write import write_report
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity_report import write_parity

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gluegrid.analysis.bootstrap import Difference
+from gluegrid.analysis.comparison_report import COLUMNS, OF_ONE_SEED, adjusted_sign, comparison_row, sign, wins_text
+from gluegrid.analysis.comparisons import Comparison
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.formatting import NOTHING, probability
-from gluegrid.comparison_tables import COLUMNS, OF_ONE_SEED, adjusted_sign, comparison_row, sign, wins_text
-from gluegrid.comparisons import Comparison
 from gluegrid.page.blocks import Block, Cell, Details, Section, Table, Text, number
 from gluegrid.page.material import Material
-from gluegrid.paired_bootstrap import Difference
 
 MOST_ROWS = 500  # of comparisons on tasks; there are as many as pairs of models, times tasks
 NONE = "Not made. The target compare (snakemake compare) compares every two models from their saved predictions."

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from gluegrid.analysis.bootstrap import RESAMPLES
+from gluegrid.analysis.comparison_report import comparison_texts
+from gluegrid.analysis.comparisons import compare
+from gluegrid.analysis.glue_submission import submission_of
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.escaping import quoted
 from gluegrid.common.files import canonical_json, read_json
 from gluegrid.common.paths import ExperimentPaths
-from gluegrid.comparison_report import comparison_texts
-from gluegrid.comparisons import compare
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.glue_submission import submission_of
 from gluegrid.page.write import report_texts
-from gluegrid.paired_bootstrap import RESAMPLES
 from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import parity_texts

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable
 
+from gluegrid.analysis.predictions import Predictions
 from gluegrid.experiment.task import Task
 from gluegrid.results.summary import is_number
-from gluegrid.verification.parquet_content import Predictions
 from gluegrid.verification.recomputed_metrics import recomputed_scores
 
 

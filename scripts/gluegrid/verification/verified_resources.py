@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy
 
+from gluegrid.analysis.predictions import Labels, count_rows, holds_numbers, names_of_numbers, read_labels
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError
 from gluegrid.common.manifests import recorded_hashes
@@ -20,7 +21,6 @@ from gluegrid.experiment.task import Task, definition
 from gluegrid.staging.examples import rows_of_split
 from gluegrid.verification.file_shapes import MODEL_MANIFEST, TASK_MANIFEST, TOKENS_MANIFEST, read_shaped
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.parquet_content import Labels, count_rows, holds_numbers, names_of_numbers, read_labels
 
 NOTHING: Mapping[Path, dict] = MappingProxyType({})
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy
 
+from gluegrid.analysis.predictions import Labels, Predictions, read_predictions
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import cell_beside
 from gluegrid.experiment.cell import Cell, run_hash, run_text
@@ -15,7 +16,6 @@ from gluegrid.results.summary import agree, is_number
 from gluegrid.training.dataset import held_out
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, short
-from gluegrid.verification.parquet_content import Labels, Predictions, read_predictions
 from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
 from gluegrid.verification.verified_resources import Resources, Staged
 

@@ -2,22 +2,136 @@
 
 import hashlib
 import io
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
+
+from gluegrid.analysis.predictions import read_predictions
 from gluegrid.common import paths
-from gluegrid.common.errors import DataError
-from gluegrid.common.files import read_json, replacing, write_json
+from gluegrid.common.errors import DataError, RecordError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import read_json, replacing, sha256, write_json
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task
-from gluegrid.glue_checks import check_archive, check_file
-from gluegrid.glue_predictions import Content, content_of
-from gluegrid.results.glue_choice import FILES, LEAST, MOST, Choice, GlueFile, choices
+from gluegrid.results.glue_choice import FILES, HEADER, LEAST, MOST, Choice, GlueFile, choices
 from gluegrid.results.official_data import other_files
 from gluegrid.results.outcomes import Outcome
 from gluegrid.staging.examples import check_label_names
+
+INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)  # neither a sign nor an exponent, and no nan
+
+
+def check_file(file: GlueFile, content: bytes) -> None:
+    """Raise DataError, which names the file and the line, unless GLUE's server would take the content."""
+    lines = content.decode("utf-8", errors="replace").split("\n")
+    if lines[0] != HEADER:
+        raise DataError(f"{file.name}: its header is {quoted(lines[0])}, not {HEADER!r}")
+    if lines.pop() != "":
+        raise DataError(f"{file.name}: its last line is not ended")
+    rows = [line.split("\t") for line in lines[1:]]
+    _check_number_of_rows(file, len(rows))
+    for number, row in enumerate(rows, start=2):
+        _check_row(file, number, row)
+    _check_indexes(file, [int(index) for index, _ in rows])
+
+
+def check_archive(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Raise DataError unless the archive has exactly GLUE's files, at its top, and they hold these contents."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if sorted(names) != sorted(file.name for file in FILES):
+            raise DataError(f"{path}: holds {', '.join(names)}, not GLUE's {len(FILES)} files")
+        differing = [name for name in names if archive.read(name) != contents[name]]
+    if differing:
+        raise DataError(f"{path}: {differing[0]} is not as it was written; is the disk all right?")
+
+
+def _check_number_of_rows(file: GlueFile, found: int) -> None:
+    if found != file.rows:
+        raise DataError(
+            f"{file.name}: has {found:,} predictions, and GLUE's server wants {file.rows:,}: the split {file.split!r}"
+            f" of {file.task} is not the official one; use that of nyu-mll/glue"
+        )
+
+
+def _check_row(file: GlueFile, number: int, row: list[str]) -> None:
+    if len(row) != 2 or not INDEX.fullmatch(row[0]):
+        raise DataError(f"{file.name}: line {number} is {quoted(chr(9).join(row))}, no index and prediction")
+    if file.names is None:
+        if not (NUMBER.fullmatch(row[1]) and LEAST <= float(row[1]) <= MOST):
+            raise DataError(
+                f"{file.name}: line {number} predicts {quoted(row[1])}, no number from {LEAST:g} to {MOST:g}"
+            )
+    elif row[1] not in file.names.values():
+        legal = ", ".join(file.names.values())
+        raise DataError(f"{file.name}: line {number} predicts {quoted(row[1])}, none of {legal}")
+
+
+def _check_indexes(file: GlueFile, indexes: list[int]) -> None:
+    wanted = range(file.rows)
+    if indexes == list(wanted):
+        return
+    twice = [index for index, count in Counter(indexes).items() if count > 1]
+    missing = sorted(set(wanted) - set(indexes))
+    if twice:
+        problem = f"index {twice[0]} stands twice"
+    else:
+        problem = f"index {missing[0]} is missing" if missing else "its indexes are not in order"
+    raise DataError(f"{file.name}: {problem}; `idx` must number the test examples from 0, each once")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds; `clipped` counts the numbers that were out of its range."""
+
+    text: bytes
+    clipped: int | None
+
+
+def content_of(file: GlueFile, task: Task, outcome: Outcome, predictions: Path) -> Content:
+    """Return the file's content from a cell's predictions of its split. Raises RecordError, and DataError.
+
+    They are as training wrote them, by the hash in the cell's record, but not yet what GLUE wants: see glue_checks.
+    """
+    _check_hash(file, outcome, predictions)
+    rows = read_predictions(predictions, task)
+    order = numpy.argsort(rows.idx, kind="stable")
+    idx, logits = rows.idx[order], rows.logits[order]
+    if file.names is None:
+        clipped = numpy.clip(logits[:, 0], LEAST, MOST)
+        return Content(_text(idx, map(_number, clipped)), int(numpy.count_nonzero(clipped != logits[:, 0])))
+    # By name: the data may number their labels otherwise than GLUE's own do. The first of equals, as in scoring.
+    names = numpy.array([file.names[label] for label in task.labels])
+    return Content(_text(idx, names[logits.argmax(axis=1)]), None)
+
+
+def _check_hash(file: GlueFile, outcome: Outcome, predictions: Path) -> None:
+    recorded = outcome.record.get("predictions_sha256", {}).get(file.split)
+    if recorded is None or not predictions.exists():
+        raise RecordError(f"{predictions}: is missing; delete the cell's all_results.json to train it again")
+    if sha256(predictions) != recorded:
+        raise RecordError(
+            f"{predictions}: is not what training wrote, by the hash in run_record.json;"
+            " delete the cell's all_results.json to train it again"
+        )
+
+
+def _text(idx, predictions) -> bytes:
+    lines = [f"{index}\t{prediction}\n" for index, prediction in zip(idx.tolist(), predictions, strict=True)]
+    return "".join([HEADER, "\n", *lines]).encode()
+
+
+def _number(value: float) -> str:
+    """Return the shortest text of a number in single precision, as logits are, without an exponent or a sign."""
+    return numpy.format_float_positional(numpy.float32(value) + 0, unique=True, trim="0")
+
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip's times: its bytes follow from the predictions alone
 ON_UNIX, PLAIN_FILE = 3, 0o100644 << 16

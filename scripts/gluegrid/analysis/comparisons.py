@@ -5,16 +5,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from gluegrid.analysis.bootstrap import RESAMPLES, Difference, difference, difference_draws
+from gluegrid.analysis.compared_models import Entrant, Standing, of_same_examples, read_entrant, standings
 from gluegrid.common.errors import DataError, GluegridError
-from gluegrid.entrants import Entrant, read_entrant
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.holm import holm
-from gluegrid.paired_bootstrap import RESAMPLES, Difference, difference, difference_draws
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import state
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups, mean
-from gluegrid.standings import Standing, of_same_examples, standings
 
 RESAMPLES_OF_EACH = 100  # or the least p-value there is, times the number of comparisons, would be above 0.05
 
@@ -166,3 +164,16 @@ def _comparison(pairs: Sequence[Pair]) -> Comparison:
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     adjusted = holm([comparison.difference.p_value for comparison in comparisons])
     return [replace(each, adjusted=value) for each, value in zip(comparisons, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values adjusted for their number, in the same order.
+
+    Those of at most 0.05 hold a false one with probability 0.05 at most, whatever depends on what.
+    """
+    adjusted = [0.0] * len(p_values)
+    greatest = 0.0
+    for place, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        greatest = max(greatest, min(1.0, (len(p_values) - place) * p_values[number]))
+        adjusted[number] = greatest
+    return adjusted

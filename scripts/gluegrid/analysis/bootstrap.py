@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from gluegrid.resampled_metrics import METRICS
+from gluegrid.analysis.resampled_metrics import METRICS
 
 LEVEL = 0.95  # of an interval
 RESAMPLES = 10_000

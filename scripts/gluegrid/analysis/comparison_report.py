@@ -1,22 +1,106 @@
 """comparisons.md and comparisons.json of an experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from gluegrid import comparison_tables
+from gluegrid.analysis.bootstrap import LEVEL, Difference
+from gluegrid.analysis.comparisons import Comparison, Comparisons, LeftOut
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
-from gluegrid.comparison_tables import OF_ONE_SEED, adjusted_sign, sign
-from gluegrid.comparisons import Comparison, Comparisons
+from gluegrid.common.formatting import NOTHING, percent, probability, signed_percent
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.paired_bootstrap import LEVEL
 from gluegrid.results import tables
 from gluegrid.results.outcomes import Outcome
-from gluegrid.results.result_text import MARKED, task_name
+from gluegrid.results.result_text import MARK, MARKED, score_text, seeds_text, task_name
 from gluegrid.results.selection import uses_holdout
 from gluegrid.results.summary import Group, score
+
+INTERVAL = f"{LEVEL:.0%} interval"
+COLUMNS = ("A", "B", "Score of A", "Score of B", "A - B", INTERVAL, "P(A > B)", "Better", "p", "p (Holm)")
+OF_ONE_SEED = "†"
+
+Verdict = Callable[[Comparison], int]
+
+
+def sign(comparison: Comparison) -> int:
+    """Return 1 where the first model is better, -1 where the second, 0 where they are not told apart."""
+    return comparison.difference.sign
+
+
+def adjusted_sign(comparison: Comparison) -> int:
+    """Return the same with the p-value adjusted for the number of comparisons."""
+    return comparison.difference.sign if comparison.adjusted <= 1 - LEVEL else 0
+
+
+def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], verdict: Verdict) -> str:
+    """Return models x models: on how many tasks that of the row is better, not told apart, worse.
+
+    What has a win or loss in it that is of one seed has a mark.
+    """
+    rows = [[model, *(wins_text(model, other, comparisons, verdict) for other in models)] for model in models]
+    return tables.markdown(["", *models], rows)
+
+
+def wins_text(model: str, other: str, comparisons: Iterable[Comparison], verdict: Verdict) -> str:
+    """Return wins/ties/losses of one model against another, with a mark where one is of one seed."""
+    direction = {(model, other): 1, (other, model): -1}
+    of_both = [each for each in comparisons if (each.first, each.second) in direction]
+    signs = [direction[each.first, each.second] * verdict(each) for each in of_both]
+    is_of_one_seed = any(sign and each.is_of_one_seed for sign, each in zip(signs, of_both, strict=True))
+    counts = "/".join(str(signs.count(value)) for value in (1, 0, -1))
+    return (counts + (OF_ONE_SEED if is_of_one_seed else "")) if of_both else NOTHING
+
+
+def comparisons_table(comparisons: Iterable[Comparison]) -> str:
+    """Return a row for each two models."""
+    return tables.markdown(COLUMNS, map(comparison_row, comparisons))
+
+
+def means_table(comparisons: Iterable[Comparison]) -> str:
+    """Return a row for each two models, with the number of tasks."""
+    rows = [(*comparison_row(comparison), str(len(comparison.tasks))) for comparison in comparisons]
+    return tables.markdown((*COLUMNS, "Tasks"), rows)
+
+
+def comparison_row(comparison: Comparison) -> tuple[str, ...]:
+    """Return what stands under COLUMNS for a comparison; unescaped."""
+    difference = comparison.difference
+    better = {1: comparison.first, -1: comparison.second, 0: NOTHING}
+    return (
+        comparison.first,
+        comparison.second,
+        *map(percent, comparison.scores),
+        signed_percent(difference.value),
+        _interval(difference) + (OF_ONE_SEED if comparison.is_of_one_seed else ""),
+        probability(difference.probability),
+        better[sign(comparison)],
+        probability(difference.p_value),
+        probability(comparison.adjusted),
+    )
+
+
+def _interval(difference: Difference) -> str:
+    return f"{signed_percent(difference.low)} to {signed_percent(difference.high)}"
+
+
+def standings_table(groups: Iterable[Group]) -> str:
+    """Return a row for each model on a task: its score over seeds, and how many they are."""
+    rows = [(group.model, group.variant, _score(group), seeds_text(group)) for group in groups if group.done]
+    return tables.markdown(("Model", "Variant", "Score", "Seeds"), rows)
+
+
+def _score(group: Group) -> str:
+    return score_text(group.score_summary()) + (MARK if group.data else "")
+
+
+def left_out_table(left_out: Iterable[LeftOut], groups: Iterable[Group]) -> str:
+    """Return a row for each model, or two, that were not compared on a task."""
+    names = {group.task.name: task_name(group) for group in groups}
+    rows = [(names[each.task], ", ".join(each.models), each.reason) for each in left_out]
+    return tables.markdown(("Task", "Not compared", "Reason"), rows)
+
 
 HOW_TO_READ = (
     "Scores x 100 on the validation splits: of a task the mean of its metrics, of several seeds their mean."
@@ -125,8 +209,7 @@ def _matrix_section(comparisons: Comparisons) -> list[str]:
         return []
     models = list(dict.fromkeys(group.model for group in comparisons.groups))
     plain, adjusted = (
-        comparison_tables.wins_ties_losses(models, comparisons.of_tasks, verdict) + "\n"
-        for verdict in (sign, adjusted_sign)
+        wins_ties_losses(models, comparisons.of_tasks, verdict) + "\n" for verdict in (sign, adjusted_sign)
     )
     section = ["## Wins, ties and losses\n", IN_MATRIX + "\n", plain]
     return [*section, MANY.format(count=count, chance=1 - LEVEL) + "\n", adjusted] if count > 1 else section
@@ -135,7 +218,7 @@ def _matrix_section(comparisons: Comparisons) -> list[str]:
 def _mean_section(comparisons: Comparisons) -> list[str]:
     if not comparisons.of_means:
         return []
-    return ["## Mean over tasks\n", MEANS + "\n", comparison_tables.means_table(comparisons.of_means) + "\n"]
+    return ["## Mean over tasks\n", MEANS + "\n", means_table(comparisons.of_means) + "\n"]
 
 
 def _task_section(of_task: Sequence[Group], comparisons: Comparisons) -> list[str]:
@@ -145,15 +228,15 @@ def _task_section(of_task: Sequence[Group], comparisons: Comparisons) -> list[st
         return []
     return [
         f"## {escaping.markdown(f'{task_name(group)} ({group.metric_label})')}\n",
-        comparison_tables.standings_table(of_task) + "\n",
-        comparison_tables.comparisons_table(compared) + "\n",
+        standings_table(of_task) + "\n",
+        comparisons_table(compared) + "\n",
     ]
 
 
 def _left_out_section(comparisons: Comparisons) -> list[str]:
     if not comparisons.left_out:
         return []
-    rows = comparison_tables.left_out_table(comparisons.left_out, comparisons.groups)
+    rows = left_out_table(comparisons.left_out, comparisons.groups)
     return ["## Not compared\n", rows + "\n"]
 
 

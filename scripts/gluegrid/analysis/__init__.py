@@ -1,0 +1,1 @@
+"""From saved predictions to comparisons of models and GLUE's submission. Loads numpy and scipy."""
