@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from gluegrid.common.cli import run_script
-from gluegrid.estimates import Estimates, learn
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.references import by_model_and_task, document
-from gluegrid.makespan import makespan
+from gluegrid.operations.estimates import Estimates, learn
+from gluegrid.operations.makespan import makespan
 from gluegrid.results.outcomes import Outcome
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -27,8 +27,8 @@ from pretended_trainings import (
     train_jobs,
 )
 
-from gluegrid.estimates import Estimates
 from gluegrid.experiment.experiment import load_experiment
+from gluegrid.operations.estimates import Estimates
 
 # The lengths are told to gluegrid as numbers of epochs, so that its estimate of a training is this share of the
 # document's time: long beside what it adds for the start of each, and few enough epochs.

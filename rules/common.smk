@@ -6,7 +6,7 @@ from snakemake.iocontainers import Wildcards
 
 from gluegrid.common import paths
 from gluegrid.common.errors import GluegridError
-from gluegrid.estimates import limit_of_attempt
+from gluegrid.operations.estimates import limit_of_attempt
 from gluegrid.common.files import canonical_json
 from gluegrid.results.glue_choice import cells_to_choose_from
 from gluegrid.quick_planning import plan_quickly

@@ -2,8 +2,8 @@
 
 import argparse
 
-from gluegrid.cancellation import cancel_cell
 from gluegrid.common.cli import run_script
+from gluegrid.operations.cancel import cancel_cell
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.common.files import size_in_words
+from gluegrid.operations.cleanup import delete, find_leftovers
 
 
 def main() -> None:

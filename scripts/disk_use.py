@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
-from gluegrid.disk_use import disk_use
+from gluegrid.operations.disk import disk_use
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
-from gluegrid.estimates import estimates_of
 from gluegrid.experiment.experiment import load_experiment
-from gluegrid.plan import plan
-from gluegrid.plan_text import MOST_LINES, plan_text
+from gluegrid.operations.estimates import estimates_of
+from gluegrid.operations.plan import plan
+from gluegrid.operations.plan_text import MOST_LINES, plan_text
 
 
 def main() -> None:

@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
-from gluegrid.screen import Screen
-from gluegrid.status import Observer, experiments, look
-from gluegrid.status_text import status_text
+from gluegrid.operations.status import Observer, experiments, look
+from gluegrid.operations.status_text import Screen, status_text
 
 SECONDS_BETWEEN_LOOKS = 5
 

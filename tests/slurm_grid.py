@@ -9,8 +9,8 @@ from pathlib import Path
 from clones import Clone
 from cluster import Cluster
 
-from gluegrid.estimates import Estimate, estimates_of
 from gluegrid.experiment.experiment import load_experiment
+from gluegrid.operations.estimates import Estimate, estimates_of
 
 # The profile's own pauses are longer, to spare a cluster's controller.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "3")

@@ -9,13 +9,13 @@ import pytest
 from cluster import wait_until
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
-from gluegrid.cancellation import cancel_cell
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.locks import Manners, lock_with_manners
+from gluegrid.operations.cancel import cancel_cell
 from gluegrid.results.outcomes import outcomes
 
 

@@ -12,7 +12,6 @@ import pytest
 from clones import Clone, copy_of
 from fake_slurm import FakeSlurm, squeue_line
 
-from gluegrid.cleaning import delete, find_leftovers
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import write_json, write_text
 from gluegrid.common.manifests import file_identity
@@ -20,6 +19,7 @@ from gluegrid.execution import attempts, invocation
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.locks import lock
 from gluegrid.experiment.experiment_index import newest_plan
+from gluegrid.operations.cleanup import delete, find_leftovers
 
 RESULTS = Path("results")
 LOG = Path(".snakemake/slurm_logs/rule_train/cell/17.log")

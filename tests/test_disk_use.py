@@ -8,8 +8,7 @@ from pathlib import Path
 
 from clones import copy_of
 
-from gluegrid.disk_space import DiskSpace, bytes_freed_by_removing, short_size
-from gluegrid.disk_use import disk_use
+from gluegrid.operations.disk import DiskSpace, bytes_freed_by_removing, disk_use, short_size
 
 
 def test_a_file_of_several_names_is_counted_once_and_frees_nothing(tmp_path):

@@ -10,17 +10,35 @@ import yaml
 from gluegrid import hindsight
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
-from gluegrid.cost_model import BACKWARDS, FORWARDS, memory_in_mb, operations
-from gluegrid.estimates import MARGINS, OPERATIONS_PER_SECOND, START_MINUTES, Estimates, learn, limit_of_attempt
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.invocation import freeze
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
-from gluegrid.measured_speeds import PATH, Measured, add_speeds, read_speeds
+from gluegrid.operations.cost_model import (
+    BACKWARDS,
+    FOLDER,
+    FORWARDS,
+    NAME,
+    SIZES_BY_WORD,
+    STAGED,
+    UNKNOWN,
+    memory_in_mb,
+    model_size,
+    operations,
+    task_size,
+)
+from gluegrid.operations.estimates import (
+    MARGINS,
+    OPERATIONS_PER_SECOND,
+    START_MINUTES,
+    Estimates,
+    learn,
+    limit_of_attempt,
+)
+from gluegrid.operations.measured_speeds import PATH, Measured, add_speeds, read_speeds
 from gluegrid.results.outcomes import outcomes
-from gluegrid.sizes import FOLDER, NAME, SIZES_BY_WORD, STAGED, UNKNOWN, model_size, task_size
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"
 

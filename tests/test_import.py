@@ -20,13 +20,13 @@ from gluegrid.common.files import read_json
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.experiment import load_experiment
 from gluegrid.experiment.experiment_index import newest_plan
+from gluegrid.operations.status import Observer, look
+from gluegrid.operations.status_text import status_text
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.summary import groups
 from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives
-from gluegrid.status import Observer, look
-from gluegrid.status_text import status_text
 from gluegrid.verification.experiments import summary, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.workflow import experiment_of_workflow

@@ -17,7 +17,7 @@ from clones import Clone, clone_into, copy_of
 from network_trace import STRACE, Contact, contacts, listens
 
 from gluegrid.execution import attempts
-from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
+from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 
 LOCAL = ("--profile", "profiles/local", "--configfile", "mine.yaml")
 BY_HAND = "results/by-hand/runs/tiny/wnli/base/seed-1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gluegrid.makespan import makespan
+from gluegrid.operations.makespan import makespan
 
 
 @pytest.mark.parametrize(

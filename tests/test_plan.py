@@ -11,11 +11,11 @@ import builders
 import pytest
 from clones import Clone, clone_into, copy_of
 
-from gluegrid.estimates import Estimates
 from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.makespan import makespan
-from gluegrid.plan import plan, why
-from gluegrid.plan_text import plan_text
+from gluegrid.operations.estimates import Estimates
+from gluegrid.operations.makespan import makespan
+from gluegrid.operations.plan import plan, why
+from gluegrid.operations.plan_text import plan_text
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
 TRAINED = re.compile(r"Training (\S+) on (\S+), (\S+), seed (\d+)")

@@ -20,7 +20,7 @@ from fetching import parquet_of
 
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import load_experiment
-from gluegrid.staged import staged_table
+from gluegrid.operations.staged import staged_table
 
 # Of this run alone, so that not even the copy of this file has it.
 TOKEN = f"hf_{secrets.token_hex(16)}"

@@ -17,7 +17,6 @@ import builders
 import pytest
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 
-from gluegrid.cell_status import CellStatus, State
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
@@ -26,10 +25,11 @@ from gluegrid.execution import attempts, invocation
 from gluegrid.execution.slurm_queue import MOST_NAMED, Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.cell_status import CellStatus, State
+from gluegrid.operations.makespan import time_left
+from gluegrid.operations.status import Observer, Snapshot, look
+from gluegrid.operations.status_text import Paper, status_text
 from gluegrid.results.outcomes import has_error, last_line, train_log
-from gluegrid.status import Observer, Snapshot, look
-from gluegrid.status_text import Paper, status_text
-from gluegrid.time_left import time_left
 
 SEEDS = [1, 2, 3, 4, 5, 6]
 EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"

@@ -6,10 +6,10 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import state_folder
-from gluegrid.estimates import Estimates
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import path_of_current_head
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.estimates import Estimates
 from gluegrid.results.outcomes import Outcome, has_result
 
 

@@ -12,7 +12,6 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from gluegrid.code_copy import copy_code
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
-from gluegrid.estimates import Estimates, estimates_of, learn
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import current_head, freeze, show_messages
 from gluegrid.execution.visible_gpus import visible_gpus
@@ -21,13 +20,14 @@ from gluegrid.experiment.experiment_index import is_import
 from gluegrid.experiment.references import read_all_references
 from gluegrid.hindsight import finished_now, note_expectations
 from gluegrid.interruption import end_when_asked
-from gluegrid.measured_speeds import PATH as MEASURED_SPEEDS
-from gluegrid.measured_speeds import add_speeds
+from gluegrid.operations.estimates import Estimates, estimates_of, learn
+from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
+from gluegrid.operations.measured_speeds import add_speeds
+from gluegrid.operations.staged import end_with_staged
 from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import end_with_tables
 from gluegrid.slurm_plugin import check_version
-from gluegrid.staged import end_with_staged
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")

@@ -1,11 +1,12 @@
 """What may be deleted without losing a result or work that goes on: found, told, and deleted where that is wished.
 
-Nothing is touched that somebody alive may need (gluegrid/life.py), nor the checkpoints of a cell that is not done, nor
+Nothing is touched that somebody alive may need (gluegrid/operations/cleanup.py), nor the checkpoints of a cell that is not done, nor
 anything that says what a run is or was: run.json, results, records, attempts.jsonl, the last good result.
 """
 
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,21 +16,22 @@ from tempfile import TemporaryDirectory
 from gluegrid.common.errors import DataError, TransientError
 from gluegrid.common.files import read_json, sha256, size_in_words
 from gluegrid.common.manifests import recorded_hashes
-from gluegrid.disk_space import bytes_freed_by_removing
+from gluegrid.common.provenance import is_running, this_process
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
-from gluegrid.execution.locks import Manners, describe, lock_with_manners
+from gluegrid.execution.locks import Manners, describe, living_holder, lock_with_manners
 from gluegrid.execution.sbatch import jobs_of_cell
 from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.experiment_index import (
     KINDS,
     experiment_folders,
+    head_files,
     newest_head,
     newest_plan,
     staged_resources,
     used_resources,
 )
-from gluegrid.life import DAY, is_locked, is_newer_than, living_head
+from gluegrid.operations.disk import bytes_freed_by_removing
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")
 RESOURCES = Path("resources")
@@ -293,3 +295,40 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+DAY = 86400  # seconds
+# Whether a process of another host lives cannot be seen from here.
+HEAD_ELSEWHERE_DAYS = 7
+HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
+
+
+def living_head(folder: Path) -> Path | None:
+    """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
+    return next((path for path in reversed(head_files(folder)) if _may_live(path)), None)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether the lock at `path` is held by somebody who lives, or may on another host."""
+    holder = living_holder(path)
+    if holder is None or not path.exists():
+        return False
+    return holder["host"] == this_process()["host"] or is_newer_than(path, HOLDER_ELSEWHERE_SECONDS)
+
+
+def is_newer_than(path: Path, seconds: float) -> bool:
+    """Tell whether a file or folder was changed in the last so many seconds; not where it is gone."""
+    try:
+        return time.time() - path.lstat().st_mtime < seconds
+    except OSError:
+        return False
+
+
+def _may_live(head: Path) -> bool:
+    try:
+        process = read_json(head)["process"]
+        if process["host"] == this_process()["host"]:
+            return is_running(process)
+    except (DataError, KeyError, TypeError):
+        pass
+    return is_newer_than(head, HEAD_ELSEWHERE_DAYS * DAY)

@@ -1,13 +1,30 @@
-"""How long the cells that are not done will take. Training alone: loading and scoring are not counted."""
+"""How long work takes that is dealt onto several places, as a scheduler deals jobs onto GPUs."""
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from gluegrid.cell_status import CellStatus, State
 from gluegrid.experiment.cell import Cell
-from gluegrid.makespan import makespan
+from gluegrid.operations.cell_status import CellStatus, State
 from gluegrid.results.summary import mean
+
+
+def makespan(seconds: Sequence[float], places: int, busy: Sequence[float] = ()) -> float:
+    """Return when the last job ends, in seconds from now, if each begins, in the order given, where it can first.
+
+    `busy` has, for each place where something runs at present, the seconds until that ends; there are at least as many
+    places as that.
+    """
+    free_at = [*busy, *[0.0] * (max(places, 1) - len(busy))]
+    end = max(busy, default=0.0)
+    heapq.heapify(free_at)
+    for job in seconds:
+        end_of_job = free_at[0] + job
+        heapq.heapreplace(free_at, end_of_job)
+        end = max(end, end_of_job)
+    return end
+
 
 TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
 from gluegrid.common.errors import DataError, GluegridError, TransientError
-from gluegrid.estimates import estimates_of
 from gluegrid.execution.invocation import Heads, heads_of
 from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
+from gluegrid.operations.estimates import estimates_of
+from gluegrid.operations.makespan import TimeLeft, time_left
 from gluegrid.results.outcomes import missing_prerequisites, outcome
-from gluegrid.time_left import TimeLeft, time_left
 
 ANSWER_SECONDS = 15  # somebody is looking at the screen
 

@@ -12,13 +12,22 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
-from gluegrid.cost_model import memory_as_measured, memory_in_mb, operations_of_predicting, operations_of_training
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.measured_speeds import Measured, read_speeds
+from gluegrid.operations.cost_model import (
+    STAGED,
+    ModelSize,
+    TaskSize,
+    memory_as_measured,
+    memory_in_mb,
+    model_size,
+    operations_of_predicting,
+    operations_of_training,
+    task_size,
+)
+from gluegrid.operations.measured_speeds import Measured, read_speeds
 from gluegrid.results.outcomes import Outcome
-from gluegrid.sizes import STAGED, ModelSize, TaskSize, model_size, task_size
 
 # Of a device that nothing is known of: a GPU as that of references/document.yaml, whose 18 times are within a factor 2
 # of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a thread of a CPU.

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gluegrid.cell_status import STARTING, CellStatus, State
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration, percent
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.cell_status import STARTING, CellStatus, State
 from gluegrid.results.result_text import MARK, PREDICTED, best_of
 from gluegrid.results.selection import chosen, was_chosen
 from gluegrid.results.summary import Group, groups

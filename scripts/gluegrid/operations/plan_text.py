@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
 from gluegrid.common.formatting import duration
-from gluegrid.estimates import Estimate
-from gluegrid.plan import Plan, PlannedCell
+from gluegrid.operations.cost_model import STAGED, model_size
+from gluegrid.operations.estimates import Estimate
+from gluegrid.operations.plan import Plan, PlannedCell
 from gluegrid.results.tables import plain
-from gluegrid.sizes import STAGED, model_size
 
 COLUMNS = ("Model", "Task", "Cells", "Each", "Hours", "Why")
 MOST_LINES = 40

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
-from gluegrid.estimates import Estimate, Estimates
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.options import RECIPES
-from gluegrid.makespan import makespan
+from gluegrid.operations.cost_model import model_size, task_size
+from gluegrid.operations.estimates import Estimate, Estimates
+from gluegrid.operations.makespan import makespan
+from gluegrid.operations.staged import Resource, resources
 from gluegrid.results.outcomes import NOT_RUN, has_result, outcome
-from gluegrid.sizes import model_size, task_size
-from gluegrid.staged import Resource, resources
 
 NEW = "new"
 BYTES_OF_NUMBER = 4

@@ -1,17 +1,20 @@
 """Where each cell is, as a text for people: models and tasks, totals, and why cells have failed."""
 
 import datetime
+import os
+import shutil
+import sys
 import textwrap
 from collections import Counter
 from dataclasses import dataclass
 
-from gluegrid.cell_status import CellStatus, State
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration
+from gluegrid.operations.cell_status import CellStatus, State
+from gluegrid.operations.status import Snapshot
+from gluegrid.operations.status_rows import Row, rows_of
 from gluegrid.results import tables
 from gluegrid.results.result_text import MARK
-from gluegrid.status import Snapshot
-from gluegrid.status_rows import Row, rows_of
 
 NARROWEST, WIDEST = 60, 140  # columns
 LONGEST_TASK = 24  # characters
@@ -162,3 +165,33 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"
+
+
+class Screen:
+    """Standard output: a terminal is drawn anew in its place, to a pipe one text follows the other."""
+
+    def __init__(self):
+        self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._is_drawn = False
+
+    def paper(self, share: float | None = None) -> Paper:
+        """Return what a text has room on; `share` of the terminal's height, or None where it may be longer."""
+        if not self.is_terminal:
+            return Paper()
+        columns, lines = shutil.get_terminal_size()
+        height = None if share is None else max(int(lines * share) - 1, 1)
+        # https://no-color.org
+        return Paper(columns, height, colours=not os.environ.get("NO_COLOR"))
+
+    def draw(self, text: str) -> None:
+        """Show a text in place of the one before."""
+        if self.is_terminal:
+            text = HOME + text.replace("\n", f"{CLEAR_LINE}\n") + CLEAR_LINE + CLEAR_BELOW
+            text = text if self._is_drawn else CLEAR_ALL + text
+        elif self._is_drawn:
+            text = "\n" + text
+        self._is_drawn = True
+        print(text, flush=True)
