@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.page.write import write_report
+from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 
 

@@ -13,7 +13,7 @@ from gluegrid.common.files import read_json
 from gluegrid.experiment.config import SCHEMA
 from gluegrid.experiment.config_checks import METRICS_OF
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.page.write import write_report
+from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity import NOT_COMPARED
 from gluegrid.results.parity_report import write_parity

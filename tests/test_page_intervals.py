@@ -4,7 +4,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from gluegrid.page.intervals import interval
+from gluegrid.report.scores import interval
 from gluegrid.results.summary import summarised
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rendering import HOSTILE
 
 from gluegrid.common import escaping
-from gluegrid.page.latex import latex, latex_table
-from gluegrid.page.scores import score_table
+from gluegrid.report.latex import latex, latex_table
+from gluegrid.report.scores import score_table
 
 COMMANDS = {
     r"\textbackslash{}": "\\",

@@ -3,9 +3,21 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gluegrid.page.colours import INK, SERIES, VARIABLES, Style, styles, with_variables
-from gluegrid.page.drawing import Margins, finished, mark, new_axes, rows, swatch
-from gluegrid.page.render import FOLDER
+from gluegrid.report.figures import (
+    INK,
+    SERIES,
+    VARIABLES,
+    Margins,
+    Style,
+    finished,
+    mark,
+    new_axes,
+    rows,
+    styles,
+    swatch,
+    with_variables,
+)
+from gluegrid.report.write import FOLDER
 
 ODD = 'a<b>&"$x^2$ \N{GRINNING FACE} مرحبا \x1b\u202e'
 

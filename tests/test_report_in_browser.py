@@ -10,7 +10,7 @@ import crafted_experiments
 import pytest
 from PIL import Image
 
-from gluegrid.page.write import write_report
+from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 
 # What makes the document wider than the window, but for what scrolls in itself.

@@ -16,9 +16,9 @@ from scipy import stats
 
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.page.score_panels import MOST_ROWS
-from gluegrid.page.sweep_section import MOST_FIGURES
-from gluegrid.page.write import write_report
+from gluegrid.report.score_section import MOST_ROWS
+from gluegrid.report.sweep_section import MOST_FIGURES
+from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 
 HOSTILE = "<script>alert(1)</script> \"q\" 'p' &amp; $x^2$ \N{GRINNING FACE} שלום {x}"
@@ -246,7 +246,7 @@ def test_the_page_can_be_walked_without_eyes(realistic):
 def test_equal_results_make_an_equal_page_in_another_process(realistic):
     program = (
         "import sys; from pathlib import Path; from gluegrid.experiment.experiment import load_experiment\n"
-        "from gluegrid.results.outcomes import outcomes; from gluegrid.page.write import write_report\n"
+        "from gluegrid.results.outcomes import outcomes; from gluegrid.report.write import write_report\n"
         "experiment = load_experiment(Path('config.yaml')); write_report(experiment, outcomes(experiment))"
     )
     process = builders.python(

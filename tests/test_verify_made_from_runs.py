@@ -15,7 +15,7 @@ from gluegrid.analysis.comparisons import compare
 from gluegrid.analysis.glue_submission import write_submission
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.page.write import write_report
+from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity_report import write_parity
 from gluegrid.results.results_md import write_tables

@@ -20,7 +20,7 @@ from gluegrid.common.escaping import quoted
 from gluegrid.common.files import canonical_json, read_json
 from gluegrid.common.paths import ExperimentPaths
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.page.write import report_texts
+from gluegrid.report.write import report_texts
 from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import parity_texts

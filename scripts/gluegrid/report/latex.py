@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
-from gluegrid.page.scores import Row, Score, ScoreTable
+from gluegrid.report.scores import Row, Score, ScoreTable
 from gluegrid.results.result_text import MARK, MARKED, best_of, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import Group

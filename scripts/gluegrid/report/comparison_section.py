@@ -9,8 +9,8 @@ from gluegrid.analysis.comparisons import Comparison
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.formatting import NOTHING, probability
-from gluegrid.page.blocks import Block, Cell, Details, Section, Table, Text, number
-from gluegrid.page.material import Material
+from gluegrid.report.blocks import Block, Cell, Details, Section, Table, Text, number
+from gluegrid.report.content import Material
 
 MOST_ROWS = 500  # of comparisons on tasks; there are as many as pairs of models, times tasks
 NONE = "Not made. The target compare (snakemake compare) compares every two models from their saved predictions."

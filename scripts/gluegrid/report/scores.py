@@ -1,11 +1,13 @@
 """Models by tasks as numbers and their words: what the page's table and the one for LaTeX are made of."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from scipy import stats
+
 from gluegrid.common.formatting import UNDEFINED, percent
-from gluegrid.page.intervals import interval
 from gluegrid.results.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
 from gluegrid.results.summary import Group, Summary, by_model_on_every_task, mean
 
@@ -128,3 +130,15 @@ def _highest(values: Sequence[float | None]) -> float | None:
     """Return the highest number where there are several to choose from, else None."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) > 1 else None
+
+
+CONFIDENCE = 0.95
+
+
+def interval(summary: Summary) -> tuple[float, float] | None:
+    """Return the 95% interval of a mean by Student's t, in the summary's unit; None where no spread is known."""
+    if summary.mean is None or summary.sd is None:
+        return None
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, summary.count - 1))
+    half = quantile * summary.sd / math.sqrt(summary.count)
+    return summary.mean - half, summary.mean + half

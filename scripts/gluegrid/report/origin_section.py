@@ -1,8 +1,8 @@
 """The section on where each number comes from."""
 
-from gluegrid.page.blocks import Block, Cell, Details, Facts, Heading, Section, Text, code
-from gluegrid.page.material import Material
-from gluegrid.page.origins import Origin, OriginOfGroup, Shared
+from gluegrid.report.blocks import Block, Cell, Details, Facts, Heading, Section, Text, code
+from gluegrid.report.content import Material
+from gluegrid.report.origins import Origin, OriginOfGroup, Shared
 from gluegrid.results.tables import reason
 
 WHAT = (

@@ -7,11 +7,10 @@ from markupsafe import Markup
 
 from gluegrid.common import escaping
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.page.blocks import Figure, Legend
-from gluegrid.page.colours import MARKERS, OTHER, Style, styles
-from gluegrid.page.drawing import swatch
-from gluegrid.page.origins import Origins
-from gluegrid.page.scores import ScoreTable, score_table
+from gluegrid.report.blocks import Figure, Legend
+from gluegrid.report.figures import MARKERS, OTHER, Style, styles, swatch
+from gluegrid.report.origins import Origins
+from gluegrid.report.scores import ScoreTable, score_table
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import LONGEST_NAME, task_name
 from gluegrid.results.selection import chosen

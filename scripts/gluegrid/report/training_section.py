@@ -1,4 +1,4 @@
-"""Figures of training: each epoch's validation score, for cells with `eval_strategy: epoch`."""
+"""The section of training curves."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,9 +6,32 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from gluegrid.common.formatting import number, percent
-from gluegrid.page.colours import Style
-from gluegrid.page.drawing import WIDTH, Margins, few_ticks, finished, mark, name_axes, new_axes, widen
+from gluegrid.report.blocks import Block, Figures, Section, Text
+from gluegrid.report.content import Material
+from gluegrid.report.figures import WIDTH, Margins, Style, few_ticks, finished, mark, name_axes, new_axes, widen
 from gluegrid.results.summary import Group, mean
+
+WHAT = "The score on validation after each epoch: thick lines are means over seeds, thin ones the seeds."
+NONE = (
+    "No cell has scores of several epochs. With eval_strategy: epoch in the experiment file, cells are scored after"
+    " each."
+)
+
+
+def training_section(material: Material) -> Section:
+    """Return the section."""
+    figures = []
+    for number, of_task in enumerate(material.by_task()):
+        groups = [group for group in of_task if group.model in material.looks and has_curve(group)]
+        if groups:
+            svg = curve_figure(f"curve-{number}", groups, material.looks)
+            figures.append(material.panel(svg, groups[0]))
+    blocks: list[Block] = [Text(NONE)]
+    if figures:
+        rule = f" {material.rule_of_looks()} They are drawn." if material.has_others else ""
+        blocks = [Text(WHAT + rule, "note"), material.legend("curve", with_others=False), Figures(figures)]
+    return Section("training", "Training curves", blocks)
+
 
 HEIGHT = 230
 LEAST_SPAN = 1.0  # percent

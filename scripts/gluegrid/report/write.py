@@ -1,22 +1,82 @@
-"""The content of the report."""
+"""report.html and table.tex of an experiment."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from gluegrid.common import escaping
+from gluegrid.common.files import write_text
 from gluegrid.common.formatting import grouped, percent
-from gluegrid.page.blocks import Block, Cell, Items, Section, Table, Text, code
-from gluegrid.page.comparison_section import comparison_section
-from gluegrid.page.cost_section import cost_section, memory_section
-from gluegrid.page.costs import device_seconds, of_gpus
-from gluegrid.page.material import Material
-from gluegrid.page.origin_section import origin_section
-from gluegrid.page.parity_section import parity_section
-from gluegrid.page.render import Page, Tile
-from gluegrid.page.score_section import score_section
-from gluegrid.page.sweep_section import sweep_section
-from gluegrid.page.training_section import training_section
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.report.blocks import Block, Cell, Items, Section, Table, Text, code
+from gluegrid.report.comparison_section import comparison_section
+from gluegrid.report.content import Material
+from gluegrid.report.cost_section import cost_section, device_seconds, memory_section, of_gpus
+from gluegrid.report.latex import latex_table
+from gluegrid.report.origin_section import origin_section
+from gluegrid.report.parity_section import parity_section
+from gluegrid.report.score_section import score_section
+from gluegrid.report.sweep_section import sweep_section
+from gluegrid.report.training_section import training_section
 from gluegrid.results.notes import code_of, notes
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.tables import reason
+
+
+def write_report(experiment: Experiment, found: list[Outcome]) -> None:
+    """Write both files from whatever results there are."""
+    for path, text in report_texts(experiment, found).items():
+        write_text(path, text)
+
+
+def report_texts(experiment: Experiment, found: list[Outcome]) -> dict[Path, str]:
+    """Return what both files hold."""
+    material = Material(experiment, found)
+    return {
+        Path(experiment.paths.table_tex): latex_table(experiment.name, material.table, material.chosen),
+        Path(experiment.paths.report_html): html(page(material)),
+    }
+
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number at the top of the page."""
+
+    term: str
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The content of the page."""
+
+    title: str
+    lead: str
+    tiles: Sequence[Tile]
+    sections: Sequence[Section]
+    footer: str
+
+
+def html(page: Page) -> str:
+    """Return the page, in which every text is text."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    environment.filters["one_line"] = escaping.one_line
+    style = Markup((FOLDER / "style.css").read_text(encoding="utf-8"))  # ours
+    return environment.get_template("report.html").render(style=style, **vars(page))
+
 
 MOST_FAILURES = 200
 EMPTY = "No cell has a result yet. Run snakemake; this page can be made at any time from what there is."
