@@ -1,6 +1,6 @@
 """What may be deleted without losing a result or work that goes on: found, told, and deleted where that is wished.
 
-Nothing is touched that somebody alive may need (gluegrid/operations/cleanup.py), nor the checkpoints of a cell that is not done, nor
+Nothing is touched that somebody alive may need, nor the checkpoints of a cell that is not done, nor
 anything that says what a run is or was: run.json, results, records, attempts.jsonl, the last good result.
 """
 

@@ -202,9 +202,9 @@ def score_panels(material: Material) -> list[Block]:
     labels = dict.fromkeys(each.label for each in published)
     marks = {label: Style(INK, marker) for label, marker in zip(labels, cycle(REFERENCE_MARKERS), strict=False)}
     panels = []
-    for number, scores in enumerate(_by_task(material)):
+    for place, scores in enumerate(_by_task(material)):
         group = scores[0].group
-        svg = score_figure(f"score-{number}", scores, material.looks, by_model(published, group.task.name), marks)
+        svg = score_figure(f"score-{place}", scores, material.looks, by_model(published, group.task.name), marks)
         panels.append(material.panel(svg, group))
     rules = " ".join(filter(None, [MARKS, material.rule_of_looks(), _rule_of_rows(material)]))
     return [Heading("By task"), Text(rules, "note"), _legend(material, marks), Figures(panels)] if panels else []

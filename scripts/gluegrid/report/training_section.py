@@ -21,10 +21,10 @@ NONE = (
 def training_section(material: Material) -> Section:
     """Return the section."""
     figures = []
-    for number, of_task in enumerate(material.by_task()):
+    for place, of_task in enumerate(material.by_task()):
         groups = [group for group in of_task if group.model in material.looks and has_curve(group)]
         if groups:
-            svg = curve_figure(f"curve-{number}", groups, material.looks)
+            svg = curve_figure(f"curve-{place}", groups, material.looks)
             figures.append(material.panel(svg, groups[0]))
     blocks: list[Block] = [Text(NONE)]
     if figures:
