@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
-from gluegrid.verification.experiments import experiment_folders, summary, verify_experiment
 from gluegrid.verification.findings import Hashes
+from gluegrid.verification.verify import experiment_folders, summary, verify_experiment
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from gluegrid.staging import parquet_files
 from gluegrid.staging.columns import LabelReader
 from gluegrid.staging.convert import convert
 from gluegrid.staging.examples import Split
-from gluegrid.verification.verified_resources import Staged, labels_of
+from gluegrid.verification.resources import Staged, labels_of
 
 REVIEWS = {"source": "./mine", "text_columns": ["review"], "label_column": "mood", "labels": ["bad", "good"]}
 ROWS = [

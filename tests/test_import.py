@@ -27,8 +27,8 @@ from gluegrid.results.parity import parity_content
 from gluegrid.results.summary import groups
 from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives
-from gluegrid.verification.experiments import summary, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes
+from gluegrid.verification.verify import summary, verify_experiment
 from gluegrid.workflow import experiment_of_workflow
 
 RESULTS, MERGED = Path("results"), Path("results/merged")

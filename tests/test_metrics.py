@@ -17,8 +17,8 @@ from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity import NOT_COMPARED
 from gluegrid.results.parity_report import write_parity
-from gluegrid.verification.experiments import verify_experiment
 from gluegrid.verification.findings import Hashes
+from gluegrid.verification.verify import verify_experiment
 
 METRICS = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]["task"]["properties"]["metrics"]["items"]["enum"]
 BERT = "google-bert/bert-base-uncased"

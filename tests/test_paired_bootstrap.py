@@ -18,7 +18,7 @@ from gluegrid.analysis.bootstrap import (
     scores,
     share_of_seeds,
 )
-from gluegrid.verification.recomputed_metrics import METRICS as RECOMPUTED
+from gluegrid.verification.metrics import METRICS as RECOMPUTED
 
 OF_METRIC = {
     "accuracy": "rte",

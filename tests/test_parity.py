@@ -22,9 +22,9 @@ from gluegrid.results.results_md import results_markdown
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group
 from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.markdown_tables import read_sections
-from gluegrid.verification.verified_runs import VerifiedRun
-from gluegrid.verification.verified_verdicts import references_by_cell, verify_verdicts
+from gluegrid.verification.markdown import read_sections
+from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.verdicts import references_by_cell, verify_verdicts
 
 BERT = "google-bert/bert-base-uncased"
 STATED = {"num_train_epochs": 3, "learning_rate": 2e-5, "train_batch_size": 32}

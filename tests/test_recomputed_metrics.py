@@ -14,7 +14,7 @@ from sklearn import metrics
 from gluegrid.experiment.task import Task
 from gluegrid.results.summary import agree
 from gluegrid.training.metrics import score
-from gluegrid.verification.recomputed_metrics import ranks, recomputed_scores
+from gluegrid.verification.metrics import ranks, recomputed_scores
 
 BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
 TERNARY = builders.task(metrics=["accuracy", "macro_f1", "matthews_correlation"], labels=builders.NLI_LABELS)

@@ -29,11 +29,10 @@ from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.verification import expected_tables
 from gluegrid.verification.expected_groups import Group
-from gluegrid.verification.experiments import frozen_experiment, verify_experiment
 from gluegrid.verification.findings import Hashes
-from gluegrid.verification.recomputed_results import recomputed_training
-from gluegrid.verification.recomputed_statistics import UNKNOWN, over_seeds
-from gluegrid.verification.verified_runs import VerifiedRun
+from gluegrid.verification.results import UNKNOWN, over_seeds, recomputed_training
+from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.verify import frozen_experiment, verify_experiment
 
 FOLDER = Path("results/small")
 HEAD = FOLDER / "heads" / verifiable.HEAD
@@ -885,11 +884,11 @@ def test_results_may_lie_elsewhere_and_experiments_be_chosen(finished):
 
 
 def test_verification_uses_no_library_that_training_scores_with():
-    program = "import sys\nimport gluegrid.verification.experiments\nprint(*sys.modules)"
+    program = "import sys\nimport gluegrid.verification.verify\nprint(*sys.modules)"
     environment = {"PYTHONPATH": str(builders.SCRIPTS)}
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    assert "gluegrid.verification.recomputed_metrics" in loaded
+    assert "gluegrid.verification.metrics" in loaded
     assert not {"sklearn", "scipy", "evaluate", "datasets", "torch", "transformers"} & set(loaded)
 
 

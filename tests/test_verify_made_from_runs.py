@@ -19,9 +19,9 @@ from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity_report import write_parity
 from gluegrid.results.results_md import write_tables
-from gluegrid.verification.experiments import summary, verify_experiment
 from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.made_again import compare_made_again
+from gluegrid.verification.regenerated import compare_made_again
+from gluegrid.verification.verify import summary, verify_experiment
 
 FOLDER = Path("results/small")
 MADE = ("parity.md", "parity.json", "comparisons.md", "comparisons.json", "report.html", "table.tex")

@@ -23,13 +23,12 @@ from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.training.dataset import held_out
 from gluegrid.training.metrics import score
-from gluegrid.verification.experiments import frozen_experiment
+from gluegrid.verification.exports import verify_csv, verify_json, verify_summaries
 from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.verified_exports import verify_csv, verify_json
-from gluegrid.verification.verified_resources import verify_resources
-from gluegrid.verification.verified_runs import verify_run
-from gluegrid.verification.verified_summaries import verify_summaries
-from gluegrid.verification.verified_tables import verify_markdown
+from gluegrid.verification.resources import verify_resources
+from gluegrid.verification.runs import verify_run
+from gluegrid.verification.tables import verify_markdown
+from gluegrid.verification.verify import frozen_experiment
 
 HEAD = "2026-01-02T030405+0000-abcdef.json"
 ROWS = {"train": 40, "validation": 30, "validation_matched": 30, "validation_mismatched": 25}

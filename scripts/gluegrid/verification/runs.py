@@ -16,8 +16,8 @@ from gluegrid.results.summary import agree, is_number
 from gluegrid.training.dataset import held_out
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, short
-from gluegrid.verification.recomputed_results import measured_keys, recomputed_evaluation, recomputed_training
-from gluegrid.verification.verified_resources import Resources, Staged
+from gluegrid.verification.resources import Resources, Staged
+from gluegrid.verification.results import measured_keys, recomputed_evaluation, recomputed_training
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import Reference, reference_model, references_of
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.markdown_tables import Section
-from gluegrid.verification.verified_runs import VerifiedRun
+from gluegrid.verification.markdown import Section
+from gluegrid.verification.runs import VerifiedRun
 
 OURS = re.compile(r"(-?[\d.]+)(?: ± ([\d.]+))? \((\d+) seeds?(?:; .*)?\)")
 VERDICT = re.compile(r"(above|within|below) (-?[\d.]+) ± ([\d.]+) \((.*), [^,]*\)")

@@ -9,9 +9,7 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import by_model_and_task, document, reference_model
-from gluegrid.verification.document import Document, remark_of
-from gluegrid.verification.expected_choice import shown
-from gluegrid.verification.expected_groups import Group, grouped
+from gluegrid.verification.expected_groups import Group, grouped, shown
 from gluegrid.verification.expected_tables import (
     OVER_SEEDS,
     Expected,
@@ -21,12 +19,11 @@ from gluegrid.verification.expected_tables import (
     tasks_row,
 )
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.markdown_tables import read_sections
-from gluegrid.verification.verified_limits import check_data, check_limits, examples
-from gluegrid.verification.verified_notes import verify_notes
-from gluegrid.verification.verified_runs import VerifiedRun
-from gluegrid.verification.verified_sweeps import check_sweeps
-from gluegrid.verification.verified_verdicts import references_by_cell, verify_verdicts
+from gluegrid.verification.markdown import Document, read_sections, remark_of
+from gluegrid.verification.notes import verify_notes
+from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.table_notes import check_data, check_limits, check_sweeps, examples
+from gluegrid.verification.verdicts import references_by_cell, verify_verdicts
 
 TASKS = re.compile(r"(\d+ of \d+) tasks")
 ONE_SEED = re.compile(r"1 seed, so the spread is not known(.*)\.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gluegrid.verification.expected_groups import is_degenerate
 from gluegrid.verification.findings import Findings
-from gluegrid.verification.verified_runs import VerifiedRun
+from gluegrid.verification.runs import VerifiedRun
 
 CELL_NAME = r"[\w.-]+/[\w.-]+/[\w.-]+/seed-\d+"
 CELLS = re.compile(r"^- Cells: (\d+ of \d+) ")

@@ -4,19 +4,19 @@ The newest head says which cells there are. What they were made from is hashed, 
 saved predictions, and the tables are compared with both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.verification.file_shapes import head_shape, read_shaped
+from gluegrid.experiment.staged_tokens import staged_tokens
+from gluegrid.verification.exports import verify_csv, verify_json, verify_summaries
+from gluegrid.verification.file_shapes import RECORD, head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.imported_records import recorded_hashes_of
-from gluegrid.verification.verified_exports import verify_csv, verify_json
-from gluegrid.verification.verified_resources import verify_resources
-from gluegrid.verification.verified_runs import has_result, verify_run
-from gluegrid.verification.verified_summaries import verify_summaries
-from gluegrid.verification.verified_tables import verify_markdown
+from gluegrid.verification.resources import verify_resources
+from gluegrid.verification.runs import has_result, verify_run
+from gluegrid.verification.tables import verify_markdown
 
 COMPARED = "made again and compared"
 NOT_COMPARED = "not compared, since what they are made from does not fit or lies elsewhere"
@@ -68,7 +68,7 @@ def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findi
         findings.not_made_again = there
     elif there:
         # Only now: it loads the libraries of training and drawing, with which nothing else is verified.
-        from gluegrid.verification.made_again import compare_made_again
+        from gluegrid.verification.regenerated import compare_made_again
 
         compare_made_again(experiment, findings)
 
@@ -114,3 +114,24 @@ def summary(findings: Findings) -> Iterator[str]:
     for what, paths in ((COMPARED, findings.made_again), (NOT_COMPARED, findings.not_made_again)):
         if paths:
             yield f"  {what}: {', '.join(map(str, paths))}"
+
+
+def recorded_hashes_of(experiment: Experiment, results: Iterable[tuple[Cell, Path]]) -> dict[Path, dict[str, str]]:
+    """Return the hashes of each resource's files, by its manifest, as the first record has them that can be read.
+
+    `results` are cells with the folders of their results. Nothing of an experiment that was run here.
+    """
+    recorded: dict[Path, dict[str, str]] = {}
+    for cell, folder in results if experiment.imported else ():
+        try:
+            record = read_shaped(folder / "run_record.json", RECORD)
+        except DataError:
+            continue  # is told where the cell is verified
+        of_cell = {
+            experiment.model_manifest(cell.model): record["model_files"],
+            experiment.task_manifest(cell.task): record["task_files"],
+            staged_tokens(experiment, cell): record["tokens_files"],
+        }
+        for manifest, hashes in of_cell.items():
+            recorded.setdefault(Path(manifest), hashes)
+    return recorded
