@@ -15,7 +15,7 @@ from shared_experiments import REASON, digest, killed_in_between, write_experime
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import canonical_json, sha256
 from gluegrid.experiment.cell import run_text
-from gluegrid.sharing import archive_file
+from gluegrid.sharing import archive
 from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives
@@ -384,7 +384,7 @@ def test_a_bomb_that_says_it_is_small_unpacks_to_no_more_than_that(archive, monk
 
 
 def test_a_list_that_is_too_large_is_not_read(archive, monkeypatch):
-    monkeypatch.setattr(archive_file, "MOST_BYTES_OF_JSON", 1000)
+    monkeypatch.setattr(archive, "MOST_BYTES_OF_JSON", 1000)
     assert "too large for what it should hold" in refusal(archive)
 
 

@@ -7,13 +7,21 @@ tables, and what else was made of them.
 
 import hashlib
 import io
+import json
+import stat
 import zipfile
-from pathlib import Path
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from gluegrid import __version__
-from gluegrid.common.files import canonical_json
+from gluegrid.common.errors import DataError
+from gluegrid.common.escaping import quoted
+from gluegrid.common.files import canonical_json, size_in_words
 from gluegrid.common.provenance import git_state
+from gluegrid.verification.file_shapes import COUNT, FILES, TEXT, check_shape, object_of
 
 SCHEMA_VERSION = 1
 SUFFIX = ".zip"
@@ -76,3 +84,142 @@ def _entry(name: str, size: int) -> zipfile.ZipInfo:
     # Parquet files are compressed already.
     entry.compress_type = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
     return entry
+
+
+MOST_BYTES_OF_JSON = 200_000_000  # the lists of 100,000 cells
+MOST_TIMES_ITS_SIZE = 100  # that an archive may take when it is unpacked; ours take less than 10 times theirs
+LONGEST_NAME = 400  # characters
+READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator["ArchiveFile"]:
+    """Open an archive. Raises DataError for what is none, or not whole, then and later."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            yield ArchiveFile(path, file)
+    except OSError as error:
+        if error.filename != str(path):
+            raise
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"{path}: is no whole archive of `make export`: {error}; get it again") from error
+
+
+class ArchiveFile:
+    """An open archive. `files` has the names of its files without their folder, with what the manifest says of each."""
+
+    def __init__(self, path: Path, file: zipfile.ZipFile):
+        self.path = path
+        self._file = file
+        self._entries = _checked_entries(path, file)
+        self.manifest = self._read_manifest()
+        self.files: dict[str, dict] = self.manifest["files"]
+        self._check_files()
+
+    def read_text(self, name: str) -> str:
+        """Return a file's text. Raises DataError where it is not what the manifest says, or no text."""
+        content = self._read(name)
+        self._check_hash(name, hashlib.sha256(content).hexdigest())
+        return self._decoded(name, content)
+
+    def read_json(self, name: str, shape: dict) -> dict:
+        """Return a file's JSON object, of finite numbers and of this shape. Raises DataError."""
+        return self.parsed(name, self.read_text(name), shape)
+
+    def parsed(self, name: str, text: str, shape: dict) -> dict:
+        """Return the JSON object in the text of a file. Raises DataError."""
+        where = f"{self.path}: {name}"
+        try:
+            content = json.loads(text)
+            canonical_json(content).encode()  # refuses numbers that are not finite, and halves of characters
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: cannot be read as JSON: {error}") from error
+        check_shape(where, content, {"type": "object"})
+        check_shape(where, content, shape)
+        return content
+
+    def unpack(self, name: str, target: Path) -> None:
+        """Write a copy of a file to where none is. Raises DataError where it is not what the manifest says."""
+        digest = hashlib.sha256()
+        with self._file.open(self._entries[name]) as source, target.open("xb") as copy:
+            while block := source.read(BYTES_AT_ONCE):
+                digest.update(block)
+                copy.write(block)
+        self._check_hash(name, digest.hexdigest())
+
+    def _read(self, name: str) -> bytes:
+        if name not in self._entries:
+            raise DataError(f"{self.path}: has no {name}, so it is no archive of `make export`")
+        if self._entries[name].file_size > MOST_BYTES_OF_JSON:
+            size = size_in_words(self._entries[name].file_size)
+            raise DataError(f"{self.path}: {name} is {size}, too large for what it should hold")
+        return self._file.read(self._entries[name])
+
+    def _decoded(self, name: str, content: bytes) -> str:
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path}: {name} is no text: {error}") from error
+
+    def _read_manifest(self) -> dict:
+        text = self._decoded(MANIFEST, self._read(MANIFEST))
+        version = self.parsed(MANIFEST, text, object_of(schema_version=COUNT))["schema_version"]
+        if version != SCHEMA_VERSION:
+            advice = "import it with the release that wrote it"
+            raise DataError(f"{self.path}: has schema version {version}, this release reads {SCHEMA_VERSION}; {advice}")
+        return self.parsed(MANIFEST, text, object_of(experiment=TEXT, files=FILES))
+
+    def _check_files(self) -> None:
+        """Compare the names and sizes in the manifest with those of the files."""
+        for name in sorted({*self._entries, *self.files} - {MANIFEST}):
+            if name not in self._entries:
+                raise DataError(f"{self.path}: lacks {quoted(name)}, which its manifest names; get it again")
+            if name not in self.files:
+                raise DataError(f"{self.path}: {quoted(name)} is not in its manifest; it was added by somebody else")
+            found, said = self._entries[name].file_size, self.files[name]["bytes"]
+            if found != said:
+                raise DataError(f"{self.path}: {name} has {found} bytes, in the manifest {said}; get it again")
+
+    def _check_hash(self, name: str, digest: str) -> None:
+        if digest != self.files[name]["sha256"]:
+            raise DataError(
+                f"{self.path}: {name} has another SHA-256 ({digest[:12]}...) than in the manifest"
+                f" ({self.files[name]['sha256'][:12]}...): it was damaged or changed on its way; get it again"
+            )
+
+
+def _checked_entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files by their names below the one folder that all are in. Raises DataError."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    infos = [info for info in file.infolist() if not info.is_dir()]
+    for info in infos:
+        problem = _problem_of_name(info.filename) or _problem_of_kind(info)
+        if not problem and info.filename in entries:
+            problem = "is there twice"
+        if problem:
+            raise DataError(f"{path}: {quoted(info.filename)} {problem}; nothing was unpacked")
+        entries[info.filename] = info
+    if len({name.partition("/")[0] for name in entries}) != 1:
+        raise DataError(f"{path}: its files are not all in one folder, so it is no archive of `make export`")
+    size = sum(info.file_size for info in infos)
+    if size > MOST_TIMES_ITS_SIZE * path.stat().st_size:
+        raise DataError(f"{path}: says that it is {size_in_words(size)} unpacked, which no archive of ours would be")
+    return {name.partition("/")[2]: info for name, info in entries.items()}
+
+
+def _problem_of_name(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or "\\" in name or ".." in path.parts or str(path) != name:
+        return "leads out of the archive's folder"
+    if not name.isprintable() or len(name) > LONGEST_NAME or any(part.startswith(".") for part in path.parts):
+        return "is no name of a file of ours"
+    return "" if len(path.parts) > 1 else "is in no folder"
+
+
+def _problem_of_kind(info: zipfile.ZipInfo) -> str:
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "is a link or a device, and no plain file"
+    if info.flag_bits & 1 or info.compress_type not in READABLE:
+        return "is encrypted, or packed in a way that ours are not"
+    return ""

@@ -11,8 +11,7 @@ from gluegrid.common.files import canonical_json
 from gluegrid.experiment.cell import Cell, run_hash
 from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.references import completed_row, problems_of_row
-from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, JSON, RUN, RUN_RECORD, RUNS
-from gluegrid.sharing.archive_file import ArchiveFile, opened
+from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, JSON, RUN, RUN_RECORD, RUNS, ArchiveFile, opened
 from gluegrid.verification.file_shapes import RECORD, RESULTS, config_shape, listed_cell, object_of, run_shape
 
 MADE_FROM = ("model_files", "task_files", "tokens_files")  # hashes in run_record.json

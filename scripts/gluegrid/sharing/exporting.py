@@ -1,10 +1,13 @@
 """From an experiment of this clone to its archive: results, predictions, records, config and tables, but no weights."""
 
 import json
+import sys
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import canonical_json, read_json, replacing, size_in_words
@@ -13,18 +16,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import experiment_folders, newest_plan
 from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.results_md import write_tables
-from gluegrid.sharing.archive import (
-    ALL_RESULTS,
-    CELLS,
-    CONFIG,
-    MANIFEST,
-    RUN,
-    RUN_RECORD,
-    RUNS,
-    SUFFIX,
-    ArchiveWriter,
-)
-from gluegrid.sharing.terminal_progress import telling
+from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, MANIFEST, RUN, RUN_RECORD, RUNS, SUFFIX, ArchiveWriter
 
 # No reports: what the archive has of its own, and what it has not.
 NOT_REPORTS = {MANIFEST, CONFIG, CELLS, RUNS, "state", "logs", "benchmarks", "heads", "trackers"}
@@ -137,3 +129,17 @@ def _without_cells(config: dict) -> dict:
 def _text_in_order(content: dict) -> str:
     """Return JSON that keeps the order of models and tasks, which is that of the tables."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+SECONDS_BETWEEN_LINES = 5
+Item = TypeVar("Item")
+
+
+def telling(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """Yield some items, and tell on standard error now and then how many of them are done."""
+    told = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            print(f"{what}: {done:,} of {len(items):,}", file=sys.stderr, flush=True)
+        yield item

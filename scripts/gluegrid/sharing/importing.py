@@ -19,8 +19,8 @@ from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import CONFIG, MANIFEST
 from gluegrid.sharing.archived_cells import opened_archive
+from gluegrid.sharing.exporting import telling
 from gluegrid.sharing.merging import Merged, Source, merge
-from gluegrid.sharing.terminal_progress import telling
 
 ORIGINS = "imported"  # the folder of what archives hold beside their cells
 LABELLED = re.compile(r"([^/=]+)=(.+)")

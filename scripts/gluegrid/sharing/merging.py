@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from gluegrid.common.errors import GluegridError
+from gluegrid.common.escaping import quoted
 from gluegrid.experiment.cell import Cell, listed
 from gluegrid.experiment.options import TRAINING_KEYS
 from gluegrid.experiment.variants import BASE
 from gluegrid.results.outcomes import NOT_RUN
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
-from gluegrid.sharing.meanings import MODEL, TASK, Meaning, differences_of_runs, meaning
 
 OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
 MOST_PROBLEMS = 5  # that are told
@@ -166,3 +166,64 @@ def _task(source: Source, name: str, is_renamed: bool) -> dict:
     entry = source.archive.config["tasks"][name]
     kept = {key: value for key, value in entry.items() if key not in TRAINING_KEYS}
     return kept | ({"display_name": source.labelled(entry.get("display_name", name))} if is_renamed else {})
+
+
+MODEL, TASK = "model", "task"
+FILES = {MODEL: "model_files", TASK: "task_files"}
+PLACE = {"source", "revision", "folder"}  # from where files come, which their hashes make needless
+IDENTITY = {"recipe", "experiment", "model", "task", "variant", "seed"}
+# Values that decide how a number is computed, and change at most its last bits.
+OF_THE_MACHINE = {
+    *("threads", "device", "per_device_eval_batch_size", "gradient_checkpointing", "attn_implementation"),
+    *("eval_strategy", "save_model"),
+}
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name stands for: its part of run.json, and the hash of its files, None where no result says it."""
+
+    definition: dict
+    files: str | None
+
+    def differences(self, other: "Meaning") -> list[str]:
+        """Say in what this is another thing than `other`; nothing where both are the same."""
+        if self.files is None or other.files is None:
+            return _differences(self.definition, other.definition)
+        here, there = _without(self.definition, PLACE), _without(other.definition, PLACE)
+        return ["its files are others"] * (self.files != other.files) + _differences(here, there)
+
+
+def meaning(archive: Archive, kind: str, name: str) -> Meaning | None:
+    """Return what a model's or a task's name stands for in an archive; None where no cell has it."""
+    cells = [each for each in archive.cells if getattr(each.cell, kind) == name]
+    if not cells:
+        return None
+    first = min(cells, key=lambda each: not each.is_done)
+    return Meaning(_without(first.cell.run[kind], {"name"}), first.made_from.get(FILES[kind]))
+
+
+def differences_of_runs(one: ArchivedCell, other: ArchivedCell) -> list[str]:
+    """Say in what two cells were trained differently, beside their seeds, and what changes at most the last bits."""
+    tokens = {each.made_from["tokens_files"] for each in (one, other) if each.is_done}
+    return _differences(_values(one), _values(other)) + ["its tokens are others"] * (len(tokens) > 1)
+
+
+def _values(archived: ArchivedCell) -> dict:
+    values = _without(archived.cell.values, IDENTITY | OF_THE_MACHINE)
+    if start := values.get("init_from"):
+        values["init_from"] = {key: start[key] for key in ("task", "variant")}  # the hash is another for each seed
+    return values
+
+
+def _without(values: dict, keys: set[str]) -> dict:
+    return {key: value for key, value in values.items() if key not in keys}
+
+
+def _differences(one: dict, other: dict) -> list[str]:
+    keys: Iterable[str] = sorted({*one, *other})
+    return [f"{key} is {_shown(one, key)} and {_shown(other, key)}" for key in keys if one.get(key) != other.get(key)]
+
+
+def _shown(values: dict, key: str) -> str:
+    return quoted(values[key]) if key in values else "not given"
