@@ -9,15 +9,15 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.operations.estimates import limit_of_attempt
 from gluegrid.common.files import canonical_json
 from gluegrid.results.glue_choice import cells_to_choose_from
-from gluegrid.quick_planning import plan_quickly
+from gluegrid.workflow.snakemake_patches import plan_quickly
 from gluegrid.results.outcomes import has_result, has_result_of_another_run, validation_predictions
 from gluegrid.results.results_md import table_definition
-from gluegrid.report_inputs import digest_of_results
-from gluegrid.run_files import cells_to_write
-from gluegrid.slurm_plugin import mend_slurm_plugin
-from gluegrid.snakemake_patches import keep_files_of_jobs
+from gluegrid.workflow.rule_inputs import digest_of_results
+from gluegrid.workflow.rule_inputs import cells_to_write
+from gluegrid.workflow.slurm_patches import mend_slurm_plugin
+from gluegrid.workflow.snakemake_patches import keep_files_of_jobs
 from gluegrid.experiment.task_files import definition_of_examples
-from gluegrid.workflow import (
+from gluegrid.workflow.hooks import (
     begin_run,
     begin_with_the_longest,
     cap_fetches,

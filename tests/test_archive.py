@@ -15,7 +15,6 @@ from shared_experiments import REASON, digest, killed_in_between, write_experime
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import canonical_json, sha256
 from gluegrid.experiment.cell import run_text
-from gluegrid.sharing import archive
 from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives

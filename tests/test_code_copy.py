@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gluegrid import code_copy
-from gluegrid.code_copy import copy_code
+from gluegrid.workflow import code_copy
+from gluegrid.workflow.code_copy import copy_code
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import job
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller, make_environment_of_cell
-from gluegrid.workflow import check_programs, let_jobs_find_programs
+from gluegrid.workflow.hooks import check_programs, let_jobs_find_programs
 
 WISHES = {
     **{"PATH": "/bin", "HOME": "/home/me", "HF_TOKEN": "secret", "HTTPS_PROXY": "http://proxy", "CONDA_EXE": "/conda"},

@@ -7,7 +7,6 @@ import builders
 import pytest
 import yaml
 
-from gluegrid import hindsight
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts, invocation
@@ -39,6 +38,7 @@ from gluegrid.operations.estimates import (
 )
 from gluegrid.operations.measured_speeds import PATH, Measured, add_speeds, read_speeds
 from gluegrid.results.outcomes import outcomes
+from gluegrid.workflow import run_end
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"
 
@@ -238,7 +238,7 @@ def test_a_broken_manifest_is_anothers_business():
 def finished(of: Experiment, seconds: float) -> None:
     """Let a head begin, and then every cell have a result of so many seconds of training, and 5 beside it."""
     freeze(of.config, Path(of.paths.heads))
-    hindsight.note_expectations(of, Estimates(of, []))
+    run_end.note_expectations(of, Estimates(of, []))
     for cell in of.cells.values():
         state = state_folder(Path(of.paths.run.format(**cell.wildcards)))
         state.mkdir(parents=True)
@@ -260,22 +260,22 @@ def finished(of: Experiment, seconds: float) -> None:
 def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch):
     of = experiment(tasks={"rte": None}, seeds=[1, 2, 3])
     finished(of, 20)
-    add_speeds(learn(of, hindsight.finished_now(outcomes(of))))
+    add_speeds(learn(of, run_end.finished_now(outcomes(of))))
     (entry,) = read_speeds()
     assert (entry.device, entry.model, entry.task) == (A100, "google-bert/bert-base-uncased", "rte")
     assert entry.seconds_beside_training == [5, 5, 5]
     made = estimate(of, measured=tuple(read_speeds()))
     assert (made.train_seconds, made.seconds) == (pytest.approx(20), pytest.approx(25))
     freeze(of.config, Path(of.paths.heads))
-    hindsight.note_expectations(of, Estimates(of, []))
-    assert hindsight.finished_now(outcomes(of)) == []
+    run_end.note_expectations(of, Estimates(of, []))
+    assert run_end.finished_now(outcomes(of)) == []
 
 
 def test_the_end_of_a_run_says_what_was_expected_of_it():
     of = experiment(tasks={"rte": None}, seeds=[1, 2])
     expected = estimate(of).seconds
     finished(of, 20)
-    line = hindsight.comparison(of, outcomes(of))
+    line = run_end.comparison(of, outcomes(of))
     assert f"of the 2 cells finished now: 0.01 hours, estimated {2 * expected / 3600:.2f}" in line
     assert f"took {25 / expected:.2f} times" in line
 

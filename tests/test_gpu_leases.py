@@ -28,7 +28,7 @@ from gluegrid.execution.locks import lock
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.results.outcomes import last_line
-from gluegrid.workflow import limit_gpus
+from gluegrid.workflow.hooks import limit_gpus
 
 TIMEOUT = 60
 CARDS = [f"GPU-{number}{number}1b2c3d-0000-1111-2222-333344445555" for number in range(3)]
@@ -381,7 +381,7 @@ def test_as_many_cells_run_at_once_as_there_are_cards_each_on_its_own(clone):
 
 
 class Workflow:
-    """Stands in for Snakemake's: what gluegrid.workflow reads of it, and keeps what it registers."""
+    """Stands in for Snakemake's: what gluegrid.workflow.hooks reads of it, and keeps what it registers."""
 
     def __init__(self, is_main_process: bool = True, **resources: int):
         self.is_main_process = is_main_process
@@ -421,7 +421,7 @@ def test_a_limit_that_is_given_holds_and_more_than_there_are_cards_is_warned_of(
 
 
 def test_a_head_of_slurms_a_plan_and_a_job_have_no_limit_and_ask_for_no_cards(monkeypatch):
-    monkeypatch.setattr("gluegrid.workflow.visible_gpus", pytest.fail)
+    monkeypatch.setattr("gluegrid.workflow.hooks.visible_gpus", pytest.fail)
     assert limits({}, Workflow(), "slurm") == {}
     assert limits({}, Workflow(), "dryrun") == {}
     assert limits({}, Workflow(is_main_process=False)) == {}

@@ -17,10 +17,10 @@ from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid import interruption
 from gluegrid.common.provenance import EXECUTOR
 from gluegrid.execution import invocation
-from gluegrid.interruption import end_when_asked
+from gluegrid.workflow import interruption
+from gluegrid.workflow.interruption import end_when_asked
 
 TIMEOUT = 60
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

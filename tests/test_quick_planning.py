@@ -11,7 +11,7 @@ import pytest
 from snakemake import common, io, jobs, output_index, rules
 from snakemake.io import IOFile
 
-from gluegrid import quick_planning
+from gluegrid.workflow import snakemake_patches
 
 FILES = [
     *("runs/a/rte/base/seed-1/run.json", "runs/a/rte/base/seed-10/run.json", "runs/a/rte/base/seed-1/all_results.json"),
@@ -42,7 +42,7 @@ class Rule:
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_has_the_producers_that_snakemake_finds(file):
     rules = [Rule(name) for name in PATTERNS]
-    ours, theirs = (index(rules) for index in (quick_planning.OutputsByName, output_index.OutputIndex))
+    ours, theirs = (index(rules) for index in (snakemake_patches.OutputsByName, output_index.OutputIndex))
     assert ours.match_producers(file) == theirs.match_producers(file)
     assert ours.match(file) >= ours.match_producers(file)
     assert ours.match_producers(IOFile(file or "x")) == theirs.match_producers(file or "x")
@@ -65,7 +65,7 @@ def replaced(monkeypatch):
 
 def test_functions_have_the_parameters_that_they_have(replaced):
     original = common.get_function_params
-    quick_planning.remember_parameters_of_functions()
+    snakemake_patches.remember_parameters_of_functions()
     assert common.get_function_params is not original
 
     def of_threads(wildcards, threads):
@@ -87,7 +87,7 @@ def test_flags_are_those_that_snakemake_reads(replaced):
         *(io.flag("a", "temp", False), len, None, Path("a")),
     ]
     expected = [[original(value, flag) for flag in ("temp", "ancient", "pipe")] for value in values]
-    quick_planning.read_flags_quickly()
+    snakemake_patches.read_flags_quickly()
     assert io.is_flagged is not original
     assert [[io.is_flagged(value, flag) for flag in ("temp", "ancient", "pipe")] for value in values] == expected
     assert [True, False, False] in expected
@@ -110,7 +110,7 @@ def test_a_command_is_formatted_once_for_each_time_that_its_job_is_shown(monkeyp
 
     monkeypatch.setattr(jobs, "Job", Job)
     shown, job, other = [], Job(), Job()
-    quick_planning.format_commands_once()
+    snakemake_patches.format_commands_once()
     job.log_info(indent=True)
     assert shown == ["command 1", "command 1", "command 2"]
     assert job.shellcmd == "command 3"
@@ -121,16 +121,16 @@ def test_a_snakemake_of_another_shape_is_left_alone(replaced, monkeypatch):
         """Be what a later release may have."""
 
     monkeypatch.setattr(common, "get_function_params", get_function_params)
-    quick_planning.remember_parameters_of_functions()
+    snakemake_patches.remember_parameters_of_functions()
     assert common.get_function_params is get_function_params
     monkeypatch.setattr(output_index, "OutputIndex", Thing)
-    quick_planning.look_up_outputs_by_name()
+    snakemake_patches.look_up_outputs_by_name()
     assert output_index.OutputIndex is Thing
 
 
 def test_the_garbage_collector_rests_while_planning_only():
-    quick_planning.rest_garbage_collector()
+    snakemake_patches.rest_garbage_collector()
     assert not gc.isenabled()
-    quick_planning.wake_garbage_collector()
+    snakemake_patches.wake_garbage_collector()
     assert gc.isenabled()
     gc.unfreeze()

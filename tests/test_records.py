@@ -13,7 +13,8 @@ from gluegrid.common import paths
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import run_text
 from gluegrid.results.outcomes import NOT_RUN, Outcome, last_line, outcomes
-from gluegrid.results.results_md import last_words, results_markdown, table_definition, write_tables
+from gluegrid.results.results_md import results_markdown, table_definition, write_tables
+from gluegrid.workflow.run_end import last_words
 
 PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789, "eval_samples": 50}
 OFFICIAL = {

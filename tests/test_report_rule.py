@@ -8,7 +8,7 @@ import crafted_experiments
 import pytest
 from clones import Clone, clone_into, job_counts
 
-from gluegrid.report_inputs import digest_of_results
+from gluegrid.workflow.rule_inputs import digest_of_results
 
 CALL = ("--configfile", "config.yaml", "--cores", "1")
 

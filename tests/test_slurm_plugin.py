@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from fake_slurm import FakeSlurm
 
-from gluegrid import slurm_plugin
 from gluegrid.execution import invocation, sbatch
-from gluegrid.slurm_plugin import JobStates
+from gluegrid.workflow import slurm_patches
+from gluegrid.workflow.slurm_patches import JobStates
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
 SILENCE = (None, None)
@@ -129,10 +129,10 @@ def executor(monkeypatch, slurm, logger):
         monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
     for name in ("query_job_status", "validate_account", "get_account", "get_default_partition"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
-    slurm_plugin.keep_jobs_of_unanswered_queries(plugin)
-    slurm_plugin.leave_accounts_and_partitions_to_slurm(plugin)
-    slurm_plugin.cancel_all_jobs_of_an_interrupted_head(plugin)
-    slurm_plugin.wait_for_a_controller_that_is_away(plugin)
+    slurm_patches.keep_jobs_of_unanswered_queries(plugin)
+    slurm_patches.leave_accounts_and_partitions_to_slurm(plugin)
+    slurm_patches.cancel_all_jobs_of_an_interrupted_head(plugin)
+    slurm_patches.wait_for_a_controller_that_is_away(plugin)
     executor = object.__new__(plugin.Executor)
     settings = {"init_seconds_before_status_checks": 40, "status_attempts": 5, "status_command": "squeue"}
     settings |= {"keep_successful_logs": True, "requeue": True}
@@ -232,7 +232,7 @@ def test_a_head_of_array_jobs_begins_when_slurm_says_how_large_they_may_be(execu
 )
 def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, asked):
     changed = SimpleNamespace(set_gres_string=plugin.set_gres_string)
-    slurm_plugin.ask_for_gpus_of_each_node(changed)
+    slurm_patches.ask_for_gpus_of_each_node(changed)
     assert changed.set_gres_string(SimpleNamespace(resources=Resources(resources))) == asked
 
 
@@ -242,7 +242,7 @@ def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, 
     monkeypatch.setattr(plugin.Executor, "run_job", lambda self, job: submitted.append([job]))
     for name in ("pending_jobs_for_rule", "apply_mem_fudge"):
         monkeypatch.setattr(plugin, name, getattr(plugin, name))
-    slurm_plugin.make_array_jobs_of_equal_jobs(plugin)
+    slurm_patches.make_array_jobs_of_equal_jobs(plugin)
     rule = SimpleNamespace(name="train")
     a, b, c, d, e, f = (
         SimpleNamespace(rule=rule, is_group=lambda: False, threads=threads, resources={"runtime": minutes})
@@ -284,12 +284,12 @@ def test_a_plugin_of_another_shape_is_left_alone():
     other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
     other.set_gres_string = other.pending_jobs_for_rule = other.Executor.run_array_jobs = print
     kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
-    slurm_plugin.keep_jobs_of_unanswered_queries(other)
-    slurm_plugin.leave_accounts_and_partitions_to_slurm(other)
-    slurm_plugin.wait_for_a_controller_that_is_away(other)
-    slurm_plugin.cancel_all_jobs_of_an_interrupted_head(other)
-    slurm_plugin.ask_for_gpus_of_each_node(other)
-    slurm_plugin.make_array_jobs_of_equal_jobs(other)
+    slurm_patches.keep_jobs_of_unanswered_queries(other)
+    slurm_patches.leave_accounts_and_partitions_to_slurm(other)
+    slurm_patches.wait_for_a_controller_that_is_away(other)
+    slurm_patches.cancel_all_jobs_of_an_interrupted_head(other)
+    slurm_patches.ask_for_gpus_of_each_node(other)
+    slurm_patches.make_array_jobs_of_equal_jobs(other)
     functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
     assert functions == kept
     assert other.pending_jobs_for_rule == other.Executor.run_array_jobs == print

@@ -10,9 +10,9 @@ from snakemake import cli, dag, jobs  # noqa: F401 (cli first: its modules impor
 from snakemake.io import flag
 from snakemake.persistence import FileBackupMixin
 
-from gluegrid import snakemake_patches
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.locks import lock
+from gluegrid.workflow import snakemake_patches
 
 CHANGED = {
     jobs.Job: ("remove_existing_output", "cleanup"),

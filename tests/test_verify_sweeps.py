@@ -12,10 +12,10 @@ import verifiable
 
 from gluegrid.common.files import read_json, write_json
 from gluegrid.results.outcomes import outcomes
-from gluegrid.results.results_md import last_words
 from gluegrid.results.tables import TERMINAL_WIDTH
 from gluegrid.verification.findings import Hashes
 from gluegrid.verification.verify import frozen_experiment, verify_experiment
+from gluegrid.workflow.run_end import last_words
 
 FOLDER = Path("results/swept")
 CONFIG = {

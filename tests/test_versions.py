@@ -11,7 +11,7 @@ from importlib import metadata
 import pytest
 import write_lock
 
-from gluegrid import slurm_plugin
+from gluegrid.workflow import slurm_patches
 
 # Prints what is left as it is of what we replace in Snakemake.
 REPLACED = """
@@ -22,11 +22,11 @@ from snakemake.executors.local import Executor as Local
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-from gluegrid.interruption import end_when_asked
-from gluegrid.quick_planning import plan_quickly
-from gluegrid.slurm_plugin import mend_slurm_plugin
-from gluegrid.snakemake_patches import keep_files_of_jobs
-from gluegrid.workflow import begin_with_the_longest
+from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.snakemake_patches import plan_quickly
+from gluegrid.workflow.slurm_patches import mend_slurm_plugin
+from gluegrid.workflow.snakemake_patches import keep_files_of_jobs
+from gluegrid.workflow.hooks import begin_with_the_longest
 
 CHANGED = {
     common: ["get_function_params"], output_index: ["OutputIndex"], io: ["is_flagged"],
@@ -58,14 +58,14 @@ def test_what_is_allowed_is_what_is_tested(project):
     for name, floor in floors.items():
         assert parts(floor) <= parts(lock[name]), name
     assert f'min_version("{floors["snakemake"]}")' in (project / "Snakefile").read_text()
-    assert floors["snakemake-executor-plugin-slurm"] == slurm_plugin.OLDEST
+    assert floors["snakemake-executor-plugin-slurm"] == slurm_patches.OLDEST
 
 
 def test_a_plugin_that_is_older_is_refused_in_one_line(monkeypatch):
-    slurm_plugin.check_version()
+    slurm_patches.check_version()
     monkeypatch.setattr(metadata, "version", lambda name: "2.7.1")
     with pytest.raises(SystemExit, match=r"snakemake-executor-plugin-slurm 2\.7\.1 is older than 2\.8\.0; install"):
-        slurm_plugin.check_version()
+        slurm_patches.check_version()
 
 
 def parts(version: str) -> list[int]:

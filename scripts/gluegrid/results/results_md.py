@@ -1,13 +1,11 @@
 """results.md, results.csv and results.json of an experiment, and the end of every run in the terminal."""
 
-import atexit
 from pathlib import Path
 
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import by_model_and_task, document, fingerprint, reference_model
-from gluegrid.hindsight import comparison
 from gluegrid.results import tables
 from gluegrid.results.exports import results_csv, results_json
 from gluegrid.results.notes import notes
@@ -41,28 +39,6 @@ def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
     return text
 
 
-def end_with_tables(experiment: Experiment, found: list[Outcome]) -> None:
-    """Write the tables, and let the terminal end with them, their path, and a line for each failed cell."""
-    write_tables(experiment, found)
-    # At exit, since Snakemake's own last lines come after its handlers.
-    atexit.register(print, last_words(experiment, found), flush=True)
-
-
-def last_words(experiment: Experiment, found: list[Outcome]) -> str:
-    """Return what a run ends with in the terminal."""
-    compared = comparison(experiment, found)
-    lines = ["", compared, ""] if compared else [""]
-    for model, of_model in _by_model(chosen(groups(experiment, found))):
-        lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
-    lines.append(f"Tables: {experiment.paths.results_md}")
-    lines += [
-        f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
-        for outcome in found
-        if outcome.has_failed
-    ]
-    return "\n".join(lines)
-
-
 def table_definition(experiment: Experiment) -> str:
     """Return all that the tables depend on besides the cells' results: a change of it rebuilds them."""
     shown = ("display_name", "metric_label", "metrics", "official")
@@ -93,14 +69,14 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
     return "\n".join(sections) + "\n"
 
 
-def _by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
+def by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
     models = dict.fromkeys(group.model for group in grouped)
     return [(model, [group for group in grouped if group.model == model]) for model in models]
 
 
 def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
-    for model, of_model in _by_model(grouped):
+    for model, of_model in by_model(grouped):
         sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model) + "\n"]
         if line := tables.of_one_seed(of_model):
             sections.append(escaping.markdown(line) + "\n")
@@ -132,7 +108,7 @@ def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[s
     label = reference["label"]
     sections = [f"## Beside {label}\n"]
     ids = {name: reference_model(entry) for name, entry in experiment.models.items()}
-    for model, of_model in _by_model(grouped):
+    for model, of_model in by_model(grouped):
         if ids[model] in numbers:
             beside = tables.beside_reference(of_model, numbers[ids[model]], label)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
-from gluegrid.code_copy import copy_code
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
@@ -18,16 +17,16 @@ from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.experiment_index import is_import
 from gluegrid.experiment.references import read_all_references
-from gluegrid.hindsight import finished_now, note_expectations
-from gluegrid.interruption import end_when_asked
 from gluegrid.operations.estimates import Estimates, estimates_of, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import add_speeds
 from gluegrid.operations.staged import end_with_staged
-from gluegrid.quick_planning import wake_garbage_collector
 from gluegrid.results.outcomes import outcomes
-from gluegrid.results.results_md import end_with_tables
-from gluegrid.slurm_plugin import check_version
+from gluegrid.workflow.code_copy import copy_code
+from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.run_end import end_with_tables, finished_now, note_expectations
+from gluegrid.workflow.slurm_patches import check_version
+from gluegrid.workflow.snakemake_patches import wake_garbage_collector
 
 BEGUN = now()  # before anything is planned
 DEFAULT_CONFIG = Path("config.yaml")

@@ -1,5 +1,6 @@
 """What was expected of a run's cells, noted when it begins, beside what they then took."""
 
+import atexit
 import statistics
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from gluegrid.execution import attempts
 from gluegrid.execution.invocation import path_of_current_head
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates
+from gluegrid.results import tables
 from gluegrid.results.outcomes import Outcome, has_result
+from gluegrid.results.results_md import (
+    by_model,
+    write_tables,
+)
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import groups
 
 
 def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
@@ -58,3 +66,25 @@ def _expected() -> dict[str, float]:
 
 def _beside(head: str) -> Path:
     return Path(head).with_suffix(".expected")
+
+
+def end_with_tables(experiment: Experiment, found: list[Outcome]) -> None:
+    """Write the tables, and let the terminal end with them, their path, and a line for each failed cell."""
+    write_tables(experiment, found)
+    # At exit, since Snakemake's own last lines come after its handlers.
+    atexit.register(print, last_words(experiment, found), flush=True)
+
+
+def last_words(experiment: Experiment, found: list[Outcome]) -> str:
+    """Return what a run ends with in the terminal."""
+    compared = comparison(experiment, found)
+    lines = ["", compared, ""] if compared else [""]
+    for model, of_model in by_model(chosen(groups(experiment, found))):
+        lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
+    lines.append(f"Tables: {experiment.paths.results_md}")
+    lines += [
+        f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
+        for outcome in found
+        if outcome.has_failed
+    ]
+    return "\n".join(lines)

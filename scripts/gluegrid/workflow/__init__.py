@@ -1,0 +1,1 @@
+"""All that touches Snakemake and its SLURM plugin: hooks, what rules take in, patches."""
