@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).resolve().parents[1] / folder) for folder in ("tests", "tests/cluster"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / folder) for folder in ("tests/support", "tests/cluster"))
 
 import yaml
 from clones import Clone, clone_into

@@ -1,139 +1,129 @@
-"""The modules that plan and report load nothing heavy, so that `snakemake -n` answers at once."""
+"""The house: packages in their order, the libraries that each may import, and nothing heavy where a plan is made."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 LIBRARY = Path(__file__).resolve().parents[1] / "scripts" / "gluegrid"
-HEAVY_MODULES = {
-    *("adapters", "saved_model", "trackers"),
-    *("comparison_report", "comparison_tables", "comparisons", "entrants", "standings"),
-    *("paired_bootstrap", "resampled_metrics"),
-    *("conversion", "table_files"),
-    *("checkpoint", "columns", "data", "device", "encoder", "examples", "finetuning", "hub", "hub_cache", "model"),
-    *("micro_batches", "model_tokenizer", "parquet_files", "progress", "safekeeping", "scoring", "tokens", "training"),
-    *(
-        "holdout",
-        "cell_training",
-        "device_memory",
-        "epochs",
-        "forward_pass",
-        "optimizer",
-        "packing",
-        "prediction",
-        "processes",
-        "random_states",
-        "weights",
-    ),
-    *("glue_predictions", "glue_submission"),
+TORCH = {"accelerate", "datasets", "evaluate", "numpy", "peft", "pyarrow", "safetensors", "scipy", "sklearn"}
+TORCH |= {"tokenizers", "torch", "transformers"}
+# Bottom first: a package imports only from itself and from those above it in this list, and only these libraries.
+PACKAGES = {
+    "common": set(),
+    "experiment": {"jsonschema", "yaml"},
+    "execution": set(),
+    "models": TORCH,
+    "staging": {"huggingface_hub", "pyarrow", "tokenizers", "yaml"},
+    "training": TORCH | {"yaml"},
+    "results": {"tabulate"},
+    "analysis": {"numpy", "pyarrow", "scipy"},
+    "operations": set(),
+    "report": {"jinja2", "markupsafe", "matplotlib", "scipy"},
+    "verification": {"jsonschema", "numpy"},
+    "sharing": set(),
+    "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
 }
-HEAVY_PACKAGES = {
-    *(
-        "accelerate",
-        "datasets",
-        "evaluate",
-        "huggingface_hub",
-        "matplotlib",
-        "peft",
-        "numpy",
-        "pandas",
-        "pyarrow",
-        "scipy",
-        "sklearn",
-    ),
-    *("tokenizers", "torch", "transformers"),
-}
-OF_SNAKEMAKE = {
-    "interruption": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
-    "snakemake_patches": {"snakemake"},
-    "workflow": {"snakemake", "snakemake_interface_executor_plugins"},
-    "slurm_plugin": {"snakemake_interface_executor_plugins"},
-}
-LIGHT_PACKAGES = {"gluegrid", "jsonschema", "tabulate", "yaml"} | sys.stdlib_module_names
-LIGHT = sorted(path for path in LIBRARY.glob("*.py") if path.stem not in HEAVY_MODULES)
-OF_THE_WORKFLOW = (
-    "report_inputs",
-    *("workflow", "head", "records", "report", "estimates", "experiment", "tasks", "paths", "files"),
-    *("slurm_plugin", "submission", "code_copy", "snakemake_patches", "recipes", "run_files", "quick_planning"),
-    *("errors", "glue_choice", "split_files", "interruption", "cell"),
-)
+LIGHT = {"common", "experiment", "execution", "results", "operations", "sharing", "workflow"}
+# Only a result that has a reference is compared with it.
+ONLY_WHEN_CALLED = {"results.parity": {"scipy"}}
+HEAVY_LIBRARIES = TORCH | {"huggingface_hub", "matplotlib", "pandas"}
 
 
-def imports_of(tree: ast.AST, everywhere: bool) -> set[str]:
-    """Return the full names of what is imported, inside functions only when `everywhere`."""
-    names: set[str] = set()
+def name_of(path: Path) -> str:
+    """Return a module's name inside the library, as 'common.files'."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts)
+
+
+MODULES = {name_of(path): path for path in sorted(LIBRARY.rglob("*.py")) if path.name != "__init__.py"}
+
+
+def imports_of(tree: ast.AST, everywhere: bool = True) -> Iterator[str]:
+    """Yield the full names of what is imported, inside functions only when `everywhere`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where a name comes from"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            names |= imports_of(node, everywhere)
-    return names
+            yield from imports_of(node, everywhere)
 
 
-def packages_and_modules(path: Path, everywhere: bool = False) -> tuple[set[str], set[str]]:
-    """Return the packages that a module imports, and which modules of gluegrid."""
-    names = imports_of(ast.parse(path.read_text(encoding="utf-8")), everywhere)
-    own = {name.split(".")[1] for name in names if name.startswith("gluegrid.")}
-    return {name.split(".")[0] for name in names}, own
+def own_and_others(module: str, everywhere: bool = True) -> tuple[set[str], set[str]]:
+    """Return which modules of the library a module imports, and which packages of others that are not Python's own."""
+    names = set(imports_of(ast.parse(MODULES[module].read_text(encoding="utf-8")), everywhere))
+    own = {name.removeprefix("gluegrid.") for name in names if name.startswith("gluegrid.")}
+    modules = {".".join(name.split(".")[:2]) for name in own} - {"__version__"}
+    return modules, {name.split(".")[0] for name in names} - {"gluegrid"} - sys.stdlib_module_names
+
+
+def package_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_the_library_has_these_packages_and_no_module_beside_them():
+    assert {path.name for path in LIBRARY.iterdir() if path.name != "__pycache__"} == {*PACKAGES, "__init__.py"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_packages_above_its_own(module):
+    order = list(PACKAGES)
+    reachable = {*order[: order.index(package_of(module)) + 1]}
+    assert {package_of(other) for other in own_and_others(module)[0]} <= reachable
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    try:
+        TopologicalSorter({module: own_and_others(module)[0] for module in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_the_libraries_of_its_package(module):
+    allowed = PACKAGES[package_of(module)]
+    assert own_and_others(module, everywhere=False)[1] <= allowed
+    assert own_and_others(module)[1] <= allowed | ONLY_WHEN_CALLED.get(module, set())
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if package_of(module) in LIGHT])
+def test_a_light_module_imports_no_heavy_package(module):
+    # What verification declares of the shapes of files is plain Python.
+    heavy = {other for other in own_and_others(module)[0] if package_of(other) not in LIGHT}
+    assert heavy <= {"verification.file_shapes"}
 
 
 def test_what_the_workflow_imports_loads_nothing_heavy():
-    program = f"import sys\nfrom gluegrid import {', '.join(OF_THE_WORKFLOW)}\nprint(*sys.modules)"
-    command = [sys.executable, "-c", program]
+    light = ", ".join(f"gluegrid.{module}" for module in MODULES if package_of(module) in LIGHT)
+    command = [sys.executable, "-c", f"import sys, {light}\nprint(*sys.modules)"]
     loaded = subprocess.run(command, cwd=LIBRARY.parent, capture_output=True, text=True, check=True).stdout.split()
-    assert "gluegrid.experiment.experiment" in loaded
-    assert not HEAVY_PACKAGES & set(loaded)
+    assert "gluegrid.workflow.hooks" in loaded
+    assert not HEAVY_LIBRARIES & set(loaded)
 
 
-def test_the_workflow_imports_only_what_is_checked_here(project):
+def test_the_workflow_imports_only_light_packages(project):
     sources = [project / "Snakefile", *(project / "rules").glob("*.smk")]
-    lines = [line for source in sources for line in source.read_text().splitlines() if "gluegrid" in line]
-    imported = {line.split()[1].removeprefix("gluegrid.") for line in lines if line.startswith("from gluegrid.")}
-    imported |= {name for line in lines if line.startswith("from gluegrid import ") for name in line.split()[3:]}
-    assert imported <= {*OF_THE_WORKFLOW}
-
-
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_a_light_module_imports_only_light_ones(path):
-    packages, modules = packages_and_modules(path)
-    assert packages <= LIGHT_PACKAGES | OF_SNAKEMAKE.get(path.stem, set())
-    assert not modules & HEAVY_MODULES
-
-
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_a_light_module_does_not_reach_for_heavy_ones_later_either(path):
-    packages, modules = packages_and_modules(path, everywhere=True)
-    # Only fetching uses the hub's library, and only once it fetches.
-    of_the_hub = {"hub"} if path.stem == "repositories" else set()
-    # Only a result that has a reference is compared with it.
-    of_verdicts = {"scipy"} if path.stem == "tolerance" else set()
-    assert packages <= LIGHT_PACKAGES | OF_SNAKEMAKE.get(path.stem, set()) | of_verdicts
-    assert not modules & (HEAVY_MODULES - of_the_hub)
+    lines = [line for source in sources for line in source.read_text().splitlines()]
+    imported = {line.split()[1].split(".")[1] for line in lines if line.startswith("from gluegrid.")}
+    assert imported
+    assert imported <= LIGHT
 
 
 def test_reading_a_tokenizer_loads_transformers_only_when_it_is_called():
-    packages, modules = packages_and_modules(LIBRARY / "model_tokenizer.py")
-    assert packages <= LIGHT_PACKAGES
-    assert not modules & HEAVY_MODULES
-
-
-def test_every_heavy_module_exists():
-    assert {path.stem for path in LIBRARY.glob("*.py")} >= HEAVY_MODULES
-
-
-def test_the_package_itself_imports_nothing():
-    assert packages_and_modules(LIBRARY / "__init__.py", everywhere=True) == (set(), set())
+    assert "transformers" not in own_and_others("models.tokenizer", everywhere=False)[1]
 
 
 def test_peft_is_imported_only_when_adapters_are_asked_for():
-    within, _ = packages_and_modules(LIBRARY / "adapters.py", everywhere=True)
-    at_once, _ = packages_and_modules(LIBRARY / "adapters.py")
-    assert "peft" in within - at_once
-    users = [path for path in LIBRARY.glob("*.py") if "peft" in packages_and_modules(path, everywhere=True)[0]]
-    assert [path.stem for path in users] == ["adapters"]
+    assert "peft" in own_and_others("models.lora")[1] - own_and_others("models.lora", everywhere=False)[1]
+    assert [module for module in MODULES if "peft" in own_and_others(module)[1]] == ["models.lora"]
+
+
+@pytest.mark.parametrize("package", ["", *PACKAGES])
+def test_a_package_itself_imports_nothing(package):
+    tree = ast.parse((LIBRARY / package / "__init__.py").read_text(encoding="utf-8"))
+    assert not [*imports_of(tree)]

@@ -11,7 +11,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 # The folder of a started script is the first in which Python looks for modules.
-STARTED_FROM = ("scripts", "tests", "tests/cluster", "benchmarks")
+STARTED_FROM = ("scripts", "tests/support", "tests/cluster", "benchmarks")
 MODULES = sorted(path for folder in STARTED_FROM for path in (PROJECT / folder).glob("*.py"))
 DIRECTIVES = ("output", "log", "benchmark", "conda", "message", "shell")
 CHECKS = {"parity"}

@@ -70,6 +70,7 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
 
 
 def by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
+    """Return the groups of each model, in their order."""
     models = dict.fromkeys(group.model for group in grouped)
     return [(model, [group for group in grouped if group.model == model]) for model in models]
 

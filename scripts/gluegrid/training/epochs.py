@@ -3,15 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from gluegrid.experiment.run import Run
 from gluegrid.models.lora import trained_weights
-
-if TYPE_CHECKING:
-    from gluegrid.training.trainer import Training
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +28,24 @@ class EpochScores:
         self.curve: list[dict] = []
         self.best: dict | None = None
 
-    def score_if_due(self, training: "Training", between_batches: Callable[[], None]) -> None:
-        """Score the model if an epoch has just ended; training goes on as if it had not been."""
-        done, steps_in = divmod(training.step, training.steps_per_epoch)
-        if steps_in == 0 and len(self.curve) < done:
-            started = time.perf_counter()
-            metrics = self.evaluate(between_batches)
-            self.add(done, training.step, metrics, training.model)
-            training.trackers.log(numbers_of(metrics), training.step)
-            training.model.train()
-            training.leave_out(time.perf_counter() - started)
+    def score_if_due(
+        self,
+        step: int,
+        steps_per_epoch: int,
+        model: torch.nn.Module,
+        between_batches: Callable[[], None],
+        log: Callable[[dict[str, float]], None],
+    ) -> float:
+        """Score and `log` the model if an epoch has just ended, and return the seconds that it took."""
+        done, steps_in = divmod(step, steps_per_epoch)
+        if steps_in != 0 or len(self.curve) >= done:
+            return 0.0
+        started = time.perf_counter()
+        metrics = self.evaluate(between_batches)
+        self.add(done, step, metrics, model)
+        log(numbers_of(metrics))
+        model.train()
+        return time.perf_counter() - started
 
     def add(self, epoch: float, step: int, metrics: dict, model: torch.nn.Module) -> None:
         """Note an epoch's metrics."""

@@ -3,7 +3,9 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Protocol
 
 import numpy
@@ -103,8 +105,7 @@ class Training:
         self.model.train()
         while self.step < self.steps:
             self._look_after(keeper)
-            if self.epochs is not None:
-                self.epochs.score_if_due(self, lambda: self._look_after(keeper))
+            self._score_epoch(lambda: self._look_after(keeper))
             if self.step // self.steps_per_epoch != epoch:
                 epoch = self.step // self.steps_per_epoch
                 order = self._order.of(epoch)
@@ -114,6 +115,12 @@ class Training:
         self.check_finite()
         self._look_after(keeper)
         return self._metrics()
+
+    def _score_epoch(self, between_batches: Callable[[], None]) -> None:
+        """Score the model if an epoch has just ended; training goes on as if it had not been, its time too."""
+        if self.epochs is not None:
+            log = partial(self.trackers.log, step=self.step)
+            self.leave_out(self.epochs.score_if_due(self.step, self.steps_per_epoch, self.model, between_batches, log))
 
     def state(self) -> dict:
         """Return all that the steps to come depend on, as tensors and plain values."""

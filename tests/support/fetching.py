@@ -15,7 +15,7 @@ from fake_hub import FakeHub
 
 from gluegrid.common.files import read_json
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 OF_THE_USER = re.compile(r"HF_.*|HUGGING_.*|(https?|no|all)_proxy", re.IGNORECASE)
 TRAIN = "rte/train-00000-of-00001.parquet"
 MEGABYTE = 1_000_000

@@ -31,7 +31,7 @@ from slurm_grid import (
     table_of,
 )
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from pretended_trainings import pretend_trainings, set_seconds
 

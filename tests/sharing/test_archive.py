@@ -383,7 +383,7 @@ def test_a_bomb_that_says_it_is_small_unpacks_to_no_more_than_that(archive, monk
 
 
 def test_a_list_that_is_too_large_is_not_read(archive, monkeypatch):
-    monkeypatch.setattr(archive, "MOST_BYTES_OF_JSON", 1000)
+    monkeypatch.setattr("gluegrid.sharing.archive.MOST_BYTES_OF_JSON", 1000)
     assert "too large for what it should hold" in refusal(archive)
 
 

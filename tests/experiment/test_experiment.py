@@ -17,7 +17,7 @@ from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import LORA, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
 
-GOLDEN = Path(__file__).parent / "data" / "runs"
+GOLDEN = Path(__file__).resolve().parents[1] / "data" / "runs"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 REVISIONS = {
     "bert-base-uncased": "86b5e0934494bd15c9632b12f734a8a67f723594",
@@ -57,7 +57,7 @@ EVERY_OPTION = {
     "gpus": 2,
     "nodes": 3,
 }
-# Options that other cells or the data must suit: tests/test_starts.py, tests/test_variants.py.
+# Options that other cells or the data must suit: tests/workflow/test_starts.py, tests/experiment/test_variants.py.
 OTHER_OPTIONS = ("do_train", "init_from", "selection")
 OWN_TASK = {
     "source": "./reviews",

@@ -13,7 +13,7 @@ from slurm_grid import QUICK, accounted, start_head, start_head_in_a_job
 
 from gluegrid.common.files import read_json
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 PROFILES = sorted(
     path.parent for path in PROJECT.glob("examples/*/config.yaml") if "executor:" in path.read_text(encoding="utf-8")
 )

@@ -20,7 +20,7 @@ from gluegrid.experiment.task import Task
 from gluegrid.staging.repositories import Source
 from gluegrid.staging.stage import stage
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LAUNCH = SCRIPTS / "launch.sh"
 # PATH where `python` is the one that runs the tests.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -515,7 +515,7 @@ def test_colours_are_for_terminals_alone(slurm, experiment):
 
 
 def script(*arguments: str) -> list[str]:
-    path = Path(__file__).resolve().parents[1] / "scripts/status.py"
+    path = Path(__file__).resolve().parents[2] / "scripts/status.py"
     return [sys.executable, str(path), *arguments]
 
 

@@ -59,5 +59,5 @@ def test_two_heads_may_copy_at_the_same_time(project, tmp_path):
 
 
 def test_the_project_has_all_that_is_copied(request):
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     assert [part for part in code_copy.PARTS if not (root / part).exists()] == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 # As a script it has a cell's environment, without PYTHONPATH.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import builders
 import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from clones import Clone, copy_of
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from pretended_trainings import pretend_trainings, set_seconds
 

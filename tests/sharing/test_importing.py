@@ -463,7 +463,7 @@ def test_an_import_that_is_killed_leaves_nothing_and_the_next_one_cleans_up(arch
 
 def test_two_imports_at_once_do_not_disturb_each_other(archive_of):
     archive = archive_of("grid", {"bert": {}})
-    scripts = Path(__file__).resolve().parents[1] / "scripts"
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
     command = [sys.executable, scripts / "import_experiments.py"]
     started = [subprocess.Popen([*command, name, archive]) for name in ("one", "one", "one.2", "one")]
     assert [process.wait(60) for process in started] == [0] * 4

@@ -133,7 +133,7 @@ def _rows(cell: Cell) -> int:
 
 @cache
 def _official(task: str) -> dict:
-    registry = yaml.safe_load((Path(__file__).resolve().parents[1] / "schemas" / "tasks.yaml").read_text())
+    registry = yaml.safe_load((Path(__file__).resolve().parents[2] / "schemas" / "tasks.yaml").read_text())
     return registry.get(task, {}).get("official", {})
 
 
