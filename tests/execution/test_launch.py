@@ -36,7 +36,8 @@ LASTING = f"""
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(builders.SCRIPTS)!r})
-from gluegrid.common.errors import DataError, run_script
+from gluegrid.common.cli import run_script
+from gluegrid.common.errors import DataError
 from gluegrid.execution.worker_failures import helped, helping
 from gluegrid.execution.preemption import Leaving, follow_launcher
 

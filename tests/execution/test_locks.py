@@ -28,7 +28,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(locks, "DEAD_AFTER_SECONDS", 20.0)
 
 
-QUICK = "from gluegrid import locks; locks.POLL_SECONDS = 0.01; locks.HEARTBEAT_SECONDS = 0.05\n"
+QUICK = "from gluegrid.execution import locks; locks.POLL_SECONDS = 0.01; locks.HEARTBEAT_SECONDS = 0.05\n"
 HOLD = f"""
 import sys, time
 from pathlib import Path

@@ -432,8 +432,8 @@ def test_the_job_is_kept_though_its_number_cannot_be_written(slurm):
 def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
     slurm.answers("sbatch", BUSY)
     program = (
-        "import os, pathlib, subprocess, sys; from gluegrid import head;"
-        "head.freeze({'experiment': 'grid'}, pathlib.Path('results/grid/heads'));"
+        "import os, pathlib, subprocess, sys; from gluegrid.execution import invocation;"
+        "invocation.freeze({'experiment': 'grid'}, pathlib.Path('results/grid/heads'));"
         f"print(subprocess.Popen([{str(project / 'scripts/slurm/on_head/sbatch')!r}, 'x']).pid, flush=True);"
         "sys.stdin.read()"
     )

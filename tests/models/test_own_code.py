@@ -88,9 +88,9 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
         import sys
         from pathlib import Path
         import builders, torch
-        from gluegrid import logs
+        from gluegrid.common import cli
         from gluegrid.staging.model_check import describe_checkpoint
-        logs.setup()
+        cli.setup()
         described = describe_checkpoint(Path(sys.argv[1]), True)
         assert not list(Path(sys.argv[2]).glob("modules/*"))
         from gluegrid.models.classifier import load_model

@@ -34,8 +34,8 @@ ROWS = 30
 KILLED = """
 import time
 from pathlib import Path
-from gluegrid import head
-from gluegrid.sharing import archive, archive_file, {module}
+from gluegrid.execution import invocation
+from gluegrid.sharing import archive, {module}
 original, calls = {slow}, 0
 def slow(*arguments):
     global calls

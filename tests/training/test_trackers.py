@@ -29,9 +29,9 @@ TRACK = """if True:
     from pathlib import Path
     from accelerate import Accelerator
     import builders, resource
-    from gluegrid import logs
+    from gluegrid.common import cli
     from gluegrid.training.trackers import Trackers
-    logs.setup()
+    cli.setup()
     names, folder, first, last, size = sys.argv[1].split(","), Path(sys.argv[2]), *map(int, sys.argv[3:])
     run = builders.run(builders.task())
     trackers = Trackers(names, folder, run, Accelerator(cpu=True))

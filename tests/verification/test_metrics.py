@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn import metrics
 
+from gluegrid.common.formatting import agree
 from gluegrid.experiment.task import Task
-from gluegrid.results.summary import agree
 from gluegrid.training.metrics import score
 from gluegrid.verification.metrics import ranks, recomputed_scores
 

@@ -27,9 +27,9 @@ MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "
 TASKS = {name: {"num_train_epochs": epochs} for name, epochs in (("wnli", 40), ("rte", 12), ("mrpc", 10), ("stsb", 12))}
 HEADER = """# Kills at random moments
 
-Written by `make test-full` (`tests/workflow/test_random_kills.py`). After each kill the same command was given again. What
-came out at the end was compared, bit for bit, with what came out where nothing was killed: predictions of all splits,
-and metrics but for times.
+Written by `make test-full` (`tests/workflow/test_random_kills.py`). After each kill the same command was given again.
+What came out at the end was compared, bit for bit, with what came out where nothing was killed: predictions of all
+splits, and metrics but for times.
 """
 ANEW = "; from here on all begins anew"
 _kept: list[str] = []

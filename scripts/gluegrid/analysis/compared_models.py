@@ -10,10 +10,11 @@ from gluegrid.analysis.bootstrap import Answers, Draws, example_draws, model_dra
 from gluegrid.analysis.predictions import Labels, Predictions, read_predictions
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
+from gluegrid.common.formatting import agree
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task, predictions_of
 from gluegrid.results.outcomes import Outcome, validation_predictions
-from gluegrid.results.summary import Group, agree, score
+from gluegrid.results.summary import Group, score
 
 
 @dataclass(frozen=True)

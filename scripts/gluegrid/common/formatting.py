@@ -1,6 +1,7 @@
-"""Numbers as people read them. The only place where numbers are rounded."""
+"""Numbers and times: as people read them, and whether two agree. The only place where numbers are rounded."""
 
 import datetime
+import sys
 
 UNDEFINED = "undefined"
 NOTHING = "-"
@@ -77,3 +78,20 @@ def clock(moment: str) -> str:
 
 def _is_soon(at: datetime.datetime) -> bool:
     return abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)
+
+
+# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
+TOLERANCE = 1e-9
+
+
+def agree(found: object, expected: object) -> bool:
+    """Tell whether two values are the same, numbers but for the order of their sums."""
+    if is_number(found) and is_number(expected):
+        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
+    return type(found) is type(expected) and found == expected
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of a JSON file is a finite number."""
+    # Compared, since math.isfinite fails at whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,7 +1,6 @@
 """From the outcomes of cells to the numbers of a table: over the seeds of one variant, unrounded."""
 
 import statistics
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,20 +159,3 @@ def by_model_on_every_task(groups: Sequence[Group]) -> list[list[Group]]:
         ]
         for model in dict.fromkeys(group.model for group in groups)
     ]
-
-
-# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
-TOLERANCE = 1e-9
-
-
-def agree(found: object, expected: object) -> bool:
-    """Tell whether two values are the same, numbers but for the order of their sums."""
-    if is_number(found) and is_number(expected):
-        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
-    return type(found) is type(expected) and found == expected
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value of a JSON file is a finite number."""
-    # Compared, since math.isfinite fails at whole numbers that no float can hold.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
+from gluegrid.common.formatting import agree, is_number
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.results.summary import agree, is_number
 from gluegrid.verification.expected_groups import Group, grouped, shown, varied
 from gluegrid.verification.expected_tables import optimism_entry, summary
 from gluegrid.verification.file_shapes import TABLES, read_shaped

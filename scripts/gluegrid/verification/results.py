@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from gluegrid.analysis.predictions import Predictions
+from gluegrid.common.formatting import is_number
 from gluegrid.experiment.task import Task
-from gluegrid.results.summary import is_number
 from gluegrid.verification.metrics import recomputed_scores
 
 

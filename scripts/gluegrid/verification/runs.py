@@ -7,12 +7,12 @@ import numpy
 
 from gluegrid.analysis.predictions import Labels, Predictions, read_predictions
 from gluegrid.common.errors import DataError
+from gluegrid.common.formatting import agree, is_number
 from gluegrid.common.paths import cell_beside
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, SCHEMA_VERSION
 from gluegrid.experiment.task import Task, definition
-from gluegrid.results.summary import agree, is_number
 from gluegrid.training.dataset import held_out
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, short
