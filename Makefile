@@ -133,3 +133,7 @@ rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
 	@sed 's/^  # ax:.*/  ax:/' config.yaml > .venv/with_ax.yaml
 	$(BIN)/snakemake --rulegraph --configfile .venv/with_ax.yaml -- all stage compare parity report submission 2>/dev/null \
 	  | sed 's/write_runs_1/write_runs/' | dot -Tsvg > docs/rulegraph.svg
+
+.PHONY: architecture
+architecture: $(INSTALLED) ## draw docs/architecture.svg from the code
+	@$(BIN)/python docs/draw_architecture.py
