@@ -19,7 +19,7 @@ PACKAGES = {
     "execution": set(),
     "models": TORCH,
     "staging": {"huggingface_hub", "pyarrow", "tokenizers", "yaml"},
-    "training": TORCH | {"yaml"},
+    "training": TORCH - {"scipy", "sklearn"} | {"yaml"},
     "results": {"tabulate"},
     "analysis": {"numpy", "pyarrow", "scipy"},
     "operations": set(),
@@ -29,8 +29,13 @@ PACKAGES = {
     "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
 }
 LIGHT = {"common", "experiment", "execution", "results", "operations", "sharing", "workflow"}
-# Only a result that has a reference is compared with it.
-ONLY_WHEN_CALLED = {"results.parity": {"scipy"}}
+ONLY_WHEN_CALLED = {
+    # What is known of metrics and kinds of tasks is asked when a plan is made, too; formulas are called on a device.
+    "experiment.metrics": {"numpy", "scipy", "sklearn"},
+    "experiment.task_kinds": {"scipy"},
+    # Only a result that has a reference is compared with it.
+    "results.parity": {"scipy"},
+}
 HEAVY_LIBRARIES = TORCH | {"huggingface_hub", "matplotlib", "pandas"}
 
 

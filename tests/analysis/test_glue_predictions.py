@@ -11,7 +11,6 @@ from glue_cells import write_predictions
 from gluegrid.analysis.glue_submission import content_of
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.experiment.cell import Cell
-from gluegrid.experiment.task import predictions_of
 from gluegrid.results.glue_choice import FILES
 from gluegrid.results.outcomes import Outcome
 
@@ -57,7 +56,7 @@ def test_numbers_of_classes_are_glues_own(tmp_path):
 
 def test_classes_are_those_that_are_scored(tmp_path):
     logits = numpy.random.default_rng(0).normal(size=(200, 2)).round(1).astype(numpy.float32)
-    expected = [("entailment", "not_entailment")[number] for number in predictions_of(RTE, logits)]
+    expected = [("entailment", "not_entailment")[number] for number in RTE.kind.predictions(logits)]
     assert content(tmp_path, "RTE.tsv", RTE, logits).text == said(*expected)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gluegrid.common import paths
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.config import SCHEMA
+from gluegrid.experiment.config import unswept_schema
 from gluegrid.experiment.experiment import Experiment, load_experiment
 from gluegrid.experiment.options import LORA, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
@@ -390,7 +390,7 @@ def test_distinct_resources_have_distinct_keys(one, other):
     assert paths.resource_key(*one) != paths.resource_key(*other)
 
 
-PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+PLACES = unswept_schema()["properties"]
 TASK = PLACES["tasks"]["additionalProperties"]["properties"]
 
 

@@ -14,6 +14,7 @@ import yaml
 from gluegrid.experiment import sources
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.metrics import METRICS, problem_of_metric
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.task import Task
@@ -68,6 +69,11 @@ def task(**changes) -> Task:
         "labels": ["no", "yes"],
     }
     return Task(**(values | changes))
+
+
+def metrics_for(labels: list[str] | None) -> list[str]:
+    """Return the names of all metrics that suit a task with these labels."""
+    return [name for name in METRICS if problem_of_metric(name, labels) is None]
 
 
 def run(of_task: Task, **changes) -> Run:

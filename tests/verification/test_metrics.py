@@ -16,9 +16,9 @@ from gluegrid.experiment.task import Task
 from gluegrid.training.metrics import score
 from gluegrid.verification.metrics import ranks, recomputed_scores
 
-BINARY = builders.task(metrics=["accuracy", "f1", "matthews_correlation"])
-TERNARY = builders.task(metrics=["accuracy", "macro_f1", "matthews_correlation"], labels=builders.NLI_LABELS)
-REGRESSION = builders.task(metrics=["pearson", "spearmanr"], labels=None)
+BINARY = builders.task(metrics=builders.metrics_for(["no", "yes"]))
+TERNARY = builders.task(metrics=builders.metrics_for(builders.NLI_LABELS), labels=builders.NLI_LABELS)
+REGRESSION = builders.task(metrics=builders.metrics_for(None), labels=None)
 # Few different values, so that ties, one class alone and constants are common.
 COARSE = st.integers(-3, 3).map(float)
 FINE = st.floats(-1e6, 1e6, width=32)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy
 
-from gluegrid.analysis.resampled_metrics import METRICS
+from gluegrid.analysis.resamples import Resamples
+from gluegrid.experiment.metrics import METRICS
 
 LEVEL = 0.95  # of an interval
 RESAMPLES = 10_000
@@ -157,7 +158,8 @@ def _runs(splits: Mapping[str, Answers]) -> int:
 
 
 def _score(metrics: Sequence[str], split: Answers, weights: numpy.ndarray) -> numpy.ndarray:
-    return numpy.mean([METRICS[name](weights, split.labels, split.answers) for name in metrics], axis=0)
+    drawn = Resamples(weights, split.labels, split.answers)
+    return numpy.mean([METRICS[name].resampled(drawn) for name in metrics], axis=0)
 
 
 def _weights(generator: numpy.random.Generator, examples: int, resamples: int) -> Iterator[numpy.ndarray]:

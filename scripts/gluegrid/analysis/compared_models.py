@@ -12,7 +12,7 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
 from gluegrid.common.formatting import agree
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.task import Task, predictions_of
+from gluegrid.experiment.task import Task
 from gluegrid.results.outcomes import Outcome, validation_predictions
 from gluegrid.results.summary import Group, score
 
@@ -48,7 +48,7 @@ def read_entrant(experiment: Experiment, group: Group) -> Entrant:
         group,
         examples={split: _common_examples(group, split, runs) for split, runs in splits.items()},
         answers={
-            split: numpy.stack([predictions_of(group.task, run.logits) for run in runs], axis=1)
+            split: numpy.stack([group.task.kind.predictions(run.logits) for run in runs], axis=1)
             for split, runs in splits.items()
         },
     )

@@ -106,10 +106,8 @@ def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.nd
 
 def _labels(path: Path, column: str, table: pyarrow.Table, task: Task) -> numpy.ndarray:
     values = _as_numbers(path, column, table.column(column), task.labels or [])
-    if not task.is_regression:
-        return _numbers(path, column, values, pyarrow.int64())
     # Tokens, and so training, hold a regression's labels in single precision.
-    return _numbers(path, column, values, pyarrow.float64()).astype(numpy.float32)
+    return _numbers(path, column, values, pyarrow.type_for_alias(task.kind.staged_type)).astype(task.kind.label_type)
 
 
 def _as_numbers(path: Path, name: str, column: pyarrow.ChunkedArray, names: list[str]) -> pyarrow.ChunkedArray:

@@ -10,6 +10,7 @@ from gluegrid.common.escaping import quoted
 from gluegrid.experiment import yaml_loader
 from gluegrid.experiment.config_checks import check
 from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.metrics import METRICS
 from gluegrid.experiment.options import SWEPT_KEYS
 from gluegrid.experiment.task_files import is_converted
 
@@ -64,7 +65,7 @@ def load_registry() -> dict[str, dict]:
 @cache
 def config_schema() -> dict:
     """Return the schema, in which what may be swept may be a list of its values."""
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema = unswept_schema()
     properties = schema["properties"]
     of_cells = properties["cells"]["additionalProperties"]["additionalProperties"]
     levels = [
@@ -75,6 +76,14 @@ def config_schema() -> dict:
     ]
     for level in levels:
         level["properties"] |= {key: _one_or_several(level["properties"][key]) for key in SWEPT_KEYS}
+    return schema
+
+
+def unswept_schema() -> dict:
+    """Return the schema of the file, with the names of the metrics."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    task = schema["properties"]["tasks"]["additionalProperties"]["properties"]
+    task["metrics"]["items"] = {"enum": list(METRICS), "description": "a metric"}
     return schema
 
 

@@ -7,15 +7,12 @@ from pathlib import Path
 from gluegrid.common.escaping import quoted
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Report, quoted_name, suggest
+from gluegrid.experiment.metrics import problem_of_metric
 from gluegrid.experiment.options import BATCH_KEYS, DEFAULT_SEEDS, Given, all_levels, given_values
 from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, splits_of
 from gluegrid.experiment.yaml_loader import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
-METRICS_OF = {
-    "regression": ("pearson", "spearmanr"),
-    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
-}
 
 
 def check(report: Report, config: dict, registry: dict) -> None:
@@ -62,14 +59,9 @@ def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
 def _check_metrics(report: Report, position: Position, task: dict) -> None:
     if task["label_column"] in task["text_columns"]:
         report.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
-    kind = "classification" if task.get("labels") else "regression"
-    described = kind if task.get("labels") else "regression (what a task without labels is)"
-    for metric in task["metrics"]:
-        if metric not in METRICS_OF[kind]:
-            allowed = ", ".join(METRICS_OF[kind])
-            report.add((*position, "metrics"), f"{metric!r} does not suit a {described}; allowed: {allowed}")
-    if "f1" in task["metrics"] and (number := len(task.get("labels", []))) > 2:
-        report.add((*position, "metrics"), f"'f1' is for two labels, and the task has {number}; macro_f1 is for more")
+    for name in task["metrics"]:
+        if problem := problem_of_metric(name, task.get("labels")):
+            report.add((*position, "metrics"), problem)
     for suffix, count in Counter(task["validation"].values()).items():
         if count > 1:
             report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")

@@ -12,6 +12,7 @@ from gluegrid.common.escaping import quoted
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment import yaml_loader
 from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.metrics import METRICS
 
 SINGLE_RUN, MEDIAN = "single run", "median"
 VALIDATION = "validation"
@@ -185,7 +186,21 @@ def _checked(path: Path, schema: str) -> tuple[object, Report]:
 @cache
 def schema_of(name: str) -> dict:
     """Return the schema of a kind of file: `references` or `seed_spreads`."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    if name == "references":
+        _put_in_metrics(schema["properties"]["rows"]["items"]["properties"])
+    return schema
+
+
+def _put_in_metrics(row: dict) -> None:
+    """Put the names and the range of the metrics into the schema of a row, which is that of `common` too."""
+    *names, last = METRICS
+    row["metric"] |= {
+        "pattern": rf"\A({'|'.join(METRICS)})(_[a-z0-9_]+)?\Z",
+        "description": f"{', '.join(names)} or {last}, with _mm for MNLI's mismatched split",
+    }
+    lows, highs = zip(*(metric.range for metric in METRICS.values()), strict=True)
+    row["value"] |= {"minimum": 100 * min(lows), "maximum": 100 * max(highs)}
 
 
 def problems_of_row(values: dict) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gluegrid.experiment.task_kinds import REGRESSION, TaskKind, kind_of
+
 # What decides a run, and so belongs into its run.json; the rest of an entry (`official` too) is for tables and limits.
 DEFINING_KEYS = (
     "source",
@@ -39,14 +41,19 @@ class Task:
     cut_from_train: dict[str, float] | None = None  # split -> the share of the training split's rows that it is
 
     @property
+    def kind(self) -> TaskKind:
+        """Its kind, and what follows from that."""
+        return kind_of(self.labels)
+
+    @property
     def is_regression(self) -> bool:
         """Whether the label is a number rather than a class."""
-        return self.labels is None
+        return self.kind is REGRESSION
 
     @property
     def number_of_outputs(self) -> int:
         """How many numbers the model's head gives for one example."""
-        return 1 if self.labels is None else len(self.labels)
+        return self.kind.number_of_outputs(self.labels)
 
     @property
     def splits(self) -> list[str]:
@@ -70,8 +77,3 @@ class Task:
 def definition(entry: dict) -> dict:
     """Return the part of a registry entry that decides a run."""
     return {key: entry[key] for key in DEFINING_KEYS if entry.get(key) is not None}
-
-
-def predictions_of(task: Task, logits):  # arrays of numpy, which is not imported here
-    """Return the predicted labels (or numbers) for logits of shape (examples, outputs)."""
-    return logits[:, 0] if task.is_regression else logits.argmax(axis=1)

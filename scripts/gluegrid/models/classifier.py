@@ -207,7 +207,7 @@ def _order_in(numbers: dict[str, object], labels: list[str]) -> list[int] | None
 
 def _describe_outputs(config: PreTrainedConfig, task: Task, order: list[int] | None) -> None:
     config.num_labels = task.number_of_outputs
-    config.problem_type = "regression" if task.is_regression else "single_label_classification"
+    config.problem_type = task.kind.problem_type
     if task.labels is not None:
         numbers = order or range(len(task.labels))
         config.label2id = dict(zip(task.labels, numbers, strict=True))

@@ -149,5 +149,5 @@ def _table(examples: Examples, task: Task, schema: pyarrow.Schema) -> pyarrow.Ta
 def _schema(task: Task) -> pyarrow.Schema:
     # Large, since a batch of long texts may have more than 2 GB.
     texts = dict.fromkeys(task.text_columns, pyarrow.large_string())
-    label = {task.label_column: pyarrow.float64() if task.is_regression else pyarrow.int64()}
+    label = {task.label_column: pyarrow.type_for_alias(task.kind.staged_type)}
     return pyarrow.schema({NUMBERS: pyarrow.int64()} | texts | label)

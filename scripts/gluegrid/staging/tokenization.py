@@ -203,7 +203,7 @@ def _schema(task: Task) -> pyarrow.Schema:
         {
             "input_ids": pyarrow.list_(pyarrow.int32()),
             "token_type_ids": pyarrow.list_(pyarrow.int32()),
-            "label": pyarrow.float32() if task.is_regression else pyarrow.int64(),
+            "label": pyarrow.type_for_alias(task.kind.label_type),
             "idx": pyarrow.int64(),
         }
     )

@@ -1,6 +1,7 @@
 """Scores from logits and labels, by their definitions and in numpy alone.
 
-The check on scoring.py: nothing here is shared with it, and no library's metric is called.
+The check on training/metrics.py and experiment/metrics.py: no formula here is shared with them, and no library's metric
+is called.
 """
 
 import math
