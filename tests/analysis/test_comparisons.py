@@ -292,14 +292,14 @@ def test_the_matrix_counts_wins_ties_and_losses_of_the_row():
         comparison("a", "c", -0.02, -0.01, adjusted=0.01, is_of_one_seed=True),
         comparison("b", "c", -0.02, 0.01, is_of_one_seed=True),
     ]
-    plain = rows_of(comparison_report.wins_ties_losses(["a", "b", "c"], comparisons, comparison_report.sign))
+    plain = rows_of(comparison_report.wins_ties_losses(["a", "b", "c"], comparisons))
     assert plain == [
         ["", "a", "b", "c"],
         ["a", "-", "2/1/0", "0/0/1†"],
         ["b", "0/1/2", "-", "0/1/0"],
         ["c", "1/0/0†", "0/1/0", "-"],
     ]
-    adjusted = comparison_report.wins_ties_losses(["a", "b", "c"], comparisons, comparison_report.adjusted_sign)
+    adjusted = comparison_report.wins_ties_losses(["a", "b", "c"], comparisons, is_adjusted=True)
     assert rows_of(adjusted)[1:3] == [["a", "-", "1/2/0", "0/0/1†"], ["b", "0/2/1", "-", "0/1/0"]]
 
 
@@ -318,7 +318,7 @@ def test_a_row_has_scores_times_100_and_the_better_model():
 @given(first=HOSTILE, second=HOSTILE, reason=HOSTILE)
 def test_names_and_reasons_stay_texts(first, second, reason):
     rows_of(comparison_report.comparisons_table([comparison(first, second, 0.01, 0.02)]))
-    rows_of(comparison_report.wins_ties_losses([first, second], [], comparison_report.sign))
+    rows_of(comparison_report.wins_ties_losses([first, second], []))
     of_task = builders.task(name="task")
     left_out = comparison_report.left_out_table([LeftOut("task", [first, second], reason)], [hostile(of_task, first)])
     assert len(rows_of(left_out)) == 2

@@ -14,6 +14,7 @@ from gluegrid.common.formatting import agree
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task
 from gluegrid.results.outcomes import Outcome, validation_predictions
+from gluegrid.results.result_text import state
 from gluegrid.results.summary import Group, score
 
 
@@ -41,7 +42,11 @@ class Entrant:
 
 
 def read_entrant(experiment: Experiment, group: Group) -> Entrant:
-    """Return a group with its answers. Raises DataError where files are not what their records say."""
+    """Return a group with its answers. Raises DataError where it has no score, or files are not what records say."""
+    if not group.done:
+        raise DataError(state(group))
+    if group.score() is None:
+        raise DataError("its score is undefined for a seed")
     of_runs = [_predictions(experiment, outcome, group.task) for outcome in group.done]
     splits = {split: [of_run[split] for of_run in of_runs] for split in group.task.validation}
     return Entrant(
@@ -101,42 +106,34 @@ class Standing:
         return len(self.scores) == 1
 
 
-def of_same_examples(entrants: Sequence[Entrant]) -> list[list[Entrant]]:
+def sets_of_same_examples(entrants: Sequence[Entrant]) -> list[list[Entrant]]:
     """Return the entrants of a task in sets that can be compared with one another."""
     sets: list[list[Entrant]] = []
     for entrant in entrants:
-        fitting = [others for others in sets if entrant.difference_to(others[0]) is None]
-        if fitting:
-            fitting[0].append(entrant)
-        else:
-            sets.append([entrant])
+        fitting = next((others for others in sets if entrant.difference_to(others[0]) is None), None)
+        if fitting is None:
+            sets.append(fitting := [])
+        fitting.append(entrant)
     return sets
 
 
 def standings(entrants: Sequence[Entrant], resamples: int) -> tuple[list[Standing], dict[str, str]]:
     """Return the standings of entrants with the same examples, and by model why others have none."""
     task = entrants[0].group.task
-    splits = _together(entrants)
-    of_seeds = scores(task.metrics, splits)
-    on_examples = example_draws(task.name, task.metrics, splits, resamples)
-    found, reasons = [], {}
-    start = 0
-    for entrant in entrants:
-        runs = slice(start, start + len(entrant.group.done))
-        start = runs.stop
-        try:
-            found.append(_standing(entrant.group, of_seeds[runs], on_examples[:, runs]))
-        except DataError as error:
-            reasons[entrant.group.model] = str(error)
-    return found, reasons
-
-
-def _together(entrants: Sequence[Entrant]) -> dict[str, Answers]:
-    """Return the answers of all runs, by split."""
-    return {
+    splits = {
         split: Answers(labels.label, numpy.concatenate([entrant.answers[split] for entrant in entrants], axis=1))
         for split, labels in entrants[0].examples.items()
     }
+    ends = numpy.cumsum([len(entrant.group.done) for entrant in entrants])[:-1]
+    of_seeds = numpy.split(scores(task.metrics, splits), ends)
+    on_examples = numpy.split(example_draws(task.name, task.metrics, splits, resamples), ends, axis=1)
+    placed, reasons = [], {}
+    for entrant, *of_entrant in zip(entrants, of_seeds, on_examples, strict=True):
+        try:
+            placed.append(_standing(entrant.group, *of_entrant))
+        except DataError as error:
+            reasons[entrant.group.model] = str(error)
+    return placed, reasons
 
 
 def _standing(group: Group, of_seeds: numpy.ndarray, on_examples: numpy.ndarray) -> Standing:

@@ -1,11 +1,11 @@
 """comparisons.md and comparisons.json of an experiment."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from gluegrid.analysis.bootstrap import LEVEL, Difference
+from gluegrid.analysis.bootstrap import LEVEL
 from gluegrid.analysis.comparisons import Comparison, Comparisons, LeftOut
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json, write_text
@@ -21,35 +21,25 @@ INTERVAL = f"{LEVEL:.0%} interval"
 COLUMNS = ("A", "B", "Score of A", "Score of B", "A - B", INTERVAL, "P(A > B)", "Better", "p", "p (Holm)")
 OF_ONE_SEED = "†"
 
-Verdict = Callable[[Comparison], int]
 
-
-def sign(comparison: Comparison) -> int:
-    """Return 1 where the first model is better, -1 where the second, 0 where they are not told apart."""
-    return comparison.difference.sign
-
-
-def adjusted_sign(comparison: Comparison) -> int:
-    """Return the same with the p-value adjusted for the number of comparisons."""
-    return comparison.difference.sign if comparison.adjusted <= 1 - LEVEL else 0
-
-
-def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], verdict: Verdict) -> str:
+def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], is_adjusted: bool = False) -> str:
     """Return models x models: on how many tasks that of the row is better, not told apart, worse.
 
     What has a win or loss in it that is of one seed has a mark.
     """
-    rows = [[model, *(wins_text(model, other, comparisons, verdict) for other in models)] for model in models]
+    rows = [[model, *(wins_text(model, other, comparisons, is_adjusted) for other in models)] for model in models]
     return tables.markdown(["", *models], rows)
 
 
-def wins_text(model: str, other: str, comparisons: Iterable[Comparison], verdict: Verdict) -> str:
-    """Return wins/ties/losses of one model against another, with a mark where one is of one seed."""
-    direction = {(model, other): 1, (other, model): -1}
-    of_both = [each for each in comparisons if (each.first, each.second) in direction]
-    signs = [direction[each.first, each.second] * verdict(each) for each in of_both]
-    is_of_one_seed = any(sign and each.is_of_one_seed for sign, each in zip(signs, of_both, strict=True))
-    counts = "/".join(str(signs.count(value)) for value in (1, 0, -1))
+def wins_text(model: str, other: str, comparisons: Iterable[Comparison], is_adjusted: bool = False) -> str:
+    """Return wins/ties/losses of one model against another, with a mark where one is of one seed.
+
+    `is_adjusted`: by p-values adjusted for the number of comparisons.
+    """
+    of_both = [each for each in comparisons if {each.first, each.second} == {model, other}]
+    better = [each.better_adjusted if is_adjusted else each.better for each in of_both]
+    is_of_one_seed = any(one and each.is_of_one_seed for one, each in zip(better, of_both, strict=True))
+    counts = "/".join(str(better.count(name)) for name in (model, None, other))
     return (counts + (OF_ONE_SEED if is_of_one_seed else "")) if of_both else NOTHING
 
 
@@ -58,41 +48,31 @@ def comparisons_table(comparisons: Iterable[Comparison]) -> str:
     return tables.markdown(COLUMNS, map(comparison_row, comparisons))
 
 
-def means_table(comparisons: Iterable[Comparison]) -> str:
-    """Return a row for each two models, with the number of tasks."""
-    rows = [(*comparison_row(comparison), str(len(comparison.tasks))) for comparison in comparisons]
-    return tables.markdown((*COLUMNS, "Tasks"), rows)
-
-
 def comparison_row(comparison: Comparison) -> tuple[str, ...]:
     """Return what stands under COLUMNS for a comparison; unescaped."""
     difference = comparison.difference
-    better = {1: comparison.first, -1: comparison.second, 0: NOTHING}
+    interval = f"{signed_percent(difference.low)} to {signed_percent(difference.high)}"
     return (
         comparison.first,
         comparison.second,
         *map(percent, comparison.scores),
         signed_percent(difference.value),
-        _interval(difference) + (OF_ONE_SEED if comparison.is_of_one_seed else ""),
+        interval + (OF_ONE_SEED if comparison.is_of_one_seed else ""),
         probability(difference.probability),
-        better[sign(comparison)],
+        comparison.better or NOTHING,
         probability(difference.p_value),
         probability(comparison.adjusted),
     )
 
 
-def _interval(difference: Difference) -> str:
-    return f"{signed_percent(difference.low)} to {signed_percent(difference.high)}"
-
-
 def standings_table(groups: Iterable[Group]) -> str:
     """Return a row for each model on a task: its score over seeds, and how many they are."""
-    rows = [(group.model, group.variant, _score(group), seeds_text(group)) for group in groups if group.done]
+    rows = [
+        (each.model, each.variant, score_text(each.score_summary()) + (MARK if each.data else ""), seeds_text(each))
+        for each in groups
+        if each.done
+    ]
     return tables.markdown(("Model", "Variant", "Score", "Seeds"), rows)
-
-
-def _score(group: Group) -> str:
-    return score_text(group.score_summary()) + (MARK if group.data else "")
 
 
 def left_out_table(left_out: Iterable[LeftOut], groups: Iterable[Group]) -> str:
@@ -153,17 +133,7 @@ def comparison_texts(experiment: Experiment, comparisons: Comparisons) -> dict[P
 
 def comparisons_markdown(experiment: Experiment, comparisons: Comparisons) -> str:
     """Return comparisons.md."""
-    sections = [
-        f"# Comparisons of {escaping.markdown(experiment.name)}\n",
-        HOW_TO_READ.format(resamples=comparisons.resamples, level=LEVEL) + "\n",
-        *_matrix_section(comparisons),
-        *_mean_section(comparisons),
-        *(section for of_task in comparisons.by_task for section in _task_section(of_task, comparisons)),
-        *_left_out_section(comparisons),
-        "## What to know\n",
-        *_notes(comparisons),
-    ]
-    return "\n".join(sections) + "\n"
+    return "\n".join(_lines(experiment, comparisons)) + "\n"
 
 
 def comparisons_json(experiment: Experiment, comparisons: Comparisons) -> str:
@@ -198,61 +168,54 @@ def _input(group: Group, outcome: Outcome) -> dict:
 
 
 def _entry(comparison: Comparison) -> dict:
-    better = {1: comparison.first, -1: comparison.second, 0: None}
-    verdicts = {"better": better[sign(comparison)], "better_adjusted": better[adjusted_sign(comparison)]}
-    return asdict(comparison) | verdicts
+    return asdict(comparison) | {"better": comparison.better, "better_adjusted": comparison.better_adjusted}
 
 
-def _matrix_section(comparisons: Comparisons) -> list[str]:
-    count = len(comparisons.of_tasks)
-    if count == 0:
-        return []
-    models = list(dict.fromkeys(group.model for group in comparisons.groups))
-    plain, adjusted = (
-        wins_ties_losses(models, comparisons.of_tasks, verdict) + "\n" for verdict in (sign, adjusted_sign)
-    )
-    section = ["## Wins, ties and losses\n", IN_MATRIX + "\n", plain]
-    return [*section, MANY.format(count=count, chance=1 - LEVEL) + "\n", adjusted] if count > 1 else section
+def _lines(experiment: Experiment, comparisons: Comparisons) -> Iterator[str]:
+    yield f"# Comparisons of {escaping.markdown(experiment.name)}\n"
+    yield HOW_TO_READ.format(resamples=comparisons.resamples, level=LEVEL) + "\n"
+    if comparisons.of_tasks:
+        yield from _matrices(comparisons)
+    if comparisons.of_means:
+        rows = [(*comparison_row(comparison), str(len(comparison.tasks))) for comparison in comparisons.of_means]
+        yield f"## Mean over tasks\n\n{MEANS}\n\n{tables.markdown((*COLUMNS, 'Tasks'), rows)}\n"
+    for of_task in comparisons.by_task:
+        yield from _task(of_task, comparisons)
+    if comparisons.left_out:
+        yield f"## Not compared\n\n{left_out_table(comparisons.left_out, comparisons.groups)}\n"
+    yield "## What to know\n"
+    yield from _notes(comparisons)
 
 
-def _mean_section(comparisons: Comparisons) -> list[str]:
-    if not comparisons.of_means:
-        return []
-    return ["## Mean over tasks\n", MEANS + "\n", means_table(comparisons.of_means) + "\n"]
+def _matrices(comparisons: Comparisons) -> Iterator[str]:
+    count, models = len(comparisons.of_tasks), list(dict.fromkeys(group.model for group in comparisons.groups))
+    yield f"## Wins, ties and losses\n\n{IN_MATRIX}\n\n{wins_ties_losses(models, comparisons.of_tasks)}\n"
+    if count > 1:
+        yield MANY.format(count=count, chance=1 - LEVEL) + "\n"
+        yield wins_ties_losses(models, comparisons.of_tasks, is_adjusted=True) + "\n"
 
 
-def _task_section(of_task: Sequence[Group], comparisons: Comparisons) -> list[str]:
+def _task(of_task: Sequence[Group], comparisons: Comparisons) -> Iterator[str]:
     group = of_task[0]
-    compared = [each for each in comparisons.of_tasks if each.tasks == [group.task.name]]
-    if not compared:
-        return []
-    return [
-        f"## {escaping.markdown(f'{task_name(group)} ({group.metric_label})')}\n",
-        standings_table(of_task) + "\n",
-        comparisons_table(compared) + "\n",
-    ]
+    if compared := [each for each in comparisons.of_tasks if each.tasks == [group.task.name]]:
+        yield f"## {escaping.markdown(f'{task_name(group)} ({group.metric_label})')}\n"
+        yield standings_table(of_task) + "\n"
+        yield comparisons_table(compared) + "\n"
 
 
-def _left_out_section(comparisons: Comparisons) -> list[str]:
-    if not comparisons.left_out:
-        return []
-    rows = left_out_table(comparisons.left_out, comparisons.groups)
-    return ["## Not compared\n", rows + "\n"]
-
-
-def _notes(comparisons: Comparisons) -> list[str]:
-    """Return what a reader must know to judge the comparisons."""
+def _notes(comparisons: Comparisons) -> Iterator[str]:
+    """Yield what a reader must know to judge the comparisons."""
     groups = comparisons.groups
-    notes = [METHOD]
+    yield METHOD
     if any(comparison.is_of_one_seed for comparison in comparisons.of_tasks):
-        notes.append(ONE_SEED)
+        yield ONE_SEED
     if any(group.degenerate for group in groups):
-        notes.append(DEGENERATE)
+        yield DEGENERATE
     if selected := _selected(groups):
-        notes.append(SELECTED.format(escaping.markdown(selected)))
+        yield SELECTED.format(escaping.markdown(selected))
     if of_data := tables.data_notes(groups):
-        notes += ["", escaping.markdown(MARKED) + "\n", *map(escaping.markdown, of_data), ""]
-    return [*notes, INPUTS]
+        yield from ("", escaping.markdown(MARKED) + "\n", *map(escaping.markdown, of_data), "")
+    yield INPUTS
 
 
 def _selected(groups: Sequence[Group]) -> str:

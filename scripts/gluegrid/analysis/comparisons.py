@@ -5,12 +5,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gluegrid.analysis.bootstrap import RESAMPLES, Difference, difference, difference_draws
-from gluegrid.analysis.compared_models import Entrant, Standing, of_same_examples, read_entrant, standings
+from gluegrid.analysis.bootstrap import LEVEL, RESAMPLES, Difference, difference, difference_draws
+from gluegrid.analysis.compared_models import Entrant, Standing, read_entrant, sets_of_same_examples, standings
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results.outcomes import Outcome
-from gluegrid.results.result_text import state
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups, mean
 
@@ -34,6 +33,16 @@ class Comparison:
     difference: Difference
     is_of_one_seed: bool
     adjusted: float = math.nan
+
+    @property
+    def better(self) -> str | None:
+        """The model on whose side of 0 the interval lies; None where the two are not told apart."""
+        return {1: self.first, -1: self.second, 0: None}[self.difference.sign]
+
+    @property
+    def better_adjusted(self) -> str | None:
+        """The same with the p-value adjusted for the number of comparisons."""
+        return self.better if self.adjusted <= 1 - LEVEL else None
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def _compared(experiment: Experiment, of_task: Sequence[Group], resamples: int) 
     task = of_task[0].task.name
     entrants, reasons = _entrants(experiment, of_task)
     by_model: dict[str, Standing] = {}
-    for same in of_same_examples(entrants):
+    for same in sets_of_same_examples(entrants):
         if len(same) > 1:
             placed, others = standings(same, resamples)
             by_model |= {standing.group.model: standing for standing in placed}
@@ -124,18 +133,10 @@ def _entrants(experiment: Experiment, of_task: Sequence[Group]) -> tuple[list[En
     entrants, reasons = [], {}
     for group in of_task:
         try:
-            entrants.append(_entrant(experiment, group))
+            entrants.append(read_entrant(experiment, group))
         except DataError as error:
             reasons[group.model] = str(error)
     return entrants, reasons
-
-
-def _entrant(experiment: Experiment, group: Group) -> Entrant:
-    if not group.done:
-        raise DataError(state(group))
-    if group.score() is None:
-        raise DataError("its score is undefined for a seed")
-    return read_entrant(experiment, group)
 
 
 def _by_models(pairs: Sequence[Pair]) -> list[list[Pair]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gluegrid.analysis.bootstrap import Difference
-from gluegrid.analysis.comparison_report import COLUMNS, OF_ONE_SEED, adjusted_sign, comparison_row, sign, wins_text
+from gluegrid.analysis.comparison_report import COLUMNS, OF_ONE_SEED, comparison_row, wins_text
 from gluegrid.analysis.comparisons import Comparison
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
@@ -44,8 +44,8 @@ def _blocks(material: Material, content: dict) -> list[Block]:
     blocks: list[Block] = [Text(OUTDATED)] if _is_outdated(material, content) else []
     blocks += [
         Text(how, "note"),
-        _matrix("Wins/ties/losses", models, lambda row, column: wins_text(row, column, of_tasks, sign)),
-        _matrix(ADJUSTED, models, lambda row, column: wins_text(row, column, of_tasks, adjusted_sign)),
+        _matrix("Wins/ties/losses", models, lambda row, column: wins_text(row, column, of_tasks)),
+        _matrix(ADJUSTED, models, lambda row, column: wins_text(row, column, of_tasks, is_adjusted=True)),
     ]
     if of_means:
         chances = _chances(of_means)
