@@ -73,13 +73,10 @@ def example_draws(task: str, metrics: Sequence[str], splits: Mapping[str, Answer
 
     As many as a split has, drawn with replacement from it (Efron & Tibshirani 1993, chapter 6; Koehn 2004).
     """
-    total = numpy.zeros((resamples, _runs(splits)))
+    total = 0
     for name, split in splits.items():
-        generator = generator_of("examples", task, name)
-        start = 0
-        for weights in _weights(generator, len(split.labels), resamples):
-            total[start : start + len(weights)] += _score(metrics, split, weights)
-            start += len(weights)
+        parts = _weights(generator_of("examples", task, name), len(split.labels), resamples)
+        total = total + numpy.concatenate([_score(metrics, split, weights) for weights in parts])
     return total / len(splits)
 
 
@@ -151,10 +148,6 @@ def generator_of(*names: str) -> numpy.random.Generator:
     """Return a generator of random numbers that the names alone decide."""
     digest = hashlib.sha256(json.dumps(["gluegrid compare", *names]).encode()).digest()
     return numpy.random.default_rng(int.from_bytes(digest[:16]))
-
-
-def _runs(splits: Mapping[str, Answers]) -> int:
-    return next(iter(splits.values())).answers.shape[1]
 
 
 def _score(metrics: Sequence[str], split: Answers, weights: numpy.ndarray) -> numpy.ndarray:

@@ -89,21 +89,15 @@ def _are_same(ours: Labels, theirs: Labels) -> bool:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model on a task: its cells, their scores of shape (seeds,), and draws of their mean."""
+    """A model on a task: its cells, the mean of their scores, and draws of it.
+
+    `is_of_one_seed`: the draws say nothing of what another seed would give.
+    """
 
     group: Group
-    scores: numpy.ndarray
+    score: float
     draws: Draws
-
-    @property
-    def score(self) -> float:
-        """The mean over seeds."""
-        return float(self.scores.mean())
-
-    @property
-    def is_of_one_seed(self) -> bool:
-        """Whether the draws say nothing of what another seed would give."""
-        return len(self.scores) == 1
+    is_of_one_seed: bool
 
 
 def sets_of_same_examples(entrants: Sequence[Entrant]) -> list[list[Entrant]]:
@@ -137,14 +131,6 @@ def standings(entrants: Sequence[Entrant], resamples: int) -> tuple[list[Standin
 
 
 def _standing(group: Group, of_seeds: numpy.ndarray, on_examples: numpy.ndarray) -> Standing:
-    _check_recorded(group, of_seeds)
-    undefined = int(numpy.isnan(on_examples).any(axis=1).sum())
-    if undefined:
-        raise DataError(f"its score is undefined in {undefined:,} of {len(on_examples):,} resamples")
-    return Standing(group, of_seeds, model_draws(group.task.name, group.model, of_seeds, on_examples))
-
-
-def _check_recorded(group: Group, of_seeds: numpy.ndarray) -> None:
     for outcome, value in zip(group.done, of_seeds.tolist(), strict=True):
         recorded = score(outcome, group.task.metric_keys())
         if not agree(recorded, value):
@@ -152,3 +138,8 @@ def _check_recorded(group: Group, of_seeds: numpy.ndarray) -> None:
                 f"seed {outcome.cell.seed} has the score {recorded}, its predictions give {value};"
                 " `make verify` tells more"
             )
+    undefined = int(numpy.isnan(on_examples).any(axis=1).sum())
+    if undefined:
+        raise DataError(f"its score is undefined in {undefined:,} of {len(on_examples):,} resamples")
+    draws = model_draws(group.task.name, group.model, of_seeds, on_examples)
+    return Standing(group, float(of_seeds.mean()), draws, is_of_one_seed=len(of_seeds) == 1)

@@ -65,16 +65,6 @@ def comparison_row(comparison: Comparison) -> tuple[str, ...]:
     )
 
 
-def standings_table(groups: Iterable[Group]) -> str:
-    """Return a row for each model on a task: its score over seeds, and how many they are."""
-    rows = [
-        (each.model, each.variant, score_text(each.score_summary()) + (MARK if each.data else ""), seeds_text(each))
-        for each in groups
-        if each.done
-    ]
-    return tables.markdown(("Model", "Variant", "Score", "Seeds"), rows)
-
-
 def left_out_table(left_out: Iterable[LeftOut], groups: Iterable[Group]) -> str:
     """Return a row for each model, or two, that were not compared on a task."""
     names = {group.task.name: task_name(group) for group in groups}
@@ -198,8 +188,13 @@ def _matrices(comparisons: Comparisons) -> Iterator[str]:
 def _task(of_task: Sequence[Group], comparisons: Comparisons) -> Iterator[str]:
     group = of_task[0]
     if compared := [each for each in comparisons.of_tasks if each.tasks == [group.task.name]]:
+        rows = [
+            (each.model, each.variant, score_text(each.score_summary()) + (MARK if each.data else ""), seeds_text(each))
+            for each in of_task
+            if each.done
+        ]
         yield f"## {escaping.markdown(f'{task_name(group)} ({group.metric_label})')}\n"
-        yield standings_table(of_task) + "\n"
+        yield tables.markdown(("Model", "Variant", "Score", "Seeds"), rows) + "\n"
         yield comparisons_table(compared) + "\n"
 
 

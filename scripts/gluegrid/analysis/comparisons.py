@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,8 +85,11 @@ def compare(experiment: Experiment, found: Iterable[Outcome], least_resamples: i
         compared, others = _compared(experiment, of_task, resamples)
         pairs += compared
         left_out += others
+    by_models: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for first, second in pairs:
+        by_models[first.group.model, second.group.model].append((first, second))
     of_tasks = [_comparison([pair]) for pair in pairs]
-    of_means = [_comparison(of_models) for of_models in _by_models(pairs) if len(of_models) > 1]
+    of_means = [_comparison(of_models) for of_models in by_models.values() if len(of_models) > 1]
     return Comparisons(resamples, of_all, _adjusted(of_tasks), _adjusted(of_means), left_out)
 
 
@@ -137,13 +141,6 @@ def _entrants(experiment: Experiment, of_task: Sequence[Group]) -> tuple[list[En
         except DataError as error:
             reasons[group.model] = str(error)
     return entrants, reasons
-
-
-def _by_models(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    of_models: dict[tuple[str, str], list[Pair]] = {}
-    for first, second in pairs:
-        of_models.setdefault((first.group.model, second.group.model), []).append((first, second))
-    return list(of_models.values())
 
 
 def _comparison(pairs: Sequence[Pair]) -> Comparison:

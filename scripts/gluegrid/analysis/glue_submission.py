@@ -5,7 +5,7 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,11 @@ def check_file(file: GlueFile, content: bytes) -> None:
     if lines.pop() != "":
         raise DataError(f"{file.name}: its last line is not ended")
     rows = [line.split("\t") for line in lines[1:]]
-    _check_number_of_rows(file, len(rows))
+    if len(rows) != file.rows:
+        raise DataError(
+            f"{file.name}: has {len(rows):,} predictions, and GLUE's server wants {file.rows:,}:"
+            f" the split {file.split!r} of {file.task} is not the official one; use that of nyu-mll/glue"
+        )
     for number, row in enumerate(rows, start=2):
         _check_row(file, number, row)
     _check_indexes(file, [int(index) for index, _ in rows])
@@ -51,14 +55,6 @@ def check_archive(path: Path, contents: Mapping[str, bytes]) -> None:
         differing = [name for name in names if archive.read(name) != contents[name]]
     if differing:
         raise DataError(f"{path}: {differing[0]} is not as it was written; is the disk all right?")
-
-
-def _check_number_of_rows(file: GlueFile, found: int) -> None:
-    if found != file.rows:
-        raise DataError(
-            f"{file.name}: has {found:,} predictions, and GLUE's server wants {file.rows:,}: the split {file.split!r}"
-            f" of {file.task} is not the official one; use that of nyu-mll/glue"
-        )
 
 
 def _check_row(file: GlueFile, number: int, row: list[str]) -> None:
@@ -98,18 +94,17 @@ class Content:
 def content_of(file: GlueFile, task: Task, outcome: Outcome, predictions: Path) -> Content:
     """Return the file's content from a cell's predictions of its split. Raises RecordError, and DataError.
 
-    They are as training wrote them, by the hash in the cell's record, but not yet what GLUE wants: see glue_checks.
+    They are as training wrote them, by the hash in the cell's record, but not yet what GLUE wants: see check_file.
     """
     _check_hash(file, outcome, predictions)
     rows = read_predictions(predictions, task)
     order = numpy.argsort(rows.idx, kind="stable")
-    idx, logits = rows.idx[order], rows.logits[order]
+    idx, answers = rows.idx[order], task.kind.predictions(rows.logits[order])
     if file.names is None:
-        clipped = numpy.clip(logits[:, 0], LEAST, MOST)
-        return Content(_text(idx, map(_number, clipped)), int(numpy.count_nonzero(clipped != logits[:, 0])))
-    # By name: the data may number their labels otherwise than GLUE's own do. The first of equals, as in scoring.
-    names = numpy.array([file.names[label] for label in task.labels])
-    return Content(_text(idx, names[logits.argmax(axis=1)]), None)
+        clipped = numpy.clip(answers, LEAST, MOST)
+        return Content(_text(idx, map(_number, clipped)), int(numpy.count_nonzero(clipped != answers)))
+    # By name: the data may number their labels otherwise than GLUE's own do.
+    return Content(_text(idx, (file.names[task.labels[answer]] for answer in answers)), None)
 
 
 def _check_hash(file: GlueFile, outcome: Outcome, predictions: Path) -> None:
@@ -168,7 +163,7 @@ def submission_of(experiment: Experiment, model: str) -> tuple[dict[str, bytes],
 
 def lines_about(about: dict) -> list[str]:
     """Return a line for each file of a submission: how many predictions of which cell, and what should be known."""
-    return [": ".join([name, "; ".join([_what(origin), *_notes(origin)])]) for name, origin in about["files"].items()]
+    return [f"{name}: {'; '.join(_facts(origin))}" for name, origin in about["files"].items()]
 
 
 def _content(experiment: Experiment, file: GlueFile, outcome: Outcome) -> Content:
@@ -227,16 +222,11 @@ def _origin(file: GlueFile, choice: Choice, content: Content) -> dict:
     return origin if content.clipped is None else origin | {"clipped": content.clipped}
 
 
-def _what(origin: dict) -> str:
-    return f"{origin['rows']:,} predictions of {origin['cell']}, {origin['chosen']}"
-
-
-def _notes(origin: dict) -> list[str]:
-    notes = []
+def _facts(origin: dict) -> Iterator[str]:
+    yield f"{origin['rows']:,} predictions of {origin['cell']}, {origin['chosen']}"
     if not origin["split_is_official"]:
-        notes.append(f"its {origin['split']} split is not the official file, so make sure that the examples are")
+        yield f"its {origin['split']} split is not the official file, so make sure that the examples are"
     if origin["degenerate"]:
-        notes.append("degenerate: one answer for all examples of a validation split, or an undefined metric")
+        yield "degenerate: one answer for all examples of a validation split, or an undefined metric"
     if origin.get("clipped"):
-        notes.append(f"{origin['clipped']:,} of them set to {LEAST:g} or {MOST:g}, which they were beyond")
-    return notes
+        yield f"{origin['clipped']:,} of them set to {LEAST:g} or {MOST:g}, which they were beyond"

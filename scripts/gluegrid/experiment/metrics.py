@@ -1,4 +1,4 @@
-"""The metrics: all that is to be known of each, in one place. To add one, give its two formulas and put it in METRICS.
+"""The metrics: all that is to be known of each, in one place. A new one is one more decorated formula here.
 
 The schemas, the checks of a config, scoring and comparisons ask METRICS; only verification/metrics.py has formulas of
 its own, on purpose. No heavy library is loaded before a formula is called.
@@ -14,6 +14,8 @@ from gluegrid.experiment.task_kinds import CLASSIFICATION, REGRESSION, TaskKind,
 
 Array = Any  # of numpy, which is not imported here
 Resamples = Any  # of analysis/resamples.py, which is above this package
+Score = Callable[[Array, Array], float]
+Resampled = Callable[[Resamples], Array]
 ROUNDING = 1e-12  # of a variance: what is less is the error of sums
 
 
@@ -28,10 +30,13 @@ class Metric:
     name: str
     kind: TaskKind
     range: tuple[int, int]  # perfect predictions have the upper end
-    score: Callable[[Array, Array], float]
-    resampled: Callable[[Resamples], Array]
+    score: Score
+    resampled: Resampled
     least_examples: int = 1  # it is undefined for fewer
     for_more_labels: str | None = None  # the metric for more than two labels, where this one is for two only
+
+
+METRICS: dict[str, Metric] = {}
 
 
 def problem_of_metric(name: str, labels: Sequence[str] | None) -> str | None:
@@ -45,35 +50,50 @@ def problem_of_metric(name: str, labels: Sequence[str] | None) -> str | None:
     return None
 
 
-def _accuracy(labels: Array, predictions: Array) -> float:
-    from sklearn.metrics import accuracy_score
+def _metric(kind: TaskKind, least_and_most: tuple[int, int], score: Score, **needs: object) -> Callable:
+    """Declare the metric that has the name of the decorated function, which is its formula for resamples."""
 
-    return accuracy_score(labels, predictions)
+    def declare(resampled: Resampled) -> Resampled:
+        name = resampled.__name__
+        METRICS[name] = Metric(name, kind, least_and_most, score, resampled, **needs)
+        return resampled
+
+    return declare
 
 
-def _resampled_accuracy(drawn: Resamples) -> Array:
+def _by_sklearn(function: str, **options: object) -> Score:
+    def score(labels: Array, predictions: Array) -> float:
+        from sklearn import metrics
+
+        return getattr(metrics, function)(labels, predictions, **options)
+
+    return score
+
+
+def _by_scipy(function: str) -> Score:
+    def score(labels: Array, predictions: Array) -> float:
+        from scipy import stats
+
+        return getattr(stats, function)(labels, predictions).statistic
+
+    return score
+
+
+@_metric(CLASSIFICATION, (0, 1), _by_sklearn("accuracy_score"))
+def accuracy(drawn: Resamples) -> Array:
+    """The share of predictions that are the label."""
     return drawn.correct() / drawn.examples
 
 
-def _f1(labels: Array, predictions: Array) -> float:
-    from sklearn.metrics import f1_score
-
-    return f1_score(labels, predictions, zero_division=0.0)
-
-
-def _resampled_f1(drawn: Resamples) -> Array:
-    """Return the F1 of class 1; 0 where it is neither a label nor predicted."""
+@_metric(CLASSIFICATION, (0, 1), _by_sklearn("f1_score", zero_division=0.0), for_more_labels="macro_f1")
+def f1(drawn: Resamples) -> Array:
+    """The harmonic mean of precision and recall of class 1; 0 where it is neither a label nor predicted."""
     return _ratio(2 * drawn.true_positives(1), drawn.support(1) + drawn.predicted(1), otherwise=0.0)
 
 
-def _macro_f1(labels: Array, predictions: Array) -> float:
-    from sklearn.metrics import f1_score
-
-    return f1_score(labels, predictions, average="macro", zero_division=0.0)
-
-
-def _resampled_macro_f1(drawn: Resamples) -> Array:
-    """Return the mean of the F1 of each class that is a label or predicted among the drawn examples."""
+@_metric(CLASSIFICATION, (0, 1), _by_sklearn("f1_score", average="macro", zero_division=0.0))
+def macro_f1(drawn: Resamples) -> Array:
+    """The mean of the F1 of each class that is a label or predicted among the drawn examples."""
     total = classes = 0
     for each in drawn.classes:
         count = drawn.support(each) + drawn.predicted(each)
@@ -82,14 +102,9 @@ def _resampled_macro_f1(drawn: Resamples) -> Array:
     return total / classes
 
 
-def _matthews_correlation(labels: Array, predictions: Array) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    return matthews_corrcoef(labels, predictions)
-
-
-def _resampled_matthews_correlation(drawn: Resamples) -> Array:
-    """Return the coefficient of two or more classes; 0 where one side is of one class only."""
+@_metric(CLASSIFICATION, (-1, 1), _by_sklearn("matthews_corrcoef"))
+def matthews_correlation(drawn: Resamples) -> Array:
+    """The coefficient of two or more classes; 0 where labels or predictions are of one class only."""
     counts = [(drawn.support(each), drawn.predicted(each)) for each in drawn.classes]
     covariance = drawn.examples * drawn.correct() - sum(support * predicted for support, predicted in counts)
     of_labels = drawn.examples**2 - sum(support**2 for support, _ in counts)
@@ -97,13 +112,9 @@ def _resampled_matthews_correlation(drawn: Resamples) -> Array:
     return _ratio(covariance, (of_labels * of_answers) ** 0.5, otherwise=0.0)
 
 
-def _pearson(labels: Array, predictions: Array) -> float:
-    from scipy.stats import pearsonr
-
-    return pearsonr(labels, predictions).statistic
-
-
-def _resampled_pearson(drawn: Resamples) -> Array:
+@_metric(REGRESSION, (-1, 1), _by_scipy("pearsonr"), least_examples=2)
+def pearson(drawn: Resamples) -> Array:
+    """The product-moment correlation."""
     import numpy
 
     first, second = drawn.standardised(drawn.labels[:, None]), drawn.standardised(drawn.answers)
@@ -115,14 +126,9 @@ def _resampled_pearson(drawn: Resamples) -> Array:
     return numpy.clip(_ratio(covariance, spread, otherwise=numpy.nan), -1.0, 1.0)
 
 
-def _spearmanr(labels: Array, predictions: Array) -> float:
-    from scipy.stats import spearmanr
-
-    return spearmanr(labels, predictions).statistic
-
-
-def _resampled_spearmanr(drawn: Resamples) -> Array:
-    """Return Pearson's correlation of the ranks among the drawn examples."""
+@_metric(REGRESSION, (-1, 1), _by_scipy("spearmanr"), least_examples=2)
+def spearmanr(drawn: Resamples) -> Array:
+    """The rank correlation: Pearson's of the ranks among the drawn examples."""
     import numpy
 
     def correlation(ranks: Array) -> Array:
@@ -141,16 +147,3 @@ def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
     import numpy
 
     return numpy.divide(numerator, denominator, out=numpy.full(numerator.shape, otherwise), where=denominator > 0)
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", CLASSIFICATION, (0, 1), _accuracy, _resampled_accuracy),
-        Metric("f1", CLASSIFICATION, (0, 1), _f1, _resampled_f1, for_more_labels="macro_f1"),
-        Metric("macro_f1", CLASSIFICATION, (0, 1), _macro_f1, _resampled_macro_f1),
-        Metric("matthews_correlation", CLASSIFICATION, (-1, 1), _matthews_correlation, _resampled_matthews_correlation),
-        Metric("pearson", REGRESSION, (-1, 1), _pearson, _resampled_pearson, least_examples=2),
-        Metric("spearmanr", REGRESSION, (-1, 1), _spearmanr, _resampled_spearmanr, least_examples=2),
-    )
-}

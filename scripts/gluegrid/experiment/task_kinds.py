@@ -28,19 +28,11 @@ def kind_of(labels: Sequence[str] | None) -> TaskKind:
     return REGRESSION if labels is None else CLASSIFICATION
 
 
-def _number_of_greatest(logits: Array) -> Array:
-    return logits.argmax(axis=1)
-
-
 def _cross_entropy(logits: Array, labels: Array) -> float:
     from scipy.special import log_softmax
 
     # scikit-learn's log_loss cuts the loss of an example off at 36.
     return -log_softmax(logits, axis=1)[range(len(labels)), labels].mean()
-
-
-def _number(logits: Array) -> Array:
-    return logits[:, 0]
 
 
 def _squared_error(logits: Array, labels: Array) -> float:
@@ -53,7 +45,7 @@ CLASSIFICATION = TaskKind(
     staged_type="int64",
     label_type="int64",
     number_of_outputs=len,
-    predictions=_number_of_greatest,
+    predictions=lambda logits: logits.argmax(axis=1),  # the first of equals
     loss=_cross_entropy,
 )
 REGRESSION = TaskKind(
@@ -62,6 +54,6 @@ REGRESSION = TaskKind(
     staged_type="float64",
     label_type="float32",
     number_of_outputs=lambda _: 1,
-    predictions=_number,
+    predictions=lambda logits: logits[:, 0],
     loss=_squared_error,
 )
