@@ -9,7 +9,7 @@ import yaml
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.experiment.options import SWEPT_KEYS, TRAINING_KEYS
+from gluegrid.experiment.options import OPTIONS, SWEPT_KEYS
 from gluegrid.experiment.variants import variant_name
 
 SMALL = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": {"cola": None, "rte": None}}
@@ -161,7 +161,7 @@ def test_every_hyperparameter_may_be_a_list(key):
     assert len({cell.variant for cell in found}) == 2
 
 
-@pytest.mark.parametrize("key", sorted(TRAINING_KEYS - SWEPT_KEYS - {"seeds"}))
+@pytest.mark.parametrize("key", sorted(OPTIONS.keys() - SWEPT_KEYS - {"seeds"}))
 def test_what_is_no_hyperparameter_may_not_be_a_list(key):
     with pytest.raises(ConfigError, match=rf"c\.yaml:\d+: {key}: .* is not allowed"):
         load(**{key: ["cpu", "cuda"] if key == "device" else [1, 2]})

@@ -10,7 +10,7 @@ from gluegrid.common.escaping import quoted
 from gluegrid.experiment import yaml_loader
 from gluegrid.experiment.config_checks import check
 from gluegrid.experiment.config_errors import Report
-from gluegrid.experiment.options import SWEPT_KEYS
+from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.task_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -63,18 +63,13 @@ def load_registry() -> dict[str, dict]:
 
 @cache
 def config_schema() -> dict:
-    """Return the schema, in which what may be swept may be a list of its values."""
+    """Return the schema, with the options at every level: what may be swept may be a list of its values."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    properties = schema["properties"]
-    of_cells = properties["cells"]["additionalProperties"]["additionalProperties"]
-    levels = [
-        schema,
-        properties["models"]["additionalProperties"],
-        properties["tasks"]["additionalProperties"],
-        of_cells,
-    ]
-    for level in levels:
-        level["properties"] |= {key: _one_or_several(level["properties"][key]) for key in SWEPT_KEYS}
+    top = schema["properties"]
+    of_cells = top["cells"]["additionalProperties"]["additionalProperties"]
+    options = {key: _one_or_several(each.schema) if each.is_swept else each.schema for key, each in OPTIONS.items()}
+    for level in (schema, top["models"]["additionalProperties"], top["tasks"]["additionalProperties"], of_cells):
+        level["properties"] = options | level["properties"]
     return schema
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from gluegrid.common.escaping import quoted
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Report, quoted_name, suggest
-from gluegrid.experiment.options import BATCH_KEYS, DEFAULT_SEEDS, Given, all_levels, given_values
+from gluegrid.experiment.levels import Given, all_levels, given_values
+from gluegrid.experiment.options import BATCH_KEYS, OPTIONS
 from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, splits_of
 from gluegrid.experiment.yaml_loader import Position
 
@@ -198,7 +199,7 @@ def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, 
         yield "init_from", f"{task} starts from {start}, which itself starts from another task; name that one"
     elif not _value(of_model[start], "do_train", True):
         yield "init_from", f"{task} starts from {start}, which is not trained here (do_train: false)"
-    elif missing := set(_value(given, "seeds", DEFAULT_SEEDS)) - set(_value(of_model[start], "seeds", DEFAULT_SEEDS)):
+    elif missing := _seeds(given) - _seeds(of_model[start]):
         seeds = ", ".join(map(str, sorted(missing)))
         yield "init_from", f"{task} has seeds that {start}, from which it starts, has not: {seeds}; give both the same"
 
@@ -218,3 +219,7 @@ def _of_splits(entry: dict, given: dict[str, Given]) -> Iterator[tuple[str, str]
 
 def _value(given: dict[str, Given], key: str, default: object) -> object:
     return given[key].value if key in given else default
+
+
+def _seeds(given: dict[str, Given]) -> set[int]:
+    return set(_value(given, "seeds", OPTIONS["seeds"].default))

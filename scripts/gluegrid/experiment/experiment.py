@@ -13,15 +13,9 @@ from gluegrid.experiment.cell import Cell, ImportedCell, imported_cells, run_has
 from gluegrid.experiment.config import load_config
 from gluegrid.experiment.config_checks import check_starts
 from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.levels import given_values
 from gluegrid.experiment.option_checks import check_options
-from gluegrid.experiment.options import (
-    DEFAULT_SEEDS,
-    DEFAULT_THREADS,
-    KEYS_OF_PREDICTION,
-    RECIPE,
-    RECIPES,
-    given_values,
-)
+from gluegrid.experiment.options import OPTIONS, RECIPE, RECIPES
 from gluegrid.experiment.references import read_in
 from gluegrid.experiment.sources import name_states_of_folders
 from gluegrid.experiment.task import definition
@@ -195,7 +189,7 @@ def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
     for model in experiment.models:
         for task in experiment.tasks:
             values = experiment.values(model, task)
-            number += len(values.get("seeds", DEFAULT_SEEDS)) * number_of_variants(values)
+            number += len(values.get("seeds", OPTIONS["seeds"].default)) * number_of_variants(values)
             if number > MOST_CELLS:
                 counted = "models x tasks x seeds x values of lists"
                 report.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
@@ -220,7 +214,7 @@ def make_cells(experiment: Experiment, model: str, task: str) -> Iterator[Cell]:
 
 def _seeds(values: dict) -> list[int]:
     """Return a cell's seeds; only the first of a finished checkpoint, which the others would not change."""
-    seeds = values.get("seeds", DEFAULT_SEEDS)
+    seeds = values.get("seeds", OPTIONS["seeds"].default)
     return seeds if is_trained(values) or _start(values) is not None else seeds[:1]
 
 
@@ -229,7 +223,7 @@ def _variants(
 ) -> Iterable[tuple[str, dict]]:
     """Return names and values of variants, `base` first. What is not trained has those of what it starts from."""
     if not is_trained(values):
-        values = {key: values[key] for key in values if key in (*KEYS_OF_PREDICTION, "threads")}
+        values = {key: value for key, value in values.items() if OPTIONS[key].for_prediction}
     if is_trained(values) or _start(values) is None:
         return all_variants(values, base_values(experiment.paths, model, task, seeds, swept(values)))
     starts = {cell.variant: cell.values for cell in experiment.cells_of(model, _start(values)).values()}
@@ -248,7 +242,7 @@ def _run(experiment: Experiment, model: str, task: str, variant: str, values: di
         "model": experiment.model_identity(model),
         "task": {"name": task, **definition(experiment.tasks[task])},
         "variant": variant,
-        "threads": DEFAULT_THREADS,
+        "threads": OPTIONS["threads"].default,
     } | differing
 
 

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 
 from gluegrid.common.escaping import shortened
 from gluegrid.experiment.config_errors import Report, dotted, quoted_name
-from gluegrid.experiment.options import RECIPE, RECIPES, TRAINING_KEYS, Given, all_levels, given_values
+from gluegrid.experiment.levels import Given, all_levels, given_values
+from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.variants import plain_value, swept
 from gluegrid.experiment.yaml_loader import Position
 
 ALL_LINEAR = "all-linear"
-LEVELS = ("models", "tasks", "cells")  # below the top, the more specific later
 # The modules of which one must be there, and the package that brings it.
 TRACKERS = {
     "tensorboard": (("tensorboard", "tensorboardX"), "tensorboard"),
@@ -20,10 +20,8 @@ TRACKERS = {
     "mlflow": (("mlflow",), "mlflow"),
 }
 FLASH_ATTENTION = (("flash_attn",), "flash-attn")
-LEAST_RATE = 1e-7  # with which transformers' polynomial schedule ends
-
-# The keys that do not go together, the one that is to blame first, and what to do.
-Conflict = tuple[tuple[str, ...], str]
+DEFAULTS = {key: option.default for key, option in OPTIONS.items()}
+CONFLICTS = {key: option.conflict for key, option in OPTIONS.items() if option.conflict}
 
 
 def check_options(report: Report, config: dict) -> None:
@@ -87,7 +85,7 @@ def _warn_of_unused(report: Report, config: dict) -> None:
     for model, values in config["models"].items():
         for key in values:
             position = ("models", model, key)
-            if key in TRAINING_KEYS and position not in used:
+            if key in OPTIONS and position not in used:
                 report.warn(
                     position, "holds for no cell, since a task's own values win over a model's; give it in cells"
                 )
@@ -103,9 +101,10 @@ def _check_target_modules(report: Report, position: Position, lora: dict) -> Non
 
 
 def _check_cell(report: Report, given: dict[str, Given]) -> None:
-    values = RECIPES[RECIPE] | {key: value for key, (value, _) in given.items()}
-    for keys, advice in (*_of_batches(values), *_of_arithmetic(values), *_of_schedule(values), *_of_epochs(values)):
-        _add_conflict(report, keys, advice, values, given)
+    values = DEFAULTS | {key: value for key, (value, _) in given.items()}
+    for key, conflict_of in CONFLICTS.items():
+        if values[key] is not None and (conflict := conflict_of(values)):
+            _add_conflict(report, (key, *conflict.others), conflict.advice, values, given)
     if values["attn_implementation"] == "flash_attention_2":
         _check_package(report, given["attn_implementation"].position, "flash_attention_2", *FLASH_ATTENTION)
     if values["lr_scheduler_type"] == "constant_with_warmup" and values["warmup_ratio"] == 0:
@@ -113,64 +112,11 @@ def _check_cell(report: Report, given: dict[str, Given]) -> None:
         report.warn(given["lr_scheduler_type"].position, f"constant_with_warmup {problem}")
 
 
-def _of_batches(values: dict) -> Iterator[Conflict]:
-    batch = values.get("global_batch_size")
-    if batch is None:
-        return
-    devices = values["gpus"] * values["nodes"]
-    parts = devices * values["gradient_accumulation_steps"]
-    several = [key for key in ("gpus", "nodes", "gradient_accumulation_steps") if values[key] > 1]
-    if batch % devices:
-        keys = [key for key in several if key != "gradient_accumulation_steps"]
-        yield (
-            ("global_batch_size", *keys),
-            f"each device takes an equal part, so choose a batch that is a multiple of {devices}",
-        )
-    elif batch < parts:
-        yield ("global_batch_size", *several), f"it is computed in {parts} parts, so choose a batch of at least {parts}"
-
-
-def _of_arithmetic(values: dict) -> Iterator[Conflict]:
-    on_cpu = values["device"] == "cpu"
-    if values["precision"] == "fp16" and on_cpu:
-        yield ("precision", "device"), "fp16 is for GPUs, so choose bf16 or fp32"
-    if values["attn_implementation"] != "flash_attention_2":
-        return
-    if on_cpu:
-        yield ("attn_implementation", "device"), "it is for GPUs, so choose auto, sdpa or eager"
-    elif values["precision"] == "fp32":
-        yield ("attn_implementation", "precision"), "it computes in 16 bits, so choose precision auto, bf16 or fp16"
-
-
-def _of_schedule(values: dict) -> Iterator[Conflict]:
-    schedule, warmup, rate = values["lr_scheduler_type"], values["warmup_ratio"], values["learning_rate"]
-    if schedule == "constant" and warmup > 0:
-        yield ("warmup_ratio", "lr_scheduler_type"), "constant has no warm-up, so choose constant_with_warmup"
-    if schedule == "polynomial" and warmup == 1:
-        yield ("warmup_ratio", "lr_scheduler_type"), "polynomial needs updates after the warm-up, so choose less than 1"
-    if schedule == "polynomial" and rate <= LEAST_RATE:
-        advice = f"polynomial ends with a rate of {LEAST_RATE:g}, so choose a higher learning_rate or linear"
-        yield ("learning_rate", "lr_scheduler_type"), advice
-
-
-def _of_epochs(values: dict) -> Iterator[Conflict]:
-    if values["save_model"] == "best" and values["eval_strategy"] != "epoch":
-        advice = "the best is chosen by the score after each epoch, so choose eval_strategy epoch"
-        yield ("save_model", "eval_strategy"), advice
-
-
 def _add_conflict(report: Report, keys: tuple[str, ...], advice: str, values: dict, given: dict[str, Given]) -> None:
     """Note a conflict at the most specific of its keys: what is more general may suit other cells."""
-    at = max(keys, key=lambda key: _depth(given.get(key)))
+    at = max(keys, key=lambda key: given[key].depth if key in given else 0)
     others = " and ".join(f"{key}: {values[key]}{_elsewhere(given.get(key), given[at])}" for key in keys if key != at)
     report.add(given[at].position, f"{values[at]} does not go with {others}; {advice}")
-
-
-def _depth(given: Given | None) -> int:
-    """Return how specific the level of a value is: 0 for a default, 1 for the top."""
-    if given is None:
-        return 0
-    return 1 if len(given.position) == 1 else 2 + LEVELS.index(given.position[0])
 
 
 def _elsewhere(given: Given | None, beside: Given) -> str:
