@@ -10,7 +10,8 @@ from config_texts import START, load, problems_of, with_model, with_tasks
 
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.config import load_config, load_registry
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 
 GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 

@@ -8,7 +8,8 @@ import yaml
 
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.options import OPTIONS, SWEPT_KEYS
 from gluegrid.experiment.variants import variant_name
 

@@ -2,24 +2,23 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 from gluegrid.common.escaping import shortened
 from gluegrid.experiment.config_errors import Report, dotted, quoted_name
 from gluegrid.experiment.levels import Given, all_levels, given_values
-from gluegrid.experiment.options import OPTIONS
+from gluegrid.experiment.options import ALL_LINEAR, OPTIONS
 from gluegrid.experiment.variants import plain_value, swept
 from gluegrid.experiment.yaml_loader import Position
 
-ALL_LINEAR = "all-linear"
-# The modules of which one must be there, and the package that brings it.
-TRACKERS = {
+# What needs a package: the modules of which one must be there, and the package that brings it.
+PACKAGES = {
     "tensorboard": (("tensorboard", "tensorboardX"), "tensorboard"),
     "wandb": (("wandb",), "wandb"),
     "mlflow": (("mlflow",), "mlflow"),
+    "flash_attention_2": (("flash_attn",), "flash-attn"),
 }
-FLASH_ATTENTION = (("flash_attn",), "flash-attn")
 DEFAULTS = {key: option.default for key, option in OPTIONS.items()}
 CONFLICTS = {key: option.conflict for key, option in OPTIONS.items() if option.conflict}
 
@@ -34,7 +33,7 @@ def check_options(report: Report, config: dict) -> None:
                 _check_cell(report, given)
     _warn_of_unused(report, config)
     for index, tracker in enumerate(config.get("report_to", [])):
-        _check_package(report, ("report_to", index), tracker, *TRACKERS[tracker])
+        _check_package(report, ("report_to", index), tracker)
     report.raise_problems()
 
 
@@ -48,12 +47,10 @@ def _points(given: dict[str, Given]) -> Iterator[dict[str, Given]]:
 
 def _adapters_of(config: dict) -> Iterator[tuple[Position, dict | None]]:
     for position, level in all_levels(config):
-        if "lora" in level:
-            lora = level["lora"]
-            listed = enumerate(lora) if isinstance(lora, list) else []
-            yield from (((*position, "lora", index), one) for index, one in listed)
-            if not isinstance(lora, list):
-                yield (*position, "lora"), lora
+        if isinstance(level.get("lora"), list):
+            yield from (((*position, "lora", index), lora) for index, lora in enumerate(level["lora"]))
+        elif "lora" in level:
+            yield (*position, "lora"), level["lora"]
 
 
 def _check_adapters(report: Report, given: dict[Position, dict | None]) -> None:
@@ -106,7 +103,7 @@ def _check_cell(report: Report, given: dict[str, Given]) -> None:
         if values[key] is not None and (conflict := conflict_of(values)):
             _add_conflict(report, (key, *conflict.others), conflict.advice, values, given)
     if values["attn_implementation"] == "flash_attention_2":
-        _check_package(report, given["attn_implementation"].position, "flash_attention_2", *FLASH_ATTENTION)
+        _check_package(report, given["attn_implementation"].position, "flash_attention_2")
     if values["lr_scheduler_type"] == "constant_with_warmup" and values["warmup_ratio"] == 0:
         problem = "has no warm-up where warmup_ratio is 0, which is the default; give one, or write constant"
         report.warn(given["lr_scheduler_type"].position, f"constant_with_warmup {problem}")
@@ -127,7 +124,8 @@ def _elsewhere(given: Given | None, beside: Given) -> str:
     return "" if level == beside.position[:-1] else f" (of {dotted(level) or 'the top'})"
 
 
-def _check_package(report: Report, position: Position, what: str, modules: Iterable[str], package: str) -> None:
+def _check_package(report: Report, position: Position, what: str) -> None:
+    modules, package = PACKAGES[what]
     if not any(map(_is_installed, modules)):
         advice = f"pip install {package}, or leave {what} out"
         report.add(position, f"{what} needs the package {package}, which is not installed; {advice}")

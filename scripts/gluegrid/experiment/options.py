@@ -14,8 +14,9 @@ from gluegrid.experiment.option import Conflict, Option, integer, number, one_of
 LONGEST_ADAPTERS = 120  # characters of what says how adapters are made
 LEAST_RATE = 1e-7  # with which transformers' polynomial schedule ends
 
+ALL_LINEAR = "all-linear"
 # What `lora` means where it does not say; run.json has these written out.
-LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": "all-linear"}
+LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": ALL_LINEAR}
 # As `text` in schemas/config.schema.yaml.
 TEXT = {
     "type": "string",
