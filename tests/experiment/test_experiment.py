@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gluegrid.common import paths
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.config import SCHEMA
+from gluegrid.experiment.config import unswept_schema
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.options import LORA, RECIPES
@@ -391,7 +391,7 @@ def test_distinct_resources_have_distinct_keys(one, other):
     assert paths.resource_key(*one) != paths.resource_key(*other)
 
 
-PLACES = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+PLACES = unswept_schema()["properties"]
 TASK = PLACES["tasks"]["additionalProperties"]["properties"]
 
 

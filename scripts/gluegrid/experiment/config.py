@@ -63,11 +63,22 @@ def load_registry() -> dict[str, dict]:
 
 @cache
 def config_schema() -> dict:
-    """Return the schema, with the options at every level: what may be swept may be a list of its values."""
+    """Return the schema, in which what may be swept may be a list of its values."""
+    return _schema(
+        {key: _one_or_several(each.schema) if each.is_swept else each.schema for key, each in OPTIONS.items()}
+    )
+
+
+def unswept_schema() -> dict:
+    """Return the schema without the lists of values to try."""
+    return _schema({key: option.schema for key, option in OPTIONS.items()})
+
+
+def _schema(options: dict[str, dict]) -> dict:
+    """Return the schema of the file, with these options at every level."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     top = schema["properties"]
     of_cells = top["cells"]["additionalProperties"]["additionalProperties"]
-    options = {key: _one_or_several(each.schema) if each.is_swept else each.schema for key, each in OPTIONS.items()}
     for level in (schema, top["models"]["additionalProperties"], top["tasks"]["additionalProperties"], of_cells):
         level["properties"] = options | level["properties"]
     return schema
