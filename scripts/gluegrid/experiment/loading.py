@@ -7,7 +7,7 @@ from gluegrid.common.files import read_json
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config import load_config
 from gluegrid.experiment.config_checks import check_starts
-from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.option_checks import check_options
 from gluegrid.experiment.options import OPTIONS
@@ -23,16 +23,16 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
 
     `experiment` is the value of `--config experiment=...`, None without one.
     """
-    config, report = load_config(path, experiment)
-    _check_number_of_cells(Experiment(config), report)
-    check_options(report, config)
-    check_starts(report, config)
+    config, problems = load_config(path, experiment)
+    _check_number_of_cells(Experiment(config), problems)
+    check_options(problems, config)
+    check_starts(problems, config)
     for entry in (*config["models"].values(), *config["tasks"].values()):
         if not is_local(entry["source"]):
             entry.setdefault("revision", "main")
-    name_states_of_folders(config, report)
-    read_in(config, report)
-    return Experiment(config, report.warnings)
+    name_states_of_folders(config, problems)
+    read_in(config, problems)
+    return Experiment(config, problems.warnings)
 
 
 def planned_experiment(head: Path) -> Experiment:
@@ -40,7 +40,7 @@ def planned_experiment(head: Path) -> Experiment:
     return Experiment(read_json(head)["config"])
 
 
-def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
+def _check_number_of_cells(experiment: Experiment, problems: Problems) -> None:
     number = 0
     for model in experiment.models:
         for task in experiment.tasks:
@@ -48,5 +48,5 @@ def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
             number += len(values.get("seeds", OPTIONS["seeds"].default)) * math.prod(map(len, swept(values).values()))
             if number > MOST_CELLS:
                 counted = "models x tasks x seeds x values of lists"
-                report.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
-                report.raise_problems()
+                problems.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
+                problems.raise_any()

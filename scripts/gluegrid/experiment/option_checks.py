@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from gluegrid.common.escaping import shortened
-from gluegrid.experiment.config_errors import Report, dotted, quoted_name
+from gluegrid.experiment.config_errors import Problems, dotted, quoted_name
 from gluegrid.experiment.levels import Given, all_levels, given_values
 from gluegrid.experiment.options import ALL_LINEAR, OPTIONS
 from gluegrid.experiment.variants import plain_value, swept
@@ -23,18 +23,18 @@ DEFAULTS = {key: option.default for key, option in OPTIONS.items()}
 CONFLICTS = {key: option.conflict for key, option in OPTIONS.items() if option.conflict}
 
 
-def check_options(report: Report, config: dict) -> None:
-    """Check the training values of every cell; ConfigError has a line for each mistake, warnings go to the report."""
-    _check_adapters(report, dict(_adapters_of(config)))
-    _check_repetition(report, config)
+def check_options(problems: Problems, config: dict) -> None:
+    """Check the training values of every cell; ConfigError has a line for each mistake."""
+    _check_adapters(problems, dict(_adapters_of(config)))
+    _check_repetition(problems, config)
     for model in config["models"]:
         for task in config["tasks"]:
             for given in _points(given_values(config, model, task)):
-                _check_cell(report, given)
-    _warn_of_unused(report, config)
+                _check_cell(problems, given)
+    _warn_of_unused(problems, config)
     for index, tracker in enumerate(config.get("report_to", [])):
-        _check_package(report, ("report_to", index), tracker)
-    report.raise_problems()
+        _check_package(problems, ("report_to", index), tracker)
+    problems.raise_any()
 
 
 def _points(given: dict[str, Given]) -> Iterator[dict[str, Given]]:
@@ -53,25 +53,25 @@ def _adapters_of(config: dict) -> Iterator[tuple[Position, dict | None]]:
             yield (*position, "lora"), level["lora"]
 
 
-def _check_adapters(report: Report, given: dict[Position, dict | None]) -> None:
+def _check_adapters(problems: Problems, given: dict[Position, dict | None]) -> None:
     none_to_lift = all(lora is None for lora in given.values())
     for position, lora in given.items():
         if lora is not None:
-            _check_target_modules(report, (*position, "target_modules"), lora)
+            _check_target_modules(problems, (*position, "target_modules"), lora)
         elif none_to_lift:
-            report.warn(position, "has nothing below it, so all weights are trained; for adapters write lora: {}")
+            problems.warn(position, "has nothing below it, so all weights are trained; for adapters write lora: {}")
 
 
-def _check_repetition(report: Report, config: dict) -> None:
+def _check_repetition(problems: Problems, config: dict) -> None:
     """Find values that are the same in two spellings, such as 3 and 3.0: the schema has found the others."""
     for position, level in all_levels(config):
         for key, values in swept(level).items():
             plain = [json.dumps(value, sort_keys=True) for value in plain_value(key, values)]
             if twice := [value for place, value in enumerate(plain) if value in plain[:place]]:
-                report.add((*position, key), f"has {shortened(twice[0])} twice; keep one of them")
+                problems.add((*position, key), f"has {shortened(twice[0])} twice; keep one of them")
 
 
-def _warn_of_unused(report: Report, config: dict) -> None:
+def _warn_of_unused(problems: Problems, config: dict) -> None:
     """Warn of what is given for a model and holds for none of its cells: it is easily taken to win over a task's."""
     used = {
         given.position
@@ -83,37 +83,39 @@ def _warn_of_unused(report: Report, config: dict) -> None:
         for key in values:
             position = ("models", model, key)
             if key in OPTIONS and position not in used:
-                report.warn(
+                problems.warn(
                     position, "holds for no cell, since a task's own values win over a model's; give it in cells"
                 )
 
 
-def _check_target_modules(report: Report, position: Position, lora: dict) -> None:
+def _check_target_modules(problems: Problems, position: Position, lora: dict) -> None:
     modules = lora.get("target_modules", ALL_LINEAR)
     if isinstance(modules, str) and modules != ALL_LINEAR:
         advice = f"write {ALL_LINEAR}, or names of layers in brackets, such as [query, value]"
-        report.add(position, f"{quoted_name(modules)} is not allowed; {advice}")
+        problems.add(position, f"{quoted_name(modules)} is not allowed; {advice}")
     elif isinstance(modules, list) and ALL_LINEAR in modules:
-        report.add(position, f"{ALL_LINEAR} stands among names of layers; write it alone and without brackets")
+        problems.add(position, f"{ALL_LINEAR} stands among names of layers; write it alone and without brackets")
 
 
-def _check_cell(report: Report, given: dict[str, Given]) -> None:
+def _check_cell(problems: Problems, given: dict[str, Given]) -> None:
     values = DEFAULTS | {key: value for key, (value, _) in given.items()}
     for key, conflict_of in CONFLICTS.items():
         if values[key] is not None and (conflict := conflict_of(values)):
-            _add_conflict(report, (key, *conflict.others), conflict.advice, values, given)
+            _add_conflict(problems, (key, *conflict.others), conflict.advice, values, given)
     if values["attn_implementation"] == "flash_attention_2":
-        _check_package(report, given["attn_implementation"].position, "flash_attention_2")
+        _check_package(problems, given["attn_implementation"].position, "flash_attention_2")
     if values["lr_scheduler_type"] == "constant_with_warmup" and values["warmup_ratio"] == 0:
         problem = "has no warm-up where warmup_ratio is 0, which is the default; give one, or write constant"
-        report.warn(given["lr_scheduler_type"].position, f"constant_with_warmup {problem}")
+        problems.warn(given["lr_scheduler_type"].position, f"constant_with_warmup {problem}")
 
 
-def _add_conflict(report: Report, keys: tuple[str, ...], advice: str, values: dict, given: dict[str, Given]) -> None:
+def _add_conflict(
+    problems: Problems, keys: tuple[str, ...], advice: str, values: dict, given: dict[str, Given]
+) -> None:
     """Note a conflict at the most specific of its keys: what is more general may suit other cells."""
     at = max(keys, key=lambda key: given[key].depth if key in given else 0)
     others = " and ".join(f"{key}: {values[key]}{_elsewhere(given.get(key), given[at])}" for key in keys if key != at)
-    report.add(given[at].position, f"{values[at]} does not go with {others}; {advice}")
+    problems.add(given[at].position, f"{values[at]} does not go with {others}; {advice}")
 
 
 def _elsewhere(given: Given | None, beside: Given) -> str:
@@ -124,11 +126,11 @@ def _elsewhere(given: Given | None, beside: Given) -> str:
     return "" if level == beside.position[:-1] else f" (of {dotted(level) or 'the top'})"
 
 
-def _check_package(report: Report, position: Position, what: str) -> None:
+def _check_package(problems: Problems, position: Position, what: str) -> None:
     modules, package = PACKAGES[what]
     if not any(map(_is_installed, modules)):
         advice = f"pip install {package}, or leave {what} out"
-        report.add(position, f"{what} needs the package {package}, which is not installed; {advice}")
+        problems.add(position, f"{what} needs the package {package}, which is not installed; {advice}")
 
 
 def _is_installed(module: str) -> bool:
