@@ -128,6 +128,10 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock and e
 	@.venv-lock/bin/python scripts/write_lock.py
 	@rm -rf .venv-lock
 
+.PHONY: docs
+docs: $(INSTALLED) ## write docs/config.md's table of options from their declarations
+	@$(BIN)/python scripts/write_docs.py
+
 .PHONY: rulegraph
 rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
 	@sed 's/^  # ax:.*/  ax:/' config.yaml > .venv/with_ax.yaml

@@ -1,6 +1,6 @@
 # gluegrid: every model on every task with every seed, and the table of results.
 #
-# The way of the data: the experiment file is checked and resolved into cells (scripts/gluegrid/experiment/experiment.py), models
+# The way of the data: the experiment file is checked and resolved into cells (scripts/gluegrid/experiment/loading.py), models
 # and tasks are staged (rules/fetch.smk), tokenised (rules/prepare.smk), each cell is trained from its run.json
 # (rules/train.smk), and the tables are written (rules/results.smk).
 import sys

@@ -15,7 +15,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.cell import Cell
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.operations.estimates import Estimates, learn
 from gluegrid.operations.makespan import makespan

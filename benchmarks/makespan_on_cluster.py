@@ -27,7 +27,7 @@ from pretended_trainings import (
     train_jobs,
 )
 
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
 
 # The lengths are told to gluegrid as numbers of epochs, so that its estimate of a training is this share of the

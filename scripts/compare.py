@@ -7,7 +7,7 @@ from gluegrid.analysis.bootstrap import RESAMPLES
 from gluegrid.analysis.comparison_report import write_comparisons
 from gluegrid.analysis.comparisons import compare
 from gluegrid.common.cli import run_script
-from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.loading import planned_experiment
 from gluegrid.results.outcomes import outcomes
 
 

@@ -10,7 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, StagingError
-from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.loading import planned_experiment
 from gluegrid.experiment.sources import files_below, split_of, wanted_task_files
 from gluegrid.experiment.task import Task, definition
 from gluegrid.experiment.task_files import files_of_splits, is_converted

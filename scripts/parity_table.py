@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import run_script
-from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.loading import planned_experiment
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.parity_report import write_parity
 

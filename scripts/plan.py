@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import reader_may_leave, run_script
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import estimates_of
 from gluegrid.operations.plan import plan
 from gluegrid.operations.plan_text import MOST_LINES, plan_text

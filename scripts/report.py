@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from gluegrid.common.cli import run_script
-from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.loading import planned_experiment
 from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import outcomes
 

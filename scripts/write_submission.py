@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.analysis.glue_submission import lines_about, write_submission
 from gluegrid.common.cli import run_script
-from gluegrid.experiment.experiment import planned_experiment
+from gluegrid.experiment.loading import planned_experiment
 
 
 def main() -> None:

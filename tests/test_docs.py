@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+import write_docs
+
+from gluegrid.experiment.config import config_schema
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
@@ -27,13 +29,17 @@ def test_make_targets_in_documents_exist(document):
 
 
 def test_every_key_of_the_schema_is_documented():
-    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text(encoding="utf-8"))
-    properties = schema["properties"]
+    properties = config_schema()["properties"]
     keys = set(properties)
     keys |= set(properties["models"]["additionalProperties"]["properties"])
     keys |= set(properties["tasks"]["additionalProperties"]["properties"])
     text = (PROJECT / "docs/config.md").read_text(encoding="utf-8")
     assert not [key for key in sorted(keys) if f"`{key}`" not in text]
+
+
+def test_the_table_of_options_is_that_of_their_declarations():
+    page = write_docs.PAGE.read_text(encoding="utf-8")
+    assert write_docs.with_table(page) == page, "call make docs"
 
 
 def test_both_readmes_name_the_same_commands():

@@ -26,7 +26,8 @@ from gluegrid.execution.gpu_leases import lease_gpus
 from gluegrid.execution.invocation import freeze
 from gluegrid.execution.locks import lock
 from gluegrid.execution.visible_gpus import visible_gpus
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.results.outcomes import last_line
 from gluegrid.workflow.hooks import limit_gpus
 

@@ -10,18 +10,13 @@ from config_texts import START, load, problems_of, with_model, with_tasks
 
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.config import load_config, load_registry
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
+from gluegrid.experiment.options import OPTIONS
 
 GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 
 # What messages say of whole places.
-OPTIONS = (
-    *("attn_implementation", "device", "eval_strategy", "global_batch_size", "gpus", "gradient_accumulation_steps"),
-    *("gradient_checkpointing", "learning_rate", "lora", "lr_scheduler_type", "max_eval_samples", "max_grad_norm"),
-    *("max_seq_length", "max_train_samples", "nodes", "num_train_epochs", "per_device_eval_batch_size"),
-    *("per_device_train_batch_size", "precision", "save_model", "seeds", "threads", "train_sampling_strategy"),
-    *("warmup_ratio", "weight_decay", "do_train", "init_from", "selection"),
-)
 SHORTENED = 400  # characters of a list of known keys that a message shows
 
 

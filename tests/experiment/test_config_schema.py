@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.config import REGISTRY, load_registry, unswept_schema
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 
 VALID = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": ["cola", "rte"]}
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gluegrid.common import paths
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.config import unswept_schema
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.options import LORA, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
 

@@ -12,7 +12,8 @@ import yaml
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.config import load_registry
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import (
     FOLDER,
     Reference,

@@ -8,8 +8,9 @@ import yaml
 
 from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.experiment import Experiment, load_experiment
-from gluegrid.experiment.options import SWEPT_KEYS, TRAINING_KEYS
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
+from gluegrid.experiment.options import OPTIONS, SWEPT_KEYS
 from gluegrid.experiment.variants import variant_name
 
 SMALL = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}, "tasks": {"cola": None, "rte": None}}
@@ -150,18 +151,15 @@ def test_a_broken_run_json_decides_nothing():
 
 @pytest.mark.parametrize("key", sorted(SWEPT_KEYS - {"global_batch_size"}))
 def test_every_hyperparameter_may_be_a_list(key):
-    values = {
-        **{"lora": [None, {}], "lr_scheduler_type": ["linear", "cosine"], "attn_implementation": ["sdpa", "eager"]},
-        **{"precision": ["fp32", "bf16"], "train_sampling_strategy": ["random", "group_by_length"]},
-        **{"eval_strategy": ["no", "epoch"], "save_model": ["none", "last"], "gradient_checkpointing": [False, True]},
-        **{"learning_rate": [0.1, 0.2], "warmup_ratio": [0, 0.1], "weight_decay": [0, 0.1], "max_grad_norm": [0, 1]},
-    }.get(key, [8, 16])
+    schema = OPTIONS[key].schema
+    values = {"number": [0.1, 0.2], "boolean": [False, True]}.get(str(schema.get("type")), [8, 16])
+    values = [None, {}] if key == "lora" else schema.get("enum", values)[:2]
     found = load(**{key: values}).cells_of("bert", "rte").values()
     assert len({json.dumps(cell.values[key]) for cell in found}) == 2
     assert len({cell.variant for cell in found}) == 2
 
 
-@pytest.mark.parametrize("key", sorted(TRAINING_KEYS - SWEPT_KEYS - {"seeds"}))
+@pytest.mark.parametrize("key", sorted(OPTIONS.keys() - SWEPT_KEYS - {"seeds"}))
 def test_what_is_no_hyperparameter_may_not_be_a_list(key):
     with pytest.raises(ConfigError, match=rf"c\.yaml:\d+: {key}: .* is not allowed"):
         load(**{key: ["cpu", "cuda"] if key == "device" else [1, 2]})

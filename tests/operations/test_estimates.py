@@ -12,7 +12,8 @@ from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.invocation import freeze
 from gluegrid.experiment.config import load_registry
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.operations.cost_model import (

@@ -11,7 +11,8 @@ import builders
 import pytest
 from clones import Clone, clone_into, copy_of
 
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.operations.makespan import makespan
 from gluegrid.operations.plan import plan, why

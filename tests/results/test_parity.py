@@ -12,7 +12,8 @@ from clones import Clone, clone_into
 from groups import outcome
 from rendering import rows_of
 
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import Reference, SeedSpread
 from gluegrid.results import parity
 from gluegrid.results.outcomes import outcomes

@@ -18,8 +18,8 @@ from shared_experiments import REASON, killed_in_between, write_experiment
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.experiment import load_experiment
 from gluegrid.experiment.experiment_index import newest_plan
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.status import Observer, look
 from gluegrid.operations.status_text import status_text
 from gluegrid.results.outcomes import outcomes

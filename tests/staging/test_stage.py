@@ -19,7 +19,7 @@ from fake_hub_servers import serving
 from fetching import parquet_of
 
 from gluegrid.common.files import read_json
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.staged import staged_table
 
 # Of this run alone, so that not even the copy of this file has it.

@@ -13,7 +13,8 @@ import yaml
 
 from gluegrid.experiment import sources
 from gluegrid.experiment.cell import Cell, run_hash, run_text
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.metrics import METRICS, problem_of_metric
 from gluegrid.experiment.options import RECIPE, RECIPES
 from gluegrid.experiment.run import Run

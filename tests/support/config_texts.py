@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gluegrid.common.errors import ConfigError
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 
 # Line 1 to 4 of most of them.
 START = """\

@@ -11,7 +11,8 @@ import yaml
 
 from gluegrid.common.paths import state_folder
 from gluegrid.experiment.cell import Cell
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups

@@ -18,7 +18,8 @@ from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import VARIABLE, freeze
 from gluegrid.experiment.cell import Cell
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.task import Task, definition
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables

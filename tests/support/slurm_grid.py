@@ -9,7 +9,7 @@ from pathlib import Path
 from clones import Clone
 from cluster import Cluster
 
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimate, estimates_of
 
 # The profile's own pauses are longer, to spare a cluster's controller.

@@ -17,7 +17,8 @@ from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.task import Task, definition
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables

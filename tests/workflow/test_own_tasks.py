@@ -17,7 +17,8 @@ from fetching import Fetched, Fetcher, parquet_of
 from gluegrid.common.errors import ConfigError
 from gluegrid.common.files import read_json, sha256
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 
 CSV = 'review,mood\na fine film,good\n"long, and dull",bad\n'
 ENTRY = {

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from gluegrid.common.errors import ConfigError, DataError
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.experiment.cell import run_hash, run_text
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.run import identity_of_start, read_run
 
 SMALL = {"experiment": "small", "models": {"bert": {"source": "org/bert"}}}

@@ -16,7 +16,7 @@ from clones import Clone, clone_into, copy_of, job_counts
 from scipy import stats
 
 from gluegrid.common.files import read_json, sha256
-from gluegrid.experiment.experiment import load_experiment
+from gluegrid.experiment.loading import load_experiment
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "2", "--resources", "gpu=2")
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
@@ -157,7 +157,7 @@ def test_the_tables_show_every_cell_of_the_demo(demo):
 TELLING_CELLS = """
 import sys
 sys.path.insert(0, "scripts")
-from gluegrid import experiment
+from gluegrid.experiment import experiment
 
 make_cells = experiment.make_cells
 def told(of, model, task):

@@ -9,9 +9,9 @@ from gluegrid.common.errors import ConfigError
 from gluegrid.common.escaping import quoted
 from gluegrid.experiment import yaml_loader
 from gluegrid.experiment.config_checks import check
-from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.metrics import METRICS
-from gluegrid.experiment.options import SWEPT_KEYS
+from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.task_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -28,27 +28,27 @@ TASK_DEFAULTS = {
 }
 
 
-def load_config(path: Path, experiment: object = None) -> tuple[dict, Report]:
-    """Return the checked content of an experiment file, its tasks completed from the registry, and its report.
+def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
+    """Return the checked content of an experiment file, its tasks completed from the registry, and its problems.
 
     `experiment` is what Snakemake read from `--config experiment=...`: it replaces the file's own name for the
-    experiment. Raises ConfigError with a line for each mistake; what is found later can be added to the report, which
-    also has the warnings.
+    experiment. Raises ConfigError with a line for each mistake; what is found later can be added to the problems, among
+    which are the warnings.
     """
     content, lines = yaml_loader.load(path)
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: must map keys to values; it needs experiment, models and tasks, as config.yaml"])
-    report = Report(path, lines)
+    problems = Problems(path, lines)
     if experiment is not None:
-        _rename(content, report, experiment)
+        _rename(content, problems, experiment)
     if "tasks" in content:
-        content["tasks"] = _tasks_as_mapping(report, content["tasks"])
+        content["tasks"] = _tasks_as_mapping(problems, content["tasks"])
     registry = load_registry()
-    report.check_schema(content, config_schema())
-    report.raise_problems()
+    problems.check_schema(content, config_schema())
+    problems.raise_any()
     config = _completed(content, registry)
-    check(report, config, registry)
-    return config, report
+    check(problems, config, registry)
+    return config, problems
 
 
 @cache
@@ -56,34 +56,36 @@ def load_registry() -> dict[str, dict]:
     """Return the task registry that ships with the project."""
     content, lines = yaml_loader.load(REGISTRY)
     schema = config_schema()
-    report = Report(REGISTRY, lines)
-    report.check_schema(content, schema["properties"]["tasks"])
-    report.raise_problems()
+    problems = Problems(REGISTRY, lines)
+    problems.check_schema(content, schema["properties"]["tasks"])
+    problems.raise_any()
     return content
 
 
 @cache
 def config_schema() -> dict:
     """Return the schema, in which what may be swept may be a list of its values."""
-    schema = unswept_schema()
-    properties = schema["properties"]
-    of_cells = properties["cells"]["additionalProperties"]["additionalProperties"]
-    levels = [
-        schema,
-        properties["models"]["additionalProperties"],
-        properties["tasks"]["additionalProperties"],
-        of_cells,
-    ]
-    for level in levels:
-        level["properties"] |= {key: _one_or_several(level["properties"][key]) for key in SWEPT_KEYS}
-    return schema
+    return _schema(
+        {key: _one_or_several(each.schema) if each.is_swept else each.schema for key, each in OPTIONS.items()}
+    )
 
 
 def unswept_schema() -> dict:
-    """Return the schema of the file, with the names of the metrics."""
+    """Return the schema without the lists of values to try."""
+    return _schema({key: option.schema for key, option in OPTIONS.items()})
+
+
+def _schema(options: dict[str, dict]) -> dict:
+    """Return the schema of the file, with these options at every level, and the names of the metrics."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    task = schema["properties"]["tasks"]["additionalProperties"]["properties"]
-    task["metrics"]["items"] = {"enum": list(METRICS), "description": "a metric"}
+    top = schema["properties"]
+    of_cells = top["cells"]["additionalProperties"]["additionalProperties"]
+    for level in (schema, top["models"]["additionalProperties"], top["tasks"]["additionalProperties"], of_cells):
+        level["properties"] = options | level["properties"]
+    top["tasks"]["additionalProperties"]["properties"]["metrics"]["items"] = {
+        "enum": list(METRICS),
+        "description": "a metric",
+    }
     return schema
 
 
@@ -94,27 +96,27 @@ def _one_or_several(schema: dict) -> dict:
     return {"if": {"type": "array"}, "then": {"type": "array", **several}, "else": schema}
 
 
-def _rename(content: dict, report: Report, experiment: object) -> None:
+def _rename(content: dict, problems: Problems, experiment: object) -> None:
     """Put the name from the command line in place of the file's own."""
     if not isinstance(experiment, str):
         # Snakemake makes a number of what looks like one, whatever quotes stand around it.
         advice = "choose a name with letters, such as run-42"
         raise ConfigError([f"--config: experiment: Snakemake read {quoted(experiment)}, which is no text; {advice}"])
     content["experiment"] = experiment
-    report.lines.pop(("experiment",), None)
-    report.elsewhere[("experiment",)] = "--config"
+    problems.lines.pop(("experiment",), None)
+    problems.elsewhere[("experiment",)] = "--config"
 
 
-def _tasks_as_mapping(report: Report, tasks: object) -> object:
+def _tasks_as_mapping(problems: Problems, tasks: object) -> object:
     """`tasks: [cola, rte]` is short for a mapping with nothing to add."""
     if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
         return tasks
     mapping: dict[str, None] = {}
     for index, name in enumerate(tasks):
         if name in mapping:
-            report.add(("tasks", index), f"{quoted(name)} stands twice; keep one of them")
-        elif ("tasks", index) in report.lines:
-            report.lines[("tasks", name)] = report.lines[("tasks", index)]
+            problems.add(("tasks", index), f"{quoted(name)} stands twice; keep one of them")
+        elif ("tasks", index) in problems.lines:
+            problems.lines[("tasks", name)] = problems.lines[("tasks", index)]
         mapping[name] = None
     return mapping
 

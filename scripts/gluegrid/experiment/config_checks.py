@@ -6,103 +6,106 @@ from pathlib import Path
 
 from gluegrid.common.escaping import quoted
 from gluegrid.common.paths import is_local
-from gluegrid.experiment.config_errors import Report, quoted_name, suggest
+from gluegrid.experiment.config_errors import Problems, quoted_name, suggest
+from gluegrid.experiment.levels import Given, all_levels, given_values
 from gluegrid.experiment.metrics import problem_of_metric
-from gluegrid.experiment.options import BATCH_KEYS, DEFAULT_SEEDS, Given, all_levels, given_values
+from gluegrid.experiment.options import BATCH_KEYS, OPTIONS
 from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, splits_of
 from gluegrid.experiment.yaml_loader import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
 
 
-def check(report: Report, config: dict, registry: dict) -> None:
+def check(problems: Problems, config: dict, registry: dict) -> None:
     """Check a config that suits the schema and is completed; ConfigError has a line for each mistake.
 
-    What is allowed, but should be known, becomes a warning of the report.
+    What is allowed, but should be known, becomes a warning.
     """
-    _check_names(report, config)
-    _check_tasks(report, config["tasks"], registry)
-    check_splits(report, config["tasks"])
-    _check_tokenizers(report, config["models"])
-    _check_cells(report, config)
-    _check_batch_sizes(report, config)
-    report.raise_problems()
-    _warn_of_trust(report, config["models"])
+    _check_names(problems, config)
+    _check_tasks(problems, config["tasks"], registry)
+    check_splits(problems, config["tasks"])
+    _check_tokenizers(problems, config["models"])
+    _check_cells(problems, config)
+    _check_batch_sizes(problems, config)
+    problems.raise_any()
+    _warn_of_trust(problems, config["models"])
 
 
-def _check_names(report: Report, config: dict) -> None:
+def _check_names(problems: Problems, config: dict) -> None:
     for part in ("models", "tasks"):
         first_of: dict[str, str] = {}
         for name in config[part]:
             first = first_of.setdefault(name.lower(), name)
             if first != name:
                 problem = f"differs from {first!r} only in case, and some file systems take both for one folder"
-                report.add((part, name), f"{problem}; rename one of them")
+                problems.add((part, name), f"{problem}; rename one of them")
 
 
-def _check_tasks(report: Report, tasks: dict, registry: dict) -> None:
+def _check_tasks(problems: Problems, tasks: dict, registry: dict) -> None:
     for name, task in tasks.items():
         position = ("tasks", name)
         missing = [key for key in REQUIRED_OF_A_TASK if key not in task]
         if missing and name not in registry:
             needs = ", ".join(missing)
             problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
-            report.add(position, problem)
+            problems.add(position, problem)
         elif task["train"] in task["validation"] or task["train"] in task["test"]:
-            report.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
+            problems.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
         elif twice := [split for split in task["test"] if split in task["validation"]]:
-            report.add((*position, "test"), f"{twice[0]!r} is a validation split too, and those are predicted anyway")
+            problems.add((*position, "test"), f"{twice[0]!r} is a validation split too, and those are predicted anyway")
         else:
-            _check_metrics(report, position, task)
+            _check_metrics(problems, position, task)
 
 
-def _check_metrics(report: Report, position: Position, task: dict) -> None:
+def _check_metrics(problems: Problems, position: Position, task: dict) -> None:
     if task["label_column"] in task["text_columns"]:
-        report.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
+        problems.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
     for name in task["metrics"]:
         if problem := problem_of_metric(name, task.get("labels")):
-            report.add((*position, "metrics"), problem)
+            problems.add((*position, "metrics"), problem)
     for suffix, count in Counter(task["validation"].values()).items():
         if count > 1:
-            report.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")
+            problems.add((*position, "validation"), f"two splits have the suffix {suffix!r}; each needs its own")
 
 
-def _check_tokenizers(report: Report, models: dict) -> None:
+def _check_tokenizers(problems: Problems, models: dict) -> None:
     for name, model in models.items():
         other = model.get("tokenizer", name)
         position = ("models", name, "tokenizer")
         if other not in models:
-            report.add(position, _not_of_this_file("model", other, models))
+            problems.add(position, _not_of_this_file("model", other, models))
         elif other != name and models[other].get("tokenizer", other) != other:
-            report.add(
+            problems.add(
                 position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that one"
             )
 
 
-def _check_cells(report: Report, config: dict) -> None:
+def _check_cells(problems: Problems, config: dict) -> None:
     for model, tasks in config["cells"].items():
         if model not in config["models"]:
-            report.add(("cells", model), _not_of_this_file("model", model, config["models"]))
+            problems.add(("cells", model), _not_of_this_file("model", model, config["models"]))
         for task in tasks:
             if task not in config["tasks"]:
-                report.add(("cells", model, task), _not_of_this_file("task", task, config["tasks"]))
+                problems.add(("cells", model, task), _not_of_this_file("task", task, config["tasks"]))
 
 
 def _not_of_this_file(kind: str, name: str, known: Iterable[str]) -> str:
     return f"{quoted_name(name)} is not a {kind} of this file.{suggest(name, known)}"
 
 
-def _check_batch_sizes(report: Report, config: dict) -> None:
+def _check_batch_sizes(problems: Problems, config: dict) -> None:
     for position, values in all_levels(config):
         if values.keys() >= set(BATCH_KEYS):
-            report.add((*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them")
+            problems.add(
+                (*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them"
+            )
 
 
-def _warn_of_trust(report: Report, models: dict) -> None:
+def _warn_of_trust(problems: Problems, models: dict) -> None:
     for name, model in models.items():
         if model.get("trust_remote_code", False):
             position = ("models", name, "trust_remote_code")
-            report.warn(
+            problems.warn(
                 position,
                 "Python code that comes with the model will run with your rights, here and on compute nodes",
             )
@@ -111,13 +114,12 @@ def _warn_of_trust(report: Report, models: dict) -> None:
 Problem = tuple[str, str]  # the key to blame, and what is wrong
 
 
-def check_splits(report: Report, tasks: Mapping[str, dict]) -> None:
+def check_splits(problems: Problems, tasks: Mapping[str, dict]) -> None:
     """Note what is wrong with `files` and `cut_from_train` of each task, and with sources that are one file."""
     for name, task in tasks.items():
         if "source" in task:
-            problems = _of_files(task) if is_converted(task) else _of_other_sources(task)
-            for key, problem in problems:
-                report.add(("tasks", name, *key.split(".")), problem)
+            for key, problem in _of_files(task) if is_converted(task) else _of_other_sources(task):
+                problems.add(("tasks", name, *key.split(".")), problem)
 
 
 def _of_files(task: dict) -> Iterator[Problem]:
@@ -166,14 +168,14 @@ def _of_other_sources(task: dict) -> Iterator[Problem]:
         yield "source", f"{quoted(source)} would be an id on the hub; for the file of that name write ./{source}"
 
 
-def check_starts(report: Report, config: dict) -> None:
+def check_starts(problems: Problems, config: dict) -> None:
     """Check `init_from` and `do_train` of every cell; ConfigError has a line for each mistake."""
     for model in config["models"]:
         of_model = {task: given_values(config, model, task) for task in config["tasks"]}
         for task, given in of_model.items():
             for key, problem in (*_of_start(task, given, of_model), *_of_splits(config["tasks"][task], given)):
-                report.add(given[key].position if key in given else ("tasks", task), problem)
-    report.raise_problems()
+                problems.add(given[key].position if key in given else ("tasks", task), problem)
+    problems.raise_any()
 
 
 def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, Given]]) -> Iterator[tuple[str, str]]:
@@ -190,7 +192,7 @@ def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, 
         yield "init_from", f"{task} starts from {start}, which itself starts from another task; name that one"
     elif not _value(of_model[start], "do_train", True):
         yield "init_from", f"{task} starts from {start}, which is not trained here (do_train: false)"
-    elif missing := set(_value(given, "seeds", DEFAULT_SEEDS)) - set(_value(of_model[start], "seeds", DEFAULT_SEEDS)):
+    elif missing := _seeds(given) - _seeds(of_model[start]):
         seeds = ", ".join(map(str, sorted(missing)))
         yield "init_from", f"{task} has seeds that {start}, from which it starts, has not: {seeds}; give both the same"
 
@@ -210,3 +212,7 @@ def _of_splits(entry: dict, given: dict[str, Given]) -> Iterator[tuple[str, str]
 
 def _value(given: dict[str, Given], key: str, default: object) -> object:
     return given[key].value if key in given else default
+
+
+def _seeds(given: dict[str, Given]) -> set[int]:
+    return set(_value(given, "seeds", OPTIONS["seeds"].default))

@@ -33,21 +33,21 @@ _Validator = jsonschema.validators.extend(
 )
 
 
-class Report:
+class Problems:
     """Collects the mistakes of one file, and warnings. Raises ConfigError when asked and there are mistakes."""
 
     def __init__(self, path: Path, lines: dict[Position, int]):
         self.path = path
         self.lines = lines
         self.elsewhere: dict[Position, str] = {}  # what does not stand in the file -> where it does
-        self.problems: dict[str, int] = {}  # message -> line, 0 for none
+        self.mistakes: dict[str, int] = {}  # message -> line, 0 for none
         self.warnings: dict[str, None] = {}  # an ordered set
 
     def add(self, position: Position, problem: str) -> None:
         """Note a mistake at a key; ConfigError once there are more than a person reads."""
-        self.problems[self._message(position, problem)] = self._line(position)
-        if len(self.problems) > MOST_PROBLEMS:
-            self.raise_problems()
+        self.mistakes[self._message(position, problem)] = self._line(position)
+        if len(self.mistakes) > MOST_PROBLEMS:
+            self.raise_any()
 
     def warn(self, position: Position, warning: str) -> None:
         """Note at a key what is allowed, but should be known; once, however often it is noted."""
@@ -59,10 +59,10 @@ class Report:
             for position, problem in _explain(error):
                 self.add(position, problem)
 
-    def raise_problems(self) -> None:
+    def raise_any(self) -> None:
         """Raise ConfigError if a mistake was noted, with the mistakes in the order of the file."""
-        if self.problems:
-            raise ConfigError(first_problems(self.path, sorted(self.problems, key=self.problems.get)))
+        if self.mistakes:
+            raise ConfigError(first_problems(self.path, sorted(self.mistakes, key=self.mistakes.get)))
 
     def _message(self, position: Position, text: str) -> str:
         line = self._line(position)

@@ -5,30 +5,14 @@ The way of the data: config -> Experiment -> run.json of each cell -> tokens -> 
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 
 from gluegrid.common import paths
-from gluegrid.common.files import read_json
 from gluegrid.experiment.cell import Cell, ImportedCell, imported_cells, run_hash, run_text
-from gluegrid.experiment.config import load_config
-from gluegrid.experiment.config_checks import check_starts
-from gluegrid.experiment.config_errors import Report
-from gluegrid.experiment.option_checks import check_options
-from gluegrid.experiment.options import (
-    DEFAULT_SEEDS,
-    DEFAULT_THREADS,
-    KEYS_OF_PREDICTION,
-    RECIPE,
-    RECIPES,
-    given_values,
-)
-from gluegrid.experiment.references import read_in
-from gluegrid.experiment.sources import name_states_of_folders
+from gluegrid.experiment.levels import given_values
+from gluegrid.experiment.options import OPTIONS, RECIPE, RECIPES
 from gluegrid.experiment.task import definition
 from gluegrid.experiment.task_files import definition_of_examples, layout
-from gluegrid.experiment.variants import all_variants, base_values, number_of_variants, plain_value, swept
-
-MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
+from gluegrid.experiment.variants import all_variants, base_values, plain_value, swept
 
 
 class Experiment:
@@ -168,40 +152,6 @@ class Experiment:
         return identity
 
 
-def load_experiment(path: Path, experiment: object = None) -> Experiment:
-    """Load an experiment file; ConfigError has a line for each mistake, and nothing was written.
-
-    `experiment` is the value of `--config experiment=...`, None without one.
-    """
-    config, report = load_config(path, experiment)
-    _check_number_of_cells(Experiment(config), report)
-    check_options(report, config)
-    check_starts(report, config)
-    for entry in (*config["models"].values(), *config["tasks"].values()):
-        if not paths.is_local(entry["source"]):
-            entry.setdefault("revision", "main")
-    name_states_of_folders(config, report)
-    read_in(config, report)
-    return Experiment(config, report.warnings)
-
-
-def planned_experiment(head: Path) -> Experiment:
-    """Return the experiment as a call of snakemake has frozen it in its head's file. Raises DataError."""
-    return Experiment(read_json(head)["config"])
-
-
-def _check_number_of_cells(experiment: Experiment, report: Report) -> None:
-    number = 0
-    for model in experiment.models:
-        for task in experiment.tasks:
-            values = experiment.values(model, task)
-            number += len(values.get("seeds", DEFAULT_SEEDS)) * number_of_variants(values)
-            if number > MOST_CELLS:
-                counted = "models x tasks x seeds x values of lists"
-                report.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
-                report.raise_problems()
-
-
 ALL, FIRST = "all", "first"  # of a task's variants, those that others start from
 
 
@@ -220,7 +170,7 @@ def make_cells(experiment: Experiment, model: str, task: str) -> Iterator[Cell]:
 
 def _seeds(values: dict) -> list[int]:
     """Return a cell's seeds; only the first of a finished checkpoint, which the others would not change."""
-    seeds = values.get("seeds", DEFAULT_SEEDS)
+    seeds = values.get("seeds", OPTIONS["seeds"].default)
     return seeds if is_trained(values) or _start(values) is not None else seeds[:1]
 
 
@@ -229,7 +179,7 @@ def _variants(
 ) -> Iterable[tuple[str, dict]]:
     """Return names and values of variants, `base` first. What is not trained has those of what it starts from."""
     if not is_trained(values):
-        values = {key: values[key] for key in values if key in (*KEYS_OF_PREDICTION, "threads")}
+        values = {key: value for key, value in values.items() if OPTIONS[key].for_prediction}
     if is_trained(values) or _start(values) is None:
         return all_variants(values, base_values(experiment.paths, model, task, seeds, swept(values)))
     starts = {cell.variant: cell.values for cell in experiment.cells_of(model, _start(values)).values()}
@@ -239,16 +189,15 @@ def _variants(
 def _run(experiment: Experiment, model: str, task: str, variant: str, values: dict) -> dict:
     """Return the content of run.json but for the seed, and the cell that it starts from."""
     recipe = RECIPES[RECIPE]
-    differing = {key: value for key, value in values.items() if key not in recipe or value != recipe[key]}
-    for key in ("seeds", "init_from"):
-        differing.pop(key, None)
+    not_as_given = ("seeds", "init_from")  # each run has one seed, and the cell that it starts from
+    differing = {key: value for key, value in values.items() if value != recipe.get(key) and key not in not_as_given}
     return {
         "recipe": RECIPE,
         "experiment": experiment.name,
         "model": experiment.model_identity(model),
         "task": {"name": task, **definition(experiment.tasks[task])},
         "variant": variant,
-        "threads": DEFAULT_THREADS,
+        "threads": OPTIONS["threads"].default,
     } | differing
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import read_json
-from gluegrid.experiment.experiment import Experiment, planned_experiment
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.loading import planned_experiment
 from gluegrid.experiment.staged_tokens import staged_tokens
 
 KINDS = ("models", "tasks", "tokens")  # of resources

@@ -1,108 +1,337 @@
-"""The training values a run has when its experiment does not set them.
+"""The training options, each declared once, as a field of `Options`.
 
-A recipe is frozen once released: run.json stores only what differs from it, so changing one would change what old runs
-mean. New defaults are a new number.
+The schema of an experiment file, its checks, run.json, what tables say and docs/config.md's table come from here. Each
+option may stand at every level of a file (levels.py). To add one: declare it, act on it, and call `make docs`.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
-from gluegrid.experiment.yaml_loader import Position
+from gluegrid.common.escaping import shortened
+from gluegrid.experiment.option import Conflict, Option, integer, number, one_of, option, positive
 
-RECIPE = 1
+LONGEST_ADAPTERS = 120  # characters of what says how adapters are made
+LEAST_RATE = 1e-7  # with which transformers' polynomial schedule ends
 
-RECIPES: dict[int, dict[str, object]] = {
-    # Batch, rate and length of the BERT paper's appendix A.3 as most often used with run_glue.py.
-    1: {
-        "learning_rate": 2e-5,
-        "per_device_train_batch_size": 32,
-        "per_device_eval_batch_size": 32,
-        "num_train_epochs": 3,
-        "max_seq_length": 128,
-        "max_train_samples": None,
-        "max_eval_samples": None,
-        "device": "cuda",
-        # Options of later releases: these values are what runs did before there were the options.
-        "precision": "fp32",
-        "train_sampling_strategy": "random",
-        "lr_scheduler_type": "linear",
-        "warmup_ratio": 0,
-        "weight_decay": 0,
-        "max_grad_norm": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_checkpointing": False,
-        "attn_implementation": "auto",
-        "lora": None,
-        "eval_strategy": "no",
-        "save_model": "none",
-        "gpus": 1,
-        "nodes": 1,
-        "do_train": True,
-        "init_from": None,
-        "selection": "validation",
-    },
+ALL_LINEAR = "all-linear"
+# What `lora` means where it does not say; run.json has these written out.
+LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": ALL_LINEAR}
+# As `text` in schemas/config.schema.yaml.
+TEXT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 300,
+    "pattern": r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+\Z",
+    "description": "text of 1 to 300 characters on one line, without control characters",
 }
 
-# What decides a cell that is not trained; all else is left out of its run.json.
-KEYS_OF_PREDICTION = (
-    "per_device_eval_batch_size",
-    "max_seq_length",
-    "max_eval_samples",
-    "device",
-    "precision",
-    "attn_implementation",
-    "gpus",
-    "nodes",
-    "do_train",
-    "init_from",
-)
 
-# What `lora` means where it does not say; run.json has these written out.
-LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": "all-linear"}
-
-# Not part of a recipe: both are written into every run.json.
-DEFAULT_SEEDS = [42]
-DEFAULT_THREADS = 4
+def _conflict_of_rate(run: Mapping) -> Conflict | None:
+    if run["lr_scheduler_type"] == "polynomial" and run["learning_rate"] <= LEAST_RATE:
+        advice = f"polynomial ends with a rate of {LEAST_RATE:g}, so choose a higher learning_rate or linear"
+        return Conflict(("lr_scheduler_type",), advice)
+    return None
 
 
-BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")
-TRAINING_KEYS = {*RECIPES[RECIPE], *BATCH_KEYS, "seeds", "threads"}
-# A list of values for any other training key makes a variant of each.
-NOT_SWEPT = {"seeds", "threads", "device", "do_train", "init_from", "selection"}
-SWEPT_KEYS = TRAINING_KEYS - NOT_SWEPT
+def _conflict_of_warmup(run: Mapping) -> Conflict | None:
+    if run["lr_scheduler_type"] == "constant" and run["warmup_ratio"] > 0:
+        return Conflict(("lr_scheduler_type",), "constant has no warm-up, so choose constant_with_warmup")
+    if run["lr_scheduler_type"] == "polynomial" and run["warmup_ratio"] == 1:
+        advice = "polynomial needs updates after the warm-up, so choose less than 1"
+        return Conflict(("lr_scheduler_type",), advice)
+    return None
 
 
-class Given(NamedTuple):
-    """A training value and the key that it stands at."""
-
-    value: object
-    position: Position
-
-
-def given_values(config: dict, model: str, task: str) -> dict[str, Given]:
-    """Return the training values that a file gives for a model on a task; the more specific level wins."""
-    values: dict[str, Given] = {}
-    for position, level in _levels_of_cell(config, model, task):
-        given = {key: Given(value, (*position, key)) for key, value in level.items() if key in TRAINING_KEYS}
-        if any(key in given for key in BATCH_KEYS):
-            values = {key: value for key, value in values.items() if key not in BATCH_KEYS}
-        values |= given
-    return values
+def _conflict_of_precision(run: Mapping) -> Conflict | None:
+    if run["precision"] == "fp16" and run["device"] == "cpu":
+        return Conflict(("device",), "fp16 is for GPUs, so choose bf16 or fp32")
+    return None
 
 
-def all_levels(config: dict) -> Iterator[tuple[Position, dict]]:
-    """Yield each place where training values may stand, with what stands there."""
-    yield (), config
-    for part in ("models", "tasks"):
-        for name, values in config[part].items():
-            yield (part, name), values
-    for model, tasks in config["cells"].items():
-        for task, values in tasks.items():
-            yield ("cells", model, task), values
+def _conflict_of_attention(run: Mapping) -> Conflict | None:
+    if run["attn_implementation"] != "flash_attention_2":
+        return None
+    if run["device"] == "cpu":
+        return Conflict(("device",), "it is for GPUs, so choose auto, sdpa or eager")
+    if run["precision"] == "fp32":
+        return Conflict(("precision",), "it computes in 16 bits, so choose precision auto, bf16 or fp16")
+    return None
 
 
-def _levels_of_cell(config: dict, model: str, task: str) -> Iterator[tuple[Position, dict]]:
-    yield (), config
-    yield ("models", model), config["models"][model]
-    yield ("tasks", task), config["tasks"][task]
-    yield ("cells", model, task), config.get("cells", {}).get(model, {}).get(task, {})
+def _conflict_of_saving(run: Mapping) -> Conflict | None:
+    if run["save_model"] == "best" and run["eval_strategy"] != "epoch":
+        advice = "the best is chosen by the score after each epoch, so choose eval_strategy epoch"
+        return Conflict(("eval_strategy",), advice)
+    return None
+
+
+def _conflict_of_batch(run: Mapping) -> Conflict | None:
+    batch, devices = run["global_batch_size"], run["gpus"] * run["nodes"]
+    parts = devices * run["gradient_accumulation_steps"]
+    several = [key for key in ("gpus", "nodes") if run[key] > 1]
+    if batch % devices:
+        advice = f"each device takes an equal part, so choose a batch that is a multiple of {devices}"
+        return Conflict((*several,), advice)
+    if batch < parts:
+        more = ["gradient_accumulation_steps"] if run["gradient_accumulation_steps"] > 1 else []
+        return Conflict((*several, *more), f"it is computed in {parts} parts, so choose a batch of at least {parts}")
+    return None
+
+
+def _adapters(run: Mapping) -> str:
+    values = shortened(json.dumps(run["lora"], sort_keys=True, ensure_ascii=False), LONGEST_ADAPTERS)
+    return f"Low-rank adapters trained, not all weights (lora {values})"
+
+
+def _together(run: Mapping) -> str:
+    kind = "CPU processes" if run["device"] == "cpu" else "GPUs"
+    on_nodes = f" ({run['gpus']} on each of {run['nodes']} nodes)" if run["nodes"] > 1 else ""
+    return f"Trained by {run['gpus'] * run['nodes']} {kind} together{on_nodes}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The values of a run. Names are Hugging Face's where it has one; tables have columns in this order."""
+
+    seed: int = option(
+        [42],
+        {"type": "array", "minItems": 1, "maxItems": 1000, "uniqueItems": True}
+        | {"items": integer(0, 2**32 - 1) | {"description": "a seed"}},
+        "one cell per seed, such as [42, 43]",
+        "one cell per seed, at most 1,000",
+        key="seeds",
+        in_recipe=False,
+        is_swept=False,
+    )
+    threads: int = option(
+        4,
+        integer(1, 1024),
+        "CPU threads of one cell (part of what a run is, since results are bit-equal only at equal thread counts)",
+        "CPU threads of a cell, of each process where there are several; part of the run, since results are equal to"
+        " the last bit only at equal threads",
+        in_recipe=False,
+        is_swept=False,
+        for_prediction=True,
+    )
+    # Batch, rate and length of the BERT paper's appendix A.3 as most often used with run_glue.py.
+    learning_rate: float = option(2e-5, positive(1), "peak learning rate of AdamW", conflict=_conflict_of_rate)
+    per_device_train_batch_size: int = option(
+        32,
+        integer(1, 65536),
+        "examples per device and update",
+        "examples per device and batch, as in Hugging Face's libraries",
+    )
+    per_device_eval_batch_size: int = option(
+        32, integer(1, 65536), "examples per device and evaluation step", for_prediction=True
+    )
+    num_train_epochs: float = option(
+        3,
+        positive(10000),
+        "passes over the training examples",
+        "passes over the training examples; 1.5 is allowed",
+    )
+    max_seq_length: int = option(
+        128,
+        integer(4, 65536),
+        "longer inputs are truncated to this many tokens",
+        "longer inputs are truncated, the longer text of a pair first; never more than tokenizer and model take",
+        for_prediction=True,
+    )
+    max_train_samples: int | None = option(
+        None,
+        integer(1, 10**9) | {"type": ["integer", "null"]},
+        "only the first so many training examples",
+        "only the first so many training examples (the table says so)",
+        docs_default="all",
+    )
+    max_eval_samples: int | None = option(
+        None,
+        integer(1, 10**9) | {"type": ["integer", "null"]},
+        "only the first so many examples of each validation split",
+        "only the first so many examples of each validation split (the table says so)",
+        docs_default="all",
+        for_prediction=True,
+    )
+    device: str = option(
+        "cuda",
+        one_of("cuda", "cpu"),
+        "cuda: fail at once where the job finds no GPU; cpu: train without one",
+        "`cuda`: a job without a GPU fails at once; `cpu`: train without one",
+        is_swept=False,
+        for_prediction=True,
+    )
+    precision: str = option(
+        "fp32",
+        one_of("auto", "fp32", "bf16", "fp16"),
+        "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
+        "arithmetic over fp32 weights: `fp32`, `bf16`, `fp16` (GPU only), or `auto`, which is bf16 where the GPU has"
+        " it, else fp32. What it was stands in the record and below the table",
+        for_prediction=True,
+        conflict=_conflict_of_precision,
+    )
+    train_sampling_strategy: str = option(
+        "random",
+        one_of("random", "group_by_length"),
+        "random batches, or batches of examples of like length, which other numbers come from",
+        "`random`: batches as they come; `group_by_length`: batches of like length, as transformers makes them. These"
+        " are other batches, so the table says so; they are hardly faster here",
+        beside=lambda _: "group_by_length",
+        note=lambda _: "Batches of examples of like length, not random ones (train_sampling_strategy group_by_length)",
+    )
+    lr_scheduler_type: str = option(
+        "linear",
+        one_of(
+            *("linear", "cosine", "cosine_with_restarts", "polynomial"),
+            *("constant", "constant_with_warmup", "inverse_sqrt"),
+        ),
+        "how the learning rate changes over the updates",
+        "`linear`, `cosine`, `cosine_with_restarts`, `polynomial`, `constant`, `constant_with_warmup`, `inverse_sqrt`,"
+        " as in transformers with its defaults (`cosine_with_restarts` has one cycle, so it is `cosine`)",
+    )
+    warmup_ratio: float = option(
+        0,
+        number(0, 1),
+        "share of the updates in which the learning rate rises from 0",
+        "share of the updates in which the rate rises from 0; not with `constant`",
+        conflict=_conflict_of_warmup,
+    )
+    weight_decay: float = option(
+        0,
+        number(0, 10),
+        "decay of AdamW, on all weights but biases and those of normalisations",
+    )
+    max_grad_norm: float = option(
+        1,
+        number(0, 1000000),
+        "norm to which gradients are clipped; 0: not clipped",
+    )
+    gradient_accumulation_steps: int = option(1, integer(1, 65536), "batches per update")
+    gradient_checkpointing: bool = option(
+        False,
+        {"type": "boolean"},
+        "true: compute activations twice instead of keeping them; less memory, more time",
+        "`true`: less memory, about a third more time, the same numbers",
+    )
+    attn_implementation: str = option(
+        "auto",
+        one_of("auto", "eager", "sdpa", "flash_attention_2"),
+        "auto: the fastest that the model and the device can do, without padding where possible",
+        "`auto`: without padding where the model allows it (see [How each number is made](results.md)); `sdpa`,"
+        " `eager`, `flash_attention_2`: transformers' own, with padding; the last needs the package flash-attn and a"
+        " `precision` other than `fp32`",
+        for_prediction=True,
+        conflict=_conflict_of_attention,
+    )
+    lora: dict | None = option(
+        None,
+        {
+            "type": ["object", "null"],
+            "additionalProperties": False,
+            "properties": {
+                "r": integer(1, 4096) | {"description": "rank of the adapters"},
+                "lora_alpha": positive(1000000) | {"description": "scale of the adapters, divided by r"},
+                "lora_dropout": {
+                    **{"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+                    "description": "dropout before the adapters",
+                },
+                "target_modules": {
+                    **{"type": ["array", "string"], "minItems": 1, "minLength": 1, "maxLength": 300},
+                    **{"uniqueItems": True, "items": TEXT},
+                    "description": "names of the linear layers to adapt, such as [query, value];"
+                    " all-linear for all of the encoder's",
+                },
+            },
+        },
+        "train low-rank adapters instead of all weights: r, lora_alpha, lora_dropout, target_modules",
+        "train low-rank adapters by peft and the head instead of all weights: `{r: 8, lora_alpha: 16, lora_dropout: 0,"
+        " target_modules: all-linear}`, these being the defaults of its keys; `target_modules` may be a list of names"
+        " of linear layers, such as `[query, value]`: each adapts all layers whose names end in it. What the checkpoint"
+        " lacks is trained whole. `{}` takes all defaults, nothing or `null` is no adapters. A more specific level's"
+        " replaces the whole. Adapters usually want a higher `learning_rate`, such as 2e-4. The table says so",
+        beside=lambda _: "lora",
+        note=_adapters,
+    )
+    eval_strategy: str = option(
+        "no",
+        one_of("no", "epoch"),
+        "epoch: score the validation splits after each epoch too, and keep the curve",
+        "`epoch`: the validation splits are scored after each epoch too; the curve stands in `run_record.json`. The"
+        " table has the last epoch's scores in any case",
+    )
+    save_model: str = option(
+        "none",
+        one_of("none", "last", "best"),
+        "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch), as a folder that"
+        " transformers loads",
+        "`last`, or `best`, the epoch with the best score (`eval_strategy: epoch`): kept in `model/` beside the"
+        " results, for `from_pretrained`",
+        conflict=_conflict_of_saving,
+    )
+    gpus: int = option(
+        1,
+        integer(1, 64),
+        "GPUs per node of one cell, trained on together (with device: cpu, processes)",
+        "GPUs per node that train one cell together (with `device: cpu`, processes); see [Several GPUs](#several-gpus)",
+        for_prediction=True,
+        note=_together,
+    )
+    nodes: int = option(
+        1, integer(1, 64), "nodes of one cell", "nodes of one cell, on SLURM", for_prediction=True, note=_together
+    )
+    init_from: dict | None = option(  # in run.json the cell: task, variant, run_sha256
+        None,
+        {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
+        "a task of this file: start from the model that was trained on it, with the same seed",
+        "a task of this file: the cell starts from the model that the same model and seed have become on it, such as"
+        " `init_from: mnli` for rte, mrpc and stsb; see [From another task](#from-another-task)",
+        is_swept=False,
+        for_prediction=True,
+        beside=lambda run: f"from {run['init_from']['task']}",
+        note=lambda run: (
+            f"Begun with the weights that the same model has after {run['init_from']['task']} with the same seed"
+        ),
+    )
+    do_train: bool = option(
+        True,
+        {"type": "boolean"},
+        "false: evaluate and predict with the checkpoint's own head, without training",
+        "`false`: nothing is trained, the checkpoint is evaluated and predicts with its own head; see"
+        " [A finished checkpoint](#a-finished-checkpoint)",
+        is_swept=False,
+        for_prediction=True,
+        beside=lambda _: "not trained here",
+        note=lambda _: "Not trained here: scored or predicted with the head it came with",
+    )
+    selection: str = option(
+        "validation",
+        one_of("validation", "holdout"),
+        "what the best of several variants is chosen on: the validation splits, or a tenth of train that is then not"
+        " trained on",
+        "what the best of several points is chosen on: `validation`, or `holdout`, a tenth of train that is then not"
+        " trained on; see [Sweeps](#sweeps)",
+        is_swept=False,
+    )
+    global_batch_size: int | None = option(
+        None,
+        integer(1, 1048576),
+        "examples per update over all devices, instead of per_device_train_batch_size",
+        "examples per update over all devices and accumulated batches; in place of `per_device_train_batch_size`. A"
+        " multiple of the devices",
+        in_recipe=False,
+        conflict=_conflict_of_batch,
+    )
+
+
+OPTIONS: dict[str, Option] = {
+    each.metadata["option"].key or each.name: each.metadata["option"] for each in fields(Options)
+}
+BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")  # one replaces the other
+SWEPT_KEYS = {key for key, declared in OPTIONS.items() if declared.is_swept}
+
+RECIPE = 1
+# A recipe is frozen once released: run.json stores only what differs from it, so changing one would change what old
+# runs mean. New defaults are a new number.
+RECIPES: dict[int, dict[str, object]] = {
+    1: {key: declared.default for key, declared in OPTIONS.items() if declared.in_recipe}
+}

@@ -11,7 +11,7 @@ import yaml
 from gluegrid.common.escaping import quoted
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment import yaml_loader
-from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.metrics import METRICS
 
 SINGLE_RUN, MEDIAN = "single run", "median"
@@ -140,7 +140,7 @@ def read_all_references() -> None:
     seed_spreads()
 
 
-def read_in(config: dict, report: Report) -> None:
+def read_in(config: dict, problems: Problems) -> None:
     """Put the contents of the files that a config names under `references` in place of their paths.
 
     So that what a run has planned does not change with them. Raises ConfigError with a line for each mistake; warns of
@@ -149,38 +149,40 @@ def read_in(config: dict, report: Report) -> None:
     names = config.get("references", [])
     for index, name in enumerate(names):
         if not Path(name).expanduser().is_file():
-            report.add(("references", index), f"the file {quoted(name)} does not exist (seen from {Path.cwd()})")
-    report.raise_problems()
+            problems.add(("references", index), f"the file {quoted(name)} does not exist (seen from {Path.cwd()})")
+    problems.raise_any()
     contents = [load(Path(name).expanduser()) for name in names]
     known = {(reference_model(entry), task) for entry in config["models"].values() for task in config["tasks"]}
     for index, content in enumerate(contents):
         if known.isdisjoint((each.model, each.task) for each in rows_of(content)):
-            report.warn(("references", index), f"{quoted(names[index])} has no row of a model and a task of this file")
+            problems.warn(
+                ("references", index), f"{quoted(names[index])} has no row of a model and a task of this file"
+            )
     if contents:
         config["references"] = contents
 
 
 def load(path: Path) -> dict:
     """Return the content of a file of references; ConfigError has a line for each mistake."""
-    content, report = _checked(path, "references")
+    content, problems = _checked(path, "references")
     first_of: dict[tuple, int] = {}
     for index, row in enumerate(content["rows"]):
         values = completed_row(content, row)
         for problem in problems_of_row(values):
-            report.add(("rows", index), problem)
+            problems.add(("rows", index), problem)
         identity = tuple(str(values.get(key)) for key in ("model", "task", "metric", "split", "training"))
         if first_of.setdefault(identity, index) != index:
-            report.add(("rows", index), f"is the same as row {first_of[identity] + 1}, but for its number; keep one")
-    report.raise_problems()
+            problems.add(("rows", index), f"is the same as row {first_of[identity] + 1}, but for its number; keep one")
+    problems.raise_any()
     return content
 
 
-def _checked(path: Path, schema: str) -> tuple[object, Report]:
+def _checked(path: Path, schema: str) -> tuple[object, Problems]:
     content, lines = yaml_loader.load(path)
-    report = Report(path, lines)
-    report.check_schema(content, schema_of(schema))
-    report.raise_problems()
-    return content, report
+    problems = Problems(path, lines)
+    problems.check_schema(content, schema_of(schema))
+    problems.raise_any()
+    return content, problems
 
 
 @cache

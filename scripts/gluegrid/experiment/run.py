@@ -8,49 +8,21 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256
 from gluegrid.common.paths import cell_beside
-from gluegrid.experiment.options import RECIPES
+from gluegrid.experiment.options import RECIPES, Options
 from gluegrid.experiment.task import Task
 
 HOLDOUT = "holdout"  # what the part of the training split is called, in files as in metrics
 HOLDOUT_SUFFIX = f"_{HOLDOUT}"
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training. Field names are Hugging Face's where it has one."""
+@dataclass(frozen=True, kw_only=True)
+class Run(Options):
+    """One training: its options, and what is trained on what."""
 
     experiment: str
     model: dict
     task: Task
     variant: str
-    seed: int
-    threads: int  # CPU threads, which also decide the last bits of the results
-    learning_rate: float
-    per_device_train_batch_size: int
-    per_device_eval_batch_size: int
-    num_train_epochs: float
-    max_seq_length: int
-    max_train_samples: int | None
-    max_eval_samples: int | None
-    device: str
-    precision: str
-    train_sampling_strategy: str
-    lr_scheduler_type: str
-    warmup_ratio: float
-    weight_decay: float
-    max_grad_norm: float
-    gradient_accumulation_steps: int
-    gradient_checkpointing: bool
-    attn_implementation: str
-    lora: dict | None
-    eval_strategy: str
-    save_model: str
-    gpus: int  # of each node; on the CPU, processes
-    nodes: int
-    do_train: bool  # else evaluated and predicted with the checkpoint's own head
-    init_from: dict | None  # the cell whose model this one starts from: task, variant, run_sha256
-    selection: str
-    global_batch_size: int | None = None
 
     @property
     def holds_out(self) -> bool:

@@ -9,7 +9,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.escaping import quoted
 from gluegrid.common.files import sha256
 from gluegrid.common.paths import is_local
-from gluegrid.experiment.config_errors import Report
+from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.task_files import SUFFIXES, files_of_splits, is_converted, is_one_file
 
 # Weights as safetensors only: a pickle runs code when it is loaded.
@@ -57,7 +57,7 @@ def state_of_folder(folder: Path, names: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-def name_states_of_folders(config: dict, report: Report) -> None:
+def name_states_of_folders(config: dict, problems: Problems) -> None:
     """Give each local folder without a revision the hash of its files as revision.
 
     So that editing the files makes it another resource, and reruns what was made from it.
@@ -75,8 +75,8 @@ def name_states_of_folders(config: dict, report: Report) -> None:
             entry["revision"] = state_of_folder(folder, _wanted_files(names, part, entry))
         except (OSError, RuntimeError, ValueError, GluegridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            report.add(place, f"the {what} {quoted(entry['source'])} cannot be used: {reason}")
-    report.raise_problems()
+            problems.add(place, f"the {what} {quoted(entry['source'])} cannot be used: {reason}")
+    problems.raise_any()
 
 
 def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:

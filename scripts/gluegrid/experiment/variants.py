@@ -7,7 +7,6 @@
 import hashlib
 import itertools
 import json
-import math
 import re
 from pathlib import Path
 
@@ -24,11 +23,6 @@ LONGEST_VALUE = 40
 def swept(values: dict) -> dict[str, list]:
     """Return the training values that are lists of values to try, by key in the order of the alphabet."""
     return {key: values[key] for key in sorted(values) if key in SWEPT_KEYS and isinstance(values[key], list)}
-
-
-def number_of_variants(values: dict) -> int:
-    """Return how many variants these values make, without making them."""
-    return math.prod(map(len, swept(values).values()))
 
 
 def all_variants(values: dict, base: dict) -> list[tuple[str, dict]]:

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.config_errors import suggest
+from gluegrid.experiment.options import ALL_LINEAR
 from gluegrid.models.classifier import NAMES_OF_HEADS
 
-ALL_LINEAR = "all-linear"
 ADAPTER = "default"  # peft's own name for the one adapter
 
 

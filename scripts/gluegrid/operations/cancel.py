@@ -10,8 +10,8 @@ from gluegrid.execution import attempts
 from gluegrid.execution.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
 from gluegrid.execution.sbatch import jobs_of_cell
 from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
-from gluegrid.experiment.experiment import planned_experiment
 from gluegrid.experiment.experiment_index import newest_head
+from gluegrid.experiment.loading import planned_experiment
 
 PARTS_OF_A_CELL = CELL.count("/") + 1
 

@@ -78,7 +78,7 @@ class Group:
     @property
     def options(self) -> list[str]:
         """The options that tables name beside the number; they are the same for all seeds."""
-        return named_options(self.run)
+        return named_options(self.values)
 
     def without_degenerate(self) -> Self:
         """Return the group of the other cells."""

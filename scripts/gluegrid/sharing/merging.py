@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.escaping import quoted
 from gluegrid.experiment.cell import Cell, listed
-from gluegrid.experiment.options import TRAINING_KEYS
+from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.variants import BASE
 from gluegrid.results.outcomes import NOT_RUN
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
@@ -164,7 +164,7 @@ def _model(entry: dict, names: dict[str, str]) -> dict:
 def _task(source: Source, name: str, is_renamed: bool) -> dict:
     """Return an archive's entry of a task, without training values."""
     entry = source.archive.config["tasks"][name]
-    kept = {key: value for key, value in entry.items() if key not in TRAINING_KEYS}
+    kept = {key: value for key, value in entry.items() if key not in OPTIONS}
     return kept | ({"display_name": source.labelled(entry.get("display_name", name))} if is_renamed else {})
 
 

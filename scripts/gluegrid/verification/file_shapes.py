@@ -8,6 +8,7 @@ import jsonschema
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.experiment.config import config_schema
+from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.references import schema_of
 
 LONGEST_MESSAGE = 200  # characters; jsonschema quotes the whole value
@@ -88,8 +89,7 @@ def listed_cell(**more: dict) -> dict:
 @cache
 def run_shape() -> dict:
     """Return the shape of a run.json."""
-    values = config_schema()["$defs"]["training_values"]
-    of_one_cell = {key: shape.get("else", shape) for key, shape in values.items()}  # not lists of values to try
+    of_one_cell = {key: option.schema for key, option in OPTIONS.items()}
     own = object_of(recipe=COUNT, experiment=TEXT, model=object_of(name=TEXT, source=TEXT), task=object_of(name=TEXT))
     start = {"init_from": object_of(task=TEXT, variant=TEXT, run_sha256=TEXT)}
     return own | {"properties": of_one_cell | own["properties"] | start}

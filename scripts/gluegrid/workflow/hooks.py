@@ -14,8 +14,9 @@ from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import current_head, freeze, show_messages
 from gluegrid.execution.visible_gpus import visible_gpus
-from gluegrid.experiment.experiment import Experiment, load_experiment
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
+from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import read_all_references
 from gluegrid.operations.estimates import Estimates, estimates_of, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
