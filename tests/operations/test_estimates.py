@@ -9,7 +9,7 @@ import yaml
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.paths import state_folder
-from gluegrid.execution import attempts, invocation
+from gluegrid.execution import invocation
 from gluegrid.execution.invocation import freeze
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.experiment import Experiment, load_experiment
@@ -246,7 +246,7 @@ def finished(of: Experiment, seconds: float) -> None:
             **dict.fromkeys(("host", "pid", "slurm_job_id", "slurm_node")),
             "start": "2026-01-01T00:00:00+00:00",
             "end": f"2026-01-01T00:00:{round(seconds) + 5:02}+00:00",
-            "reason": attempts.DONE,
+            "reason": "done",
         }
         (state / "attempts.jsonl").write_text(json.dumps(attempt) + "\n")
         suffixes = of.tasks[cell.task]["validation"].values()

@@ -75,6 +75,14 @@ def living_holder(path: Path) -> dict | None:
     return None if holder is not None and _is_of_this_host(holder) and not is_running(holder) else holder
 
 
+def probable_holder(path: Path, seconds: float = DEAD_AFTER_SECONDS) -> dict | None:
+    """Return who holds a lock; of another host, only one whose heart has beaten in the last so many seconds."""
+    holder = living_holder(path)
+    if holder is None or _is_of_this_host(holder) or seconds_since_beat(path) < seconds:
+        return holder
+    return None
+
+
 def seconds_since_beat(path: Path) -> float:
     """Return how long ago the heart of a lock's holder has beaten, by the clocks of this host and the file server's.
 

@@ -1,7 +1,7 @@
 """What the experiments below results/ were last planned as, and which resources they use."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
@@ -10,12 +10,17 @@ from gluegrid.experiment.experiment import Experiment, planned_experiment
 from gluegrid.experiment.staged_tokens import staged_tokens
 
 KINDS = ("models", "tasks", "tokens")  # of resources
+# What a folder below results/ has that is an experiment: for those who look after its files, for those who ask for its
+# plan, and for verification, which also looks at what was copied from elsewhere.
+ANY_TRACE, PLANNED, TO_VERIFY = ("heads", "runs", "state"), ("heads/*.json",), ("heads", "runs", "results.md")
 
 
-def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
-    """Return the folders of all experiments, or of the one of this name. Raises GluegridError where it is not there."""
-    parts = ("heads", "runs", "state")
-    known = sorted({path.parent for part in parts for path in results.glob(f"*/{part}")})
+def experiment_folders(results: Path, name: str | None = None, having: Iterable[str] = ANY_TRACE) -> list[Path]:
+    """Return the folders of all experiments, or of the one of this name. Raises GluegridError where it is not there.
+
+    `having`: an experiment is a folder with anything of this in it.
+    """
+    known = [path for path in sorted(results.glob("*")) if any(next(path.glob(part), None) for part in having)]
     if name is None:
         return known
     if results / name not in known:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gluegrid.common import escaping, paths
 from gluegrid.common.files import read_json, size_in_words
+from gluegrid.execution.job_logs import last_line
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
-from gluegrid.results.outcomes import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 

@@ -12,9 +12,11 @@ from gluegrid.execution.invocation import Heads, heads_of
 from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.operations.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
+from gluegrid.experiment.experiment_index import PLANNED, experiment_folders
+from gluegrid.operations.cell_status import CellStatus, State, Surroundings, status_of
 from gluegrid.operations.estimates import estimates_of
 from gluegrid.operations.makespan import TimeLeft, time_left
+from gluegrid.operations.traces import Traces, traces_of
 from gluegrid.results.outcomes import missing_prerequisites, outcome
 
 ANSWER_SECONDS = 15  # somebody is looking at the screen
@@ -128,12 +130,10 @@ def experiments(results: Path, name: str | None) -> list[Path]:
 
     Raises GluegridError where there is none.
     """
-    known = {path.name: path for path in sorted(results.glob("*")) if any(path.glob("heads/*.json"))}
-    if name is not None and name not in known:
-        raise GluegridError(f"{results}/{name} is no experiment; there are: {', '.join(known) or 'none'}")
-    if not known:
+    folders = experiment_folders(results, name, PLANNED)
+    if not folders:
         raise GluegridError(f"{results}: no experiment yet; call snakemake")
-    return [known[name]] if name is not None else list(known.values())
+    return folders
 
 
 def _asked_of_slurm(traces: Iterable[Traces]) -> tuple[dict[str, Job] | None, str | None]:
