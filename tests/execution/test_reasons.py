@@ -1,4 +1,4 @@
-"""Why a cell has no result: a value, in attempts.jsonl too; earlier releases' lines are told apart by their sentences."""
+"""Why a cell has no result: a value, in attempts.jsonl too; of earlier releases' lines, their sentences tell it."""
 
 import json
 

@@ -1,7 +1,9 @@
 """How much of the disk each experiment takes, by part, and each resource, for people: 80 columns."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from gluegrid.common.escaping import shortened
@@ -21,29 +23,18 @@ class DiskSpace:
         return sum(self._of_one(path) for path in paths)
 
     def _of_one(self, path: Path) -> int:
-        found = 0
-        for entry in _entries(path):
-            try:
-                status = entry.lstat()
-            except OSError:
-                continue  # gone meanwhile
+        size = 0
+        for status in _statuses(path):
             if (identity := (status.st_dev, status.st_ino)) not in self._counted:
                 self._counted.add(identity)
-                found += status.st_blocks * BLOCK
-        return found
+                size += status.st_blocks * BLOCK
+        return size
 
 
 def bytes_freed_by_removing(path: Path) -> int:
     """Return what removing a file or a folder frees: nothing for a file that has a name elsewhere too."""
-    found = 0
-    for entry in _entries(path):
-        try:
-            status = entry.lstat()
-        except OSError:
-            continue
-        if entry.is_dir() or status.st_nlink == 1:
-            found += status.st_blocks * BLOCK
-    return found
+    lost = (status for status in _statuses(path) if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
+    return sum(status.st_blocks * BLOCK for status in lost)
 
 
 def short_size(count: int) -> str:
@@ -54,14 +45,12 @@ def short_size(count: int) -> str:
     return str(count)
 
 
-def _entries(path: Path) -> list[Path]:
-    """Return a file, or a folder and all below it. What a link leads to is not followed, but for `path` itself."""
-    if not path.is_dir():
-        return [path] if path.exists() or path.is_symlink() else []
-    found = [path]
-    for folder, folders, files in os.walk(path):
-        found += [Path(folder) / name for name in (*folders, *files)]
-    return found
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    """Yield that of a file, or of a folder and all below it. What a link leads to is not followed."""
+    below = (Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files))
+    for entry in (path, *below):
+        with suppress(OSError):  # gone meanwhile
+            yield os.lstat(entry)
 
 
 COLUMNS = ("Runs", "Models", "State", "Logs", "Heads", "Trackers", "All")
