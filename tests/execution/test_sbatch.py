@@ -458,7 +458,7 @@ def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
 def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slurm, monkeypatch, capsys):
     monkeypatch.setattr(invocation, "POLL_SECONDS", 0.02)
     invocation.show_messages()
-    invocation.tell_head("SLURM is busy")
+    invocation.tell_terminal("SLURM is busy")
     with Path(os.environ[invocation.VARIABLE]).with_suffix(".messages").open("a") as stream:
         stream.write("half")
     time.sleep(0.5)

@@ -104,5 +104,5 @@ def test_groups_follow_the_config_by_model_task_and_variant(tmp_path, monkeypatc
 
 
 def test_a_cell_without_a_result_is_not_degenerate():
-    assert not outcome(why=Reason(Cause.KILLED)).is_degenerate
+    assert not outcome(reason="killed").is_degenerate
     assert not outcome(results={"eval_accuracy": 1.0}).is_degenerate

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.paths import ExperimentPaths, state_folder
-from gluegrid.execution.invocation import current_head
+from gluegrid.execution.invocation import current_invocation
 
 # How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
 PACKED_BY_PLUGIN = re.compile(r"\s+--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)'?\s*$")
@@ -58,15 +58,15 @@ def states_of_tasks(commands: dict[str, str]) -> dict[str, Path]:
 
 def state_of_cell(command: str) -> Path | None:
     """Return the state folder of the cell that a command of Snakemake's trains; None where it does something else."""
-    head = current_head()
+    invocation = current_invocation()
     targets = re.search(r"--target-jobs (\S+) ", command)
-    if head is None or targets is None:
+    if invocation is None or targets is None:
         return None
     rule, _, wildcards = shlex.split(targets[1])[0].partition(":")
     if rule != "train":
         return None
     names = dict(pair.split("=", 1) for pair in wildcards.split(","))
-    return state_folder(Path(ExperimentPaths(head["config"]["experiment"]).run.format(**names)))
+    return state_folder(Path(ExperimentPaths(invocation["config"]["experiment"]).run.format(**names)))
 
 
 def script_of_array(commands: dict[str, str]) -> str:

@@ -16,10 +16,10 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import disk_full, is_disk_full, json_if_there, sha256, write_json, write_text
 from gluegrid.common.paths import heads_of_state
 from gluegrid.common.provenance import job, now
-from gluegrid.execution.invocation import current_head, path_of_current_head
+from gluegrid.execution.invocation import current_invocation, path_of_current_invocation
 from gluegrid.execution.job_logs import last_words_of_slurm
 from gluegrid.execution.reasons import Cause, Preempted, Reason, cause_of_earlier
-from gluegrid.experiment.experiment_index import head_files
+from gluegrid.experiment.experiment_index import invocation_files
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def start(state: Path, run_sha256: str) -> None:
     """Note that this process begins a new attempt at the run of this hash."""
     killed = {"reason": str(Reason(Cause.KILLED)), "cause": Cause.KILLED}
     earlier = [attempt if attempt["cause"] else attempt | killed for attempt in read(state)]
-    mine = {"start": now(), "end": None, **job(), "head": path_of_current_head(), "run_sha256": run_sha256}
+    mine = {"start": now(), "end": None, **job(), "head": path_of_current_invocation(), "run_sha256": run_sha256}
     _write(state, [*earlier, {**mine, "reason": None, "cause": None, "is_permanent": False}])
 
 
@@ -123,8 +123,8 @@ def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
 
 def cancel(state: Path) -> None:
     """Let no call of snakemake that has begun try this cell again."""
-    heads = sorted(path.name for path in head_files(heads_of_state(state).parent))
-    write_json(_cancellation(state), {"cancelled": now(), "after": last(state), "heads": heads})
+    invocations = sorted(path.name for path in invocation_files(heads_of_state(state).parent))
+    write_json(_cancellation(state), {"cancelled": now(), "after": last(state), "heads": invocations})
 
 
 def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
@@ -138,7 +138,7 @@ def reason_to_stop(state: Path) -> Reason | None:
 
     Its retries cannot look at the reason of a failure. A later call tries again: something may have been mended.
     """
-    path = path_of_current_head()
+    path = path_of_current_invocation()
     if path is None:
         return None
     if _was_cancelled_under(path, state):
@@ -193,7 +193,7 @@ def _was_cancelled_under(path: str, state: Path) -> bool:
     if isinstance(noted.get("heads"), list):
         return Path(path).name in noted["heads"]
     # An earlier release's.
-    return bool(noted) and noted.get("cancelled", "") >= current_head()["started"]
+    return bool(noted) and noted.get("cancelled", "") >= current_invocation()["started"]
 
 
 def _cancellation(state: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import disk_full, is_disk_full, json_if_there
 from gluegrid.common.provenance import EXECUTOR, is_running, job, this_process
-from gluegrid.execution.invocation import path_of_current_head
+from gluegrid.execution.invocation import path_of_current_invocation
 from gluegrid.execution.locks import Manners, ask_to_leave, describe, lock_with_manners
 
 logger = logging.getLogger(__name__)
@@ -68,15 +68,15 @@ class LatecomersManners:
 
 
 def _is_left_behind(holder: dict) -> bool:
-    """Tell whether a living holder is of a head that has died, or what is left of an earlier start of this same job."""
+    """Tell whether a living holder is of a dead invocation, or what is left of an earlier start of this same job."""
     if holder["head"] is None:
         return False
-    # Of another head, it may be in the same allocation and all right.
+    # Of another invocation, it may be in the same allocation and all right.
     is_of_this_job = holder["slurm_job_id"] is not None and holder["slurm_job_id"] == job()["slurm_job_id"]
-    if is_of_this_job and holder["head"] == path_of_current_head():
+    if is_of_this_job and holder["head"] == path_of_current_invocation():
         return True
-    head = json_if_there(Path(holder["head"])).get("process")
-    return head is not None and head["host"] == this_process()["host"] and not is_running(head)
+    invocation = json_if_there(Path(holder["head"])).get("process")
+    return invocation is not None and invocation["host"] == this_process()["host"] and not is_running(invocation)
 
 
 def _tell_waiting(holder: dict) -> None:

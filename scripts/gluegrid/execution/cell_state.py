@@ -11,7 +11,7 @@ from gluegrid.common.files import link_or_copy, read_json, replacing, replacing_
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
-from gluegrid.execution.invocation import is_newer_than_head, path_of_current_head
+from gluegrid.execution.invocation import is_newer_than_invocation, path_of_current_invocation
 from gluegrid.execution.locks import living_holder
 from gluegrid.execution.reasons import Cause
 from gluegrid.experiment.run import MODEL, identity_of_start, read_run
@@ -87,19 +87,19 @@ def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict
 def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
     """Tell whether a job of this cell finished after the present call of snakemake began, or could not publish.
 
-    The first was left behind by a killed head, the second was killed itself, or met a full disk. Another result does
-    not count: when Snakemake starts a cell that has one, a rerun is wanted.
+    The first was left behind by a killed invocation, the second was killed itself, or met a full disk. Another result
+    does not count: when Snakemake starts a cell that has one, a rerun is wanted.
     """
     record = _record_of_whole_result(files)
     if record is None or any(record.get(key) != inputs[key] for key in inputs):
         return False
-    head, tried = path_of_current_head(), attempts.read(files.state)
+    invocation, tried = path_of_current_invocation(), attempts.read(files.state)
     if tried and tried[-1]["cause"] != Cause.DONE and _is_made_by(tried[-1], record):
         return True  # which it could not publish
-    if head is None:
+    if invocation is None:
         return False
-    is_ours = any(attempt.get("head") == head and _is_made_by(attempt, record) for attempt in tried)
-    return is_ours or is_newer_than_head(files.last_good / RECORD)
+    is_ours = any(attempt.get("head") == invocation and _is_made_by(attempt, record) for attempt in tried)
+    return is_ours or is_newer_than_invocation(files.last_good / RECORD)
 
 
 def would_only_publish(run: Path, model: Path, task: Path, tokens: Path) -> bool:

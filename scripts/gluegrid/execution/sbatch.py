@@ -1,8 +1,8 @@
-"""Submitting a job to SLURM, in place of `sbatch` on a head's PATH (scripts/slurm/on_head).
+"""Submitting a job to SLURM, in place of `sbatch` on an invocation's PATH (scripts/slurm/on_head).
 
 To Snakemake's SLURM plugin a refused `sbatch` is a failed job, its retries follow at once, and they know neither why
-the last attempt failed nor which jobs another head has left in the queue. So here: what SLURM refuses for a while is
-tried again; a cell that need not be tried again is not submitted; and where another job of the cell is still in the
+the last attempt failed nor which jobs another invocation has left in the queue. So here: what SLURM refuses for a while
+is tried again; a cell that need not be tried again is not submitted; and where another job of the cell is still in the
 queue, the new one waits behind it there, and holds no GPU. Each task of an array job works for its own cell alone.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.execution import attempts
 from gluegrid.execution.array_jobs import commands_of_tasks, script_of_array, states_of_tasks
-from gluegrid.execution.invocation import has_ended, tell_head
+from gluegrid.execution.invocation import has_ended, tell_terminal
 from gluegrid.execution.locks import Manners, lock_with_manners
 from gluegrid.execution.slurm_queue import SubmittedJob, cancel_jobs, complaint, in_queue, job_submitted_as
 from gluegrid.execution.submissions import jobs_of_cell, note_job, note_refusal
@@ -135,7 +135,7 @@ def _with_patience(arguments: list[str], script: str | None, states: list[Path])
 
 
 def patiently(ask: Callable[[bool], str], refused: str) -> str:
-    """Return what SLURM answers, for which it is asked again and again while the head lives, an hour at most.
+    """Return what SLURM answers, for which it is asked again and again while the invocation lives, an hour at most.
 
     `ask` is told whether it was called before, and raises TransientError where another call may succeed; `refused` is
     what the terminal says then.
@@ -149,13 +149,13 @@ def patiently(ask: Callable[[bool], str], refused: str) -> str:
         except TransientError as error:
             if time.monotonic() > deadline:
                 raise
-            tell_head(f"{refused}: {' '.join(str(error).split())}; trying again in {pause} s")
+            tell_terminal(f"{refused}: {' '.join(str(error).split())}; trying again in {pause} s")
         _sleep(pause)
         pause, is_another_try = min(2 * pause, LONGEST_PAUSE_SECONDS), True
 
 
 def _sleep(seconds: float) -> None:
-    """Sleep, but no longer than the head lives."""
+    """Sleep, but no longer than the invocation lives."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not has_ended():
         time.sleep(min(1, seconds))

@@ -7,7 +7,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import json_if_there, write_json
 from gluegrid.common.provenance import now
 from gluegrid.execution import attempts
-from gluegrid.execution.invocation import path_of_current_head, tell_head
+from gluegrid.execution.invocation import path_of_current_invocation, tell_terminal
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.execution.slurm_queue import NUMBER, SubmittedJob, comment_of_cell
 
@@ -18,14 +18,14 @@ def note_job(state: Path, number: str, name: str | None, comment: str | None) ->
     """Note the job of a cell, and which it may wait behind, so that they are known again: numbers come again."""
     behind = {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
     job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind}
-    _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_head()})
+    _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_invocation()})
     with suppress(OSError):
         (state / REFUSAL).unlink()
 
 
 def note_refusal(state: Path, said: str) -> None:
     """Note why SLURM took no job for a cell."""
-    refusal = {"refused": now(), "reason": said, "head": path_of_current_head(), "after": attempts.last(state)}
+    refusal = {"refused": now(), "reason": said, "head": path_of_current_invocation(), "after": attempts.last(state)}
     _note(state / REFUSAL, refusal)
 
 
@@ -62,4 +62,4 @@ def _note(path: Path, content: dict) -> None:
         write_json(path, content)
     except (OSError, GluegridError) as error:
         # A job is in the queue all the same, and the cell's lock is what keeps two from training.
-        tell_head(f"{path}: not written ({error}); it would say {content}")
+        tell_terminal(f"{path}: not written ({error}); it would say {content}")

@@ -29,29 +29,29 @@ def experiment_folders(results: Path, name: str | None = None, having: Iterable[
     return [results / name]
 
 
-def head_files(folder: Path) -> list[Path]:
+def invocation_files(folder: Path) -> list[Path]:
     """Return the file of each call of snakemake with an experiment, the oldest first; not what lies beside it."""
     return sorted((path for path in folder.glob("heads/*.json") if "." not in path.stem), key=_start)
 
 
-def newest_head(folder: Path) -> Path | None:
+def newest_invocation(folder: Path) -> Path | None:
     """Return the file of an experiment's last call of snakemake; None where there was none."""
-    return next(reversed(head_files(folder)), None)
+    return next(reversed(invocation_files(folder)), None)
 
 
-def _start(head: Path) -> tuple[str, int]:
-    """Return when a head began: to the second as its name has it, then as its file has it, if it is still there."""
+def _start(invocation: Path) -> tuple[str, int]:
+    """Return when an invocation began: to the second as its name has it, then as its file has it, if it is there."""
     try:
-        written = head.stat().st_mtime_ns
+        written = invocation.stat().st_mtime_ns
     except OSError:
         written = 0
-    return head.stem.rpartition("-")[0], written
+    return invocation.stem.rpartition("-")[0], written
 
 
 def is_import(folder: Path) -> bool:
     """Tell whether an experiment was imported, and no call of snakemake has begun in its folder since."""
     try:
-        configs = [read_json(head)["config"] for head in head_files(folder)]
+        configs = [read_json(invocation)["config"] for invocation in invocation_files(folder)]
     except (DataError, KeyError):
         return False
     return bool(configs) and all("imported" in config for config in configs)
@@ -59,14 +59,14 @@ def is_import(folder: Path) -> bool:
 
 def newest_plan(folder: Path) -> Experiment | None:
     """Return an experiment as its last call of snakemake planned it. Raises DataError."""
-    head = newest_head(folder)
-    if head is None:
+    invocation = newest_invocation(folder)
+    if invocation is None:
         return None
     try:
-        experiment = planned_experiment(head)
+        experiment = planned_experiment(invocation)
         experiment.cells  # noqa: B018, computed here, so that what is odd is seen here
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{head}: is of another release; call snakemake once with this experiment") from error
+        raise DataError(f"{invocation}: is of another release; call snakemake once with this experiment") from error
     return experiment
 
 

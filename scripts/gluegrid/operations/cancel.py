@@ -10,7 +10,7 @@ from gluegrid.execution.locks import ask_to_leave, describe, living_holder, prob
 from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment import planned_experiment
-from gluegrid.experiment.experiment_index import experiment_folders, newest_head
+from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 
 PARTS_OF_A_CELL = CELL.count("/") + 1
 
@@ -63,6 +63,6 @@ def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
 def _cells(folder: Path) -> set[str]:
     """Return the names of all cells that an experiment has, or had when they were run."""
     found = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
-    if head := newest_head(folder):
-        found |= {cell.name for cell in planned_experiment(head).cells.values()}
+    if invocation := newest_invocation(folder):
+        found |= {cell.name for cell in planned_experiment(invocation).cells.values()}
     return found

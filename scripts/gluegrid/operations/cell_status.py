@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gluegrid.common.provenance import this_process
-from gluegrid.execution.invocation import Heads
+from gluegrid.execution.invocation import Invocations
 from gluegrid.execution.job_logs import has_error
 from gluegrid.execution.reasons import STOPPED, Cause, Reason
 from gluegrid.execution.slurm_queue import Job
@@ -61,7 +61,7 @@ class Surroundings:
     """
 
     queue: dict[str, Job] | None
-    heads: Heads
+    invocations: Invocations
     missing: dict[tuple[str, str], list[tuple[str, Path]]]
 
     def waits_for(self, cell: Cell) -> str:
@@ -124,7 +124,7 @@ def _phase(traces: Traces, job: Job | None) -> str | Phase:
 
 def _of_what_has_ended(ended: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
     """Return the status of a cell on which nothing works."""
-    since, cause = around.heads.since, ended.why.cause
+    since, cause = around.invocations.since, ended.why.cause
     if cause == Cause.NOT_RUN:
         return CellStatus(ended, State.NOT_BEGUN, around.waits_for(ended.cell))
     # What an earlier call of snakemake has left is no failure of the one that runs: it tries the cell again.

@@ -25,7 +25,7 @@ from gluegrid.operations.leftovers import (
     is_locked,
     leftovers_of_experiment,
     leftovers_of_resources,
-    living_head,
+    living_invocation,
 )
 
 
@@ -55,7 +55,7 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
     ended = [log for log in logs if log.stem not in queue.keys() | wanted]
     found.append(Found(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else []))
     if name is None:
-        found.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_head, folders))))
+        found.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_invocation, folders))))
     return found
 
 
@@ -71,8 +71,8 @@ def delete(found: Iterable[Found]) -> list[str]:
 
 
 def _delete_unless_used(leftovers: Leftovers) -> None:
-    if leftovers.heads_of is not None:
-        _delete_heads(leftovers.paths, leftovers.heads_of)
+    if leftovers.calls_of is not None:
+        _delete_invocations(leftovers.paths, leftovers.calls_of)
         return
     with ExitStack() as stack:
         if leftovers.lock is not None:
@@ -81,13 +81,13 @@ def _delete_unless_used(leftovers: Leftovers) -> None:
             _delete(path)
 
 
-def _delete_heads(paths: list[Path], folder: Path) -> None:
+def _delete_invocations(paths: list[Path], folder: Path) -> None:
     """Take the files away first: a call of snakemake that begins now makes its own copy, or is seen to live."""
     with TemporaryDirectory(prefix=".removed-", dir=folder / "heads", ignore_cleanup_errors=True) as name:
         removed = Path(name)
         for path in paths:
             path.rename(removed / path.name)
-        if living_head(folder) is None:
+        if living_invocation(folder) is None:
             return
         for path in paths:
             if not path.exists():

@@ -15,8 +15,8 @@ from gluegrid.execution.locks import probable_holder
 from gluegrid.execution.reasons import Cause
 from gluegrid.experiment.experiment_index import (
     KINDS,
-    head_files,
-    newest_head,
+    invocation_files,
+    newest_invocation,
     newest_plan,
     staged_resources,
     used_resources,
@@ -26,7 +26,7 @@ from gluegrid.operations.disk import bytes_freed_by_removing
 RESOURCES = Path("resources")
 DAY = 86400  # seconds
 # Whether a process of another host lives cannot be seen from here.
-HEAD_ELSEWHERE_DAYS = 7
+INVOCATION_ELSEWHERE_DAYS = 7
 HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
 
 
@@ -34,14 +34,14 @@ HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
 class Leftovers:
     """What of one kind may be deleted.
 
-    `lock` is held while the paths are deleted, so that nobody begins to use them; `heads_of` is the experiment of which
+    `lock` is held while the paths are deleted, so that nobody begins to use them; `calls_of` is the experiment of which
     no call of snakemake may have begun meanwhile.
     """
 
     what: str
     paths: list[Path]
     lock: Path | None = None
-    heads_of: Path | None = None
+    calls_of: Path | None = None
 
 
 @dataclass
@@ -89,7 +89,7 @@ def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[Cel
     found.notes += _about_unfinished(folder, unfinished)
     if busy:
         found.notes.append(f"all of {len(busy)} cells that have a job in the queue or are being trained")
-    _add_heads(found, folder, bool(busy))
+    _add_invocations(found, folder, bool(busy))
     return found
 
 
@@ -133,16 +133,16 @@ def _scraps(cell: CellFiles) -> Iterator[Path]:
     yield from cell.state.glob("lock.leave.*")
 
 
-def _add_heads(found: Found, folder: Path, is_busy: bool) -> None:
+def _add_invocations(found: Found, folder: Path, is_busy: bool) -> None:
     """Add the files of calls of snakemake that are over; the newest says what the experiment is, and stays."""
-    if living := living_head(folder):
+    if living := living_invocation(folder):
         found.notes.append(f"{folder}/heads, since the call of {living.stem} lives, or may on another host")
     elif is_busy:
         found.notes.append(f"{folder}/heads, since jobs of it wait or run")
-    elif newest := newest_head(folder):
+    elif newest := newest_invocation(folder):
         paths = [path for path in sorted((folder / "heads").iterdir()) if path.name.partition(".")[0] != newest.stem]
         if paths:
-            found.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, heads_of=folder))
+            found.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, calls_of=folder))
 
 
 def leftovers_of_resources(results: Path, is_busy: bool) -> Found:
@@ -181,9 +181,9 @@ def _lies_elsewhere_too(tokens: Path, used: Iterable[Path]) -> bool:
         return False
 
 
-def living_head(folder: Path) -> Path | None:
+def living_invocation(folder: Path) -> Path | None:
     """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
-    return next((path for path in reversed(head_files(folder)) if _may_live(path)), None)
+    return next((path for path in reversed(invocation_files(folder)) if _may_live(path)), None)
 
 
 def is_locked(path: Path) -> bool:
@@ -199,9 +199,9 @@ def _is_newer_than(path: Path, seconds: float) -> bool:
         return False
 
 
-def _may_live(head: Path) -> bool:
-    process = json_if_there(head).get("process")
+def _may_live(invocation: Path) -> bool:
+    process = json_if_there(invocation).get("process")
     is_whole = isinstance(process, dict) and process.keys() >= this_process().keys()
     if is_whole and process["host"] == this_process()["host"]:
         return is_running(process)
-    return _is_newer_than(head, HEAD_ELSEWHERE_DAYS * DAY)
+    return _is_newer_than(invocation, INVOCATION_ELSEWHERE_DAYS * DAY)

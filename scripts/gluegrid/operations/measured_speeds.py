@@ -1,7 +1,7 @@
 """resources/measured_speeds.json: how fast this place's devices were at what was trained on them.
 
-Written by the head of each run from the cells that it has finished; people may read it, edit it, delete it, and take
-it to a cluster with the same devices. It decides time limits and order, never what runs.
+Written by each call of snakemake from the cells that it has finished; people may read it, edit it, delete it, and
+take it to a cluster with the same devices. It decides time limits and order, never what runs.
 """
 
 import statistics

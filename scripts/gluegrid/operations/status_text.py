@@ -56,8 +56,8 @@ def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     models, tasks = counted(len(experiment.models), "model"), counted(len(experiment.tasks), "task")
     size = f"{models} x {tasks}, {counted(len(snapshot.cells), 'cell')}"
     lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
-    if running := snapshot.heads.running:
-        named = ", ".join(f"process {head['process']['pid']} since {clock(head['started'])}" for head in running)
+    if running := snapshot.invocations.running:
+        named = ", ".join(f"process {each['process']['pid']} since {clock(each['started'])}" for each in running)
         lines += [f"snakemake runs: {named}"]
     if snapshot.silence is not None:
         said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
@@ -134,11 +134,11 @@ def _time_left(snapshot: Snapshot) -> list[str]:
 
 def _next_call(snapshot: Snapshot) -> list[str]:
     missing = len(snapshot.cells) - snapshot.counts[State.DONE]
-    if not missing or snapshot.heads.running:
+    if not missing or snapshot.invocations.running:
         return []
     if snapshot.experiment.imported:
         return ["It was imported; what is missing was missing where it was run."]
-    if elsewhere := snapshot.heads.unknown:
+    if elsewhere := snapshot.invocations.unknown:
         host = elsewhere["process"]["host"]
         return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
     return [f"No snakemake runs; the same call again goes on with what is left ({counted(missing, 'cell')})."]

@@ -11,7 +11,7 @@ from gluegrid.common.paths import trackers_folder
 from gluegrid.common.provenance import git_state, job, now, versions
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
-from gluegrid.execution.invocation import current_head
+from gluegrid.execution.invocation import current_invocation
 from gluegrid.execution.preemption import Preemption
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.models.lora import load_trained_weights, merged
@@ -146,11 +146,11 @@ def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Preemption) 
 
 
 def _head_config() -> dict:
-    return (current_head() or {}).get("config", {})
+    return (current_invocation() or {}).get("config", {})
 
 
 def _git_state() -> dict:
-    return (current_head() or {}).get("git") or git_state()
+    return (current_invocation() or {}).get("git") or git_state()
 
 
 def _write_predictions(path: Path, table: pyarrow.Table) -> str:
