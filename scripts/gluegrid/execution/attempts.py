@@ -103,12 +103,12 @@ def seconds_of_last(state: Path) -> float | None:
     return (end - start).total_seconds()
 
 
-def last(state: Path) -> dict | None:
-    """Return what names the last attempt of a cell; None where it has had none.
+def name_of_last(tried: list[dict]) -> dict | None:
+    """Return what names the last of a cell's attempts; None where there is none.
 
     What follows an attempt names it: moments that two hosts have written say nothing of which was first.
     """
-    return _name_of_last(read(state))
+    return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
 
 
 def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
@@ -117,14 +117,14 @@ def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
     Earlier releases noted only the `moment`.
     """
     if "after" in noted:
-        return noted["after"] == _name_of_last(tried)
+        return noted["after"] == name_of_last(tried)
     return not tried or moment >= tried[-1]["start"]
 
 
 def cancel(state: Path) -> None:
     """Let no call of snakemake that has begun try this cell again."""
     invocations = sorted(path.name for path in invocation_files(heads_of_state(state).parent))
-    write_json(_cancellation(state), {"cancelled": now(), "after": last(state), "heads": invocations})
+    write_json(_cancellation(state), {"cancelled": now(), "after": name_of_last(read(state)), "heads": invocations})
 
 
 def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
@@ -181,10 +181,6 @@ def _attempt(line: str) -> dict | None:
     with suppress(KeyError, ValueError):
         cause = Cause(attempt["cause"])
     return attempt | {"cause": cause}
-
-
-def _name_of_last(tried: list[dict]) -> dict | None:
-    return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
 
 
 def _was_cancelled_under(path: str, state: Path) -> bool:

@@ -12,13 +12,11 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid.common.errors import DataError
-from gluegrid.common.files import read_json, write_text
+from gluegrid.common.files import json_if_there, read_json, write_text
 from gluegrid.common.provenance import git_state, is_running, now, this_process
 from gluegrid.experiment.experiment_index import invocation_files
 
@@ -144,11 +142,8 @@ def invocations_of(experiment: Path) -> Invocations | None:
 
     One whose file vanishes meanwhile, or is none of this release's, is left out.
     """
-    found = []
-    for path in reversed(invocation_files(experiment)):
-        with suppress(DataError):
-            found.append(read_json(path) | {"path": path})
-    known = [invocation for invocation in found if {"started", "process", "config"} <= invocation.keys()]
+    contents = [json_if_there(path) | {"path": path} for path in reversed(invocation_files(experiment))]
+    known = [content for content in contents if {"started", "process", "config"} <= content.keys()]
     return Invocations(known) if known else None
 
 

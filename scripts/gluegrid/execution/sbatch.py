@@ -181,8 +181,8 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob
 
 def _number_in(said: str) -> str | None:
     """Return the last line that is a job's number, with `;` and its cluster if that is there: sites print banners."""
-    found = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
-    return found[-1]["number"] if found else None
+    numbers = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
+    return numbers[-1]["number"] if numbers else None
 
 
 def _call(arguments: list[str], script: str | None) -> subprocess.CompletedProcess:

@@ -25,8 +25,8 @@ def note_job(state: Path, number: str, name: str | None, comment: str | None) ->
 
 def note_refusal(state: Path, said: str) -> None:
     """Note why SLURM took no job for a cell."""
-    refusal = {"refused": now(), "reason": said, "head": path_of_current_invocation(), "after": attempts.last(state)}
-    _note(state / REFUSAL, refusal)
+    after = attempts.name_of_last(attempts.read(state))
+    _note(state / REFUSAL, {"refused": now(), "reason": said, "head": path_of_current_invocation(), "after": after})
 
 
 def jobs_of_cell(state: Path) -> list[SubmittedJob]:

@@ -83,8 +83,8 @@ def used_resources(results: Path) -> dict[Path, list[str]]:
 def staged_resources(resources: Path, kind: str) -> list[Path]:
     """Return the folders of all resources of a kind; not what gathers beside them while they are fetched."""
     pattern = "*/*" if kind == "tokens" else "*"
-    found = (resources / kind).glob(pattern)
-    return sorted(path for path in found if path.is_dir() and path.suffix not in (".partial", ".lock"))
+    folders = (resources / kind).glob(pattern)
+    return sorted(path for path in folders if path.is_dir() and path.suffix not in (".partial", ".lock"))
 
 
 def _resources_of(experiment: Experiment) -> Iterator[Path]:

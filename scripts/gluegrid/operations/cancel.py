@@ -62,7 +62,7 @@ def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
 
 def _cells(folder: Path) -> set[str]:
     """Return the names of all cells that an experiment has, or had when they were run."""
-    found = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
+    names = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
     if invocation := newest_invocation(folder):
-        found |= {cell.name for cell in planned_experiment(invocation).cells.values()}
-    return found
+        names |= {cell.name for cell in planned_experiment(invocation).cells.values()}
+    return names

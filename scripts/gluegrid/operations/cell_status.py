@@ -91,7 +91,7 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     is_silent = queue is None and traces.submitted and not _has_begun(traces.submitted, ended.attempts)
     if is_silent:
         return CellStatus(ended, State.QUEUED, "when SLURM last answered", traces.progress)
-    return _of_what_has_ended(ended, traces, around)
+    return _status_when_ended(ended, traces, around)
 
 
 def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
@@ -122,7 +122,7 @@ def _phase(traces: Traces, job: Job | None) -> str | Phase:
     return Phase.SCORING if progress.step == progress.steps else ""
 
 
-def _of_what_has_ended(ended: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
+def _status_when_ended(ended: Outcome, traces: Traces, around: Surroundings) -> CellStatus:
     """Return the status of a cell on which nothing works."""
     since, cause = around.invocations.since, ended.why.cause
     if cause == Cause.NOT_RUN:

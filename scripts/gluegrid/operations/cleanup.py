@@ -20,8 +20,8 @@ from gluegrid.execution.slurm_queue import NUMBER, Job, jobs_in_queue
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders
 from gluegrid.operations.leftovers import (
-    Found,
     Leftovers,
+    Place,
     is_locked,
     leftovers_of_experiment,
     leftovers_of_resources,
@@ -29,7 +29,7 @@ from gluegrid.operations.leftovers import (
 )
 
 
-def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
+def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     """Return what may be deleted of all experiments and of what they share, or of the experiment of this name.
 
     Raises GluegridError, also when SLURM does not answer: then nobody knows which of its jobs are still to run.
@@ -48,21 +48,21 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Found]:
         return any(job.found_in(queue) for job in jobs[cell.run]) or is_locked(cell.lock)
 
     busy = {folder: list(filter(is_busy, of_folder)) for folder, of_folder in cells.items()}
-    found = [leftovers_of_experiment(folder, cells[folder], busy[folder]) for folder in folders]
+    places = [leftovers_of_experiment(folder, cells[folder], busy[folder]) for folder in folders]
     # The log of the last job of a cell that ended without a result may say why.
     last = [of_cell[-1] for of_cell in tried.values() if of_cell]
     wanted = {attempt["slurm_job_id"] for attempt in last if attempt["cause"] != Cause.DONE}
     ended = [log for log in logs if log.stem not in queue.keys() | wanted]
-    found.append(Found(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else []))
+    places.append(Place(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else []))
     if name is None:
-        found.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_invocation, folders))))
-    return found
+        places.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_invocation, folders))))
+    return places
 
 
-def delete(found: Iterable[Found]) -> list[str]:
+def delete(places: Iterable[Place]) -> list[str]:
     """Delete all leftovers; return a line for each that somebody has begun to use meanwhile, and that was left."""
     left = []
-    for leftovers in (leftovers for place in found for leftovers in place.leftovers):
+    for leftovers in (leftovers for place in places for leftovers in place.leftovers):
         try:
             _delete_unless_used(leftovers)
         except (TransientError, OSError) as error:

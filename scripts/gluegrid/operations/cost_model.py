@@ -145,7 +145,7 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
 
 def _counted_size(entry: dict, splits: dict) -> TaskSize:
     sizes = {name: SplitSize(split["rows"], split["tokens"]) for name, split in splits.items()}
-    return _of_splits(entry, sizes, is_counted=True)
+    return _task_size(entry, sizes, is_counted=True)
 
 
 def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
@@ -157,10 +157,10 @@ def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
     } | {entry["train"]: train_rows}
     tokens = min(entry.get("tokens_per_example", max_seq_length), max_seq_length)
     sizes = {name: SplitSize(count, round(count * tokens)) for name, count in rows.items()}
-    return _of_splits(entry, sizes, is_counted=False)
+    return _task_size(entry, sizes, is_counted=False)
 
 
-def _of_splits(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
+def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
     return TaskSize(
         train=sizes.get(entry["train"], SplitSize(0, 0)),
         validation=tuple(sizes[name] for name in entry["validation"]),

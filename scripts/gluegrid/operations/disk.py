@@ -20,9 +20,9 @@ class DiskSpace:
 
     def of(self, *paths: Path) -> int:
         """Return the bytes of files and folders, without what this object has counted before."""
-        return sum(self._of_one(path) for path in paths)
+        return sum(self._size(path) for path in paths)
 
-    def _of_one(self, path: Path) -> int:
+    def _size(self, path: Path) -> int:
         size = 0
         for status in _statuses(path):
             if (identity := (status.st_dev, status.st_ino)) not in self._counted:
@@ -101,9 +101,9 @@ def _resources(
     resources: Path, kind: str, users: dict[Path, list[str]], name: str | None, space: DiskSpace
 ) -> Iterator[str]:
     """Yield a line for each resource of a kind, the largest first, with those who use it."""
-    found = [(space.of(path), path) for path in staged_resources(resources, kind)]
+    sizes = [(space.of(path), path) for path in staged_resources(resources, kind)]
     # The folders' own names are relative, as those of the experiments' manifests.
-    told = [(size, path, users.get(Path("resources") / path.relative_to(resources), [])) for size, path in found]
+    told = [(size, path, users.get(Path("resources") / path.relative_to(resources), [])) for size, path in sizes]
     told = [row for row in told if name is None or name in row[2]]
     yield f"{short_size(sum(size for size, *_ in told)):>{WIDTH_OF_SIZE}}  {resources / kind}"
     for size, path, names in sorted(told, key=lambda row: (-row[0], row[1])):

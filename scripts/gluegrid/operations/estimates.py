@@ -140,7 +140,7 @@ def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
 
 def _at_speed(speed: float, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
     """Return the estimate of which the speed of one process (on a CPU: of one thread) is all that is known."""
-    speed = _of_all_processes(speed, values)
+    speed = _speed_of_processes(speed, values)
     training = operations_of_training(values, model, task) / speed
     beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(values, model, task) / speed
     return Estimate(
@@ -183,7 +183,7 @@ def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) 
     return Basis.OTHER_MODELS, [entry for entry in entries if entry.model == nearest.model]
 
 
-def _of_all_processes(speed: float, values: dict) -> float:
+def _speed_of_processes(speed: float, values: dict) -> float:
     if values["device"] == "cpu":
         speed *= values["threads"]
     processes = values["gpus"] * values["nodes"]
@@ -202,7 +202,7 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
         model=experiment.models[cell.model]["source"],
         passed_parameters=model.passed,
         task=cell.task,
-        operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, cell.values)],
+        operations_per_second=[done / max(train_runtime, 1e-3) / _speed_of_processes(1, cell.values)],
         seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )

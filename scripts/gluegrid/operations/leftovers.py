@@ -45,7 +45,7 @@ class Leftovers:
 
 
 @dataclass
-class Found:
+class Place:
     """What a place has: leftovers, and lines about what is kept and why."""
 
     place: str
@@ -70,9 +70,9 @@ class Found:
         return sum(bytes_freed_by_removing(path) for leftovers in self.leftovers for path in leftovers.paths)
 
 
-def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[CellFiles]) -> Found:
+def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[CellFiles]) -> Place:
     """Return what may be deleted of an experiment's cells, of which nobody works on those that are not `busy`."""
-    found = Found(str(folder))
+    place = Place(str(folder))
     unfinished = []
     for cell in cells:
         if cell in busy:
@@ -85,12 +85,12 @@ def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[Cel
         elif cell.checkpoints.exists():
             unfinished.append(cell)
         if paths:
-            found.leftovers.append(Leftovers("state that done cells do not need, and scraps", paths, cell.lock))
-    found.notes += _about_unfinished(folder, unfinished)
+            place.leftovers.append(Leftovers("state that done cells do not need, and scraps", paths, cell.lock))
+    place.notes += _about_unfinished(folder, unfinished)
     if busy:
-        found.notes.append(f"all of {len(busy)} cells that have a job in the queue or are being trained")
-    _add_invocations(found, folder, bool(busy))
-    return found
+        place.notes.append(f"all of {len(busy)} cells that have a job in the queue or are being trained")
+    _add_invocations(place, folder, bool(busy))
+    return place
 
 
 def is_done(cell: CellFiles) -> bool:
@@ -133,30 +133,30 @@ def _scraps(cell: CellFiles) -> Iterator[Path]:
     yield from cell.state.glob("lock.leave.*")
 
 
-def _add_invocations(found: Found, folder: Path, is_busy: bool) -> None:
+def _add_invocations(place: Place, folder: Path, is_busy: bool) -> None:
     """Add the files of calls of snakemake that are over; the newest says what the experiment is, and stays."""
     if living := living_invocation(folder):
-        found.notes.append(f"{folder}/heads, since the call of {living.stem} lives, or may on another host")
+        place.notes.append(f"{folder}/heads, since the call of {living.stem} lives, or may on another host")
     elif is_busy:
-        found.notes.append(f"{folder}/heads, since jobs of it wait or run")
+        place.notes.append(f"{folder}/heads, since jobs of it wait or run")
     elif newest := newest_invocation(folder):
         paths = [path for path in sorted((folder / "heads").iterdir()) if path.name.partition(".")[0] != newest.stem]
         if paths:
-            found.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, calls_of=folder))
+            place.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, calls_of=folder))
 
 
-def leftovers_of_resources(results: Path, is_busy: bool) -> Found:
+def leftovers_of_resources(results: Path, is_busy: bool) -> Place:
     """Return what may be deleted of what experiments share.
 
     `is_busy`: jobs of an earlier call may read what no plan names any more.
     """
-    found = Found(str(RESOURCES))
+    place = Place(str(RESOURCES))
     for partial in sorted(RESOURCES.glob("*/*.partial")):
         lock = partial.with_suffix(".lock")
         if is_locked(lock):
-            found.notes.append(f"{partial}, which is being fetched")
+            place.notes.append(f"{partial}, which is being fetched")
         else:
-            found.leftovers.append(Leftovers("what interrupted fetches have left", [partial], lock))
+            place.leftovers.append(Leftovers("what interrupted fetches have left", [partial], lock))
     used = used_resources(results)
     for kind in KINDS:
         for path in staged_resources(RESOURCES, kind):
@@ -164,11 +164,11 @@ def leftovers_of_resources(results: Path, is_busy: bool) -> Found:
                 continue
             if kind == "tokens" and not is_busy and _lies_elsewhere_too(path, used):
                 lock = path.with_name(f"{path.name}.lock")
-                found.leftovers.append(Leftovers("tokens that have another folder by now", [path], lock))
+                place.leftovers.append(Leftovers("tokens that have another folder by now", [path], lock))
             else:
                 size = size_in_words(bytes_freed_by_removing(path))
-                found.notes.append(f"{path}, {size}; no experiment's last plan uses it (rm -r it, if you wish)")
-    return found
+                place.notes.append(f"{path}, {size}; no experiment's last plan uses it (rm -r it, if you wish)")
+    return place
 
 
 def _lies_elsewhere_too(tokens: Path, used: Iterable[Path]) -> bool:

@@ -77,8 +77,8 @@ class Observer:
         some = {(cell.model, cell.task): cell for cell in (experiment.cells[key] for key in traces)}
         missing = {key: missing_prerequisites(experiment, cell) for key, cell in some.items()}
         around = Surroundings(queue, reading.invocations, missing)
-        found = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
-        cells = list((reading.known | found).values())
+        others = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
+        cells = list((reading.known | others).values())
         left = time_left(cells, estimates_of(experiment)[0].seconds_of)
         return Snapshot(experiment, cells, reading.invocations, silence, left, datetime.datetime.now())
 
@@ -100,10 +100,10 @@ class Observer:
         except OSError:
             return None
         if cell.name not in self._done or self._done[cell.name][0] != written:
-            found = outcome(experiment, cell)
-            if not found.is_done:
+            result = outcome(experiment, cell)
+            if not result.is_done:
                 return None
-            self._done[cell.name] = (written, CellStatus(found, State.DONE))
+            self._done[cell.name] = (written, CellStatus(result, State.DONE))
         return self._done[cell.name][1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
-from gluegrid.common.files import read_json
+from gluegrid.common.files import json_if_there, read_json
 from gluegrid.execution import attempts
 from gluegrid.execution.job_logs import last_line
 from gluegrid.execution.reasons import Cause, Reason, reason_elsewhere
@@ -130,10 +130,7 @@ def has_result_of_another_run(experiment: Experiment, cell: Cell) -> bool:
 
 def _run_of_result(experiment: Experiment, cell: Cell) -> str | None:
     """Return the hash of the run.json that a cell's results are of; None where no record says it."""
-    try:
-        return read_json(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
-    except DataError:
-        return None
+    return json_if_there(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
 
 
 def validation_predictions(experiment: Experiment, cell: Cell) -> dict[str, Path]:
