@@ -145,7 +145,7 @@ def reason_to_stop(state: Path) -> Reason | None:
         return Reason(Cause.CANCELLED)
     latest = (read(state) or [{}])[-1]
     is_in_vain = latest.get("is_permanent") and latest.get("head") == path
-    return Reason(latest["cause"], noted=latest["reason"]) if is_in_vain else None
+    return Reason(latest["cause"], noted=str(latest["reason"])) if is_in_vain else None
 
 
 def stop_if_in_vain(state: Path) -> None:
@@ -160,7 +160,7 @@ def why_without_result(attempt: dict) -> Reason:
     if cause == Cause.DONE:
         return Reason(Cause.UNPUBLISHED)
     if cause not in (None, Cause.KILLED):
-        return Reason(cause, noted=attempt["reason"])
+        return Reason(cause, noted=str(attempt["reason"]))
     if slurm_job and (words := last_words_of_slurm(slurm_job)):
         return Reason(Cause.ENDED_BY_SLURM, words)
     if cause == Cause.KILLED:

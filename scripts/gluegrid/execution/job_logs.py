@@ -6,7 +6,8 @@ Ours are told from those of libraries and of the launcher, whose traceback follo
 import re
 from pathlib import Path
 
-OURS = "gluegrid: "  # what scripts' own errors begin with (common/cli.py)
+from gluegrid.common.cli import OURS
+
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # the executor plugin's; a site may have set slurm-logdir
 SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
 LAST_BYTES = 20_000
