@@ -9,7 +9,7 @@ import datetime
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError
@@ -177,9 +177,12 @@ def _attempt(line: str) -> dict | None:
         return None
     if not isinstance(attempt, dict) or not attempt.keys() >= KEYS:
         return None
-    cause = None if attempt["reason"] is None else cause_of_earlier(str(attempt["reason"]))
-    with suppress(KeyError, ValueError):
+    if attempt["reason"] is None:
+        return attempt | {"cause": None}
+    try:
         cause = Cause(attempt["cause"])
+    except (KeyError, ValueError):
+        cause = cause_of_earlier(str(attempt["reason"]))
     return attempt | {"cause": cause}
 
 
