@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError
-from gluegrid.experiment.experiment_index import experiment_folders, newest_head
+from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 
 SCRIPTS = ("results", "parity_table", "compare", "report")  # each takes --head, as in the rule of its name
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("experiment", help="its name")
     arguments = parser.parse_args()
     (folder,) = experiment_folders(Path("results"), arguments.experiment)
-    head = newest_head(folder)
+    head = newest_invocation(folder)
     if head is None:
         raise GluegridError(f"{folder}: no call of snakemake has begun this experiment")
     for name in SCRIPTS:

@@ -13,17 +13,11 @@ from gluegrid.common import cli
 from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.manifests import check_files
 from gluegrid.execution import attempts
-from gluegrid.execution.cell_state import (
-    CellFiles,
-    attempt,
-    has_result_of_this_call,
-    identity_of_inputs,
-    only_one,
-    publish,
-    stop_if_in_vain,
-)
+from gluegrid.execution.attempts import attempting, stop_if_in_vain
+from gluegrid.execution.cell_lock import only_one
+from gluegrid.execution.cell_state import CellFiles, has_result_of_this_call, identity_of_inputs
 from gluegrid.execution.isolation import isolate
-from gluegrid.execution.preemption import Leaving, end_of_job, follow_launcher
+from gluegrid.execution.preemption import Preemption, end_of_job, follow_launcher
 from gluegrid.execution.worker_failures import helped, helping
 from gluegrid.experiment.run import Run, read_run
 
@@ -42,45 +36,45 @@ def main() -> None:
     arguments = parser.parse_args()
     cli.setup()
     files = CellFiles(arguments.run)
-    leaving = Leaving(end_of_job())
+    preemption = Preemption(end_of_job())
     if rank() > 0:
         logging.getLogger().setLevel(logging.WARNING)  # the main process says what all do
         with helping(files.failure_of_helper, rank()):
-            leaving.listen()
+            preemption.listen()
             follow_launcher()
-            help_to_train(arguments, files, leaving)
+            help_to_train(arguments, files, preemption)
         return
-    stop_if_in_vain(files)
-    leaving.listen()
+    stop_if_in_vain(files.state)
+    preemption.listen()
     follow_launcher()
-    with only_one(files):
-        stop_if_in_vain(files)  # it may have waited for long
+    with only_one(files.lock):
+        stop_if_in_vain(files.state)  # it may have waited for long
         inputs = inputs_of(arguments)
         if has_result_of_this_call(files, inputs):
             logger.info("another job of this cell has finished it; its result is used")
-            publish(files, arguments.record, arguments.results)
+            files.publish(arguments.record, arguments.results)
             attempts.published(files.state)
             let_helpers_go(read_run(arguments.run))
         else:
-            train_cell(arguments, files, inputs, leaving)
+            train_cell(arguments, files, inputs, preemption)
 
 
-def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, leaving: Leaving) -> None:
+def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, preemption: Preemption) -> None:
     """Train and publish as a new attempt."""
-    with attempt(files), helped(files.failure_of_helper):
+    with attempting(files.state, files.run), helped(files.failure_of_helper):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
         run_cell = load_training()
         run = read_run(arguments.run)
-        run_cell.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, leaving)
-        publish(files, arguments.record, arguments.results)
+        run_cell.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, preemption)
+        files.publish(arguments.record, arguments.results)
 
 
-def help_to_train(arguments: argparse.Namespace, files: CellFiles, leaving: Leaving) -> None:
+def help_to_train(arguments: argparse.Namespace, files: CellFiles, preemption: Preemption) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
     run_cell = load_training()
     run = read_run(arguments.run)
-    run_cell.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), leaving)
+    run_cell.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), preemption)
 
 
 def let_helpers_go(run: Run) -> None:

@@ -16,7 +16,7 @@ from gluegrid.analysis.comparison_report import comparisons_json, comparisons_ma
 from gluegrid.analysis.comparisons import Comparison, LeftOut, compare
 from gluegrid.common.errors import GluegridError
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.results.outcomes import NOT_RUN, outcomes, validation_predictions
+from gluegrid.results.outcomes import outcomes, validation_predictions
 
 RATES = {"good": 0.05, "same": 0.05, "bad": 0.25}
 LABELS = numpy.arange(300) % 7 % 2
@@ -142,7 +142,7 @@ def test_what_has_no_result_is_left_out_and_said(experiment):
     assert "†" in markdown
     assert "- †: " in markdown
     inputs = json.loads(comparisons_json(experiment, found))["inputs"]
-    missing = [(each["model"], each["task"], each["seed"]) for each in inputs if each["reason"] == NOT_RUN]
+    missing = [(each["model"], each["task"], each["seed"]) for each in inputs if each["reason"] == "not run yet"]
     assert missing == [("same", "number", seed) for seed in "23"] + [("bad", "pair", seed) for seed in "123"]
 
 

@@ -28,6 +28,7 @@ from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles, has_published, has_result_of_this_call
+from gluegrid.execution.reasons import Cause, Reason
 
 LONG = 500  # epochs: minutes
 SHORT = 2
@@ -191,7 +192,7 @@ def test_a_killed_process_costs_no_bit_and_the_attempts_are_counted(cell, resour
     assert killed.bits() == whole.bits()
     assert killed.record["attempts"] == 2
     assert len(killed.record["continued"]) == 1
-    assert [attempt["reason"] for attempt in killed.attempts()] == [attempts.KILLED, "done"]
+    assert [attempt["reason"] for attempt in killed.attempts()] == [str(Reason(Cause.KILLED)), "done"]
     assert sorted(path.name for path in killed.state.iterdir()) == ["attempts.jsonl", "last_good_result"]
 
 
@@ -292,15 +293,15 @@ def test_whether_a_result_is_of_this_call_is_asked_of_no_two_hosts_clocks(tmp_pa
     monkeypatch.setenv("GLUEGRID_HEAD", str(mine))
     finish(time.time() - 600)
     cases = [
-        ((earlier, attempts.DONE), {}, False),  # a rerun is wanted
-        ((mine, attempts.DONE), {}, True),
-        ((earlier, attempts.KILLED), {}, True),  # it could not publish
-        ((earlier, attempts.KILLED), {"pid": 1}, False),  # of another attempt
+        ((earlier, str(Reason(Cause.DONE))), {}, False),  # a rerun is wanted
+        ((mine, str(Reason(Cause.DONE))), {}, True),
+        ((earlier, str(Reason(Cause.KILLED))), {}, True),  # it could not publish
+        ((earlier, str(Reason(Cause.KILLED))), {"pid": 1}, False),  # of another attempt
     ]
     for attempt, process, expected in cases:
         attempted(*attempt, **process)
         assert has_result_of_this_call(files, {"run_sha256": "hash"}) == expected
-    attempted(earlier, attempts.DONE)
+    attempted(earlier, str(Reason(Cause.DONE)))
     finish(time.time())  # by a job that an earlier head has left
     assert has_result_of_this_call(files, {"run_sha256": "hash"})
 

@@ -24,11 +24,12 @@ from gluegrid.execution.cell_gpus import lease_gpus_of_cell
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.gpu_leases import lease_gpus
 from gluegrid.execution.invocation import freeze
+from gluegrid.execution.job_logs import last_line
 from gluegrid.execution.locks import lock
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
-from gluegrid.results.outcomes import last_line
 from gluegrid.workflow.hooks import limit_gpus
 
 TIMEOUT = 60
@@ -169,7 +170,7 @@ def test_no_card_is_leased_twice_and_who_waits_is_told_whose_they_are():
     told = []
     with pytest.raises(WaitingError):
         lease_gpus(CARDS, 1, "another", told.append, give_up)
-    assert f"{CARDS[1]} by process {os.getpid()}, cell 1, since " in told[0]
+    assert f"{CARDS[1]} by process {os.getpid()}, cell 1, since " in gpu_leases.described(told[0])
     close(leases[1:2])
     assert [lease.gpu for lease in take(1)] == [CARDS[1]]
 
@@ -316,7 +317,7 @@ def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_h
     head = freeze({}, paths.heads_of_state(state))
     attempts.cancel(state)
     assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
-    assert last_line(machine / "log").startswith(attempts.CANCELLED)
+    assert last_line(machine / "log").startswith(str(Reason(Cause.CANCELLED)))
     write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
     assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
     assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"

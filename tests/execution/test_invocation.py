@@ -10,7 +10,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.execution import invocation
 from gluegrid.experiment.cell import run_text
-from gluegrid.experiment.experiment_index import head_files, newest_head
+from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.workflow.hooks import experiment_of_workflow
 from gluegrid.workflow.slurm_patches import keep_pauses_between_status_checks
@@ -92,5 +92,5 @@ def test_of_two_calls_within_a_second_the_newer_is_the_one_whose_file_is(tmp_pat
     for seconds, name in enumerate(names):
         (tmp_path / "heads" / name).write_text("{}", encoding="utf-8")
         os.utime(tmp_path / "heads" / name, (1e9 + seconds, 1e9 + seconds))
-    assert [path.name for path in head_files(tmp_path)] == names
-    assert newest_head(tmp_path).name == names[-1]
+    assert [path.name for path in invocation_files(tmp_path)] == names
+    assert newest_invocation(tmp_path).name == names[-1]

@@ -11,7 +11,7 @@ import builders
 import pytest
 from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
 
-from gluegrid.results.outcomes import last_line
+from gluegrid.execution.job_logs import last_line
 
 # Adds up 1 of each process, and notes who it is.
 ADDING = """
@@ -39,7 +39,7 @@ sys.path.insert(0, {str(builders.SCRIPTS)!r})
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import DataError
 from gluegrid.execution.worker_failures import helped, helping
-from gluegrid.execution.preemption import Leaving, follow_launcher
+from gluegrid.execution.preemption import Preemption, follow_launcher
 
 def main():
     rank = os.environ["RANK"]
@@ -48,7 +48,7 @@ def main():
         last(rank)
 
 def last(rank):
-    leaving = Leaving()
+    leaving = Preemption()
     with leaving.held_back():
         leaving.listen()
         follow_launcher()
@@ -59,7 +59,7 @@ def last(rank):
                 raise DataError("a file is broken")
             time.sleep(0.05)
         time.sleep(0.5)  # as saving takes
-        Path(sys.argv[1], rank + ".left").write_text(leaving.reason())
+        Path(sys.argv[1], rank + ".left").write_text(str(leaving.reason()))
 
 run_script(main)
 """

@@ -8,14 +8,14 @@ import time
 import pytest
 from fake_slurm import FakeSlurm
 
-from gluegrid.common.errors import Stopped
-from gluegrid.execution.preemption import REASONS, Leaving, end_of_job
+from gluegrid.execution.preemption import SIGNALS, Preemption, end_of_job
+from gluegrid.execution.reasons import Cause, Preempted, Reason
 
 
 @pytest.fixture(autouse=True)
 def old_handlers():
     """Give the signals back to whoever had them."""
-    handlers = {number: signal.getsignal(number) for number in REASONS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -23,28 +23,29 @@ def old_handlers():
 
 @pytest.fixture
 def leaving():
-    listening = Leaving()
+    listening = Preemption()
     listening.listen()
     return listening
 
 
-@pytest.mark.parametrize("number", REASONS)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_outside_of_the_steps_a_signal_ends_at_once(leaving, number):
-    with pytest.raises(Stopped, match=REASONS[number]):
+    with pytest.raises(Preempted, match=str(Reason(SIGNALS[number]))) as told:
         os.kill(os.getpid(), number)
+    assert told.value.reason == Reason(SIGNALS[number])
 
 
 def test_inside_a_signal_is_a_reason_and_a_second_one_changes_nothing(leaving):
-    with pytest.raises(Stopped, match="SIGUSR1"), leaving.held_back():
+    with pytest.raises(Preempted, match="SIGUSR1"), leaving.held_back():
         assert leaving.reason() is None
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert leaving.reason() == REASONS[signal.SIGUSR1]
+        assert leaving.reason() == Reason(Cause.SIGUSR1)
 
 
 def test_what_nohup_ignores_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    leaving = Leaving()
+    leaving = Preemption()
     leaving.listen()
     os.kill(os.getpid(), signal.SIGHUP)
     assert leaving.reason() is None
@@ -54,12 +55,12 @@ def test_what_nohup_ignores_stays_ignored():
 def test_the_end_of_the_time_is_left_a_margin_before(monkeypatch, seconds, margin):
     now = 1_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
-    leaving = Leaving(now + seconds)
+    leaving = Preemption(now + seconds)
     now += seconds - margin - 1
     assert leaving.reason() is None
-    assert leaving.reason(seconds_needed=2) == "its job's time limit is near"
+    assert leaving.reason(seconds_needed=2) == Reason(Cause.TIME_LIMIT)
     now += 2
-    assert leaving.reason() == "its job's time limit is near"
+    assert leaving.reason() == Reason(Cause.TIME_LIMIT)
 
 
 @pytest.mark.parametrize("answer", ["NONE", "N/A", ""])

@@ -16,6 +16,9 @@ from fake_slurm import NAME, FakeSlurm, squeue_line
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.execution import attempts, invocation, sbatch
+from gluegrid.execution.array_jobs import script_of_array
+from gluegrid.execution.reasons import Cause, Reason
+from gluegrid.execution.submissions import refusal
 
 STATE = Path("results/grid/state/tiny/rte/base/seed-42")
 COMMAND = "python -m snakemake --target-jobs 'train:model=tiny,task=rte,variant=base,seed=42' --allowed-rules train "
@@ -120,7 +123,7 @@ def accepted() -> subprocess.CompletedProcess:
 
 def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands():
     said = 'it\'s "all" $((1 + 1)) of `echo it`, größer\nand more'
-    script = sbatch.script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
+    script = script_of_array({"_7": f"cat <<END && exit 3\n{said}\nEND", "_8": "true", "_9": "kill -9 $$"})
     done = run_task(script, 7)
     assert (done.returncode, done.stdout) == (3, 'it\'s "all" 2 of it, größer\nand more\n')
     assert [run_task(script, number).returncode for number in (8, 9)] == [0, -signal.SIGKILL]
@@ -132,7 +135,7 @@ def test_a_task_ends_as_its_command_does_and_with_all_that_a_shell_understands()
 def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
     paths = " ".join(f"resources/{kind}/some-model@{'6bd548cb4d96' * 3}/manifest.json" for kind in range(40))
     commands = [f"{COMMAND}--wait-for-files {paths} results/{number:x}/run.json" for number in range(1000)]
-    script = sbatch.script_of_array({f"_{number}": command for number, command in enumerate(commands)})
+    script = script_of_array({f"_{number}": command for number, command in enumerate(commands)})
     assert len("".join(commands)) > 3_000_000
     assert len(script) < 300_000
 
@@ -285,10 +288,10 @@ def test_a_refusal_is_of_the_attempt_that_it_follows_whatever_the_clocks_say(slu
     attempts.start(STATE, "hash")
     with pytest.raises(GluegridError):
         sbatch.submit(ARGUMENTS, None)
-    assert sbatch.refusal(STATE, attempts.read(STATE)).endswith("Invalid qos specification")
+    assert str(refusal(STATE, attempts.read(STATE))).partition(";")[0].endswith("Invalid qos specification")
     monkeypatch.setattr(attempts, "now", lambda: moment.replace("00:00:00", "00:00:01"))
     attempts.start(STATE, "hash")
-    assert sbatch.refusal(STATE, attempts.read(STATE)) is None
+    assert refusal(STATE, attempts.read(STATE)) is None
 
 
 @pytest.mark.parametrize("command", ["hostname", "snakemake --target-jobs 'results:' --allowed-rules results "])
@@ -332,10 +335,10 @@ def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
         sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
     assert not told()
-    assert sbatch.refusal(STATE, []).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
+    assert str(refusal(STATE, [])).startswith("SLURM took no job for it: sbatch: error: " + complaint.split()[0])
     slurm.answers("sbatch", ACCEPTED)
     sbatch.submit(ARGUMENTS, None)
-    assert sbatch.refusal(STATE, []) is None
+    assert refusal(STATE, []) is None
 
 
 def test_patience_ends(slurm, monkeypatch):
@@ -401,7 +404,7 @@ def test_nothing_is_submitted_while_nobody_knows_what_is_queued(slurm):
 
 def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
     attempts.start(STATE, "hash")
-    attempts.end(STATE, "loss is NaN at step 3", is_permanent=True)
+    attempts.end(STATE, Reason(Cause.FAILED, "loss is NaN at step 3"), is_permanent=True)
     with pytest.raises(GluegridError, match="not submitted: loss is NaN at step 3"):
         sbatch.submit(ARGUMENTS, None)
     invocation.freeze({"experiment": "grid"}, Path("results/grid/heads"))
@@ -413,7 +416,7 @@ def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
 
 
 def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
-    monkeypatch.setattr(sbatch, "_remember", lambda state, number, arguments: invocation.interrupt())
+    monkeypatch.setattr(sbatch, "note_job", lambda *noted: invocation.interrupt())
     with pytest.raises(GluegridError, match="the head has ended"):
         sbatch.submit(ARGUMENTS, None)
     assert slurm.calls("scancel") == [["17"]]
@@ -455,7 +458,7 @@ def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
 def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slurm, monkeypatch, capsys):
     monkeypatch.setattr(invocation, "POLL_SECONDS", 0.02)
     invocation.show_messages()
-    invocation.tell_head("SLURM is busy")
+    invocation.tell_terminal("SLURM is busy")
     with Path(os.environ[invocation.VARIABLE]).with_suffix(".messages").open("a") as stream:
         stream.write("half")
     time.sleep(0.5)

@@ -15,6 +15,7 @@ from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.locks import Manners, lock_with_manners
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.operations.cancel import cancel_cell
 from gluegrid.results.outcomes import outcomes
 
@@ -48,7 +49,7 @@ def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, exp
     said = cancel_cell(cell.name, None)
     assert said == f"cancelled {cell.name} of {experiment.name}: SLURM job 17 is cancelled"
     assert slurm.calls("scancel") == [["17"]]
-    assert attempts.reason_to_stop(state) == attempts.CANCELLED
+    assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
 
 
 def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
@@ -85,7 +86,7 @@ def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, s
     assert (
         "does not answer (slurm_load_jobs error: Unable to contact slurm controller); make cancel again" in done.stderr
     )
-    assert attempts.reason_to_stop(state) == attempts.CANCELLED
+    assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
 
 
 def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell, state):
@@ -124,7 +125,7 @@ def test_the_tables_say_that_a_cell_was_cancelled_until_it_is_tried_again(slurm,
     assert (found.cell, found.reason, found.has_failed) == (cell, "cancelled by make cancel", True)
     write_json(state / "cancelled.json", {"cancelled": "2026-01-01T00:00:00+00:00"})
     attempts.start(state, "hash")
-    attempts.end(state, "loss is NaN")
+    attempts.end(state, Reason(Cause.FAILED, "loss is NaN"))
     assert outcomes(experiment)[0].reason == "loss is NaN"
 
 
@@ -137,13 +138,13 @@ def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_cloc
         node.setattr(attempts, "now", lambda: moment)
         attempts.start(state, "hash")
     cancel_cell(cell.name, None)
-    attempts.end(state, "stopped by SIGTERM")
-    assert attempts.reason_to_stop(state) == attempts.CANCELLED
-    assert outcomes(experiment)[0].reason == attempts.CANCELLED
+    attempts.end(state, Reason(Cause.SIGTERM))
+    assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
+    assert outcomes(experiment)[0].why == Reason(Cause.CANCELLED)
     invocation.freeze(experiment.config, Path(experiment.paths.heads), started=moment)
     assert attempts.reason_to_stop(state) is None
     attempts.start(state, "hash")
-    attempts.end(state, "loss is NaN")
+    attempts.end(state, Reason(Cause.FAILED, "loss is NaN"))
     assert outcomes(experiment)[0].reason == "loss is NaN"
 
 

@@ -18,6 +18,7 @@ from gluegrid.common.manifests import file_identity
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.locks import lock
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.experiment_index import newest_plan
 from gluegrid.operations.cleanup import delete, find_leftovers
 
@@ -76,7 +77,7 @@ def cell(slurm, monkeypatch) -> CellFiles:
     with monkeypatch.context() as job:
         job.setenv("SLURM_JOB_ID", "17")
         attempts.start(cell.state, "hash")
-    attempts.end(cell.state, "loss is NaN")
+    attempts.end(cell.state, Reason(Cause.FAILED, "loss is NaN"))
     write_json(cell.state / "slurm_job.json", {"slurm_job_id": "17"})
     write(cell.checkpoints / "step-00000001/state.pt")
     return cell
@@ -125,7 +126,7 @@ def test_a_cell_that_is_not_done_keeps_its_checkpoints_and_the_log_that_says_why
 
 def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_lives):
     attempts.start(cell.state, "hash")
-    attempts.end(cell.state, attempts.DONE)
+    attempts.end(cell.state, Reason(Cause.DONE))
     for name in ("all_results.json", "run_record.json"):
         write_json(cell.run.with_name(name), {"run_sha256": "another", "predictions_sha256": {}})
     assert cleaned()[0] == set()

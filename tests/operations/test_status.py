@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,15 +22,19 @@ from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
-from gluegrid.execution import attempts, invocation
+from gluegrid.execution import attempts, invocation, reasons
+from gluegrid.execution.job_logs import has_error, last_line
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.execution.slurm_queue import MOST_NAMED, Job, jobs_in_queue
+from gluegrid.execution.submissions import note_refusal
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.cell_status import CellStatus, State
 from gluegrid.operations.makespan import time_left
+from gluegrid.operations.plan import why
 from gluegrid.operations.status import Observer, Snapshot, look
 from gluegrid.operations.status_text import Paper, status_text
-from gluegrid.results.outcomes import has_error, last_line, train_log
+from gluegrid.results.outcomes import train_log
 
 SEEDS = [1, 2, 3, 4, 5, 6]
 EARLIER, LATER = "2026-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"
@@ -91,12 +96,12 @@ def submit(experiment: Experiment, cell: Cell, number: str) -> None:
     write_json(state_of(experiment, cell) / "slurm_job.json", {"slurm_job_id": number, "submitted": EARLIER})
 
 
-def begin(experiment: Experiment, cell: Cell, reason: str | None = None, **changes) -> None:
+def begin(experiment: Experiment, cell: Cell, reason: str | Reason | None = None, **changes) -> None:
     """Note an attempt of this process, and how it ended if it did."""
     state = state_of(experiment, cell)
     attempts.start(state, run_hash(run_text(cell)))
     if reason is not None:
-        attempts.end(state, reason)
+        attempts.end(state, Reason(Cause.FAILED, reason) if isinstance(reason, str) else reason)
     if changes:
         path = state / "attempts.jsonl"
         path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes) + "\n", encoding="utf-8")
@@ -160,7 +165,7 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
     assert f"\n  log: {train_log(experiment, failed)}\n" in text
-    assert f"STOPPED tiny/pair/base/seed-5: {attempts.KILLED}" in " ".join(text.split())
+    assert f"STOPPED tiny/pair/base/seed-5: {Reason(Cause.KILLED)}" in " ".join(text.split())
     assert slurm.calls("squeue")[0][-1] == "--jobs=17,18"
 
 
@@ -232,7 +237,7 @@ def test_a_cell_runs_as_long_as_whoever_holds_it_lives(slurm, experiment, holder
 def test_another_job_that_has_its_number_is_not_shown_as_a_cells(slurm, experiment, submitted, expected):
     cell = cell_of(experiment, 1)
     write_json(state_of(experiment, cell) / "slurm_job.json", {"slurm_job_id": "17"} | submitted)
-    begin(experiment, cell, attempts.KILLED)
+    begin(experiment, cell, Reason(Cause.KILLED))
     slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
     assert status_of(experiment, cell).state == expected
 
@@ -272,17 +277,53 @@ def test_a_job_that_was_queued_when_slurm_fell_silent_is_taken_for_queued(slurm,
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        ("stopped by SIGUSR1: the site's warning before the time limit; step 40 is kept", State.STOPPED),
-        ("its job's time limit is near; step 40 is kept", State.STOPPED),
-        ("interrupted", State.STOPPED),
-        (attempts.KILLED, State.STOPPED),
-        ("MemoryError", State.FAILED),
+        (Reason(Cause.SIGUSR1, step=40), State.STOPPED),
+        (Reason(Cause.TIME_LIMIT, step=0), State.STOPPED),
+        (Reason(Cause.INTERRUPTED), State.STOPPED),
+        (Reason(Cause.KILLED), State.STOPPED),
+        (Reason(Cause.FAILED, "interrupted: so says an error"), State.FAILED),
     ],
 )
 def test_what_was_only_asked_to_leave_has_not_failed(slurm, experiment, reason, expected):
     cell = cell_of(experiment, 1)
     begin(experiment, cell, reason)
-    assert status_of(experiment, cell).state == expected
+    assert (status_of(experiment, cell).state, status_of(experiment, cell).why) == (expected, str(reason))
+
+
+def states_of_all_kinds(experiment: Experiment) -> list[tuple[State, Cause | None]]:
+    """Let cells have no result for all reasons there are, but for what is not staged; return where they are."""
+    for name in ("pair", "number"):
+        for seed in SEEDS:
+            shutil.rmtree(state_of(experiment, cell_of(experiment, seed, name)), ignore_errors=True)
+    endings = [
+        Reason(cause, "SLURM took no job for it: not run yet") for cause in [*sorted(reasons.PREEMPTED), Cause.FAILED]
+    ]
+    for cell, reason in zip(experiment.cells.values(), endings, strict=False):
+        begin(experiment, cell, reason)
+    *_, cancelled, refused, killed, unreported, untried = experiment.cells.values()
+    attempts.cancel(state_of(experiment, cancelled))
+    note_refusal(state_of(experiment, refused), "Invalid qos")
+    begin(experiment, killed)
+    begin(experiment, killed, Reason(Cause.TIME_LIMIT, step=3))
+    begin(experiment, unreported)
+    assert not state_of(experiment, untried).exists()
+    statuses = snapshot_of(experiment).cells
+    assert plan_reasons(experiment)[-1] == "new"
+    return [(status.state, status.outcome.why.cause) for status in statuses]
+
+
+def plan_reasons(experiment: Experiment) -> list[str | None]:
+    return [why(experiment, cell) for cell in experiment.cells.values()]
+
+
+def test_no_word_that_is_said_to_people_decides_anything(slurm, experiment, monkeypatch):
+    """All sentences are others, and each is the beginning of the next; what is decided stays the same."""
+    before = states_of_all_kinds(experiment)
+    assert {State.STOPPED, State.FAILED, State.NOT_BEGUN} == {state for state, _ in before}
+    others = {cause: "x" * number for number, cause in enumerate(Cause, start=1)}
+    monkeypatch.setattr(reasons, "SENTENCES", others)
+    assert states_of_all_kinds(experiment) == before
+    assert "xxx" in text_of(experiment)
 
 
 def test_what_an_earlier_call_has_left_is_no_failure_while_another_runs(slurm, experiment):

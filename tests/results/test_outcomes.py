@@ -11,8 +11,10 @@ from rendering import HOSTILE, texts_of
 
 from gluegrid.common import paths
 from gluegrid.execution import attempts
+from gluegrid.execution.job_logs import last_line
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import run_text
-from gluegrid.results.outcomes import NOT_RUN, Outcome, last_line, outcomes
+from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.results_md import results_markdown, table_definition, write_tables
 from gluegrid.workflow.run_end import last_words
 
@@ -60,13 +62,13 @@ def test_a_result_is_read_with_its_record(experiment, pair):
 
 
 def test_a_cell_that_was_never_started_has_not_failed(experiment):
-    assert [outcome.reason for outcome in outcomes(experiment)] == [NOT_RUN, NOT_RUN]
+    assert [outcome.reason for outcome in outcomes(experiment)] == ["not run yet"] * 2
     assert not any(outcome.is_done or outcome.has_failed for outcome in outcomes(experiment))
 
 
 def test_a_failed_cell_says_what_its_last_attempt_noted(experiment, pair):
     state = state_of(experiment, pair)
-    for reason in ("stopped by SIGTERM", "the loss is nan at step 3"):
+    for reason in (Reason(Cause.SIGTERM), Reason(Cause.FAILED, "the loss is nan at step 3")):
         attempts.start(state, "0")
         attempts.end(state, reason)
     outcome = outcome_of(experiment, pair)
@@ -96,7 +98,7 @@ def test_a_cell_that_was_killed_without_a_word_names_its_process(experiment, pai
 
 def test_a_success_whose_result_is_gone_says_so(experiment, pair):
     state = state_of(experiment, pair)
-    for reason in ("out of memory", attempts.DONE):
+    for reason in (Reason(Cause.FAILED, "out of memory"), Reason(Cause.DONE)):
         attempts.start(state, "0")
         attempts.end(state, reason)
     assert outcome_of(experiment, pair).reason.startswith("was trained, but its result is gone")
@@ -155,7 +157,7 @@ def test_an_unreadable_file_is_named(experiment, pair, name, text):
     outcome = outcome_of(experiment, pair)
     assert not outcome.is_done
     if (name, text) == ("all_results.json", None):
-        assert outcome.reason == NOT_RUN
+        assert outcome.why == Reason(Cause.NOT_RUN)
     else:
         assert outcome.has_failed
         assert str(path) in outcome.reason
@@ -174,7 +176,7 @@ def test_tokens_that_could_not_be_made_fail_only_their_task(experiment, pair):
     write_log(experiment, "tokenize_task", tokens, "gluegrid: no column 'x'")
     assert [outcome.reason for outcome in outcomes(experiment)] == [
         "tokenize_task failed: no column 'x'",
-        NOT_RUN,
+        "not run yet",
     ]
 
 
@@ -184,7 +186,7 @@ def test_a_log_of_a_fetch_that_succeeded_is_no_failure(experiment):
     manifest = Path(paths.MODEL_MANIFEST.format(model_key=key))
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}", encoding="utf-8")
-    assert [outcome.reason for outcome in outcomes(experiment)] == [NOT_RUN, NOT_RUN]
+    assert [outcome.reason for outcome in outcomes(experiment)] == ["not run yet"] * 2
 
 
 def test_an_attempt_that_slurm_ended_says_what_slurm_said(experiment, pair, monkeypatch):
@@ -197,9 +199,9 @@ def test_an_attempt_that_slurm_ended_says_what_slurm_said(experiment, pair, monk
         " DUE TO TIME LIMIT ***\nsrun: Job step aborted: Waiting up to 32 seconds for job step to finish.\n"
     )
     expected = "ended by SLURM: STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT"
-    assert attempts.reason(attempts.read(state_of(experiment, pair))[-1]) == expected
-    attempts.end(state_of(experiment, pair), "the loss is nan")
-    assert attempts.reason(attempts.read(state_of(experiment, pair))[-1]) == "the loss is nan"
+    assert str(attempts.why_without_result(attempts.read(state_of(experiment, pair))[-1])) == expected
+    attempts.end(state_of(experiment, pair), Reason(Cause.FAILED, "the loss is nan"))
+    assert str(attempts.why_without_result(attempts.read(state_of(experiment, pair))[-1])) == "the loss is nan"
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "{}", '{"start": 1}', "[" * 5000])
@@ -215,16 +217,16 @@ def test_an_attempt_that_never_reported_its_end_is_closed_by_the_next(experiment
     state = state_of(experiment, pair)
     attempts.start(state, "0")
     attempts.start(state, "0")
-    assert [attempt["reason"] for attempt in attempts.read(state)] == [attempts.KILLED, None]
+    assert [attempt["reason"] for attempt in attempts.read(state)] == [str(Reason(Cause.KILLED)), None]
 
 
 def test_attempts_at_a_result_are_those_at_its_run_since_the_last_one(experiment, pair):
     state = state_of(experiment, pair)
-    for run, reason in (("a", attempts.DONE), ("a", "killed"), ("b", "killed"), ("a", "killed")):
+    for run, cause in (("a", Cause.DONE), ("a", Cause.KILLED), ("b", Cause.KILLED), ("a", Cause.KILLED)):
         attempts.start(state, run)
-        attempts.end(state, reason)
-    assert len(attempts.of_this_result(state, "a")) == 2
-    assert len(attempts.of_this_result(state, "b")) == 1
+        attempts.end(state, Reason(cause))
+    assert len(attempts.at_this_result(state, "a")) == 2
+    assert len(attempts.at_this_result(state, "b")) == 1
 
 
 def test_the_launchers_traceback_after_our_error_is_not_the_reason(experiment, pair):
@@ -247,7 +249,7 @@ def partial(experiment, pair):
     builders.write_result(experiment, pair, PAIR)
     state = state_of(experiment, experiment.cells["tiny", "number", "base", "42"])
     attempts.start(state, "0")
-    attempts.end(state, "the loss is nan | inf\nat step 3")
+    attempts.end(state, Reason(Cause.FAILED, "the loss is nan | inf\nat step 3"))
     return experiment
 
 
@@ -456,7 +458,7 @@ def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(of_off
 def failing(experiment, cell, reason):
     """Let a cell's last attempt have failed with this reason."""
     attempts.start(state_of(experiment, cell), "0")
-    attempts.end(state_of(experiment, cell), reason)
+    attempts.end(state_of(experiment, cell), Reason(Cause.FAILED, reason))
 
 
 def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pair):
@@ -495,7 +497,8 @@ def page_of_failures(experiment, name, reason):
     """Return results.md of an experiment with a task of this name, of which all cells failed for this reason."""
     experiment.tasks["pair"]["display_name"] = name
     log = Path("train.log")
-    return results_markdown(experiment, [Outcome(cell, log, reason=reason) for cell in experiment.cells.values()])
+    why = Reason(Cause.FAILED, reason)
+    return results_markdown(experiment, [Outcome(cell, log, why=why) for cell in experiment.cells.values()])
 
 
 def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(experiment, pair):

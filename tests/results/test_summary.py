@@ -7,6 +7,7 @@ from groups import outcome, point
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import Cell
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.summary import Summary, groups, mean, score, summarised
@@ -86,7 +87,7 @@ def test_groups_follow_the_config_by_model_task_and_variant(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     experiment = builders.experiment(tmp_path)
     cells = [
-        Outcome(Cell("tiny", task, variant, seed, {"recipe": 1}), tmp_path, reason="killed")
+        Outcome(Cell("tiny", task, variant, seed, {"recipe": 1}), tmp_path, why=Reason(Cause.KILLED))
         for seed in (1, 2)
         for variant in ("learning_rate-3e-05", "base")
         for task in ("number", "pair")

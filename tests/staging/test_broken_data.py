@@ -528,7 +528,7 @@ def test_a_file_with_fewer_rows_than_it_claims_is_named(tmp_path, tiny):
 @pytest.mark.parametrize("task", [SINGLE, REGRESSION], ids=["classes", "numbers"])
 def test_one_row_to_train_on_and_one_to_score_give_a_result(tmp_path, task):
     from gluegrid.execution.cell_state import CellFiles
-    from gluegrid.execution.preemption import Leaving
+    from gluegrid.execution.preemption import Preemption
     from gluegrid.training.run_cell import finetune
 
     one = builders.rows(1, task)
@@ -536,7 +536,7 @@ def test_one_row_to_train_on_and_one_to_score_give_a_result(tmp_path, task):
         tmp_path, task, builders.write_model(tmp_path / "source"), train=one, validation=one
     )
     files = CellFiles(tmp_path / "results/e/runs/tiny/tiny/base/seed-42/run.json")
-    finetune(builders.run(task), files, model / "manifest.json", tokens, {"run_sha256": "0"}, Leaving())
+    finetune(builders.run(task), files, model / "manifest.json", tokens, {"run_sha256": "0"}, Preemption())
     results = read_json(files.last_good / "all_results.json")
     assert results["train_samples"] == results["eval_samples"] == 1
     if task.is_regression:

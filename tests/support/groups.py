@@ -4,8 +4,9 @@ from pathlib import Path
 
 import builders
 
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import Cell
-from gluegrid.results.outcomes import NOT_RUN, Outcome
+from gluegrid.results.outcomes import Outcome
 from gluegrid.results.summary import Group
 
 
@@ -16,7 +17,7 @@ def outcome(
     cell = Cell(model, task, variant, seed, {"recipe": 1} | (run or {}))
     log = Path(f"logs/{task}.log")
     if results is None:
-        return Outcome(cell, log, reason=reason or NOT_RUN)
+        return Outcome(cell, log, why=Reason(Cause.FAILED, reason) if reason else Reason(Cause.NOT_RUN))
     return Outcome(cell, log, results={"epoch": 3, "train_runtime": 100.0} | results, record={}, data=data)
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from gluegrid.execution.preemption import Leaving
+from gluegrid.execution.preemption import Preemption
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.training.checkpointing import Safekeeping
 from gluegrid.training.trainer import Training
 
 
-class LeavesWhen(Leaving):
+class LeavesWhen(Preemption):
     """Asks to leave when the training is as the test says: a signal that comes at that moment."""
 
     def __init__(self, is_time: Callable[[Training], bool]):
@@ -16,8 +17,8 @@ class LeavesWhen(Leaving):
         self.is_time = is_time
         self.training: Training | None = None
 
-    def reason(self, seconds_needed: float = 0.0) -> str | None:
-        return "asked to" if self.is_time(self.training) else None
+    def reason(self, seconds_needed: float = 0.0) -> Reason | None:
+        return Reason(Cause.SIGTERM) if self.is_time(self.training) else None
 
 
 def keeper_that_leaves(

@@ -17,6 +17,7 @@ from gluegrid.common.files import sha256
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import VARIABLE, freeze
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
@@ -74,7 +75,7 @@ def write_experiment(
         if cell.name in failed:
             state = state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
             attempts.start(state, "0")
-            attempts.end(state, REASON)
+            attempts.end(state, Reason(Cause.FAILED, REASON))
         elif cell.name not in not_run:
             write_cell(experiment, cell, files, luck)
     with pytest.MonkeyPatch.context() as patch:

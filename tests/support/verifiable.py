@@ -16,6 +16,7 @@ from gluegrid.common import paths
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.execution import attempts
+from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
@@ -58,7 +59,7 @@ def write_experiment(config: dict, failed: str, not_run: str, constant: Collecti
     folder = Path("results", experiment.name)
     state = folder / "state" / failed
     attempts.start(state, "0")
-    attempts.end(state, "the loss is nan at step 3 | no *more*")
+    attempts.end(state, Reason(Cause.FAILED, "the loss is nan at step 3 | no *more*"))
     head = folder / "heads" / HEAD
     head.parent.mkdir()
     head.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")

@@ -19,6 +19,7 @@ from trainable_cell import TrainableCell, kill_group, make_resources, write_head
 from gluegrid.common.files import sha256, write_text
 from gluegrid.common.paths import CELL
 from gluegrid.execution import attempts
+from gluegrid.execution.reasons import Cause
 
 EPOCHS = 80
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
@@ -96,7 +97,7 @@ def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, 
     for number in range(1, kills + 1):
         moment = moments.uniform(0, SECONDS_OF_A_HEAD)
         kill_head(killed, moment, tmp_path / f"head-{number}.log")
-        done = [task for task in TASKS if attempts.DONE in reasons_of(killed, task)]
+        done = [task for task in TASKS if Cause.DONE in reasons_of(killed, task)]
         tried = sum(len(reasons_of(killed, task)) for task in TASKS)
         all_done = len(done) == len(TASKS)
         rows.append(f"| {number} | {moment:.1f} | {len(done)} of {len(TASKS)}{ANEW if all_done else ''} | {tried} |")
@@ -116,8 +117,8 @@ def assert_same(killed: Clone, whole: Clone) -> None:
     for task in TASKS:
         assert results_of(killed, task) == results_of(whole, task)
         reasons = reasons_of(killed, task)
-        assert reasons.count(attempts.DONE) == 1, (task, reasons)
-        assert reasons[-1] == attempts.DONE
+        assert reasons.count(Cause.DONE) == 1, (task, reasons)
+        assert reasons[-1] == Cause.DONE
 
 
 def kill_head(clone: Clone, seconds: float, log: Path) -> None:

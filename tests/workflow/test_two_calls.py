@@ -19,7 +19,7 @@ from slurm_grid import attempts_of, folder_of_cell, reasons_of
 
 from gluegrid.common.files import read_json
 from gluegrid.execution import invocation
-from gluegrid.execution.invocation import freeze, is_newer_than_head
+from gluegrid.execution.invocation import freeze, is_newer_than_invocation
 
 TASKS = {"wnli": {"num_train_epochs": 1}, "rte": {"num_train_epochs": 1}}
 LOCAL = ("--profile", "profiles/local", "--cores", "1", "--resources", "gpu=1")
@@ -246,13 +246,13 @@ def test_a_file_is_newer_than_the_head_from_when_it_began_to_plan(tmp_path, monk
     monkeypatch.setattr(os, "environ", dict(os.environ))
     os.environ.pop(invocation.VARIABLE, None)
     path = tmp_path / "manifest.json"
-    assert not is_newer_than_head(path)
+    assert not is_newer_than_invocation(path)
     path.write_text("{}")
-    assert is_newer_than_head(path)
+    assert is_newer_than_invocation(path)
     file = freeze({}, tmp_path, started="2026-01-01T00:00:10+00:00")
     began = 1767225610
     written = time.time() + ahead
     os.utime(file, (written, written))
     for moment, is_newer in ((began - 2, False), (began + 2, True), (time.time() + 60, False)):
         os.utime(path, (moment + ahead, moment + ahead))
-        assert is_newer_than_head(path) == is_newer
+        assert is_newer_than_invocation(path) == is_newer

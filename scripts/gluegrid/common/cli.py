@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.escaping import redacted
 
+OURS = "gluegrid: "  # with which a script's own error begins: by this, programs tell it from all else in a log
+
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -51,5 +53,5 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except (GluegridError, Stopped) as error:
-        print(f"gluegrid: {error}", file=sys.stderr)
+        print(f"{OURS}{error}", file=sys.stderr)
         raise SystemExit(1) from None

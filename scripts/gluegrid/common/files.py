@@ -144,6 +144,14 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def json_if_there(path: Path) -> dict:
+    """Return the JSON object in `path`; an empty one where it is not there, not any more, or broken."""
+    try:
+        return read_json(path)
+    except DataError:
+        return {}
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:

@@ -57,6 +57,12 @@ def percents(means: list[float | None], spreads: list[float | None]) -> str:
     return f"{text} ± {'/'.join(map(percent, spreads))}"
 
 
+def counted(count: int, thing: str) -> str:
+    """Return so many things, such as 1 cell, 12 cells, 2 processes."""
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{count:,} {thing}{'' if count == 1 else plural}"
+
+
 def duration(seconds: float) -> str:
     """Return a time for people, such as 40 s, 12 min, 1 h 05 min, 2 d 03 h."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)

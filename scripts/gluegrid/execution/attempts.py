@@ -1,4 +1,4 @@
-"""attempts.jsonl: one line for each time a cell was tried, with how it ended. Tables and messages read reasons here.
+"""attempts.jsonl: one line for each time a cell was tried, with how it ended.
 
 `accelerate launch` turns every exit code into 1 and ends the log with a traceback of its own, and a killed process
 says nothing; so the attempt is noted when it starts, and its end is filled in when there is one. Whoever starts an
@@ -7,53 +7,90 @@ attempt holds the cell's lock: an earlier attempt that has not reported its end 
 
 import datetime
 import json
-import re
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gluegrid.common.errors import DataError
-from gluegrid.common.files import read_json, write_json, write_text
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import disk_full, is_disk_full, json_if_there, sha256, write_json, write_text
 from gluegrid.common.paths import heads_of_state
 from gluegrid.common.provenance import job, now
-from gluegrid.execution.invocation import current_head, path_of_current_head
+from gluegrid.execution.invocation import current_invocation, path_of_current_invocation
+from gluegrid.execution.job_logs import last_words_of_slurm
+from gluegrid.execution.reasons import Cause, Preempted, Reason, cause_of_earlier
+from gluegrid.experiment.experiment_index import invocation_files
 
-DONE = "done"
-CANCELLED = "cancelled by make cancel"
-KILLED = "ended without a word: killed, out of memory, or its node went down"
+logger = logging.getLogger(__name__)
+
+KEYS = {"start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node"}  # of every release's lines
+
+
+@contextmanager
+def attempting(state: Path, run: Path) -> Iterator[None]:
+    """Note an attempt at a run.json and how it ends."""
+    start(state, sha256(run))
+    try:
+        yield
+    except BaseException as error:
+        try:
+            end(state, _reason_for(error), isinstance(error, GluegridError) and error.is_permanent)
+        except (OSError, GluegridError) as another:
+            logger.error("the end of this attempt could not be noted: %s", another)
+        if is_disk_full(error) and not isinstance(error, GluegridError):
+            raise disk_full(state) from error
+        raise
+    end(state, Reason(Cause.DONE))
+
+
+def _reason_for(error: BaseException) -> Reason:
+    if isinstance(error, Preempted):
+        return error.reason
+    if isinstance(error, KeyboardInterrupt):
+        return Reason(Cause.INTERRUPTED)
+    if isinstance(error, GluegridError):
+        return Reason(Cause.FAILED, str(error))
+    first_line = str(error).strip().splitlines()[:1]
+    return Reason(Cause.FAILED, ": ".join([type(error).__name__, *first_line]))
 
 
 def start(state: Path, run_sha256: str) -> None:
     """Note that this process begins a new attempt at the run of this hash."""
-    earlier = [attempt if attempt["reason"] else {**attempt, "reason": KILLED} for attempt in read(state)]
-    mine = {"start": now(), "end": None, **job(), "head": path_of_current_head(), "run_sha256": run_sha256}
-    _write(state, [*earlier, {**mine, "reason": None, "is_permanent": False}])
+    killed = {"reason": str(Reason(Cause.KILLED)), "cause": Cause.KILLED}
+    earlier = [attempt if attempt["cause"] else attempt | killed for attempt in read(state)]
+    mine = {"start": now(), "end": None, **job(), "head": path_of_current_invocation(), "run_sha256": run_sha256}
+    _write(state, [*earlier, {**mine, "reason": None, "cause": None, "is_permanent": False}])
 
 
-def end(state: Path, reason: str, is_permanent: bool = False) -> None:
-    """Note how the attempt of this process ended: DONE, or why not, and whether another would end in the same way."""
+def end(state: Path, reason: Reason, is_permanent: bool = False) -> None:
+    """Note how the attempt of this process ended, and whether another would end in the same way."""
     *earlier, last = read(state)
-    _write(state, [*earlier, {**last, "end": now(), "reason": reason, "is_permanent": is_permanent}])
+    how = {"end": now(), "reason": str(reason), "cause": reason.cause, "is_permanent": is_permanent}
+    _write(state, [*earlier, last | how])
 
 
 def published(state: Path) -> None:
     """Note that the result of an attempt that could not publish it has been published."""
-    if read(state)[-1]["reason"] != DONE:
-        end(state, DONE)
+    if read(state)[-1]["cause"] != Cause.DONE:
+        end(state, Reason(Cause.DONE))
 
 
 def read(state: Path) -> list[dict]:
-    """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out."""
+    """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out.
+
+    Each has its `cause`, None where it has not reported its end.
+    """
     try:
         text = (state / "attempts.jsonl").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    attempts = map(_attempt, text.splitlines())
-    return [attempt for attempt in attempts if attempt is not None]
+    return [attempt for line in text.splitlines() if (attempt := _attempt(line))]
 
 
-def of_this_result(state: Path, run_sha256: str) -> list[dict]:
+def at_this_result(state: Path, run_sha256: str) -> list[dict]:
     """Return the attempts at one run since its last result."""
     tried = read(state)
-    done = [number for number, attempt in enumerate(tried, start=1) if attempt["reason"] == DONE]
+    done = [number for number, attempt in enumerate(tried, start=1) if attempt["cause"] == Cause.DONE]
     return [attempt for attempt in tried[max(done, default=0) :] if attempt.get("run_sha256") == run_sha256]
 
 
@@ -66,12 +103,12 @@ def seconds_of_last(state: Path) -> float | None:
     return (end - start).total_seconds()
 
 
-def last(state: Path) -> dict | None:
-    """Return what names the last attempt of a cell; None where it has had none.
+def name_of_last(tried: list[dict]) -> dict | None:
+    """Return what names the last of a cell's attempts; None where there is none.
 
     What follows an attempt names it: moments that two hosts have written say nothing of which was first.
     """
-    return _name_of_last(read(state))
+    return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
 
 
 def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
@@ -80,50 +117,57 @@ def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
     Earlier releases noted only the `moment`.
     """
     if "after" in noted:
-        return noted["after"] == _name_of_last(tried)
+        return noted["after"] == name_of_last(tried)
     return not tried or moment >= tried[-1]["start"]
 
 
 def cancel(state: Path) -> None:
     """Let no call of snakemake that has begun try this cell again."""
-    heads = sorted(path.name for path in heads_of_state(state).glob("*.json") if "." not in path.stem)
-    write_json(_cancellation(state), {"cancelled": now(), "after": last(state), "heads": heads})
+    invocations = sorted(path.name for path in invocation_files(heads_of_state(state).parent))
+    write_json(_cancellation(state), {"cancelled": now(), "after": name_of_last(read(state)), "heads": invocations})
 
 
 def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
     """Tell whether the cell was cancelled after the last of its attempts had begun."""
-    noted = _cancelled(state)
-    return noted is not None and was_last(noted, noted.get("cancelled", ""), tried)
+    noted = json_if_there(_cancellation(state))
+    return bool(noted) and was_last(noted, noted.get("cancelled", ""), tried)
 
 
-def reason_to_stop(state: Path) -> str | None:
+def reason_to_stop(state: Path) -> Reason | None:
     """Return why the present call of snakemake need not try a cell again; None where it may.
 
     Its retries cannot look at the reason of a failure. A later call tries again: something may have been mended.
     """
-    head = path_of_current_head()
-    if head is None:
+    path = path_of_current_invocation()
+    if path is None:
         return None
-    if _was_cancelled_under(head, state):
-        return CANCELLED
+    if _was_cancelled_under(path, state):
+        return Reason(Cause.CANCELLED)
     latest = (read(state) or [{}])[-1]
-    return latest["reason"] if latest.get("is_permanent") and latest.get("head") == head else None
+    is_in_vain = latest.get("is_permanent") and latest.get("head") == path
+    return Reason(latest["cause"], noted=str(latest["reason"])) if is_in_vain else None
 
 
-def reason(attempt: dict) -> str:
-    """Say why an attempt left no result."""
-    if attempt["reason"] == DONE:
-        return "was trained, but its result is gone or was not published; run snakemake again"
-    if attempt["reason"] not in (None, KILLED):
-        return attempt["reason"]
-    slurm_job = attempt["slurm_job_id"]
+def stop_if_in_vain(state: Path) -> None:
+    """Raise GluegridError where another attempt of the present call of snakemake would be in vain."""
+    if reason := reason_to_stop(state):
+        raise GluegridError(f"{reason} (not tried again by the same call of snakemake)")
+
+
+def why_without_result(attempt: dict) -> Reason:
+    """Return why an attempt left no result."""
+    cause, slurm_job = attempt["cause"], attempt["slurm_job_id"]
+    if cause == Cause.DONE:
+        return Reason(Cause.UNPUBLISHED)
+    if cause not in (None, Cause.KILLED):
+        return Reason(cause, noted=str(attempt["reason"]))
     if slurm_job and (words := last_words_of_slurm(slurm_job)):
-        return f"ended by SLURM: {words}"
-    if attempt["reason"] is not None:
-        return attempt["reason"]
+        return Reason(Cause.ENDED_BY_SLURM, words)
+    if cause == Cause.KILLED:
+        return Reason(Cause.KILLED)
     process = f"SLURM job {slurm_job}" if slurm_job else f"process {attempt['pid']}"
     host = attempt["slurm_node"] or attempt["host"]
-    return f"killed, or still running: {process} on {host}, begun {attempt['start']}, has not reported its end"
+    return Reason(Cause.UNREPORTED, said=attempt["start"], where=f"{process} on {host}")
 
 
 def _attempt(line: str) -> dict | None:
@@ -131,29 +175,24 @@ def _attempt(line: str) -> dict | None:
         attempt = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    expected = ("start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node")
-    return attempt if isinstance(attempt, dict) and all(key in attempt for key in expected) else None
-
-
-def _name_of_last(tried: list[dict]) -> dict | None:
-    return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
-
-
-def _was_cancelled_under(head: str, state: Path) -> bool:
-    """Tell whether the cell was cancelled after the call of snakemake of this file had begun."""
-    noted = _cancelled(state)
-    if noted is None:
-        return False
-    if isinstance(noted.get("heads"), list):
-        return Path(head).name in noted["heads"]
-    return noted.get("cancelled", "") >= current_head()["started"]  # an earlier release's
-
-
-def _cancelled(state: Path) -> dict | None:
-    try:
-        return read_json(_cancellation(state))
-    except DataError:  # it is not there
+    if not isinstance(attempt, dict) or not attempt.keys() >= KEYS:
         return None
+    if attempt["reason"] is None:
+        return attempt | {"cause": None}
+    try:
+        cause = Cause(attempt["cause"])
+    except (KeyError, ValueError):
+        cause = cause_of_earlier(str(attempt["reason"]))
+    return attempt | {"cause": cause}
+
+
+def _was_cancelled_under(path: str, state: Path) -> bool:
+    """Tell whether the cell was cancelled after the call of snakemake of this file had begun."""
+    noted = json_if_there(_cancellation(state))
+    if isinstance(noted.get("heads"), list):
+        return Path(path).name in noted["heads"]
+    # An earlier release's.
+    return bool(noted) and noted.get("cancelled", "") >= current_invocation()["started"]
 
 
 def _cancellation(state: Path) -> Path:
@@ -162,22 +201,3 @@ def _cancellation(state: Path) -> Path:
 
 def _write(state: Path, attempts: list[dict]) -> None:
     write_text(state / "attempts.jsonl", "".join(json.dumps(attempt) + "\n" for attempt in attempts))
-
-
-FOLDER = Path(".snakemake/slurm_logs/rule_train")  # the executor plugin's; a site may have set slurm-logdir
-SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
-LAST_BYTES = 20_000
-
-
-def last_words_of_slurm(slurm_job_id: str) -> str | None:
-    """Return the last error that SLURM noted in a job's log; None where there is no such log or error.
-
-    Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
-    """
-    # That of an array job's task is not below its cell's name.
-    log = next(FOLDER.glob(f"*/{slurm_job_id}.log"), FOLDER / f"{slurm_job_id}.log")
-    if not log.exists():
-        return None
-    text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
-    said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]
-    return said[-1] if said else None

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,19 +20,16 @@ from gluegrid.common import paths
 from gluegrid.common.errors import GluegridError, Stopped, TransientError
 from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
 from gluegrid.execution import invocation
-from gluegrid.execution.cell_state import (
-    CellFiles,
-    LatecomersManners,
-    has_result_of_this_call,
-    identity_of_inputs,
-    stop_if_in_vain,
-    waits_for_others,
-)
-from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Lease, lease_gpus
-from gluegrid.execution.locks import DEAD_AFTER_SECONDS, describe, living_holder, seconds_since_beat
-from gluegrid.execution.preemption import REASONS, Leaving
+from gluegrid.execution.attempts import stop_if_in_vain
+from gluegrid.execution.cell_lock import LatecomersManners, waits_for_others
+from gluegrid.execution.cell_state import CellFiles, would_only_publish
+from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Holders, Lease, described, lease_gpus, whose
+from gluegrid.execution.locks import describe, probable_holder
+from gluegrid.execution.preemption import SIGNALS, Preemption
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.run import Run, read_run
+
+INPUTS = ("run", "model", "task", "tokens")  # of a training, as its command line names them
 
 
 def lease_gpus_of_cell(arguments: list[str]) -> None:
@@ -42,21 +39,23 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
     several nodes, in a job of SLURM's, nor where no GPU is seen: the training says so. Raises TransientError, and
     Stopped when there is nothing to wait for any more.
     """
-    path = _path_of_run(arguments)
+    inputs = _inputs_in(arguments)
     # A snakemake inside of one large job has to give out its cards itself.
-    if path is None or has_slurm_job_of_its_own():
+    if inputs["run"] is None or has_slurm_job_of_its_own():
         return
     try:
-        run = read_run(path)
+        run = read_run(inputs["run"])
     except GluegridError:
         return  # the training reports it
     if run.nodes > 1:
         return
     with _ended_by_signals():
-        waiting = _Waiting(path)
-        leases = _lease_cell(run, path, waiting) if waits_for_others() else []
+        waiting = _Waiting(inputs["run"])
+        leases = _lease_cell(run, inputs["run"], waiting) if waits_for_others() else []
         gpus = visible_gpus() if run.device == "cuda" else []
-        if gpus and not (leases and run.processes == 1 and _has_result(arguments)):
+        # What the one has left that was waited for is only to be published, which needs no GPU.
+        is_trained = leases and run.processes == 1 and None not in inputs.values() and would_only_publish(**inputs)
+        if gpus and not is_trained:
             cards = lease_gpus(gpus, run.gpus, _name(run), _tell_waiting, waiting)
             leases += cards
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in cards)
@@ -65,26 +64,12 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
         _hand_on([lease.descriptor for lease in leases])
 
 
-def _has_result(arguments: list[str]) -> bool:
-    """Tell whether the training will only publish what the one has left that was waited for, and needs no GPU."""
+def _inputs_in(arguments: list[str]) -> dict[str, Path | None]:
+    """Return what a launcher's arguments give the training as its inputs."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    names = ("run", "model", "task", "tokens")
-    for name in names:
+    for name in INPUTS:
         parser.add_argument(f"--{name}", type=Path)
-    given = parser.parse_known_args(arguments)[0]
-    paths_given = [getattr(given, name) for name in names]
-    try:
-        return None not in paths_given and has_result_of_this_call(
-            CellFiles(given.run), identity_of_inputs(*paths_given)
-        )
-    except (GluegridError, OSError, KeyError):
-        return False  # the training reports it
-
-
-def _path_of_run(arguments: list[str]) -> Path | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--run", type=Path)
-    return parser.parse_known_args(arguments)[0].run
+    return vars(parser.parse_known_args(arguments)[0])
 
 
 def _name(run: Run) -> str:
@@ -94,9 +79,9 @@ def _name(run: Run) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals end this process with Stopped inside. The rule's shell ignores them; later the training listens."""
-    before = {number: signal.getsignal(number) for number in REASONS}
-    Leaving().listen()
+    """Let signals end this process with Preempted inside. The rule's shell ignores them; later the training listens."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    Preemption().listen()
     try:
         yield
     finally:
@@ -108,12 +93,12 @@ def _lease_cell(run: Run, path: Path, waiting: "_Waiting") -> list[Lease]:
     """Lease a cell, once no other launcher of this machine has it and nobody trains it any more."""
     name = f"{OF_A_CELL}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     try:
-        leases = lease_gpus([name], 1, _name(run), lambda who: waiting.tell_once(who.partition(" by ")[2]), waiting)
+        leases = lease_gpus([name], 1, _name(run), lambda holders: waiting.tell_once(whose(holders[name])), waiting)
     except TransientError:
         if run.device == "cuda":
             raise
         leases = []  # no GPU is held while the training waits for the cell's lock
-    while holder := waiting.holder():
+    while holder := probable_holder(waiting.lock):
         waiting.tell_once(describe(holder))
         waiting()
         time.sleep(POLL_SECONDS)
@@ -124,25 +109,20 @@ class _Waiting:
     """Looks, while a cell waits for a GPU, whether it still should; a holder of it is treated as the training would."""
 
     def __init__(self, run: Path):
-        self._files = CellFiles(run)
-        self._manners: Callable[[dict], None] = LatecomersManners(self._files.lock)
+        files = CellFiles(run)
+        self.lock = files.lock
+        self._state = files.state
+        self._manners = LatecomersManners(files.lock)
         self._has_told = False
 
     def __call__(self) -> None:
         if invocation.has_ended():
             raise Stopped("the call of snakemake that wanted this cell has ended")
-        stop_if_in_vain(self._files)
+        stop_if_in_vain(self._state)
         # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.
-        holder = self.holder()
+        holder = probable_holder(self.lock)
         if holder is not None and (waits_for_others() or holder["host"] == this_process()["host"]):
             self._manners(holder)
-
-    def holder(self) -> dict | None:
-        """Return who trains the cell, as far as can be seen from this host."""
-        holder = living_holder(self._files.lock)
-        if holder is None or holder["host"] == this_process()["host"]:
-            return holder
-        return holder if seconds_since_beat(self._files.lock) < DEAD_AFTER_SECONDS else None
 
     def tell_once(self, who: str) -> None:
         """Say whose the cell is."""
@@ -151,8 +131,8 @@ class _Waiting:
         self._has_told = True
 
 
-def _tell_waiting(holders: str) -> None:
-    _tell(f"waiting for a GPU: {holders}")
+def _tell_waiting(holders: Holders) -> None:
+    _tell(f"waiting for a GPU: {described(holders)}")
 
 
 def _tell(text: str) -> None:

@@ -42,7 +42,7 @@ KEPT = {
     ),
 }
 
-# What a caller has set for its own programs, and those of a head's jobs would heed: files that a shell runs first, and
+# What a caller has set for its own programs, and those of a job would heed: files that a shell runs first, and
 # the notebook that is to show plots. And what a user has chosen to see of SLURM's lists, which are read here.
 OF_THE_CALLER = "BASH_ENV MPLBACKEND SLURM_TIME_FORMAT SACCT_* SCANCEL_* SINFO_* SQUEUE_*"
 

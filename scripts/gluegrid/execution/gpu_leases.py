@@ -23,7 +23,7 @@ from gluegrid.common.errors import TransientError
 from gluegrid.common.provenance import is_running, now, this_process
 
 POLL_SECONDS = 1
-# What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/execution/cell_state.py).
+# What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/execution/cell_lock.py).
 PATIENCE_SECONDS = 360
 OF_A_CELL = "cell-"  # how the names of leases begin that are of no use when they have ended
 UNKNOWN = dict.fromkeys(("pid", "process_started", "cell", "since"))
@@ -44,7 +44,7 @@ def lease_gpus(
     gpus: list[str],
     count: int,
     cell: str,
-    on_wait: Callable[[str], None],
+    on_wait: Callable[[Holders], None],
     while_waiting: Callable[[], None] = lambda: None,
 ) -> list[Lease]:
     """Lease `count` of the GPUs, all at once, as soon as so many are free.
@@ -66,18 +66,20 @@ def lease_gpus(
             return leases
         if patience is None:
             patience = _Patience()
-            on_wait(describe(holders))
+            on_wait(holders)
         patience.spend(len(gpus) - count, holders)
         while_waiting()
         time.sleep(POLL_SECONDS)
 
 
-def describe(holders: Holders) -> str:
+def described(holders: Holders) -> str:
     """Name for people who holds which GPU."""
-    return "; ".join(
-        f"{gpu} by process {holder['pid']}, {holder['cell']}, since {holder['since']}"
-        for gpu, holder in holders.items()
-    )
+    return "; ".join(f"{gpu} by {whose(holder)}" for gpu, holder in holders.items())
+
+
+def whose(holder: dict) -> str:
+    """Name for people who has signed a lease."""
+    return f"process {holder['pid']}, {holder['cell']}, since {holder['since']}"
 
 
 class _Patience:
@@ -92,7 +94,7 @@ class _Patience:
             self._last_hope = time.monotonic()
         elif time.monotonic() - self._last_hope > PATIENCE_SECONDS:
             raise TransientError(
-                f"what is left of dead launchers does not end ({describe(left)}); end its processes by hand"
+                f"what is left of dead launchers does not end ({described(left)}); end its processes by hand"
             )
 
 
@@ -147,10 +149,10 @@ def _folder() -> Path:
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         raise TransientError(f"{folder}: cannot be made ({error.strerror}); set TMPDIR to another folder") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise TransientError(
             f"{folder}: is no folder of yours alone (mode 700); remove it, or set TMPDIR to another folder"
         )

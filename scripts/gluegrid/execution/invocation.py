@@ -1,7 +1,7 @@
-"""The head of a run: what one call of snakemake has planned, frozen when it starts.
+"""An invocation: what one call of snakemake has planned, frozen when it starts. On disk, it is called a head.
 
-The head writes its experiment, the state of the code, its process and its start into one file; every job reads that
-file, found through an environment variable, and not the config, so that what is edited meanwhile changes no queued job.
+It writes its experiment, the state of the code, its process and its start into one file; every job reads that file,
+found through an environment variable, and not the config, so that what is edited meanwhile changes no queued job.
 """
 
 import datetime
@@ -12,37 +12,35 @@ import tempfile
 import threading
 import time
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gluegrid.common.errors import DataError
-from gluegrid.common.files import read_json, write_text
+from gluegrid.common.files import json_if_there, read_json, write_text
 from gluegrid.common.provenance import git_state, is_running, now, this_process
-from gluegrid.experiment.experiment_index import head_files
+from gluegrid.experiment.experiment_index import invocation_files
 
 VARIABLE = "GLUEGRID_HEAD"
 
 
-def freeze(config: dict, heads: Path, started: str | None = None) -> Path:
-    """Write the head's file into the folder `heads` and tell all jobs started from here on about it.
+def freeze(config: dict, folder: Path, started: str | None = None) -> Path:
+    """Write the invocation's file into `folder` and tell all jobs started from here on about it.
 
-    `started` is when the head began to plan, now if not given: what others have made since then it does not know of.
+    `started` is when it began to plan, now if not given: what others have made since then it does not know of.
     """
-    path = _write(config, heads, started or now(), this_process())
+    path = _write(config, folder, started or now(), this_process())
     os.environ[VARIABLE] = str(path)
     return path
 
 
-def write_import(config: dict, heads: Path) -> Path:
-    """Write the file of a head that starts no job: it says what an imported experiment is. Return its path."""
+def write_import(config: dict, folder: Path) -> Path:
+    """Write the file of an invocation that starts no job: it says what an imported experiment is. Return its path."""
     # Nobody is to wait for this process, or to think that a snakemake runs.
-    return _write(config, heads, now(), this_process() | {"process_started": None})
+    return _write(config, folder, now(), this_process() | {"process_started": None})
 
 
-def _write(config: dict, heads: Path, started: str, process: dict) -> Path:
-    path = heads / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
+def _write(config: dict, folder: Path, started: str, process: dict) -> Path:
+    path = folder / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
     content = {"started": started, "process": process, "git": git_state(), "config": config}
     content["written"] = datetime.datetime.now(datetime.UTC).isoformat()
     # Not sorted: the order of models and tasks in the config is the order of the tables.
@@ -50,26 +48,26 @@ def _write(config: dict, heads: Path, started: str, process: dict) -> Path:
     return path
 
 
-def path_of_current_head() -> str | None:
-    """Return the path of the head's file; None for a script that was started by hand."""
+def path_of_current_invocation() -> str | None:
+    """Return the path of the invocation's file; None for a script that was started by hand."""
     return os.environ.get(VARIABLE)
 
 
-def current_head() -> dict | None:
-    """Return the content of the head's file; None for a script that was started by hand."""
-    path = path_of_current_head()
+def current_invocation() -> dict | None:
+    """Return the content of the invocation's file; None for a script that was started by hand."""
+    path = path_of_current_invocation()
     return read_json(Path(path)) if path else None
 
 
-def is_newer_than_head(path: Path) -> bool:
-    """Tell whether a file was written since the head began to plan; without a head, whether it is there.
+def is_newer_than_invocation(path: Path) -> bool:
+    """Tell whether a file was written since the invocation began to plan; without an invocation, whether it is there.
 
     A file whose time is yet to come was written by nobody now.
     """
-    head = path_of_current_head()
-    if head is None or not path.exists():
+    invocation = path_of_current_invocation()
+    if invocation is None or not path.exists():
         return path.exists()
-    return begun(Path(head), read_json(Path(head))) <= path.stat().st_mtime <= _time_on_the_disk_of(path)
+    return begun(Path(invocation), read_json(Path(invocation))) <= path.stat().st_mtime <= _time_on_the_disk_of(path)
 
 
 def _time_on_the_disk_of(path: Path) -> float:
@@ -78,29 +76,29 @@ def _time_on_the_disk_of(path: Path) -> float:
         return os.fstat(now_written.fileno()).st_mtime
 
 
-def begun(path: Path, head: dict) -> float:
-    """Return when a head began to plan, in seconds by the clock that gives files their times: the file server's, which
-    may differ from those of the hosts that write there.
+def begun(path: Path, invocation: dict) -> float:
+    """Return when an invocation began to plan, in seconds by the clock that gives files their times: the file server's,
+    which may differ from those of the hosts that write there.
 
-    `head` is the content of its file; what an earlier release wrote tells that host's clock alone.
+    `invocation` is the content of its file; what an earlier release wrote tells that host's clock alone.
     """
-    started = datetime.datetime.fromisoformat(head["started"]).timestamp()
+    started = datetime.datetime.fromisoformat(invocation["started"]).timestamp()
     try:
-        written = datetime.datetime.fromisoformat(head["written"]).timestamp()
+        written = datetime.datetime.fromisoformat(invocation["written"]).timestamp()
         return started + round(path.stat().st_mtime - written)
     except (KeyError, OSError):
         return started
 
 
 def interrupt() -> None:
-    """Let no program that this head has started submit anything more."""
-    if path := path_of_current_head():
+    """Let no program that this invocation has started submit anything more."""
+    if path := path_of_current_invocation():
         _interruption(path).touch()
 
 
 def has_ended() -> bool:
-    """Tell whether the head, of this host, was interrupted or has died; never without a head."""
-    path = path_of_current_head()
+    """Tell whether the invocation, of this host, was interrupted or has died; never without an invocation."""
+    path = path_of_current_invocation()
     if path is None:
         return False
     return _interruption(path).exists() or not is_running(read_json(Path(path))["process"])
@@ -111,8 +109,8 @@ def _interruption(path: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Heads:
-    """All heads of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it."""
+class Invocations:
+    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it."""
 
     all: list[dict]
 
@@ -125,7 +123,7 @@ class Heads:
     def running(self) -> list[dict]:
         """Those that run on this host."""
         host = this_process()["host"]
-        return [head for head in self.all if head["process"]["host"] == host and is_running(head["process"])]
+        return [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
 
     @property
     def unknown(self) -> dict | None:
@@ -136,27 +134,24 @@ class Heads:
     @cached_property
     def since(self) -> float | None:
         """When the first of those that run began, in seconds as files have them; None where none runs."""
-        return min((begun(head["path"], head) for head in self.running), default=None)
+        return min((begun(invocation["path"], invocation) for invocation in self.running), default=None)
 
 
-def heads_of(experiment: Path) -> Heads | None:
-    """Return the heads of the experiment in this folder; None where it never had one.
+def invocations_of(experiment: Path) -> Invocations | None:
+    """Return the invocations of the experiment in this folder; None where it never had one.
 
     One whose file vanishes meanwhile, or is none of this release's, is left out.
     """
-    found = []
-    for path in reversed(head_files(experiment)):
-        with suppress(DataError):
-            found.append(read_json(path) | {"path": path})
-    known = [head for head in found if {"started", "process", "config"} <= head.keys()]
-    return Heads(known) if known else None
+    contents = [json_if_there(path) | {"path": path} for path in reversed(invocation_files(experiment))]
+    known = [content for content in contents if {"started", "process", "config"} <= content.keys()]
+    return Invocations(known) if known else None
 
 
 POLL_SECONDS = 1
 
 
-def tell_head(line: str) -> None:
-    """Let the head's terminal show one line; without a head, this one."""
+def tell_terminal(line: str) -> None:
+    """Let the invocation's terminal show one line; without an invocation, this one."""
     path = _messages()
     if path is None:
         print(line, file=sys.stderr, flush=True)
@@ -166,13 +161,13 @@ def tell_head(line: str) -> None:
 
 
 def show_messages() -> None:
-    """Show, from now on and in the background, what the programs that this head starts tell it."""
+    """Show, from now on and in the background, what the programs that this invocation starts tell it."""
     threading.Thread(target=_show, args=(_messages(),), daemon=True).start()
 
 
 def _messages() -> Path | None:
-    head = path_of_current_head()
-    return Path(head).with_suffix(".messages") if head else None
+    invocation = path_of_current_invocation()
+    return Path(invocation).with_suffix(".messages") if invocation else None
 
 
 def _show(path: Path) -> None:

@@ -1,6 +1,6 @@
 """A lock that several hosts can see: a file with its holder's name, kept fresh by a heartbeat.
 
-Snakemake's own lock on the folder is off (it survives a killed head and forbids two experiments at once). A lock
+Snakemake's own lock on the folder is off (it survives a killed invocation and forbids two experiments at once). A lock
 whose holder has died is taken over: at once where the holder's process can be looked up, else when its heartbeat has
 stopped.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.provenance import is_running, job, now, this_process
-from gluegrid.execution.invocation import path_of_current_head
+from gluegrid.execution.invocation import path_of_current_invocation
 
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 90  # attribute caches of shared file systems lag by up to a minute
@@ -53,7 +53,7 @@ def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
 def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
     """Hold the lock at `path`, once no other process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    identity = {**job(), **this_process(), "head": path_of_current_head()}
+    identity = {**job(), **this_process(), "head": path_of_current_invocation()}
     mine = {**identity, "since": now(), "token": uuid.uuid4().hex}
     _acquire(path, mine, manners)
     released = threading.Event()
@@ -73,6 +73,14 @@ def living_holder(path: Path) -> dict | None:
     """Return who holds a lock; None where nobody does, or a process of this host that has died."""
     holder = _holder(path)
     return None if holder is not None and _is_of_this_host(holder) and not is_running(holder) else holder
+
+
+def probable_holder(path: Path, seconds: float = DEAD_AFTER_SECONDS) -> dict | None:
+    """Return who holds a lock; of another host, only one whose heart has beaten in the last so many seconds."""
+    holder = living_holder(path)
+    if holder is None or _is_of_this_host(holder) or seconds_since_beat(path) < seconds:
+        return holder
+    return None
 
 
 def seconds_since_beat(path: Path) -> float:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gluegrid.common.errors import Stopped, TransientError
+from gluegrid.common.errors import TransientError
+from gluegrid.execution.reasons import Cause, Preempted, Reason
 from gluegrid.execution.slurm_queue import answer_of
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -17,35 +18,27 @@ OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for 
 LONGEST_MARGIN = 60  # seconds before the end of the job's time
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # as SLURM writes it
 SHARE_OF_TIME = 0.1  # of the job's time, where that is shorter
-REASONS = {
-    signal.SIGTERM: "stopped by SIGTERM: cancelled, preempted, at its time limit, or taken over",
-    signal.SIGUSR1: "stopped by SIGUSR1: the site's warning before the time limit",
-    signal.SIGINT: "interrupted",
-    signal.SIGHUP: "stopped by SIGHUP: its terminal was closed",
+SIGNALS = {
+    signal.SIGTERM: Cause.SIGTERM,
+    signal.SIGUSR1: Cause.SIGUSR1,
+    signal.SIGINT: Cause.INTERRUPTED,
+    signal.SIGHUP: Cause.SIGHUP,
 }
 
-TIME_IS_SHORT = "its job's time limit is near"
-ANOTHER_LEAVES = "another process of this cell was asked to leave"
 
-
-def tells_of_leaving(reason: str) -> bool:
-    """Tell whether the reason that an attempt has noted is that it was asked to leave: nothing is wrong with it."""
-    return reason.startswith((*REASONS.values(), TIME_IS_SHORT, ANOTHER_LEAVES))
-
-
-class Leaving:
+class Preemption:
     """Whether this process should leave, and why. `ends`: when its job's time is over, in seconds of time.time()."""
 
     def __init__(self, ends: float | None = None):
-        self._asked: str | None = None
+        self._asked: Reason | None = None
         self._is_held_back = False
         self._last_moment = None
         if ends is not None:
             self._last_moment = ends - min(LONGEST_MARGIN, SHARE_OF_TIME * (ends - time.time()))
 
     def listen(self) -> None:
-        """Let signals ask this process to leave: with Stopped at once, or where that is held back, by `reason`."""
-        for number in REASONS:
+        """Let signals ask this process to leave: with Preempted at once, or where that is held back, by `reason`."""
+        for number in SIGNALS:
             # What nohup ignores stays ignored. The other signals are ignored by the shell around the launcher.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
@@ -59,22 +52,22 @@ class Leaving:
         finally:
             self._is_held_back = False
         if self._asked:
-            raise Stopped(self._asked)
+            raise Preempted(self._asked)
 
-    def reason(self, seconds_needed: float = 0.0) -> str | None:
+    def reason(self, seconds_needed: float = 0.0) -> Reason | None:
         """Return why to leave now, when leaving takes so many seconds; None to go on."""
         if self._asked:
             return self._asked
         if self._last_moment is not None and time.time() + seconds_needed > self._last_moment:
-            return TIME_IS_SHORT
+            return Reason(Cause.TIME_LIMIT)
         return None
 
     def _on_signal(self, number: int, frame: object) -> None:
         # Once: a second signal would interrupt the leaving.
         if self._asked is None:
-            self._asked = REASONS[signal.Signals(number)]
+            self._asked = Reason(SIGNALS[signal.Signals(number)])
             if not self._is_held_back:
-                raise Stopped(self._asked)
+                raise Preempted(self._asked)
 
 
 def follow_launcher() -> None:

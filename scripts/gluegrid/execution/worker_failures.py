@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gluegrid.common.errors import DataError, GluegridError, Stopped, TrainingError, TransientError
-from gluegrid.common.files import read_json, write_json
+from gluegrid.common.errors import GluegridError, Stopped, TrainingError, TransientError
+from gluegrid.common.files import json_if_there, write_json
 
 # What differs between launches; a requeued job keeps its number, and its launches their port.
 OF_A_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
@@ -44,10 +44,7 @@ def helped(failure: Path) -> Iterator[None]:
 
 def _noted(failure: Path) -> dict | None:
     """Return what a helper of this launch has noted; what one of an earlier launch has, is removed."""
-    try:
-        noted = read_json(failure)
-    except DataError:
-        noted = {}
+    noted = json_if_there(failure)
     if noted.get("launch") == _this_launch():
         return noted
     failure.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What the experiments below results/ were last planned as, and which resources they use."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
@@ -11,12 +11,17 @@ from gluegrid.experiment.loading import planned_experiment
 from gluegrid.experiment.staged_tokens import staged_tokens
 
 KINDS = ("models", "tasks", "tokens")  # of resources
+# What a folder below results/ has that is an experiment: for those who look after its files, for those who ask for its
+# plan, and for verification, which also looks at what was copied from elsewhere.
+ANY_TRACE, PLANNED, TO_VERIFY = ("heads", "runs", "state"), ("heads/*.json",), ("heads", "runs", "results.md")
 
 
-def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
-    """Return the folders of all experiments, or of the one of this name. Raises GluegridError where it is not there."""
-    parts = ("heads", "runs", "state")
-    known = sorted({path.parent for part in parts for path in results.glob(f"*/{part}")})
+def experiment_folders(results: Path, name: str | None = None, having: Iterable[str] = ANY_TRACE) -> list[Path]:
+    """Return the folders of all experiments, or of the one of this name. Raises GluegridError where it is not there.
+
+    `having`: an experiment is a folder with anything of this in it.
+    """
+    known = [path for path in sorted(results.glob("*")) if any(next(path.glob(part), None) for part in having)]
     if name is None:
         return known
     if results / name not in known:
@@ -25,29 +30,29 @@ def experiment_folders(results: Path, name: str | None = None) -> list[Path]:
     return [results / name]
 
 
-def head_files(folder: Path) -> list[Path]:
+def invocation_files(folder: Path) -> list[Path]:
     """Return the file of each call of snakemake with an experiment, the oldest first; not what lies beside it."""
     return sorted((path for path in folder.glob("heads/*.json") if "." not in path.stem), key=_start)
 
 
-def newest_head(folder: Path) -> Path | None:
+def newest_invocation(folder: Path) -> Path | None:
     """Return the file of an experiment's last call of snakemake; None where there was none."""
-    return next(reversed(head_files(folder)), None)
+    return next(reversed(invocation_files(folder)), None)
 
 
-def _start(head: Path) -> tuple[str, int]:
-    """Return when a head began: to the second as its name has it, then as its file has it, if it is still there."""
+def _start(invocation: Path) -> tuple[str, int]:
+    """Return when an invocation began: to the second as its name has it, then as its file has it, if it is there."""
     try:
-        written = head.stat().st_mtime_ns
+        written = invocation.stat().st_mtime_ns
     except OSError:
         written = 0
-    return head.stem.rpartition("-")[0], written
+    return invocation.stem.rpartition("-")[0], written
 
 
 def is_import(folder: Path) -> bool:
     """Tell whether an experiment was imported, and no call of snakemake has begun in its folder since."""
     try:
-        configs = [read_json(head)["config"] for head in head_files(folder)]
+        configs = [read_json(invocation)["config"] for invocation in invocation_files(folder)]
     except (DataError, KeyError):
         return False
     return bool(configs) and all("imported" in config for config in configs)
@@ -55,14 +60,14 @@ def is_import(folder: Path) -> bool:
 
 def newest_plan(folder: Path) -> Experiment | None:
     """Return an experiment as its last call of snakemake planned it. Raises DataError."""
-    head = newest_head(folder)
-    if head is None:
+    invocation = newest_invocation(folder)
+    if invocation is None:
         return None
     try:
-        experiment = planned_experiment(head)
+        experiment = planned_experiment(invocation)
         experiment.cells  # noqa: B018, computed here, so that what is odd is seen here
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{head}: is of another release; call snakemake once with this experiment") from error
+        raise DataError(f"{invocation}: is of another release; call snakemake once with this experiment") from error
     return experiment
 
 
@@ -79,8 +84,8 @@ def used_resources(results: Path) -> dict[Path, list[str]]:
 def staged_resources(resources: Path, kind: str) -> list[Path]:
     """Return the folders of all resources of a kind; not what gathers beside them while they are fetched."""
     pattern = "*/*" if kind == "tokens" else "*"
-    found = (resources / kind).glob(pattern)
-    return sorted(path for path in found if path.is_dir() and path.suffix not in (".partial", ".lock"))
+    folders = (resources / kind).glob(pattern)
+    return sorted(path for path in folders if path.is_dir() and path.suffix not in (".partial", ".lock"))
 
 
 def _resources_of(experiment: Experiment) -> Iterator[Path]:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
-from gluegrid.common.provenance import this_process
 from gluegrid.execution import attempts
-from gluegrid.execution.locks import DEAD_AFTER_SECONDS, ask_to_leave, describe, living_holder, seconds_since_beat
-from gluegrid.execution.sbatch import jobs_of_cell
+from gluegrid.execution.locks import ask_to_leave, describe, living_holder, probable_holder
 from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
-from gluegrid.experiment.experiment_index import newest_head
+from gluegrid.execution.submissions import jobs_of_cell
+from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 from gluegrid.experiment.loading import planned_experiment
 
 PARTS_OF_A_CELL = CELL.count("/") + 1
@@ -41,22 +40,15 @@ def _end(state: Path) -> str:
         cancel_jobs(*jobs)
         return f"SLURM job {', '.join(jobs)} is cancelled"
     holder = living_holder(state / "lock")
-    if holder is None or (holder["slurm_job_id"] and not _may_live(state / "lock", holder)):
+    # Its job is none of ours where snakemake was called in an allocation: it may live all the same.
+    if holder is None or (holder["slurm_job_id"] and probable_holder(state / "lock") is None):
         return "nothing works on it; the running snakemake will not start it"
     ask_to_leave(state / "lock", holder)
     return f"{describe(holder)}, is asked to save its work and end"
 
 
-def _may_live(lock: Path, holder: dict) -> bool:
-    """Tell whether the holder of a lock lives whose job is not one of ours: snakemake was called in an allocation."""
-    return holder["host"] == this_process()["host"] or seconds_since_beat(lock) < DEAD_AFTER_SECONDS
-
-
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
-    known = {path.name: _cells(path) for path in sorted(results.glob("*")) if (path / "heads").is_dir()}
-    if experiment is not None and experiment not in known:
-        raise GluegridError(f"{results}/{experiment} is no experiment; there are: {', '.join(known) or 'none'}")
-    candidates = {experiment: known[experiment]} if experiment else known
+    candidates = {path.name: _cells(path) for path in experiment_folders(results, experiment, ("heads",))}
     having = [candidate for candidate, cells in candidates.items() if name in cells]
     if len(having) > 1:
         raise GluegridError(f"{name} is a cell of {' and of '.join(having)}; name one: EXPERIMENT={having[0]}")
@@ -70,7 +62,7 @@ def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
 
 def _cells(folder: Path) -> set[str]:
     """Return the names of all cells that an experiment has, or had when they were run."""
-    found = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
-    if head := newest_head(folder):
-        found |= {cell.name for cell in planned_experiment(head).cells.values()}
-    return found
+    names = {"/".join(path.parent.parts[-PARTS_OF_A_CELL:]) for path in folder.glob(f"runs/{'*/' * 4}run.json")}
+    if invocation := newest_invocation(folder):
+        names |= {cell.name for cell in planned_experiment(invocation).cells.values()}
+    return names

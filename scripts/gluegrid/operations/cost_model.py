@@ -145,7 +145,7 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
 
 def _counted_size(entry: dict, splits: dict) -> TaskSize:
     sizes = {name: SplitSize(split["rows"], split["tokens"]) for name, split in splits.items()}
-    return _of_splits(entry, sizes, is_counted=True)
+    return _task_size(entry, sizes, is_counted=True)
 
 
 def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
@@ -157,10 +157,10 @@ def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
     } | {entry["train"]: train_rows}
     tokens = min(entry.get("tokens_per_example", max_seq_length), max_seq_length)
     sizes = {name: SplitSize(count, round(count * tokens)) for name, count in rows.items()}
-    return _of_splits(entry, sizes, is_counted=False)
+    return _task_size(entry, sizes, is_counted=False)
 
 
-def _of_splits(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
+def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
     return TaskSize(
         train=sizes.get(entry["train"], SplitSize(0, 0)),
         validation=tuple(sizes[name] for name in entry["validation"]),
@@ -177,11 +177,6 @@ MB_OF_SNAKEMAKE = 500
 MARGIN_OF_MEMORY = 1.5
 
 
-def operations(passed: int, tokens: float, passes: float) -> float:
-    """Return the operations of so many tokens that pass so many parameters, with `passes` operations each."""
-    return passed * tokens * passes
-
-
 def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> float:
     """Return the operations of a run's training, over all its epochs and processes, with the scores of epochs.
 
@@ -192,15 +187,15 @@ def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> fl
     backwards = BACKWARDS if values["lora"] is None else BACKWARDS_OF_ADAPTERS
     passes = FORWARDS + backwards + (FORWARDS if values["gradient_checkpointing"] else 0)
     epochs = values["num_train_epochs"]
-    trained = operations(model.passed, task.train.tokens_of(values["max_train_samples"]) * epochs, passes)
+    trained = model.passed * (task.train.tokens_of(values["max_train_samples"]) * epochs) * passes
     scored_epochs = epochs if values["eval_strategy"] == "epoch" else 0
-    return trained + operations(model.passed, _scored_tokens(values, task) * scored_epochs, FORWARDS)
+    return trained + model.passed * (_scored_tokens(values, task) * scored_epochs) * FORWARDS
 
 
 def operations_of_predicting(values: dict, model: ModelSize, task: TaskSize) -> float:
     """Return the operations of predicting the validation and test splits once, which follows a training."""
     tokens = _scored_tokens(values, task) + sum(split.tokens for split in task.test)
-    return operations(model.passed, tokens, FORWARDS)
+    return model.passed * tokens * FORWARDS
 
 
 def _scored_tokens(values: dict, task: TaskSize) -> float:

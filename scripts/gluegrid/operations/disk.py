@@ -1,7 +1,9 @@
 """How much of the disk each experiment takes, by part, and each resource, for people: 80 columns."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from gluegrid.common.escaping import shortened
@@ -18,32 +20,21 @@ class DiskSpace:
 
     def of(self, *paths: Path) -> int:
         """Return the bytes of files and folders, without what this object has counted before."""
-        return sum(self._of_one(path) for path in paths)
+        return sum(self._size(path) for path in paths)
 
-    def _of_one(self, path: Path) -> int:
-        found = 0
-        for entry in _entries(path):
-            try:
-                status = entry.lstat()
-            except OSError:
-                continue  # gone meanwhile
+    def _size(self, path: Path) -> int:
+        size = 0
+        for status in _statuses(path):
             if (identity := (status.st_dev, status.st_ino)) not in self._counted:
                 self._counted.add(identity)
-                found += status.st_blocks * BLOCK
-        return found
+                size += status.st_blocks * BLOCK
+        return size
 
 
 def bytes_freed_by_removing(path: Path) -> int:
     """Return what removing a file or a folder frees: nothing for a file that has a name elsewhere too."""
-    found = 0
-    for entry in _entries(path):
-        try:
-            status = entry.lstat()
-        except OSError:
-            continue
-        if entry.is_dir() or status.st_nlink == 1:
-            found += status.st_blocks * BLOCK
-    return found
+    lost = (status for status in _statuses(path) if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
+    return sum(status.st_blocks * BLOCK for status in lost)
 
 
 def short_size(count: int) -> str:
@@ -54,14 +45,12 @@ def short_size(count: int) -> str:
     return str(count)
 
 
-def _entries(path: Path) -> list[Path]:
-    """Return a file, or a folder and all below it. What a link leads to is not followed, but for `path` itself."""
-    if not path.is_dir():
-        return [path] if path.exists() or path.is_symlink() else []
-    found = [path]
-    for folder, folders, files in os.walk(path):
-        found += [Path(folder) / name for name in (*folders, *files)]
-    return found
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    """Yield that of a file, or of a folder and all below it. What a link leads to is not followed."""
+    below = (Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files))
+    for entry in (path, *below):
+        with suppress(OSError):  # gone meanwhile
+            yield os.lstat(entry)
 
 
 COLUMNS = ("Runs", "Models", "State", "Logs", "Heads", "Trackers", "All")
@@ -112,9 +101,9 @@ def _resources(
     resources: Path, kind: str, users: dict[Path, list[str]], name: str | None, space: DiskSpace
 ) -> Iterator[str]:
     """Yield a line for each resource of a kind, the largest first, with those who use it."""
-    found = [(space.of(path), path) for path in staged_resources(resources, kind)]
+    sizes = [(space.of(path), path) for path in staged_resources(resources, kind)]
     # The folders' own names are relative, as those of the experiments' manifests.
-    told = [(size, path, users.get(Path("resources") / path.relative_to(resources), [])) for size, path in found]
+    told = [(size, path, users.get(Path("resources") / path.relative_to(resources), [])) for size, path in sizes]
     told = [row for row in told if name is None or name in row[2]]
     yield f"{short_size(sum(size for size, *_ in told)):>{WIDTH_OF_SIZE}}  {resources / kind}"
     for size, path, names in sorted(told, key=lambda row: (-row[0], row[1])):

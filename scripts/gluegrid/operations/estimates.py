@@ -8,10 +8,9 @@ import os
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from enum import StrEnum
 
 from gluegrid.common.errors import DataError
-from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -27,7 +26,7 @@ from gluegrid.operations.cost_model import (
     task_size,
 )
 from gluegrid.operations.measured_speeds import Measured, read_speeds
-from gluegrid.results.outcomes import Outcome
+from gluegrid.results.outcomes import Outcome, state_of
 
 # Of a device that nothing is known of: a GPU as that of references/document.yaml, whose 18 times are within a factor 2
 # of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a thread of a CPU.
@@ -36,14 +35,25 @@ SECONDS_BESIDE_TRAINING = 60  # loading libraries, weights and data, beside the 
 SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
 
 START_MINUTES = 30  # a cold file system, a busy node
-# How many times its estimate a job may take, by what the estimate is from.
-MARGINS = {"this cell's kind": 1.5, "this model": 2, "other models": 3, "no run": 5}
 LARGEST_LIMIT_MINUTES = 365 * 24 * 60  # SLURM takes no longer numbers
+
+
+class Basis(StrEnum):
+    """What an estimate is from; the words that people read."""
+
+    KIND = "this cell's kind"
+    MODEL = "this model"
+    OTHER_MODELS = "other models"
+    NO_RUN = "no run"
+
+
+# How many times its estimate a job may take.
+MARGINS = {Basis.KIND: 1.5, Basis.MODEL: 2, Basis.OTHER_MODELS: 3, Basis.NO_RUN: 5}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cell is expected to take: seconds of training and in all, from what (a key of MARGINS, and a device).
+    """What a cell is expected to take: seconds of training and in all, from what, and of which device.
 
     `is_staged`: whether model and tokens are there, so that their sizes are known and not guessed.
     """
@@ -51,7 +61,7 @@ class Estimate:
     train_seconds: float
     seconds: float
     gpus: int
-    known_from: str
+    known_from: Basis
     device: str | None
     memory_in_mb: int
     is_staged: bool
@@ -98,7 +108,6 @@ class Estimates:
         model = model_size(self.experiment, cell.model)
         task = task_size(self.experiment, cell)
         values = cell.values
-        made = _by_default(values, model, task)
         by_device: dict[str, list[Measured]] = {}
         for entry in self._speeds:
             if entry.is_of_a_cpu == (values["device"] == "cpu") and values["precision"] in ("auto", entry.precision):
@@ -109,7 +118,11 @@ class Estimates:
             for device, entries in by_device.items()
         ]
         # Which of this place's devices it will get is not known: the slowest is safe.
-        return max(measured, key=lambda estimate: estimate.seconds, default=made)
+        return max(
+            measured,
+            key=lambda estimate: estimate.seconds,
+            default=_at_speed(OPERATIONS_PER_SECOND[values["device"]], values, model, task),
+        )
 
 
 def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measured]:
@@ -125,15 +138,16 @@ def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
     return min(estimate.limit_in_minutes * attempt, LARGEST_LIMIT_MINUTES)
 
 
-def _by_default(values: dict, model: ModelSize, task: TaskSize) -> Estimate:
-    speed = _of_all_processes(OPERATIONS_PER_SECOND[values["device"]], values)
+def _at_speed(speed: float, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
+    """Return the estimate of which the speed of one process (on a CPU: of one thread) is all that is known."""
+    speed = _speed_of_processes(speed, values)
     training = operations_of_training(values, model, task) / speed
     beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(values, model, task) / speed
     return Estimate(
         train_seconds=training,
         seconds=training + beside,
         gpus=values["gpus"] * values["nodes"],
-        known_from="no run",
+        known_from=Basis.NO_RUN,
         device=None,
         memory_in_mb=memory_in_mb(values, model),
         is_staged=model.known_from == STAGED and task.is_counted,
@@ -141,45 +155,35 @@ def _by_default(values: dict, model: ModelSize, task: TaskSize) -> Estimate:
 
 
 def _by_measured(
-    values: dict, model: ModelSize, task: TaskSize, device: str, nearest: tuple[str, list[Measured]]
+    values: dict, model: ModelSize, task: TaskSize, device: str, nearest: tuple[Basis, list[Measured]]
 ) -> Estimate:
-    known_from, entries = nearest
-    made = _by_default(values, model, task)
-    speed = _of_all_processes(statistics.median(entry.speed for entry in entries), values)
-    training = operations_of_training(values, model, task) / speed
-    beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(values, model, task) / speed
-    memory = made.memory_in_mb
-    if known_from != "other models":
-        peak = max(entry.host_memory_bytes for entry in entries)
-        memory = memory_as_measured(values, peak) if peak else memory
-    if known_from == "this cell's kind" and (seen := [s for entry in entries for s in entry.seconds_beside_training]):
-        beside = statistics.median(seen)
-    return replace(
-        made,
-        train_seconds=training,
-        seconds=training + beside,
-        known_from=known_from,
-        device=device,
-        memory_in_mb=memory,
-    )
+    basis, entries = nearest
+    made = _at_speed(statistics.median(entry.speed for entry in entries), values, model, task)
+    seconds, memory = made.seconds, made.memory_in_mb
+    peak = max(entry.host_memory_bytes for entry in entries)
+    if peak and basis is not Basis.OTHER_MODELS:
+        memory = memory_as_measured(values, peak)
+    if basis is Basis.KIND and (seen := [s for entry in entries for s in entry.seconds_beside_training]):
+        seconds = made.train_seconds + statistics.median(seen)
+    return replace(made, seconds=seconds, known_from=basis, device=device, memory_in_mb=memory)
 
 
-def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) -> tuple[str, list[Measured]]:
+def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) -> tuple[Basis, list[Measured]]:
     """Return what was measured of the same model and task, else of the model, else of the model of the nearest size."""
     of_model = [entry for entry in entries if entry.model == source]
     if same := [entry for entry in of_model if entry.task == task]:
-        return "this cell's kind", same
+        return Basis.KIND, same
     if of_model:
-        return "this model", of_model
+        return Basis.MODEL, of_model
 
     def distance(entry: Measured) -> float:
         return abs(math.log(entry.passed_parameters / model.passed))
 
     nearest = min(entries, key=distance)
-    return "other models", [entry for entry in entries if entry.model == nearest.model]
+    return Basis.OTHER_MODELS, [entry for entry in entries if entry.model == nearest.model]
 
 
-def _of_all_processes(speed: float, values: dict) -> float:
+def _speed_of_processes(speed: float, values: dict) -> float:
     if values["device"] == "cpu":
         speed *= values["threads"]
     processes = values["gpus"] * values["nodes"]
@@ -191,14 +195,14 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     model = model_size(experiment, cell.model)
     done = operations_of_training(cell.values, model, task_size(experiment, cell))
     train_runtime = outcome.results["train_runtime"]
-    lasted = attempts.seconds_of_last(state_folder(Path(experiment.paths.run.format(**cell.wildcards))))
+    lasted = attempts.seconds_of_last(state_of(experiment, cell))
     return Measured(
         device=record["device"],
         precision=record["precision"],
         model=experiment.models[cell.model]["source"],
         passed_parameters=model.passed,
         task=cell.task,
-        operations_per_second=[done / max(train_runtime, 1e-3) / _of_all_processes(1, cell.values)],
+        operations_per_second=[done / max(train_runtime, 1e-3) / _speed_of_processes(1, cell.values)],
         seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )

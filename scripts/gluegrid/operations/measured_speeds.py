@@ -1,7 +1,7 @@
 """resources/measured_speeds.json: how fast this place's devices were at what was trained on them.
 
-Written by the head of each run from the cells that it has finished; people may read it, edit it, delete it, and take
-it to a cluster with the same devices. It decides time limits and order, never what runs.
+Written by each call of snakemake from the cells that it has finished; people may read it, edit it, delete it, and
+take it to a cluster with the same devices. It decides time limits and order, never what runs.
 """
 
 import statistics
@@ -56,12 +56,12 @@ def read_speeds() -> list[Measured]:
     if not PATH.exists():
         return []
     try:
-        found = [Measured(**entry) for entry in read_json(PATH)["speeds"]]
-        if not all(entry.speed > 0 and entry.passed_parameters > 0 for entry in found):
+        entries = [Measured(**entry) for entry in read_json(PATH)["speeds"]]
+        if not all(entry.speed > 0 and entry.passed_parameters > 0 for entry in entries):
             raise ValueError("a speed is not positive")
     except (KeyError, TypeError, ValueError, statistics.StatisticsError) as error:
         raise DataError(f"{PATH}: is no table of speeds ({error}); mend or delete it") from error
-    return found
+    return entries
 
 
 def add_speeds(measured: Iterable[Measured]) -> None:

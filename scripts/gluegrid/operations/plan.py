@@ -16,7 +16,7 @@ from gluegrid.operations.cost_model import model_size, task_size
 from gluegrid.operations.estimates import Estimate, Estimates
 from gluegrid.operations.makespan import makespan
 from gluegrid.operations.staged import Resource, resources
-from gluegrid.results.outcomes import NOT_RUN, has_result, outcome
+from gluegrid.results.outcomes import has_result, outcome
 
 NEW = "new"
 BYTES_OF_NUMBER = 4
@@ -112,8 +112,8 @@ def why(experiment: Experiment, cell: Cell) -> str | None:
     if changes:
         more = f" and {len(changes) - MOST_KEYS_NAMED} more" if len(changes) > MOST_KEYS_NAMED else ""
         return ", ".join(changes[:MOST_KEYS_NAMED]) + more
-    reason = outcome(experiment, cell).reason
-    return "has no result yet" if reason in (NOT_RUN, None) else reason
+    last = outcome(experiment, cell)
+    return last.reason if last.has_failed else "has no result yet"
 
 
 def _why_in_spite_of_its_result(experiment: Experiment, cell: Cell) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
-from gluegrid.common.formatting import duration
+from gluegrid.common.formatting import counted, duration
 from gluegrid.operations.cost_model import STAGED, model_size
 from gluegrid.operations.estimates import Estimate
 from gluegrid.operations.plan import Plan, PlannedCell
@@ -27,7 +27,7 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     lines += ["", *_table(plan, most_lines), ""]
     longest = plan.cells[0]
     hours = f"{plan.gpu_hours:,.2f} {_hours_of(plan)}"
-    lines.append(f"To train: {_counted(len(plan.cells), 'cell')}, {hours}.")
+    lines.append(f"To train: {counted(len(plan.cells), 'cell')}, {hours}.")
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     lines.append(f"Until the last is done: {', '.join(_times(plan, gpus))}.")
     lines += [*_to_stage(plan), *_disk(plan), *_basis(plan)]
@@ -73,7 +73,7 @@ def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
         if before is not None and seconds > 0.95 * before:
             return
         before = seconds
-        yield f"{duration(seconds)} on {_counted(number, _device_of(plan))}"
+        yield f"{duration(seconds)} on {counted(number, _device_of(plan))}"
 
 
 def _to_stage(plan: Plan) -> list[str]:
@@ -132,8 +132,3 @@ def _hours_of(plan: Plan) -> str:
 
 def _is_on_gpu(planned: PlannedCell) -> bool:
     return planned.cell.values["device"] == "cuda"
-
-
-def _counted(number: int, thing: str) -> str:
-    plural = "es" if thing.endswith("s") else "s"
-    return f"{number:,} {thing}{'' if number == 1 else plural}"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gluegrid.common import escaping, paths
 from gluegrid.common.files import read_json, size_in_words
+from gluegrid.execution.job_logs import last_line
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
-from gluegrid.results.outcomes import last_line
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
@@ -64,7 +64,18 @@ def staged_table(experiment: Experiment) -> str:
 
 def resources(experiment: Experiment) -> list[Resource]:
     """Return all that an experiment needs to be staged: models, data, tokens."""
-    return [*_models(experiment), *_tasks(experiment), *_tokens(experiment)]
+    models = [
+        ("model", name, entry["source"], experiment.model_manifest(name), "fetch_model", experiment.model_key(name))
+        for name, entry in experiment.models.items()
+    ]
+    tasks = [
+        ("data", name, entry["source"], experiment.task_manifest(name), "fetch_task", experiment.task_key(name))
+        for name, entry in experiment.tasks.items()
+    ]
+    return [
+        Resource(kind, name, source, Path(manifest), Path(experiment.paths.log(rule, key)))
+        for kind, name, source, manifest, rule, key in [*models, *tasks, *_tokens(experiment)]
+    ]
 
 
 def _failure(resource: Resource) -> str:
@@ -72,31 +83,13 @@ def _failure(resource: Resource) -> str:
     return f"FAILED {resource.kind} {resource.name}: {reason}; log: {resource.log}"
 
 
-def _models(experiment: Experiment) -> Iterator[Resource]:
-    for name, entry in experiment.models.items():
-        key = experiment.model_key(name)
-        manifest = paths.MODEL_MANIFEST.format(model_key=key)
-        yield Resource("model", name, entry["source"], Path(manifest), _log(experiment, "fetch_model", key))
-
-
-def _tasks(experiment: Experiment) -> Iterator[Resource]:
-    for name, entry in experiment.tasks.items():
-        key = experiment.task_key(name)
-        manifest = paths.TASK_MANIFEST.format(task_key=key)
-        yield Resource("data", name, entry["source"], Path(manifest), _log(experiment, "fetch_task", key))
-
-
-def _tokens(experiment: Experiment) -> Iterator[Resource]:
+def _tokens(experiment: Experiment) -> Iterator[tuple[str, str, str, str, str, str]]:
     # By key: models of one source under several aliases share their tokens, as do tasks.
     cells = {paths.TOKENS.format(**experiment.wildcards_of_tokens(cell)): cell for cell in experiment.kinds}
-    for tokens, cell in sorted(cells.items()):
+    for key, cell in sorted(cells.items()):
         name = f"{cell.task}-{cell.values['max_seq_length']}"
-        log, manifest = _log(experiment, "tokenize_task", tokens), Path(experiment.tokens_manifest(cell))
-        yield Resource("tokens", name, experiment.tokenizer_of(cell.model), manifest, log)
-
-
-def _log(experiment: Experiment, rule: str, wildcards: str) -> Path:
-    return Path(experiment.paths.log(rule, wildcards))
+        manifest = experiment.tokens_manifest(cell)
+        yield "tokens", name, experiment.tokenizer_of(cell.model), manifest, "tokenize_task", key
 
 
 def _rows_of(manifest: dict) -> str:

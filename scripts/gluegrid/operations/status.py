@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError, TransientError
-from gluegrid.execution.invocation import Heads, heads_of
+from gluegrid.execution.invocation import Invocations, invocations_of
 from gluegrid.execution.slurm_queue import Job, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.operations.cell_status import CellStatus, State, Surroundings, Traces, status_of, traces_of
+from gluegrid.experiment.experiment_index import PLANNED, experiment_folders
+from gluegrid.operations.cell_status import CellStatus, State, Surroundings, status_of
 from gluegrid.operations.estimates import estimates_of
 from gluegrid.operations.makespan import TimeLeft, time_left
+from gluegrid.operations.traces import Traces, traces_of
 from gluegrid.results.outcomes import missing_prerequisites, outcome
 
 ANSWER_SECONDS = 15  # somebody is looking at the screen
@@ -24,13 +26,12 @@ ANSWER_SECONDS = 15  # somebody is looking at the screen
 class Snapshot:
     """All cells of an experiment at a moment, in the order of the config.
 
-    `heads` are its calls of snakemake; `silence` is what came instead of SLURM's answer, None where it has answered or
-    was not asked.
+    `silence` is what came instead of SLURM's answer, None where it has answered or was not asked.
     """
 
     experiment: Experiment
     cells: list[CellStatus]
-    heads: Heads
+    invocations: Invocations
     silence: str | None
     time_left: TimeLeft
     taken: datetime.datetime
@@ -43,12 +44,12 @@ class Snapshot:
     @property
     def is_under_way(self) -> bool:
         """Whether a call of snakemake runs, or jobs that one has left."""
-        return bool(self.heads.running or self.counts[State.RUNNING] or self.counts[State.QUEUED])
+        return bool(self.invocations.running or self.counts[State.RUNNING] or self.counts[State.QUEUED])
 
     @property
     def is_final(self) -> bool:
         """Whether all is done or failed, and no call of snakemake runs that might try again."""
-        return not self.heads.running and self.counts[State.DONE] + self.counts[State.FAILED] == len(self.cells)
+        return not self.invocations.running and self.counts[State.DONE] + self.counts[State.FAILED] == len(self.cells)
 
 
 class Observer:
@@ -61,25 +62,25 @@ class Observer:
 
     def read(self) -> "Reading":
         """Read what may still work on cells. Raises GluegridError when the experiment is not there (any more)."""
-        heads = heads_of(self.folder)
-        if heads is None:
+        invocations = invocations_of(self.folder)
+        if invocations is None:
             raise GluegridError(f"{self.folder}: no call of snakemake has begun this experiment")
-        experiment = self._experiment_of(heads.newest["config"])
+        experiment = self._experiment_of(invocations.newest["config"])
         cells = experiment.cells
         known = {key: self._done_status(experiment, cell) for key, cell in cells.items()}
         traces = {key: traces_of(experiment, cells[key]) for key, status in known.items() if status is None}
-        return Reading(experiment, heads, known, traces)
+        return Reading(experiment, invocations, known, traces)
 
     def snapshot(self, reading: "Reading", queue: dict[str, Job] | None, silence: str | None) -> Snapshot:
         """Return where all cells are, now that SLURM was asked for the jobs of what was read."""
         experiment, traces = reading.experiment, reading.traces
         some = {(cell.model, cell.task): cell for cell in (experiment.cells[key] for key in traces)}
         missing = {key: missing_prerequisites(experiment, cell) for key, cell in some.items()}
-        around = Surroundings(queue, reading.heads, missing)
-        found = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
-        cells = list((reading.known | found).values())
+        around = Surroundings(queue, reading.invocations, missing)
+        others = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
+        cells = list((reading.known | others).values())
         left = time_left(cells, estimates_of(experiment)[0].seconds_of)
-        return Snapshot(experiment, cells, reading.heads, silence, left, datetime.datetime.now())
+        return Snapshot(experiment, cells, reading.invocations, silence, left, datetime.datetime.now())
 
     def _experiment_of(self, config: dict) -> Experiment:
         if self._experiment is None or self._experiment.config != config:
@@ -99,10 +100,10 @@ class Observer:
         except OSError:
             return None
         if cell.name not in self._done or self._done[cell.name][0] != written:
-            found = outcome(experiment, cell)
-            if not found.is_done:
+            result = outcome(experiment, cell)
+            if not result.is_done:
                 return None
-            self._done[cell.name] = (written, CellStatus(found, State.DONE))
+            self._done[cell.name] = (written, CellStatus(result, State.DONE))
         return self._done[cell.name][1]
 
 
@@ -111,7 +112,7 @@ class Reading:
     """What was read of an experiment before SLURM is asked: the status of cells that are done, the others' traces."""
 
     experiment: Experiment
-    heads: Heads
+    invocations: Invocations
     known: dict[tuple, CellStatus | None]
     traces: dict[tuple, Traces]
 
@@ -128,12 +129,10 @@ def experiments(results: Path, name: str | None) -> list[Path]:
 
     Raises GluegridError where there is none.
     """
-    known = {path.name: path for path in sorted(results.glob("*")) if any(path.glob("heads/*.json"))}
-    if name is not None and name not in known:
-        raise GluegridError(f"{results}/{name} is no experiment; there are: {', '.join(known) or 'none'}")
-    if not known:
+    folders = experiment_folders(results, name, PLANNED)
+    if not folders:
         raise GluegridError(f"{results}: no experiment yet; call snakemake")
-    return [known[name]] if name is not None else list(known.values())
+    return folders
 
 
 def _asked_of_slurm(traces: Iterable[Traces]) -> tuple[dict[str, Job] | None, str | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gluegrid.common import escaping
 from gluegrid.common.formatting import clock, duration, percent
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.operations.cell_status import STARTING, CellStatus, State
+from gluegrid.operations.cell_status import CellStatus, Phase, State
 from gluegrid.results.result_text import MARK, PREDICTED, best_of
 from gluegrid.results.selection import chosen, was_chosen
 from gluegrid.results.summary import Group, groups
@@ -75,12 +75,12 @@ def _done(row: Row, cells: list[CellStatus]) -> str:
 
 def _running(row: Row, cells: list[CellStatus]) -> str:
     if len(cells) > 1:
-        counts = Counter(cell.why or _share(cell) for cell in cells)
-        parts = [why if why.endswith("%") else f"{count} {why}" for why, count in counts.items()]
+        counts = Counter((cell.why, "" if cell.why else _share(cell)) for cell in cells)
+        parts = [share or f"{count} {why}" for (why, share), count in counts.items()]
         return ", ".join(parts[:MOST_SHARES]) + (", ..." if len(parts) > MOST_SHARES else "")
     (cell,) = cells
     if cell.why:
-        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why == STARTING else cell.why
+        return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why is Phase.STARTING else cell.why
     left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
     loss = f", loss {cell.progress.loss:.4f}" if len(row.cells) == 1 else ""  # beside others there is no room for it
     text = f"{_share(cell)}{loss}, {duration(left)} left"

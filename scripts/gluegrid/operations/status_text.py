@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gluegrid.common import escaping
-from gluegrid.common.formatting import clock, duration
+from gluegrid.common.formatting import clock, counted, duration
 from gluegrid.operations.cell_status import CellStatus, State
 from gluegrid.operations.status import Snapshot
 from gluegrid.operations.status_rows import Row, rows_of
@@ -53,11 +53,11 @@ def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
 
 def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     experiment = snapshot.experiment
-    models, tasks = _counted(len(experiment.models), "model"), _counted(len(experiment.tasks), "task")
-    size = f"{models} x {tasks}, {_counted(len(snapshot.cells), 'cell')}"
+    models, tasks = counted(len(experiment.models), "model"), counted(len(experiment.tasks), "task")
+    size = f"{models} x {tasks}, {counted(len(snapshot.cells), 'cell')}"
     lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
-    if running := snapshot.heads.running:
-        named = ", ".join(f"process {head['process']['pid']} since {clock(head['started'])}" for head in running)
+    if running := snapshot.invocations.running:
+        named = ", ".join(f"process {each['process']['pid']} since {clock(each['started'])}" for each in running)
         lines += [f"snakemake runs: {named}"]
     if snapshot.silence is not None:
         said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
@@ -134,14 +134,14 @@ def _time_left(snapshot: Snapshot) -> list[str]:
 
 def _next_call(snapshot: Snapshot) -> list[str]:
     missing = len(snapshot.cells) - snapshot.counts[State.DONE]
-    if not missing or snapshot.heads.running:
+    if not missing or snapshot.invocations.running:
         return []
     if snapshot.experiment.imported:
         return ["It was imported; what is missing was missing where it was run."]
-    if elsewhere := snapshot.heads.unknown:
+    if elsewhere := snapshot.invocations.unknown:
         host = elsewhere["process"]["host"]
         return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
-    return [f"No snakemake runs; the same call again goes on with what is left ({_counted(missing, 'cell')})."]
+    return [f"No snakemake runs; the same call again goes on with what is left ({counted(missing, 'cell')})."]
 
 
 def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
@@ -161,10 +161,6 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
         lines.append(f"  log: {first.outcome.log}")
     left = sum(len(alike[key]) for key in told[most:])
     return [*lines, *(["", f"{left:,} more failed or stopped cells, for other reasons"] if left else [])]
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2J"

@@ -7,23 +7,21 @@ from pathlib import Path
 
 from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
-from gluegrid.common.files import read_json
+from gluegrid.common.files import json_if_there, read_json
 from gluegrid.execution import attempts
-from gluegrid.execution.sbatch import refusal
+from gluegrid.execution.job_logs import last_line
+from gluegrid.execution.reasons import Cause, Reason, reason_elsewhere
+from gluegrid.execution.submissions import refusal
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import SCHEMA_VERSION
 from gluegrid.experiment.task import Task, definition
 from gluegrid.results import official_data
 
-NOT_RUN = "not run yet"
-GONE = "its result was imported, and is gone; import it again"
-OURS = "gluegrid: "  # what the scripts' own errors begin with
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell with its results and record, or with the reason why it has none, and its log.
+    """A cell with its results and record, or why it has none, and its log.
 
     `data` says in what the data of the results differ from the task's official; `other_files` are the splits of which
     the cell had another file. `attempts` are those of a cell without results, the oldest first.
@@ -33,10 +31,15 @@ class Outcome:
     log: Path
     results: dict | None = None
     record: dict | None = None
-    reason: str | None = None
+    why: Reason | None = None
     data: str = ""
     other_files: Sequence[str] = ()
     attempts: Sequence[dict] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """The reason why it has no results, for people."""
+        return None if self.why is None else escaping.encodable(str(self.why))
 
     @property
     def is_done(self) -> bool:
@@ -46,7 +49,7 @@ class Outcome:
     @property
     def has_failed(self) -> bool:
         """Whether the cell was tried and left no valid result."""
-        return not self.is_done and self.reason != NOT_RUN
+        return not self.is_done and self.why.cause != Cause.NOT_RUN
 
     @property
     def is_degenerate(self) -> bool:
@@ -65,11 +68,11 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
     log = train_log(experiment, cell)
     results_path = Path(experiment.paths.all_results.format(**where))
     if not results_path.exists() and cell.name in experiment.imported:
-        return Outcome(cell, log, reason=experiment.imported[cell.name].reason or GONE)
+        return Outcome(cell, log, why=reason_elsewhere(experiment.imported[cell.name].reason))
     if not results_path.exists():
-        tried = attempts.read(_state_of(experiment, cell))
-        reason, log = _why_missing(experiment, cell, tried, log)
-        return Outcome(cell, log, reason=escaping.encodable(reason), attempts=tried)
+        tried = attempts.read(state_of(experiment, cell))
+        why, log = _why_missing(experiment, cell, tried, log)
+        return Outcome(cell, log, why=why, attempts=tried)
     entry = experiment.tasks[cell.task]
     task = Task(name=cell.task, **definition(entry))
     try:
@@ -77,7 +80,7 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
         results = read_json(results_path)
         _check(cell, task, results, record, results_path)
     except (DataError, RecordError) as error:
-        return Outcome(cell, log, reason=escaping.encodable(str(error)))
+        return Outcome(cell, log, why=Reason(Cause.INVALID, str(error)))
     official, files = entry.get("official", {}), record.get("task_files", {})
     return Outcome(
         cell,
@@ -127,10 +130,7 @@ def has_result_of_another_run(experiment: Experiment, cell: Cell) -> bool:
 
 def _run_of_result(experiment: Experiment, cell: Cell) -> str | None:
     """Return the hash of the run.json that a cell's results are of; None where no record says it."""
-    try:
-        return read_json(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
-    except DataError:
-        return None
+    return json_if_there(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
 
 
 def validation_predictions(experiment: Experiment, cell: Cell) -> dict[str, Path]:
@@ -158,27 +158,28 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
             raise RecordError(f"{path}: {key!r} is missing or no count; delete the file to run this cell again")
 
 
-def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Path) -> tuple[str, Path]:
+def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Path) -> tuple[Reason, Path]:
     """Return the reason why a cell has no result after these attempts, and the log that tells more."""
-    state = _state_of(experiment, cell)
+    state = state_of(experiment, cell)
     if attempts.was_cancelled_last(state, tried):
-        return attempts.CANCELLED, log
+        return Reason(Cause.CANCELLED), log
     if refused := refusal(state, tried):
-        return "; the attempt before: ".join([refused, *map(attempts.reason, tried[-1:])]), log
+        return refused, log
     if tried:
-        return attempts.reason(tried[-1]), log
+        return attempts.why_without_result(tried[-1]), log
     for rule, rule_log in missing_prerequisites(experiment, cell):
         if rule_log.exists():
-            return f"{rule} failed: {last_line(rule_log)}", rule_log
+            return Reason(Cause.NOT_STAGED, last_line(rule_log), where=rule), rule_log
     if log.exists():
-        return f"train failed before its first step: {last_line(log)}", log
+        return Reason(Cause.NOT_STARTED, last_line(log)), log
     start = experiment.start_of_cell(cell)
     if start and (before := outcome(experiment, start)).has_failed:
-        return f"not begun, since {start.name}, from whose model it starts, failed", before.log
-    return NOT_RUN, log
+        return Reason(Cause.NO_START, where=start.name), before.log
+    return Reason(Cause.NOT_RUN), log
 
 
-def _state_of(experiment: Experiment, cell: Cell) -> Path:
+def state_of(experiment: Experiment, cell: Cell) -> Path:
+    """Return the folder private to the training of a cell."""
     return paths.state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
 
 
@@ -192,29 +193,3 @@ def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, s
         ("fetch_task", task, paths.TASK_MANIFEST.format(task_key=task)),
         ("tokenize_task", tokens, experiment.tokens_manifest(cell)),
     ]
-
-
-def last_line(log: Path) -> str:
-    """Return the line of a failed job's log that is its error: the last of ours, else the last.
-
-    After ours, the launcher's traceback may follow.
-    """
-    lines = _lines(log)
-    return next((line for line in reversed(_ours(lines) or lines) if line), "its log is empty")
-
-
-def has_error(log: Path) -> bool:
-    """Tell whether a job's log has an error of our scripts: it has failed, and does not run any more."""
-    return bool(_ours(_lines(log)))
-
-
-def _lines(log: Path) -> list[str]:
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:  # Snakemake removes it when the job is begun again
-        return []
-    return [line.strip() for line in text.splitlines()]
-
-
-def _ours(lines: list[str]) -> list[str]:
-    return [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]

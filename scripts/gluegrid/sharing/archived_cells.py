@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import canonical_json
+from gluegrid.execution.reasons import Cause, reason_elsewhere
 from gluegrid.experiment.cell import Cell, run_hash
 from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.references import completed_row, problems_of_row
@@ -36,6 +37,11 @@ class ArchivedCell:
     def is_done(self) -> bool:
         """Whether there is a result."""
         return self.reason is None
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether a call of snakemake has begun it."""
+        return self.is_done or reason_elsewhere(self.reason).cause != Cause.NOT_RUN
 
 
 @dataclass(frozen=True)

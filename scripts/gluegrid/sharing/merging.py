@@ -12,7 +12,6 @@ from gluegrid.common.escaping import quoted
 from gluegrid.experiment.cell import Cell, listed
 from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.variants import BASE
-from gluegrid.results.outcomes import NOT_RUN
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 
 OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
@@ -142,7 +141,7 @@ class _Merge:
             if there.archived.predictions != placed.archived.predictions:
                 self._add_problem(name, "its predictions are others", placed.source, there.source)
             self.merged.repeated += 1
-        elif placed.archived.is_done or there.archived.reason == NOT_RUN:
+        elif placed.archived.is_done or not there.archived.was_tried:
             self.merged.cells[name] = placed
 
     def _add_problem(self, what: str, difference: str, source: Source, other: Source) -> None:

@@ -18,7 +18,7 @@ from gluegrid.common.files import read_json, size_in_words, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.common.paths import is_local
 from gluegrid.common.provenance import now
-from gluegrid.execution.invocation import is_newer_than_head
+from gluegrid.execution.invocation import is_newer_than_invocation
 from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.task_files import is_one_file
 from gluegrid.staging.repositories import Folder, OneFile, Repository, Source
@@ -76,7 +76,7 @@ def stage(
 
 def _is_staged(source: Source, manifest: Path) -> bool:
     """Tell whether another run has staged the source meanwhile; an older manifest Snakemake wants made anew."""
-    if not is_newer_than_head(manifest):
+    if not is_newer_than_invocation(manifest):
         return False
     staged = read_json(manifest)
     return (staged["source"], staged["revision"]) == (source.name, source.revision)

@@ -13,7 +13,7 @@ from gluegrid.common.errors import DataError, GluegridError, in_one_line
 from gluegrid.common.escaping import listed
 from gluegrid.common.files import link_or_copy, read_json, replacing, write_json
 from gluegrid.common.manifests import check_file, file_identity
-from gluegrid.execution.invocation import is_newer_than_head
+from gluegrid.execution.invocation import is_newer_than_invocation
 from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.staged_tokens import tokens_identity
 from gluegrid.experiment.task import Task
@@ -101,7 +101,7 @@ def tokenize_task(
     data = read_json(task_manifest)
     identity = tokens_identity(model, data, task, max_seq_length)
     with lock(manifest.parent.with_name(f"{manifest.parent.name}.lock"), _tell_waiting):
-        if is_newer_than_head(manifest) and read_json(manifest).get("made_from") == identity:
+        if is_newer_than_invocation(manifest) and read_json(manifest).get("made_from") == identity:
             logger.info("already tokenised by another run")
             return
         if _take_over(manifest, identity):

@@ -11,14 +11,16 @@ import logging
 import math
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from gluegrid.common.errors import DataError, Stopped, TransientError
+from gluegrid.common.errors import DataError, TransientError
 from gluegrid.common.files import read_json, sha256, size_in_words, sync, telling_of_full_disk, write_json
 from gluegrid.common.provenance import now, this_process
-from gluegrid.execution.preemption import ANOTHER_LEAVES, Leaving
+from gluegrid.execution.preemption import Preemption
+from gluegrid.execution.reasons import Cause, Preempted, Reason
 from gluegrid.models.lora import trained_weights
 from gluegrid.training.device import lacks_device
 from gluegrid.training.trainer import Training
@@ -41,7 +43,13 @@ class Safekeeping:
     """
 
     def __init__(
-        self, folder: Path, progress_path: Path, identity: dict, maker: dict, seconds_between: float, leaving: Leaving
+        self,
+        folder: Path,
+        progress_path: Path,
+        identity: dict,
+        maker: dict,
+        seconds_between: float,
+        leaving: Preemption,
     ):
         self.folder = folder
         self.progress_path = progress_path
@@ -74,7 +82,7 @@ class Safekeeping:
         logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
 
     def look_after(self, training: Training) -> None:
-        """Save what is due; raise Stopped when it is time to leave, after saving what is new."""
+        """Save what is due; raise Preempted when it is time to leave, after saving what is new."""
         reason = self.leaving.reason(2 * self._seconds_to_save)
         wish = LEAVE if reason is not None else SAVE if self._is_due(training) else GO_ON
         agreed = training.processes.largest(wish)
@@ -84,7 +92,7 @@ class Safekeeping:
             training.check_finite()
             self._save(training)
         if agreed == LEAVE:
-            raise Stopped(f"{reason or ANOTHER_LEAVES}; {self._kept()}")
+            raise Preempted(replace(reason or Reason(Cause.PEER_PREEMPTED), step=self._last_step))
 
     def note_progress(self, progress: dict) -> None:
         """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
@@ -104,9 +112,6 @@ class Safekeeping:
         if waited >= self.seconds_between:
             return True
         return training.is_at_end_of_epoch and waited * MOST_SHARE_OF_TIME >= self._seconds_to_save
-
-    def _kept(self) -> str:
-        return f"step {self._last_step} is kept" if self._last_good else "before its first step was done"
 
     def _save(self, training: Training) -> None:
         started = time.monotonic()

@@ -11,8 +11,8 @@ from gluegrid.common.paths import trackers_folder
 from gluegrid.common.provenance import git_state, job, now, versions
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
-from gluegrid.execution.invocation import current_head
-from gluegrid.execution.preemption import Leaving
+from gluegrid.execution.invocation import current_invocation
+from gluegrid.execution.preemption import Preemption
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.models.lora import load_trained_weights, merged
 from gluegrid.training.cell_trainer import CellTraining, evaluation_metrics
@@ -30,7 +30,7 @@ CHECKPOINT_MINUTES = 10
 HELP, NOTHING_TO_DO = "help", "nothing to do"  # what the main process tells the others
 
 
-def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
+def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Preemption) -> None:
     """Train a cell and write its predictions, record and results, the results last.
 
     Goes on where an earlier attempt was cut off. Raises Stopped when it is time to leave.
@@ -55,7 +55,7 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
         "model_revision": _resolved_revision(model),
         "started": started,
         "finished": now(),
-        "attempts": len(attempts.of_this_result(files.state, inputs["run_sha256"])),
+        "attempts": len(attempts.at_this_result(files.state, inputs["run_sha256"])),
         "continued": keeper.continued,
         **describe_device(run),
         "processes": run.processes,
@@ -79,7 +79,9 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     keeper.delete()
 
 
-def help_to_finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Leaving) -> None:
+def help_to_finetune(
+    run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Preemption
+) -> None:
     """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
     processes = Processes(prepare_device(run))
     if processes.of_main(None) == HELP:
@@ -97,7 +99,9 @@ def dismiss_helpers(run: Run) -> None:
         processes.part()
 
 
-def _compute(cell: CellTraining, keeper: Safekeeping, leaving: Leaving) -> tuple[dict, dict[str, pyarrow.Table], dict]:
+def _compute(
+    cell: CellTraining, keeper: Safekeeping, leaving: Preemption
+) -> tuple[dict, dict[str, pyarrow.Table], dict]:
     """Train; return the metrics, the predictions of each split, and how busy the device was."""
     run = cell.run
     with Utilisation(run.threads, uuid_of_gpu(run)) as utilisation, leaving.held_back():
@@ -131,7 +135,7 @@ def _save_model(cell: CellTraining, folder: Path, results: dict, record: dict) -
     return about | {"files": {path.name: sha256(path) for path in sorted(folder.iterdir())}}
 
 
-def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Leaving) -> Safekeeping:
+def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Preemption) -> Safekeeping:
     config = _head_config()
     used = versions()
     identity = {**inputs, **{name: used[name] for name in VERSIONS_OF_A_CHECKPOINT}}
@@ -142,11 +146,11 @@ def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Leaving) -> 
 
 
 def _head_config() -> dict:
-    return (current_head() or {}).get("config", {})
+    return (current_invocation() or {}).get("config", {})
 
 
 def _git_state() -> dict:
-    return (current_head() or {}).get("git") or git_state()
+    return (current_invocation() or {}).get("git") or git_state()
 
 
 def _write_predictions(path: Path, table: pyarrow.Table) -> str:

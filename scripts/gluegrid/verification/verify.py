@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.experiment import experiment_index
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.staged_tokens import staged_tokens
@@ -24,7 +25,7 @@ NOT_COMPARED = "not compared, since what they are made from does not fit or lies
 
 def experiment_folders(results: Path, names: list[str]) -> list[Path]:
     """Return the folders of the named experiments, or of all there are. Raises GluegridError."""
-    known = sorted({path.parent.name for part in ("heads", "runs", "results.md") for path in results.glob(f"*/{part}")})
+    known = [folder.name for folder in experiment_index.experiment_folders(results, having=experiment_index.TO_VERIFY)]
     if not known:
         raise GluegridError(f"{results}: holds no experiment; run snakemake first, or name another folder: --results")
     for name in names:

@@ -12,7 +12,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
-from gluegrid.execution.invocation import current_head, freeze, show_messages
+from gluegrid.execution.invocation import current_invocation, freeze, show_messages
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
@@ -218,7 +218,7 @@ def experiment_of_workflow(workflow) -> Experiment:
     config.yaml.
     """
     try:
-        if not workflow.is_main_process and (head := current_head()):
+        if not workflow.is_main_process and (head := current_invocation()):
             return Experiment(head["config"])
         settings = workflow.config_settings
         experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))

@@ -8,7 +8,7 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
-from gluegrid.execution.invocation import path_of_current_head
+from gluegrid.execution.invocation import path_of_current_invocation
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.results import tables
@@ -25,7 +25,7 @@ def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
     """Note, beside the head's file, how many seconds each cell without its result is expected to take."""
     missing = [cell for cell in experiment.cells.values() if not has_result(experiment, cell)]
     expected = {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}
-    write_json(_beside(path_of_current_head()), {"seconds": expected})
+    write_json(_beside(path_of_current_invocation()), {"seconds": expected})
 
 
 def finished_now(found: list[Outcome]) -> list[Outcome]:
@@ -57,7 +57,7 @@ def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
 
 def _expected() -> dict[str, float]:
     """Return what was expected of the cells that had no result when this run began; none where nothing was noted."""
-    head = path_of_current_head()
+    head = path_of_current_invocation()
     try:
         return read_json(_beside(head))["seconds"] if head else {}
     except (DataError, KeyError):

@@ -1,0 +1,51 @@
+"""What the logs of jobs say, which are texts of many hands: the only place where one is read to learn what happened.
+
+Ours are told from those of libraries and of the launcher, whose traceback follows them, by how they begin.
+"""
+
+import re
+from pathlib import Path
+
+from gluegrid.common.cli import OURS
+
+SLURM_LOGS = Path(".snakemake/slurm_logs")  # the executor plugin's; a site may have set slurm-logdir
+SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
+LAST_BYTES = 20_000
+
+
+def last_line(log: Path) -> str:
+    """Return the line of a failed job's log that is its error: the last of ours, else the last."""
+    lines = _lines(log)
+    return next((line for line in reversed(_ours(lines) or lines) if line), "its log is empty")
+
+
+def has_error(log: Path) -> bool:
+    """Tell whether a job's log has an error of our scripts: it has failed, and does not run any more."""
+    return bool(_ours(_lines(log)))
+
+
+def last_words_of_slurm(slurm_job_id: str) -> str | None:
+    """Return the last error that SLURM noted in a job's log; None where there is no such log or error.
+
+    Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
+    """
+    # That of an array job's task is not below its cell's name.
+    folder = SLURM_LOGS / "rule_train"
+    log = next(folder.glob(f"*/{slurm_job_id}.log"), folder / f"{slurm_job_id}.log")
+    if not log.exists():
+        return None
+    text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
+    said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]
+    return said[-1] if said else None
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # Snakemake removes it when the job is begun again
+        return []
+    return [line.strip() for line in text.splitlines()]
+
+
+def _ours(lines: list[str]) -> list[str]:
+    return [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]

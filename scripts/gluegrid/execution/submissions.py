@@ -1,0 +1,65 @@
+"""A cell's last submission to SLURM, as its state folder has it: slurm_job.json, or refusal.json without a job."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import json_if_there, write_json
+from gluegrid.common.provenance import now
+from gluegrid.execution import attempts
+from gluegrid.execution.invocation import path_of_current_invocation, tell_terminal
+from gluegrid.execution.reasons import Cause, Reason
+from gluegrid.execution.slurm_queue import NUMBER, SubmittedJob, comment_of_cell
+
+SUBMITTED, REFUSAL = "slurm_job.json", "refusal.json"
+
+
+def note_job(state: Path, number: str, name: str | None, comment: str | None) -> None:
+    """Note the job of a cell, and which it may wait behind, so that they are known again: numbers come again."""
+    behind = {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
+    job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind}
+    _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_invocation()})
+    with suppress(OSError):
+        (state / REFUSAL).unlink()
+
+
+def note_refusal(state: Path, said: str) -> None:
+    """Note why SLURM took no job for a cell."""
+    after = attempts.name_of_last(attempts.read(state))
+    _note(state / REFUSAL, {"refused": now(), "reason": said, "head": path_of_current_invocation(), "after": after})
+
+
+def jobs_of_cell(state: Path) -> list[SubmittedJob]:
+    """Return the SLURM jobs that may still work on a cell: the last one submitted, and the holder of its lock."""
+    return noted_jobs(state, json_if_there(state / SUBMITTED), json_if_there(state / "lock"))
+
+
+def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]:
+    """Return the jobs of a cell that these contents of its slurm_job.json and lock name.
+
+    What is no number of a job is left out: earlier releases took all that a site's sbatch said for one.
+    """
+    behind = submitted.get("behind")
+    names = behind if isinstance(behind, dict) else {}
+    known = {number: SubmittedJob(number, comment_of_cell(state), name) for number, name in names.items()}
+    number = str(submitted.get("slurm_job_id"))
+    known[number] = SubmittedJob(number, submitted.get("comment") or comment_of_cell(state), submitted.get("name"))
+    numbers = filter(NUMBER.fullmatch, dict.fromkeys((number, str(holder.get("slurm_job_id")))))
+    return [known.get(number) or SubmittedJob(number, comment_of_cell(state)) for number in numbers]
+
+
+def refusal(state: Path, tried: list[dict]) -> Reason | None:
+    """Return why the last job of a cell was not submitted; None where it was, or one of these attempts is newer."""
+    noted = json_if_there(state / REFUSAL)
+    if "reason" not in noted or not attempts.was_last(noted, noted.get("refused", ""), tried):
+        return None
+    before = [f"; the attempt before: {attempts.why_without_result(attempt)}" for attempt in tried[-1:]]
+    return Reason(Cause.REFUSED, "".join([str(noted["reason"]), *before]))
+
+
+def _note(path: Path, content: dict) -> None:
+    try:
+        write_json(path, content)
+    except (OSError, GluegridError) as error:
+        # A job is in the queue all the same, and the cell's lock is what keeps two from training.
+        tell_terminal(f"{path}: not written ({error}); it would say {content}")
