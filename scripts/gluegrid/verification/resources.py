@@ -157,10 +157,10 @@ class _Reader:
         """Tell whether an import was made from what is not here; note it."""
         if not self.experiment.imported:
             return False
-        found = None
+        staged = None
         with suppress(DataError, KeyError, TypeError, AttributeError):
-            found = recorded_hashes(manifest)
-        is_elsewhere = found is None or found != self.recorded.get(manifest)
+            staged = recorded_hashes(manifest)
+        is_elsewhere = staged is None or staged != self.recorded.get(manifest)
         if is_elsewhere:
             self.findings.elsewhere.add(manifest)
         return is_elsewhere

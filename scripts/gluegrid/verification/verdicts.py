@@ -23,12 +23,12 @@ Cell = tuple[str, str]  # a model and a task
 
 def references_by_cell(experiment: Experiment) -> dict[Cell, list[Reference]]:
     """Return the references of each model and task of an experiment that has any."""
-    found = defaultdict(list)
+    references = defaultdict(list)
     for model, entry in experiment.models.items():
         for reference in references_of(experiment.config):
             if reference.model == reference_model(entry) and reference.task in experiment.tasks:
-                found[model, reference.task].append(reference)
-    return dict(found)
+                references[model, reference.task].append(reference)
+    return dict(references)
 
 
 def verify_verdicts(
