@@ -25,7 +25,7 @@ from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.training.dataset import held_out
 from gluegrid.training.metrics import score
-from gluegrid.verification.exports import verify_csv, verify_json, verify_summaries
+from gluegrid.verification.exports import verify_csv, verify_json
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.resources import verify_resources
 from gluegrid.verification.runs import verify_run
@@ -258,8 +258,7 @@ def reader_of_tables(folder: Path) -> Callable[..., list[str]]:
         if only in ("", "results.md"):
             verify_markdown(folder / "results.md", experiment, runs, states, findings)
         if only in ("", "results.json"):
-            verify_json(folder / "results.json", experiment, runs, findings)
-            verify_summaries(folder / "results.json", experiment, runs, states, findings)
+            verify_json(folder / "results.json", experiment, runs, states, findings)
         return findings.problems
 
     assert verify() == []

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import builders
@@ -27,10 +28,11 @@ from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.task import Task, definition
 from gluegrid.results.outcomes import outcomes
 from gluegrid.results.results_md import write_tables
-from gluegrid.verification import expected_tables
-from gluegrid.verification.expected_groups import Group
+from gluegrid.verification import expected_texts
+from gluegrid.verification.expected_groups import Group, data_of
 from gluegrid.verification.findings import Hashes
-from gluegrid.verification.results import UNKNOWN, over_seeds, recomputed_training
+from gluegrid.verification.over_seeds import UNKNOWN, over_seeds
+from gluegrid.verification.results import recomputed_training
 from gluegrid.verification.runs import VerifiedRun
 from gluegrid.verification.verify import frozen_experiment, verify_experiment
 
@@ -271,8 +273,8 @@ def test_changed_logits_are_found_by_the_metrics_they_give(finished):
     for key in ("eval_loss", "eval_f1", "eval_combined_score"):
         assert f"{MRPC}/all_results.json: {key} is {stored[key]}, it should be " in found
     assert "results/small/results.md: tiny, MRPC, Result: is " in found
-    assert "results/small/results.md: models by tasks, tiny, MRPC: is " in found
-    assert "results/small/results.md: models by tasks, tiny, Mean: is " in found
+    assert "results/small/results.md: Models by tasks, tiny, MRPC: is " in found
+    assert "results/small/results.md: Models by tasks, tiny, Mean: is " in found
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -544,11 +546,11 @@ CHANGED_LINES = {
     "a column": (
         r"Training time \(s\) ",
         "Training time (h) ",
-        "the table under 'tiny' has no column 'Training time (s)'",
+        "tiny, columns: Task, Metric, Result, Training time (h), epochs, it should be Task, ",
     ),
     "a cell too many": (r"(\| MRPC .*)\n", r"\1 1 |\n", "line 7: has 6 columns, its table 5"),
     "a model": (r"## tiny\n", "## tony\n", "has no section 'tiny'"),
-    "a model among others": (r"\| tiny ", "| tony ", "models by tasks: says 'tony' where 'tiny' should stand"),
+    "a model among others": (r"\| tiny ", "| tony ", "Models by tasks, tiny: says 'tony' where 'tiny' should stand"),
     "a word for a number": (r"\| 14.00 ", "| fast  ", "tiny, MRPC, Training time (s): is 'fast', its runs give 14.00"),
     "nothing for a number": (r"\| 14.00 ", "|       ", "tiny, MRPC, Training time (s): is '', its runs give 14.00"),
     "a number for an undefined one": (
@@ -570,12 +572,13 @@ CHANGED_LINES = {
     "the seeds of a failure": (
         r"failed \(1 of 2 seeds\)",
         "failed",
-        "bert, My *own* | task, seeds: not said, it should be 1 of 2 seeds",
+        "bert, My *own* | task, Result: is 'failed', its runs give failed (1 of 2 seeds)",
     ),
     "the seeds": (
         r"2 of 2 seeds; ",
         "",
-        "tiny, MRPC, seeds: not said, it should be 2 of 2 seeds",
+        "tiny, MRPC, Result: is '.../87.33 ± 2.36/0.94 (group_by_length; train 24 of 3,668, validation 30 of 408)',"
+        " its runs give .../87.33 ± 2.36/0.94 (2 of 2 seeds; group_by_length; ",
     ),
     "the spread": (
         r"88.33/87.33 ± 2.36/0.94",
@@ -587,40 +590,48 @@ CHANGED_LINES = {
     "the degenerate run": (
         r"seeds, 1 degenerate; ",
         "seeds; ",
-        "tiny, STS-B, seeds: 2 of 2 seeds, it should be 2 of 2 seeds, 1 degenerate",
+        "(2 of 2 seeds, 1 degenerate; without it 81.28/85.54; ",
     ),
     "the mean without it": (
         r"without it 81.28/85.54",
         "without it 81.28/85.55",
-        "tiny, STS-B, without degenerate runs: without it 81.28/85.55, runs give 81.28/85.54",
+        "its runs give ...ithout it 81.28/85.54; train 40 of 5,749",
     ),
     "a mean without what is not there": (
         r"\(2 of 2 seeds; group",
         "(2 of 2 seeds; without it 90.00/90.00; group",
-        "tiny, MRPC, without degenerate runs: without it 90.00/90.00, it should be not said",
+        "tiny, MRPC, Result: is '...0.94 (2 of 2 seeds; without it 90.00/90.00; ",
     ),
     "a median": (
         r"(### Median[^|]*(?:\|.*\n){2}\| tiny    \| )87.83",
         r"\g<1>87.84",
-        "median over seeds, tiny, MRPC: is",
+        "Median over seeds, tiny, MRPC: is '87.84*', its runs give 87.83*",
     ),
-    "a best seed": (r"(### Best[^|]*(?:\|.*\n){2}\| tiny    \| )89.00", r"\g<1>89.01", "best seed, tiny, MRPC: is"),
+    "a mark of other data": (
+        r"87.83 ± 1.65\\\*",
+        "87.83 ± 1.65",
+        "Models by tasks, tiny, MRPC: is '87.83 ± 1.65', its runs give 87.83 ± 1.65*",
+    ),
+    "a best seed": (
+        r"(### Best[^|]*(?:\|.*\n){2}\| tiny    \| )89.00",
+        r"\g<1>89.01",
+        "Best seed, tiny, MRPC: is '89.01*', its runs give 89.00*",
+    ),
     "no medians": (r"### Median(?:.*\n)*?(?=### Best)", "", "has no section 'Median over seeds'"),
     "the examples": (
         r"; train 24 of 3,668, validation 30 of 408",
         "",
-        "tiny, MRPC: the examples are said to be all of the official,"
-        " the runs have train 24 of 3,668, validation 30 of 408",
+        "its runs give ...eds; group_by_length; train 24 of 3,668, validation 30 of 408)",
     ),
     "the order of batches": (
         r"; group\\?_by\\?_length",
         "",
-        "tiny, MRPC, options: none, it should be group_by_length",
+        "its runs give ...0.94 (2 of 2 seeds; group_by_length; train 24 of 3,668",
     ),
     "adapters that are none": (
         r"81.28/85.54; train 40",
         "81.28/85.54; lora; train 40",
-        "tiny, STS-B, options: lora, it should be none",
+        "tiny, STS-B, Result: is '...out it 81.28/85.54; lora; train 40 of 5,749",
     ),
     "the note on the order of batches": (
         r"(Batches of examples of like length.*: )tiny/mrpc/base/seed-1, ",
@@ -630,31 +641,35 @@ CHANGED_LINES = {
     "the note on adapters": (
         r"(Low-rank adapters trained.*: ).*",
         r"\1all cells.",
-        "cells with adapters: it says bert/",
+        "cells with adapters: it says all cells, the runs give bert/",
     ),
     "no note on adapters": (r"- Low-rank adapters .*\n", "", "cells with adapters: it says none, the runs give bert/"),
     "a line on numbers of one seed": (
         r"\n## bert",
         "\n1 seed, so the spread is not known.\n\n## bert",
-        "tiny, of one seed: said, it should be not said",
+        "tiny, of one seed: it says 1 seed, so the spread is not known., the runs give none",
     ),
     "the point of a sweep": (
         r"group\\?_by\\?_length;",
         "group_by_length; learning_rate 3e-05; best of 18 points;",
-        "tiny, MRPC, point: best of 18 points, learning_rate 3e-05, it should be none",
+        "group_by_length; learning_rate 3e-05; best of 18 points; train 24",
     ),
     "the number of tasks": (
         r" \(3 of 4 tasks\)",
         "",
-        "models by tasks, tiny, tasks of the mean: not said, it should be 3 of 4",
+        "Models by tasks, tiny, Mean: is '74.66*', its runs give 74.66* (3 of 4 tasks)",
     ),
     "the note on examples": (
         r"- on MRPC: train 24 of",
         "- on MRPC: train 25 of",
-        "models by tasks: the examples are said to be",
+        "Models by tasks, examples: it says MNLI: ",
     ),
     "the document's section": (r"## Beside the document", "## Beside", "has no section 'Beside the document'"),
-    "the failed cell": (r"\| bert/own/base/seed-1", "| bert/own/base/seed-2", "failed cells: bert/own/base/seed-2, it"),
+    "the failed cell": (
+        r"\| bert/own/base/seed-1",
+        "| bert/own/base/seed-2",
+        "Failed cells, bert/own/base/seed-1: says 'bert/own/base/seed-2' where",
+    ),
     "no failed cell": (r"\| bert/own/base/seed-1 .*\n", "", "the table under 'Failed cells' has 0 rows, not 1"),
     "the number of cells": (r"Cells: 14", "Cells: 15", "cells with a result: it says 15 of 16, the runs give 14 of 16"),
     "the missing cells": (
@@ -665,6 +680,11 @@ CHANGED_LINES = {
     "the seeds below": (r"Seeds: 1, 2", "Seeds: 1, 3", "seeds: it says 1, 3, the runs give 1, 2"),
     "the commit": (r"commit 0123", "commit 1123", "commits: it says 1123456789ab, the runs give 0123456789ab"),
     "a subset": (r"30 of 40 ", "31 of 40 ", "cells trained on a subset: it says "),
+    "no note on a subset": (
+        r"- Trained on a subset.*\n",
+        "",
+        "cells trained on a subset: it says none, the runs give ",
+    ),
     "a degenerate cell": (r"- Degenerate.*\n", "", f"degenerate cells: it says none, the runs give {CONSTANT}"),
     "another table": (
         r"\Z",
@@ -729,10 +749,10 @@ def test_a_row_too_few_in_results_csv_is_said(tables):
 @pytest.mark.parametrize(
     ("part", "key", "value", "problem"),
     [
-        ("results", "eval_f1", 0.5, "results.eval_f1 is not that of its run"),
-        ("results", "eval_more", 0.5, "results.eval_more is not that of its run"),
-        ("record", "device", "another", "record.device is not that of its run"),
-        ("run", "learning_rate", 0.5, "run.learning_rate is not that of its run"),
+        ("results", "eval_f1", 0.5, "results.eval_f1 is 0.5, the runs give 0."),
+        ("results", "eval_more", 0.5, "results.eval_more is nothing that the runs give"),
+        ("record", "device", "another", "record.device is 'another', the runs give 'CPU'"),
+        ("run", "learning_rate", 0.5, "run.learning_rate is nothing that the runs give"),
     ],
 )
 def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
@@ -740,7 +760,8 @@ def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
     content = read_json(path)
     content["cells"][0][part][key] = value
     write_json(path, content)
-    assert tables() == [f"{path}: tiny/mrpc/base/seed-1: {problem}"]
+    (only,) = tables()
+    assert only.startswith(f"{path}: tiny/mrpc/base/seed-1: {problem}")
 
 
 def test_an_entry_of_another_cell_in_results_json_is_said(tables):
@@ -765,8 +786,8 @@ def test_a_number_of_results_csv_that_no_run_has_is_said(tables):
 def test_what_cannot_be_read_leaves_the_mean_unknown_rather_than_undefined():
     assert all(map(math.isnan, over_seeds([None, 0.5, UNKNOWN]).values()))
     assert over_seeds([None, 0.5]) == {"mean": None, "sd": None, "median": None, "best": 0.5}
-    assert expected_tables.percentage(UNKNOWN) is None
-    assert expected_tables.score([0.5, UNKNOWN]) is None
+    assert expected_texts.percentage(UNKNOWN) == expected_texts.ANYTHING
+    assert expected_texts.spread_text([[0.5, UNKNOWN]]) == expected_texts.ANYTHING
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=9))
@@ -797,13 +818,29 @@ def test_a_test_split_that_is_scored_is_not_counted_against_the_official_one(fin
     task = Task(name="mrpc", **definition(entry))
     cell = experiment.cells["tiny", "mrpc", "base", "1"]
     run = VerifiedRun(cell, task, "done", values={"train_samples": 24, "eval_samples": 6})
-    assert Group("tiny", task, "base", entry, [run]).data() == {("train", "24", "3,668")}
+    assert data_of(run, entry) == "train 24 of 3,668, scored on test"
+
+
+def test_as_many_examples_of_other_files_are_other_data(finished):
+    experiment = frozen_experiment(FOLDER)
+    entry, cell = experiment.tasks["mrpc"], experiment.cells["tiny", "mrpc", "base", "1"]
+    task = Task(name="mrpc", **definition(entry))
+    values = {"train_samples": 3668, "eval_samples": 408}
+    files = {f"mrpc/{split}-00000-of-00001.parquet": entry["official"][split]["sha256"] for split in entry["official"]}
+    run = VerifiedRun(cell, task, "done", record={"task_files": files}, values=values)
+    other = replace(run, record={"task_files": files | {"mrpc/train-00000-of-00001.parquet": "0" * 64}})
+    more = replace(run, values=values | {"train_samples": 4000})
+    assert [data_of(each, entry) for each in (run, other)] == ["", "other data: train"]
+    runs = [run, other, more]
+    said = "other data: train in 1 of 3 runs, train 4,000 instead of 3,668 in 1 of 3 runs"
+    assert Group("tiny", task, "base", entry, runs).data() == said
+    assert Group("tiny", task, "base", entry, [run, replace(run, values={})]).data() is None
 
 
 def test_a_tie_in_rounding_may_fall_to_either_side(finished):
     """The mean of 88.33 and 88.34 is 88.335, which as a sum of two binary numbers may be a little more or less."""
-    assert expected_tables.percentage(0.88335) == [{"88.33", "88.34"}]
-    assert expected_tables.percentage(0.883351) == [{"88.34"}]
+    assert expected_texts.percentage(0.88335) == [{"88.33", "88.34"}]
+    assert expected_texts.percentage(0.883351) == [{"88.34"}]
 
 
 # Which experiments there are.
@@ -895,14 +932,14 @@ def test_verification_uses_no_library_that_training_scores_with():
 @pytest.mark.parametrize(
     "name",
     [
-        *("metrics", "results", "expected_groups", "expected_tables"),
-        *("exports", "notes", "table_notes", "tables"),
+        *("metrics", "results", "over_seeds", "expected_groups", "expected_texts", "expected_results"),
+        *("expected_tables", "notes", "tables", "exports"),
     ],
 )
 def test_numbers_are_recomputed_by_other_code_than_made_them(name):
     text = (builders.SCRIPTS / "gluegrid/verification" / f"{name}.py").read_text(encoding="utf-8")
     imported = re.findall(r"^(?:from|import) gluegrid\.(\S+)", text, re.MULTILINE)
-    assert imported
+    assert imported or name == "over_seeds"
     others = {module for module in imported if module.partition(".")[0] not in ("common", "experiment", "verification")}
     assert others <= {"analysis.predictions"}  # which reads the files
 

@@ -29,20 +29,19 @@ MANIFEST, CONFIG, CELLS, RUNS = "manifest.json", "config.json", "cells.json", "r
 JSON = RUN, RUN_RECORD, ALL_RESULTS = "run.json", "run_record.json", "all_results.json"  # of a cell with a result
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can say: times would make other bytes of the same content
 BYTES_AT_ONCE = 1 << 20
+MOST_BYTES_OF_JSON = 200_000_000  # the lists of 100,000 cells
+MOST_TIMES_ITS_SIZE = 100  # that an archive may take when it is unpacked; ours take less than 10 times theirs
+LONGEST_NAME = 400  # characters
+READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ArchiveWriter:
-    """Writes an archive into an open zip file; what its manifest says is noted while files are added."""
+    """Writes an archive into an open zip file; `files` is what its manifest says of each file added until now."""
 
     def __init__(self, file: zipfile.ZipFile, experiment: str):
         self._file = file
         self._experiment = experiment
-        self._written: dict[str, dict] = {}
-
-    @property
-    def files(self) -> int:
-        """How many files were added."""
-        return len(self._written)
+        self.files: dict[str, dict] = {}
 
     def add_text(self, name: str, text: str) -> None:
         """Add a file with this text."""
@@ -54,25 +53,22 @@ class ArchiveWriter:
         with path.open("rb") as stream:
             return self._add(name, stream, path.stat().st_size)
 
-    def add_manifest(self, **about: object) -> None:
+    def add_manifest(self) -> None:
         """Add the manifest, which is the last."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "gluegrid": __version__,
             "git": git_state(),
             "experiment": self._experiment,
-            "files": dict(self._written),
+            "files": dict(self.files),
         }
-        self.add_text(MANIFEST, canonical_json(content | about))
+        self.add_text(MANIFEST, canonical_json(content))
 
     def _add(self, name: str, stream: BinaryIO, size: int) -> str:
-        digest, count = hashlib.sha256(), 0
         with self._file.open(_entry(f"{self._experiment}/{name}", size), "w") as target:
-            while block := stream.read(BYTES_AT_ONCE):
-                digest.update(block)
-                count += target.write(block)
-        self._written[name] = {"bytes": count, "sha256": digest.hexdigest()}
-        return digest.hexdigest()
+            count, digest = _copy(stream, target)
+        self.files[name] = {"bytes": count, "sha256": digest}
+        return digest
 
 
 def _entry(name: str, size: int) -> zipfile.ZipInfo:
@@ -86,10 +82,13 @@ def _entry(name: str, size: int) -> zipfile.ZipInfo:
     return entry
 
 
-MOST_BYTES_OF_JSON = 200_000_000  # the lists of 100,000 cells
-MOST_TIMES_ITS_SIZE = 100  # that an archive may take when it is unpacked; ours take less than 10 times theirs
-LONGEST_NAME = 400  # characters
-READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+def _copy(source: BinaryIO, target: BinaryIO) -> tuple[int, str]:
+    """Copy a stream; return its bytes and their SHA-256."""
+    digest, count = hashlib.sha256(), 0
+    while block := source.read(BYTES_AT_ONCE):
+        digest.update(block)
+        count += target.write(block)
+    return count, digest.hexdigest()
 
 
 @contextmanager
@@ -141,12 +140,9 @@ class ArchiveFile:
 
     def unpack(self, name: str, target: Path) -> None:
         """Write a copy of a file to where none is. Raises DataError where it is not what the manifest says."""
-        digest = hashlib.sha256()
         with self._file.open(self._entries[name]) as source, target.open("xb") as copy:
-            while block := source.read(BYTES_AT_ONCE):
-                digest.update(block)
-                copy.write(block)
-        self._check_hash(name, digest.hexdigest())
+            _, digest = _copy(source, copy)
+        self._check_hash(name, digest)
 
     def _read(self, name: str) -> bytes:
         if name not in self._entries:
@@ -177,15 +173,16 @@ class ArchiveFile:
                 raise DataError(f"{self.path}: lacks {quoted(name)}, which its manifest names; get it again")
             if name not in self.files:
                 raise DataError(f"{self.path}: {quoted(name)} is not in its manifest; it was added by somebody else")
-            found, said = self._entries[name].file_size, self.files[name]["bytes"]
-            if found != said:
-                raise DataError(f"{self.path}: {name} has {found} bytes, in the manifest {said}; get it again")
+            size, recorded = self._entries[name].file_size, self.files[name]["bytes"]
+            if size != recorded:
+                raise DataError(f"{self.path}: {name} has {size} bytes, in the manifest {recorded}; get it again")
 
     def _check_hash(self, name: str, digest: str) -> None:
-        if digest != self.files[name]["sha256"]:
+        recorded = self.files[name]["sha256"]
+        if digest != recorded:
             raise DataError(
                 f"{self.path}: {name} has another SHA-256 ({digest[:12]}...) than in the manifest"
-                f" ({self.files[name]['sha256'][:12]}...): it was damaged or changed on its way; get it again"
+                f" ({recorded[:12]}...): it was damaged or changed on its way; get it again"
             )
 
 

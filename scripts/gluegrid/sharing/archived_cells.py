@@ -136,9 +136,11 @@ class _Reader:
 
     def _check_predictions(self, folder: str, recorded: dict[str, str]) -> None:
         expected = {f"predictions_{split}.parquet": digest for split, digest in recorded.items()}
-        found = {own: self.file.files[name]["sha256"] for own, name in self.folders[folder].items() if own not in JSON}
-        if found != expected:
-            different = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        present = {
+            own: self.file.files[name]["sha256"] for own, name in self.folders[folder].items() if own not in JSON
+        }
+        if present != expected:
+            different = min(name for name in {*present, *expected} if present.get(name) != expected.get(name))
             raise self._wrong(f"{folder}/{different}", f"is not what {RUN_RECORD} says of it")
 
     def _wrong(self, name: str, problem: str) -> DataError:

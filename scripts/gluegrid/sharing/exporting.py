@@ -21,6 +21,8 @@ from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, MANIFEST, RUN, 
 # No reports: what the archive has of its own, and what it has not.
 NOT_REPORTS = {MANIFEST, CONFIG, CELLS, RUNS, "state", "logs", "benchmarks", "heads", "trackers"}
 REPORTS = {".md", ".csv", ".tsv", ".json", ".html", ".tex", ".zip", ".svg", ".png", ".pdf"}
+SECONDS_BETWEEN_LINES = 5
+Item = TypeVar("Item")
 
 
 def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
@@ -33,17 +35,12 @@ def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
     if not any(outcome.is_done for outcome in found):
         raise GluegridError(f"{folder}: no cell has a result yet, so there is nothing to export")
     write_tables(experiment, found)
-    _remove_leftovers(file)
+    for leftover in file.parent.glob(f".{file.name}.*"):  # of an export that was killed
+        leftover.unlink(missing_ok=True)
     with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as stream:
         export = _Export(experiment, folder, found, ArchiveWriter(stream, name))
         export.write()
     yield from export.summary(file)
-
-
-def _remove_leftovers(file: Path) -> None:
-    """Remove what an export that was killed has left: nobody else would."""
-    for leftover in file.parent.glob(f".{file.name}.*"):
-        leftover.unlink(missing_ok=True)
 
 
 @dataclass
@@ -59,7 +56,9 @@ class _Export:
 
     def write(self) -> None:
         """Add all files; what is changed meanwhile is no result."""
-        self.archive.add_text(CONFIG, _text_in_order(_without_cells(self.experiment.config)))
+        # In the order of models and tasks, which is that of the tables; an import's cells are listed beside it.
+        config = {key: value for key, value in self.experiment.config.items() if key != "imported"}
+        self.archive.add_text(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         cells = [listed(outcome.cell, outcome.reason, outcome.log) for outcome in self.found]
         self.archive.add_text(CELLS, canonical_json({"cells": cells}))
         for outcome in telling(self.found, "cells"):
@@ -71,7 +70,7 @@ class _Export:
         """Say what was written, and what was left out."""
         done = sum(outcome.is_done for outcome in self.found)
         size = size_in_words(file.stat().st_size)
-        yield f"{file}: {done:,} of {len(self.found):,} cells with a result, {self.archive.files:,} files, {size}"
+        yield f"{file}: {done:,} of {len(self.found):,} cells with a result, {len(self.archive.files):,} files, {size}"
         yield f"  with {', '.join(self.reports)}"
         if self.outdated:
             yield f"  without {', '.join(self.outdated)}: older than the results; make them again, and export again"
@@ -92,7 +91,9 @@ class _Export:
     def _add_reports(self) -> None:
         """Add the tables, and what else was made of these results; not what was made of others before them."""
         tables = [Path(getattr(self.experiment.paths, f"results_{kind}")).name for kind in ("md", "csv", "json")]
-        newest = max(self._written(outcome) for outcome in self.found if outcome.is_done)
+        results = self.experiment.paths.all_results
+        done = (Path(results.format(**outcome.cell.wildcards)) for outcome in self.found if outcome.is_done)
+        newest = max(path.stat().st_mtime for path in done)
         for path in sorted(_reports(self.folder)):
             name = path.relative_to(self.folder).as_posix()
             if name in tables or path.stat().st_mtime >= newest:
@@ -100,9 +101,6 @@ class _Export:
                 self.reports.append(name)
             else:
                 self.outdated.append(name)
-
-    def _written(self, outcome: Outcome) -> float:
-        return Path(self.experiment.paths.all_results.format(**outcome.cell.wildcards)).stat().st_mtime
 
 
 def _check(is_of_its_record: bool, path: Path) -> None:
@@ -119,20 +117,6 @@ def _reports(folder: Path) -> Iterator[Path]:
                 is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
                 if path.is_file() and not path.is_symlink() and path.suffix in REPORTS and not is_hidden:
                     yield path
-
-
-def _without_cells(config: dict) -> dict:
-    """Return a config without what an import has added: an archive lists its cells elsewhere."""
-    return {key: value for key, value in config.items() if key != "imported"}
-
-
-def _text_in_order(content: dict) -> str:
-    """Return JSON that keeps the order of models and tasks, which is that of the tables."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-SECONDS_BETWEEN_LINES = 5
-Item = TypeVar("Item")
 
 
 def telling(items: Sequence[Item], what: str) -> Iterator[Item]:

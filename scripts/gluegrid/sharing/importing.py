@@ -49,10 +49,10 @@ def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]
 def _opened(stack: ExitStack, file: str) -> Source:
     """Open an archive that is named by its path, or with a label before it."""
     match = LABELLED.fullmatch(file)
-    if match is None or Path(file).exists():
-        return Source(stack.enter_context(opened_archive(Path(file))))
-    _check_name("FILES: the label", match[1])
-    return Source(stack.enter_context(opened_archive(Path(match[2]))), match[1])
+    label, path = match.groups() if match and not Path(file).exists() else ("", file)
+    if label:
+        _check_name("FILES: the label", label)
+    return Source(stack.enter_context(opened_archive(Path(path))), label)
 
 
 def _check_name(what: str, name: str) -> None:

@@ -5,7 +5,7 @@ models get another.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.escaping import quoted
@@ -16,6 +16,15 @@ from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 
 OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
 MOST_PROBLEMS = 5  # that are told
+MODEL, TASK = "model", "task"
+FILES = {MODEL: "model_files", TASK: "task_files"}
+PLACE = {"source", "revision", "folder"}  # from where files come, which their hashes make needless
+IDENTITY = {"recipe", "experiment", "model", "task", "variant", "seed"}
+# Values that decide how a number is computed, and change at most its last bits.
+OF_THE_MACHINE = {
+    *("threads", "device", "per_device_eval_batch_size", "gradient_checkpointing", "attn_implementation"),
+    *("eval_strategy", "save_model"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,21 +48,32 @@ class Placed:
     cell: Cell
 
 
-@dataclass
+def merge(sources: Iterable[Source]) -> "Merged":
+    """Return what archives hold together, in their order. Raises GluegridError where names would mean two things."""
+    merged = Merged()
+    for source in sources:
+        merged.add(source)
+    merged.raise_problems()
+    return merged
+
+
 class Merged:
     """What several archives hold together. `repeated` counts cells that were in several and are the same."""
 
-    models: dict[str, dict] = field(default_factory=dict)
-    tasks: dict[str, dict] = field(default_factory=dict)
-    references: list[dict] = field(default_factory=list)
-    cells: dict[str, Placed] = field(default_factory=dict)
-    repeated: int = 0
+    def __init__(self) -> None:
+        self.models: dict[str, dict] = {}
+        self.tasks: dict[str, dict] = {}
+        self.references: list[dict] = []
+        self.cells: dict[str, Placed] = {}
+        self.repeated = 0
+        self._problems: dict[str, None] = {}  # what does not go together, once each
+        self._meanings: dict[tuple[str, str], tuple[Meaning, Source]] = {}
+        self._groups: dict[tuple[str, str, str], Placed] = {}  # the first cell of each
 
     def config(self, experiment: str) -> dict:
         """Return the config of an imported experiment of this name."""
-        order: dict[tuple[str, str, str], int] = {}
-        for placed in self.cells.values():
-            order.setdefault(_group(placed.cell), len(order))
+        groups = dict.fromkeys(_group(each.cell) for each in self.cells.values())
+        order = {group: number for number, group in enumerate(groups)}
         # As in every experiment, a variant's cells are together, and `base` is the first.
         cells = sorted(self.cells.values(), key=lambda each: (each.cell.variant != BASE, order[_group(each.cell)]))
         imported = [
@@ -62,51 +82,32 @@ class Merged:
         parts = {"models": self.models, "tasks": self.tasks, "references": self.references}
         return {"experiment": experiment, **parts, "imported": imported}
 
-
-def merge(sources: Iterable[Source]) -> Merged:
-    """Return what archives hold together, in their order. Raises GluegridError where names would mean two things."""
-    merge = _Merge()
-    for source in sources:
-        merge.add(source)
-    merge.raise_problems()
-    return merge.merged
-
-
-class _Merge:
-    """Adds archive after archive, and notes what does not go together."""
-
-    def __init__(self) -> None:
-        self.merged = Merged()
-        self.problems: list[str] = []
-        self._meanings: dict[tuple[str, str], tuple[Meaning, Source]] = {}
-        self._groups: dict[tuple[str, str, str], Placed] = {}  # the first cell of each
-
     def add(self, source: Source) -> None:
         """Add the models, tasks and cells of an archive."""
-        before = len(self.problems)
-        models = {name: source.labelled(name) for name in source.archive.config["models"]}
-        tasks = {name: self._name_of_task(source, name) for name in source.archive.config["tasks"]}
+        config, before = source.archive.config, len(self._problems)
+        models = {name: source.labelled(name) for name in config["models"]}
+        tasks = {name: self._name_of_task(source, name) for name in config["tasks"]}
         for kind, names in ((MODEL, models), (TASK, tasks)):
             for own, name in names.items():
                 self._check_meaning(source, kind, own, name)
-        if len(self.problems) > before:
+        if len(self._problems) > before:
             return  # each cell would be another problem, for the same reason
         for own, name in models.items():
-            self.merged.models.setdefault(name, _model(source.archive.config["models"][own], models))
+            self.models.setdefault(name, _model(config["models"][own], models))
         for own, name in tasks.items():
-            self.merged.tasks.setdefault(name, _task(source, own, is_renamed=own != name))
-        known = self.merged.references
-        known += [each for each in source.archive.config.get("references", []) if each not in known]
+            self.tasks.setdefault(name, _task(source, own, is_renamed=own != name))
+        self.references += [each for each in config.get("references", []) if each not in self.references]
         for archived in source.archive.cells:
             cell = replace(archived.cell, model=models[archived.cell.model], task=tasks[archived.cell.task])
             self._add_cell(Placed(source, archived, cell))
 
     def raise_problems(self) -> None:
         """Raise GluegridError if anything does not go together."""
-        if not self.problems:
+        if not self._problems:
             return
-        more = len(self.problems) - MOST_PROBLEMS
-        lines = [*self.problems[:MOST_PROBLEMS], *([f"and {more} more such differences"] if more > 0 else [])]
+        lines, more = list(self._problems)[:MOST_PROBLEMS], len(self._problems) - MOST_PROBLEMS
+        if more > 0:
+            lines.append(f"and {more} more such differences")
         advice = 'to keep both, put a label before one: FILES="a.zip other=b.zip" calls the models of b other.<model>'
         raise GluegridError("\n".join([*lines, advice]))
 
@@ -129,25 +130,21 @@ class _Merge:
         differences = differences_of_runs(placed.archived, first.archived) if first.source is not placed.source else []
         for difference in differences:
             self._add_problem("/".join(_group(placed.cell)), difference, placed.source, first.source)
-        if not differences:
-            self._add_same_kind(placed)
+        there = placed if differences else self.cells.setdefault(placed.cell.name, placed)
+        if there is not placed:
+            self._add_again(placed, there)
 
-    def _add_same_kind(self, placed: Placed) -> None:
-        name = placed.cell.name
-        there = self.merged.cells.setdefault(name, placed)
-        if there is placed:
-            return
+    def _add_again(self, placed: Placed, there: Placed) -> None:
+        """Keep one of two of the same cell: that with a result, else that which was tried."""
         if there.archived.is_done and placed.archived.is_done:
             if there.archived.predictions != placed.archived.predictions:
-                self._add_problem(name, "its predictions are others", placed.source, there.source)
-            self.merged.repeated += 1
+                self._add_problem(placed.cell.name, "its predictions are others", placed.source, there.source)
+            self.repeated += 1
         elif placed.archived.is_done or not there.archived.was_tried:
-            self.merged.cells[name] = placed
+            self.cells[placed.cell.name] = placed
 
     def _add_problem(self, what: str, difference: str, source: Source, other: Source) -> None:
-        problem = f"{what}: {difference}, in {source.archive.name} and {other.archive.name}"
-        if problem not in self.problems:
-            self.problems.append(problem)
+        self._problems[f"{what}: {difference}, in {source.archive.name} and {other.archive.name}"] = None
 
 
 def _group(cell: Cell) -> tuple[str, str, str]:
@@ -165,17 +162,6 @@ def _task(source: Source, name: str, is_renamed: bool) -> dict:
     entry = source.archive.config["tasks"][name]
     kept = {key: value for key, value in entry.items() if key not in OPTIONS}
     return kept | ({"display_name": source.labelled(entry.get("display_name", name))} if is_renamed else {})
-
-
-MODEL, TASK = "model", "task"
-FILES = {MODEL: "model_files", TASK: "task_files"}
-PLACE = {"source", "revision", "folder"}  # from where files come, which their hashes make needless
-IDENTITY = {"recipe", "experiment", "model", "task", "variant", "seed"}
-# Values that decide how a number is computed, and change at most its last bits.
-OF_THE_MACHINE = {
-    *("threads", "device", "per_device_eval_batch_size", "gradient_checkpointing", "attn_implementation"),
-    *("eval_strategy", "save_model"),
-}
 
 
 @dataclass(frozen=True)

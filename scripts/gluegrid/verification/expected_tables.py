@@ -1,165 +1,204 @@
-"""The numbers that tables must show, from runs whose metrics were recomputed. Rounds on its own."""
+"""Every table of numbers in results.md as it should be, with the lines below it, from runs that were recomputed."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from gluegrid.verification.expected_groups import Group, optimism, varied
-from gluegrid.verification.results import best, deviation, mean, median, over_seeds
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.references import by_model_and_task, document, reference_model
+from gluegrid.verification import expected_texts as texts
+from gluegrid.verification.expected_groups import Group, best_of, defined, optimism, varied
+from gluegrid.verification.expected_results import (
+    data_mark,
+    metrics,
+    result,
+    seeds_of_point,
+    share_of_points,
+    without_result,
+)
+from gluegrid.verification.expected_texts import Expected
+from gluegrid.verification.markdown import Note, Part
+from gluegrid.verification.over_seeds import mean, over_seeds
 
-TIE = 1e-9  # sums in another order may fall to the other side of a tie
+OVER_SEEDS = {"Models by tasks": "mean", "Median over seeds": "median", "Best seed": "best"}  # by the section's title
 
-# A cell of a table in parts: numbers, and what stands between them, each with the texts that are right for it; None
-# where it is not known.
-Expected = list[set[str]] | None
-NOTHING: Expected = [{"-"}]
-PREDICTED: Expected = [{"predicted"}]
-OVER_SEEDS = {"Models by tasks": mean, "Median over seeds": median, "Best seed": best}  # by the section's title
+Row = dict[str, Expected]  # by the column's title
 
 
-def model_row(group: Group) -> dict[str, Expected]:
-    """Return a task's cells in the table of a model, by column."""
-    if not group.is_known:
-        return {}
-    if not group.done:
-        return {"Result": without_result(group), "Training time (s)": NOTHING, "epochs": NOTHING}
+def tables_of_numbers(experiment: Experiment, groups: Sequence[Group]) -> Iterator[Part]:
+    """Yield the sections with tables of numbers, in the order of the document, where several may have one title.
+
+    `groups` has the variant that tables show of each model and task.
+    """
+    models: dict[str, list[Group]] = {}
+    for group in groups:
+        models.setdefault(group.model, []).append(group)
+    for model, of_model in models.items():
+        yield _table(model, map(_model_row, of_model), notes=_note_of_one_seed(of_model))
+    yield from _models_by_tasks(groups, models)
+    yield from map(_points_table, (group for group in groups if group.is_choice or not group.is_clear))
+    yield from _optimism_table([group.points for group in groups])
+    yield from _beside_the_document(experiment, models)
+
+
+def _table(title: str, rows: Iterator[Row], **more: object) -> Part:
+    rows = list(rows)
+    return Part(title, list(rows[0]), [list(row.values()) for row in rows], **more)
+
+
+def _model_row(group: Group) -> Row:
     is_trained = group.settings["do_train"]
+    runtime, epoch = (mean(group.values(key)) if is_trained else None for key in ("train_runtime", "epoch"))
     return {
-        "Result": metrics(group),
-        "Training time (s)": _seconds(mean(group.values("train_runtime"))) if is_trained else NOTHING,
-        "epochs": _epochs(mean(group.values("epoch"))) if is_trained else NOTHING,
+        "Task": texts.exactly(group.name),
+        "Metric": texts.exactly(texts.shortened(group.entry.get("metric_label", "/".join(group.task.metrics)))),
+        "Result": result(group),
+        "Training time (s)": texts.seconds(runtime) if group.is_known else texts.ANYTHING,
+        "epochs": texts.epochs(epoch) if group.is_known else texts.ANYTHING,
     }
 
 
-def without_result(group: Group) -> Expected:
-    """Return what stands for the number of a group in which no run has a result."""
-    if not group.runs:
-        return NOTHING
-    if not group.states:
-        return [{"failed", "not run"}]
-    return [{"failed"}] if group.failed else [{"not run"}]
-
-
-def metrics(group: Group) -> Expected:
-    """Return the metrics of a group, and their standard deviations where there are any."""
-    values = [group.values(key) for key in group.task.metric_keys()]
-    if not values:
-        return PREDICTED
-    return with_deviations([mean(of_key) for of_key in values], [deviation(of_key) for of_key in values])
-
-
-def score(scores: list[float | None]) -> Expected:
-    """Return a mean over seeds and its standard deviation."""
-    return with_deviations([mean(scores)], [deviation(scores)])
-
-
-def with_deviations(means: list[float | None], deviations: list[float | None]) -> Expected:
-    """Return numbers and, where any is known, their standard deviations: 85.78/90.00 ± 0.41/0.35."""
-    text = _joined(map(percentage, means))
-    if all(number is None for number in deviations):
-        return text
-    spread = _joined(map(percentage, deviations))
-    return None if text is None or spread is None else [*text, {" ± "}, *spread]
-
-
-def reference_row(group: Group, reference: dict[str, dict], label: str) -> dict[str, Expected]:
-    """Return a task's cells beside those of a reference: task -> metrics in percent, seconds and epochs."""
-    theirs = reference.get(group.task.name, {})
-    values = [theirs.get(key.removeprefix("eval_")) for key in group.task.metric_keys()]
-    return model_row(group) | {
-        f"Result of {label}": _joined([{f"{value:.2f}"}] for value in values if value is not None) or NOTHING,
-        f"Time of {label} (s)": _seconds(theirs.get("train_runtime")),
-        f"epochs of {label}": _epochs(theirs.get("epoch")),
-    }
-
-
-def tasks_row(groups: list[Group], title: str) -> list[Expected]:
-    """Return a model's cells in models x tasks under a title: a score for each task, and their mean."""
-    cells = [_tasks_cell(group, title) if group.is_known else None for group in groups]
+def _note_of_one_seed(groups: list[Group]) -> list[Note]:
+    """Return the line that says which numbers are of one seed, where any is and others were not asked for."""
     if not all(group.is_known for group in groups):
-        return [*cells, None]
-    scores = [score for score in known_scores(groups, title) if score is not None]
-    return [*cells, percentage(mean(scores)) if scores else NOTHING]
+        return []
+    scored = [group for group in groups if group.task.metric_keys() and group.depends_on_seed]
+    single = [group for group in scored if len(group.runs) == 1]
+    names = "" if len(single) == len(scored) else ": " + ", ".join(each.name for each in single)
+    line = f"1 seed, so the spread is not known{names}."
+    expected = {line} if any(group.done for group in single) else set()
+    return [Note(f"{groups[0].model}, of one seed", "1 seed, ", ".+", [expected])]
 
 
-def known_scores(groups: list[Group], title: str) -> list[float | None]:
-    """Return the scores of a model in models x tasks, of the tasks that are scored."""
-    return [OVER_SEEDS[title](group.scores()) for group in groups if group.task.metric_keys()]
+def _models_by_tasks(groups: Sequence[Group], models: dict[str, list[Group]]) -> Iterator[Part]:
+    """Yield the tables that have a row for each model: of means, and with several seeds medians and the best."""
+    tasks = {group.task.name: group for group in groups}
+    columns = ["Model", *(group.name for group in tasks.values()), "Mean"]
+    has_seeds = any(len(group.runs) > 1 for group in groups)
+    for title in OVER_SEEDS if has_seeds else ["Models by tasks"]:
+        notes = _notes_on_data(groups) if title == "Models by tasks" else []
+        yield Part(title, columns, [_tasks_row(model, of, tasks, title) for model, of in models.items()], notes)
+
+
+def _tasks_row(model: str, groups: list[Group], tasks: dict[str, Group], title: str) -> list[Expected]:
+    """Return a model's cells in models by tasks: its name, a score for each task, and their mean.
+
+    An import may have no run of a model on a task.
+    """
+    there = {group.task.name: group for group in groups}
+    every = [there.get(name) or replace(group, runs=[], states=[], is_clear=True) for name, group in tasks.items()]
+    return [texts.exactly(model), *(_tasks_cell(group, title) for group in every), _mean_over_tasks(every, title)]
 
 
 def _tasks_cell(group: Group, title: str) -> Expected:
+    if not group.is_known:
+        return texts.ANYTHING
     if not group.done:
         return without_result(group)
     if not group.task.metric_keys():
-        return PREDICTED
-    of_seeds = OVER_SEEDS[title]
-    return score(group.scores()) if of_seeds is mean else percentage(of_seeds(group.scores()))
+        return texts.PREDICTED
+    statistic = OVER_SEEDS[title]
+    if statistic == "mean":
+        number = texts.spread_text([group.scores()])
+    else:
+        number = texts.percentage(over_seeds(group.scores())[statistic])
+    done, of = len(group.done), len(group.runs)
+    return [*number, *data_mark([group]), *([{f" ({done} of {of})"}] if done < of else [])]
 
 
-def percentage(value: float | None) -> Expected:
-    """Return a metric times 100 with two decimals."""
-    return [{"undefined"}] if value is None else _two_decimals(value * 100)
+def _mean_over_tasks(groups: list[Group], title: str) -> Expected:
+    if not all(group.is_known for group in groups):
+        return texts.ANYTHING
+    scored = [group for group in groups if group.task.metric_keys()]
+    scores = [over_seeds(group.scores())[OVER_SEEDS[title]] for group in scored]
+    known = [group for group, score in zip(scored, scores, strict=True) if score is not None]
+    number = texts.percentage(mean(defined(scores))) if known else texts.NOTHING
+    of_tasks = [{f" ({len(known)} of {len(scored)} tasks)"}] if len(known) < len(scored) else []
+    return [*number, *data_mark(known), *of_tasks] if number != texts.ANYTHING else texts.ANYTHING
 
 
-def _joined(numbers: Iterable[Expected]) -> Expected:
-    numbers = list(numbers)
-    if None in numbers:
-        return None
-    return [part for each in numbers for part in ({"/"}, *each)][1:]
+def _notes_on_data(groups: Sequence[Group]) -> list[Note]:
+    """Return the lines that say of which examples the marked numbers are."""
+    if not all(group.is_known for group in groups) or any(group.data() is None for group in groups):
+        return []
+    done: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.done:
+            done.setdefault(group.task.name, []).append(group)
+    expected = set()
+    for of_task in done.values():
+        for text in {group.data() for group in of_task} - {""}:
+            models = [group.model for group in of_task if group.data() == text]
+            of_models = f" with {', '.join(models)}" if len({group.data() for group in of_task}) > 1 else ""
+            expected.add(f"{of_task[0].name}{of_models}: {text}")
+    return [Note("Models by tasks, examples", "- on ", "- on (.+)", [expected])]
 
 
-def _seconds(value: float | None) -> Expected:
-    return NOTHING if value is None else _two_decimals(value)
+def _points_table(chosen: Group) -> Part:
+    """Return the table of a sweep of which a point was chosen."""
+    title = f"{chosen.model}, {chosen.name}"
+    if not chosen.is_clear:
+        return Part(title, is_clear=False)
+    keys = varied(chosen.points)
+    share = share_of_points(chosen)
+    compared = Note(f"{title}, compared", "Best of ", r"\d+ of \d+", [{share} if " of " in share else set()])
+    rows = [
+        _point_row(point, keys) | {"Chosen": [{"chosen"} if point.variant == chosen.variant else {""}]}
+        for point in chosen.points
+    ]
+    return _table(title, rows, notes=[compared], names=len(keys) or 1)
 
 
-def _epochs(value: float | None) -> Expected:
-    if value is None:
-        return NOTHING
-    return None if math.isnan(value) else [{f"{value:g}"}]
+def _point_row(point: Group, keys: list[str]) -> Row:
+    values = {key: [{texts.value_text(point.settings.get(key))}] for key in keys} or {"Variant": [{point.variant}]}
+    numbers = {"Result": metrics(point)} if len(point.task.metric_keys()) > 1 else {}
+    numbers["Score"] = texts.spread_text([point.scores()])
+    if point.has_holdout:
+        numbers["Score on the holdout"] = texts.spread_text([point.holdout_scores()])
+    shown = {
+        title: [*number, *data_mark([point])] if point.done else texts.NOTHING for title, number in numbers.items()
+    }
+    return values | shown | {"Seeds": seeds_of_point(point)}
 
 
-def _two_decimals(value: float) -> Expected:
-    return None if math.isnan(value) else [{f"{value + nudge:.2f}" for nudge in (-TIE, 0, TIE)}]
+def _optimism_table(sweeps: list[Sequence[Group]]) -> Iterator[Part]:
+    """Yield the table of optimism; it has a row for each sweep with a holdout and several points with scores."""
+    chosen = [pair for points in sweeps if (pair := optimism(points))]
+    if any(points[0].has_holdout and best_of(points, Group.scores) is None for points in sweeps):
+        yield Part("Optimism", is_clear=False)
+    elif chosen:
+        yield _table("Optimism", map(_optimism_row, *zip(*chosen, strict=True)), names=2)
 
 
-def summary(group: Group, chosen: Group) -> dict:
-    """Return the entry of a group, NaN where a value is not known. `chosen` is the variant that tables show."""
-    others = group.without_degenerate()
-    has_both = bool(group.degenerate and others.done)
+def _optimism_row(by_holdout: Group, by_validation: Group) -> Row:
+    scores = [mean(group.scores()) for group in (by_holdout, by_validation)]
     return {
-        "model": group.model,
-        "task": group.task.name,
-        "variant": group.variant,
-        "values": {key: group.settings.get(key) for key in varied(group.points)},
-        "of": len(group.runs),
-        "n": len(group.done),
-        "failed": group.failed,
-        "degenerate": len(group.degenerate),
-        "chosen": group.variant == chosen.variant,
-        "all": _numbers(group),
-        "without_degenerate": _numbers(others) if has_both else None,
+        "Model": texts.exactly(by_holdout.model),
+        "Task": texts.exactly(by_holdout.name),
+        "Chosen on the holdout": texts.percentage(scores[0]),
+        "Chosen on validation": texts.percentage(scores[1]),
+        "Optimism": texts.percentage(scores[1] - scores[0]),
     }
 
 
-def optimism_entry(points: list[Group]) -> dict | None:
-    """Return the entry of a sweep; None where its optimism is not measured."""
-    found = optimism(points)
-    if found is None:
-        return None
-    scores = [mean(group.scores()) for group in found]
-    ways = [{"variant": group.variant, "score": score} for group, score in zip(found, scores, strict=True)]
+def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]]) -> Iterator[Part]:
+    """Yield the tables of the models that the document has: the runs' numbers, and the document's own."""
+    label, documented = document()["label"], by_model_and_task(document())
+    yield Part(f"Beside {label}")
+    for model, groups in models.items():
+        theirs = documented.get(reference_model(experiment.models[model]))
+        if theirs is not None:
+            yield _table(model, (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups))
+
+
+def _row_beside(group: Group, theirs: dict[str, float], label: str) -> Row:
+    ours = _model_row(group)
+    names = (key.removeprefix("eval_") for key in group.task.metric_keys())
+    values = [texts.two_decimals(theirs[metric]) for metric in names if metric in theirs]
     return {
-        "model": points[0].model,
-        "task": points[0].task.name,
-        "by_holdout": ways[0],
-        "by_validation": ways[1],
-        "difference": scores[1] - scores[0],
+        **{title: ours[title] for title in ("Task", "Metric", "Result")},
+        f"Result of {label}": texts.joined("/", values) or texts.NOTHING,
+        "Training time (s)": ours["Training time (s)"],
+        f"Time of {label} (s)": texts.seconds(theirs.get("train_runtime")),
+        "epochs": ours["epochs"],
+        f"epochs of {label}": texts.epochs(theirs.get("epoch")),
     }
-
-
-def _numbers(group: Group) -> dict[str, dict]:
-    values = {key: group.values(key) for key in group.task.metric_keys()}
-    if values:
-        values["score"] = group.scores()
-    if group.has_holdout:
-        values["score_holdout"] = group.holdout_scores()
-    return {key: {"count": len(of_key), **over_seeds(of_key)} for key, of_key in values.items()}

@@ -3,20 +3,24 @@
 import csv
 import json
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.formatting import agree, is_number
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.verification.expected_groups import Group, grouped, shown, varied
-from gluegrid.verification.expected_tables import optimism_entry, summary
+from gluegrid.verification.expected_groups import Group, optimism, shown_groups, varied
 from gluegrid.verification.file_shapes import TABLES, read_shaped
 from gluegrid.verification.findings import Findings
+from gluegrid.verification.over_seeds import UNKNOWN, mean, over_seeds
 from gluegrid.verification.runs import VerifiedRun
 
 TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and no number of it
 NO_RESULT = ("failed", "not run")
+STATES = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}
+MISSING = "not there"
+IDENTITY = ("model", "task", "variant", "seed", "state")
 
 
 def verify_csv(
@@ -27,44 +31,36 @@ def verify_csv(
         rows = _read_csv(path)
         _check_number_of_cells(path, len(rows), len(runs))
         states = {run.cell.name: row["state"] for row, run in zip(rows, runs, strict=True)}
-        said = _said_of_sweeps(experiment, runs, states)
+        of_sweeps = _values_of_sweeps(shown_groups(experiment, runs, states))
         for number, (row, run) in enumerate(zip(rows, runs, strict=True), start=2):
-            if _is_of(run, row, path, f"row {number}", findings):
-                _check_state(path, row, run, findings)
-                if run.state != "broken":
-                    _check_values(path, row, run, said[run.cell.name], findings)
+            if _is_of(run, row, path, f"row {number}", findings) and run.state != "broken":
+                _check_row(path, row, run, of_sweeps[run.cell.name], findings)
         return states
     return None
 
 
-def _said_of_sweeps(
-    experiment: Experiment, runs: list[VerifiedRun], states: dict[str, str]
-) -> dict[str, dict[str, object]]:
-    """Return for each cell its values that any sweep varies, and whether its variant was chosen, if that is clear."""
-    sweeps = grouped(experiment, runs, states)
-    chosen = shown(sweeps)
-    keys = list(dict.fromkeys(key for points in sweeps for key in varied(points)))
-    said = {}
-    for points, one in zip(sweeps, chosen, strict=True):
-        for point in points:
-            is_chosen = ("yes" if point.variant == one.variant else "no") if one.is_clear else None
-            values = {key: point.settings.get(key) for key in keys} | {"chosen": is_chosen}
-            said |= {run.cell.name: values for run in point.runs}
-    return said
+def verify_json(
+    path: Path, experiment: Experiment, runs: list[VerifiedRun], states: dict[str, str] | None, findings: Findings
+) -> None:
+    """Compare each entry with the files of its run, and every number over seeds with what the runs give.
 
-
-def verify_json(path: Path, experiment: Experiment, runs: list[VerifiedRun], findings: Findings) -> None:
-    """Compare each entry with its run.json, all_results.json and run_record.json."""
+    `states` is what results.csv says of each cell, None where it cannot be read.
+    """
     with findings.noting():
         content = read_shaped(path, TABLES)
         if content["experiment"] != experiment.name:
             findings.add(path, f"experiment is {content['experiment']!r}, it should be {experiment.name!r}")
-        cells = content["cells"]
-        _check_number_of_cells(path, len(cells), len(runs))
-        for number, (entry, run) in enumerate(zip(cells, runs, strict=True)):
-            if _is_of(run, entry, path, f"cells.{number}", findings):
-                _check_state(path, entry, run, findings)
-                _check_parts(path, entry, run, findings)
+        with findings.noting():
+            _check_number_of_cells(path, len(content["cells"]), len(runs))
+            for number, (entry, run) in enumerate(zip(content["cells"], runs, strict=True)):
+                if _is_of(run, entry, path, f"cells.{number}", findings):
+                    _check_parts(path, entry, run, findings)
+        groups = shown_groups(experiment, runs, states)
+        points = [(point, shown) for shown in groups for point in shown.points]
+        _check_entries(path, "summaries", content["summaries"], [_summary(*pair) for pair in points], findings)
+        if all(point.is_known for point, _ in points):
+            measured = [entry for shown in groups if (entry := _optimism_entry(shown.points))]
+            _check_entries(path, "optimism", content["optimism"], measured, findings)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
@@ -78,41 +74,50 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} columns, the header {len(header)}")
-    missing = [name for name in ("model", "task", "variant", "seed", "state", "run_sha256") if name not in header]
-    if missing:
+    if missing := [name for name in (*IDENTITY, "run_sha256") if name not in header]:
         raise DataError(f"{path}: has no column {', '.join(missing)}")
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def _check_number_of_cells(path: Path, found: int, expected: int) -> None:
-    if found != expected:
-        raise DataError(f"{path}: has {found} cells, the experiment has {expected}")
+def _check_number_of_cells(path: Path, count: int, expected: int) -> None:
+    if count != expected:
+        raise DataError(f"{path}: has {count} cells, the experiment has {expected}")
 
 
 def _is_of(run: VerifiedRun, entry: dict, path: Path, where: str, findings: Findings) -> bool:
-    """Tell whether an entry is that of a run; note where it is not, for then nothing else of it can be compared."""
+    """Tell whether an entry is that of a run; note where not, for then nothing else of it can be compared.
+
+    Note also a state that the run cannot have.
+    """
     for key, expected in run.cell.wildcards.items():
         if entry.get(key) != expected:
             findings.add(path, f"{where}: {key} is {entry.get(key)!r}, it should be {expected!r}")
             return False
+    state, allowed = entry.get("state"), STATES[run.state]
+    if state not in allowed:
+        findings.add(path, f"{run.cell.name}: state is {state!r}, it should be {' or '.join(allowed)}")
     return True
 
 
-def _check_state(path: Path, entry: dict, run: VerifiedRun, findings: Findings) -> None:
-    state = entry.get("state")
-    allowed = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}[run.state]
-    if state not in allowed:
-        findings.add(path, f"{run.cell.name}: state is {state!r}, it should be {' or '.join(allowed)}")
+def _values_of_sweeps(groups: list[Group]) -> dict[str, dict[str, object]]:
+    """Return for each cell its values that any sweep varies, and whether its variant was chosen."""
+    keys = dict.fromkeys(key for shown in groups for key in varied(shown.points))
+    values = {}
+    for shown in groups:
+        for point in shown.points:
+            is_chosen = ("yes" if point.variant == shown.variant else "no") if shown.is_clear else UNKNOWN
+            of_point = {key: point.settings.get(key) for key in keys} | {"chosen": is_chosen}
+            values |= {run.cell.name: of_point for run in point.runs}
+    return values
 
 
-def _check_values(
+def _check_row(
     path: Path, row: dict[str, str], run: VerifiedRun, of_sweeps: dict[str, object], findings: Findings
 ) -> None:
     """Compare a row's numbers, which are in full precision, with all_results.json, and what it says of sweeps."""
     of_run = run.results | {"run_sha256": run.record["run_sha256"]} if run.state == "done" else {}
-    expected = of_run | {key: value for key, value in of_sweeps.items() if key != "chosen" or value is not None}
-    identity = ("state", *run.cell.wildcards, *TEXTS, *(of_sweeps.keys() - expected.keys()))
-    for key in [*expected, *(key for key in row if key not in expected and key not in identity)]:
+    expected = of_run | of_sweeps
+    for key in [*expected, *(key for key in row if key not in (*expected, *IDENTITY, *TEXTS))]:
         findings.table_numbers += key in expected
         if not _says(row.get(key, ""), expected.get(key)):
             problem = f"{run.cell.name}: {key} is {row.get(key)!r}, its run has {expected.get(key)!r}"
@@ -125,81 +130,92 @@ def _says(text: str, value: object) -> bool:
     if value is None or isinstance(value, bool | str):
         return text == ("" if value is None else str(value))
     try:
-        return float(text) == value
+        return _is_unknown(value) or float(text) == value
     except ValueError:
         return False
 
 
 def _check_parts(path: Path, entry: dict, run: VerifiedRun, findings: Findings) -> None:
-    is_done = run.state == "done"
-    expected = {
-        "run": run.cell.run,
-        "results": run.results if is_done else None,
-        "record": run.record if is_done else None,
-    }
+    """Compare the copies of a run's files, which are the same to the last digit."""
+    expected = {"run": run.cell.run}
+    if run.state != "broken":
+        expected |= {"results": run.results or None, "record": run.record or None}
     for part, value in expected.items():
-        if run.state == "broken" and part != "run":
-            continue
-        found = entry.get(part)
-        findings.table_numbers += len(value) if part == "results" and value else 0
-        if found != value:
-            where = _first_difference(found, value)
-            findings.add(path, f"{run.cell.name}: {part}{where} is not that of its run")
+        _compare(path, f"{run.cell.name}: {part}", entry.get(part), value, findings, operator.eq)
 
 
-def _first_difference(found: object, expected: object) -> str:
-    """Return the place of a difference of two JSON values, as .key.key."""
-    if not (isinstance(found, dict) and isinstance(expected, dict)):
-        return ""
-    keys: Iterable[str] = sorted({*found, *expected})
-    different = next(key for key in keys if found.get(key) != expected.get(key) or (key in found) != (key in expected))
-    return f".{different}{_first_difference(found.get(different), expected.get(different))}"
-
-
-NOT_SURE = {"chosen"}  # of a variant, where it is not clear which of its sweep is shown
-
-
-def verify_summaries(
-    path: Path, experiment: Experiment, runs: list[VerifiedRun], states: dict[str, str] | None, findings: Findings
-) -> None:
-    """Compare every number over seeds. `states` is what results.csv says of each cell, if readable."""
-    with findings.noting():
-        content = read_shaped(path, TABLES)
-        sweeps = grouped(experiment, runs, states)
-        points = [(point, one) for of, one in zip(sweeps, shown(sweeps), strict=True) for point in of]
-        expected = [_known(point, one) for point, one in points]
-        _check_list(path, "summaries", content["summaries"], expected, findings)
-        if all(point.is_known for point, _ in points):
-            found = [entry for of in sweeps if (entry := optimism_entry(of))]
-            _check_list(path, "optimism", content["optimism"], found, findings)
-
-
-def _known(point: Group, chosen: Group) -> dict | None:
-    """Return what is expected of a variant, without what is not sure; None where nothing is."""
-    if not point.is_known:
-        return None
-    expected = summary(point, chosen)
-    unsure = set() if chosen.is_clear else {"chosen"}
-    return {key: value for key, value in expected.items() if key not in unsure and (key != "failed" or point.states)}
-
-
-def _check_list(path: Path, name: str, found: list, expected: list, findings: Findings) -> None:
-    if len(found) != len(expected):
-        findings.add(path, f"{name} has {len(found)} entries, it should have {len(expected)}")
+def _check_entries(path: Path, name: str, entries: list, expected: list, findings: Findings) -> None:
+    if len(entries) != len(expected):
+        findings.add(path, f"{name} has {len(entries)} entries, it should have {len(expected)}")
         return
-    for number, (entry, wanted) in enumerate(zip(found, expected, strict=True)):
-        if wanted is not None:
-            _check(path, f"{name}.{number}", entry, wanted, findings)
+    for number, (entry, wanted) in enumerate(zip(entries, expected, strict=True)):
+        _compare(path, f"{name}.{number}", entry, wanted, findings)
 
 
-def _check(path: Path, where: str, found: object, expected: object, findings: Findings) -> None:
-    """Note where two JSON values differ; NaN is expected where it is not known what to expect."""
+def _compare(
+    path: Path,
+    where: str,
+    found: object,
+    expected: object,
+    findings: Findings,
+    same: Callable[[object, object], bool] = agree,
+) -> None:
+    """Note where two JSON values differ; UNKNOWN is expected where it is not known what to expect."""
     if isinstance(expected, dict) and isinstance(found, dict):
-        for key, value in expected.items():
-            _check(path, f"{where}.{key}", found.get(key), value, findings)
-        for key in sorted(found.keys() - expected.keys() - NOT_SURE - {"failed"}):
-            findings.add(path, f"{where}.{key} is nothing that the runs give")
+        for key in sorted({*found, *expected}):
+            if key not in expected:
+                findings.add(path, f"{where}.{key} is nothing that the runs give")
+            else:
+                _compare(path, f"{where}.{key}", found.get(key, MISSING), expected[key], findings, same)
         return
     findings.table_numbers += is_number(expected)
-    if not (isinstance(expected, float) and math.isnan(expected)) and not agree(found, expected):
+    if not _is_unknown(expected) and not same(found, expected):
         findings.add(path, f"{where} is {found!r}, the runs give {expected!r}")
+
+
+def _is_unknown(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _summary(group: Group, shown: Group) -> dict | float:
+    """Return the entry of a variant, with UNKNOWN for what is not known. `shown` is the one that tables show."""
+    if not group.is_known:
+        return UNKNOWN
+    others = group.without_degenerate()
+    return {
+        "model": group.model,
+        "task": group.task.name,
+        "variant": group.variant,
+        "values": {key: group.settings.get(key) for key in varied(shown.points)},
+        "of": len(group.runs),
+        "n": len(group.done),
+        "failed": group.failed if group.states else UNKNOWN,
+        "degenerate": len(group.degenerate),
+        "chosen": group.variant == shown.variant if shown.is_clear else UNKNOWN,
+        "all": _numbers(group),
+        "without_degenerate": _numbers(others) if group.degenerate and others.done else None,
+    }
+
+
+def _numbers(group: Group) -> dict[str, dict]:
+    values = {key: group.values(key) for key in group.task.metric_keys()}
+    if values:
+        values["score"] = group.scores()
+    if group.has_holdout:
+        values["score_holdout"] = group.holdout_scores()
+    return {key: {"count": len(of_key), **over_seeds(of_key)} for key, of_key in values.items()}
+
+
+def _optimism_entry(points: Sequence[Group]) -> dict | None:
+    """Return the entry of a sweep; None where its optimism is not measured."""
+    chosen = optimism(points)
+    if chosen is None:
+        return None
+    by_holdout, by_validation = ({"variant": group.variant, "score": mean(group.scores())} for group in chosen)
+    return {
+        "model": points[0].model,
+        "task": points[0].task.name,
+        "by_holdout": by_holdout,
+        "by_validation": by_validation,
+        "difference": by_validation["score"] - by_holdout["score"],
+    }

@@ -1,5 +1,6 @@
 """What a verification has looked at, and what it found that does not fit."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import sha256
 
 LONGEST_PROBLEM = 500  # characters
+BEFORE = 20  # characters shown of two texts before they differ
 
 
 class Hashes:
@@ -79,3 +81,10 @@ class Findings:
 def short(digest: str | None) -> str:
     """Return the beginning of a hash, enough to tell it from another."""
     return "nothing" if digest is None else f"{digest[:12]}..."
+
+
+def from_difference(*texts: str) -> list[str]:
+    """Return two texts from shortly before they differ."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    start = max(0, sum(1 for _ in same) - BEFORE)
+    return [f"...{text[start:]}" if start else text for text in texts]

@@ -1,26 +1,53 @@
-"""A results.md that is compared part by part with what should stand in it."""
+"""A results.md read once into sections, and compared part by part with what should stand in them."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
-from gluegrid.verification.expected_tables import Expected
-from gluegrid.verification.findings import Findings
+from gluegrid.verification.expected_texts import Expected, in_words, matches
+from gluegrid.verification.findings import Findings, from_difference
 
 HEADING = re.compile(r"#{1,6} (.*)")
 DELIMITER = re.compile(r"\|(\s*:?-+:?\s*\|)+")
 COLUMN_END = re.compile(r"(?<!\\)\|")
 ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")  # a backslash before ASCII punctuation (CommonMark 0.31, section 2.4)
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under a heading: tables as rows of cells, the header first, and all other lines."""
+    """What stands under a heading: the rows of its table as cells, the header first, and all other lines."""
 
     title: str
-    tables: list[list[list[str]]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What lines that begin with `prefix` must say: all that fits `item` in them, one of the sets in `expected`."""
+
+    what: str
+    prefix: str
+    item: str
+    expected: Sequence[set[str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section as it should be. Without `columns` it has no table; the first `names` columns say what a row is of.
+
+    What is not clear is not compared, nor missed.
+    """
+
+    title: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Expected]] = ()
+    notes: Iterable[Note] = ()
+    names: int = 1
+    is_clear: bool = True
 
 
 def read_sections(path: Path) -> list[Section]:
@@ -32,129 +59,92 @@ def read_sections(path: Path) -> list[Section]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is no text in UTF-8: {error}") from error
     sections = [Section("")]
-    is_inside_table = False
     for number, line in enumerate(lines, start=1):
-        is_row = line.startswith("|")
+        rows = sections[-1].rows
         if heading := HEADING.fullmatch(line):
-            sections.append(Section(unescaped(heading[1])))
-        elif not is_row:
-            sections[-1].lines.append(unescaped(line))
-        elif not is_inside_table:
-            sections[-1].tables.append([_cells(line)])
+            sections.append(Section(_unescaped(heading[1])))
+        elif not line.startswith("|"):
+            sections[-1].lines.append(_unescaped(line))
         elif not DELIMITER.fullmatch(line):
-            _add_row(sections[-1].tables[-1], _cells(line), f"{path}: line {number}")
-        is_inside_table = is_row
+            rows.append([_unescaped(cell.strip()) for cell in COLUMN_END.split(line.strip()[1:].removesuffix("|"))])
+            if len(rows[-1]) != len(rows[0]):
+                raise DataError(f"{path}: line {number}: has {len(rows[-1])} columns, its table {len(rows[0])}")
     return sections
 
 
-def unescaped(text: str) -> str:
+def _unescaped(text: str) -> str:
     """Return a text as it is rendered, as far as backslashes go."""
     return ESCAPED.sub(r"\1", text)
 
 
-def _cells(line: str) -> list[str]:
-    inner = line.strip().removeprefix("|").removesuffix("|")
-    return [unescaped(cell.strip()) for cell in COLUMN_END.split(inner)]
-
-
-def _add_row(table: list[list[str]], cells: list[str], where: str) -> None:
-    if len(cells) != len(table[0]):
-        raise DataError(f"{where}: has {len(cells)} columns, its table {len(table[0])}")
-    table.append(cells)
-
-
-# A number, a mark that its data are not official, and in parentheses what limits it.
-NUMBER_AND_REMARK = re.compile(r"(.*?)\*?(?: \((.*)\))?")
-BETWEEN_NUMBERS = re.compile(r"(/| ± )")
-
-
-@dataclass(frozen=True)
 class Document:
-    """The sections of a document; what was compared is taken out of `sections`."""
+    """The sections of a document that were not compared yet."""
 
-    path: Path
-    sections: list[Section]
-    findings: Findings
-
-    def find(self, title: str) -> Section:
-        """Return the first section with this title. Raises DataError."""
-        for section in self.sections:
-            if section.title == title:
-                return section
-        raise DataError(f"{self.path}: has no section {title!r}")
+    def __init__(self, path: Path, findings: Findings):
+        self.path = path
+        self.findings = findings
+        self.sections = read_sections(path)
 
     def take(self, title: str) -> Section:
         """Return the first section with this title, and leave it out from now on. Raises DataError."""
-        section = self.find(title)
-        self.sections.remove(section)
-        return section
+        for number, section in enumerate(self.sections):
+            if section.title == title:
+                return self.sections.pop(number)
+        raise DataError(f"{self.path}: has no section {title!r}")
 
-    def take_table(self, title: str, rows: int) -> list[list[str]]:
-        """Return the one table under a title, its header first, which must have so many rows. Raises DataError."""
-        tables = self.take(title).tables
-        if len(tables) != 1:
-            raise DataError(f"{self.path}: has {len(tables)} tables under {title!r}, not one")
-        if len(tables[0]) != rows + 1:
-            raise DataError(f"{self.path}: the table under {title!r} has {len(tables[0]) - 1} rows, not {rows}")
-        return tables[0]
-
-    def place(self, header: list[str], column: str, title: str) -> int:
-        """Return where a column stands. Raises DataError."""
-        if column not in header:
-            raise DataError(f"{self.path}: the table under {title!r} has no column {column!r}")
-        return header.index(column)
-
-    def has_name(self, where: str, shown: str, name: str) -> bool:
-        """Tell whether a row or column is that of a name; note where not, for then its numbers mean something else."""
-        letters, of_name = _letters(shown), _letters(name)
-        if letters == of_name or (shown.endswith("...") and of_name.startswith(letters)):
-            return True
-        self.add(where, f"says {shown!r} where {name!r} should stand")
-        return False
-
-    def check_number(self, where: str, shown: str, expected: Expected) -> None:
-        """Compare the number of a cell, without its mark and what limits it."""
-        if expected is None:
+    def compare(self, part: Part) -> None:
+        """Note where a section differs from what it should be. Raises DataError where it is not there."""
+        if not part.is_clear and all(section.title != part.title for section in self.sections):
             return
-        self.findings.table_numbers += (len(expected) + 1) // 2
-        parts = BETWEEN_NUMBERS.split(number_of(shown))
-        if len(parts) != len(expected) or any(part not in texts for part, texts in zip(parts, expected, strict=True)):
-            self.add(where, f"is {shown!r}, its runs give {in_words(expected)}")
+        section = self.take(part.title)
+        if part.is_clear:
+            for note in part.notes:
+                self._compare_note(section.lines, note)
+            self._compare_table(section, part)
 
-    def check_text(self, where: str, shown: str | None, expected: str | None) -> None:
-        """Compare a text, None where there is none."""
-        self.findings.table_numbers += len(re.findall(r"\d+", expected or ""))
-        if shown != expected:
-            self.add(where, f"{shown or 'not said'}, it should be {expected or 'not said'}")
+    def note_what_is_left(self) -> None:
+        """Note tables that belong to no part of the experiment."""
+        for section in self.sections:
+            self._compare_table(section, Part(section.title))
 
-    def check_set(self, what: str, shown: set[str], expected: set[str]) -> None:
-        """Compare what is listed."""
-        if shown != expected:
-            self.add(what, f"{_listed(shown)}, it should be {_listed(expected)}")
+    def _compare_note(self, lines: list[str], note: Note) -> None:
+        said = {item for line in lines if line.startswith(note.prefix) for item in re.findall(note.item, line)}
+        self._count_numbers(",".join(note.expected[0]))
+        if said not in note.expected:
+            self._add(note.what, f"it says {_listed(said)}, the runs give {_listed(note.expected[0])}")
 
-    def add(self, where: str, problem: str) -> None:
-        """Note what does not fit at a place of the document."""
+    def _compare_table(self, section: Section, part: Part) -> None:
+        header, *rows = section.rows or [[]]
+        table = f"the table under {part.title!r}"
+        if not part.columns and header:
+            self.findings.add(self.path, f"{table} is of nothing in the experiment")
+        elif header != [*part.columns]:
+            self._add(
+                f"{part.title}, columns", f"{', '.join(header) or 'none'}, it should be {', '.join(part.columns)}"
+            )
+        elif len(rows) != len(part.rows):
+            self.findings.add(self.path, f"{table} has {len(rows)} rows, not {len(part.rows)}")
+        else:
+            for row, expected in zip(rows, part.rows, strict=True):
+                self._compare_row(part, row, expected)
+
+    def _compare_row(self, part: Part, row: list[str], expected: Sequence[Expected]) -> None:
+        where = ", ".join([part.title, *map(in_words, expected[: part.names])])
+        for number, (column, shown, right) in enumerate(zip(part.columns, row, expected, strict=True)):
+            self._count_numbers(in_words(right))
+            if matches(shown, right):
+                continue
+            if number < part.names:  # its numbers mean something else
+                self._add(where, f"says {shown!r} where {in_words(right)!r} should stand")
+                return
+            shown, right = from_difference(shown, in_words(right))
+            self._add(f"{where}, {column}", f"is {shown!r}, its runs give {right or 'nothing'}")
+
+    def _add(self, where: str, problem: str) -> None:
         self.findings.add(self.path, f"{where}: {problem}")
 
-
-def number_of(shown: str) -> str:
-    """Return the number of a cell."""
-    return NUMBER_AND_REMARK.fullmatch(shown)[1]
-
-
-def remark_of(shown: str) -> str:
-    """Return what stands in parentheses behind the number of a cell."""
-    return NUMBER_AND_REMARK.fullmatch(shown)[2] or ""
-
-
-def in_words(expected: list[set[str]]) -> str:
-    """Return what should stand in a cell."""
-    return "".join(" or ".join(sorted(texts)) for texts in expected)
-
-
-def _letters(text: str) -> str:
-    """Return the letters and digits of a text, without what Markdown or a terminal would make of the others."""
-    return re.sub(r"\W", "", text)
+    def _count_numbers(self, expected: str) -> None:
+        self.findings.table_numbers += len(NUMBER.findall(expected))
 
 
 def _listed(texts: set[str]) -> str:

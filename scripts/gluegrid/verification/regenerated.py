@@ -25,10 +25,9 @@ from gluegrid.results.outcomes import Outcome, outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import parity_texts
 from gluegrid.results.summary import groups
-from gluegrid.verification.findings import Findings
+from gluegrid.verification.findings import Findings, from_difference
 
 MOST_RESAMPLES = 1_000_000  # more would be an edit
-BEFORE = 20  # characters shown of a line before it differs
 
 Texts = Mapping[Path, str]
 
@@ -103,16 +102,10 @@ def _compare(path: Path, found: bytes, expected: bytes, findings: Findings) -> N
         return
     lines = itertools.zip_longest(*(text.decode(errors="surrogateescape").split("\n") for text in (found, expected)))
     number, (ours, new) = next((number, pair) for number, pair in enumerate(lines, start=1) if pair[0] != pair[1])
+    texts = from_difference(ours or "", new or "")
+    shown = ["nothing" if line is None else quoted(text) for line, text in zip((ours, new), texts, strict=True)]
     advice = "make it again if the runs or gluegrid are newer"
-    findings.add(path, f"line {number} has {_from_where_they_differ(ours, new)}; {advice}")
-
-
-def _from_where_they_differ(found: str | None, expected: str | None) -> str:
-    """Return both lines from shortly before they differ; None for one that is not there."""
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(found or "", expected or "", strict=False))
-    start = max(0, sum(1 for _ in same) - BEFORE)
-    shown = ["nothing" if line is None else quoted(line[start:]) for line in (found, expected)]
-    return f"{shown[0]}, the runs give {shown[1]}"
+    findings.add(path, f"line {number} has {shown[0]}, the runs give {shown[1]}; {advice}")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What cells were made from, as it lies below resources/ now: every file's hash, and whether the parts fit together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -48,12 +48,12 @@ class Resources:
 
     models: dict[str, Staged]
     tasks: dict[str, Staged]
-    tokens: dict[tuple[str, str], Staged]  # by model and task
+    tokens: dict[tuple[str, str, int], Staged]  # by model, task and length
     labels: dict[tuple[str, str], Labels]  # by task and split
 
 
 def verify_resources(
-    experiment: Experiment, cells: Iterable[Cell], findings: Findings, recorded: Mapping[Path, dict] = NOTHING
+    experiment: Experiment, cells: Sequence[Cell], findings: Findings, recorded: Mapping[Path, dict] = NOTHING
 ) -> Resources:
     """Return what these cells were made from; what does not fit there goes to the findings.
 
@@ -61,31 +61,34 @@ def verify_resources(
     here in another state than it was where the cells were run, is left out: that is no fault of an import.
     """
     reader = _Reader(experiment, findings, recorded)
-    for cell in cells:
-        task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
-        reader.read_model(cell.model)
-        reader.read_model(experiment.tokenizer_of(cell.model))
-        reader.read_task(task)
-        if cell.values["do_train"] and cell.values["selection"] == HOLDOUT:
-            reader.read_training_labels(task)
-        reader.read_tokens(cell, task)
+    holding_out = {cell.task for cell in cells if cell.values["do_train"] and cell.values["selection"] == HOLDOUT}
+    for name in dict.fromkeys(name for cell in cells for name in (cell.model, experiment.tokenizer_of(cell.model))):
+        reader.read_model(name)
+    for task, cell in {cell.task: cell for cell in cells}.items():
+        reader.read_task(task_of(experiment, cell), task in holding_out)
+    for cell in {(cell.model, cell.task, cell.values["max_seq_length"]): cell for cell in cells}.values():
+        reader.read_tokens(cell, task_of(experiment, cell))
     return reader.resources
 
 
+def task_of(experiment: Experiment, cell: Cell) -> Task:
+    """Return the task of a cell."""
+    return Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+
+
 class _Reader:
-    """Reads each resource once, however many cells it serves."""
+    """Reads resources, each of which may serve many cells."""
 
     def __init__(self, experiment: Experiment, findings: Findings, recorded: Mapping[Path, dict]):
         self.experiment = experiment
         self.findings = findings
         self.recorded = recorded
         self.resources = Resources({}, {}, {}, {})
-        self.seen: set[tuple[str, ...]] = set()
 
     def read_model(self, name: str) -> None:
         """Hash a model's files, its tokenizer's too."""
         manifest = Path(paths.MODEL_MANIFEST.format(model_key=self.experiment.model_key(name)))
-        if self._is_known("model", name) or self._is_elsewhere(manifest):
+        if self._is_elsewhere(manifest):
             return
         with self.findings.noting():
             staged = self._staged(manifest, MODEL_MANIFEST)
@@ -94,10 +97,13 @@ class _Reader:
                 self._check_hash(manifest, tokenizer["file"], tokenizer["sha256"])
             self.resources.models[name] = staged
 
-    def read_task(self, task: Task) -> None:
-        """Hash a task's files, count their rows, and read the labels of what is scored and predicted."""
+    def read_task(self, task: Task, holds_out: bool) -> None:
+        """Hash a task's files, count their rows, and read the labels of what is scored and predicted.
+
+        What is trained on is among them where a part of it is held out.
+        """
         manifest = Path(paths.TASK_MANIFEST.format(task_key=self.experiment.task_key(task.name)))
-        if self._is_known("task", task.name) or self._is_elsewhere(manifest):
+        if self._is_elsewhere(manifest):
             return
         with self.findings.noting():
             staged = self._staged(manifest, TASK_MANIFEST)
@@ -105,9 +111,9 @@ class _Reader:
             self.resources.tasks[task.name] = staged
         for split in task.splits if task.name in self.resources.tasks else ():
             with self.findings.noting():
-                self._read_split(staged, task, split)
+                self._read_split(staged, task, split, with_labels=holds_out or split != task.train)
 
-    def _read_split(self, staged: Staged, task: Task, split: str) -> None:
+    def _read_split(self, staged: Staged, task: Task, split: str, with_labels: bool) -> None:
         files = staged.files_of(split)
         if not files:
             raise DataError(f"{staged.manifest}: names no file of the split {split!r}")
@@ -117,17 +123,8 @@ class _Reader:
         self._check_rows(staged.manifest, split, staged.content["rows"].get(split), rows)
         if split not in task.predicted_only:
             self._check_label_names(staged, task, files)
-        if split != task.train:
+        if with_labels:
             self.resources.labels[task.name, split] = labels_of(staged, task, split)
-
-    def read_training_labels(self, task: Task) -> None:
-        """Read the labels of what is trained on, of which a part may be held out and scored."""
-        staged = self.resources.tasks.get(task.name)
-        if staged is None or self._is_known("training labels", task.name):
-            return
-        if all(file.exists() for file in staged.files_of(task.train)):
-            with self.findings.noting():
-                self.resources.labels[task.name, task.train] = labels_of(staged, task, task.train)
 
     def _check_label_names(self, staged: Staged, task: Task, files: list[Path]) -> None:
         """Compare what the data call the numbers of their labels with the task's labels."""
@@ -143,7 +140,7 @@ class _Reader:
         """Hash a cell's tokens, and compare what they were made from with what is there."""
         model, length = cell.model, cell.values["max_seq_length"]
         manifest = staged_tokens(self.experiment, cell)
-        if self._is_known("tokens", model, task.name, str(length)) or self._is_elsewhere(manifest):
+        if self._is_elsewhere(manifest):
             return
         with self.findings.noting():
             tokens = self._staged(manifest, TOKENS_MANIFEST)
@@ -156,19 +153,14 @@ class _Reader:
                     rows = tokens.content["splits"].get(split, {}).get("rows")
                     self._check_rows(manifest, split, rows, data.content["rows"].get(split))
 
-    def _is_known(self, *key: str) -> bool:
-        is_known = key in self.seen
-        self.seen.add(key)
-        return is_known
-
     def _is_elsewhere(self, manifest: Path) -> bool:
         """Tell whether an import was made from what is not here; note it."""
         if not self.experiment.imported:
             return False
-        found = None
+        staged = None
         with suppress(DataError, KeyError, TypeError, AttributeError):
-            found = recorded_hashes(manifest)
-        is_elsewhere = found is None or found != self.recorded.get(manifest)
+            staged = recorded_hashes(manifest)
+        is_elsewhere = staged is None or staged != self.recorded.get(manifest)
         if is_elsewhere:
             self.findings.elsewhere.add(manifest)
         return is_elsewhere

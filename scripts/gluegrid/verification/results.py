@@ -1,13 +1,15 @@
 """What a cell's all_results.json must say, given its predictions, its run.json and the times that were measured."""
 
+import hashlib
 import math
 from collections.abc import Iterable
-from fractions import Fraction
 
 from gluegrid.analysis.predictions import Predictions
 from gluegrid.common.formatting import is_number
 from gluegrid.experiment.task import Task
 from gluegrid.verification.metrics import recomputed_scores
+
+SHARE_HELD_OUT = 0.1
 
 
 def recomputed_evaluation(task: Task, suffix: str, predictions: Predictions, batch: int, measured: dict) -> dict:
@@ -36,9 +38,13 @@ def recomputed_training(settings: dict, rows: int, measured: dict) -> dict:
     return values | ({"epoch": steps / steps_per_epoch} if steps_per_epoch else {})
 
 
-def _batch_of_all_devices(settings: dict) -> int:
-    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "gpus", "nodes")
-    return math.prod(settings[key] for key in factors)
+def held_out_rows(count: int) -> list[int]:
+    """Return which of `count` training rows are kept from training: those whose numbers have the smallest hashes."""
+
+    def digest(number: int) -> bytes:
+        return hashlib.sha256(f"holdout {number}".encode()).digest()[:8]
+
+    return sorted(sorted(range(count), key=digest)[: max(1, round(SHARE_HELD_OUT * count))])
 
 
 def measured_keys(suffixes: Iterable[str], trained: bool) -> set[str]:
@@ -46,55 +52,12 @@ def measured_keys(suffixes: Iterable[str], trained: bool) -> set[str]:
     return ({"train_loss", "train_runtime"} if trained else set()) | {f"eval_runtime{suffix}" for suffix in suffixes}
 
 
+def _batch_of_all_devices(settings: dict) -> int:
+    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "gpus", "nodes")
+    return math.prod(settings[key] for key in factors)
+
+
 def _rates(seconds: object, samples: float, steps: int) -> dict[str, float]:
     if not is_number(seconds) or seconds <= 0:
         return {}
     return {"samples_per_second": samples / seconds, "steps_per_second": steps / seconds}
-
-
-UNKNOWN = math.nan  # its predictions cannot be read, which was reported; None is an undefined metric
-
-Value = float | None
-
-
-def over_seeds(values: list[Value]) -> dict[str, Value]:
-    """Return mean, sd, median and best of a value over seeds: UNKNOWN where one is, None where undefined."""
-    return {"mean": mean(values), "sd": deviation(values), "median": median(values), "best": best(values)}
-
-
-def mean(values: Iterable[Value]) -> Value:
-    """Return the mean; UNKNOWN where any value is, else None where any is undefined, or for no values."""
-    values = list(values)
-    if any(value is not None and math.isnan(value) for value in values):
-        return UNKNOWN
-    if not values or None in values:
-        return None
-    # Exact until it is divided, so that equal means of variants are equal here too.
-    return float(sum(map(Fraction, values)) / len(values))
-
-
-def deviation(values: Iterable[Value]) -> Value:
-    """Return the sample standard deviation, of n - 1 degrees of freedom; None for fewer than two values."""
-    values = list(values)
-    middle = mean(values)
-    if middle is None or math.isnan(middle):
-        return middle
-    return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1)) if values[1:] else None
-
-
-def median(values: Iterable[Value]) -> Value:
-    """Return the middle value, of an even number the mean of the two in the middle."""
-    values = list(values)
-    unclear = mean(values)
-    if unclear is None or math.isnan(unclear):
-        return unclear
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
-
-
-def best(values: Iterable[Value]) -> Value:
-    """Return the largest of the values that are defined."""
-    values = [value for value in values if value is not None]
-    if any(map(math.isnan, values)):
-        return UNKNOWN
-    return sorted(values)[-1] if values else None

@@ -12,12 +12,16 @@ from gluegrid.common.paths import cell_beside
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, SCHEMA_VERSION
-from gluegrid.experiment.task import Task, definition
-from gluegrid.training.dataset import held_out
+from gluegrid.experiment.task import Task
 from gluegrid.verification.file_shapes import RECORD, RECORD_OF_TRAINING, RESULTS, read_shaped
 from gluegrid.verification.findings import Findings, short
-from gluegrid.verification.resources import Resources, Staged
-from gluegrid.verification.results import measured_keys, recomputed_evaluation, recomputed_training
+from gluegrid.verification.resources import Resources, task_of
+from gluegrid.verification.results import (
+    held_out_rows,
+    measured_keys,
+    recomputed_evaluation,
+    recomputed_training,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def verify_run(
     experiment: Experiment, cell: Cell, folder: Path, resources: Resources, findings: Findings
 ) -> VerifiedRun:
     """Return a cell with what can be shown of it; what does not fit in its folder goes to the findings."""
-    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+    task = task_of(experiment, cell)
     if not has_result(folder):
         return VerifiedRun(cell, task, "missing")
     results, record = None, None
@@ -75,6 +79,7 @@ class _Verification:
     def run(self) -> VerifiedRun:
         self._check_run()
         self._check_record()
+        self._check_start()
         expected = self._expected_results()
         self._check_results(expected)
         state = "done" if self._is_usable() else "broken"
@@ -88,27 +93,50 @@ class _Verification:
     def _settings(self) -> dict:
         return self.cell.values
 
+    @property
+    def _is_trained(self) -> bool:
+        return self._settings["do_train"]
+
+    @property
+    def _holds_out(self) -> bool:
+        return self._is_trained and self._settings["selection"] == HOLDOUT
+
+    @property
+    def _scored(self) -> dict[str, str]:
+        """The suffixes of what is scored, by its name."""
+        return self.task.validation | ({HOLDOUT: HOLDOUT_SUFFIX} if self._holds_out else {})
+
+    @property
+    def _measured_keys(self) -> set[str]:
+        return measured_keys(self._scored.values(), self._is_trained)
+
     def _check_run(self) -> None:
         """Compare run.json, what the record says of it, and what the experiment asks for."""
         asked_for = run_hash(run_text(self.cell))
         self.findings.check_hash(self.folder / "run.json", asked_for, "the experiment")
         if self.record["run_sha256"] != asked_for:
-            found = short(self.record["run_sha256"])
-            self.findings.add(self._record_path, f"run_sha256 is {found}, that of the experiment is {short(asked_for)}")
+            recorded = short(self.record["run_sha256"])
+            problem = f"run_sha256 is {recorded}, that of the experiment is {short(asked_for)}"
+            self.findings.add(self._record_path, problem)
 
     def _check_record(self) -> None:
-        model = self.resources.models.get(self.cell.model)
-        data = self.resources.tasks.get(self.cell.task)
-        tokens = self.resources.tokens.get((self.cell.model, self.cell.task, self._settings["max_seq_length"]))
-        self._check_entry("schema_version", SCHEMA_VERSION)
-        self._check_entry("identity", self._identity())
-        for key, staged in (("model_files", model), ("task_files", data), ("tokens_files", tokens)):
-            self._check_made_from(key, staged)
-        self._check_start()
+        """Compare what the record says of the cell and of what it was made from."""
+        cell, run = self.cell, self.cell.run
+        model, data = self.resources.models.get(cell.model), self.resources.tasks.get(cell.task)
+        tokens = self.resources.tokens.get((cell.model, cell.task, self._settings["max_seq_length"]))
+        names = {key: run[key]["name"] for key in ("model", "task")}  # an import may call them otherwise
+        identity = {"experiment": run["experiment"], **names, "variant": cell.variant, "seed": cell.seed}
+        expected = {"schema_version": SCHEMA_VERSION, "identity": identity}
         if model:
-            self._check_entry("model_revision", model.content["resolved_revision"] or model.content["revision"])
-        if data and self._settings["do_train"]:
-            self._check_entry("train_rows", data.content["rows"].get(self.task.train))
+            expected["model_revision"] = model.content["resolved_revision"] or model.content["revision"]
+        if data and self._is_trained:
+            expected["train_rows"] = data.content["rows"].get(self.task.train)
+        for key, value in expected.items():
+            if self.record[key] != value:
+                self.findings.add(self._record_path, f"{key} is {self.record[key]!r}, it should be {value!r}")
+        for key, staged in (("model_files", model), ("task_files", data), ("tokens_files", tokens)):
+            if staged:
+                self.findings.check_hashes(self._record_path, key, self.record[key], staged.hashes)
 
     def _check_start(self) -> None:
         """Compare the hashes of the model that the cell started from with those of the cell that trained it."""
@@ -116,63 +144,33 @@ class _Verification:
             return
         with self.findings.noting():
             path = cell_beside(self.folder / "run.json", self.start.task, self.start.variant) / "run_record.json"
-            trained = read_shaped(path, RECORD)
-            self.findings.check_hashes(
-                self._record_path,
-                "start_files",
-                self.record.get("start_files", {}),
-                trained.get("saved_model", {}).get("files", {}),
-            )
-
-    def _identity(self) -> dict:
-        cell, run = self.cell, self.cell.run
-        names = {key: run[key]["name"] for key in ("model", "task")}  # an import may call them otherwise
-        return {"experiment": run["experiment"], **names, "variant": cell.variant, "seed": cell.seed}
-
-    def _check_entry(self, key: str, expected: object) -> None:
-        if self.record[key] != expected:
-            self.findings.add(self._record_path, f"{key} is {self.record[key]!r}, it should be {expected!r}")
-
-    def _check_made_from(self, key: str, staged: Staged | None) -> None:
-        if staged:
-            self.findings.check_hashes(self._record_path, key, self.record[key], staged.hashes)
+            saved = read_shaped(path, RECORD).get("saved_model", {}).get("files", {})
+            self.findings.check_hashes(self._record_path, "start_files", self.record.get("start_files", {}), saved)
 
     def _expected_results(self) -> dict:
         """Return what all_results.json must say, as far as the files that can be read tell."""
-        expected = self._expected_training()
+        expected = self._expected_training() if self._is_trained else {}
         degenerate = False
         predictions = self._predictions()
-        for split, suffix in self._scored().items():
-            if split not in predictions:
-                continue
+        for split in (split for split in self._scored if split in predictions):
             with self.findings.noting():
                 self._check_scorable(split, predictions[split])
                 batch = self._settings["per_device_eval_batch_size"]
-                scores = recomputed_evaluation(self.task, suffix, predictions[split], batch, self.results)
+                scores = recomputed_evaluation(self.task, self._scored[split], predictions[split], batch, self.results)
                 degenerate |= scores.pop("degenerate")
                 expected |= scores
-        if not self._scored() and predictions.keys() == {*self.task.test}:
+        if not self._scored and predictions.keys() == {*self.task.test}:
             expected["predict_samples"] = sum(len(split.label) for split in predictions.values())
         if degenerate or self._has_all(expected):
             expected["degenerate"] = degenerate
         return expected
 
     def _expected_training(self) -> dict:
-        if not self._settings["do_train"]:
-            return {}
         rows = self.record["train_rows"]
         if self._holds_out:
             rows = min(rows, self._settings["max_train_samples"] or rows)
-            rows -= int(held_out(rows).sum())
+            rows -= len(held_out_rows(rows))
         return recomputed_training(self._settings, rows, self.results)
-
-    @property
-    def _holds_out(self) -> bool:
-        return self._settings["do_train"] and self._settings["selection"] == HOLDOUT
-
-    def _scored(self) -> dict[str, str]:
-        """Return the suffixes of what is scored, by its name."""
-        return self.task.validation | ({HOLDOUT: HOLDOUT_SUFFIX} if self._holds_out else {})
 
     def _has_all(self, expected: dict) -> bool:
         return expected.keys() >= set(self.task.metric_keys())
@@ -180,10 +178,11 @@ class _Verification:
     def _predictions(self) -> dict[str, Predictions]:
         """Return the predictions of each split that has readable ones, compared with record and data."""
         recorded = self.record["predictions_sha256"]
-        splits = [split for split in (*self._scored(), *self.task.test) if split != self.task.train]
-        for name in sorted({*recorded, *self._splits_of_files()} - {*splits}):
+        splits = [split for split in (*self._scored, *self.task.test) if split != self.task.train]
+        files = {path.stem.removeprefix("predictions_") for path in self.folder.glob("predictions_*.parquet")}
+        for name in sorted({*recorded, *files} - {*splits}):
             self.findings.add(self._path(name), "is of no split of this task")
-        found = {}
+        predictions = {}
         for split in splits:
             path = self._path(split)
             if split in recorded:
@@ -192,100 +191,76 @@ class _Verification:
                 self.findings.add(self._record_path, f"predictions_sha256 has nothing for {split}")
             if path.exists():
                 with self.findings.noting():
-                    found[split] = read_predictions(path, self.task)
-                    self._check_labels(path, split, found[split])
-        return found
+                    predictions[split] = read_predictions(path, self.task)
+                    self._check_labels(path, predictions[split], self._labels_of(split))
+        return predictions
 
     def _path(self, split: str) -> Path:
         return self.folder / f"predictions_{split}.parquet"
 
-    def _splits_of_files(self) -> set[str]:
-        names = (path.stem.removeprefix("predictions_") for path in self.folder.glob("predictions_*.parquet"))
-        return set(names)
+    def _labels_of(self, split: str) -> Labels | None:
+        """Return numbers and labels of the examples of a split as the data have them; None where they are not known."""
+        is_held_out = split == HOLDOUT and self._holds_out
+        data = self.resources.labels.get((self.cell.task, self.task.train if is_held_out else split))
+        if data is None:
+            return None
+        if is_held_out:
+            rows = held_out_rows(len(data.label[: self._settings["max_train_samples"]]))
+        else:
+            rows = slice(self._settings["max_eval_samples"] if split in self.task.validation else None)
+        return Labels(data.idx[rows], data.label[rows])
 
-    def _check_labels(self, path: Path, split: str, predictions: Predictions) -> None:
+    def _check_labels(self, path: Path, predictions: Predictions, data: Labels | None) -> None:
         """Compare numbers and labels of the examples with those of the data."""
-        data = self._labels_of_held_out() if split == HOLDOUT and self._holds_out else self._labels_of(split)
         if data is None:
             return
         rows = len(data.label)
         if len(predictions.label) != rows:
             raise DataError(f"{path}: has {len(predictions.label)} rows, the data give {rows}")
         for name in ("idx", "label"):
-            found, expected = getattr(predictions, name), getattr(data, name)
-            wrong = numpy.flatnonzero(found != expected)
+            predicted, expected = getattr(predictions, name), getattr(data, name)
+            wrong = numpy.flatnonzero(predicted != expected)
             if len(wrong):
                 row = wrong[0]
-                problem = f"{name} is {found[row]} in row {row}, in the data {expected[row]}"
+                problem = f"{name} is {predicted[row]} in row {row}, in the data {expected[row]}"
                 more = f" ({len(wrong)} of {rows} rows differ)" if len(wrong) > 1 else ""
                 self.findings.add(path, problem + more)
 
-    def _labels_of(self, split: str) -> Labels | None:
-        data = self.resources.labels.get((self.cell.task, split))
-        most = self._settings["max_eval_samples"] if split in self.task.validation else None
-        return data and Labels(data.idx[:most], data.label[:most])
-
-    def _labels_of_held_out(self) -> Labels | None:
-        data = self.resources.labels.get((self.cell.task, self.task.train))
-        if data is None:
-            return None
-        most = self._settings["max_train_samples"]
-        is_held_out = held_out(len(data.label[:most]))
-        return Labels(data.idx[:most][is_held_out], data.label[:most][is_held_out])
-
     def _check_scorable(self, split: str, predictions: Predictions) -> None:
-        labels = predictions.label
+        labels, classes = predictions.label, self.task.number_of_outputs
         if len(labels) == 0:
             raise DataError(f"{self._path(split)}: has no rows")
-        if self.task.is_regression:
-            return
-        if labels.min() < 0 or labels.max() >= self.task.number_of_outputs:
-            raise DataError(f"{self._path(split)}: has labels outside 0 to {self.task.number_of_outputs - 1}")
+        if not self.task.is_regression and (labels.min() < 0 or labels.max() >= classes):
+            raise DataError(f"{self._path(split)}: has labels outside 0 to {classes - 1}")
 
     def _check_results(self, expected: dict) -> None:
         path = self.folder / "all_results.json"
-        found = {"degenerate": False} | self.results
+        results = {"degenerate": False} | self.results
         for key, value in expected.items():
             self.findings.metrics += 1
-            if key not in found:
+            if key not in results:
                 self.findings.add(path, f"lacks {key}, which should be {value!r}")
-            elif not agree(found[key], value):
-                self.findings.add(path, f"{key} is {found[key]!r}, it should be {value!r}")
-        for key in self._measured_keys():
-            if not is_number(found.get(key)) or found[key] < 0:
-                self.findings.add(path, f"{key} is {found.get(key)!r}, it should be a number")
+            elif not agree(results[key], value):
+                self.findings.add(path, f"{key} is {results[key]!r}, it should be {value!r}")
+        for key in self._measured_keys:
+            if not is_number(results.get(key)) or results[key] < 0:
+                self.findings.add(path, f"{key} is {results.get(key)!r}, it should be a number")
         if self._has_all(expected):
-            for key in sorted(found.keys() - expected.keys() - self._measured_keys()):
-                self.findings.add(path, f"{key} is {found[key]!r}, and no prediction gives it")
-
-    def _measured_keys(self) -> set[str]:
-        return measured_keys(self._scored().values(), self._settings["do_train"])
+            for key in sorted(results.keys() - expected.keys() - self._measured_keys):
+                self.findings.add(path, f"{key} is {results[key]!r}, and no prediction gives it")
 
     def _is_usable(self) -> bool:
         """Tell whether tables show this result: whether it is of this experiment and has all they need."""
-        trained = self._settings["do_train"]
-        times = ("train_runtime", "epoch") if trained else ()
-        counts = (
-            *(["train_samples"] if trained else []),
-            *(f"eval_samples{suffix}" for suffix in self.task.validation.values()),
-        )
-        holdout = self.task.holdout_keys() if self._holds_out else ()
-        numbers = (*self.task.metric_keys(), *holdout, *times, *counts)
-        is_whole = all(key in self.results and _is_shown(self.results[key]) for key in numbers)
+        needed = [*self.task.metric_keys(), *(f"eval_samples{suffix}" for suffix in self.task.validation.values())]
+        needed += ["train_runtime", "epoch", "train_samples"] if self._is_trained else []
+        needed += self.task.holdout_keys() if self._holds_out else []
+        is_whole = all(self.results.get(key, "") is None or is_number(self.results.get(key)) for key in needed)
         is_of_this_run = self.record["run_sha256"] == run_hash(run_text(self.cell))
         return is_whole and is_of_this_run and self.record["schema_version"] == SCHEMA_VERSION
 
     def _shown(self, expected: dict) -> dict[str, object]:
         """Return the recomputed values, as they are stored where they agree, and what was measured."""
-        values = {
-            key: self.results[key] for key in measured_keys([], self._settings["do_train"]) if key in self.results
-        }
-        for key, value in expected.items():
-            stored = self.results.get(key, value)
-            # Else a tie in rounding could fall to another side than in the tables.
-            values[key] = stored if agree(stored, value) else value
-        return values
-
-
-def _is_shown(value: object) -> bool:
-    return value is None or is_number(value)
+        measured = measured_keys([], self._is_trained) & self.results.keys()
+        # Else a tie in rounding could fall to another side than in the tables.
+        stored = {key for key in expected.keys() & self.results.keys() if agree(self.results[key], expected[key])}
+        return expected | {key: self.results[key] for key in measured | stored}

@@ -1,22 +1,21 @@
 """The verdicts in results.md against the runs and the references: the numbers, and whether the words follow."""
 
-import math
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import Reference, reference_model, references_of
+from gluegrid.verification.expected_texts import percentage
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.markdown import Section
+from gluegrid.verification.over_seeds import over_seeds
 from gluegrid.verification.runs import VerifiedRun
 
 OURS = re.compile(r"(-?[\d.]+)(?: ± ([\d.]+))? \((\d+) seeds?(?:; .*)?\)")
 VERDICT = re.compile(r"(above|within|below) (-?[\d.]+) ± ([\d.]+) \((.*), [^,]*\)")
 OTHERS = re.compile(r"(\d+) of (\d+) references were not compared")
-TIE = 1e-9  # sums in another order may fall to the other side of a tie
 LAST_DIGIT = 0.01  # of what is shown; a word is not judged by less than that
 
 Cell = tuple[str, str]  # a model and a task
@@ -24,12 +23,12 @@ Cell = tuple[str, str]  # a model and a task
 
 def references_by_cell(experiment: Experiment) -> dict[Cell, list[Reference]]:
     """Return the references of each model and task of an experiment that has any."""
-    found = defaultdict(list)
+    references = defaultdict(list)
     for model, entry in experiment.models.items():
         for reference in references_of(experiment.config):
             if reference.model == reference_model(entry) and reference.task in experiment.tasks:
-                found[model, reference.task].append(reference)
-    return dict(found)
+                references[model, reference.task].append(reference)
+    return dict(references)
 
 
 def verify_verdicts(
@@ -40,7 +39,7 @@ def verify_verdicts(
     findings: Findings,
 ) -> None:
     """Compare the table of verdicts, and the line that counts the references without one."""
-    rows = section.tables[0][1:] if section.tables else []
+    rows = section.rows[1:]
     of_cells = defaultdict(list)
     for run in runs:
         of_cells[run.cell.model, run.cell.task].append(run)
@@ -89,13 +88,10 @@ def _results(runs: list[VerifiedRun], key: str) -> set[tuple[str, str | None, st
         (mean, sd, str(len(values)))
         for values in variants.values()
         if None not in values
-        for mean in _shown(100 * math.fsum(values) / len(values))
-        for sd in (_shown(100 * statistics.stdev(values)) if len(values) > 1 else [None])
+        for numbers in [over_seeds(values)]
+        for mean in percentage(numbers["mean"])[0]
+        for sd in (percentage(numbers["sd"])[0] if len(values) > 1 else [None])
     }
-
-
-def _shown(value: float) -> set[str]:
-    return {f"{value + nudge:.2f}" for nudge in (-TIE, 0, TIE)}
 
 
 def _problem_of_word(word: str, difference: float, tolerance: float) -> str:

@@ -11,8 +11,9 @@ from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.experiment import experiment_index
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.experiment_index import newest_head
 from gluegrid.experiment.staged_tokens import staged_tokens
-from gluegrid.verification.exports import verify_csv, verify_json, verify_summaries
+from gluegrid.verification.exports import verify_csv, verify_json
 from gluegrid.verification.file_shapes import RECORD, head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.resources import verify_resources
@@ -55,8 +56,7 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
     runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
     _verify_made_from_runs(experiment, folder, findings)
     states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
-    verify_json(_moved(paths.results_json, folder), experiment, runs, findings)
-    verify_summaries(_moved(paths.results_json, folder), experiment, runs, states, findings)
+    verify_json(_moved(paths.results_json, folder), experiment, runs, states, findings)
     verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
 
 
@@ -76,23 +76,16 @@ def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findi
 
 def frozen_experiment(folder: Path) -> Experiment:
     """Return the experiment as its newest head has it. Raises DataError."""
-    heads = sorted(folder.glob("heads/*.json"), key=_start)
-    if not heads:
+    head = newest_head(folder)
+    if head is None:
         raise DataError(f"{folder}: has no heads/*.json, which say what the experiment is; call snakemake again")
-    experiment = Experiment(read_shaped(heads[-1], head_shape())["config"])
+    experiment = Experiment(read_shaped(head, head_shape())["config"])
     if experiment.name != folder.name:
-        raise DataError(f"{heads[-1]}: is of the experiment {experiment.name!r}, not of {folder.name!r}")
+        raise DataError(f"{head}: is of the experiment {experiment.name!r}, not of {folder.name!r}")
     for model, entry in experiment.models.items():
         if entry.get("tokenizer", model) not in experiment.models:
-            raise DataError(
-                f"{heads[-1]}: the tokenizer of {model} is that of {entry['tokenizer']!r}, which is no model"
-            )
+            raise DataError(f"{head}: the tokenizer of {model} is that of {entry['tokenizer']!r}, which is no model")
     return experiment
-
-
-def _start(head: Path) -> tuple[str, int]:
-    """Return when a head began: to the second as its name has it, then as its file has it."""
-    return head.stem.rpartition("-")[0], head.stat().st_mtime_ns
 
 
 def _moved(path: str, folder: Path) -> Path:
