@@ -5,7 +5,7 @@ What many cells share (versions, hashes of models and data) is written once, and
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -17,12 +17,8 @@ from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import numbers, seeds_text, state, task_name
 from gluegrid.results.summary import Group
 
-FILES = {
-    "model_files": "Model",
-    "task_files": "Data",
-    "tokens_files": "Tokens",
-    "start_files": "Start",
-}
+FILES = {"model_files": "Model", "task_files": "Data", "tokens_files": "Tokens", "start_files": "Start"}
+NO_SCORES = ("_loss", "_runtime", "_per_second", "_combined_score")  # what keys of all_results.json have in them
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,13 @@ class SharedFacts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the result of one cell comes from. Paths are relative to the page."""
+    """Where the result of one cell comes from, and what it shares with others. Paths are relative to the page."""
 
     outcome: Outcome
     folder: str
     log: str
     scores: Sequence[tuple[str, str]]
-    environment: Shared | None
-    files: Sequence[Shared]
+    shared: Sequence[Shared]
     notes: Sequence[str]
 
     @property
@@ -98,74 +93,55 @@ class Origins:
         self.environments = SharedFacts("environment")
         self.files = SharedFacts("files")
         self._experiment = experiment
-        stand_in = {_identity(group): group for group in chosen}
+        stand_in = {group.identity: group for group in chosen}
         self.groups = [
-            self._of_group(number, stand_in.get(_identity(group), group), _identity(group) in stand_in)
-            for number, group in enumerate(groups, start=1)
+            OriginOfGroup(
+                f"number-{place}",
+                stand_in.get(group.identity, group),
+                group.identity in stand_in,
+                list(map(self._origin, group.outcomes)),
+            )
+            for place, group in enumerate(groups, start=1)
         ]
-        self._names = {_identity(origin.group): origin.name for origin in self.groups}
+        self._names = {origin.group.identity: origin.name for origin in self.groups}
 
     def name_of(self, group: Group) -> str:
         """Return the place on the page where a group's origin stands."""
-        return self._names[_identity(group)]
+        return self._names[group.identity]
 
     def log_of(self, outcome: Outcome) -> str:
         """Return the address of a cell's log, relative to the page; none for one that lies in another clone."""
-        return "" if self._experiment.imported else _link(outcome.log, Path(self._experiment.paths.root))
+        return "" if self._experiment.imported else self._link(outcome.log)
 
-    def by_model(self) -> Iterator[tuple[str, list[OriginOfGroup]]]:
-        """Yield each model with its groups."""
-        for model in dict.fromkeys(origin.group.model for origin in self.groups):
-            yield model, [origin for origin in self.groups if origin.group.model == model]
-
-    def _of_group(self, number: int, group: Group, is_chosen: bool) -> OriginOfGroup:
-        cells = [self._of_cell(outcome) for outcome in group.outcomes]
-        return OriginOfGroup(f"number-{number}", group, is_chosen, cells)
-
-    def _of_cell(self, outcome: Outcome) -> Origin:
-        root = Path(self._experiment.paths.root)
-        run = Path(self._experiment.paths.run.format(**outcome.cell.wildcards))
-        record = outcome.record
+    def _origin(self, outcome: Outcome) -> Origin:
+        folder = Path(self._experiment.paths.runs.format(**outcome.cell.wildcards))
+        is_known = outcome.record is not None
         return Origin(
             outcome=outcome,
-            folder=_link(run.parent, root),
+            folder=self._link(folder),
             log=self.log_of(outcome),
-            scores=_scores(outcome),
-            environment=self._environment(record) if record else None,
-            files=[
-                self.files.add(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)
-            ]
-            if record
-            else [],
-            notes=[*([outcome.data] if outcome.data else []), *peculiarities(outcome)] if record else [],
+            scores=_scores(outcome.results or {}),
+            shared=self._shared(outcome.record) if is_known else [],
+            notes=[*([outcome.data] if outcome.data else []), *peculiarities(outcome)] if is_known else [],
         )
 
-    def _environment(self, record: dict) -> Shared:
+    def _shared(self, record: dict) -> list[Shared]:
         git = record["git"]
         changed = ", with uncommitted changes" if git["dirty"] else ""
         code = f"{git['commit']}{changed}" if git["commit"] else without_commit(git)
         keys = ("device", "driver", "precision", "processes")
         of_device = [(key, record[key]) for key in keys if record.get(key) is not None]
-        return self.environments.add("Environment", [("code", code), *of_device, *sorted(record["versions"].items())])
+        facts = [("code", code), *of_device, *sorted(record["versions"].items())]
+        files = [(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)]
+        return [self.environments.add("Environment", facts), *(self.files.add(*each) for each in files)]
+
+    def _link(self, path: Path) -> str:
+        """Return a path as a relative address on the page, which lies in the experiment's folder."""
+        return quote(os.path.relpath(path, self._experiment.paths.root), errors="surrogateescape")
 
 
-def _identity(group: Group) -> tuple[str, str, str]:
-    return group.model, group.task.name, group.variant
-
-
-def _link(path: Path, root: Path) -> str:
-    """Return a path as a relative address on the page, which lies in the experiment's folder."""
-    return quote(os.path.relpath(path, root), errors="surrogateescape")
-
-
-def _scores(outcome: Outcome) -> list[tuple[str, str]]:
+def _scores(results: dict) -> list[tuple[str, str]]:
     """Return what the report's numbers of a cell are made from, in full precision."""
-    results = outcome.results or {}
-    suffixes = ("_loss", "_runtime", "_per_second", "_combined_score")
-    scores = {key: value for key, value in results.items() if key.startswith("eval_") and not _has(key, suffixes)}
-    others = {key: results[key] for key in ("epoch", "train_runtime", "train_samples") if key in results}
-    return [(key, json.dumps(value)) for key, value in (scores | others).items()]
-
-
-def _has(key: str, parts: Iterable[str]) -> bool:
-    return any(part in key for part in parts)
+    scores = [key for key in results if key.startswith("eval_") and not any(part in key for part in NO_SCORES)]
+    others = [key for key in ("epoch", "train_runtime", "train_samples") if key in results]
+    return [(key, json.dumps(results[key])) for key in (*scores, *others)]

@@ -10,6 +10,7 @@ from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import cell_state
 from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
 from gluegrid.results.summary import Group, groups
 
@@ -24,7 +25,7 @@ def results_csv(experiment: Experiment, found: list[Outcome]) -> str:
     grouped = groups(experiment, found)
     metrics = sorted({key for outcome in found if outcome.is_done for key in outcome.results})
     swept = list(dict.fromkeys(key for points in sweeps(grouped) for key in swept_keys(points)))
-    of_choice = {_identity(group) for group in chosen(grouped)}
+    of_choice = {group.identity for group in chosen(grouped)}
     text = io.StringIO()
     writer = csv.DictWriter(text, [*IDENTITY, "run_sha256", *metrics, *swept, "chosen"], lineterminator="\n")
     writer.writeheader()
@@ -66,10 +67,9 @@ def results_json(experiment: Experiment, found: list[Outcome]) -> str:
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
-    state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
     return {
         **outcome.cell.wildcards,
-        "state": state,
+        "state": cell_state(outcome),
         "reason": outcome.reason,
         "data": outcome.data,
         "log": str(outcome.log),
@@ -82,24 +82,20 @@ def _value(value: object) -> object:
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict) else value
 
 
-def _identity(group: Group) -> tuple[str, str, str]:
-    return group.model, group.task.name, group.variant
-
-
 def _summaries(grouped: Sequence[Group]) -> list[dict]:
-    of_choice = {_identity(group) for group in chosen(grouped)}
-    keys = {point: swept_keys(points) for points in sweeps(grouped) for point in map(_identity, points)}
+    of_choice = {group.identity for group in chosen(grouped)}
+    keys = {point.identity: swept_keys(points) for points in sweeps(grouped) for point in points}
     return [
         {
             "model": group.model,
             "task": group.task.name,
             "variant": group.variant,
-            "values": values_of(group, keys[_identity(group)]),
+            "values": values_of(group, keys[group.identity]),
             "of": len(group.outcomes),
             "n": len(group.done),
             "failed": len(group.failed),
             "degenerate": len(group.degenerate),
-            "chosen": _identity(group) in of_choice,
+            "chosen": group.identity in of_choice,
             "all": _numbers(group),
             "without_degenerate": _numbers(others) if group.degenerate and others.done else None,
         }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percents
+from gluegrid.results.outcomes import Outcome
 from gluegrid.results.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.results.summary import Group, Summary
 
@@ -63,6 +64,11 @@ def state(group: Group) -> str:
     if not group.outcomes:
         return NOTHING
     return "failed" if group.failed else "not run"
+
+
+def cell_state(outcome: Outcome) -> str:
+    """Return what became of one cell, in a word or two."""
+    return "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
 
 
 def value_text(value: object) -> str:

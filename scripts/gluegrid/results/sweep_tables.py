@@ -1,6 +1,6 @@
 """The part of results.md on sweeps: every point that was tried, the chosen ones, and what choosing adds to a score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
@@ -27,6 +27,7 @@ OPTIMISM = (
     "Scores on validation of the point chosen on the holdout, and of the point that would have been chosen on"
     " validation itself. The difference is what reporting the best validation score would have added."
 )
+OPTIMISM_COLUMNS = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
 
 
 def sweep_sections(chosen: Sequence[Group]) -> list[str]:
@@ -34,19 +35,20 @@ def sweep_sections(chosen: Sequence[Group]) -> list[str]:
     swept = [group for group in chosen if was_chosen(group)]
     if not swept:
         return []
-    sections = ["## Sweeps\n", *(f"{text}\n" for text in _how_chosen(swept))]
+    how, *exceptions = how_chosen(swept, BY_VALIDATION, BY_HOLDOUT)
+    sections = ["## Sweeps\n", *(f"{text}\n" for text in [how, *map(escaping.markdown, exceptions)])]
     for group in swept:
         title = escaping.markdown(f"{group.model}, {task_name(group)}")
         sections += [f"### {title}\n", _points_table(group) + "\n", *_not_compared(group)]
     return [*sections, *_optimism_section(swept)]
 
 
-def _how_chosen(swept: Sequence[Group]) -> list[str]:
-    ways = {uses_holdout(group) for group in swept}
-    if len(ways) == 1:
-        return [BY_HOLDOUT if ways == {True} else BY_VALIDATION]
-    of_holdout = ", ".join(f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group))
-    return [BY_VALIDATION, f"{escaping.markdown(of_holdout)}: chosen on the holdout instead."]
+def how_chosen(swept: Sequence[Group], by_validation: str, by_holdout: str) -> list[str]:
+    """Return the sentence that is true of all, or of most and one on those that were chosen on the holdout."""
+    on_holdout = [f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group)]
+    if len(on_holdout) == len(swept):
+        return [by_holdout]
+    return [by_validation, *([f"{', '.join(on_holdout)}: chosen on the holdout instead."] if on_holdout else [])]
 
 
 def _points_table(chosen: Group) -> str:
@@ -79,16 +81,17 @@ def _not_compared(chosen: Group) -> list[str]:
 
 
 def _optimism_section(swept: Sequence[Group]) -> list[str]:
-    found = optimism(point for group in swept for point in group.chosen_from)
-    rows = [
+    rows = optimism_rows(point for group in swept for point in group.chosen_from)
+    return ["### Optimism\n", OPTIMISM + "\n", tables.markdown(OPTIMISM_COLUMNS, rows) + "\n"] if rows else []
+
+
+def optimism_rows(groups: Iterable[Group]) -> list[tuple[str, ...]]:
+    """Return what stands under OPTIMISM_COLUMNS for each model and task that was chosen on a holdout; unescaped."""
+    return [
         (
             each.by_holdout.model,
             task_name(each.by_holdout),
-            percent(each.score_by_holdout),
-            percent(each.score_by_validation),
-            percent(each.difference),
+            *map(percent, (each.score_by_holdout, each.score_by_validation, each.difference)),
         )
-        for each in found
+        for each in optimism(groups)
     ]
-    headers = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
-    return ["### Optimism\n", OPTIMISM + "\n", tables.markdown(headers, rows) + "\n"] if found else []
