@@ -6,8 +6,14 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import VALIDATION, reference_model, references_of
 from gluegrid.report.blocks import Block, Details, Section, Text, table
 from gluegrid.report.content import Material
-from gluegrid.results.parity import NOT_COMPARED, parity_content, with_verdict
-from gluegrid.results.parity_report import COLUMNS, WHAT_IS_COMPARED, names_of, reference_text, verdict_row
+from gluegrid.results.parity import parity_content, with_verdict
+from gluegrid.results.parity_report import (
+    COLUMNS,
+    COLUMNS_NOT_COMPARED,
+    WHAT_IS_COMPARED,
+    rows_not_compared,
+    verdict_row,
+)
 from gluegrid.results.summary import Group, mean
 
 NUMBERS = ("Ours", "Reference", "Difference", "Tolerance")
@@ -23,10 +29,8 @@ def parity_section(material: Material) -> Section | None:
         what = Text(WHAT_IS_COMPARED.format(level=content["level"]), "note")
         rows = map(verdict_row, compared)
         blocks = [what, table("Verdicts on references of the same training", COLUMNS, rows, NUMBERS)]
-    others = [record for record in content["verdicts"] if record["verdict"] == NOT_COMPARED]
-    if others:
-        rows = [[*names_of(record), reference_text(record["reference"]), record["reason"]] for record in others]
-        shown = table("References without a verdict, and why", [*COLUMNS[:3], "Reference", "Why"], rows, NUMBERS)
+    if others := rows_not_compared(content):
+        shown = table("References without a verdict, and why", COLUMNS_NOT_COMPARED, others, NUMBERS)
         blocks.append(Details(f"{len(others)} references that were not compared", [shown]))
     return Section("references", "References", blocks)
 

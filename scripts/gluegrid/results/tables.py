@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from gluegrid.common import escaping
-from gluegrid.common.formatting import NOTHING, number, percent, seconds
+from gluegrid.common.formatting import NOTHING, number, percent, points, seconds
 from gluegrid.results.notes import depends_on_seed
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import (
@@ -61,16 +61,8 @@ def terminal_table(groups: Sequence[Group]) -> str:
         lines = [f"- on {task_name(group)}: {details(group)}" for group in groups if details(group)]
         notes = data_notes(groups)
         lines += [*([""] if lines else []), MARKED, *notes] if notes else []
-    below = ["\n".join(_wrapped(lines)), escaping.one_line(of_one_seed(groups))]
-    return "\n\n".join(filter(None, [text, *below]))
-
-
-def _wrapped(lines: Iterable[str]) -> list[str]:
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") or [""]
-    ]
+    wrapped = [textwrap.fill(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") for line in lines]
+    return "\n\n".join(filter(None, [text, "\n".join(wrapped), escaping.one_line(of_one_seed(groups))]))
 
 
 def _model_row(group: Group, result: str) -> tuple[str, ...]:
@@ -101,14 +93,10 @@ def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
     may have no cell of a model on a task.
     """
     tasks = {group.task.name: task_name(group) for group in groups}
-    rows = [
-        [
-            of_model[0].model,
-            *(_score_or_state(group, over_seeds) for group in of_model),
-            _mean_over_tasks(of_model, over_seeds),
-        ]
-        for of_model in by_model_on_every_task(groups)
-    ]
+    rows = []
+    for of_model in by_model_on_every_task(groups):
+        scores = [_score_or_state(group, over_seeds) for group in of_model]
+        rows.append([of_model[0].model, *scores, _mean_over_tasks(of_model, over_seeds)])
     return markdown(["Model", *tasks.values(), "Mean"], rows)
 
 
@@ -128,11 +116,8 @@ def _mean_over_tasks(groups: Sequence[Group], over_seeds: str) -> str:
     scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in scored}
     known = [group for group in scored if scores[group.task.name] is not None]
     text = percent(mean(scores[group.task.name] for group in known)) if known else NOTHING
-    if any(group.data for group in known):
-        text += MARK
-    if len(known) < len(scored):
-        text += f" ({len(known)} of {len(scored)} tasks)"
-    return text
+    of_all = "" if len(known) == len(scored) else f" ({len(known)} of {len(scored)} tasks)"
+    return text + (MARK if any(group.data for group in known) else "") + of_all
 
 
 def data_notes(groups: Sequence[Group]) -> list[str]:
@@ -150,45 +135,22 @@ def data_notes(groups: Sequence[Group]) -> list[str]:
 
 def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label: str) -> str:
     """Return a model's results beside those of a reference for the same model: task -> metrics in percent."""
-    headers = (
-        "Task",
-        "Metric",
-        "Result",
-        f"Result of {label}",
-        "Training time (s)",
-        f"Time of {label} (s)",
-        "epochs",
-        f"epochs of {label}",
-    )
     rows = []
     for group in groups:
         task, metric, ours, time, epochs = _model_row(group, result(group))
         theirs = reference.get(group.task.name, {})
         keys = [key.removeprefix("eval_") for key in group.task.metric_keys()]
-        values = [f"{theirs[key]:.2f}" for key in keys if key in theirs]
-        rows.append(
-            (
-                task,
-                metric,
-                ours,
-                "/".join(values) or NOTHING,
-                time,
-                seconds(theirs.get("train_runtime")),
-                epochs,
-                number(theirs.get("epoch")),
-            )
-        )
-    return markdown(headers, rows)
+        metrics = "/".join(points(theirs[key]) for key in keys if key in theirs) or NOTHING
+        their_time, their_epochs = seconds(theirs.get("train_runtime")), number(theirs.get("epoch"))
+        rows.append((task, metric, ours, metrics, time, their_time, epochs, their_epochs))
+    names = (f"Result of {label}", COLUMNS[3], f"Time of {label} (s)", COLUMNS[4], f"epochs of {label}")
+    return markdown((*COLUMNS[:3], *names), rows)
 
 
 def failures(outcomes: Iterable[Outcome]) -> str:
     """Return a table of cells without a result: which, why, and the log that says more."""
     rows = [
-        (
-            escaping.markdown(outcome.cell.name),
-            escaping.markdown(reason(outcome)),
-            escaping.code(str(outcome.log)),
-        )
+        [*map(escaping.markdown, (outcome.cell.name, reason(outcome))), escaping.code(str(outcome.log))]
         for outcome in outcomes
     ]
     return _grid(("Cell", "Reason", "Log"), rows)
