@@ -134,18 +134,18 @@ def test_each_metric_has_its_spread_and_an_undefined_one_none():
 
 
 def test_numbers_of_one_seed_are_said_to_be():
-    assert tables.of_one_seed([COLA, MRPC]) == "1 seed, so the spread is not known."
-    assert tables.of_one_seed([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
-    assert tables.of_one_seed([seeds(50, 60)]) == ""
-    assert tables.of_one_seed([group("cola")]) == ""
+    assert tables.one_seed_note([COLA, MRPC]) == "1 seed, so the spread is not known."
+    assert tables.one_seed_note([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
+    assert tables.one_seed_note([seeds(50, 60)]) == ""
+    assert tables.one_seed_note([group("cola")]) == ""
 
 
 def test_another_seed_would_not_change_what_is_only_evaluated():
     finished = group("cola", outcome(results=of_percent(matthews_correlation=50), run={"do_train": False}))
-    assert tables.of_one_seed([finished]) == ""
-    assert tables.of_one_seed([COLA, finished]) == "1 seed, so the spread is not known."
+    assert tables.one_seed_note([finished]) == ""
+    assert tables.one_seed_note([COLA, finished]) == "1 seed, so the spread is not known."
     of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
-    assert tables.of_one_seed([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
+    assert tables.one_seed_note([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
 
 
 def test_a_prediction_is_named_and_counts_in_no_mean():

@@ -1,7 +1,10 @@
 """What all sections of the report are made from, and which models have a look of their own in the figures."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -9,7 +12,6 @@ from gluegrid.common import escaping
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.blocks import Figure, Legend
 from gluegrid.report.figures import MARKERS, OTHER, Style, styles, swatch
-from gluegrid.report.origins import Origins
 from gluegrid.report.scores import ScoreTable, score_table
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import LONGEST_NAME, task_name
@@ -29,16 +31,12 @@ class Material:
         self.failed = [outcome for outcome in outcomes if outcome.has_failed]
         self.groups = groups(experiment, outcomes)
         self.chosen = chosen(self.groups)
+        self._names = {group.identity: f"number-{place}" for place, group in enumerate(self.groups, start=1)}
 
     @cached_property
     def table(self) -> ScoreTable:
         """Models by tasks."""
         return score_table(self.chosen)
-
-    @cached_property
-    def origins(self) -> Origins:
-        """Where each number comes from."""
-        return Origins(self.experiment, self.groups, self.chosen)
 
     @cached_property
     def looks(self) -> dict[str, Style]:
@@ -66,6 +64,18 @@ class Material:
             drawn = [group for group in self.chosen if group.task.name == task and is_drawn(group)]
             figures += [panel(draw(f"{section}-{place}", drawn), drawn[0])] if drawn else []
         return figures
+
+    def name_of(self, group: Group) -> str:
+        """Return the place on the page that says where a group's number comes from."""
+        return self._names[group.identity]
+
+    def log_link(self, outcome: Outcome) -> str:
+        """Return the address of a cell's log; none for one that lies in another clone."""
+        return "" if self.experiment.imported else self.link(outcome.log)
+
+    def link(self, path: Path | str) -> str:
+        """Return a path as an address relative to the page, which lies in the experiment's folder."""
+        return quote(os.path.relpath(path, self.experiment.paths.root), errors="surrogateescape")
 
     def legend(self, section: str, with_others: bool = True) -> Legend:
         """Return which mark is which model's, for a section."""

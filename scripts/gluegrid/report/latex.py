@@ -73,7 +73,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def _row(row: ModelScores) -> str:
     mean = NOTHING if row.mean is None else _number(row.mean, row.is_best, any(s.group.data for s in row.scores))
-    of_tasks = f" ({latex(row.tasks_text)})" if row.tasks_text and row.count else ""
+    _, tasks = row.texts
+    of_tasks = f" ({latex(tasks)})" if tasks and row.count else ""
     return _line([latex(row.model), *map(_score, row.scores), mean + of_tasks])
 
 

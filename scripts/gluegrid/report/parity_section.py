@@ -6,14 +6,9 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import VALIDATION, reference_model, references_of
 from gluegrid.report.blocks import Block, Details, Section, Text, table
 from gluegrid.report.content import Material
+from gluegrid.results import parity_report
 from gluegrid.results.parity import parity_content, with_verdict
-from gluegrid.results.parity_report import (
-    COLUMNS,
-    COLUMNS_NOT_COMPARED,
-    WHAT_IS_COMPARED,
-    rows_not_compared,
-    verdict_row,
-)
+from gluegrid.results.parity_report import COLUMNS, COLUMNS_NOT_COMPARED, WHAT_IS_COMPARED, rows_not_compared
 from gluegrid.results.summary import Group, mean
 
 NUMBERS = ("Ours", "Reference", "Difference", "Tolerance")
@@ -27,7 +22,7 @@ def parity_section(material: Material) -> Section | None:
     blocks: list[Block] = [Text("No reference is of the same training as the results.")]
     if compared := with_verdict(content):
         what = Text(WHAT_IS_COMPARED.format(level=content["level"]), "note")
-        rows = map(verdict_row, compared)
+        rows = map(parity_report.verdict_row, compared)
         blocks = [what, table("Verdicts on references of the same training", COLUMNS, rows, NUMBERS)]
     if others := rows_not_compared(content):
         shown = table("References without a verdict, and why", COLUMNS_NOT_COMPARED, others, NUMBERS)

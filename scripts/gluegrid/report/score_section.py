@@ -52,9 +52,10 @@ def _row(material: Material, row: ModelScores) -> Iterator[Entry]:
     for each in row.scores:
         small = list(filter(None, [each.interval_text, each.seeds, *each.group.options]))
         # Without a cell, a score comes from nowhere.
-        href = f"#{material.origins.name_of(each.group)}" if each.group.outcomes else ""
+        href = f"#{material.name_of(each.group)}" if each.group.outcomes else ""
         yield Entry(each.text, small, href, each.is_best, is_number=True)
-    yield Entry(row.mean_text, [row.tasks_text] if row.tasks_text else [], is_best=row.is_best, is_number=True)
+    mean, tasks = row.texts
+    yield Entry(mean, [tasks] if tasks else [], is_best=row.is_best, is_number=True)
 
 
 def _metrics(material: Material) -> Table:

@@ -7,9 +7,10 @@ from functools import cached_property
 
 from scipy import stats
 
-from gluegrid.common.formatting import UNDEFINED, percent
-from gluegrid.results.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
+from gluegrid.common.formatting import percent
+from gluegrid.results.result_text import seeds_text, task_name
 from gluegrid.results.summary import Group, Summary, by_model_on_every_task, mean
+from gluegrid.results.tables import mean_over_tasks, score_or_state
 
 CONFIDENCE = 0.95
 
@@ -34,11 +35,7 @@ class Score:
     @property
     def text(self) -> str:
         """The mean and standard deviation x 100, or why there are none."""
-        if not self.group.done:
-            return state(self.group)
-        if not self.group.task.metric_keys():
-            return PREDICTED
-        return (UNDEFINED if self.mean is None else score_text(self.summary)) + (MARK if self.group.data else "")
+        return score_or_state(self.group)
 
     @property
     def interval_text(self) -> str:
@@ -76,16 +73,9 @@ class ModelScores:
         return sum(score.mean is not None for score in self.scores)
 
     @property
-    def mean_text(self) -> str:
-        """The mean x 100."""
-        is_marked = any(score.mean is not None and score.group.data for score in self.scores)
-        return percent(self.mean) + (MARK if is_marked else "") if self.count else "-"
-
-    @property
-    def tasks_text(self) -> str:
-        """Of how many tasks the mean is, where some are missing."""
-        scored = [score for score in self.scores if score.group.task.metric_keys()]
-        return "" if self.count == len(scored) else f"{self.count} of {len(scored)} tasks"
+    def texts(self) -> tuple[str, str]:
+        """The mean x 100, and of how many tasks it is, where some are missing."""
+        return mean_over_tasks([score.group for score in self.scores])
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,9 @@ from gluegrid.report.blocks import Block, Details, Entry, Figure, Figures, Headi
 from gluegrid.report.content import Material
 from gluegrid.report.figures import INK, MUTED, OTHER, Plot, Style, label
 from gluegrid.report.scores import interval
+from gluegrid.results import selection
 from gluegrid.results.result_text import MARK, best_of, score_text, seeds_text, task_name, value_text
-from gluegrid.results.selection import (
-    holdout_summary,
-    swept_keys,
-    uses_holdout,
-    validation_scores,
-    values_of,
-    was_chosen,
-)
+from gluegrid.results.selection import swept_keys, uses_holdout, validation_scores, values_of, was_chosen
 from gluegrid.results.summary import Group, Summary
 from gluegrid.results.sweep_tables import OPTIMISM_COLUMNS, how_chosen, optimism_rows
 
@@ -77,9 +71,9 @@ def _table(material: Material, chosen: Group) -> Table:
     for point in chosen.chosen_from:
         values = map(value_text, values_of(point, keys).values()) if keys else [point.variant]
         is_chosen = point.variant == chosen.variant
-        href = f"#{material.origins.name_of(point)}"
+        href = f"#{material.name_of(point)}"
         score = Entry(_score(point, point.score_summary()), href=href, is_best=is_chosen, is_number=True)
-        others = [_score(point, holdout_summary(point)) for _ in on_holdout]
+        others = [_score(point, selection.holdout_summary(point)) for _ in on_holdout]
         rows.append([*values, score, *others, seeds_text(point), "chosen" if is_chosen else ""])
     headers = [*(keys or ["Variant"]), "Score", *on_holdout, "Seeds", "Chosen"]
     return table(_title(chosen), headers, rows, [*on_holdout, "Seeds"])

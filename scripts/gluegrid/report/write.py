@@ -100,7 +100,7 @@ def failure_section(material: Material) -> Section | None:
     if not material.failed:
         return None
     rows = [
-        [outcome.cell.name, reason(outcome), code(str(outcome.log), material.origins.log_of(outcome))]
+        [outcome.cell.name, reason(outcome), code(str(outcome.log), material.log_link(outcome))]
         for outcome in material.failed[:MOST_FAILURES]
     ]
     caption = "Cells that were tried and have no valid result"

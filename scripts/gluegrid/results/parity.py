@@ -4,17 +4,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from gluegrid.experiment import references
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.references import (
-    MEDIAN,
-    SINGLE_RUN,
-    VALIDATION,
-    Reference,
-    SeedSpread,
-    reference_model,
-    references_of,
-    seed_spreads,
-)
+from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference, SeedSpread
 from gluegrid.experiment.run import examples_per_update
 from gluegrid.results.selection import chosen, sweeps, uses_holdout
 from gluegrid.results.summary import Group, Summary, summarised
@@ -93,12 +85,12 @@ def with_verdict(content: dict) -> list[dict]:
 
 def verdicts(experiment: Experiment, groups: Iterable[Group]) -> list[Verdict]:
     """Return a verdict for each reference of each model on each task, in the order of the experiment."""
-    references = references_of(experiment.config)
-    ids = {name: reference_model(entry) for name, entry in experiment.models.items()}
+    every = references.references_of(experiment.config)
+    ids = {name: references.reference_model(entry) for name, entry in experiment.models.items()}
     return [
         _verdict(points, reference)
         for points in sweeps(groups)
-        for reference in references
+        for reference in every
         if (reference.model, reference.task) == (ids[points[0].model], points[0].task.name)
     ]
 
@@ -123,7 +115,7 @@ def _why_without_number(group: Group, reference: Reference) -> str:
 
 def _compared(group: Group, reference: Reference) -> Verdict:
     ours = summarised(100 * outcome.results[f"eval_{reference.metric}"] for outcome in group.done)
-    sides = both_sides(ours, reference, seed_spreads().get((reference.task, reference.metric)))
+    sides = both_sides(ours, reference, references.seed_spreads().get((reference.task, reference.metric)))
     if sides is None:
         return Verdict(group, reference, NOT_COMPARED, "nothing says how much seeds vary; two seeds or more would")
     allowed = tolerance(sides) + reference.rounding

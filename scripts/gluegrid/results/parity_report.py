@@ -154,5 +154,4 @@ def _sources(content: dict) -> list[str]:
     references = [record["reference"] for record in content["verdicts"]]
     texts = dict.fromkeys((each["label"], ", ".join(each["source"].values())) for each in references)
     said = [f"{label}: {source}. {content['notes'].get(label, '')}" for label, source in texts]
-    lines = [f"- {escaping.markdown(text)}" for text in said]
-    return ["## Sources\n", *lines, ""] if lines else []
+    return ["## Sources\n", *(f"- {escaping.markdown(text)}" for text in said), ""] if said else []

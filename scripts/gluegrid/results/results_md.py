@@ -81,7 +81,7 @@ def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
     for model, of_model in by_model(grouped):
         sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model) + "\n"]
-        if line := tables.of_one_seed(of_model):
+        if line := tables.one_seed_note(of_model):
             sections.append(escaping.markdown(line) + "\n")
     return sections
 
@@ -93,17 +93,13 @@ def _models_by_tasks(grouped: list[Group]) -> list[str]:
         "## Models by tasks\n",
         SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",
         tables.models_by_tasks(grouped) + "\n",
-        *_data_notes(grouped),
     ]
+    if lines := tables.data_notes(grouped):
+        sections += [escaping.markdown(tables.MARKED) + "\n", *map(escaping.markdown, lines), ""]
     if has_seeds:
         sections += ["### Median over seeds\n", tables.models_by_tasks(grouped, "median") + "\n"]
         sections += ["### Best seed\n", BEST, tables.models_by_tasks(grouped, "best") + "\n"]
     return sections
-
-
-def _data_notes(grouped: list[Group]) -> list[str]:
-    notes = [escaping.markdown(line) for line in tables.data_notes(grouped)]
-    return [escaping.markdown(tables.MARKED) + "\n", *notes, ""] if notes else []
 
 
 def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:

@@ -4,17 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
-from gluegrid.results import tables
+from gluegrid.results import selection, tables
 from gluegrid.results.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
-from gluegrid.results.selection import (
-    compared,
-    holdout_summary,
-    optimism,
-    swept_keys,
-    uses_holdout,
-    values_of,
-    was_chosen,
-)
+from gluegrid.results.selection import compared, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.results.summary import Group
 
 CHOSEN = "The point with the best score stands in the tables above: the mean of the task's metrics, mean over seeds"
@@ -67,7 +59,7 @@ def _numbers(point: Group) -> dict[str, str]:
     mark = MARK if point.data else ""
     summaries = {"Score": point.score_summary()}
     if uses_holdout(point):
-        summaries["Score on the holdout"] = holdout_summary(point)
+        summaries["Score on the holdout"] = selection.holdout_summary(point)
     of_metrics = {"Result": numbers(point)} if len(point.task.metric_keys()) > 1 else {}
     columns = of_metrics | {title: score_text(summary) for title, summary in summaries.items()}
     return {title: text + mark if point.done else NOTHING for title, text in columns.items()}
