@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from gluegrid.experiment import references
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference, SeedSpread
+from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference, SeedSpread, references_of
 from gluegrid.experiment.run import examples_per_update
 from gluegrid.results.selection import chosen, sweeps, uses_holdout
 from gluegrid.results.summary import Group, Summary, summarised
@@ -85,7 +85,7 @@ def with_verdict(content: dict) -> list[dict]:
 
 def verdicts(experiment: Experiment, groups: Iterable[Group]) -> list[Verdict]:
     """Return a verdict for each reference of each model on each task, in the order of the experiment."""
-    every = references.references_of(experiment.config)
+    every = references_of(experiment.config)
     ids = {name: references.reference_model(entry) for name, entry in experiment.models.items()}
     return [
         _verdict(points, reference)
