@@ -149,7 +149,8 @@ class Checkpointing:
         """Make room before the next is written: two are there at most."""
         for path in self.folder.glob("*"):
             if path != self._last_good:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove = shutil.rmtree if path.is_dir() else Path.unlink
+                remove(path)
 
     def _newest_usable(self, training: Training) -> tuple[Path, dict] | tuple[None, None]:
         """Return the newest checkpoint that this training can go on from, and its content; None where there is none."""
