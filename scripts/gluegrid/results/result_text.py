@@ -1,7 +1,7 @@
 """What tables say of one model on one task: its numbers, and what limits them. Nothing is escaped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percents
@@ -55,8 +55,7 @@ def score_text(summary: Summary) -> str:
 def seeds_text(group: Group) -> str:
     """Return how many seeds have a result, what became of others, and the score of those that are not degenerate."""
     counts = [f"{len(group.done)} of {len(group.outcomes)}", *_troubles(group)]
-    others = [f"{part} {score_text(group.without_degenerate().score_summary())}" for part in _without(group)]
-    return _joined([", ".join(counts), *others])
+    return _joined([", ".join(counts), *_without_degenerate(group, lambda others: score_text(others.score_summary()))])
 
 
 def state(group: Group) -> str:
@@ -101,14 +100,12 @@ def _troubles(group: Group) -> list[str]:
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def _without_degenerate(group: Group) -> list[str]:
-    return [f"{part} {numbers(group.without_degenerate())}" for part in _without(group)]
-
-
-def _without(group: Group) -> list[str]:
-    if not (group.degenerate and group.without_degenerate().done):
+def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) -> list[str]:
+    """Return what the numbers are without degenerate runs, where there are some, and others."""
+    others = group.without_degenerate()
+    if not (group.degenerate and others.done):
         return []
-    return [f"without {'it' if len(group.degenerate) == 1 else 'them'}"]
+    return [f"without {'it' if len(group.degenerate) == 1 else 'them'} {text(others)}"]
 
 
 def _point(group: Group) -> list[str]:

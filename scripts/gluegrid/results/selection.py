@@ -17,16 +17,8 @@ class Optimism:
 
     by_validation: Group
     by_holdout: Group
-
-    @property
-    def score_by_validation(self) -> float:
-        """The mean validation score of the variant chosen by it."""
-        return _mean(validation_scores(self.by_validation))
-
-    @property
-    def score_by_holdout(self) -> float:
-        """The mean validation score of the variant chosen on the holdout."""
-        return _mean(validation_scores(self.by_holdout))
+    score_by_validation: float  # both are means of validation scores
+    score_by_holdout: float
 
     @property
     def difference(self) -> float:
@@ -81,7 +73,8 @@ def optimism(groups: Iterable[Group]) -> list[Optimism]:
     for points in sweeps(groups):
         scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
         if uses_holdout(points[0]) and len(scored) > 1:
-            choices.append(Optimism(_best(scored, validation_scores), _best(scored, selecting_scores)))
+            best = [_best(scored, scores_of) for scores_of in (validation_scores, selecting_scores)]
+            choices.append(Optimism(*best, *(_mean(validation_scores(group)) for group in best)))
     return choices
 
 

@@ -31,8 +31,12 @@ def sweep_sections(chosen: Sequence[Group]) -> list[str]:
     sections = ["## Sweeps\n", *(f"{text}\n" for text in [how, *map(escaping.markdown, exceptions)])]
     for group in swept:
         title = escaping.markdown(f"{group.model}, {task_name(group)}")
-        sections += [f"### {title}\n", _points_table(group) + "\n", *_not_compared(group)]
-    return [*sections, *_optimism_section(swept)]
+        sections += [f"### {title}\n", _points_table(group) + "\n"]
+        if len(compared(group, group.chosen_from)) < len(group.chosen_from):
+            sections.append(f"{best_of(group).capitalize()}: the others have fewer seeds with a score.\n")
+    if rows := optimism_rows(point for group in swept for point in group.chosen_from):
+        sections += ["### Optimism\n", OPTIMISM + "\n", tables.markdown(OPTIMISM_COLUMNS, rows) + "\n"]
+    return sections
 
 
 def how_chosen(swept: Sequence[Group], by_validation: str, by_holdout: str) -> list[str]:
@@ -63,18 +67,6 @@ def _numbers(point: Group) -> dict[str, str]:
     of_metrics = {"Result": numbers(point)} if len(point.task.metric_keys()) > 1 else {}
     columns = of_metrics | {title: score_text(summary) for title, summary in summaries.items()}
     return {title: text + mark if point.done else NOTHING for title, text in columns.items()}
-
-
-def _not_compared(chosen: Group) -> list[str]:
-    """Return a line that says how many points have fewer seeds than the chosen one, if any has."""
-    if len(compared(chosen, chosen.chosen_from)) == len(chosen.chosen_from):
-        return []
-    return [f"{best_of(chosen).capitalize()}: the others have fewer seeds with a score.\n"]
-
-
-def _optimism_section(swept: Sequence[Group]) -> list[str]:
-    rows = optimism_rows(point for group in swept for point in group.chosen_from)
-    return ["### Optimism\n", OPTIMISM + "\n", tables.markdown(OPTIMISM_COLUMNS, rows) + "\n"] if rows else []
 
 
 def optimism_rows(groups: Iterable[Group]) -> list[tuple[str, ...]]:
