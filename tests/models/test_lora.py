@@ -6,7 +6,7 @@ import torch
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.models.classifier import load_model, load_shapes
-from gluegrid.models.lora import check_target_modules, load_trained_weights, merged, trained_weights, with_adapters
+from gluegrid.models.lora import load_trained_weights, merged, target_layers, trained_weights, with_adapters
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,20 +143,20 @@ def test_a_name_that_no_layer_has_is_refused_with_the_nearest_before_weights_are
     shapes = load_shapes(bert)
     assert {parameter.device.type for parameter in shapes.parameters()} == {"meta"}
     with pytest.raises(TrainingError, match=rf"{name}'.*Did you mean 'query'\? Known: classifier, dense, key, query"):
-        check_target_modules(shapes, ["value", name])
+        target_layers(shapes, ["value", name])
     with pytest.raises(TrainingError, match="Did you mean 'query'"):
         adapted(bert, target_modules=["value", name])
 
 
 @pytest.mark.parametrize("names", ["all-linear", "query", ["query", "bert.pooler.dense"]])
 def test_names_that_layers_have_are_accepted(bert, names):
-    check_target_modules(load_shapes(bert), names)
+    target_layers(load_shapes(bert), names)
 
 
 @pytest.mark.parametrize("name", ["uery", "self", "LayerNorm", "word_embeddings", "layer.0"])
 def test_a_part_of_a_name_or_another_layer_is_no_linear_layer(bert, name):
     with pytest.raises(TrainingError, match="no linear layer"):
-        check_target_modules(load_shapes(bert), [name])
+        target_layers(load_shapes(bert), [name])
 
 
 def test_the_head_alone_is_nothing_to_adapt(bert):

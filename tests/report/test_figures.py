@@ -3,30 +3,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gluegrid.report.figures import (
-    INK,
-    SERIES,
-    VARIABLES,
-    Margins,
-    Style,
-    finished,
-    mark,
-    new_axes,
-    rows,
-    styles,
-    swatch,
-    with_variables,
-)
+from gluegrid.report.figures import INK, SERIES, VARIABLES, Plot, Style, styles, swatch, with_variables
 from gluegrid.report.write import FOLDER
 
 ODD = 'a<b>&"$x^2$ \N{GRINNING FACE} مرحبا \x1b\u202e'
 
 
 def figure(name: str = "one") -> str:
-    axes = new_axes(200, 100, Margins())
-    mark(axes, 1, 0, Style(SERIES[0], "o"))
-    rows(axes, [ODD, "second"])
-    return finished(axes, name, f"Title {ODD}", "what is seen")
+    plot = Plot(200, 100)
+    plot.mark(1, 0, Style(SERIES[0], "o"))
+    plot.rows([ODD, "second"])
+    return plot.svg(name, f"Title {ODD}", "what is seen")
 
 
 def elements(svg: str, tag: str) -> list[ElementTree.Element]:

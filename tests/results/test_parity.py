@@ -42,7 +42,7 @@ def one_reference(monkeypatch):
         only = Reference(**(known | {"training": STATED} | values))
         monkeypatch.setattr(parity, "references_of", lambda config: [only])
         spreads = {("rte", "accuracy"): SeedSpread("rte", "accuracy", 1.0, 20, "bert", {"text": "measured"})}
-        monkeypatch.setattr(parity, "seed_spreads", lambda: spreads)
+        monkeypatch.setattr(parity.references, "seed_spreads", lambda: spreads)
         return only
 
     return let
@@ -198,7 +198,7 @@ def test_seeds_that_failed_are_left_out(one_reference):
 
 def test_where_nothing_says_how_much_seeds_vary_two_seeds_do(one_reference, monkeypatch):
     one_reference()
-    monkeypatch.setattr(parity, "seed_spreads", lambda: {})
+    monkeypatch.setattr(parity.references, "seed_spreads", lambda: {})
     assert verdict(group(1.0)).reason == "nothing says how much seeds vary; two seeds or more would"
     assert verdict(group(1.0, 2.0)).word == BELOW
 

@@ -10,7 +10,7 @@ from rendering import HOSTILE, rows_of
 from gluegrid.common import escaping
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.references import by_model_and_task, document
-from gluegrid.results import tables
+from gluegrid.results import result_text, tables
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group
 
@@ -88,7 +88,7 @@ def test_several_seeds_give_their_mean_and_their_number():
 
 
 def test_a_missing_seed_is_left_out_and_said():
-    assert tables.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
+    assert result_text.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
 
 
 DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
@@ -114,38 +114,38 @@ DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
     ],
 )
 def test_failed_and_degenerate_seeds_are_counted_and_the_mean_shown_without(others, expected):
-    assert tables.result(seeds(50, 60, missing=others)) == expected
+    assert result_text.result(seeds(50, 60, missing=others)) == expected
 
 
 def test_degenerate_seeds_alone_have_no_mean_without_them():
-    assert tables.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
+    assert result_text.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
     both = group("cola", *[outcome(seed=seed, results=DEGENERATE) for seed in (1, 2)])
-    assert tables.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
+    assert result_text.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
 
 
 def test_one_seed_that_is_left_of_several_has_no_spread():
-    assert tables.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
+    assert result_text.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
 
 
 def test_each_metric_has_its_spread_and_an_undefined_one_none():
     results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=None)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
-    assert tables.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
+    assert result_text.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
 
 
 def test_numbers_of_one_seed_are_said_to_be():
-    assert tables.of_one_seed([COLA, MRPC]) == "1 seed, so the spread is not known."
-    assert tables.of_one_seed([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
-    assert tables.of_one_seed([seeds(50, 60)]) == ""
-    assert tables.of_one_seed([group("cola")]) == ""
+    assert tables.one_seed_note([COLA, MRPC]) == "1 seed, so the spread is not known."
+    assert tables.one_seed_note([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
+    assert tables.one_seed_note([seeds(50, 60)]) == ""
+    assert tables.one_seed_note([group("cola")]) == ""
 
 
 def test_another_seed_would_not_change_what_is_only_evaluated():
     finished = group("cola", outcome(results=of_percent(matthews_correlation=50), run={"do_train": False}))
-    assert tables.of_one_seed([finished]) == ""
-    assert tables.of_one_seed([COLA, finished]) == "1 seed, so the spread is not known."
+    assert tables.one_seed_note([finished]) == ""
+    assert tables.one_seed_note([COLA, finished]) == "1 seed, so the spread is not known."
     of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
-    assert tables.of_one_seed([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
+    assert tables.one_seed_note([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
 
 
 def test_a_prediction_is_named_and_counts_in_no_mean():
@@ -176,19 +176,19 @@ def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
 
 def test_the_chosen_point_is_named_beside_its_number():
     (found,) = chosen(points_of((50, 52), (60, 62), (55, 57)))
-    assert tables.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
-    assert tables.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
-    assert tables.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
+    assert result_text.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
+    assert result_text.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
+    assert result_text.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
 
 
 def test_a_point_with_fewer_seeds_is_not_among_those_it_is_the_best_of():
     (found,) = chosen(points_of((50, 52), (60, None), (55, 57)))
-    assert tables.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
+    assert result_text.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
 
 
 def test_a_sweep_without_a_score_names_no_point():
     (found,) = chosen(points_of((None, None), (None, None)))
-    assert tables.result(found) == "failed (2 of 2 seeds)"
+    assert result_text.result(found) == "failed (2 of 2 seeds)"
 
 
 def test_median_and_best_have_tables_of_their_own():
@@ -209,12 +209,12 @@ def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
 
 
 def test_the_mean_of_seeds_is_rounded_once():
-    assert tables.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
+    assert result_text.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
 
 
 def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
     stsb = group("stsb", outcome("stsb", results=of_percent(pearson=None, spearmanr=None)))
-    assert tables.result(stsb) == "undefined/undefined"
+    assert result_text.result(stsb) == "undefined/undefined"
     assert cells(tables.models_by_tasks([COLA, stsb]).splitlines()[2]) == [
         "bert",
         "57.60",
@@ -224,7 +224,7 @@ def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
 
 
 def test_one_undefined_seed_makes_the_mean_undefined():
-    assert tables.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
+    assert result_text.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
 
 
 def test_models_by_tasks_averages_metrics_then_tasks():
@@ -283,12 +283,13 @@ def test_a_number_beside_the_documents_says_so_too():
 
 def test_seeds_and_data_stand_in_one_bracket():
     with_missing = group("mnli", *mnli(SUBSET, SUBSET).outcomes, outcome("mnli", 9, reason="killed"))
-    assert tables.result(with_missing) == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
+    text = result_text.result(with_missing)
+    assert text == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
 
 
 def test_seeds_of_different_data_are_told_apart():
     expected = "78.83/81.36 ± 0.00/0.00 (3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
-    assert tables.result(mnli(SUBSET, "", SUBSET)) == expected
+    assert result_text.result(mnli(SUBSET, "", SUBSET)) == expected
 
 
 @pytest.mark.parametrize(
@@ -302,14 +303,14 @@ def test_seeds_of_different_data_are_told_apart():
 )
 def test_options_that_make_another_number_are_named_beside_it(run, named):
     results = of_percent(matthews_correlation=57.60)
-    assert tables.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
+    assert result_text.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
 
 
 def test_an_option_stands_between_seeds_and_data_and_below_where_the_table_is_narrow():
     run = {"train_sampling_strategy": "group_by_length"}
     results = of_percent(accuracy=78.83, accuracy_mm=81.36)
     of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
-    assert tables.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
+    assert result_text.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
     narrow = tables.terminal_table([of_mnli])
     assert "| 78.83/81.36 ± 0.00/0.00* (2 of 2 seeds) |" in narrow
     assert f"\n\n- on MNLI: group_by_length\n\n{tables.MARKED}\n" in narrow
@@ -398,7 +399,7 @@ def test_no_name_and_no_reason_becomes_more_than_a_text_in_its_cell(one, other):
         Group("bert", COLA.task, "base", one, other, COLA.outcomes),
         Group("bert", MRPC.task, "base", other, one, MRPC.outcomes),
     ]
-    first, second = (escaping.one_line(escaping.shortened(text, tables.LONGEST_NAME)) for text in (one, other))
+    first, second = (escaping.one_line(escaping.shortened(text, result_text.LONGEST_NAME)) for text in (one, other))
     expected = [[first, second, "57.60", "225.96", "3"], [second, first, "85.78/90.00", "97.60", "5"]]
     assert rows_of(tables.model_table(named)) == [list(tables.COLUMNS), *expected]
     assert rows_of(tables.models_by_tasks(named))[0] == ["Model", first, second, "Mean"]

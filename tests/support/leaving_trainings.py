@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.execution.preemption import Preemption
 from gluegrid.execution.reasons import Cause, Reason
-from gluegrid.training.checkpointing import Safekeeping
+from gluegrid.training.checkpointing import Checkpointing
 from gluegrid.training.trainer import Training
 
 
@@ -23,11 +23,11 @@ class LeavesWhen(Preemption):
 
 def keeper_that_leaves(
     folder: Path, is_time: Callable[[Training], bool], identity: dict, maker: dict, seconds_between: float = 1e9
-) -> Safekeeping:
+) -> Checkpointing:
     """Return the keeper of a training in a folder, which leaves when it is time."""
     leaving = LeavesWhen(is_time)
     paths = (folder / "checkpoints", folder / "progress.json")
-    keeper = Safekeeping(*paths, identity, maker, seconds_between, leaving)
+    keeper = Checkpointing(*paths, identity, maker, seconds_between, leaving)
     look_after = keeper.look_after
 
     def looking(training: Training) -> None:

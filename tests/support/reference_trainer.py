@@ -19,7 +19,7 @@ class OrderForTrainer(torch.utils.data.Sampler):
         self.epoch = epoch
 
     def __iter__(self):
-        return iter(self.order.of(self.epoch).tolist())
+        return iter(self.order.in_epoch(self.epoch).tolist())
 
     def __len__(self):
         return len(self.order.lengths)

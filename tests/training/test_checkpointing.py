@@ -16,7 +16,7 @@ from gluegrid.common.errors import Stopped, TrainingError, TransientError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.training import checkpointing, trainer
 from gluegrid.training.cell_trainer import CellTraining
-from gluegrid.training.checkpointing import Safekeeping
+from gluegrid.training.checkpointing import Checkpointing
 from gluegrid.training.device import lacks_device, random_states, set_random_states
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -104,13 +104,13 @@ def test_checkpoints_are_made_by_the_clock(place, monkeypatch):
 
 def noting_saves(monkeypatch):
     """Return the list of steps at which checkpoints will be made."""
-    saved, save = [], Safekeeping._save
+    saved, save = [], Checkpointing._save
 
     def noting(self, trained):
         saved.append(trained.step)
         save(self, trained)
 
-    monkeypatch.setattr(Safekeeping, "_save", noting)
+    monkeypatch.setattr(Checkpointing, "_save", noting)
     return saved
 
 
@@ -136,13 +136,13 @@ def test_a_training_shorter_than_its_checkpoints_are_expected_to_take_makes_none
 
 
 def test_the_last_good_one_is_kept_until_the_next_is_complete_and_two_at_most(place, monkeypatch):
-    there_while_writing, write = [], Safekeeping._write
+    there_while_writing, write = [], Checkpointing._write
 
     def noting(self, folder, trained):
         there_while_writing.append(place.checkpoints())
         write(self, folder, trained)
 
-    monkeypatch.setattr(Safekeeping, "_write", noting)
+    monkeypatch.setattr(Checkpointing, "_write", noting)
     place.stop_at(4, seconds_between=0)
     assert there_while_writing[1:] == [[f"step-{step:08d}"] for step in (1, 2, 3)]
     assert place.checkpoints() == ["step-00000003", "step-00000004"]

@@ -179,7 +179,7 @@ def test_an_attention_that_is_not_there_is_an_error(kind, attention, reason):
 @pytest.mark.parametrize("lengths", [[5], [3, 3], [1, 2, 9], list(range(1, 20)), [4] * 17 + [30]])
 def test_packing_and_unpacking_give_back_what_was_packed(lengths):
     lengths = numpy.array(lengths)
-    layout = Layout.of(lengths, torch.device("cpu"))
+    layout = Layout.for_lengths(lengths, torch.device("cpu"))
     hidden = torch.randn(len(lengths), lengths.max(), 3)
     is_real = torch.arange(int(lengths.max())) < torch.from_numpy(lengths)[:, None]
     packed = layout.pack(hidden)

@@ -158,8 +158,8 @@ def test_batches_of_like_length_are_those_of_trainer(cell):
     run = builders.run(PAIR, train_sampling_strategy="group_by_length", seed=5)
     generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
     theirs = LengthGroupedSampler(4, lengths=rows.lengths.tolist(), generator=generator)
-    assert Order(rows, run).of(2).tolist() == list(theirs)
-    assert Order(rows, builders.run(PAIR, seed=5)).of(2).tolist() != list(theirs)
+    assert Order(rows, run).in_epoch(2).tolist() == list(theirs)
+    assert Order(rows, builders.run(PAIR, seed=5)).in_epoch(2).tolist() != list(theirs)
 
 
 def test_bf16_is_near_fp32_over_fp32_weights_and_recorded(cell, fresh_accelerator):

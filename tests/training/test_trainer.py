@@ -156,7 +156,7 @@ def test_every_epoch_shows_every_example_once_in_an_order_of_its_own(cell):
 
 def test_the_order_is_decided_by_the_seed(cell):
     rows = cell().tokens.split("train")
-    orders = [Order(rows, builders.run(BINARY, seed=seed)).of(0).tolist() for seed in (1, 1, 2)]
+    orders = [Order(rows, builders.run(BINARY, seed=seed)).in_epoch(0).tolist() for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
 
 

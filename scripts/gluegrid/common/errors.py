@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONGEST = 300  # characters; some messages quote a whole file
+
 
 class GluegridError(Exception):
     """Base of all errors that are reported without a traceback.
@@ -51,9 +53,6 @@ class Stopped(BaseException):
     """The process was asked to end, or its time is nearly over; its message says why. No error of anybody's."""
 
 
-LONGEST = 300  # characters; some messages quote a whole file
-
-
 @contextmanager
 def one_line_errors(what: str) -> Iterator[None]:
     """Raise whatever a library raises inside as StagingError, its message in one line after `what`."""
@@ -61,10 +60,8 @@ def one_line_errors(what: str) -> Iterator[None]:
         yield
     except GluegridError:
         raise
-    except Exception as error:
-        raise StagingError(f"{what}: {in_one_line(error)}") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise StagingError(f"{what}: {in_one_line(error)}") from error
 

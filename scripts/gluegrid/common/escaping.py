@@ -1,4 +1,4 @@
-"""Texts that come from outside, made harmless for where they are shown: Markdown, a terminal, a spreadsheet."""
+"""Texts from outside, made harmless for Markdown, a terminal, a spreadsheet or a log; and as messages quote them."""
 
 import difflib
 import json
@@ -14,6 +14,22 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What starts or ends code, emphasis, links, tags, entities, strikethrough, formulas, columns, headings, bare addresses.
 # An underscore before a letter or digit ends no emphasis, and names are full of them.
 MARKUP = re.compile(r"[\\`*\[\]<>|~$]|_(?![^\W_])|(?<!\S)#|&(?=#?\w+;)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+
+LONGEST_VALUE = 60
+LONGEST_LIST = 200  # characters of a list of names in a message
+LONGEST_COMPARED = 300  # characters of a name that is looked for
+MOST_COMPARED = 1000  # known names
+NAMELESS = {
+    "Cc": "a control character",
+    "Cs": "half of a surrogate pair",
+    "Co": "a character of private use",
+    "Cn": "no character of Unicode",
+}
+
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+HIDDEN = "***"
+_TOKEN_OF_THE_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
 def one_line(text: str) -> str:
@@ -47,18 +63,6 @@ def encodable(text: str) -> str:
 
 def _is_harmful(character: str) -> bool:
     return unicodedata.category(character) in HARMFUL and character not in JOINERS
-
-
-LONGEST_VALUE = 60
-LONGEST_LIST = 200  # characters of a list of names in a message
-LONGEST_COMPARED = 300  # characters of a name that is looked for
-MOST_COMPARED = 1000  # known names
-NAMELESS = {
-    "Cc": "a control character",
-    "Cs": "half of a surrogate pair",
-    "Co": "a character of private use",
-    "Cn": "no character of Unicode",
-}
 
 
 def quoted(value: object) -> str:
@@ -103,12 +107,6 @@ def named(character: str) -> str:
     name = unicodedata.name(character, NAMELESS.get(kind, "a character without a name"))
     is_visible = character.isprintable() and not kind.startswith("M")
     return f"{repr(character) if is_visible else f'U+{ord(character):04X}'}, {name}"
-
-
-TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-HIDDEN = "***"
-_TOKEN_OF_THE_HUB = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
-_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 
 
 def redacted(text: str) -> str:

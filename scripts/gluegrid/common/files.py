@@ -7,12 +7,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, TransientError
-
-NEW, OLD = "new", "old"  # in the folder beside one that is replaced
 
 
 @contextmanager
@@ -32,21 +30,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises TransientError when the disk is full; `path` is then as it was.
     """
-    temporary = None
-    try:
-        with telling_of_full_disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            os.close(descriptor)
-            temporary = Path(name)
-            yield temporary
-            sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-            sync(path.parent)
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with telling_of_full_disk(path), ExitStack() as at_end:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        at_end.callback(temporary.unlink, missing_ok=True)
+        os.close(descriptor)
+        yield temporary
+        sync(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        sync(path.parent)
 
 
 @contextmanager
@@ -58,24 +52,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     for leftover in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = None
-    try:
-        with telling_of_full_disk(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            (temporary / NEW).mkdir()
-            yield temporary / NEW
-            for path in [temporary / NEW, *(temporary / NEW).rglob("*")]:
-                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-                sync(path)
-            # A folder that is there cannot be replaced in one step.
-            if folder.exists():
-                folder.rename(temporary / OLD)
-            (temporary / NEW).rename(folder)
-            sync(folder.parent)
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with telling_of_full_disk(folder), ExitStack() as at_end:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        at_end.callback(shutil.rmtree, temporary, ignore_errors=True)
+        new = temporary / "new"
+        new.mkdir()
+        yield new
+        for path in [new, *new.rglob("*")]:
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            sync(path)
+        # A folder that is there cannot be replaced in one step.
+        if folder.exists():
+            folder.rename(temporary / "old")
+        new.rename(folder)
+        sync(folder.parent)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
@@ -109,12 +100,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:
@@ -152,6 +137,16 @@ def json_if_there(path: Path) -> dict:
         return {}
 
 
+def unique_keys(pairs: list[tuple[str, object]]) -> dict:
+    """Return a JSON object, for `object_pairs_hook`; ValueError for a key that stands twice: Python takes the last."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in an object")
+    return content
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
@@ -164,3 +159,9 @@ def size_in_words(count: float) -> str:
         if count >= worth:
             return f"{count / worth:,.1f} {unit}"
     return f"{count:.0f} bytes"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -5,6 +5,8 @@ import sys
 
 UNDEFINED = "undefined"
 NOTHING = "-"
+# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
+TOLERANCE = 1e-9
 
 
 def percent(value: float | None) -> str:
@@ -79,22 +81,15 @@ def clock(moment: str) -> str:
     """Return a moment, in ISO 8601, as this host's clock shows it: the hour today, else with the day."""
     at = datetime.datetime.fromisoformat(moment).astimezone()
     is_today = at.date() == datetime.datetime.now().date()
-    return f"{at:%H:%M}" if is_today else f"{at:%a %H:%M}" if _is_soon(at) else f"{at:%Y-%m-%d %H:%M}"
+    is_soon = abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)
+    return f"{at:%H:%M}" if is_today else f"{at:%a %H:%M}" if is_soon else f"{at:%Y-%m-%d %H:%M}"
 
 
-def _is_soon(at: datetime.datetime) -> bool:
-    return abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)
-
-
-# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
-TOLERANCE = 1e-9
-
-
-def agree(found: object, expected: object) -> bool:
+def agree(value: object, expected: object) -> bool:
     """Tell whether two values are the same, numbers but for the order of their sums."""
-    if is_number(found) and is_number(expected):
-        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected))
-    return type(found) is type(expected) and found == expected
+    if is_number(value) and is_number(expected):
+        return abs(value - expected) <= TOLERANCE * max(1.0, abs(expected))
+    return type(value) is type(expected) and value == expected
 
 
 def is_number(value: object) -> bool:

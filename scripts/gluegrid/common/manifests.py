@@ -29,11 +29,9 @@ def check_file(manifest: Path, name: str, recorded: str) -> None:
     path = manifest.parent / name
     again = f"delete {manifest.parent} and run snakemake again"
     try:
-        found = sha256(path)
+        present = sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from error
-    if found != recorded:
-        raise DataError(
-            f"{path}: is not the file that was staged (SHA-256 {found[:12]}..., in its manifest {recorded[:12]}...);"
-            f" {again}"
-        )
+    if present != recorded:
+        hashes = f"SHA-256 {present[:12]}..., in its manifest {recorded[:12]}..."
+        raise DataError(f"{path}: is not the file that was staged ({hashes}); {again}")

@@ -13,6 +13,7 @@ from gluegrid.common.errors import GluegridError
 PROJECT = Path(__file__).resolve().parents[3]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
+EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -72,13 +73,13 @@ def _git(*arguments: str) -> str:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that make the numbers."""
-    found = {"python": platform.python_version()}
+    used = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            used[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            used[package] = None
+    return used
 
 
 def this_process() -> dict:
@@ -123,9 +124,6 @@ def _slurm_job_id() -> str | None:
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID")
-
-
-EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
 
 
 def has_slurm_job_of_its_own() -> bool:

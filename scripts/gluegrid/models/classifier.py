@@ -7,14 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-    set_seed,
-)
+from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
@@ -61,7 +54,9 @@ def _config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     as_written = read_model_config(folder)
     _check_architecture(folder, as_written, trust_remote_code)
     with one_line_errors(f"{CONFIG}: cannot be used"):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     # transformers forgets these names where there is no id2label.
     config.label2id = as_written.get("label2id") or config.label2id
     # Neither changes what the model computes, and other values would end the training.
@@ -86,7 +81,7 @@ def _check_architecture(folder: Path, config: dict, trust_remote_code: bool) -> 
         return
     elif own_classes:
         raise StagingError(f"{CONFIG}: the model {NOT_TRUSTED}")
-    elif isinstance(kind, str) and kind in CONFIG_MAPPING:
+    elif isinstance(kind, str) and kind in transformers.CONFIG_MAPPING:
         raise StagingError(f"{CONFIG}: transformers has no sequence classifier for the model_type {shown(kind)}")
     else:
         raise StagingError(
@@ -107,7 +102,7 @@ def _load(
     folder: Path, config: PreTrainedConfig, trust_remote_code: bool, **options: str
 ) -> tuple[PreTrainedModel, set[str]]:
     with one_line_errors("the model cannot be loaded"):
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             # transformers keeps the file's dtype otherwise; training in fp16 weights diverges or learns nothing.
@@ -126,7 +121,12 @@ def _load(
 
 def _check_encoder_is_whole(model: PreTrainedModel, drawn: set[str]) -> None:
     """Raise StagingError when transformers has drawn more at random than head and pooler, which it does silently."""
-    lacking = sorted(name for name in drawn if _is_of_encoder(model, name))
+    base = model.base_model_prefix
+    if hasattr(model, base):
+        lacking = sorted(name for name in drawn if name.startswith(f"{base}.") and "pooler" not in name)
+    else:
+        # Code of its own may keep encoder and head side by side.
+        lacking = sorted(name for name in drawn if not name.startswith(NAMES_OF_HEADS))
     if lacking:
         raise StagingError(
             f"the model lacks {len(lacking)} of the weights that its {CONFIG} asks for, such as {lacking[0]};"
@@ -141,34 +141,20 @@ def _check_encoder_is_whole(model: PreTrainedModel, drawn: set[str]) -> None:
         )
 
 
-def _is_of_encoder(model: PreTrainedModel, name: str) -> bool:
-    if hasattr(model, model.base_model_prefix):
-        return name.startswith(f"{model.base_model_prefix}.") and "pooler" not in name
-    # Code of its own may keep encoder and head side by side.
-    return not name.startswith(NAMES_OF_HEADS)
-
-
 def check_head(folder: Path, task: Task, new: set[str], trust_remote_code: bool = False) -> None:
     """Raise TrainingError when a checkpoint's head is not one for this task, so that it must be trained first."""
     config = _config(folder, trust_remote_code)
     advice = "train it (do_train: true), or name a checkpoint that was trained on this task"
     if new:
         raise TrainingError(f"{folder}: has no head for {task.name}: {min(new)} would be drawn at random; {advice}")
-    names = _names_of_outputs(config) if task.labels else []
-    if names and not any(_order_in(numbers, task.labels) for numbers in _maps_of_outputs(config)):
-        ours, theirs = ", ".join(task.labels), ", ".join(names)
+    maps = list(_maps_of_outputs(config)) if task.labels else []
+    named = [numbers for numbers in maps if not all(re.fullmatch(r"LABEL_\d+", name) for name in numbers)]
+    if named and not any(_order_in(numbers, task.labels) for numbers in maps):
+        ours, theirs = ", ".join(task.labels), ", ".join(named[0])
         raise TrainingError(
             f"{folder}: its outputs are {theirs}, the labels of {task.name} are {ours}; give the task the names that"
             f" the checkpoint has, in the order of the data's numbers, or {advice}"
         )
-
-
-def _names_of_outputs(config: PreTrainedConfig) -> list[str]:
-    """Return a checkpoint's names of its outputs, in some order; none where they are but LABEL_0 and so on."""
-    for names in _maps_of_outputs(config):
-        if not all(re.fullmatch(r"LABEL_\d+", name) for name in names):
-            return [*names]
-    return []
 
 
 def _maps_of_outputs(config: PreTrainedConfig) -> Iterator[dict[str, object]]:

@@ -19,14 +19,13 @@ def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) 
 
     `lora` has r, lora_alpha, lora_dropout and target_modules; `new` are the names of the weights that were drawn at
     random. They, and all of the head, are trained whole. The model keeps its class, and computes the same until it is
-    trained. Raises TrainingError as check_target_modules does, and where nothing is left to adapt.
+    trained. Raises TrainingError as target_layers does, and where nothing is left to adapt.
     """
     # Takes seconds to import.
     from peft import LoraConfig, inject_adapter_in_model
 
-    check_target_modules(model, lora["target_modules"])
     whole = _trained_whole(model, new)
-    layers = [name for name in _targets(model, lora["target_modules"]) if not _is_within(name, whole)]
+    layers = [name for name in target_layers(model, lora["target_modules"]) if not _is_within(name, whole)]
     if not layers:
         raise TrainingError("lora: every layer of target_modules is trained whole; name layers of the encoder")
     # A pattern of whole names: peft compares the ends of names in a list, so that one may stand for another.
@@ -43,23 +42,26 @@ def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) 
     return model
 
 
-def check_target_modules(model: PreTrainedModel, names: list[str] | str) -> None:
-    """Raise TrainingError for a name in target_modules that no linear layer has, naming the nearest.
+def target_layers(model: PreTrainedModel, names: list[str] | str) -> list[str]:
+    """Return the linear layers that target_modules names: those of that name, or whose name ends in it after a dot.
 
-    The model may be one of shapes alone, as gluegrid.models.classifier.load_shapes gives it.
+    Raises TrainingError for a name that no layer has, naming the nearest. The model may be one of shapes alone, as
+    gluegrid.models.classifier.load_shapes gives it.
     """
-    layers = _linear_layers(model)
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     if not layers:
         raise TrainingError("lora: the model has no linear layers; train it without")
     if names == ALL_LINEAR:
-        return
-    for name in _listed(names):
-        if not _matching(layers, name):
+        return layers
+    listed = [names] if isinstance(names, str) else names
+    for name in listed:
+        if not any(_is_called(layer, name) for layer in layers):
             ends = {layer.rpartition(".")[2] for layer in layers}
             raise TrainingError(
                 f"lora: target_modules has {name!r}, and no linear layer of the model has that name."
                 f"{suggest(name.rpartition('.')[2], ends)}; or {ALL_LINEAR}"
             )
+    return [layer for layer in layers if any(_is_called(layer, name) for name in listed)]
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -115,21 +117,5 @@ def _is_within(name: str, modules: set[str]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def _linear_layers(model: PreTrainedModel) -> list[str]:
-    return [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-
-
-def _targets(model: PreTrainedModel, names: list[str] | str) -> list[str]:
-    layers = _linear_layers(model)
-    if names == ALL_LINEAR:
-        return layers
-    return [layer for layer in layers if any(_matching([layer], name) for name in _listed(names))]
-
-
-def _matching(layers: list[str], name: str) -> list[str]:
-    """Return the layers whose name is this one, or ends in it after a dot, as in peft."""
-    return [layer for layer in layers if layer == name or layer.endswith(f".{name}")]
-
-
-def _listed(names: list[str] | str) -> list[str]:
-    return [names] if isinstance(names, str) else names
+def _is_called(layer: str, name: str) -> bool:
+    return layer == name or layer.endswith(f".{name}")  # as in peft

@@ -44,6 +44,9 @@ NOT_TRUSTED = (
     "brings its own Python code (auto_map); gluegrid runs it only with `trust_remote_code: true` at the model in the"
     " experiment file"
 )
+MOST_BYTES = 10_000_000  # of a file of JSON
+DEEPEST = 32
+LONGEST_SHOWN = 60
 CLASS_REFERENCE = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", re.ASCII)
 
 
@@ -143,11 +146,6 @@ def check_trusted_code(file: str, references: list, folder: Path) -> None:
             raise StagingError(f"{file}: auto_map asks for {module}, which is not there")
     files = ", ".join(sorted(path.name for path in folder.glob("*.py")))
     logger.warning("running the model's own Python code: %s", files)
-
-
-MOST_BYTES = 10_000_000
-DEEPEST = 32
-LONGEST_SHOWN = 60
 
 
 def read_untrusted_json(path: Path) -> dict:

@@ -29,7 +29,7 @@ LARGEST_DIFFERENCE = 1e-4  # of logits, relative to the largest
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows whose attention is computed together, padded to `length`: of the packed tokens, those from `start` to `end`.
 
     `padded` has the place of each padded token among them, `packed` the places of real tokens among the padded, and
@@ -52,8 +52,7 @@ class Group:
         return output if self.packed is None else output.index_select(0, self.packed)
 
     def _pad(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.padded is not None:
-            tokens = tokens.index_select(0, self.padded)
+        tokens = tokens if self.padded is None else tokens.index_select(0, self.padded)
         return tokens.view(self.rows, self.length, *tokens.shape[1:]).transpose(1, 2)
 
 
@@ -62,10 +61,10 @@ class Layout:
     """Where the tokens of a batch of shape (rows, longest) lie when they are packed."""
 
     places: torch.Tensor
-    groups: list[Group]
+    groups: list[RowGroup]
 
     @classmethod
-    def of(cls, lengths: numpy.ndarray, device: torch.device) -> "Layout":
+    def for_lengths(cls, lengths: numpy.ndarray, device: torch.device) -> "Layout":
         """Return the layout of rows of these lengths, which are best sorted by them."""
 
         def moved(array: numpy.ndarray) -> torch.Tensor:
@@ -82,7 +81,7 @@ class Layout:
                 starts = numpy.cumsum(of_group) - of_group
                 padded = numpy.where(is_real, starts[:, None] + numpy.arange(longest), 0)
                 places = (moved(padded.ravel()), moved(numpy.flatnonzero(is_real)), moved(is_real[:, None, None, :]))
-            groups.append(Group(len(of_group), longest, start, end, *places))
+            groups.append(RowGroup(len(of_group), longest, start, end, *places))
             start = end
         return cls(moved(numpy.flatnonzero(_is_real(lengths, int(lengths.max())))), groups)
 
@@ -102,9 +101,7 @@ def _is_real(lengths: numpy.ndarray, longest: int) -> numpy.ndarray:
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy to a device without waiting for it."""
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def packed_attention(
@@ -195,7 +192,7 @@ def _outputs(model: PreTrainedModel, longest: int, packed: bool) -> torch.Tensor
     is_real = torch.from_numpy(_is_real(lengths, longest))
     padding = model.config.pad_token_id or 0
     ids = ids.masked_fill(is_real & (ids == padding), padding + 1).masked_fill(~is_real, padding).to(device)
-    how = {LAYOUT: Layout.of(lengths, device)} if packed else {"attention_mask": is_real.long().to(device)}
+    how = {LAYOUT: Layout.for_lengths(lengths, device)} if packed else {"attention_mask": is_real.long().to(device)}
     was_training = model.training
     model.eval()
     try:

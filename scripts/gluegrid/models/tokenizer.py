@@ -7,7 +7,7 @@ is. It does so once, when the model is staged; tokenising a task then needs no t
 from pathlib import Path
 
 from gluegrid.common.errors import StagingError, one_line_errors
-from gluegrid.common.files import replacing, sha256
+from gluegrid.common.files import sha256, write_text
 from gluegrid.models.model_config import NOT_TRUSTED, check_size, check_trusted_code, read_untrusted_json, shown
 
 BACKEND = "tokenizer_backend.json"
@@ -62,7 +62,9 @@ def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings
                 f"the tokenizer has token ids up to {highest} ({shown(last)}), and the model embeds {embeddings}"
                 " tokens; are the two of one model?"
             )
-        _write(tokenizer.backend_tokenizer, folder / BACKEND)
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+        write_text(folder / BACKEND, tokenizer.backend_tokenizer.to_str())
         _try_out(folder / BACKEND, highest, config)
         return {
             "file": BACKEND,
@@ -90,12 +92,8 @@ def check_tokenizer_files(folder: Path) -> None:
     if not isinstance(versions, list) or not all(isinstance(name, str) and "/" not in name for name in versions):
         raise StagingError(f"{TOKENIZER_CONFIG}: fast_tokenizer_files is {shown(versions)}, no list of names of files")
     added = settings.get("added_tokens_decoder") or {}
-    if not isinstance(added, dict) or not all(_is_token_id(number) for number in added):
+    if not isinstance(added, dict) or not all(name.isdecimal() and int(name) < MOST_TOKENS for name in added):
         raise StagingError(f"{TOKENIZER_CONFIG}: added_tokens_decoder is {shown(added)}, no mapping from token ids")
-
-
-def _is_token_id(number: str) -> bool:
-    return number.isdecimal() and int(number) < MOST_TOKENS
 
 
 def _settings(folder: Path) -> dict:
@@ -146,13 +144,6 @@ def _vocabulary(tokenizer) -> dict[str, int]:
     return tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True)
 
 
-def _write(backend, path: Path) -> None:
-    backend.no_padding()
-    backend.no_truncation()
-    with replacing(path) as temporary:
-        temporary.write_text(backend.to_str(), encoding="utf-8")
-
-
 def _try_out(path: Path, highest: int, config) -> None:
     """Tokenise some texts with the written file; StagingError when the model could not take what comes out."""
     import tokenizers
@@ -176,9 +167,10 @@ def _max_length(of_tokenizer: int | float, config) -> int | None:
     limits = [int(of_tokenizer)] if of_tokenizer < NO_LIMIT else []
     if positions := positions_of(config):
         limits.append(positions)
-    if limits and min(limits) < SHORTEST:
-        raise StagingError(f"the model takes {min(limits)} tokens (model_max_length, max_position_embeddings); too few")
-    return min(limits) if limits else None
+    shortest = min(limits, default=None)
+    if shortest is not None and shortest < SHORTEST:
+        raise StagingError(f"the model takes {shortest} tokens (model_max_length, max_position_embeddings); too few")
+    return shortest
 
 
 def positions_of(config) -> int | None:

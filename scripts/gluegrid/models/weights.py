@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from gluegrid.common.errors import StagingError, one_line_errors
-from gluegrid.common.files import size_in_words
+from gluegrid.common.files import size_in_words, unique_keys
 from gluegrid.models.model_config import read_untrusted_json, shown
 
 WEIGHTS = "model.safetensors"
@@ -71,7 +71,7 @@ def _shapes_in(path: Path) -> dict[str, list[int]]:
     with one_line_errors(f"{path.name}: is not whole, or its header lies"):
         with safetensors.safe_open(path, framework="np"):
             pass
-        tensors = json.loads(header, object_pairs_hook=_without_repetition)
+        tensors = json.loads(header, object_pairs_hook=unique_keys)
     tensors.pop("__metadata__", None)
     for name, tensor in tensors.items():
         if len(tensor["shape"]) > MOST_DIMENSIONS:
@@ -96,10 +96,3 @@ def _header(path: Path) -> bytes:
                 f"{path.name}: its header is {size_in_words(length)}, more than {size_in_words(LARGEST_HEADER)}"
             )
         return stream.read(length)
-
-
-def _without_repetition(pairs: list[tuple[str, object]]) -> dict:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name stands twice in it")
-    return content

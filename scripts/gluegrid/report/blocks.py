@@ -1,41 +1,45 @@
 """What the page consists of. All texts are plain: report.html escapes them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from markupsafe import Markup
 
 
+class Block:
+    """A part of a section; report.html has a macro for each kind."""
+
+    @property
+    def macro(self) -> str:
+        """The name of its macro."""
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Text:
+class Text(Block):
     """A paragraph. `kind` is `note` for what is said of the content, else empty."""
 
-    block: ClassVar[str] = "text"
     text: str
     kind: str = ""
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(Block):
     """A heading within a section."""
 
-    block: ClassVar[str] = "heading"
     text: str
-    name: str = ""
 
 
 @dataclass(frozen=True)
-class Items:
+class Items(Block):
     """A list of lines."""
 
-    block: ClassVar[str] = "items"
     lines: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a table, or a fact: its text, small lines below it, and where it leads."""
+class Entry:
+    """What stands in a table's field, or beside a term: its text, small lines below it, and where it leads."""
 
     text: str
     small: Sequence[str] = ()
@@ -46,13 +50,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table; the first cell of each row names the row."""
+class Table(Block):
+    """A table; the first entry of each row names the row."""
 
-    block: ClassVar[str] = "table"
     caption: str
     headers: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Entry]]
 
 
 @dataclass(frozen=True)
@@ -65,42 +68,35 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(Block):
     """Figures beside each other, as many as there is room for. `is_wide`: at most two."""
 
-    block: ClassVar[str] = "figures"
     figures: Sequence[Figure]
     is_wide: bool = False
 
 
 @dataclass(frozen=True)
-class Legend:
+class Legend(Block):
     """What the marks of the figures below it mean."""
 
-    block: ClassVar[str] = "legend"
     items: Sequence[tuple[Markup, str]]
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Block):
     """Terms, and what each is."""
 
-    block: ClassVar[str] = "facts"
-    facts: Sequence[tuple[str, Sequence[Cell]]]
+    facts: Sequence[tuple[str, Sequence[Entry]]]
 
 
 @dataclass(frozen=True)
-class Details:
+class Details(Block):
     """What is shown when it is asked for. `name` is its address on the page."""
 
-    block: ClassVar[str] = "details"
     summary: str
-    blocks: Sequence["Block"]
+    blocks: Sequence[Block]
     name: str = ""
     is_open: bool = False
-
-
-Block = Text | Heading | Items | Table | Figures | Legend | Facts | Details
 
 
 @dataclass(frozen=True)
@@ -112,11 +108,17 @@ class Section:
     blocks: Sequence[Block]
 
 
-def number(text: str) -> Cell:
-    """Return a cell with a number."""
-    return Cell(text, is_number=True)
+def table(
+    caption: str, headers: Sequence[str], rows: Iterable[Iterable[str | Entry]], numbers: Collection[str] = ()
+) -> Table:
+    """Return a table of texts and entries, with numbers in the columns with these headers."""
+
+    def entry(header: str, value: str | Entry) -> Entry:
+        return value if isinstance(value, Entry) else Entry(value, is_number=header in numbers)
+
+    return Table(caption, headers, [[entry(*pair) for pair in zip(headers, row, strict=True)] for row in rows])
 
 
-def code(text: str, href: str = "") -> Cell:
-    """Return a cell with a hash, a path or what else is to be copied."""
-    return Cell(text, href=href, is_code=True)
+def code(text: str, href: str = "") -> Entry:
+    """Return an entry with a hash, a path or what else is to be copied."""
+    return Entry(text, href=href, is_code=True)

@@ -1,5 +1,6 @@
 """The section on models compared with each other, from the comparisons.json that `snakemake compare` has written."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from gluegrid.analysis.comparisons import Comparison
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.common.formatting import NOTHING, probability
-from gluegrid.report.blocks import Block, Cell, Details, Section, Table, Text, number
+from gluegrid.report.blocks import Block, Details, Section, Table, Text, table
 from gluegrid.report.content import Material
 
 MOST_ROWS = 500  # of comparisons on tasks; there are as many as pairs of models, times tasks
@@ -29,10 +30,10 @@ def comparison_section(material: Material) -> Section | None:
     if len(material.experiment.models) < 2:
         return None
     try:
-        content = read_json(Path(material.experiment.paths.comparisons_json))
+        blocks = _blocks(material, read_json(Path(material.experiment.paths.comparisons_json)))
     except DataError:
-        return Section("comparisons", "Comparisons", [Text(NONE)])
-    return Section("comparisons", "Comparisons", _blocks(material, content))
+        blocks = [Text(NONE)]
+    return Section("comparisons", "Comparisons", blocks)
 
 
 def _blocks(material: Material, content: dict) -> list[Block]:
@@ -48,64 +49,40 @@ def _blocks(material: Material, content: dict) -> list[Block]:
         _matrix(ADJUSTED, models, lambda row, column: wins_text(row, column, of_tasks, is_adjusted=True)),
     ]
     if of_means:
-        chances = _chances(of_means)
+        chances = {}
+        for each in of_means:
+            chance = each.difference.probability
+            chances[each.first, each.second] = probability(chance)
+            chances[each.second, each.first] = probability(1 - chance)
         blocks.append(_matrix(CHANCE, models, lambda row, column: chances.get((row, column), NOTHING)))
     if len(of_tasks) > MOST_ROWS:
         return [*blocks, Text(f"comparisons.md has all {len(of_tasks):,} comparisons.", "note")]
-    return [*blocks, Details(f"All {len(of_tasks)} comparisons", [_table(of_tasks)])]
+    rows = [[", ".join(each.tasks), *comparison_row(each)] for each in of_tasks]
+    numbers = [column for column in COLUMNS if column not in ("A", "B", "Better")]
+    every = table("Every two models on every task", ["Task", *COLUMNS], rows, numbers)
+    return [*blocks, Details(f"All {len(of_tasks)} comparisons", [every])]
 
 
 def _comparison(entry: dict) -> Comparison:
-    return Comparison(
-        tasks=entry["tasks"],
-        first=entry["first"],
-        second=entry["second"],
-        scores=tuple(entry["scores"]),
-        difference=Difference(**entry["difference"]),
-        is_of_one_seed=entry["is_of_one_seed"],
-        adjusted=entry["adjusted"],
-    )
+    values = {field.name: entry[field.name] for field in dataclasses.fields(Comparison)}
+    return Comparison(**values | {"difference": Difference(**entry["difference"])})
 
 
 def _is_outdated(material: Material, content: dict) -> bool:
     """Tell whether any result is there that was not compared, or is another than the one that was."""
     scored = [outcome for group in material.chosen if group.task.validation for outcome in group.outcomes]
-    now = {_identity(outcome.cell.wildcards): _made(outcome.record) for outcome in scored}
-    return now != {_identity(each): _made(each) for each in content["inputs"]}
+    now = {_identity(outcome.cell.wildcards): _hashes(outcome.record or {}) for outcome in scored}
+    return now != {_identity(each): _hashes(each) for each in content["inputs"]}
 
 
-def _identity(of: dict) -> tuple[str, ...]:
-    return tuple(of[key] for key in ("model", "task", "variant", "seed"))
+def _identity(wildcards: dict) -> tuple[str, ...]:
+    return tuple(wildcards[key] for key in ("model", "task", "variant", "seed"))
 
 
-def _made(record: dict | None) -> tuple:
-    record = record or {}
+def _hashes(record: dict) -> tuple:
     return record.get("run_sha256"), record.get("predictions_sha256")
 
 
 def _matrix(caption: str, models: Sequence[str], text) -> Table:
-    rows = [[Cell(row), *(number(text(row, column) if row != column else "") for column in models)] for row in models]
-    return Table(caption, ["", *models], rows)
-
-
-def _chances(of_means: Sequence[Comparison]) -> dict[tuple[str, str], str]:
-    found = {}
-    for each in of_means:
-        chance = each.difference.probability
-        found |= {(each.first, each.second): probability(chance), (each.second, each.first): probability(1 - chance)}
-    return found
-
-
-def _table(of_tasks: Sequence[Comparison]) -> Table:
-    texts = {"A", "B", "Better"}
-    rows = [
-        [
-            Cell(", ".join(each.tasks)),
-            *(
-                Cell(text, is_number=column not in texts)
-                for column, text in zip(COLUMNS, comparison_row(each), strict=True)
-            ),
-        ]
-        for each in of_tasks
-    ]
-    return Table("Every two models on every task", ["Task", *COLUMNS], rows)
+    rows = [[row, *(text(row, column) if row != column else "" for column in models)] for row in models]
+    return table(caption, ["", *models], rows, models)

@@ -1,7 +1,10 @@
 """What all sections of the report are made from, and which models have a look of their own in the figures."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -9,7 +12,6 @@ from gluegrid.common import escaping
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.blocks import Figure, Legend
 from gluegrid.report.figures import MARKERS, OTHER, Style, styles, swatch
-from gluegrid.report.origins import Origins
 from gluegrid.report.scores import ScoreTable, score_table
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import LONGEST_NAME, task_name
@@ -22,16 +24,14 @@ MOST_STYLED = len(MARKERS)
 class Material:
     """An experiment's outcomes, grouped: `groups` are those of all variants, `chosen` stand for a model and a task."""
 
-    def __init__(self, experiment: Experiment, found: Sequence[Outcome]):
+    def __init__(self, experiment: Experiment, outcomes: Sequence[Outcome]):
         self.experiment = experiment
-        self.found = found
-        self.groups = groups(experiment, found)
+        self.outcomes = outcomes
+        self.done = [outcome for outcome in outcomes if outcome.is_done]
+        self.failed = [outcome for outcome in outcomes if outcome.has_failed]
+        self.groups = groups(experiment, outcomes)
         self.chosen = chosen(self.groups)
-
-    @cached_property
-    def done(self) -> list[Outcome]:
-        """The cells that have a result."""
-        return [outcome for outcome in self.found if outcome.is_done]
+        self._names = {group.identity: f"number-{place}" for place, group in enumerate(self.groups, start=1)}
 
     @cached_property
     def table(self) -> ScoreTable:
@@ -39,39 +39,50 @@ class Material:
         return score_table(self.chosen)
 
     @cached_property
-    def origins(self) -> Origins:
-        """Where each number comes from."""
-        return Origins(self.experiment, self.groups, self.chosen)
-
-    @cached_property
     def looks(self) -> dict[str, Style]:
         """The styles of the models that have one of their own: of many those with the best means over tasks."""
-        ranked = sorted(self.table.rows, key=lambda row: (row.count, row.mean or 0), reverse=True)
-        styled = {row.model for row in ranked[:MOST_STYLED]}
-        return styles([row.model for row in self.table.rows if row.model in styled])
+        best = self.table.best_models(MOST_STYLED)
+        return styles([row.model for row in self.table.rows if row.model in best])
 
     @property
     def has_others(self) -> bool:
         """Whether there are models without a look of their own."""
         return len(self.looks) < len(self.table.rows)
 
-    def by_task(self) -> Iterable[list[Group]]:
-        """Yield the chosen groups of each task."""
-        for task in self.table.tasks:
-            yield [group for group in self.chosen if group.task.name == task]
+    @property
+    def rule_of_looks(self) -> str:
+        """Which models have looks of their own, where not all have; empty otherwise."""
+        rule = f"The {MOST_STYLED} models with the best means over tasks have marks of their own."
+        return rule if self.has_others else ""
 
-    @staticmethod
-    def panel(svg: Markup, group: Group) -> Figure:
-        """Return a task's figure with its caption."""
-        return Figure(svg, task_name(group), escaping.shortened(group.metric_label, LONGEST_NAME))
+    def panels(
+        self, section: str, is_drawn: Callable[[Group], bool], draw: Callable[[str, list[Group]], Markup]
+    ) -> list[Figure]:
+        """Return a figure of each task that has groups to draw; `draw` is given a name for it and those groups."""
+        figures = []
+        for place, task in enumerate(self.table.tasks):
+            drawn = [group for group in self.chosen if group.task.name == task and is_drawn(group)]
+            figures += [panel(draw(f"{section}-{place}", drawn), drawn[0])] if drawn else []
+        return figures
+
+    def name_of(self, group: Group) -> str:
+        """Return the place on the page that says where a group's number comes from."""
+        return self._names[group.identity]
+
+    def log_link(self, outcome: Outcome) -> str:
+        """Return the address of a cell's log; none for one that lies in another clone."""
+        return "" if self.experiment.imported else self.link(outcome.log)
+
+    def link(self, path: Path | str) -> str:
+        """Return a path as an address relative to the page, which lies in the experiment's folder."""
+        return quote(os.path.relpath(path, self.experiment.paths.root), errors="surrogateescape")
 
     def legend(self, section: str, with_others: bool = True) -> Legend:
         """Return which mark is which model's, for a section."""
         shown = [*self.looks.items(), *([("other models", OTHER)] if self.has_others and with_others else [])]
         return Legend([(swatch(style, f"{section}-mark-{number}"), text) for number, (text, style) in enumerate(shown)])
 
-    def rule_of_looks(self) -> str:
-        """Say which models have looks of their own, where not all have; empty otherwise."""
-        if not self.has_others:
-            return ""
-        return f"The {MOST_STYLED} models with the best means over tasks have marks of their own."
+
+def panel(svg: Markup, group: Group) -> Figure:
+    """Return the figure of a group's task with its caption."""
+    return Figure(svg, task_name(group), escaping.shortened(group.metric_label, LONGEST_NAME))

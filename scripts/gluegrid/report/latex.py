@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
-from gluegrid.report.scores import Row, Score, ScoreTable
+from gluegrid.report.scores import ModelScores, Score, ScoreTable
 from gluegrid.results.result_text import MARK, MARKED, best_of, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import Group
@@ -37,7 +37,7 @@ HOW_TO_USE = (
 
 def latex(text: str) -> str:
     """Return LaTeX that is set as the text itself, on one line."""
-    return MARKUP.sub(lambda found: PRINTED.get(found[0], found[0] + "{}"), escaping.one_line(text))
+    return MARKUP.sub(lambda match: PRINTED.get(match[0], match[0] + "{}"), escaping.one_line(text))
 
 
 def latex_table(name: str, table: ScoreTable, chosen: Sequence[Group]) -> str:
@@ -71,14 +71,15 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _row(row: Row) -> str:
+def _row(row: ModelScores) -> str:
     mean = NOTHING if row.mean is None else _number(row.mean, row.is_best, any(s.group.data for s in row.scores))
-    of_tasks = f" ({latex(row.tasks_text)})" if row.tasks_text and row.count else ""
+    _, tasks = row.texts
+    of_tasks = f" ({latex(tasks)})" if tasks and row.count else ""
     return _line([latex(row.model), *map(_score, row.scores), mean + of_tasks])
 
 
 def _score(score: Score) -> str:
-    if not score.is_number:
+    if score.mean is None:
         return latex(score.text)
     group, sd = score.group, score.summary.sd
     spread = rf" $\pm$ {percent(sd)}" if sd is not None else ""

@@ -1,8 +1,18 @@
-"""The section on where each number comes from."""
+"""The section on where each number comes from: its cells, and of each cell its run, code, machine, data and files.
 
-from gluegrid.report.blocks import Block, Cell, Details, Facts, Heading, Section, Text, code
+What many cells share (versions, hashes of models and data) is written once, and cells refer to it.
+"""
+
+import json
+from collections.abc import Iterable
+
+from gluegrid.common.provenance import without_commit
+from gluegrid.report.blocks import Block, Details, Entry, Facts, Heading, Section, Text, code
 from gluegrid.report.content import Material
-from gluegrid.report.origins import Origin, OriginOfGroup, Shared
+from gluegrid.results.notes import peculiarities
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import cell_state, numbers, seeds_text, state, task_name
+from gluegrid.results.summary import Group
 from gluegrid.results.tables import reason
 
 WHAT = (
@@ -11,58 +21,98 @@ WHAT = (
     " those."
 )
 SHARED = "Code, versions and devices; models, data and tokens"
+FILES = {"model_files": "Model", "task_files": "Data", "tokens_files": "Tokens", "start_files": "Start"}
+NO_SCORES = ("_loss", "_runtime", "_per_second", "_combined_score")  # what keys of all_results.json have in them
+
+
+class SharedFacts:
+    """Facts that cells share, each once, with names on the page such as `files-3`."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.details: dict[tuple, Details] = {}
+
+    def link(self, title: str, facts: Iterable[tuple[str, object]]) -> Entry:
+        """Return what leads to where these facts stand."""
+        key = (title, tuple((name, "-" if value is None else str(value)) for name, value in facts))
+        number = len(self.details) + 1
+        entries = [(name, [code(text)]) for name, text in key[1]]
+        details = self.details.setdefault(key, Details(f"{title} {number}", [Facts(entries)], f"{self.kind}-{number}"))
+        return Entry(details.summary, href=f"#{details.name}")
 
 
 def origin_section(material: Material) -> Section:
     """Return the section."""
-    origins = material.origins
+    environments, files = SharedFacts("environment"), SharedFacts("files")
+    chosen = {group.identity: group for group in material.chosen}
     blocks: list[Block] = [Text(WHAT, "note")]
-    for model, groups in origins.by_model():
-        blocks += [Heading(model), *map(_of_group, groups)]
-    shared = [*origins.environments.known.values(), *origins.files.known.values()]
-    if shared:
-        blocks += [Heading(SHARED), *map(_of_shared, shared)]
+    model = None
+    for group in material.groups:
+        blocks += [Heading(group.model)] if group.model != model else []
+        model = group.model
+        cells = [_cell(material, outcome, environments, files) for outcome in group.outcomes]
+        blocks.append(Details(_title(group, chosen.get(group.identity)), cells, material.name_of(group)))
+    shared = [*environments.details.values(), *files.details.values()]
+    blocks += [Heading(SHARED), *shared] if shared else []
     return Section("origins", "Where each number comes from", blocks)
 
 
-def _of_group(origin: OriginOfGroup) -> Details:
-    return Details(f"{origin.title}: {origin.number}", list(map(_of_cell, origin.cells)), name=origin.name)
+def _title(group: Group, chosen: Group | None) -> str:
+    """Return the task and, where there are several, the variant; and the numbers as the tables have them."""
+    variant = "" if chosen and len(chosen.chosen_from) < 2 else f", {group.variant}"
+    number = f"{numbers(group)} ({seeds_text(group)})" if group.done else state(group)
+    return f"{task_name(group)}{variant}: {number}"
 
 
-def _of_cell(origin: Origin) -> Details:
-    outcome = origin.outcome
-    state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
-    facts = _facts_of_result(origin) if outcome.is_done else [("Reason", [Cell(reason(outcome))])]
-    log = ("Log", [code(str(outcome.log), origin.log)])
-    return Details(f"seed {outcome.cell.seed}: {state}", [Facts([*facts, log])], is_open=True)
+def _cell(material: Material, outcome: Outcome, environments: SharedFacts, files: SharedFacts) -> Details:
+    if outcome.is_done:
+        folder = material.link(material.experiment.paths.runs.format(**outcome.cell.wildcards))
+        facts = _facts_of_result(outcome, folder, _shared(outcome.record, environments, files))
+    else:
+        facts = [("Reason", [Entry(reason(outcome))])]
+    log = ("Log", [code(str(outcome.log), material.log_link(outcome))])
+    return Details(f"seed {outcome.cell.seed}: {cell_state(outcome)}", [Facts([*facts, log])], is_open=True)
 
 
-def _facts_of_result(origin: Origin) -> list[tuple[str, list[Cell]]]:
-    record = origin.outcome.record
-    shared = [*([origin.environment] if origin.environment else []), *origin.files]
+def _facts_of_result(outcome: Outcome, folder: str, shared: list[Entry]) -> list[tuple[str, list[Entry]]]:
+    record, start = outcome.record, outcome.cell.run.get("init_from")
+    notes = [*([outcome.data] if outcome.data else []), *peculiarities(outcome)]
+    weights = f"the weights of {start['task']}, {start['variant']} (run {start['run_sha256']})" if start else ""
     facts = [
-        ("Result", [Cell(", ".join(f"{key} {value}" for key, value in origin.scores))]),
-        ("run.json", [code(record["run_sha256"], f"{origin.folder}/run.json")]),
-        ("Record", [code("run_record.json", f"{origin.folder}/run_record.json")]),
+        ("Result", [Entry(_scores(outcome.results))]),
+        ("run.json", [code(record["run_sha256"], f"{folder}/run.json")]),
+        ("Record", [code("run_record.json", f"{folder}/run_record.json")]),
         ("Predictions", [code(f"{split} {digest}") for split, digest in record.get("predictions_sha256", {}).items()]),
-        ("Made", [Cell(_made(record, origin.job))]),
-        ("From", [Cell(one.title, href=f"#{one.name}") for one in shared]),
-        ("Begins with", [Cell(_start(origin))]),
-        ("To know", [Cell(note) for note in origin.notes]),
+        ("Made", [Entry(_made(record))]),
+        ("From", shared),
+        ("Begins with", [Entry(weights)]),
+        ("To know", list(map(Entry, notes))),
     ]
-    return [(term, [cell for cell in cells if cell.text]) for term, cells in facts if any(cell.text for cell in cells)]
+    return [(term, shown) for term, entries in facts if (shown := [entry for entry in entries if entry.text])]
 
 
-def _made(record: dict, job: str) -> str:
-    times = f"{record.get('started', '?')} to {record.get('finished', '?')}"
-    attempts = record.get("attempts", 1)
-    return f"{times} on {job}" + (f", in {attempts} attempts" if attempts > 1 else "")
+def _scores(results: dict) -> str:
+    """Return what the report's numbers of a cell are made from, in full precision."""
+    scores = [key for key in results if key.startswith("eval_") and not any(part in key for part in NO_SCORES)]
+    others = [key for key in ("epoch", "train_runtime", "train_samples") if key in results]
+    return ", ".join(f"{key} {json.dumps(results[key])}" for key in (*scores, *others))
 
 
-def _start(origin: Origin) -> str:
-    start = origin.outcome.cell.run.get("init_from")
-    return f"the weights of {start['task']}, {start['variant']} (run {start['run_sha256']})" if start else ""
+def _made(record: dict) -> str:
+    """Say when a cell was made, on which host and in which job."""
+    job = record.get("job") or {}
+    host = job.get("slurm_node") or job.get("host") or "unknown host"
+    slurm = f", SLURM job {job['slurm_job_id']}" if job.get("slurm_job_id") else ""
+    attempts = f", in {record['attempts']} attempts" if record.get("attempts", 1) > 1 else ""
+    return f"{record.get('started', '?')} to {record.get('finished', '?')} on {host}{slurm}{attempts}"
 
 
-def _of_shared(shared: Shared) -> Details:
-    return Details(shared.title, [Facts([(name, [code(text)]) for name, text in shared.facts])], name=shared.name)
+def _shared(record: dict, environments: SharedFacts, files: SharedFacts) -> list[Entry]:
+    git = record["git"]
+    changed = ", with uncommitted changes" if git["dirty"] else ""
+    commit = f"{git['commit']}{changed}" if git["commit"] else without_commit(git)
+    keys = ("device", "driver", "precision", "processes")
+    of_device = [(key, record[key]) for key in keys if record.get(key) is not None]
+    environment = environments.link("Environment", [("code", commit), *of_device, *sorted(record["versions"].items())])
+    hashes = [(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)]
+    return [environment, *(files.link(*each) for each in hashes)]

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scipy import stats
 
-from gluegrid.common.formatting import UNDEFINED, percent
-from gluegrid.results.result_text import MARK, PREDICTED, score_text, seeds_text, state, task_name
+from gluegrid.common.formatting import percent
+from gluegrid.results.result_text import seeds_text, task_name
 from gluegrid.results.summary import Group, Summary, by_model_on_every_task, mean
+from gluegrid.results.tables import mean_over_tasks, score_or_state
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Score:
     """The score of one model on one task over seeds. `is_best`: no other model's mean on this task is higher."""
 
     group: Group
-    is_best: bool
+    is_best: bool = False
 
     @cached_property
     def summary(self) -> Summary:
@@ -30,18 +33,9 @@ class Score:
         return self.summary.mean
 
     @property
-    def is_number(self) -> bool:
-        """Whether there is a number to show."""
-        return self.mean is not None
-
-    @property
     def text(self) -> str:
         """The mean and standard deviation x 100, or why there are none."""
-        if not self.group.done:
-            return state(self.group)
-        if not self.group.task.metric_keys():
-            return PREDICTED
-        return (score_text(self.summary) if self.is_number else UNDEFINED) + (MARK if self.group.data else "")
+        return score_or_state(self.group)
 
     @property
     def interval_text(self) -> str:
@@ -61,78 +55,58 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelScores:
     """A model's scores on the tasks of the table, and their mean."""
 
     model: str
     scores: Sequence[Score]
     is_best: bool = False
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         """The mean over the tasks that have a score."""
-        return mean(self._known)
+        return mean(score.mean for score in self.scores if score.mean is not None)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """The number of tasks that have a score."""
-        return len(self._known)
+        return sum(score.mean is not None for score in self.scores)
 
     @property
-    def mean_text(self) -> str:
-        """The mean x 100."""
-        is_marked = any(score.is_number and score.group.data for score in self.scores)
-        return percent(self.mean) + (MARK if is_marked else "") if self.count else "-"
-
-    @property
-    def tasks_text(self) -> str:
-        """Of how many tasks the mean is, where some are missing."""
-        scored = [score for score in self.scores if score.group.task.metric_keys()]
-        return "" if self.count == len(scored) else f"{self.count} of {len(scored)} tasks"
-
-    @property
-    def _known(self) -> list[float]:
-        return [score.mean for score in self.scores if score.mean is not None]
+    def texts(self) -> tuple[str, str]:
+        """The mean x 100, and of how many tasks it is, where some are missing."""
+        return mean_over_tasks([score.group for score in self.scores])
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Models by tasks."""
+    """Models by tasks; `tasks` are their names and titles."""
 
     tasks: dict[str, str]
-    rows: Sequence[Row]
+    rows: Sequence[ModelScores]
+
+    def best_models(self, most: int) -> set[str]:
+        """Return at most so many models, those with the best means over tasks."""
+        ranked = sorted(self.rows, key=lambda row: (row.count, row.mean or 0), reverse=True)
+        return {row.model for row in ranked[:most]}
 
 
 def score_table(groups: Sequence[Group]) -> ScoreTable:
     """Return the table of groups that stand for a model and a task each, in their order."""
-    means = {id(group): group.score() for group in groups}
-    highest = {
-        task: _highest([means[id(group)] for group in groups if group.task.name == task])
-        for task in dict.fromkeys(group.task.name for group in groups)
-    }
-    by_model = [
-        [Score(group, _is_best(means.get(id(group)), highest[group.task.name])) for group in of_model]
-        for of_model in by_model_on_every_task(groups)
+    by_model = [list(map(Score, of_model)) for of_model in by_model_on_every_task(groups)]
+    highest = [_highest([score.mean for score in of_task]) for of_task in zip(*by_model, strict=True)]
+    rows = [
+        ModelScores(
+            scores[0].group.model,
+            [replace(score, is_best=_is(score.mean, best)) for score, best in zip(scores, highest, strict=True)],
+        )
+        for scores in by_model
     ]
-    plain = [Row(scores[0].group.model, scores) for scores in by_model]
     # A mean over fewer tasks is another number.
-    most = max((row.count for row in plain), default=0)
-    best = _highest([row.mean for row in plain if row.count == most])
-    rows = [Row(row.model, row.scores, row.count == most and best is not None and row.mean == best) for row in plain]
+    most = max((row.count for row in rows), default=0)
+    best = _highest([row.mean for row in rows if row.count == most])
+    rows = [replace(row, is_best=row.count == most and _is(row.mean, best)) for row in rows]
     return ScoreTable({group.task.name: task_name(group) for group in groups}, rows)
-
-
-def _is_best(mean: float | None, highest: float | None) -> bool:
-    return mean is not None and mean == highest
-
-
-def _highest(values: Sequence[float | None]) -> float | None:
-    """Return the highest number where there are several to choose from, else None."""
-    known = [value for value in values if value is not None]
-    return max(known) if len(known) > 1 else None
-
-
-CONFIDENCE = 0.95
 
 
 def interval(summary: Summary) -> tuple[float, float] | None:
@@ -142,3 +116,13 @@ def interval(summary: Summary) -> tuple[float, float] | None:
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, summary.count - 1))
     half = quantile * summary.sd / math.sqrt(summary.count)
     return summary.mean - half, summary.mean + half
+
+
+def _is(mean: float | None, highest: float | None) -> bool:
+    return mean is not None and mean == highest
+
+
+def _highest(values: Sequence[float | None]) -> float | None:
+    """Return the highest number where there are several to choose from, else None."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) > 1 else None

@@ -10,70 +10,59 @@ from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results.outcomes import Outcome
+from gluegrid.results.result_text import cell_state
 from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
 from gluegrid.results.summary import Group, groups
 
 IDENTITY = ("model", "task", "variant", "seed", "state", "reason", "data", "log")
 
 
-def results_csv(experiment: Experiment, found: list[Outcome]) -> str:
+def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from.
 
     Behind these stand the values that any sweep varies, and whether the cell's variant was chosen.
     """
-    grouped = groups(experiment, found)
-    metrics = sorted({key for outcome in found if outcome.is_done for key in outcome.results})
+    grouped = groups(experiment, outcomes)
+    metrics = sorted({key for outcome in outcomes if outcome.is_done for key in outcome.results})
     swept = list(dict.fromkeys(key for points in sweeps(grouped) for key in swept_keys(points)))
-    of_choice = {_identity(group) for group in chosen(grouped)}
+    of_choice = {group.identity for group in chosen(grouped)}
     text = io.StringIO()
     writer = csv.DictWriter(text, [*IDENTITY, "run_sha256", *metrics, *swept, "chosen"], lineterminator="\n")
     writer.writeheader()
-    for outcome in found:
+    for outcome in outcomes:
         provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
         texts = {key: escaping.spreadsheet(value or "") for key, value in _row(outcome).items()}
         values = {key: _value(outcome.cell.values.get(key)) for key in swept}
         is_chosen = (outcome.cell.model, outcome.cell.task, outcome.cell.variant) in of_choice
-        writer.writerow(
-            texts | provenance | (outcome.results or {}) | values | {"chosen": "yes" if is_chosen else "no"}
-        )
+        choice = {"chosen": "yes" if is_chosen else "no"}
+        writer.writerow(texts | provenance | (outcome.results or {}) | values | choice)
     return text.getvalue()
 
 
-def results_json(experiment: Experiment, found: list[Outcome]) -> str:
+def results_json(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Return all that the tables are made from: cells, and what they give over seeds."""
     cells = [
         _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
-        for outcome in found
+        for outcome in outcomes
     ]
-    grouped = groups(experiment, found)
-    return canonical_json(
+    grouped = groups(experiment, outcomes)
+    choices = [
         {
-            "experiment": experiment.name,
-            "cells": cells,
-            "summaries": _summaries(grouped),
-            "optimism": [
-                {
-                    "model": each.by_holdout.model,
-                    "task": each.by_holdout.task.name,
-                    "by_holdout": {"variant": each.by_holdout.variant, "score": each.score_by_holdout},
-                    "by_validation": {"variant": each.by_validation.variant, "score": each.score_by_validation},
-                    "difference": each.difference,
-                }
-                for each in optimism(grouped)
-            ],
+            "model": each.by_holdout.model,
+            "task": each.by_holdout.task.name,
+            "by_holdout": {"variant": each.by_holdout.variant, "score": each.score_by_holdout},
+            "by_validation": {"variant": each.by_validation.variant, "score": each.score_by_validation},
+            "difference": each.difference,
         }
-    )
+        for each in optimism(grouped)
+    ]
+    content = {"experiment": experiment.name, "cells": cells, "summaries": _summaries(grouped), "optimism": choices}
+    return canonical_json(content)
 
 
 def _row(outcome: Outcome) -> dict[str, object]:
-    state = "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
-    return {
-        **outcome.cell.wildcards,
-        "state": state,
-        "reason": outcome.reason,
-        "data": outcome.data,
-        "log": str(outcome.log),
-    }
+    said = {"state": cell_state(outcome), "reason": outcome.reason, "data": outcome.data, "log": str(outcome.log)}
+    return outcome.cell.wildcards | said
 
 
 def _value(value: object) -> object:
@@ -82,24 +71,20 @@ def _value(value: object) -> object:
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict) else value
 
 
-def _identity(group: Group) -> tuple[str, str, str]:
-    return group.model, group.task.name, group.variant
-
-
 def _summaries(grouped: Sequence[Group]) -> list[dict]:
-    of_choice = {_identity(group) for group in chosen(grouped)}
-    keys = {point: swept_keys(points) for points in sweeps(grouped) for point in map(_identity, points)}
+    of_choice = {group.identity for group in chosen(grouped)}
+    keys = {point.identity: swept_keys(points) for points in sweeps(grouped) for point in points}
     return [
         {
             "model": group.model,
             "task": group.task.name,
             "variant": group.variant,
-            "values": values_of(group, keys[_identity(group)]),
+            "values": values_of(group, keys[group.identity]),
             "of": len(group.outcomes),
             "n": len(group.done),
             "failed": len(group.failed),
             "degenerate": len(group.degenerate),
-            "chosen": _identity(group) in of_choice,
+            "chosen": group.identity in of_choice,
             "all": _numbers(group),
             "without_degenerate": _numbers(others) if group.degenerate and others.done else None,
         }

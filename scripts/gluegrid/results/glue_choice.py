@@ -70,7 +70,9 @@ class Choice:
 
 def cells_to_choose_from(experiment: Experiment, model: str) -> list[Cell]:
     """Return all cells of a model on GLUE's tasks. Raises ConfigError where they cannot make a submission."""
-    problems = list(_missing_tasks(experiment))
+    missing = [task for task in TASKS if task not in experiment.tasks]
+    advice = f"add {', '.join(f'`{task}:`' for task in missing)} under tasks"
+    problems = [f"tasks: lacks {', '.join(missing)}; {advice}"] if missing else []
     present = [file for file in FILES if file.task in experiment.tasks]
     problems += [problem for file in present for problem in _problems_of_task(file, experiment.tasks[file.task])]
     if not problems:
@@ -82,19 +84,18 @@ def cells_to_choose_from(experiment: Experiment, model: str) -> list[Cell]:
 
 def choices(experiment: Experiment, model: str) -> dict[str, Choice]:
     """Return the choice for each of GLUE's tasks. Raises ConfigError, and RecordError for cells without a result."""
-    found = [outcome(experiment, cell) for cell in cells_to_choose_from(experiment, model)]
-    if missing := [one for one in found if not one.is_done]:
+    outcomes = [outcome(experiment, cell) for cell in cells_to_choose_from(experiment, model)]
+    if missing := [one for one in outcomes if not one.is_done]:
         raise RecordError(
             f"{model}: cells that a submission to GLUE needs have no result; run snakemake again\n"
             + "\n".join(f"{one.cell.name}: {one.reason}; log: {one.log}" for one in missing)
         )
-    of_tasks = groups(experiment, [one for one in found if one.cell.task != DIAGNOSTIC])
-    made = {group.task.name: _best_seed(group) for group in chosen(of_tasks)}
-    by = made[ITS_TASK].outcome
-    of_diagnostic = next(
-        one for one in found if one.cell.task == DIAGNOSTIC and _predicted_by(one.cell) == _model_of(by.cell)
-    )
-    return made | {DIAGNOSTIC: Choice(of_diagnostic, f"predicted by the model of {by.cell.name}")}
+    scored = groups(experiment, [one for one in outcomes if one.cell.task != DIAGNOSTIC])
+    made = {group.task.name: _best_seed(group) for group in chosen(scored)}
+    by = made[ITS_TASK].outcome.cell
+    diagnostics = (one for one in outcomes if one.cell.task == DIAGNOSTIC)
+    predicted = next(one for one in diagnostics if _predicted_by(one.cell) == _model_of(by))
+    return made | {DIAGNOSTIC: Choice(predicted, f"predicted by the model of {by.name}")}
 
 
 def _best_seed(group: Group) -> Choice:
@@ -114,12 +115,6 @@ def _how(group: Group) -> str:
     if seeds == variants == 1:
         return how
     return f"{how} on {'the holdout' if uses_holdout(group) else 'validation'}"
-
-
-def _missing_tasks(experiment: Experiment) -> Iterator[str]:
-    missing = [task for task in TASKS if task not in experiment.tasks]
-    if missing:
-        yield f"tasks: lacks {', '.join(missing)}; add {', '.join(f'`{task}:`' for task in missing)} under tasks"
 
 
 def _problems_of_task(file: GlueFile, entry: dict) -> Iterator[str]:

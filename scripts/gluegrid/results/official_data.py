@@ -22,11 +22,14 @@ def difference(official: dict[str, dict], task: Task, results: dict, task_files:
         return ""
     counts, others = [], []
     for split, key in sample_keys(task, "train_samples" in results).items():
-        samples = results[key]
-        if split not in official or _is_of_another_kind(split, task):
-            counts.append(f"{'trained' if split == task.train else 'scored'} on {split}")
-        elif samples != official[split]["rows"]:
-            counts.append(_count(split, samples, official[split]["rows"]))
+        samples, rows = results[key], official.get(split, {}).get("rows")
+        kind, used = ("train", "trained") if split == task.train else ("validation", "scored")
+        # An official split may serve for what it is not there for, such as a test split that is scored.
+        if split not in official or split.startswith(tuple(other for other in KINDS if other != kind)):
+            counts.append(f"{used} on {split}")
+        elif samples != rows:
+            # More than there are cannot be a part of them.
+            counts.append(f"{split} {samples:,} {'of' if samples < rows else 'instead of'} {rows:,}")
         elif not _is_official(official, split, task_files):
             others.append(split)
     return ", ".join(counts + ([f"other data: {', '.join(others)}"] if others else []))
@@ -37,17 +40,6 @@ def other_files(official: dict[str, dict], task: Task, task_files: dict[str, str
     if not official:
         return []
     return [split for split in task.splits if not _is_official(official, split, task_files)]
-
-
-def _is_of_another_kind(split: str, task: Task) -> bool:
-    """Tell whether an official split serves for what it is not there for, such as a test split that is scored."""
-    kind = "train" if split == task.train else "validation"
-    return any(split.startswith(other) for other in KINDS if other != kind)
-
-
-def _count(split: str, samples: int, rows: int) -> str:
-    """Say how many examples were used; more than there are cannot be a part of them."""
-    return f"{split} {samples:,} {'of' if samples < rows else 'instead of'} {rows:,}"
 
 
 def _is_official(official: dict[str, dict], split: str, task_files: dict[str, str]) -> bool:

@@ -4,73 +4,19 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from gluegrid.experiment import references
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.references import (
-    MEDIAN,
-    SINGLE_RUN,
-    VALIDATION,
-    Reference,
-    SeedSpread,
-    reference_model,
-    references_of,
-    seed_spreads,
-)
+from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference, SeedSpread, references_of
 from gluegrid.experiment.run import examples_per_update
 from gluegrid.results.selection import chosen, sweeps, uses_holdout
 from gluegrid.results.summary import Group, Summary, summarised
 
 STATISTICS = ("mean", MEDIAN, SINGLE_RUN)
-
-
-def obstacle(reference: Reference) -> str:
-    """Return why a reference can be compared with no result; empty where it can."""
-    if reference.split != VALIDATION:
-        return f"the reference is of the {reference.split} split"
-    if reference.statistic == "best":
-        return "the reference is the best of its runs, not their mean"
-    if reference.statistic not in STATISTICS:
-        return "the reference does not say which statistic over its runs it is"
-    return "" if reference.training else "the reference does not say how it was trained"
-
-
-def differences(group: Group, reference: Reference) -> list[str]:
-    """Return what is other about a group's cells than about a reference; of the training, in what the latter states."""
-    return [*_of_data(group), *_of_ways(group, reference.training), *_of_values(group, reference.training)]
-
-
-def _of_data(group: Group) -> Iterator[str]:
-    values = group.outcomes[0].cell.values
-    subsets = [key for key in ("max_train_samples", "max_eval_samples") if values[key] is not None]
-    if group.data:
-        yield f"ours: {group.data}"
-    elif subsets:
-        yield f"ours: a subset ({', '.join(f'{key} {values[key]}' for key in subsets)})"
-    if uses_holdout(group):
-        yield "ours: a part of train is held out"
-
-
-def _of_ways(group: Group, training: dict) -> Iterator[str]:
-    theirs = [f"from {training['init_from']}"] if "init_from" in training else []
-    yield from (f"ours: {option}" for option in group.options if option not in theirs)
-    yield from (f"theirs: {option}" for option in theirs if option not in group.options)
-
-
-def _of_values(group: Group, training: dict) -> Iterator[str]:
-    values = group.outcomes[0].cell.values
-    ours = values | {"train_batch_size": examples_per_update(values)}
-    for key, theirs in training.items():
-        if key != "init_from" and ours[key] != theirs:
-            yield f"{key} {_text(ours[key])}, theirs {_text(theirs)}"
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 LEVEL = 0.95  # two-sided
 # The variance of the median of normal values over that of their mean, for many of them; it is less for few.
 VARIANCE_OF_MEDIAN = math.pi / 2
 OURS = "our seeds"
+ABOVE, WITHIN, BELOW, NOT_COMPARED = "above", "within", "below", "not compared"
 
 
 @dataclass(frozen=True)
@@ -88,64 +34,6 @@ class Uncertain:
 
     spread: Spread
     share: float
-
-
-def both_sides(ours: Summary, reference: Reference, table: SeedSpread | None) -> tuple[Uncertain, Uncertain] | None:
-    """Return how uncertain a result, in percent, and a reference are; None where nothing says how much seeds vary.
-
-    A side that has no spread of its own takes that of the table, or else that of the other side.
-    """
-    own, their = _spread_of_ours(ours), _spread_of(reference)
-    measured = _spread_in(table) if table else None
-    if own is None and their is None and measured is None:
-        return None
-    if their is None and measured is None and own.sd == 0:
-        return None  # seeds that all agree, as where one answer is always given, say nothing about other runs
-    mine, theirs = own or measured or their, their or measured or own
-    return Uncertain(mine, 1 / ours.count), Uncertain(theirs, _share(reference))
-
-
-def tolerance(sides: Iterable[Uncertain]) -> float:
-    """Return how far means may be apart: the half width of the interval that holds LEVEL of the chance differences.
-
-    Welch's test, with the degrees of freedom of Satterthwaite; sides that take one spread share its error.
-    """
-    from scipy import special  # 0.2 s that only those pay who have a reference
-
-    shares: dict[Spread, float] = {}
-    for side in sides:
-        shares[side.spread] = shares.get(side.spread, 0) + side.share
-    variances = {spread: spread.sd**2 * share for spread, share in shares.items()}
-    variance = sum(variances.values())
-    if variance == 0:
-        return 0.0
-    inverse_degrees = sum((part / variance) ** 2 / spread.degrees for spread, part in variances.items())
-    degrees = 1 / inverse_degrees if inverse_degrees else math.inf
-    return float(special.stdtrit(degrees, (1 + LEVEL) / 2)) * math.sqrt(variance)
-
-
-def _spread_of_ours(ours: Summary) -> Spread | None:
-    return None if ours.sd is None else Spread(ours.sd, ours.count - 1, OURS)
-
-
-def _spread_of(reference: Reference) -> Spread | None:
-    if reference.spread is None:
-        return None
-    # Of runs that are not counted: taken as exact, and the number itself as that of one run.
-    degrees = reference.n - 1 if reference.n else math.inf
-    return Spread(reference.spread, degrees, reference.label)
-
-
-def _spread_in(table: SeedSpread) -> Spread:
-    return Spread(table.sd, table.n - 1, f"{table.n} runs of {table.model} ({table.source['text']})")
-
-
-def _share(reference: Reference) -> float:
-    runs = reference.n or 1
-    return VARIANCE_OF_MEDIAN / runs if reference.statistic == MEDIAN and runs > 2 else 1 / runs
-
-
-ABOVE, WITHIN, BELOW, NOT_COMPARED = "above", "within", "below", "not compared"
 
 
 @dataclass(frozen=True)
@@ -184,9 +72,9 @@ class Verdict:
 
 def parity_content(experiment: Experiment, groups: Iterable[Group]) -> dict:
     """Return the content of parity.json: the verdicts on all groups, of which several may be variants of one cell."""
-    found = verdicts(experiment, groups)
-    notes = {each.reference.label: each.reference.note for each in found if each.reference.note}
-    records = [verdict.record() for verdict in found]
+    every = verdicts(experiment, groups)
+    notes = {each.reference.label: each.reference.note for each in every if each.reference.note}
+    records = [verdict.record() for verdict in every]
     return {"experiment": experiment.name, "level": LEVEL, "verdicts": records, "notes": notes}
 
 
@@ -197,18 +85,14 @@ def with_verdict(content: dict) -> list[dict]:
 
 def verdicts(experiment: Experiment, groups: Iterable[Group]) -> list[Verdict]:
     """Return a verdict for each reference of each model on each task, in the order of the experiment."""
-    references = references_of(experiment.config)
+    every = references_of(experiment.config)
+    ids = {name: references.reference_model(entry) for name, entry in experiment.models.items()}
     return [
         _verdict(points, reference)
         for points in sweeps(groups)
-        for reference in references
-        if _is_of(reference, experiment, points[0])
+        for reference in every
+        if (reference.model, reference.task) == (ids[points[0].model], points[0].task.name)
     ]
-
-
-def _is_of(reference: Reference, experiment: Experiment, group: Group) -> bool:
-    model = reference_model(experiment.models[group.model])
-    return (reference.model, reference.task) == (model, group.task.name)
 
 
 def _verdict(points: list[Group], reference: Reference) -> Verdict:
@@ -216,12 +100,9 @@ def _verdict(points: list[Group], reference: Reference) -> Verdict:
     reason = obstacle(reference)
     alike = [] if reason else [group for group in points if not differences(group, reference)]
     group = chosen(alike or points)[0]
-    reason = reason or _differences_of(group, reference, alike) or _why_without_number(group, reference)
+    if not reason:
+        reason = _why_without_number(group, reference) if alike else "; ".join(differences(group, reference))
     return Verdict(group, reference, NOT_COMPARED, reason) if reason else _compared(group, reference)
-
-
-def _differences_of(group: Group, reference: Reference, alike: list[Group]) -> str:
-    return "" if alike else "; ".join(differences(group, reference))
 
 
 def _why_without_number(group: Group, reference: Reference) -> str:
@@ -234,7 +115,7 @@ def _why_without_number(group: Group, reference: Reference) -> str:
 
 def _compared(group: Group, reference: Reference) -> Verdict:
     ours = summarised(100 * outcome.results[f"eval_{reference.metric}"] for outcome in group.done)
-    sides = both_sides(ours, reference, seed_spreads().get((reference.task, reference.metric)))
+    sides = both_sides(ours, reference, references.seed_spreads().get((reference.task, reference.metric)))
     if sides is None:
         return Verdict(group, reference, NOT_COMPARED, "nothing says how much seeds vary; two seeds or more would")
     allowed = tolerance(sides) + reference.rounding
@@ -242,3 +123,86 @@ def _compared(group: Group, reference: Reference) -> Verdict:
     word = WITHIN if abs(difference) <= allowed else ABOVE if difference > 0 else BELOW
     spreads = tuple(side.spread.origin for side in sides)
     return Verdict(group, reference, word, ours=ours, tolerance=allowed, spreads=spreads)
+
+
+def obstacle(reference: Reference) -> str:
+    """Return why a reference can be compared with no result; empty where it can."""
+    if reference.split != VALIDATION:
+        return f"the reference is of the {reference.split} split"
+    if reference.statistic == "best":
+        return "the reference is the best of its runs, not their mean"
+    if reference.statistic not in STATISTICS:
+        return "the reference does not say which statistic over its runs it is"
+    return "" if reference.training else "the reference does not say how it was trained"
+
+
+def differences(group: Group, reference: Reference) -> list[str]:
+    """Return what is other about a group's cells than about a reference; of the training, in what the latter states."""
+    theirs = [f"from {reference.training['init_from']}"] if "init_from" in reference.training else []
+    return [
+        *_other_data(group),
+        *(f"ours: {option}" for option in group.options if option not in theirs),
+        *(f"theirs: {option}" for option in theirs if option not in group.options),
+        *_other_values(group, reference.training),
+    ]
+
+
+def _other_data(group: Group) -> Iterator[str]:
+    values = group.values
+    subsets = [key for key in ("max_train_samples", "max_eval_samples") if values[key] is not None]
+    if group.data:
+        yield f"ours: {group.data}"
+    elif subsets:
+        yield f"ours: a subset ({', '.join(f'{key} {values[key]}' for key in subsets)})"
+    if uses_holdout(group):
+        yield "ours: a part of train is held out"
+
+
+def _other_values(group: Group, training: dict) -> Iterator[str]:
+    ours = group.values | {"train_batch_size": examples_per_update(group.values)}
+    for key, theirs in training.items():
+        if key != "init_from" and ours[key] != theirs:
+            yield f"{key} {_text(ours[key])}, theirs {_text(theirs)}"
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def both_sides(ours: Summary, reference: Reference, table: SeedSpread | None) -> tuple[Uncertain, Uncertain] | None:
+    """Return how uncertain a result, in percent, and a reference are; None where nothing says how much seeds vary.
+
+    A side that has no spread of its own takes that of the table, or else that of the other side.
+    """
+    own = None if ours.sd is None else Spread(ours.sd, ours.count - 1, OURS)
+    # Of runs that are not counted: taken as exact, and the number itself as that of one run.
+    degrees, runs = (reference.n - 1, reference.n) if reference.n else (math.inf, 1)
+    their = None if reference.spread is None else Spread(reference.spread, degrees, reference.label)
+    origin = f"{table.n} runs of {table.model} ({table.source['text']})" if table else ""
+    measured = Spread(table.sd, table.n - 1, origin) if table else None
+    if own is None and their is None and measured is None:
+        return None
+    if their is None and measured is None and own.sd == 0:
+        return None  # seeds that all agree, as where one answer is always given, say nothing about other runs
+    mine, theirs = own or measured or their, their or measured or own
+    share = VARIANCE_OF_MEDIAN / runs if reference.statistic == MEDIAN and runs > 2 else 1 / runs
+    return Uncertain(mine, 1 / ours.count), Uncertain(theirs, share)
+
+
+def tolerance(sides: Iterable[Uncertain]) -> float:
+    """Return how far means may be apart: the half width of the interval that holds LEVEL of the chance differences.
+
+    Welch's test, with the degrees of freedom of Satterthwaite; sides that take one spread share its error.
+    """
+    from scipy import special  # 0.2 s that only those pay who have a reference
+
+    shares: dict[Spread, float] = {}
+    for side in sides:
+        shares[side.spread] = shares.get(side.spread, 0) + side.share
+    variances = {spread: spread.sd**2 * share for spread, share in shares.items()}
+    variance = sum(variances.values())
+    if variance == 0:
+        return 0.0
+    inverse_degrees = sum((part / variance) ** 2 / spread.degrees for spread, part in variances.items())
+    degrees = 1 / inverse_degrees if inverse_degrees else math.inf
+    return float(special.stdtrit(degrees, (1 + LEVEL) / 2)) * math.sqrt(variance)

@@ -16,20 +16,37 @@ from gluegrid.results.result_text import LONGEST_NAME
 from gluegrid.results.summary import groups
 
 COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")
+COLUMNS_NOT_COMPARED = (*COLUMNS[:3], "Reference", "Why")
 WHAT_IS_COMPARED = (
     "Metrics x 100 on the validation splits, mean ± standard deviation over our seeds. Within: the difference is not"
     " more than the tolerance, in which it lies with a chance of {level:.0%} if only seeds make it."
 )
 
 
+def write_parity(experiment: Experiment, outcomes: list[Outcome]) -> str:
+    """Write both files from whatever results there are; return the verdicts for the terminal."""
+    content = parity_content(experiment, groups(experiment, outcomes))
+    for path, text in parity_texts(experiment, content).items():
+        write_text(path, text)
+    return parity_in_terminal(content)
+
+
+def parity_texts(experiment: Experiment, content: dict) -> dict[Path, str]:
+    """Return what both files hold; `content` is `parity_content`."""
+    return {
+        Path(experiment.paths.parity_md): parity_markdown(content),
+        Path(experiment.paths.parity_json): canonical_json(content),
+    }
+
+
 def parity_markdown(content: dict) -> str:
     """Return parity.md."""
-    records = with_verdict(content)
+    records, others = with_verdict(content), rows_not_compared(content)
     sections = [
         f"# Parity of {escaping.markdown(content['experiment'])}\n",
         WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
         tables.markdown(COLUMNS, map(verdict_row, records)) + "\n" if records else "No reference was compared.\n",
-        *_not_compared(content),
+        *(["## Not compared\n", tables.markdown(COLUMNS_NOT_COMPARED, others) + "\n"] if others else []),
         *_spreads(records),
         *_sources(content),
     ]
@@ -57,8 +74,7 @@ def reference_sections(content: dict) -> list[str]:
     if not content["verdicts"]:
         return []
     rows = [
-        (*names_of(record), _ours(record), f"{record['verdict']} {_expected(record)}")
-        for record in with_verdict(content)
+        (*_names(record), _ours(record), f"{record['verdict']} {_expected(record)}") for record in with_verdict(content)
     ]
     shown = tables.markdown((*COLUMNS[:4], "Verdict"), rows) + "\n"
     compared = [WHAT_IS_COMPARED.format(level=content["level"]) + "\n", shown] if rows else []
@@ -68,17 +84,25 @@ def reference_sections(content: dict) -> list[str]:
 def verdict_row(record: dict) -> tuple[str, ...]:
     """Return what stands under COLUMNS for a record with a verdict; unescaped."""
     return (
-        *names_of(record),
+        *_names(record),
         _ours(record),
-        f"{points(record['reference']['value'])} {_of(record['reference'])}",
+        f"{points(record['reference']['value'])} {_origin(record['reference'])}",
         signed_points(record["difference"]),
         f"± {points(record['tolerance'])}",
         record["verdict"],
     )
 
 
-def names_of(record: dict) -> tuple[str, str, str]:
-    """Return the model, task and metric of a record."""
+def rows_not_compared(content: dict) -> list[tuple[str, ...]]:
+    """Return what stands under COLUMNS_NOT_COMPARED for each record without a verdict; unescaped."""
+    return [
+        (*_names(record), _reference_text(record["reference"]), record["reason"])
+        for record in content["verdicts"]
+        if record["verdict"] == NOT_COMPARED
+    ]
+
+
+def _names(record: dict) -> tuple[str, str, str]:
     return record["model"], escaping.shortened(record["display_name"], LONGEST_NAME), record["metric"]
 
 
@@ -93,10 +117,10 @@ def _ours(record: dict) -> str:
 
 def _expected(record: dict) -> str:
     reference = record["reference"]
-    return f"{points(reference['value'])} ± {points(record['tolerance'])} {_of(reference)}"
+    return f"{points(reference['value'])} ± {points(record['tolerance'])} {_origin(reference)}"
 
 
-def _of(reference: dict) -> str:
+def _origin(reference: dict) -> str:
     """Return where a reference comes from and what it is, such as (Hugging Face's README, one run)."""
     n = "" if reference["n"] is None else f" of {reference['n']}"
     statistic = "one run" if reference["statistic"] == SINGLE_RUN else f"{reference['statistic']}{n}"
@@ -109,20 +133,11 @@ def _how_many_others(content: dict) -> list[str]:
     return [f"{others} of {every} references were not compared; `snakemake parity` writes why."] if others else []
 
 
-def _not_compared(content: dict) -> list[str]:
-    rows = [
-        (*names_of(record), reference_text(record["reference"]), record["reason"])
-        for record in content["verdicts"]
-        if record["verdict"] == NOT_COMPARED
-    ]
-    return ["## Not compared\n", tables.markdown((*COLUMNS[:3], "Reference", "Why"), rows) + "\n"] if rows else []
-
-
-def reference_text(reference: dict) -> str:
+def _reference_text(reference: dict) -> str:
     """Return a reference without a verdict; one of a test split without its number, which would be taken for a bar."""
     if reference["split"] != VALIDATION:
         return reference["label"]
-    return f"{points(reference['value'])} {_of(reference)}"
+    return f"{points(reference['value'])} {_origin(reference)}"
 
 
 def _spreads(records: Sequence[dict]) -> list[str]:
@@ -139,21 +154,4 @@ def _sources(content: dict) -> list[str]:
     references = [record["reference"] for record in content["verdicts"]]
     texts = dict.fromkeys((each["label"], ", ".join(each["source"].values())) for each in references)
     said = [f"{label}: {source}. {content['notes'].get(label, '')}" for label, source in texts]
-    lines = [f"- {escaping.markdown(text)}" for text in said]
-    return ["## Sources\n", *lines, ""] if lines else []
-
-
-def write_parity(experiment: Experiment, found: list[Outcome]) -> str:
-    """Write both files from whatever results there are; return the verdicts for the terminal."""
-    content = parity_content(experiment, groups(experiment, found))
-    for path, text in parity_texts(experiment, content).items():
-        write_text(path, text)
-    return parity_in_terminal(content)
-
-
-def parity_texts(experiment: Experiment, content: dict) -> dict[Path, str]:
-    """Return what both files hold, of what `parity_content` has found."""
-    return {
-        Path(experiment.paths.parity_md): parity_markdown(content),
-        Path(experiment.paths.parity_json): canonical_json(content),
-    }
+    return ["## Sources\n", *(f"- {escaping.markdown(text)}" for text in said), ""] if said else []

@@ -1,10 +1,11 @@
 """What tables say of one model on one task: its numbers, and what limits them. Nothing is escaped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percents
+from gluegrid.results.outcomes import Outcome
 from gluegrid.results.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.results.summary import Group, Summary
 
@@ -54,8 +55,7 @@ def score_text(summary: Summary) -> str:
 def seeds_text(group: Group) -> str:
     """Return how many seeds have a result, what became of others, and the score of those that are not degenerate."""
     counts = [f"{len(group.done)} of {len(group.outcomes)}", *_troubles(group)]
-    others = [f"{part} {score_text(group.without_degenerate().score_summary())}" for part in _without(group)]
-    return _joined([", ".join(counts), *others])
+    return _joined([", ".join(counts), *_without_degenerate(group, lambda others: score_text(others.score_summary()))])
 
 
 def state(group: Group) -> str:
@@ -63,6 +63,11 @@ def state(group: Group) -> str:
     if not group.outcomes:
         return NOTHING
     return "failed" if group.failed else "not run"
+
+
+def cell_state(outcome: Outcome) -> str:
+    """Return what became of one cell, in a word or two."""
+    return "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
 
 
 def value_text(value: object) -> str:
@@ -95,14 +100,12 @@ def _troubles(group: Group) -> list[str]:
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
-def _without_degenerate(group: Group) -> list[str]:
-    return [f"{part} {numbers(group.without_degenerate())}" for part in _without(group)]
-
-
-def _without(group: Group) -> list[str]:
-    if not (group.degenerate and group.without_degenerate().done):
+def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) -> list[str]:
+    """Return what the numbers are without degenerate runs, where there are some, and others."""
+    others = group.without_degenerate()
+    if not (group.degenerate and others.done):
         return []
-    return [f"without {'it' if len(group.degenerate) == 1 else 'them'}"]
+    return [f"without {'it' if len(group.degenerate) == 1 else 'them'} {text(others)}"]
 
 
 def _point(group: Group) -> list[str]:

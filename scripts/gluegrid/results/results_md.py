@@ -29,11 +29,11 @@ WHERE = (
 )
 
 
-def write_tables(experiment: Experiment, found: list[Outcome]) -> str:
+def write_tables(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Write the three files from whatever results there are; return the Markdown."""
-    text = results_markdown(experiment, found)
-    _write_if_changed(experiment.paths.results_csv, results_csv(experiment, found))
-    _write_if_changed(experiment.paths.results_json, results_json(experiment, found))
+    text = results_markdown(experiment, outcomes)
+    _write_if_changed(experiment.paths.results_csv, results_csv(experiment, outcomes))
+    _write_if_changed(experiment.paths.results_json, results_json(experiment, outcomes))
     # Last: it is what `rule all` asks for, so where it is, the others are.
     _write_if_changed(experiment.paths.results_md, text)
     return text
@@ -51,10 +51,11 @@ def table_definition(experiment: Experiment) -> str:
     )
 
 
-def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
+def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Return results.md."""
-    every = groups(experiment, found)
+    every = groups(experiment, outcomes)
     grouped = chosen(every)
+    failed = [outcome for outcome in outcomes if outcome.has_failed]
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
         *_model_sections(grouped),
@@ -62,9 +63,10 @@ def results_markdown(experiment: Experiment, found: list[Outcome]) -> str:
         *sweep_sections(grouped),
         *_beside_the_document(experiment, grouped),
         *reference_sections(parity_content(experiment, every)),
-        *_missing_sections(found),
+        *(["## Failed cells\n", tables.failures(failed) + "\n"] if failed else []),
         "## What to know\n",
-        *_notes(found),
+        *(f"- {escaping.markdown(line)}" for line in notes(outcomes)),
+        *([WHERE] if any(outcome.is_done for outcome in outcomes) else []),
     ]
     return "\n".join(sections) + "\n"
 
@@ -79,7 +81,7 @@ def _model_sections(grouped: list[Group]) -> list[str]:
     sections = []
     for model, of_model in by_model(grouped):
         sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model) + "\n"]
-        if line := tables.of_one_seed(of_model):
+        if line := tables.one_seed_note(of_model):
             sections.append(escaping.markdown(line) + "\n")
     return sections
 
@@ -91,17 +93,13 @@ def _models_by_tasks(grouped: list[Group]) -> list[str]:
         "## Models by tasks\n",
         SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",
         tables.models_by_tasks(grouped) + "\n",
-        *_data_notes(grouped),
     ]
+    if lines := tables.data_notes(grouped):
+        sections += [escaping.markdown(tables.MARKED) + "\n", *map(escaping.markdown, lines), ""]
     if has_seeds:
         sections += ["### Median over seeds\n", tables.models_by_tasks(grouped, "median") + "\n"]
         sections += ["### Best seed\n", BEST, tables.models_by_tasks(grouped, "best") + "\n"]
     return sections
-
-
-def _data_notes(grouped: list[Group]) -> list[str]:
-    notes = [escaping.markdown(line) for line in tables.data_notes(grouped)]
-    return [escaping.markdown(tables.MARKED) + "\n", *notes, ""] if notes else []
 
 
 def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:
@@ -119,18 +117,6 @@ def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[s
         known = ", ".join(numbers)
         sections.append(f"None of these models is in {label}, which has {known}.\n")
     return sections
-
-
-def _missing_sections(found: list[Outcome]) -> list[str]:
-    failed = [outcome for outcome in found if outcome.has_failed]
-    if not failed:
-        return []
-    return ["## Failed cells\n", tables.failures(failed) + "\n"]
-
-
-def _notes(found: list[Outcome]) -> list[str]:
-    where = [WHERE] if any(outcome.is_done for outcome in found) else []
-    return [*(f"- {escaping.markdown(line)}" for line in notes(found)), *where]
 
 
 def _write_if_changed(name: str, text: str) -> None:

@@ -17,16 +17,8 @@ class Optimism:
 
     by_validation: Group
     by_holdout: Group
-
-    @property
-    def score_by_validation(self) -> float:
-        """The mean validation score of the variant chosen by it."""
-        return _mean(validation_scores(self.by_validation))
-
-    @property
-    def score_by_holdout(self) -> float:
-        """The mean validation score of the variant chosen on the holdout."""
-        return _mean(validation_scores(self.by_holdout))
+    score_by_validation: float  # both are means of validation scores
+    score_by_holdout: float
 
     @property
     def difference(self) -> float:
@@ -43,12 +35,12 @@ def chosen(groups: Iterable[Group]) -> list[Group]:
     """
     points_of = {(points[0].model, points[0].task.name): points for points in sweeps(groups)}
     best = {key: _best(points, selecting_scores) for key, points in points_of.items()}
-    found = []
+    groups = []
     for (model, task), points in points_of.items():
         decided = best.get((model, follows(points[0])))
         of_variant = [point for point in points if decided and point.variant == decided.variant]
-        found.append(replace((of_variant or [best[model, task]])[0], chosen_from=points))
-    return found
+        groups.append(replace((of_variant or [best[model, task]])[0], chosen_from=points))
+    return groups
 
 
 def was_chosen(group: Group) -> bool:
@@ -77,12 +69,13 @@ def compared(group: Group, points: Iterable[Group]) -> list[Group]:
 
 def optimism(groups: Iterable[Group]) -> list[Optimism]:
     """Return the optimism of each model and task that has several variants with scores, and a holdout."""
-    found = []
+    choices = []
     for points in sweeps(groups):
         scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
         if uses_holdout(points[0]) and len(scored) > 1:
-            found.append(Optimism(_best(scored, validation_scores), _best(scored, selecting_scores)))
-    return found
+            best = [_best(scored, scores_of) for scores_of in (validation_scores, selecting_scores)]
+            choices.append(Optimism(*best, *(_mean(validation_scores(group)) for group in best)))
+    return choices
 
 
 def swept_keys(points: Sequence[Group]) -> list[str]:

@@ -42,6 +42,11 @@ class Group:
     chosen_from: Sequence["Group"] = field(default=(), compare=False, repr=False)
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from all other groups of its experiment."""
+        return self.model, self.task.name, self.variant
+
+    @property
     def run(self) -> dict:
         """What run.json says of all its cells, but for the seed; empty where there is no cell."""
         return self.outcomes[0].cell.run if self.outcomes else {}

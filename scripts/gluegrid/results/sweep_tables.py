@@ -1,20 +1,12 @@
 """The part of results.md on sweeps: every point that was tried, the chosen ones, and what choosing adds to a score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
-from gluegrid.results import tables
+from gluegrid.results import selection, tables
 from gluegrid.results.result_text import MARK, best_of, numbers, score_text, seeds_text, task_name, value_text
-from gluegrid.results.selection import (
-    compared,
-    holdout_summary,
-    optimism,
-    swept_keys,
-    uses_holdout,
-    values_of,
-    was_chosen,
-)
+from gluegrid.results.selection import compared, optimism, swept_keys, uses_holdout, values_of, was_chosen
 from gluegrid.results.summary import Group
 
 CHOSEN = "The point with the best score stands in the tables above: the mean of the task's metrics, mean over seeds"
@@ -27,6 +19,7 @@ OPTIMISM = (
     "Scores on validation of the point chosen on the holdout, and of the point that would have been chosen on"
     " validation itself. The difference is what reporting the best validation score would have added."
 )
+OPTIMISM_COLUMNS = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
 
 
 def sweep_sections(chosen: Sequence[Group]) -> list[str]:
@@ -34,19 +27,24 @@ def sweep_sections(chosen: Sequence[Group]) -> list[str]:
     swept = [group for group in chosen if was_chosen(group)]
     if not swept:
         return []
-    sections = ["## Sweeps\n", *(f"{text}\n" for text in _how_chosen(swept))]
+    how, *exceptions = how_chosen(swept, BY_VALIDATION, BY_HOLDOUT)
+    sections = ["## Sweeps\n", *(f"{text}\n" for text in [how, *map(escaping.markdown, exceptions)])]
     for group in swept:
         title = escaping.markdown(f"{group.model}, {task_name(group)}")
-        sections += [f"### {title}\n", _points_table(group) + "\n", *_not_compared(group)]
-    return [*sections, *_optimism_section(swept)]
+        sections += [f"### {title}\n", _points_table(group) + "\n"]
+        if len(compared(group, group.chosen_from)) < len(group.chosen_from):
+            sections.append(f"{best_of(group).capitalize()}: the others have fewer seeds with a score.\n")
+    if rows := optimism_rows(point for group in swept for point in group.chosen_from):
+        sections += ["### Optimism\n", OPTIMISM + "\n", tables.markdown(OPTIMISM_COLUMNS, rows) + "\n"]
+    return sections
 
 
-def _how_chosen(swept: Sequence[Group]) -> list[str]:
-    ways = {uses_holdout(group) for group in swept}
-    if len(ways) == 1:
-        return [BY_HOLDOUT if ways == {True} else BY_VALIDATION]
-    of_holdout = ", ".join(f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group))
-    return [BY_VALIDATION, f"{escaping.markdown(of_holdout)}: chosen on the holdout instead."]
+def how_chosen(swept: Sequence[Group], by_validation: str, by_holdout: str) -> list[str]:
+    """Return the sentence that is true of all, or of most and one on those that were chosen on the holdout."""
+    on_holdout = [f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group)]
+    if len(on_holdout) == len(swept):
+        return [by_holdout]
+    return [by_validation, *([f"{', '.join(on_holdout)}: chosen on the holdout instead."] if on_holdout else [])]
 
 
 def _points_table(chosen: Group) -> str:
@@ -65,30 +63,19 @@ def _numbers(point: Group) -> dict[str, str]:
     mark = MARK if point.data else ""
     summaries = {"Score": point.score_summary()}
     if uses_holdout(point):
-        summaries["Score on the holdout"] = holdout_summary(point)
+        summaries["Score on the holdout"] = selection.holdout_summary(point)
     of_metrics = {"Result": numbers(point)} if len(point.task.metric_keys()) > 1 else {}
     columns = of_metrics | {title: score_text(summary) for title, summary in summaries.items()}
     return {title: text + mark if point.done else NOTHING for title, text in columns.items()}
 
 
-def _not_compared(chosen: Group) -> list[str]:
-    """Return a line that says how many points have fewer seeds than the chosen one, if any has."""
-    if len(compared(chosen, chosen.chosen_from)) == len(chosen.chosen_from):
-        return []
-    return [f"{best_of(chosen).capitalize()}: the others have fewer seeds with a score.\n"]
-
-
-def _optimism_section(swept: Sequence[Group]) -> list[str]:
-    found = optimism(point for group in swept for point in group.chosen_from)
-    rows = [
+def optimism_rows(groups: Iterable[Group]) -> list[tuple[str, ...]]:
+    """Return what stands under OPTIMISM_COLUMNS for each model and task that was chosen on a holdout; unescaped."""
+    return [
         (
             each.by_holdout.model,
             task_name(each.by_holdout),
-            percent(each.score_by_holdout),
-            percent(each.score_by_validation),
-            percent(each.difference),
+            *map(percent, (each.score_by_holdout, each.score_by_validation, each.difference)),
         )
-        for each in found
+        for each in optimism(groups)
     ]
-    headers = ("Model", "Task", "Chosen on the holdout", "Chosen on validation", "Optimism")
-    return ["### Optimism\n", OPTIMISM + "\n", tables.markdown(headers, rows) + "\n"] if found else []

@@ -6,21 +6,11 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from gluegrid.common import escaping
-from gluegrid.common.formatting import NOTHING, number, percent, seconds
+from gluegrid.common.formatting import NOTHING, number, percent, points, seconds
+from gluegrid.results import result_text
 from gluegrid.results.notes import depends_on_seed
 from gluegrid.results.outcomes import Outcome
-from gluegrid.results.result_text import (
-    LONGEST_NAME,
-    MARK,
-    MARKED,
-    PREDICTED,
-    details,
-    result,
-    score_text,
-    short_result,
-    state,
-    task_name,
-)
+from gluegrid.results.result_text import MARK, MARKED, PREDICTED, details, score_text, state, task_name
 from gluegrid.results.summary import Group, by_model_on_every_task, mean
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
@@ -46,7 +36,7 @@ def _grid(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def model_table(groups: Sequence[Group]) -> str:
     """Return one model's table, with the columns of the document that gluegrid started from."""
-    return markdown(COLUMNS, [_model_row(group, result(group)) for group in groups])
+    return markdown(COLUMNS, [_model_row(group, result_text.result(group)) for group in groups])
 
 
 def terminal_table(groups: Sequence[Group]) -> str:
@@ -54,36 +44,28 @@ def terminal_table(groups: Sequence[Group]) -> str:
 
     What limits a number goes below too, and a mark for its data to the number, where the table would be too wide.
     """
-    text = plain(COLUMNS, [_model_row(group, result(group)) for group in groups])
+    text = plain(COLUMNS, [_model_row(group, result_text.result(group)) for group in groups])
     lines = []
     if len(text.partition("\n")[0]) > TERMINAL_WIDTH:
-        text = plain(COLUMNS, [_model_row(group, short_result(group)) for group in groups])
+        text = plain(COLUMNS, [_model_row(group, result_text.short_result(group)) for group in groups])
         lines = [f"- on {task_name(group)}: {details(group)}" for group in groups if details(group)]
         notes = data_notes(groups)
         lines += [*([""] if lines else []), MARKED, *notes] if notes else []
-    below = ["\n".join(_wrapped(lines)), escaping.one_line(of_one_seed(groups))]
-    return "\n\n".join(filter(None, [text, *below]))
-
-
-def _wrapped(lines: Iterable[str]) -> list[str]:
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") or [""]
-    ]
+    wrapped = [textwrap.fill(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") for line in lines]
+    return "\n\n".join(filter(None, [text, "\n".join(wrapped), escaping.one_line(one_seed_note(groups))]))
 
 
 def _model_row(group: Group, result: str) -> tuple[str, ...]:
     return (
         task_name(group),
-        escaping.shortened(group.metric_label, LONGEST_NAME),
+        escaping.shortened(group.metric_label, result_text.LONGEST_NAME),
         result,
         seconds(group.mean("train_runtime")),
         number(group.mean("epoch")),
     )
 
 
-def of_one_seed(groups: Sequence[Group]) -> str:
+def one_seed_note(groups: Sequence[Group]) -> str:
     """Return a line on the numbers that are of one seed, where more were not asked for; empty for none; unescaped."""
     scored = [group for group in groups if group.task.metric_keys() and depends_on_seed(group.run)]
     single = [group for group in scored if len(group.outcomes) == 1]
@@ -101,38 +83,39 @@ def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
     may have no cell of a model on a task.
     """
     tasks = {group.task.name: task_name(group) for group in groups}
-    rows = [
-        [
-            of_model[0].model,
-            *(_score_or_state(group, over_seeds) for group in of_model),
-            _mean_over_tasks(of_model, over_seeds),
-        ]
-        for of_model in by_model_on_every_task(groups)
-    ]
+    rows = []
+    for of_model in by_model_on_every_task(groups):
+        scores = [score_or_state(group, over_seeds) + _seeds(group) for group in of_model]
+        mean_text, tasks_text = mean_over_tasks(of_model, over_seeds)
+        rows.append([of_model[0].model, *scores, mean_text + (f" ({tasks_text})" if tasks_text else "")])
     return markdown(["Model", *tasks.values(), "Mean"], rows)
 
 
-def _score_or_state(group: Group, over_seeds: str) -> str:
+def score_or_state(group: Group, over_seeds: str = "mean") -> str:
+    """Return the score of a group over seeds, or why there is none."""
     if not group.done:
         return state(group)
     if not group.task.metric_keys():
         return PREDICTED
     summary = group.score_summary()
     text = score_text(summary) if over_seeds == "mean" else percent(getattr(summary, over_seeds))
-    of_all = "" if len(group.done) == len(group.outcomes) else f" ({len(group.done)} of {len(group.outcomes)})"
-    return text + (MARK if group.data else "") + of_all
+    return text + (MARK if group.data else "")
 
 
-def _mean_over_tasks(groups: Sequence[Group], over_seeds: str) -> str:
+def _seeds(group: Group) -> str:
+    """Say how many of the seeds a score is of, where some are missing."""
+    is_of_all = not group.done or not group.task.metric_keys() or len(group.done) == len(group.outcomes)
+    return "" if is_of_all else f" ({len(group.done)} of {len(group.outcomes)})"
+
+
+def mean_over_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> tuple[str, str]:
+    """Return the mean of a model's scores over the tasks that have one, and of how many it is where some have none."""
     scored = [group for group in groups if group.task.metric_keys()]
     scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in scored}
     known = [group for group in scored if scores[group.task.name] is not None]
     text = percent(mean(scores[group.task.name] for group in known)) if known else NOTHING
-    if any(group.data for group in known):
-        text += MARK
-    if len(known) < len(scored):
-        text += f" ({len(known)} of {len(scored)} tasks)"
-    return text
+    tasks = "" if len(known) == len(scored) else f"{len(known)} of {len(scored)} tasks"
+    return text + (MARK if any(group.data for group in known) else ""), tasks
 
 
 def data_notes(groups: Sequence[Group]) -> list[str]:
@@ -150,45 +133,22 @@ def data_notes(groups: Sequence[Group]) -> list[str]:
 
 def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label: str) -> str:
     """Return a model's results beside those of a reference for the same model: task -> metrics in percent."""
-    headers = (
-        "Task",
-        "Metric",
-        "Result",
-        f"Result of {label}",
-        "Training time (s)",
-        f"Time of {label} (s)",
-        "epochs",
-        f"epochs of {label}",
-    )
     rows = []
     for group in groups:
-        task, metric, ours, time, epochs = _model_row(group, result(group))
+        task, metric, ours, time, epochs = _model_row(group, result_text.result(group))
         theirs = reference.get(group.task.name, {})
         keys = [key.removeprefix("eval_") for key in group.task.metric_keys()]
-        values = [f"{theirs[key]:.2f}" for key in keys if key in theirs]
-        rows.append(
-            (
-                task,
-                metric,
-                ours,
-                "/".join(values) or NOTHING,
-                time,
-                seconds(theirs.get("train_runtime")),
-                epochs,
-                number(theirs.get("epoch")),
-            )
-        )
-    return markdown(headers, rows)
+        metrics = "/".join(points(theirs[key]) for key in keys if key in theirs) or NOTHING
+        their_time, their_epochs = seconds(theirs.get("train_runtime")), number(theirs.get("epoch"))
+        rows.append((task, metric, ours, metrics, time, their_time, epochs, their_epochs))
+    names = (f"Result of {label}", COLUMNS[3], f"Time of {label} (s)", COLUMNS[4], f"epochs of {label}")
+    return markdown((*COLUMNS[:3], *names), rows)
 
 
 def failures(outcomes: Iterable[Outcome]) -> str:
     """Return a table of cells without a result: which, why, and the log that says more."""
     rows = [
-        (
-            escaping.markdown(outcome.cell.name),
-            escaping.markdown(reason(outcome)),
-            escaping.code(str(outcome.log)),
-        )
+        [*map(escaping.markdown, (outcome.cell.name, reason(outcome))), escaping.code(str(outcome.log))]
         for outcome in outcomes
     ]
     return _grid(("Cell", "Reason", "Log"), rows)

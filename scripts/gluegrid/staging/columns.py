@@ -1,6 +1,7 @@
 """A column's values as texts, labels or row numbers; what cannot be one is an error with file, column and row."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -14,6 +15,7 @@ from gluegrid.staging.label_names import LabelNames
 
 BY_NAME = ", or name the files under `files:`, which are read by these names"
 HIDDEN_LABEL = -1  # GLUE's test labels
+LARGEST_IDX = 2**63 - 1
 LARGEST_NUMBER = 3.4028234663852886e38  # of 32 bits, as which a regression's labels are stored
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -67,9 +69,6 @@ class LabelReader:
             return self._by_number.get(float(number), self._hidden(number))
         if self._by_value and (self.as_written or isinstance(value, str)):
             return self._by_value.get(float(number), self._hidden(number))
-        return self._class(number)
-
-    def _class(self, number: int | float | Decimal) -> int | None:
         is_class = number == int(number) and 0 <= number < self.task.number_of_outputs
         return int(number) if is_class else self._hidden(number)
 
@@ -79,17 +78,14 @@ class LabelReader:
     def advice(self, value: object) -> str:
         """Return what is allowed in place of a value that is no label, and what was probably meant."""
         if self._by_number is not None and _as_number(value) not in (None, HIDDEN_LABEL):
-            return self._advice_on_names()
+            labels = self.task.labels
+            other_order = "" if self.as_written or self.names.are_strange_to(labels) else BY_NAME
+            return f": {self.names.difference(labels)}; write `labels: [{listed(self.names.names)}]`{other_order}"
         meant = nearest(value, list(self._by_name)) if isinstance(value, str) else None
         hint = f". Did you mean {meant!r}?" if meant else ""
         if _as_number(value) == HIDDEN_LABEL and self._by_name:
             hint = f"; {HIDDEN_LABEL} hides a label, which only splits under `test:` may have"
         return f"; allowed: {self.allowed}{hint}"
-
-    def _advice_on_names(self) -> str:
-        labels = self.task.labels
-        other_order = "" if self.as_written or self.names.are_strange_to(labels) else BY_NAME
-        return f": {self.names.difference(labels)}; write `labels: [{listed(self.names.names)}]`{other_order}"
 
     @property
     def allowed(self) -> str:
@@ -105,9 +101,6 @@ def _as_number(value: object) -> int | float | Decimal | None:
     if isinstance(value, str):
         return float(value) if NUMBER.fullmatch(value.strip()) else None
     return value if isinstance(value, int | float | Decimal) else None
-
-
-LARGEST_IDX = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -156,7 +149,8 @@ def texts_in(place: Place, values: list) -> list[str]:
 
 def labels_of(place: Place, column: pyarrow.Array, reader: LabelReader) -> list[int] | list[float]:
     """Return a column's labels: numbers of classes, or a regression's numbers. Raises DataError."""
-    if not (_is_number(column.type) or is_text(column.type) or types.is_null(column.type)):
+    is_number = _is_any(column.type, types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    if not (is_number or is_text(column.type) or types.is_null(column.type)):
         raise place.error(f"holds {shortened(str(column.type))}, which is no label; allowed: {reader.allowed}")
     return labels_in(place, values_of(place, column), reader)
 
@@ -181,13 +175,12 @@ def idx_of(place: Place, column: pyarrow.Array) -> list[int]:
 
 def is_text(kind: pyarrow.DataType) -> bool:
     """Tell whether a column of this type holds text, or categories of text."""
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return _is_any(kind, types.is_string, types.is_large_string, types.is_string_view)
 
 
-def _is_number(kind: pyarrow.DataType) -> bool:
+def _is_any(kind: pyarrow.DataType, *tests: Callable[[pyarrow.DataType], bool]) -> bool:
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+    return any(test(kind) for test in tests)
 
 
 def values_of(place: Place, column: pyarrow.Array) -> list:

@@ -119,9 +119,12 @@ def _write(folder: Path, rows: _Rows, splits: list[str], owners: list[str] | Non
             for split, path in paths.items()
         }
         for examples in rows:
-            table = _table(examples, rows.task, schema)
+            values = {NUMBERS: examples.idx, rows.task.label_column: examples.labels}
+            values |= dict(zip(rows.task.text_columns, examples.texts, strict=True))
+            table = pyarrow.table(values, schema)
             for split, writer in writers.items():
-                writer.write_table(table if owners is None else table.filter(_is_of(split, examples.idx, owners)))
+                is_its = owners and pyarrow.array([owners[row] == split for row in examples.idx])
+                writer.write_table(table.filter(is_its) if owners else table)
     for split, path in paths.items():
         sync(path)
         logger.info("%s: made of %s", split, listed(rows.names))
@@ -134,16 +137,6 @@ def _in_words(spans: Sequence[Span]) -> str:
     lines = sum(span.last_line - span.first_line for span in spans)
     where = f"the longest is row {longest.row}, from line {longest.first_line} to line {longest.last_line}"
     return f"fewer rows than lines, by {lines}: quotes lead {len(spans)} rows over several lines; {where}"
-
-
-def _is_of(split: str, rows: list[int], owners: list[str]) -> pyarrow.Array:
-    return pyarrow.array([owners[row] == split for row in rows])
-
-
-def _table(examples: Examples, task: Task, schema: pyarrow.Schema) -> pyarrow.Table:
-    texts = dict(zip(task.text_columns, examples.texts, strict=True))
-    values = {NUMBERS: examples.idx} | texts | {task.label_column: examples.labels}
-    return pyarrow.table([values[name] for name in schema.names], schema)
 
 
 def _schema(task: Task) -> pyarrow.Schema:

@@ -83,8 +83,7 @@ def _rows(stream: TextIO, shown: str, delimiter: str, quoting: int, wanted: list
             problem = f"has {len(fields)} columns and the header {len(header)}"
             is_quoted = quoting == WITH_QUOTES
             advice = "put texts that hold separators in quotes" if is_quoted else r"a text without quotes holds no \t"
-            advice += _goes_on(line, lines)
-            raise DataError(f"{shown}: row {number} (line {line}) {problem}; {advice}")
+            raise DataError(f"{shown}: row {number} (line {line}) {problem}; {advice}{_goes_on(line, lines)}")
         # Files that do not use quotes have texts that begin with one; it would swallow rows up to the next.
         if delimiter == "\t" and quoting == WITH_QUOTES and any("\t" in field for field in fields):
             advice = "write the file as .csv or .jsonl" + _goes_on(line, lines)

@@ -20,6 +20,7 @@ from gluegrid.staging.label_names import LabelNames, names_to_go_by
 from gluegrid.staging.parquet_files import holds_text, label_names, read_batches
 
 NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
+SALT = "gluegrid"  # of the hashes that make cuts from train; changing it would change every cut
 LABEL_NAMES = "label_names"  # the key of a manifest for what the data set's card says
 
 
@@ -57,7 +58,10 @@ class Split:
         self.columns = [*task.text_columns, task.label_column]
         self.numbers = None if NUMBERS in self.columns else NUMBERS
         self.files = [file for file in data["files"] if split_of(file) == name]
-        self._check_files_are_there()
+        if not self.files:
+            known = listed(sorted(data["rows"]))
+            raise DataError(f"{self.manifest.parent}: task {task.name!r} has no split {name!r}; it has: {known}")
+        check_parts(name, self.files, self._shown)
 
     def check(self) -> int:
         """Read everything once; return the number of rows. Raises DataError for the first thing that is wrong."""
@@ -106,14 +110,6 @@ class Split:
         idx = idx_of(*values(self.numbers)) if self.numbers in batch.schema.names else list(counted)
         return Examples(file, first_row, self.task.text_columns, texts, labels, idx)
 
-    def _check_files_are_there(self) -> None:
-        if not self.files:
-            known = listed(sorted(self.data["rows"]))
-            raise DataError(
-                f"{self.manifest.parent}: task {self.task.name!r} has no split {self.name!r}; it has: {known}"
-            )
-        check_parts(self.name, self.files, self._shown)
-
     def _shown(self, name: str) -> str:
         return _shown(self.manifest, self.data, name)
 
@@ -128,29 +124,22 @@ def check_label_names(task_manifest: Path, data: dict, task: Task) -> None:
             continue
         names = _label_names(task_manifest, data, task, file)
         if names and names.contradict(task.labels) and not holds_text(task_manifest.parent / file, task.label_column):
-            raise DataError(
-                f"{_shown(task_manifest, data, file)}: column {task.label_column!r}: {names.difference(task.labels)};"
-                f" write `labels: [{listed(names.names)}]`"
-            )
+            where = f"{_shown(task_manifest, data, file)}: column {task.label_column!r}"
+            raise DataError(f"{where}: {names.difference(task.labels)}; write `labels: [{listed(names.names)}]`")
 
 
 def _label_names(task_manifest: Path, data: dict, task: Task, file: str) -> LabelNames | None:
     """Return the names of the numbers in a staged file's column of labels, by its metadata or by the card."""
-    folder = task_manifest.parent
+    folder, shown = task_manifest.parent, _shown(task_manifest, data, file)
     of_card = data.get(LABEL_NAMES, {}).get(file, {})
     card = f"the data set's card (as it was when {folder} was staged)"
-    return names_to_go_by(
-        _shown(task_manifest, data, file), task.label_column, label_names(folder / file), of_card, card
-    )
+    return names_to_go_by(shown, task.label_column, label_names(folder / file), of_card, card)
 
 
 def _shown(task_manifest: Path, data: dict, file: str) -> str:
     source = data["source"]
     is_the_users = is_local(source) and "source_files" not in data
     return str((Path(source) if is_the_users else task_manifest.parent) / file)
-
-
-SALT = "gluegrid"  # changing it would change every cut
 
 
 def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[str]:
@@ -165,7 +154,7 @@ def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[s
     if 0 in counts.values() or sum(counts.values()) >= rows:
         wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
         raise DataError(f"cut_from_train ({wanted}) would leave a split without rows; the split {train!r} has {rows}")
-    shuffled = iter(sorted(range(rows), key=_hash))
+    shuffled = iter(sorted(range(rows), key=lambda row: hashlib.sha256(f"{SALT} {row}".encode()).digest()))
     for split, count in counts.items():
         for _ in range(count):
             owners[next(shuffled)] = split
@@ -179,7 +168,3 @@ def rows_of_split(split: str, rows: Mapping[str, int], train: str, shares: Mappi
     """
     owners = splits_of_rows(sum(rows.get(name, 0) for name in (train, *shares)), train, shares)
     return [row for row, owner in enumerate(owners) if owner == split]
-
-
-def _hash(row: int) -> bytes:
-    return hashlib.sha256(f"{SALT} {row}".encode()).digest()

@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import constants
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import constants, errors
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, tqdm
@@ -39,6 +31,7 @@ LONGEST_WAIT = 1800  # the client has pauses of its own within each try
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 # The client's own 10 MB are lost with every break of the connection, and are minutes without a sign on a slow one.
 BYTES_AT_ONCE = 1 << 20
+SECONDS_BETWEEN_LINES = 5  # on the progress of a file
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -47,7 +40,9 @@ def open_hub(source: Source) -> Repository:
 
     Raises StagingError.
     """
-    _let_the_client_log_as_we_do()
+    # The client's messages go the way of ours, which takes secrets out of them.
+    logging.getLogger("huggingface_hub").handlers.clear()
+    hub_logging.enable_propagation()
     constants.DOWNLOAD_CHUNK_SIZE = BYTES_AT_ONCE
     try:
         return Hub(source)
@@ -60,18 +55,13 @@ def open_hub(source: Source) -> Repository:
         return cached
 
 
-class Hub:
+class Hub(Repository):
     """A repository of the hub at one commit."""
-
-    may_lack = ""
 
     def __init__(self, source: Source):
         self.source = source
-        self.commit: str
-        self.files: dict[str, RepoSibling]
-        self.commit, self.files = _patiently(
-            source, str(source), lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE
-        )
+        answer = _patiently(source, str(source), lambda: _ask_for_files(source), PAUSES_WHILE_UNREACHABLE)
+        self.commit, self.files = answer
 
     def names(self) -> list[str]:
         """Return the names of the files in the repository."""
@@ -111,31 +101,27 @@ class Hub:
         return True
 
     def _download(self, name: str, target: Path) -> None:
-        self._get_patiently(name, target)
-        if difference := self._difference(name, target):
-            logger.info("%s: %s; fetching it again from its start", name, difference)
-            target.unlink()
-            self._get_patiently(name, target)
-            if difference := self._difference(name, target):
-                target.unlink()
-                raise StagingError(f"{self.source}: {name} arrived wrong twice: {difference}")
-
-    def _get_patiently(self, name: str, target: Path) -> None:
         subject = f"{self.source}: {name}"
-        try:
-            _patiently(self.source, subject, lambda: self._get(name, target), PAUSES)
-        except _UnreachableError as unreachable:
-            raise StagingError(f"{subject}: {unreachable}; the same command fetches the rest of it") from None
+        for is_last in (False, True):
+            try:
+                _patiently(self.source, subject, lambda: self._get(name, target), PAUSES)
+            except _UnreachableError as unreachable:
+                raise StagingError(f"{subject}: {unreachable}; the same command fetches the rest of it") from None
+            difference = self._difference(name, target)
+            if difference is None:
+                return
+            target.unlink()
+            if is_last:
+                raise StagingError(f"{subject} arrived wrong twice: {difference}")
+            logger.info("%s: %s; fetching it again from its start", name, difference)
 
     def _get(self, name: str, target: Path) -> None:
         target.touch()
-        size = self.files[name].size
-        there = target.stat().st_size
+        size, there = self.files[name].size, target.stat().st_size
         if there == size:
             return
         # Without a size there is no hash either, to tell whether what is there is of this commit.
-        if size is None or there > size:
-            there = 0
+        there = 0 if size is None or there > size else there
         address = huggingface_hub.hf_hub_url(self.source.name, name, repo_type=self.source.kind, revision=self.commit)
         with target.open("r+b") as stream:
             stream.truncate(there)
@@ -156,18 +142,12 @@ class Hub:
         if said.size is not None and path.stat().st_size != said.size:
             return f"it has {path.stat().st_size:,} bytes, the hub says {said.size:,}"
         if said.lfs is not None:
-            kind, found, expected = "SHA-256", sha256(path), said.lfs.sha256
+            kind, actual, expected = "SHA-256", sha256(path), said.lfs.sha256
         elif said.blob_id is not None:
-            kind, found, expected = "git blob", git_blob(path), said.blob_id
+            kind, actual, expected = "git blob", git_blob(path), said.blob_id
         else:
             return None
-        return None if found == expected else f"its {kind} is {found}, the hub says {expected}"
-
-
-def _let_the_client_log_as_we_do() -> None:
-    """Send the client's messages the way of ours, which takes secrets out of them."""
-    logging.getLogger("huggingface_hub").handlers.clear()
-    hub_logging.enable_propagation()
+        return None if actual == expected else f"its {kind} is {actual}, the hub says {expected}"
 
 
 class _UnreachableError(Exception):
@@ -178,11 +158,13 @@ def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
     """Return the commit of a source's revision, and its files by name. StagingError for an answer that has neither."""
     api = huggingface_hub.HfApi()
     try:
-        found = api.repo_info(
+        info = api.repo_info(
             source.name, repo_type=source.kind, revision=source.revision, timeout=30, files_metadata=True
         )
-        files = {file.rfilename: file for file in found.siblings}
-        is_list_of_files = COMMIT.fullmatch(found.sha) and all(map(_is_entry, files.values()))
+        files = {file.rfilename: file for file in info.siblings}
+        is_named = all(isinstance(name, str) for name in files)
+        is_sized = all(file.size is None or isinstance(file.size, int) for file in files.values())
+        is_list_of_files = COMMIT.fullmatch(info.sha) and is_named and is_sized
     except HFValidationError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError):  # what the client makes of another answer
@@ -192,11 +174,7 @@ def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
             f"{source}: what {redacted(constants.ENDPOINT)} answers is no list of a repository's files; is HF_ENDPOINT"
             " right, or does a login page or a proxy answer in its place?"
         )
-    return found.sha, files
-
-
-def _is_entry(file: RepoSibling) -> bool:
-    return isinstance(file.rfilename, str) and (file.size is None or isinstance(file.size, int))
+    return info.sha, files
 
 
 def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:
@@ -208,14 +186,14 @@ def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_whi
     while True:
         try:
             return call()
-        except OfflineModeIsEnabled:
+        except errors.OfflineModeIsEnabled:
             raise _UnreachableError("the hub is switched off (HF_HUB_OFFLINE)") from None
         except (HfHubHTTPError, HFValidationError) as error:
             is_patient = tries < len(PAUSES) and time.monotonic() - begun < LONGEST_WAIT
             if _status(error) not in BUSY or not is_patient:
                 raise StagingError(f"{subject}: {_explain(error, source)}") from None
             problem, pause = f"the hub asks to wait ({_status(error)})", _pause(error, PAUSES[tries])
-        except (HTTPError, ConnectionError, TimeoutError) as error:
+        except (errors.HTTPError, ConnectionError, TimeoutError) as error:
             problem = f"the hub at {constants.ENDPOINT} cannot be reached ({_first_line(error)})"
             if tries >= len(pauses_while_unreachable):
                 raise _UnreachableError(redacted(problem)) from None
@@ -241,17 +219,17 @@ def _pause(error: HfHubHTTPError, otherwise: float) -> float:
 
 def _explain(error: HfHubHTTPError | HFValidationError, source: Source) -> str:
     """Say in one line why the hub does not give something, and what can be done."""
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/{'datasets/' if source.kind == 'dataset' else ''}{source.name}"
         return redacted(
             f"its owner wants terms to be accepted; accept them at {page} and set HF_TOKEN to a token of that account"
         )
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return "there is no such revision; name a commit, tag or branch of it"
     if _status(error) == 401 and huggingface_hub.get_token() is not None:
         return "the hub does not accept the token in HF_TOKEN (or of `hf auth login`) for it; is it right?"
     # A repository that this user may not see is a 401 without a token; mirrors do not always say why.
-    if isinstance(error, RepositoryNotFoundError) or _status(error) == 401:
+    if isinstance(error, errors.RepositoryNotFoundError) or _status(error) == 401:
         return "the hub has no such repository, or it is private; check `source`, or set HF_TOKEN"
     if _status(error) == 429:
         return "the hub has answered 429 (too many requests) for too long; try again later, or set HF_TOKEN"
@@ -268,9 +246,6 @@ def _answer(error: HfHubHTTPError | HFValidationError) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-SECONDS_BETWEEN_LINES = 5
 
 
 class ProgressInLog(tqdm):
@@ -294,10 +269,6 @@ class ProgressInLog(tqdm):
 
     def _line(self) -> str:
         rate = max(self.there - self.begun_with, 0) / (time.monotonic() - self.begun)
-        text = f"{self.name}: {size_in_words(self.there)}"
-        if self.expected:
-            text += f" of {size_in_words(self.expected)}"
-        text += f", {size_in_words(rate)}/s"
-        if self.expected and rate:
-            text += f", {(self.expected - self.there) / rate:.0f} s left"
-        return text
+        expected = f" of {size_in_words(self.expected)}" if self.expected else ""
+        left = f", {(self.expected - self.there) / rate:.0f} s left" if self.expected and rate else ""
+        return f"{self.name}: {size_in_words(self.there)}{expected}, {size_in_words(rate)}/s{left}"

@@ -11,7 +11,7 @@ from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFou
 
 from gluegrid.common.errors import StagingError
 from gluegrid.common.files import sha256
-from gluegrid.staging.repositories import Source, copy_whole
+from gluegrid.staging.repositories import Repository, Source, copy_whole
 
 logger = logging.getLogger(__name__)
 
@@ -20,22 +20,16 @@ ELSEWHERE = "; run `snakemake stage` where there is a network (docs/offline.md)"
 
 def snapshot_in_cache(source: Source) -> "Snapshot | None":
     """Return what the cache has of a source; None where it does not know its revision."""
-    # It may be incomplete: which of its files are wanted is seen later, so nothing is asked of it here.
-    nothing: list[str] = []
+    what = {"repo_type": source.kind, "revision": source.revision}
     try:
-        folder = huggingface_hub.snapshot_download(
-            source.name,
-            repo_type=source.kind,
-            revision=source.revision,
-            local_files_only=True,
-            allow_patterns=nothing,
-        )
+        # It may be incomplete: which of its files are wanted is seen later, so nothing is asked of it here.
+        folder = huggingface_hub.snapshot_download(source.name, local_files_only=True, allow_patterns=[], **what)
     except (LocalEntryNotFoundError, OSError, ValueError):
         return None
     return Snapshot(source, Path(folder))
 
 
-class Snapshot:
+class Snapshot(Repository):
     """What the user's cache of the hub has of a repository. Its files may be fewer than the repository's."""
 
     def __init__(self, source: Source, folder: Path):
@@ -74,9 +68,8 @@ class Snapshot:
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
-            raise StagingError(
-                f"{self.source}: the hub's cache in {constants.HF_HUB_CACHE} does not have {name}{ELSEWHERE}"
-            )
+            where = f"the hub's cache in {constants.HF_HUB_CACHE}"
+            raise StagingError(f"{self.source}: {where} does not have {name}{ELSEWHERE}")
         return path
 
 

@@ -42,7 +42,8 @@ class LabelNames:
 
         Where that leaves both names and labels over, names may be short for labels, or labels for names.
         """
-        plain = str if _has_equals(map(str.lower, self.names)) or _has_equals(map(str.lower, labels)) else str.lower
+        has_equals = any(len({name.lower() for name in names}) < len(names) for names in (self.names, labels))
+        plain = str if has_equals else str.lower
         said, wanted = list(map(plain, self.names)), list(map(plain, labels))
         numbers = {label: number for number, label in enumerate(wanted)}
         classes = {number: numbers[name] for number, name in enumerate(said) if name in numbers}
@@ -88,8 +89,8 @@ def names_to_go_by(
 
 def are_mere_numbers(names: list[str]) -> bool:
     """Tell whether names say no more than the numbers do, as 0 and 1 or LABEL_0 and LABEL_1 do."""
-    found = [MERE_NUMBER.fullmatch(name) for name in names]
-    return all(match and int(match[1]) == number for number, match in enumerate(found))
+    matches = map(MERE_NUMBER.fullmatch, names)
+    return all(match and int(match[1]) == number for number, match in enumerate(matches))
 
 
 def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, int]:
@@ -104,29 +105,31 @@ def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, 
     return dict(enumerate(numbers)) if len(set(numbers)) == len(labels) else {}
 
 
-def _has_equals(names: Iterable[str]) -> bool:
-    names = list(names)
-    return len(set(names)) < len(names)
-
-
 def names_in_features(features: object) -> dict[str, list[str]]:
     """Return the names of each column that is a ClassLabel in `datasets`' JSON of features."""
-    columns = features.items() if isinstance(features, dict) else ()
-    named = {column: _listed_names(kind) for column, kind in columns if _is_class_label(kind)}
-    return {column: names for column, names in named.items() if names}
+    kinds = features if isinstance(features, dict) else {}
+    return _named({column: kind for column, kind in kinds.items() if _get(kind, "_type") == "ClassLabel"})
 
 
-def _is_class_label(kind: object) -> bool:
-    return isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
+def _named(kinds: Mapping[str, object]) -> dict[str, list[str]]:
+    """Return the names under `names` of each column that has some: a list, or as cards have it numbers with names."""
+    named = {}
+    for column, kind in kinds.items():
+        names = _get(kind, "names")
+        if isinstance(names, dict):
+            names = [names.get(str(number)) for number in range(len(names))]
+        if names and isinstance(names, list) and all(isinstance(name, str) for name in names):
+            named[column] = names
+    return named
 
 
-def _listed_names(kind: object) -> list[str]:
-    """Return the names under `names`: a list, or as cards have it a mapping from numbers."""
-    names = kind.get("names") if isinstance(kind, dict) else None
-    if isinstance(names, dict):
-        names = [names.get(str(number)) for number in range(len(names))]
-    is_list_of_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if is_list_of_names else []
+def _get(mapping: object, key: str) -> object:
+    return mapping.get(key) if isinstance(mapping, dict) else None
+
+
+def _mappings(values: object) -> list[dict]:
+    """Return the mappings in a list of a card, which may be written in any way."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def names_in_cards(folder: Path, files: Iterable[str], configuration: str = "") -> dict[str, dict[str, list[str]]]:
@@ -138,14 +141,14 @@ def names_in_cards(folder: Path, files: Iterable[str], configuration: str = "") 
     head = _head_of_card(folder / CARD)
     named = [*_named_in_head(head), *_named_in_old_card(folder / OLD_CARD)]
     patterns = _patterns_in(head)
-    found = {}
+    names = {}
     for file in files:
         places = {name for name, of_it in patterns if any(fnmatchcase(file, pattern) for pattern in of_it)}
         for meant in (places, {configuration}, {*PurePosixPath(file).parts[:-1]}):
             if asked := [columns for name, columns in named if name in meant]:
                 break
-        found[file] = _agreed(asked or [columns for _, columns in named])
-    return {file: columns for file, columns in found.items() if columns}
+        names[file] = _agreed(asked or [columns for _, columns in named])
+    return {file: columns for file, columns in names.items() if columns}
 
 
 def _agreed(asked: list[dict[str, list[str]]]) -> dict[str, list[str]]:
@@ -160,13 +163,13 @@ def _head_of_card(path: Path) -> dict:
     """Return the YAML at the top of a README.md, all values as text; {} where there is none."""
     if not path.is_file():
         return {}
-    found = HEAD.match(path.read_text(encoding="utf-8", errors="replace"))
-    if not found:
+    match = HEAD.match(path.read_text(encoding="utf-8", errors="replace"))
+    if not match:
         return {}
     try:
-        if len(found[1]) > LARGEST_HEAD:
+        if len(match[1]) > LARGEST_HEAD:
             raise ValueError(f"its head is longer than {LARGEST_HEAD:,} characters")
-        head = yaml_loader.as_texts(found[1])
+        head = yaml_loader.as_texts(match[1])
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
         logger.warning("%s: names of labels in it, if any, are not known: %s", path.name, problem)
@@ -177,15 +180,12 @@ def _head_of_card(path: Path) -> dict:
 def _named_in_head(head: dict) -> list[tuple[str, dict[str, list[str]]]]:
     """Return name and named columns of each configuration under `dataset_info`."""
     infos = head.get("dataset_info")
-    infos = [info for info in (infos if isinstance(infos, list) else [infos]) if isinstance(info, dict)]
-    return [(str(info.get("config_name", "default")), _named_columns(info.get("features"))) for info in infos]
-
-
-def _named_columns(features: object) -> dict[str, list[str]]:
-    columns = [feature for feature in features if isinstance(feature, dict)] if isinstance(features, list) else []
-    kinds = {str(column.get("name")): column.get("dtype") for column in columns}
-    named = {name: _listed_names(kind.get("class_label")) for name, kind in kinds.items() if isinstance(kind, dict)}
-    return {name: names for name, names in named.items() if names}
+    named = []
+    for info in _mappings(infos if isinstance(infos, list) else [infos]):
+        kinds = {str(column.get("name")): column.get("dtype") for column in _mappings(info.get("features"))}
+        columns = _named({name: _get(kind, "class_label") for name, kind in kinds.items()})
+        named.append((str(info.get("config_name", "default")), columns))
+    return named
 
 
 def _named_in_old_card(path: Path) -> list[tuple[str, dict[str, list[str]]]]:
@@ -202,16 +202,14 @@ def _named_in_old_card(path: Path) -> list[tuple[str, dict[str, list[str]]]]:
 
 def _patterns_in(head: dict) -> list[tuple[str, list[str]]]:
     """Return name and patterns of files of each configuration under `configs`."""
-    entries = head.get("configs")
-    entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    return [(str(entry.get("config_name", "default")), _patterns_of(entry)) for entry in entries]
-
-
-def _patterns_of(entry: dict) -> list[str]:
-    folder = entry.get("data_dir")
-    prefix = f"{folder.strip('/')}/" if isinstance(folder, str) else ""
-    files = entry.get("data_files", "*" if prefix else None)
-    return [prefix + path.removeprefix("./") for path in _paths_in(files)]
+    patterns = []
+    for entry in _mappings(head.get("configs")):
+        folder = entry.get("data_dir")
+        prefix = f"{folder.strip('/')}/" if isinstance(folder, str) else ""
+        paths = _paths_in(entry.get("data_files", "*" if prefix else None))
+        names = [prefix + path.removeprefix("./") for path in paths]
+        patterns.append((str(entry.get("config_name", "default")), names))
+    return patterns
 
 
 def _paths_in(files: object) -> list[str]:

@@ -20,6 +20,9 @@ from gluegrid.models.model_config import check_sizes, read_model_config
 from gluegrid.models.tokenizer import check_tokenizer_files, describe_tokenizer, positions_of
 from gluegrid.models.weights import check_numbers, read_shapes
 
+CPU_SECONDS = 120  # torch and transformers take 10 to import, 40 when Python has not compiled them yet
+MEMORY_BYTES = 6 * 2**30  # they and the largest tokenizers take 2
+
 
 def describe_checkpoint(folder: Path, trust_remote_code: bool) -> dict:
     """Return what a manifest says of a model beside its files. Raises StagingError, in one line.
@@ -33,9 +36,8 @@ def describe_checkpoint(folder: Path, trust_remote_code: bool) -> dict:
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     # transformers copies a model's own code to where modules are cached, and imports it from there.
     with tempfile.TemporaryDirectory(prefix="gluegrid-") as modules:
-        return in_child(
-            "the model cannot be loaded", _describe, folder, trust_remote_code, modules, mapped_bytes=weights
-        )
+        arguments = (folder, trust_remote_code, modules)
+        return in_child("the model cannot be loaded", _describe, *arguments, mapped_bytes=weights)
 
 
 def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
@@ -56,10 +58,6 @@ def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
         "embeddings": embeddings,
         "positions": positions_of(model.config),
     }
-
-
-CPU_SECONDS = 120  # torch and transformers take 10 to import, 40 when Python has not compiled them yet
-MEMORY_BYTES = 6 * 2**30  # they and the largest tokenizers take 2
 
 
 def in_child(what: str, function: Callable[..., dict], *arguments: object, mapped_bytes: int = 0) -> dict:
@@ -88,7 +86,9 @@ def in_child(what: str, function: Callable[..., dict], *arguments: object, mappe
 
 
 def _work(sender: Connection, memory: int, what: str, function: Callable[..., dict], arguments: tuple) -> None:
-    _limit(resource.RLIMIT_DATA, _memory_in_use() + memory)
+    # The sixth number counts the pages that RLIMIT_DATA does.
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + memory)
     _limit(resource.RLIMIT_CPU, CPU_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)
     if torch := sys.modules.get("torch"):
@@ -105,12 +105,6 @@ def _work(sender: Connection, memory: int, what: str, function: Callable[..., di
 def _limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-
-
-def _memory_in_use() -> int:
-    """Return the bytes of this process that RLIMIT_DATA counts."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
-    return int(pages) * resource.getpagesize()
 
 
 def _end_of(code: int) -> str:

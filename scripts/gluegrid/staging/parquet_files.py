@@ -29,8 +29,10 @@ def read_batches(
     try:
         file = ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
-        there = [*wanted, *(name for name in optional if name in names)]
-        columns = _columns(shown, file.schema_arrow, there, numbers)
+        columns = [*wanted, *(name for name in optional if name in names)]
+        check_columns(shown, names, [*columns, numbers] if numbers in names else columns)
+        if numbers in names and pyarrow.types.is_integer(file.schema_arrow.field(numbers).type):
+            columns.append(numbers)
     except UNREADABLE as error:
         raise DataError(f"{shown}: is no readable parquet file: {in_one_line(error)}") from error
     rows = 0
@@ -40,9 +42,8 @@ def read_batches(
                 rows += len(batch)
                 yield batch
         if rows != file.metadata.num_rows:
-            raise DataError(
-                f"{shown}: is damaged, for it has {rows} rows and claims {file.metadata.num_rows}; write it again"
-            )
+            claim = f"it has {rows} rows and claims {file.metadata.num_rows}"
+            raise DataError(f"{shown}: is damaged, for {claim}; write it again")
 
 
 def label_names(path: Path) -> dict[str, list[str]]:
@@ -68,28 +69,17 @@ def holds_text(path: Path, column: str) -> bool:
     return is_text(kind)
 
 
-def _columns(shown: str, schema: pyarrow.Schema, wanted: list[str], numbers: str | None) -> list[str]:
-    has_numbers = numbers in schema.names
-    check_columns(shown, schema.names, [*wanted, numbers] if has_numbers else wanted)
-    return [*wanted, numbers] if has_numbers and pyarrow.types.is_integer(schema.field(numbers).type) else wanted
-
-
 def _read_group(
     file: ParquetFile, group: int, columns: list[str], shown: str, first_row: int
 ) -> Iterator[pyarrow.RecordBatch]:
+    content = file.metadata.row_group(group)
+    rows_of_that_size = BYTES_AT_ONCE * content.num_rows // max(1, content.total_byte_size)
     try:
-        yield from file.iter_batches(_rows_at_once(file.metadata.row_group(group)), [group], columns)
+        yield from file.iter_batches(max(1, min(ROWS_AT_ONCE, rows_of_that_size)), [group], columns)
     except UNREADABLE as error:
         broken = [column for column in columns if not _is_readable(file, group, column)]
-        what = f"column {broken[0]!r}" if broken else "it"
-        raise DataError(
-            f"{shown}: {what} cannot be read at row {first_row} or after it: {in_one_line(error)}"
-        ) from error
-
-
-def _rows_at_once(group: pyarrow.parquet.RowGroupMetaData) -> int:
-    of_that_size = BYTES_AT_ONCE * group.num_rows // max(1, group.total_byte_size)
-    return max(1, min(ROWS_AT_ONCE, of_that_size))
+        where = f"{shown}: {f'column {broken[0]!r}' if broken else 'it'} cannot be read at row {first_row} or after it"
+        raise DataError(f"{where}: {in_one_line(error)}") from error
 
 
 def _is_readable(file: ParquetFile, group: int, column: str) -> bool:

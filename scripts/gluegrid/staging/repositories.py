@@ -28,8 +28,8 @@ class Repository(Protocol):
     `may_lack` is what to add where something is missing, for a copy that may have less than the source.
     """
 
-    commit: str | None
-    may_lack: str
+    commit: str | None = None
+    may_lack: str = ""
 
     def names(self) -> list[str]:
         """Return the names of its files."""
@@ -44,39 +44,8 @@ class Repository(Protocol):
         """Write a file to `target`, whole or not at all; what is there already and right is kept."""
 
 
-class OneFile:
-    """A file of this machine that is itself the source."""
-
-    commit = None
-    may_lack = ""
-
-    def __init__(self, source: Source):
-        self.path = Path(source.name).expanduser()
-        if not self.path.is_file():
-            raise StagingError(f"{source.name}: there is no such file (seen from {Path.cwd()})")
-
-    def names(self) -> list[str]:
-        """Return its name."""
-        return [self.path.name]
-
-    def has(self, name: str) -> bool:
-        """Tell whether a file lies there, or beside it."""
-        return (self.path.parent / name).is_file()
-
-    def size(self, name: str) -> int:
-        """Return the size of a file in bytes."""
-        return (self.path.parent / name).stat().st_size
-
-    def fetch(self, name: str, target: Path) -> None:
-        """Copy a file; a link too, since it is what the user has named."""
-        copy_whole(self.path.parent / name, target)
-
-
-class Folder:
+class Folder(Repository):
     """A folder of this machine."""
-
-    commit = None
-    may_lack = ""
 
     def __init__(self, source: Source):
         self.folder = Path(source.name).expanduser()
@@ -110,6 +79,24 @@ class Folder:
         entry = folder.parent.parent
         is_in_cache = folder.parent.name == "snapshots" and entry.name.startswith(("models--", "datasets--"))
         return entry if is_in_cache else folder
+
+
+class OneFile(Folder):
+    """A file of this machine that is itself the source; what lies beside it can be fetched too."""
+
+    def __init__(self, source: Source):
+        path = Path(source.name).expanduser()
+        if not path.is_file():
+            raise StagingError(f"{source.name}: there is no such file (seen from {Path.cwd()})")
+        self.folder, self.name = path.parent, path.name
+
+    def names(self) -> list[str]:
+        """Return its name."""
+        return [self.name]
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file; a link too, since it is what the user has named."""
+        copy_whole(self.folder / name, target)
 
 
 def copy_whole(path: Path, target: Path) -> None:

@@ -42,7 +42,11 @@ def stage(
     """
     folder = manifest.parent
     partial = folder.with_name(f"{folder.name}.partial")
-    with lock(folder.with_name(f"{folder.name}.lock"), _tell_waiting):
+
+    def tell_waiting(holder: dict) -> None:
+        logger.info("waiting for another run that fetches this: %s", describe(holder))
+
+    with lock(folder.with_name(f"{folder.name}.lock"), tell_waiting):
         if _is_staged(source, manifest):
             logger.info("already staged by another run: %s", folder)
             return
@@ -57,19 +61,18 @@ def stage(
             described = _described(source, partial, describe_content)
             for name in aside:
                 (partial / name).unlink()
-            made = {} if convert is None else {"source_files": fetched}
+            files = {"files": fetched}
+            if convert is not None:
+                files = {"files": _identities(partial, _files_in(partial)), "source_files": fetched}
             content = {
                 "source": source.name,
                 "revision": source.revision,
                 "resolved_revision": repository.commit,
                 "fetched": now(),
-                "files": fetched if convert is None else _identities(partial, _files_in(partial)),
-                **made,
-                **described,
             }
             manifest.unlink(missing_ok=True)  # what it says of the files ends here
             _move(partial, folder)
-            write_json(manifest, content)
+            write_json(manifest, content | files | described)
         except OSError as error:
             raise StagingError(f"{source}: {_explain(error, folder)}") from error
 
@@ -80,10 +83,6 @@ def _is_staged(source: Source, manifest: Path) -> bool:
         return False
     staged = read_json(manifest)
     return (staged["source"], staged["revision"]) == (source.name, source.revision)
-
-
-def _tell_waiting(holder: dict) -> None:
-    logger.info("waiting for another run that fetches this: %s", describe(holder))
 
 
 def _wanted_of(repository: Repository, wanted: Callable[[list[str]], list[str]]) -> list[str]:

@@ -19,6 +19,9 @@ from gluegrid.experiment.staged_tokens import tokens_identity
 from gluegrid.experiment.task import Task
 from gluegrid.staging.examples import NUMBERS, Examples, Split
 
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOG_LINES = 10
 LONG = 4  # characters for each token that truncation keeps: pairs with a longer text are shortened first
 SPARE_TOKENS = 128  # which a cut through a word may change; WordPiece gives a word at most 100
 
@@ -35,7 +38,8 @@ class Encoder:
     def encode(self, examples: Examples) -> list[tokenizers.Encoding]:
         """Return the tokens of each example. Raises DataError with file, columns and row."""
         try:
-            return self.tokenizer.encode_batch(self._inputs(examples.texts))
+            texts = examples.texts
+            return self.tokenizer.encode_batch(texts[0] if len(texts) == 1 else list(map(self._shortened_pair, *texts)))
         except BaseException as error:
             # The library raises Exception itself, and its panics are not even that.
             if type(error) is not Exception and type(error).__name__ != "PanicException":
@@ -47,11 +51,6 @@ class Encoder:
                 f"{examples.file}: the tokenizer cannot take {listed(examples.text_columns)} in row"
                 f" {examples.first_row}: {in_one_line(error)}"
             ) from error
-
-    def _inputs(self, texts: list[list[str]]) -> list[str] | list[tuple[str, str]]:
-        if len(texts) == 1:
-            return texts[0]
-        return [self._shortened_pair(first, second) for first, second in zip(*texts, strict=True)]
 
     def _shortened_pair(self, first: str, second: str) -> tuple[str, str]:
         """Return a pair of texts that gives the same tokens, in a time that does not grow with their product.
@@ -88,11 +87,6 @@ class Encoder:
         return tokenizers.Tokenizer.from_file(str(self.path))
 
 
-logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_LOG_LINES = 10
-
-
 def tokenize_task(
     tokenizer_manifest: Path, task_manifest: Path, task: Task, max_seq_length: int, manifest: Path
 ) -> None:
@@ -100,7 +94,11 @@ def tokenize_task(
     model = read_json(tokenizer_manifest)
     data = read_json(task_manifest)
     identity = tokens_identity(model, data, task, max_seq_length)
-    with lock(manifest.parent.with_name(f"{manifest.parent.name}.lock"), _tell_waiting):
+
+    def tell_waiting(holder: dict) -> None:
+        logger.info("waiting for another run that makes these tokens: %s", describe(holder))
+
+    with lock(manifest.parent.with_name(f"{manifest.parent.name}.lock"), tell_waiting):
         if is_newer_than_invocation(manifest) and read_json(manifest).get("made_from") == identity:
             logger.info("already tokenised by another run")
             return
@@ -112,14 +110,9 @@ def tokenize_task(
             [Split(task_manifest, data, task, name) for name in dict.fromkeys(task.splits)],
             Encoder(tokenizer_manifest, identity["truncated_to"]),
         )
-        content = {
-            "made_from": identity,
-            "pad_token_id": model["tokenizer"]["pad_token_id"],
-            "token_type_ids": model["tokenizer"]["token_type_ids"],
-            "vocabulary": model["tokenizer"]["vocabulary"],
-        }
+        of_tokenizer = {key: model["tokenizer"][key] for key in ("pad_token_id", "token_type_ids", "vocabulary")}
         files = {f"{split}.arrow": file_identity(manifest.parent / f"{split}.arrow") for split in splits}
-        write_json(manifest, content | {"splits": splits, "files": files})
+        write_json(manifest, {"made_from": identity, **of_tokenizer, "splits": splits, "files": files})
 
 
 def _take_over(manifest: Path, identity: dict) -> bool:
@@ -168,9 +161,12 @@ def _write_split(path: Path, split: Split, rows: int, encoder: Encoder) -> dict:
                 encodings = encoder.encode(examples)
                 lengths = [len(encoding.ids) for encoding in encodings]
                 tokens, longest = tokens + sum(lengths), max([longest, *lengths])
-                ids = [encoding.ids for encoding in encodings]
-                type_ids = [encoding.type_ids for encoding in encodings]
-                columns = (ids, type_ids, examples.labels, examples.idx)
+                columns = (
+                    [encoding.ids for encoding in encodings],
+                    [encoding.type_ids for encoding in encodings],
+                    examples.labels,
+                    examples.idx,
+                )
                 arrays = [pyarrow.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
                 writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
                 progress.add(len(examples))
@@ -207,7 +203,3 @@ def _schema(task: Task) -> pyarrow.Schema:
             "idx": pyarrow.int64(),
         }
     )
-
-
-def _tell_waiting(holder: dict) -> None:
-    logger.info("waiting for another run that makes these tokens: %s", describe(holder))

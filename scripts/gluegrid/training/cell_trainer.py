@@ -66,9 +66,7 @@ class CellTraining:
         )
         if run.gradient_checkpointing:
             _checkpoint_gradients(self.model)
-        self.epochs: EpochScores | None = None
-        if run.eval_strategy == "epoch":
-            self.epochs = EpochScores(run, self.evaluate)
+        self.epochs = EpochScores(run, self.evaluate) if run.eval_strategy == "epoch" else None
         self.training: Training | None = None
         self.micro_batch_rows: dict[str, int | None] = {"train": None, "eval": None}
 
@@ -121,7 +119,7 @@ class CellTraining:
 
     def _smallest_rows(self, micro_batches: MicroBatches) -> int | None:
         """Return the rows at once where the memory of one of the processes' devices has not held more."""
-        return min((rows for rows in self.processes.of_all(micro_batches.rows) if rows is not None), default=None)
+        return min((rows for rows in self.processes.gathered(micro_batches.rows) if rows is not None), default=None)
 
     def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
         """Return run_glue.py's eval metrics of all that is scored."""
@@ -134,9 +132,8 @@ class CellTraining:
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
     if not model.supports_gradient_checkpointing:
-        raise TrainingError(
-            f"gradient_checkpointing: {type(model).__name__} cannot do it; set it to false for this model"
-        )
+        name = type(model).__name__
+        raise TrainingError(f"gradient_checkpointing: {name} cannot do it; set it to false for this model")
     model.gradient_checkpointing_enable()
 
 
@@ -147,11 +144,7 @@ def evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: s
     scores = score(run.task, logits, labels)
     degenerate = scores.pop("degenerate")
     steps = math.ceil(len(table) / run.per_device_eval_batch_size)
-    scores |= {
-        "runtime": seconds,
-        "samples": len(table),
-        "samples_per_second": len(table) / seconds,
-        "steps_per_second": steps / seconds,
-    }
+    scores |= {"runtime": seconds, "samples": len(table)}
+    scores |= {"samples_per_second": len(table) / seconds, "steps_per_second": steps / seconds}
     metrics = {f"eval_{name}{suffix}": value for name, value in scores.items()}
     return metrics | ({"degenerate": True} if degenerate else {})

@@ -35,7 +35,7 @@ GO_ON, SAVE, LEAVE = range(3)  # what a process wishes; all do what the one does
 VERSIONS_OF_A_CHECKPOINT = ("torch", "transformers", "accelerate")
 
 
-class Safekeeping:
+class Checkpointing:
     """Keeps one cell's training in a folder of checkpoints.
 
     `identity` says what the checkpoints are of (hashes of run.json, model, data and tokens, versions), `maker` who
@@ -68,10 +68,12 @@ class Safekeeping:
 
         What cannot be used is reported and left out; without any, the training begins anew.
         """
-        self._seconds_to_save = _bytes_of_checkpoint(training) / BYTES_PER_SECOND
+        # AdamW keeps two numbers beside each weight.
+        size = 3 * sum(parameter.nbytes for parameter in training.parameters)
+        self._seconds_to_save = size / BYTES_PER_SECOND
         processes = training.processes
         folder, content = self._newest_usable(training) if processes.is_main else (None, None)
-        folder = processes.of_main(folder)
+        folder = processes.from_main(folder)
         if folder is None:
             training.count_earlier(self._seconds_noted())
             return
@@ -120,7 +122,7 @@ class Safekeeping:
         if training.processes.is_main:
             self._keep(folder, state)
         # The others wait for it: who left earlier would take the main process with it.
-        training.processes.of_main(None)
+        training.processes.from_main(None)
         self._last_good, self._last_step, self._last_time = folder, training.step, time.monotonic()
         self._seconds_to_save = self._last_time - started
 
@@ -153,12 +155,9 @@ class Safekeeping:
     def _remove_all_but_the_last_good(self) -> None:
         """Make room before the next is written: two are there at most."""
         for path in self.folder.glob("*"):
-            if path == self._last_good:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path != self._last_good:
+                remove = shutil.rmtree if path.is_dir() else Path.unlink
+                remove(path)
 
     def _newest_usable(self, training: Training) -> tuple[Path, dict] | tuple[None, None]:
         """Return the newest checkpoint that this training can go on from, and its content; None where there is none."""
@@ -173,18 +172,8 @@ class Safekeeping:
         return None, None
 
     def _read(self, folder: Path) -> dict:
-        about = self._read_description(folder / "checkpoint.json")
-        path = folder / "state.pt"
         try:
-            if sha256(path) != about["sha256"]:
-                raise _UnusableError("its state.pt is not what was written")
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except OSError as error:
-            raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
-
-    def _read_description(self, path: Path) -> dict:
-        try:
-            about = read_json(path)
+            about = read_json(folder / "checkpoint.json")
         except DataError as error:
             raise _UnusableError("its checkpoint.json is missing or broken") from error
         if not isinstance(about.get("identity"), dict) or not isinstance(about.get("sha256"), str):
@@ -192,7 +181,13 @@ class Safekeeping:
         others = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
         if others:
             raise _UnusableError(f"it is of another run ({', '.join(others)})")
-        return about
+        path = folder / "state.pt"
+        try:
+            if sha256(path) != about["sha256"]:
+                raise _UnusableError("its state.pt is not what was written")
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
 
     def _seconds_noted(self) -> float:
         """Return the time that the last attempt at this run had spent when it last said so; 0 where there is none."""
@@ -207,11 +202,6 @@ class Safekeeping:
 
 class _UnusableError(Exception):
     """Why a checkpoint cannot be used."""
-
-
-def _bytes_of_checkpoint(training: Training) -> int:
-    # AdamW keeps two numbers beside each weight.
-    return 3 * sum(parameter.nbytes for parameter in training.parameters)
 
 
 def _check_fits(training: Training, state: dict) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -14,12 +15,15 @@ from gluegrid.experiment.run import Run
 from gluegrid.experiment.staged_tokens import tokens_identity
 from gluegrid.staging.examples import check_label_names
 
+HELD_OUT_SHARE = 0.1  # of the training examples
+
 
 class Tokens:
     """The tokens of a task, checked to be those that a run asks for."""
 
     def __init__(self, run: Run, tokens_manifest: Path, tokenizer_manifest: Path, task_manifest: Path):
         self.folder = tokens_manifest.parent
+        self.remedy = f"delete {self.folder} and run snakemake again"
         self.tokenizer_folder = tokenizer_manifest.parent
         self.manifest = read_json(tokens_manifest)
         data = read_json(task_manifest)
@@ -27,10 +31,8 @@ class Tokens:
         made_from = tokens_identity(read_json(tokenizer_manifest), data, run.task, run.max_seq_length)
         for key, value in made_from.items():
             if self.manifest["made_from"][key] != value:
-                raise DataError(
-                    f"{tokens_manifest}: was made with another {key} than this run asks for;"
-                    f" delete {self.folder} and run snakemake again"
-                )
+                problem = f"was made with another {key} than this run asks for"
+                raise DataError(f"{tokens_manifest}: {problem}; {self.remedy}")
 
     def split(self, name: str, most: int | None = None) -> "Rows":
         """Return a split's rows, or its first `most`."""
@@ -38,8 +40,7 @@ class Tokens:
         try:
             return Rows(path, most)
         except (OSError, pyarrow.ArrowException) as error:
-            again = f"delete {self.folder} and run snakemake again"
-            raise DataError(f"{path}: cannot be read ({error}); {again}") from error
+            raise DataError(f"{path}: cannot be read ({error}); {self.remedy}") from error
 
     @property
     def longest(self) -> int:
@@ -58,8 +59,7 @@ class Rows:
             table = pyarrow.ipc.open_stream(source).read_all().slice(0, most)
         self.labels = table["label"].to_numpy()
         self.idx = table["idx"].to_numpy()
-        columns = {name: _Sequences(table[name]) for name in ("input_ids", "token_type_ids")}
-        self.input_ids, self.token_type_ids = columns.values()
+        self.input_ids, self.token_type_ids = (_Sequences(table[name]) for name in ("input_ids", "token_type_ids"))
         self.lengths = self.input_ids.lengths
 
     def __len__(self) -> int:
@@ -74,15 +74,15 @@ class Rows:
         return rows
 
 
+@dataclass
 class _Chosen:
     """Some of the rows of a column."""
 
-    def __init__(self, sequences: "_Sequences", numbers: numpy.ndarray):
-        self._sequences = sequences
-        self._numbers = numbers
+    sequences: "_Sequences"
+    numbers: numpy.ndarray
 
     def __getitem__(self, row: int) -> numpy.ndarray:
-        return self._sequences[self._numbers[row]]
+        return self.sequences[self.numbers[row]]
 
 
 class _Sequences:
@@ -115,7 +115,7 @@ class Order:
         self.batch_size = run.examples_per_update
         self.groups_by_length = run.train_sampling_strategy == "group_by_length"
 
-    def of(self, epoch: int) -> numpy.ndarray:
+    def in_epoch(self, epoch: int) -> numpy.ndarray:
         """Return the numbers of all rows in their order in an epoch (from 0)."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         if not self.groups_by_length:
@@ -123,9 +123,6 @@ class Order:
         from transformers.trainer_pt_utils import get_length_grouped_indices
 
         return numpy.array(get_length_grouped_indices(self.lengths.tolist(), self.batch_size, generator=generator))
-
-
-SHARE = 0.1  # of the training examples
 
 
 def held_out(count: int) -> numpy.ndarray:
@@ -137,5 +134,5 @@ def held_out(count: int) -> numpy.ndarray:
     hashes = [hashlib.sha256(f"holdout {number}".encode()).digest()[:8] for number in range(count)]
     order = numpy.argsort(numpy.frombuffer(b"".join(hashes), ">u8"), kind="stable")
     is_held_out = numpy.zeros(count, bool)
-    is_held_out[order[: max(1, round(SHARE * count))]] = True
+    is_held_out[order[: max(1, round(HELD_OUT_SHARE * count))]] = True
     return is_held_out

@@ -19,6 +19,7 @@ from gluegrid.common.provenance import job
 from gluegrid.experiment.run import Run
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
+SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilisation
 LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split
 
 
@@ -92,15 +93,15 @@ def _processor() -> str:
 
 def _driver() -> str | None:
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        return _nvidia_smi("driver_version").split("\n")[0].strip() or None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.split("\n")[0].strip() or None
+
+
+def _nvidia_smi(query: str, *options: str) -> str:
+    """Return what nvidia-smi says of the GPUs, a line for each."""
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
 
 
 def random_states(device: torch.device) -> dict:
@@ -120,21 +121,14 @@ def set_random_states(states: dict, device: torch.device) -> None:
     numpy.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if device.type == "cuda":
-        torch.cuda.set_rng_state(_of_device(states["cuda"], device), device)
+        # Older checkpoints have the states of all cards that the process saw, in their order.
+        state = states["cuda"][(device.index or 0) % len(states["cuda"])]
+        torch.cuda.set_rng_state(state, device)
 
 
 def lacks_device(states: dict, device: torch.device) -> bool:
     """Tell whether the states are without one for a device of this kind."""
     return device.type == "cuda" and not states["cuda"]
-
-
-def _of_device(states: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    # Older checkpoints have the states of all cards that the process saw, in their order.
-    return states[(device.index or 0) % len(states)]
-
-
-SECONDS_BETWEEN_SAMPLES = 10
-QUERY = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
 
 
 class Utilisation:
@@ -168,7 +162,6 @@ class Utilisation:
     def _sample(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
             try:
-                done = subprocess.run([*QUERY, f"--id={self.gpu}"], capture_output=True, text=True, timeout=30)
-                self._samples.append(float(done.stdout) / 100)
+                self._samples.append(float(_nvidia_smi("utilization.gpu", f"--id={self.gpu}")) / 100)
             except (OSError, subprocess.SubprocessError, ValueError):
                 return  # no nvidia-smi, or one that does not tell

@@ -34,11 +34,11 @@ class Processes:
         """Return this process's share of rows or batches, which are dealt out in turn."""
         return items[self.rank :: self.count]
 
-    def of_main(self, value: object) -> object:
+    def from_main(self, value: object) -> object:
         """Return the main process's value."""
         return value if self.count == 1 else broadcast_object_list([value])[0]
 
-    def of_all(self, value: object) -> list:
+    def gathered(self, value: object) -> list:
         """Return the values of all processes, in their order."""
         return [value] if self.count == 1 else gather_object([value])
 

@@ -1,7 +1,6 @@
 """The scores after each epoch, and the weights of the best one."""
 
 import logging
-import time
 from collections.abc import Callable
 
 import torch
@@ -28,24 +27,11 @@ class EpochScores:
         self.curve: list[dict] = []
         self.best: dict | None = None
 
-    def score_if_due(
-        self,
-        step: int,
-        steps_per_epoch: int,
-        model: torch.nn.Module,
-        between_batches: Callable[[], None],
-        log: Callable[[dict[str, float]], None],
-    ) -> float:
-        """Score and `log` the model if an epoch has just ended, and return the seconds that it took."""
-        done, steps_in = divmod(step, steps_per_epoch)
-        if steps_in != 0 or len(self.curve) >= done:
-            return 0.0
-        started = time.perf_counter()
+    def score(self, epoch: int, step: int, model: torch.nn.Module, between_batches: Callable[[], None]) -> dict:
+        """Score the model after an epoch; return its metrics."""
         metrics = self.evaluate(between_batches)
-        self.add(done, step, metrics, model)
-        log(numbers_of(metrics))
-        model.train()
-        return time.perf_counter() - started
+        self.add(epoch, step, metrics, model)
+        return metrics
 
     def add(self, epoch: float, step: int, metrics: dict, model: torch.nn.Module) -> None:
         """Note an epoch's metrics."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy
@@ -18,6 +19,8 @@ from gluegrid.training.device import random_states, set_random_states
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
+Result = TypeVar("Result")
 # What another pass costs, in tokens' time: adding up gradients on a CPU, and launching kernels on a GPU.
 TOKENS_OF_A_PASS = {"cpu": 64, "cuda": 8192}
 MOST_ROWS_OF_A_PART = 1024  # of a padded batch, to keep the search for parts short
@@ -73,26 +76,31 @@ class ForwardPass:
         if not with_labels:
             del inputs["labels"]
         if self.why_padded is None:
-            inputs[LAYOUT] = Layout.of(rows.lengths[numbers], self.device)
+            inputs[LAYOUT] = Layout.for_lengths(rows.lengths[numbers], self.device)
             del inputs["attention_mask"]
         with self.autocast():
             return self.model(**inputs)
 
     def inputs(self, rows: Rows, numbers: numpy.ndarray) -> dict[str, torch.Tensor]:
         """Return input_ids, attention_mask (and token_type_ids) of shape (rows, longest), labels of shape (rows,)."""
-        lengths = rows.lengths[numbers]
+        lengths, labels = rows.lengths[numbers], rows.labels[numbers]
+        if self.label_order is not None:
+            labels = numpy.where(labels < 0, labels, self.label_order[labels])
         is_real = numpy.arange(lengths.max()) < lengths[:, None]
+
+        def padded(column, value: int) -> numpy.ndarray:
+            array = numpy.full(is_real.shape, value, numpy.int64)
+            array[is_real] = numpy.concatenate([column[number] for number in numbers])
+            return array
+
         arrays = {
-            "input_ids": _padded(rows.input_ids.__getitem__, numbers, is_real, self.pad_token_id),
+            "input_ids": padded(rows.input_ids, self.pad_token_id),
             "attention_mask": is_real.astype(numpy.int64),
-            "labels": self._labels(rows.labels[numbers]),
+            "labels": labels,
         }
         if self.with_token_types:
-            arrays["token_type_ids"] = _padded(rows.token_type_ids.__getitem__, numbers, is_real, 0)
+            arrays["token_type_ids"] = padded(rows.token_type_ids, 0)
         return {name: to_device(torch.from_numpy(array), self.device) for name, array in arrays.items()}
-
-    def _labels(self, labels: numpy.ndarray) -> numpy.ndarray:
-        return labels if self.label_order is None else numpy.where(labels < 0, labels, self.label_order[labels])
 
 
 def _use_attention(model: PreTrainedModel, attention: str) -> None:
@@ -106,14 +114,6 @@ def _use_attention(model: PreTrainedModel, attention: str) -> None:
             return
         reason = f"{type(model).__name__} has none"
     raise TrainingError(f"attn_implementation: {attention} cannot be used ({reason}); set it to auto")
-
-
-def _padded(
-    sequence: Callable[[int], numpy.ndarray], numbers: numpy.ndarray, is_real: numpy.ndarray, value: int
-) -> numpy.ndarray:
-    padded = numpy.full(is_real.shape, value, numpy.int64)
-    padded[is_real] = numpy.concatenate([sequence(number) for number in numbers])
-    return padded
 
 
 def bounds_of_parts(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
@@ -132,10 +132,7 @@ def bounds_of_parts(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
     return bounds[::-1]
 
 
-CPU = torch.device("cpu")
-Result = TypeVar("Result")
-
-
+@dataclass
 class MicroBatches:
     """Computes batches in the parts that `split` makes of them, of at most `most_rows` rows each (None: of any size).
 
@@ -143,19 +140,11 @@ class MicroBatches:
     halved until one fits, and stays so. Every try begins with the same random states, that of the `device` among them.
     """
 
-    def __init__(
-        self,
-        what: str,
-        split: Callable[[numpy.ndarray], list[numpy.ndarray]],
-        most_rows: int | None = None,
-        rows: int | None = None,
-        device: torch.device = CPU,
-    ):
-        self.what = what
-        self.split = split
-        self.most_rows = most_rows
-        self.rows = rows
-        self.device = device
+    what: str
+    split: Callable[[numpy.ndarray], list[numpy.ndarray]]
+    most_rows: int | None = None
+    rows: int | None = None
+    device: torch.device = CPU
 
     def compute(
         self, lengths: numpy.ndarray, function: Callable[[numpy.ndarray], Result], undo: Callable[[], None]

@@ -35,7 +35,7 @@ def predict(
             between_batches()
             for batch in processes.share(batches[first : first + processes.count]):
                 computed.append((batch, _logits(forward, rows, batch, micro_batches)))
-    parts = [part for of_process in processes.of_all(computed) for part in of_process]
+    parts = [part for of_process in processes.gathered(computed) for part in of_process]
     outputs = parts[0][1].shape[1]
     logits = numpy.empty((len(rows), outputs), numpy.float32)
     for numbers, values in parts:

@@ -16,7 +16,7 @@ from gluegrid.execution.preemption import Preemption
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.models.lora import load_trained_weights, merged
 from gluegrid.training.cell_trainer import CellTraining, evaluation_metrics
-from gluegrid.training.checkpointing import VERSIONS_OF_A_CHECKPOINT, Safekeeping
+from gluegrid.training.checkpointing import VERSIONS_OF_A_CHECKPOINT, Checkpointing
 from gluegrid.training.dataset import Tokens
 from gluegrid.training.device import Utilisation, describe_device, prepare_device, uuid_of_gpu
 from gluegrid.training.distributed import Processes
@@ -37,22 +37,24 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     """
     started = now()
     processes = Processes(prepare_device(run))
-    processes.of_main(HELP)
+    processes.from_main(HELP)
     trackers = Trackers(_head_config().get("report_to", []), trackers_folder(files.run), run, processes.accelerator)
     cell = CellTraining(run, weights_to_start_from(run, files.run, model), tokens, processes, trackers)
-    keeper = _safekeeping(run, files, inputs, leaving)
+    keeper = _checkpointing(run, files, inputs, leaving)
     try:
         results, tables, utilisation = _compute(cell, keeper, leaving)
     finally:
         trackers.finish()
     files.begin_result()
     predictions = {name: _write_predictions(files.new_predictions(name), table) for name, table in tables.items()}
+    manifest = read_json(model)
+    names = {"experiment": run.experiment, "model": run.model["name"], "task": run.task.name}
     record = {
         "schema_version": SCHEMA_VERSION,
-        "identity": _identity(run),
+        "identity": names | {"variant": run.variant, "seed": run.seed},
         **inputs,
         "predictions_sha256": predictions,
-        "model_revision": _resolved_revision(model),
+        "model_revision": manifest["resolved_revision"] or manifest["revision"],
         "started": started,
         "finished": now(),
         "attempts": len(attempts.at_this_result(files.state, inputs["run_sha256"])),
@@ -84,9 +86,9 @@ def help_to_finetune(
 ) -> None:
     """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
     processes = Processes(prepare_device(run))
-    if processes.of_main(None) == HELP:
+    if processes.from_main(None) == HELP:
         cell = CellTraining(run, weights_to_start_from(run, files.run, model), tokens, processes)
-        _compute(cell, _safekeeping(run, files, inputs, leaving), leaving)
+        _compute(cell, _checkpointing(run, files, inputs, leaving), leaving)
     else:
         processes.part()
 
@@ -95,12 +97,12 @@ def dismiss_helpers(run: Run) -> None:
     """Let the other processes of a cell, if there are any, end, since nothing is to be trained."""
     if run.processes > 1:
         processes = Processes(prepare_device(run))
-        processes.of_main(NOTHING_TO_DO)
+        processes.from_main(NOTHING_TO_DO)
         processes.part()
 
 
 def _compute(
-    cell: CellTraining, keeper: Safekeeping, leaving: Preemption
+    cell: CellTraining, keeper: Checkpointing, leaving: Preemption
 ) -> tuple[dict, dict[str, pyarrow.Table], dict]:
     """Train; return the metrics, the predictions of each split, and how busy the device was."""
     run = cell.run
@@ -135,14 +137,13 @@ def _save_model(cell: CellTraining, folder: Path, results: dict, record: dict) -
     return about | {"files": {path.name: sha256(path) for path in sorted(folder.iterdir())}}
 
 
-def _safekeeping(run: Run, files: CellFiles, inputs: dict, leaving: Preemption) -> Safekeeping:
-    config = _head_config()
+def _checkpointing(run: Run, files: CellFiles, inputs: dict, leaving: Preemption) -> Checkpointing:
     used = versions()
-    identity = {**inputs, **{name: used[name] for name in VERSIONS_OF_A_CHECKPOINT}}
+    identity = inputs | {name: used[name] for name in VERSIONS_OF_A_CHECKPOINT}
     here = describe_device(run)
     maker = {"git": _git_state(), "device": here["device"], "precision": here["precision"], "job": job()}
-    seconds_between = 60 * config.get("checkpoint_minutes", CHECKPOINT_MINUTES)
-    return Safekeeping(files.checkpoints, files.progress, identity, maker, seconds_between, leaving)
+    seconds_between = 60 * _head_config().get("checkpoint_minutes", CHECKPOINT_MINUTES)
+    return Checkpointing(files.checkpoints, files.progress, identity, maker, seconds_between, leaving)
 
 
 def _head_config() -> dict:
@@ -158,18 +159,3 @@ def _write_predictions(path: Path, table: pyarrow.Table) -> str:
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
     return sha256(path)
-
-
-def _identity(run: Run) -> dict:
-    return {
-        "experiment": run.experiment,
-        "model": run.model["name"],
-        "task": run.task.name,
-        "variant": run.variant,
-        "seed": run.seed,
-    }
-
-
-def _resolved_revision(model: Path) -> str:
-    manifest = read_json(model)
-    return manifest["resolved_revision"] or manifest["revision"]

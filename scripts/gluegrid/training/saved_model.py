@@ -15,6 +15,16 @@ from gluegrid.models.classifier import takes_token_types
 
 ONE_FILE = "1000GB"  # more than any encoder: its weights are never split
 OF_LOADING = ("local_files_only", "is_local", "trust_remote_code")  # which transformers would write into its config
+NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places
+LOADING = """\
+```python
+from transformers import pipeline
+
+classifier = pipeline("text-classification", model="path/of/this/folder"{options})
+classifier({example})
+```"""
+ONE_TEXT = '"A text."'
+TWO_TEXTS = '{"text": "One text.", "text_pair": "Another text."}'
 
 
 def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, run: Run, about: dict) -> None:
@@ -40,30 +50,22 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, ru
         write_text(temporary / "README.md", model_card(run, about))
 
 
-NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places
-LOADING = """\
-```python
-from transformers import pipeline
-
-classifier = pipeline("text-classification", model="path/of/this/folder"{options})
-classifier({example})
-```"""
-ONE_TEXT = '"A text."'
-TWO_TEXTS = '{"text": "One text.", "text_pair": "Another text."}'
-
-
 def model_card(run: Run, about: dict) -> str:
     """Return README.md of a saved model: front matter as the hub reads it, and Markdown. `about` is write_model's."""
+    metrics = {key: about["results"].get(key) for key in run.task.metric_keys()}
+    values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in NO_VALUES}
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(run), sort_keys=False, allow_unicode=True)}---",
         f"# {markdown(run.model['name'])} fine-tuned on {markdown(run.task.name)}",
         _what(run, about),
         "## Results",
-        _table(("Metric", "Value"), _metrics(run, about["results"])),
+        _table(
+            "Metric", "Value", [(code(key), "-" if score is None else f"{score:.4f}") for key, score in metrics.items()]
+        ),
         "## How it was trained",
-        _table(("Value", ""), _values(run)),
+        _table("Value", "", [(code(name), code(str(value))) for name, value in values.items() if value is not None]),
         "## From what, with what",
-        _table(("What", ""), _origins(run, about)),
+        _table("What", "", _origins(run, about)),
         "## How to load it",
         _loading(run),
     ]
@@ -71,42 +73,26 @@ def model_card(run: Run, about: dict) -> str:
 
 
 def _front_matter(run: Run) -> dict:
-    content = {
+    # A folder's path means nothing elsewhere, and the hub refuses it.
+    base = {} if paths.is_local(run.model["source"]) else {"base_model": one_line(run.model["source"])}
+    data = {} if paths.is_local(run.task.source) else {"datasets": [one_line(run.task.source)]}
+    return {
+        **base,
+        **data,
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["text-classification", "gluegrid", one_line(run.task.name)],
         "metrics": [one_line(metric) for metric in run.task.metrics],
     }
-    # A folder's path means nothing elsewhere, and the hub refuses it.
-    if not paths.is_local(run.task.source):
-        content = {"datasets": [one_line(run.task.source)]} | content
-    if not paths.is_local(run.model["source"]):
-        content = {"base_model": one_line(run.model["source"])} | content
-    return content
 
 
 def _what(run: Run, about: dict) -> str:
-    if run.task.is_regression:
-        outputs = "one number, the prediction itself"
-    else:
-        outputs = "the labels " + ", ".join(markdown(label) for label in run.task.labels)
+    labels = ", ".join(map(markdown, run.task.labels or []))
+    outputs = "one number, the prediction itself" if run.task.is_regression else f"the labels {labels}"
     return (
         f"Fine-tuned by gluegrid; these are the weights after epoch {about['epoch']:g} of {run.num_train_epochs:g}."
         f" The output is {outputs}."
     )
-
-
-def _metrics(run: Run, results: dict) -> Iterable[tuple[str, str]]:
-    for key in run.task.metric_keys():
-        value = results.get(key)
-        yield code(key), "-" if value is None else f"{value:.4f}"
-
-
-def _values(run: Run) -> Iterable[tuple[str, str]]:
-    for field in fields(run):
-        value = getattr(run, field.name)
-        if field.name not in NO_VALUES and value is not None:
-            yield code(field.name), code(str(value))
 
 
 def _origins(run: Run, about: dict) -> Iterable[tuple[str, str]]:
@@ -126,14 +112,12 @@ def _source(source: str) -> str:
     return source.rstrip("/").rpartition("/")[2] if paths.is_local(source) else source
 
 
-def _table(columns: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    lines = [columns, ("---", "---"), *rows]
+def _table(first: str, second: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = [(first, second), ("---", "---"), *rows]
     return "\n".join(f"| {first} | {second} |" for first, second in lines)
 
 
 def _loading(run: Run) -> str:
     options = ", trust_remote_code=True" if run.model.get("trust_remote_code") else ""
     text = LOADING.format(options=options, example=TWO_TEXTS if len(run.task.text_columns) > 1 else ONE_TEXT)
-    if run.task.is_regression:
-        return f"{text}\n\nThe `score` that it returns is the prediction."
-    return text
+    return text + ("\n\nThe `score` that it returns is the prediction." if run.task.is_regression else "")

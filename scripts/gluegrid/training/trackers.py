@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -56,12 +57,12 @@ class Trackers:
         _prepare_environment(self._folder)
         values = flat(values) | ({"continued_from_step": step} if step else {})
         for name in self._names:
-            self._attempt(name, lambda name=name: self._start(name, values, step))
+            self._attempt(name, partial(self._start, name, values, step))
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Track numbers of a step, which is counted from 1."""
         for name, tracker in [*self._running.items()]:
-            self._attempt(name, lambda tracker=tracker: tracker.log(values, step=step))
+            self._attempt(name, partial(tracker.log, values, step=step))
 
     def finish(self) -> None:
         """Write what is not written yet."""
@@ -82,7 +83,7 @@ class Trackers:
         folder.mkdir(parents=True, exist_ok=True)
         kind, is_new = LOGGER_TYPE_TO_CLASS[name], True
         if name == "tensorboard":
-            last = _last_number(folder)
+            last = max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
             is_new = step == 0 or last == 0
             # What an attempt has written after its last checkpoint is done, and shown, again.
             tracker = kind(str(last + is_new), folder, purge_step=None if is_new else step + 1)
@@ -112,10 +113,6 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "none" if value is None else str(value)
-
-
-def _last_number(folder: Path) -> int:
-    return max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
 
 
 def _prepare_environment(folder: Path) -> None:

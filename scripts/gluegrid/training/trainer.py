@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from typing import Protocol
 
 import numpy
@@ -18,7 +17,7 @@ from gluegrid.models.lora import load_trained_weights, trained_weights
 from gluegrid.training.dataset import Order, Rows
 from gluegrid.training.device import random_states, set_random_states
 from gluegrid.training.distributed import Processes
-from gluegrid.training.epochs import EpochScores
+from gluegrid.training.epochs import EpochScores, numbers_of
 from gluegrid.training.forward_pass import ForwardPass, MicroBatches
 from gluegrid.training.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.training.trackers import Trackers
@@ -98,29 +97,39 @@ class Training:
         """
         if keeper is not None:
             keeper.restore(self)
+
+        def look_after() -> None:
+            if keeper is not None:
+                keeper.look_after(self)
+
         make_moments(self._optimizer)
         self.trackers.start(asdict(self.run), self.step)
         progress = _Progress(self, keeper)
         epoch, order = -1, numpy.empty(0, int)
         self.model.train()
         while self.step < self.steps:
-            self._look_after(keeper)
-            self._score_epoch(lambda: self._look_after(keeper))
+            look_after()
+            self._score_epoch(look_after)
             if self.step // self.steps_per_epoch != epoch:
                 epoch = self.step // self.steps_per_epoch
-                order = self._order.of(epoch)
+                order = self._order.in_epoch(epoch)
             first = self.step % self.steps_per_epoch * self.run.examples_per_update
             self._update(order[first : first + self.run.examples_per_update])
             progress.tell()
         self.check_finite()
-        self._look_after(keeper)
+        look_after()
         return self._metrics()
 
     def _score_epoch(self, between_batches: Callable[[], None]) -> None:
         """Score the model if an epoch has just ended; training goes on as if it had not been, its time too."""
-        if self.epochs is not None:
-            log = partial(self.trackers.log, step=self.step)
-            self.leave_out(self.epochs.score_if_due(self.step, self.steps_per_epoch, self.model, between_batches, log))
+        epoch, steps_in = divmod(self.step, self.steps_per_epoch)
+        if self.epochs is None or steps_in != 0 or len(self.epochs.curve) >= epoch:
+            return
+        started = time.perf_counter()
+        metrics = self.epochs.score(epoch, self.step, self.model, between_batches)
+        self.trackers.log(numbers_of(metrics), self.step)
+        self.model.train()
+        self._seconds_before -= time.perf_counter() - started
 
     def state(self) -> dict:
         """Return all that the steps to come depend on, as tensors and plain values."""
@@ -135,9 +144,9 @@ class Training:
             "losses": self._losses[: self.step].clone(),
             "seconds": self.seconds,
             "micro_batch_rows": self.micro_batches.rows,
-            "micro_batch_rows_of_all": self.processes.of_all(self.micro_batches.rows),
+            "micro_batch_rows_of_all": self.processes.gathered(self.micro_batches.rows),
             "epochs": None if self.epochs is None else self.epochs.state(),
-            "random_states": self.processes.of_all(random_states(self.forward.device)),
+            "random_states": self.processes.gathered(random_states(self.forward.device)),
         }
 
     def restore(self, state: dict, seconds: float) -> None:
@@ -161,10 +170,6 @@ class Training:
         """Count the time that earlier attempts have spent."""
         self._seconds_before = seconds
 
-    def leave_out(self, seconds: float) -> None:
-        """Do not count time that was spent on something else."""
-        self._seconds_before -= seconds
-
     def check_finite(self) -> None:
         """Raise TrainingError for a loss that is infinite or not a number, with its step and learning rate."""
         bad = (~torch.isfinite(self._losses[: self.step])).nonzero()
@@ -184,10 +189,6 @@ class Training:
             "learning_rate": self._rate_of(self.step),
             "train_seconds": self.seconds,
         }
-
-    def _look_after(self, keeper: Keeper | None) -> None:
-        if keeper is not None:
-            keeper.look_after(self)
 
     def _update(self, numbers: numpy.ndarray) -> None:
         """Do one step for the rows of these numbers."""

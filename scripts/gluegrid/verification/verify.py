@@ -11,7 +11,7 @@ from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.experiment import experiment_index
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.experiment_index import newest_head
+from gluegrid.experiment.experiment_index import newest_invocation
 from gluegrid.experiment.staged_tokens import staged_tokens
 from gluegrid.verification.exports import verify_csv, verify_json
 from gluegrid.verification.file_shapes import RECORD, head_shape, read_shaped
@@ -76,7 +76,7 @@ def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findi
 
 def frozen_experiment(folder: Path) -> Experiment:
     """Return the experiment as its newest head has it. Raises DataError."""
-    head = newest_head(folder)
+    head = newest_invocation(folder)
     if head is None:
         raise DataError(f"{folder}: has no heads/*.json, which say what the experiment is; call snakemake again")
     experiment = Experiment(read_shaped(head, head_shape())["config"])
