@@ -20,6 +20,8 @@ from gluegrid.common.files import sha256, write_text
 from gluegrid.common.paths import CELL
 from gluegrid.execution import attempts
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 80
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
 SECONDS_OF_A_HEAD = 25
