@@ -1,5 +1,5 @@
 # make demo    the whole pipeline on a small synthetic grid, on CPU, offline
-# make test    the tests (those that need a SLURM start one of their own)
+# make test    the tests: ten minutes on two cores, and nothing but Python is needed
 # make help    all targets
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -10,6 +10,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 OLDEST := .venv-oldest
 CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, quick_planning.py slurm_patches.py interruption.py snakemake_patches.py)
+WORKERS ?= logical
+# Each file's tests go to one worker, the slowest files first (tests/conftest.py).
+PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
 .PHONY: help
@@ -76,13 +79,27 @@ clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (E
 	@$(BIN)/python scripts/clean_state.py $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
 
 .PHONY: test
-test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest -m "not full"
+test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores)
+	$(PARALLEL) -m "not cluster and not browser and not shared and not long and not full"
+
+.PHONY: test-cluster
+test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, root)
+	$(BIN)/python -m pytest -m "cluster and not full" tests/cluster
+
+.PHONY: test-long
+test-long: $(INSTALLED) ## run more pipelines, random kills, a benchmark, and what needs ../shared or Chromium
+	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
+
+# The cluster's tests wait most of the time: they have a worker of their own beside those of the cores.
+.PHONY: test-rest
+test-rest: WORKERS = $(shell echo $$(($$(nproc) + 1)))
+test-rest: $(INSTALLED) ## run what `make test` leaves out, but for what `make test-full` runs
+	$(PARALLEL) -m "(cluster or browser or shared or long) and not full"
 
 .PHONY: test-full
-test-full: $(INSTALLED) ## run the long tests too, and keep their tables in docs/real_*.md and docs/random_kills.md
+test-full: $(INSTALLED) ## run the tests of hours, and keep their tables in docs/real_*.md and docs/random_kills.md
 	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_REAL_SEEDS=docs/real_seeds.md \
-	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest
+	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest -m full
 
 # Installed in front of .venv's packages: only what is older than the lock's is fetched.
 .PHONY: test-oldest

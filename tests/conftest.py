@@ -12,8 +12,13 @@ import pytest
 from chromium import Page, browser
 from clones import Clone, clone_into, copy_of
 from cluster import Cluster, start
+from needs import give_up
+from network_trace import STRACE
+from sharing_between_workers import made_once
 
 PROJECT = Path(__file__).resolve().parents[1]
+MARKER_OF_FIXTURE = {"cluster": "cluster", "chromium": "browser", "shared": "shared"}
+SLOWEST_FIRST = ["cluster", "workflow", "execution", "training", "models", "staging", "verification", "sharing"]
 _seconds: Counter[str] = Counter()
 
 
@@ -28,7 +33,6 @@ def shared() -> Path:
     """The folder of real models and data. Tests skip where it is absent; continuous integration must have it."""
     folder = Path(os.environ.get("GLUEGRID_SHARED", PROJECT.parent / "shared"))
     if not folder.is_dir():
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         give_up(f"there is no folder {folder}; GLUEGRID_SHARED can name another")
     return folder
 
@@ -56,25 +60,25 @@ def fresh_accelerator() -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which `make demo` has run. To be copied, not changed."""
-    clone = clone_into(tmp_path_factory.mktemp("demo") / "clone")
+    """A clone in which `make demo` has run, one for all workers. To be copied, not changed."""
+    return Clone(made_once(tmp_path_factory, "demo", _run_demo))
+
+
+def _run_demo(root: Path) -> None:
+    clone = clone_into(root)
     (clone.root / ".venv").symlink_to(sys.prefix)
     # The environment that runs the tests is the one of the lock; make is told not to install it again.
     make = ["make", "--old-file=.venv/installed", "demo"]
     done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results/demo/results.md" in done.stdout
-    return clone
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real SLURM. Tests leave it as they found it: all nodes and daemons up, no job in the queue."""
     if os.geteuid() != 0 or shutil.which("slurmctld") is None:
-        reason = "needs root and Debian's SLURM; tests/cluster/install.sh installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up("needs root and Debian's SLURM; tests/cluster/install.sh installs it")
     cluster = start(tmp_path_factory.mktemp("slurm") / "cluster")
     yield cluster
     cluster.stop()
@@ -84,10 +88,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def chromium() -> Iterator[Page]:
     """A page in a real browser. Tests skip where there is none; continuous integration must have it."""
     if (program := shutil.which("chromium")) is None:
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         give_up("needs Debian's chromium; tests/cluster/install.sh installs it")
     with browser(program) as page:
         yield page
+
+
+@pytest.fixture
+def strace() -> tuple[str, ...]:
+    """The start of a command that is traced."""
+    if shutil.which("strace") is None:
+        give_up("needs strace; tests/cluster/install.sh installs it")
+    return STRACE
 
 
 @pytest.fixture
@@ -97,6 +108,24 @@ def clone_on_cluster(demo: Clone, cluster: Cluster, tmp_path: Path) -> Clone:
     shutil.rmtree(clone.root / "results")
     clone.environment.update(cluster.environment)
     return clone
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs more than Python; give each file to one worker, which makes its fixtures once."""
+    for item in items:
+        for fixture, marker in MARKER_OF_FIXTURE.items():
+            if fixture in item.fixturenames:
+                item.add_marker(marker)
+        group = "cluster" if "cluster" in item.fixturenames else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    # What takes long begins first, lest one worker be left with it at the end.
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    folder = Path(item.location[0]).parts[1]
+    return SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -1,6 +1,7 @@
 """The house: packages in their order, the libraries that each may import, and nothing heavy where a plan is made."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,9 +60,15 @@ def imports_of(tree: ast.AST, everywhere: bool = True) -> Iterator[str]:
             yield from imports_of(node, everywhere)
 
 
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
 def own_and_others(module: str, everywhere: bool = True) -> tuple[set[str], set[str]]:
     """Return which modules of the library a module imports, and which packages of others that are not Python's own."""
-    names = set(imports_of(ast.parse(MODULES[module].read_text(encoding="utf-8")), everywhere))
+    names = set(imports_of(tree_of(module), everywhere))
     own = {name.removeprefix("gluegrid.") for name in names if name.startswith("gluegrid.")}
     modules = {".".join(name.split(".")[:2]) for name in own} - {"__version__"}
     return modules, {name.split(".")[0] for name in names} - {"gluegrid"} - sys.stdlib_module_names

@@ -337,6 +337,7 @@ def test_all_of_it_is_text(experiment):
     assert "a|b <b>*c*</b> (accuracy/f1)" in headings
 
 
+@pytest.mark.long
 def test_snakemake_compare_trains_nothing_and_knows_what_is_new(experiment, tmp_path):
     without = [("same", "pair", "base", "2"), *(("bad", "number", "base", seed) for seed in "123")]
     save_all(experiment, *without)

@@ -10,6 +10,8 @@ import pytest
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from gluegrid.experiment.task import Task, definition
 
+pytestmark = pytest.mark.long
+
 TASKS = ("cola", "stsb")
 ARMS = ["a", "b", "c", "d"]
 ROWS, TRAINED, SCORED = 80, 64, 20

@@ -7,16 +7,15 @@ import stat
 
 import builders
 import pytest
+from waiting import HANG
 
 from gluegrid.common.errors import DataError, TransientError
 from gluegrid.common.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
 
-TIMEOUT = 60
-
 
 def kill(process):
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=TIMEOUT)
+    process.communicate(timeout=HANG)
 
 
 def test_a_file_is_replaced_whole(tmp_path):

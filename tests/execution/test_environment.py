@@ -55,13 +55,13 @@ def test_jobs_of_a_head_get_all_but_what_its_caller_has_set_for_its_own_programs
 
 
 def test_jobs_of_slurm_know_nothing_of_the_job_that_their_head_is_in(given):
-    given(WISHES, STEP, JOB, CARDS, SLURM_JOB_END_TIME=str(time.time() + 99))
+    given(WISHES, STEP, JOB, CARDS, SLURM_JOB_END_TIME=str(time.time() + 86400))
     leave_job_of_caller("slurm")
     assert dict(os.environ) == WISHES
 
 
 def test_local_jobs_end_with_the_job_that_their_head_is_in_and_are_none_of_their_own(given):
-    end = {"SLURM_JOB_END_TIME": str(time.time() + 99)}
+    end = {"SLURM_JOB_END_TIME": str(time.time() + 86400)}
     given(WISHES, STEP, JOB, CARDS, end, GLUEGRID_EXECUTOR="local")
     leave_job_of_caller("local")
     kept = {"SLURM_JOB_ID": "7", "SLURM_JOBID": "7", "GLUEGRID_EXECUTOR": "local"}

@@ -14,6 +14,7 @@ import builders
 import pytest
 import yaml
 from clones import Clone, clone_into
+from waiting import HANG
 
 from gluegrid.common import paths
 from gluegrid.common.errors import TransientError
@@ -32,7 +33,6 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.workflow.hooks import limit_gpus
 
-TIMEOUT = 60
 CARDS = [f"GPU-{number}{number}1b2c3d-0000-1111-2222-333344445555" for number in range(3)]
 PARTS = [f"MIG-{number}5b6c7d8-0000-1111-2222-333344445555" for number in range(2)]
 LISTED = [f"GPU {number}: NVIDIA A100-SXM4-40GB (UUID: {uuid})" for number, uuid in enumerate(CARDS)]
@@ -46,7 +46,7 @@ noted = {"pid": os.getpid(), "launcher": os.getppid(), "cards": os.environ.get("
 name = "noted." + os.environ.get("LOCAL_RANK", "0")
 Path("new-" + name).write_text(json.dumps(noted))
 Path("new-" + name).rename(name)
-time.sleep(60)
+time.sleep(600)
 """
 
 # Stands in for scripts/train.py in a real run of snakemake: writes what the rule declares, and notes card and time. The
@@ -57,7 +57,7 @@ from pathlib import Path
 named = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 Path("begun").mkdir(exist_ok=True)
 Path("begun", str(os.getpid())).touch()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 300
 while len(list(Path("begun").iterdir())) < 3:
     assert time.monotonic() < deadline, "no three cells at once"
     time.sleep(0.05)
@@ -253,7 +253,7 @@ def noted(machine: Path, count: int) -> list[dict]:
 
 
 def wait_until(condition, machine: Path) -> None:
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + HANG
     while not condition():
         assert time.monotonic() < deadline, (machine / "log").read_text()
         time.sleep(0.05)
@@ -279,7 +279,7 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
     launcher = launch(machine, 1)
     wait_until(lambda: "waiting for a GPU" in (machine / "log").read_text(), machine)
     launcher.send_signal(signal.SIGTERM)
-    assert launcher.wait(timeout=TIMEOUT) == 1
+    assert launcher.wait(timeout=HANG) == 1
     waiting, error = (machine / "log").read_text().splitlines()
     assert waiting.count(f" by process {os.getpid()}, a cell, since ") == len(leases)
     assert error.startswith("gluegrid: stopped by SIGTERM")
@@ -288,7 +288,7 @@ def test_a_launcher_that_waits_for_a_card_can_be_ended(machine):
 def test_a_launcher_does_not_wait_for_a_card_where_its_cell_is_being_trained(machine):
     take(3)
     with lock(CellFiles(run_of_cell(machine)).lock, print):
-        assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
+        assert launch(machine, 1).wait(timeout=HANG) == 1
     assert last_line(machine / "log").startswith(f"this cell is being trained by process {os.getpid()} on ")
 
 
@@ -308,7 +308,7 @@ def test_of_two_launchers_of_a_cell_one_waits_without_a_card_until_the_other_has
     (trained,) = noted(machine, 1)
     assert (trained["launcher"], trained["cards"]) == (second.pid, CARDS[0])
     os.kill(trained["pid"], signal.SIGKILL)
-    assert second.wait(timeout=TIMEOUT) == 1
+    assert second.wait(timeout=HANG) == 1
 
 
 def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_head_has_died(machine):
@@ -316,10 +316,10 @@ def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_h
     state = CellFiles(run_of_cell(machine)).state
     head = freeze({}, paths.heads_of_state(state))
     attempts.cancel(state)
-    assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
+    assert launch(machine, 1).wait(timeout=HANG) == 1
     assert last_line(machine / "log").startswith(str(Reason(Cause.CANCELLED)))
     write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
-    assert launch(machine, 1).wait(timeout=TIMEOUT) == 1
+    assert launch(machine, 1).wait(timeout=HANG) == 1
     assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"
 
 
@@ -367,6 +367,7 @@ def cells(clone: Clone) -> list[str]:
     return [f"results/e/runs/m/rte/base/seed-{seed}/all_results.json" for seed in range(1, 7)]
 
 
+@pytest.mark.long
 def test_as_many_cells_run_at_once_as_there_are_cards_each_on_its_own(clone):
     done = clone.snakemake("--profile", "profiles/local", "--cores", "8", *cells(clone))
     assert done.returncode == 0, done.stdout

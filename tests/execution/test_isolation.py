@@ -14,7 +14,9 @@ import pytest
 import yaml
 from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, of_python
 from clones import Clone, clone_into, copy_of
-from network_trace import STRACE, Contact, contacts, listens
+from needs import give_up
+from network_trace import Contact, contacts, listens
+from waiting import HANG
 
 from gluegrid.execution import attempts
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
@@ -54,33 +56,19 @@ HOLDING = (
 )
 
 
-def give_up(reason: str) -> None:
-    """Skip, but fail in continuous integration, which has all that is needed."""
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
-
-
 def unshare(*namespaces: str) -> list[str]:
     """Return the start of a command that runs in namespaces of its own, as root or as a user."""
     for command in (["unshare", *namespaces], ["unshare", "--user", "--map-root-user", *namespaces]):
         if shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0:
             return command
-    give_up(f"this machine does not let {namespaces} be unshared")
-    raise AssertionError
-
-
-@pytest.fixture
-def strace() -> tuple[str, ...]:
-    """The start of a command that is traced."""
-    if shutil.which("strace") is None:
-        give_up("needs strace; tests/cluster/install.sh installs it")
-    return STRACE
+    return give_up(f"this machine does not let {namespaces} be unshared")
 
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory) -> Clone:
     """A clone with all staged for a small task. To be copied, not changed."""
     clone = clone_into(tmp_path_factory.mktemp("staged") / "clone")
-    subprocess.run([sys.executable, clone.root / "demo/generate.py"], check=True, timeout=120)
+    subprocess.run([sys.executable, clone.root / "demo/generate.py"], check=True, timeout=HANG)
     write_experiment(clone, "by-hand", [1])
     done = clone.snakemake("stage", f"{BY_HAND}/run.json", *LOCAL, "--cores", "2")
     assert done.returncode == 0, done.stdout
@@ -132,6 +120,7 @@ def below(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
+@pytest.mark.long
 def test_a_cell_and_the_tables_need_no_network_no_home_and_nothing_of_their_caller(staged, tmp_path):
     clone = copy_of(staged, tmp_path / "clone")
     shutil.rmtree(clone.root / "resources/tokens")
@@ -146,6 +135,7 @@ def test_a_cell_and_the_tables_need_no_network_no_home_and_nothing_of_their_call
     assert "failed" not in table
 
 
+@pytest.mark.long
 def test_nothing_after_fetching_contacts_another_machine_or_opens_a_port(staged, tmp_path, strace):
     clone = copy_of(staged, tmp_path / "clone")
     write_experiment(clone, "traced", [1])
@@ -166,6 +156,7 @@ def test_nothing_after_fetching_contacts_another_machine_or_opens_a_port(staged,
     assert listens(lines) == []
 
 
+@pytest.mark.long
 def test_eight_cells_at_once_leave_nothing_in_their_home(staged, tmp_path):
     clone = copy_of(staged, tmp_path / "clone")
     before = below(clone.root)
@@ -200,6 +191,7 @@ def contains(path: Path, text: str) -> bool:
     return path.is_file() and text.encode() in path.read_bytes()
 
 
+@pytest.mark.long
 def test_a_cell_is_trained_where_the_home_is_read_only(staged, tmp_path):
     clone = copy_of(staged, tmp_path / "clone")
     environment = environment_of(clone, tmp_path)
@@ -233,7 +225,7 @@ def test_training_knows_neither_the_users_token_nor_caches(tmp_path):
     names = "import json, os\nfrom gluegrid.execution.isolation import isolate"
     code = f"{names}; isolate(); print(json.dumps(dict(os.environ)))"
     process = builders.python(code, env=of_the_user | {"TMPDIR": str(tmp_path)})
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     seen = json.loads(output)
     assert not [name for name, value in seen.items() if value == TOKEN or value.startswith("/shared/")]
@@ -252,9 +244,9 @@ def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert folders[0].is_dir()
-    isolated_process(tmp_path).communicate(timeout=60)
+    isolated_process(tmp_path).communicate(timeout=HANG)
     assert set(tmp_path.iterdir()) == {similar, folders[1]}
-    living.communicate(timeout=60)
+    living.communicate(timeout=HANG)
     assert set(tmp_path.iterdir()) == {similar}
 
 
@@ -318,7 +310,7 @@ def test_a_contact_within_the_machine_is_told_from_others(call):
 def test_what_strace_writes_of_contacts_is_read(tmp_path, strace):
     trace = tmp_path / "trace"
     command = [*unshare("--net"), *strace, "-o", str(trace), sys.executable, "-c", OUTSIDE]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=HANG)
     found = [contact for contact in contacts(trace.read_text().splitlines()) if contact.leaves_the_machine()]
     addresses = ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2", "127.0.0.53"]
     assert [contact.address for contact in found] == addresses

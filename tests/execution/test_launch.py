@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import builders
 import pytest
 from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
+from waiting import HANG, wait_until
 
 from gluegrid.execution.job_logs import last_line
 
@@ -89,7 +89,7 @@ class Launch:
 
     def ends_with(self, code: int) -> None:
         """Wait for the end; the launcher leaves no folder of its own behind, in TMPDIR neither."""
-        assert self.process.wait(timeout=120) == code, self.log.read_text()
+        assert self.process.wait(timeout=HANG) == code, self.log.read_text()
         assert not [*self.folder.glob("torchelastic_*")]
 
     def noted(self) -> list[dict]:
@@ -98,7 +98,7 @@ class Launch:
 
     def pids(self, count: int) -> list[int]:
         """Wait until so many lasting processes are at work; return who they are."""
-        assert happens(lambda: len(self._noted_pids()) == count), self.log.read_text()
+        assert wait_until(lambda: len(self._noted_pids()) == count), self.log.read_text()
         return self._noted_pids()
 
     def _noted_pids(self) -> list[int]:
@@ -108,16 +108,6 @@ class Launch:
     def reasons(self) -> list[str]:
         """Return why each lasting process left."""
         return [path.read_text() for path in sorted(self.folder.glob("*.left"))]
-
-
-def happens(condition, seconds: float = 60) -> bool:
-    """Wait for something; tell whether it came true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def are_gone(pids: list[int]) -> bool:
@@ -204,7 +194,7 @@ def test_a_killed_launcher_leaves_no_process(tmp_path):
     launch = Launch(tmp_path / "job", LASTING, 1, 2)
     pids = launch.pids(2)
     launch.process.kill()
-    assert happens(lambda: are_gone(pids))
+    assert wait_until(lambda: are_gone(pids))
     assert len(launch.reasons()) == 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import NAME, FakeSlurm, squeue_line
+from waiting import wait_until
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json, write_json
@@ -445,14 +446,10 @@ def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
         [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     submitting = int(process.stdout.readline())
-    while not slurm.calls("sbatch"):
-        time.sleep(0.05)
+    assert wait_until(lambda: slurm.calls("sbatch"))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{submitting}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert time.monotonic() < deadline
+    assert wait_until(lambda: not Path(f"/proc/{submitting}").exists())
 
 
 def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slurm, monkeypatch, capsys):
@@ -461,7 +458,9 @@ def test_a_head_shows_what_it_is_told_and_half_a_line_only_when_it_is_whole(slur
     invocation.tell_terminal("SLURM is busy")
     with Path(os.environ[invocation.VARIABLE]).with_suffix(".messages").open("a") as stream:
         stream.write("half")
+    shown = []
+    assert wait_until(lambda: shown.append(capsys.readouterr().err) or "SLURM is busy" in "".join(shown))
     time.sleep(0.5)
-    shown = capsys.readouterr().err
+    shown = "".join([*shown, capsys.readouterr().err])
     assert shown.endswith("SLURM is busy\n")
     assert "half" not in shown

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import builders
 import pytest
-from cluster import wait_until
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
+from waiting import wait_until
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import write_json
@@ -94,7 +94,7 @@ def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell,
     manners = Manners([].append, on_asked_to_leave=lambda: asked.append(True))
     with lock_with_manners(state / "lock", manners):
         assert cancel_cell(cell.name, None).endswith("is asked to save its work and end")
-        assert wait_until(lambda: bool(asked), 60)
+        assert wait_until(lambda: bool(asked))
     mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "token": "t", "head": None}
     write_json(state / "lock", mine | {"process_started": "1"})
     assert "nothing works on it" in cancel_cell(cell.name, None)

@@ -68,6 +68,7 @@ def shipped(project, tmp_path, monkeypatch) -> Experiment:
     return load_experiment(project / "config.yaml")
 
 
+@pytest.mark.long
 def test_snakemake_begins_with_the_longest(shipped, tmp_path, monkeypatch):
     expected = [planned.cell.name for planned in plan(shipped, Estimates(shipped, [])).cells]
     done = clone_into(tmp_path / "clone").snakemake("--dry-run")

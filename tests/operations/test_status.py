@@ -606,7 +606,7 @@ def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, m
     for cell in experiment.cells.values():
         begin(experiment, cell, REASON)
     end_heads(experiment)
-    done = subprocess.run(script("small", "--watch"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(script("small", "--watch"), capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("small: ") == 1
     assert "\x1b" not in done.stdout
@@ -615,7 +615,7 @@ def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, m
 
 def read_until(terminal: int, expected: str | None) -> str:
     """Return what a terminal shows until this has come; None: until its end."""
-    said, deadline = "", time.monotonic() + 60
+    said, deadline = "", time.monotonic() + 300
     while expected is None or expected not in said:
         assert time.monotonic() < deadline, said
         if not select.select([terminal], [], [], 1)[0]:

@@ -496,6 +496,7 @@ def test_a_file_with_a_sign_of_equality_in_its_name_is_a_file(archive_of):
 # For real.
 
 
+@pytest.mark.long
 def test_the_demo_is_exported_and_imported_by_make_and_verified_in_another_clone(demo, tmp_path):
     here, there = copy_of(demo, tmp_path / "here"), copy_of(demo, tmp_path / "there")
 

@@ -1,6 +1,5 @@
 """Fetching from a hub: the real client and the real scripts against a fake hub on loopback."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from fake_hub import FakeHub, Fault
 from fake_hub_servers import serving
 from fetching import MEGABYTE, TRAIN, Fetched, Fetcher, parquet
+from needs import give_up
 
 from gluegrid.common.files import sha256
 
@@ -79,7 +79,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode != 0:
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         give_up("no small file system can be mounted here; that needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)

@@ -537,6 +537,6 @@ def test_mutated_files_are_refused_or_described_and_nothing_else(copy):
     assert output, errors
     refused, slowest_in_seconds, megabytes = map(int, output.split())
     assert refused > 60
-    assert slowest_in_seconds < 20
+    assert slowest_in_seconds < 120
     assert megabytes < 1500
     assert "Traceback" not in errors

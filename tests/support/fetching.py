@@ -106,7 +106,7 @@ class Fetcher:
 
     def finish(self, process: subprocess.Popen, key: str = "it") -> Fetched:
         """Wait for a script."""
-        log, _ = process.communicate(timeout=120)
+        log, _ = process.communicate(timeout=300)
         return Fetched(process.returncode, log, self.manifest(key))
 
     def manifest(self, key: str = "it") -> Path:
@@ -121,4 +121,4 @@ class Fetcher:
         """Let the real client fill the user's cache from the hub: `code` has its functions."""
         environment = clean_environment(self.home, HF_ENDPOINT=self.hub.endpoint, **variables)
         program = f"from huggingface_hub import hf_hub_download, snapshot_download\n{code}"
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, timeout=60)
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, timeout=300)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import builders
 import pyarrow.parquet
-from cluster import wait_until
+import warm_start
+from waiting import HANG, wait_until
 
 from gluegrid.common.files import canonical_json, read_json, write_json
 from gluegrid.common.provenance import now, this_process
@@ -18,7 +19,6 @@ from gluegrid.execution import attempts
 
 TASK = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 MANIFESTS = {"model": "model", "task": "task/task", "tokens": "tokens"}
-TIMEOUT = 300
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,29 @@ class TrainableCell:
         self.run.parent.mkdir(parents=True, exist_ok=True)
         self.run.write_text(canonical_json(content | changes), encoding="utf-8")
 
-    def start(self, launched: bool = False) -> subprocess.Popen:
-        """Start a training in a process group of its own, its output added to the log."""
+    def start(self, launched: bool = False, cold: bool = False) -> subprocess.Popen | warm_start.Started:
+        """Start a training in a process group of its own, its output added to the log.
+
+        `cold`: by a Python that has imported nothing yet, as a launcher does.
+        """
         script = str(builders.SCRIPTS / "train.py")
-        started_by = ["bash", str(builders.LAUNCH), "1", "1"] if launched else [sys.executable]
         options = [f"--{name}={self.resources / path / 'manifest.json'}" for name, path in MANIFESTS.items()]
         outputs = [f"--results={self.results}", f"--record={self.run.with_name('run_record.json')}"]
-        command = [*started_by, script, f"--run={self.run}", *options, *outputs]
+        command = [script, f"--run={self.run}", *options, *outputs]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "ACCELERATE_"))}
         environment |= {"PATH": builders.PATH} | ({"GLUEGRID_HEAD": str(self.head)} if self.head else {})
+        environment |= self.environment
+        if not launched and not cold:
+            return warm_start.start(command, environment, self.log)
+        started_by = ["bash", str(builders.LAUNCH), "1", "1"] if launched else [sys.executable]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                command, env=environment | self.environment, stdout=log, stderr=log, start_new_session=True
+                [*started_by, *command], env=environment, stdout=log, stderr=log, start_new_session=True
             )
 
-    def train(self, launched: bool = False) -> int:
-        """Train to the end; return the exit code."""
-        return self.start(launched).wait(TIMEOUT)
+    def train(self, **options: bool) -> int:
+        """Train to the end; return the exit code. For the options see `start`."""
+        return self.start(**options).wait(HANG)
 
     def has_begun(self) -> bool:
         """Tell whether there is a checkpoint."""
@@ -123,16 +129,16 @@ def write_head(path: Path, checkpoint_seconds: float = 0.2, process: dict | None
     return path
 
 
-def kill_group(process: subprocess.Popen) -> None:
+def kill_group(process: subprocess.Popen | warm_start.Started) -> None:
     """Kill a training, and its launcher."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.wait(HANG)
 
 
 def child_of(process: subprocess.Popen) -> int:
     """Return the number of the training that a launcher has started."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    assert wait_until(lambda: bool(path.read_text().split()), 60)
+    assert wait_until(lambda: bool(path.read_text().split()))
     return int(path.read_text().split()[0])
 
 

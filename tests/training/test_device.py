@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from waiting import HANG
 
 from gluegrid.training import device
 from gluegrid.training.device import Utilisation
@@ -18,7 +19,7 @@ def says(folder, monkeypatch, script):
 def measured(folder, gpu, samples=0):
     """Wait until nvidia-smi was asked so often."""
     with Utilisation(threads=2, gpu=gpu) as used:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG
         while time.monotonic() < deadline and len(used._samples) < samples:
             time.sleep(0.01)
         for _ in range(10**5):
@@ -37,7 +38,7 @@ def test_the_gpus_samples_are_averaged(tmp_path, monkeypatch):
 def test_a_gpu_that_does_not_tell_is_no_error(tmp_path, monkeypatch, script):
     says(tmp_path, monkeypatch, script)
     with Utilisation(threads=2, gpu="GPU-7") as used:
-        used._sampler.join(20)
+        used._sampler.join(HANG)
         assert not used._sampler.is_alive()
     assert used.measured["gpu"] is None
 

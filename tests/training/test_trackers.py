@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 import types
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from pathlib import Path
 import builders
 import pytest
 from accelerate import Accelerator
-from network_trace import STRACE, contacts
+from network_trace import contacts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gluegrid.common import paths
@@ -206,10 +205,9 @@ def test_wandb_is_offline_and_a_continued_attempt_another_run_of_the_same_group(
     assert folders(tmp_path) == ["home", "tmp", "trackers"]
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace; tests/cluster/install.sh installs it")
-def test_trackers_contact_nobody(tmp_path, monkeypatch):
+def test_trackers_contact_nobody(tmp_path, monkeypatch, strace):
     trace = tmp_path / "trace"
-    start = [*STRACE, "-o", str(trace), sys.executable]
+    start = [*strace, "-o", str(trace), sys.executable]
     monkeypatch.setattr(builders.subprocess, "Popen", _traced(builders.subprocess.Popen, start))
     track_in_a_process(["wandb", "tensorboard"], tmp_path / "trackers", 1, 2)
     lines = trace.read_text(errors="replace").splitlines()

@@ -1,6 +1,5 @@
 import dataclasses
 import re
-import time
 
 import builders
 import numpy
@@ -258,10 +257,8 @@ def test_the_threads_of_a_run_are_set_whatever_the_machine_has():
 
 def test_progress_says_how_far_and_how_long(cell, monkeypatch, caplog):
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_LOG_LINES", 0)
-    started = time.perf_counter()
     with caplog.at_level("INFO", "gluegrid.training.trainer"):
         cell(num_train_epochs=1).train()
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 18
     assert re.fullmatch(r"step 9 of 18, loss \d\.\d{4}, learning rate 0\.000\d+, \d+ s left", lines[8])
-    assert time.perf_counter() - started < 10

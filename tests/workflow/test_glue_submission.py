@@ -8,6 +8,8 @@ import pytest
 from clones import clone_into
 from glue_cells import WANTED, logits_for, text_of, write_cell, write_predictions
 
+pytestmark = pytest.mark.long
+
 LOCAL = ("--profile", "profiles/local", "--cores", "1")
 ONLY_WRITING = ("--allowed-rules", "submission", "write_submission")
 ZIP = "results/small/submissions/tiny/submission.zip"

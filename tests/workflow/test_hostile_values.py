@@ -3,10 +3,13 @@
 import re
 import shutil
 
+import pytest
 import yaml
 from clones import Clone, clone_into
 
 from gluegrid.common.files import read_json
+
+pytestmark = pytest.mark.long
 
 ODD = 'we\'ird $(touch hacked1) "x"; touch hacked2 & `touch hacked3` | > hacked4 {wildcards.model} {params} {0} %s 中é'
 DISPLAYED = "<script>alert(1)</script> | `x` $(touch hacked5) {wildcards} [a](javascript:b) **c**"

@@ -12,17 +12,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import wait_until
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from waiting import HANG, wait_until
 
 from gluegrid.common.provenance import EXECUTOR
 from gluegrid.execution import invocation
 from gluegrid.workflow import interruption
 from gluegrid.workflow.interruption import end_when_asked
 
-TIMEOUT = 60
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Ignores the signals as the shell around a training does, and listens to them only when it is told to.
@@ -34,7 +33,7 @@ while not Path("listen").exists():
     time.sleep(0.05)
 signal.signal(signal.SIGINT, lambda *_: told.append(1))
 Path("listens").touch()
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 300
 while not told:
     assert time.monotonic() < deadline
     time.sleep(0.05)
@@ -50,6 +49,8 @@ def as_before(monkeypatch):
     for executor in (LocalExecutor, RemoteExecutor):
         monkeypatch.setattr(executor, "cancel", executor.cancel)
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    # It is ignored in what a shell starts with &.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -83,10 +84,10 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     os.environ[EXECUTOR] = "local"
     command = f"trap '' INT TERM; {sys.executable} later.py"
     job = threading.Thread(target=lambda: shell(command, jobid=7))
-    monkeypatch.setattr(LocalExecutor, "cancel", lambda executor: job.join(TIMEOUT))
+    monkeypatch.setattr(LocalExecutor, "cancel", lambda executor: job.join(HANG))
     end_when_asked()
     job.start()
-    assert wait_until(lambda: 7 in shell._processes, TIMEOUT)
+    assert wait_until(lambda: 7 in shell._processes)
     threading.Timer(2, Path("listen").touch).start()
     LocalExecutor.cancel(None)
     assert not job.is_alive()

@@ -13,6 +13,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from pretended_trainings import pretend_trainings, set_seconds
 
+pytestmark = pytest.mark.long
+
 ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1")
 MODELS, TASKS = (
     ("bert-demo-small", "bert-demo-tiny"),

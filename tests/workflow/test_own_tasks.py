@@ -410,12 +410,14 @@ OF_EXAMPLE = ("--profile", "profiles/local", "--configfile", "examples/own_task/
 CELL = "results/own-task/runs/bert-demo-small/reviews/base/seed-42"
 
 
+@pytest.mark.long
 def test_the_example_learns_from_its_csv(example):
     results = read_json(example.root / CELL / "all_results.json")
     assert (results["train_samples"], results["eval_samples"]) == (42, 12)
     assert results["eval_accuracy"] >= 0.75
 
 
+@pytest.mark.long
 def test_predictions_of_a_cut_split_are_numbered_by_the_rows_of_the_file(example):
     lines = (example.root / "examples/own_task/reviews.csv").read_text().splitlines()[1:]
     for split, rows in (("validation", 12), ("test", 6)):
@@ -425,12 +427,14 @@ def test_predictions_of_a_cut_split_are_numbered_by_the_rows_of_the_file(example
         assert [lines[idx].rpartition(",")[2] for idx in predictions["idx"]] == names
 
 
+@pytest.mark.long
 def test_verification_finds_that_everything_fits(example):
     verify = [sys.executable, "scripts/verify.py", "own-task"]
     done = subprocess.run(verify, cwd=example.root, capture_output=True, text=True, env=example.full_environment())
     assert done.stdout.splitlines()[-1] == "verified: everything fits"
 
 
+@pytest.mark.long
 def test_nothing_runs_again_until_the_file_is_edited(example):
     assert example.planned(*OF_EXAMPLE) == {}
     example.replace("examples/own_task/reviews.csv", "rather awful", "quite awful")

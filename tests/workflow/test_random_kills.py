@@ -21,6 +21,8 @@ from gluegrid.common.paths import CELL
 from gluegrid.execution import attempts
 from gluegrid.execution.reasons import Cause
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 80
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
 SECONDS_OF_A_HEAD = 25

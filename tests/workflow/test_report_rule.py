@@ -25,6 +25,7 @@ def clone(tmp_path) -> Clone:
     return clone
 
 
+@pytest.mark.long
 def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone):
     done = clone.snakemake(*CALL, "report")
     assert done.returncode == 0, done.stdout
@@ -40,6 +41,7 @@ def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone
     assert not list(clone.root.glob("resources/*"))
 
 
+@pytest.mark.long
 def test_a_report_trains_nothing_though_results_are_outdated(clone):
     clone.replace("config.yaml", "seeds:", "learning_rate: 1.0e-4\nseeds:")
     done = clone.snakemake(*CALL, "report")
@@ -49,6 +51,7 @@ def test_a_report_trains_nothing_though_results_are_outdated(clone):
     assert "made from another run.json" in page
 
 
+@pytest.mark.long
 def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
     shown = clone.snakemake(*CALL, "--dry-run", "all", "report").stdout
     (reason,) = re.findall(r"Writing the report .*\nReason: (.*)", shown)

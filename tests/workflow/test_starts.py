@@ -166,6 +166,7 @@ def scores(results: dict) -> dict:
     }
 
 
+@pytest.mark.long
 def test_the_record_names_the_model_that_the_cell_started_from(started):
     model = result(started, "mnli") / "model"
     for task in ("rte", "ax"):
@@ -174,6 +175,7 @@ def test_the_record_names_the_model_that_the_cell_started_from(started):
     assert "start_files" not in read_json(result(started, "mnli") / "run_record.json")
 
 
+@pytest.mark.long
 def test_a_prediction_is_what_transformers_computes_with_the_kept_model(started):
     from transformers import pipeline
 
@@ -193,6 +195,7 @@ def test_a_prediction_is_what_transformers_computes_with_the_kept_model(started)
     assert read_json(folder / "all_results.json") == {"predict_samples": 50}
 
 
+@pytest.mark.long
 def test_training_starts_from_the_other_tasks_weights(started, tmp_path):
     """At a rate of nearly nothing the encoder stays what it started from."""
     clone = copy_of(started, tmp_path / "clone")
@@ -207,6 +210,7 @@ def test_training_starts_from_the_other_tasks_weights(started, tmp_path):
     assert all(numpy.allclose(before[name], after[name], atol=1e-6) for name in encoder)
 
 
+@pytest.mark.long
 def test_only_a_change_of_the_start_trains_again_what_starts_from_it(started, tmp_path):
     clone = copy_of(started, tmp_path / "clone")
     assert clone.planned(*MINE) == {}
@@ -225,6 +229,7 @@ def test_only_a_change_of_the_start_trains_again_what_starts_from_it(started, tm
     assert clone.planned(*MINE) == {"write_runs_1": 1, "train": 3, "results": 1}
 
 
+@pytest.mark.long
 def test_a_finished_checkpoint_scores_what_its_training_scored(started, tmp_path):
     clone = copy_of(started, tmp_path / "clone")
     expected = read_json(result(clone, "mnli") / "all_results.json")
@@ -243,6 +248,7 @@ def test_a_finished_checkpoint_scores_what_its_training_scored(started, tmp_path
     )
 
 
+@pytest.mark.long
 def test_what_starts_from_a_failed_cell_is_shown_with_that_reason(started, tmp_path):
     clone = copy_of(started, tmp_path / "clone")
     shutil.rmtree(clone.root / "results")
@@ -257,6 +263,7 @@ def test_what_starts_from_a_failed_cell_is_shown_with_that_reason(started, tmp_p
     assert (result(clone, "cola") / "all_results.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -274,6 +281,7 @@ def test_a_start_that_is_not_what_it_should_be_is_refused(started, tmp_path, cha
         identity_of_start(read_run(run), run)
 
 
+@pytest.mark.long
 def test_everything_verifies_and_a_start_that_was_exchanged_does_not(started, tmp_path):
     clone = copy_of(started, tmp_path / "clone")
 

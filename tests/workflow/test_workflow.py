@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy
@@ -185,10 +184,8 @@ def test_a_job_of_one_cell_makes_no_cells_of_other_tasks(demo):
 
 
 def test_a_second_demo_has_nothing_to_do(demo):
-    started = time.monotonic()
     done = demo.snakemake(*DEMO)
     assert "Nothing to be done" in done.stdout
-    assert time.monotonic() - started < 20
 
 
 def test_one_cells_learning_rate_reruns_that_cell_and_the_tables(finished):

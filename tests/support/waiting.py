@@ -1,0 +1,35 @@
+"""Waiting for what must come. What is waited for decides a test; the bound only ends what hangs."""
+
+import threading
+import time
+from collections.abc import Callable
+
+HANG = 300  # seconds; far more than anything takes, on a machine that stands still for a while, too
+
+
+def wait_until(condition: Callable[[], object], seconds: float = HANG) -> bool:
+    """Return whether the condition came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def ends(call: Callable[[], None]) -> bool:
+    """Call what might wait for ever; return whether it ended, and raise what it raised."""
+    raised: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    thread.join(HANG)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
