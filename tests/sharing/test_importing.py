@@ -29,7 +29,7 @@ from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.verify import summary, verify_experiment
-from gluegrid.workflow.hooks import experiment_of_workflow
+from gluegrid.workflow.experiment_file import experiment_of_workflow
 
 RESULTS, MERGED = Path("results"), Path("results/merged")
 BERT = {"bert": {}}

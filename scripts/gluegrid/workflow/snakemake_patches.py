@@ -1,23 +1,256 @@
-"""Snakemake plans tens of thousands of jobs in half the time (seen in version 9.27.1, by benchmarks/scale.py).
+"""All that changes Snakemake from outside, each with its reason; what changes its SLURM plugin is in slurm_patches.py.
 
-Nothing of a plan is another: what is made quicker is looked up or computed again for each job, with the same answer.
-Each change looks first whether Snakemake still has the shape that it was written for, and else leaves it alone.
+Written for Snakemake 9.19.0 to 9.27.1. A function is replaced by one that gets the original first and has, after it,
+the original's parameters: where these are others, Snakemake is another than the one that was read, the original stays,
+and `patch` says so. tests/test_versions.py fails then. Snakemake's modules import one another: what is not imported at
+the top can only be imported when Snakemake itself is.
 """
 
 import datetime
+import functools
 import gc
 import inspect
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, MethodType
 
-from snakemake.persistence import FileBackupMixin
+from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.persistence import FileBackupMixin, PersistenceBase
+from snakemake.spawn_jobs import SpawnedJobArgsFactory
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.execution.cell_state import has_published, is_being_trained
+from gluegrid.workflow.interruption import tell_jobs_and_cancel
+
+TRAIN = "train"
+
+
+def patch(without: str, *replacements: tuple[object, str, Callable]) -> None:
+    """Replace attributes, each given as (owner, name, replacement), or none where one has not its replacement's shape.
+
+    `without` says what a user then has to live with.
+    """
+    misfits = [f"{_name(owner)}.{name}" for owner, name, new in replacements if not _fits(owner, name, new)]
+    if misfits:
+        other = f"{' and '.join(misfits)}: not as in the versions that gluegrid was tried with"
+        print(f"warning: {other} (pyproject.toml): {without}", file=sys.stderr)
+        return
+    for owner, name, new in replacements:
+        original = getattr(owner, name)
+        if isinstance(original, property):
+            setattr(owner, name, property(original.fget, _around(original.fset, new)))
+        else:
+            setattr(owner, name, _around(original, new))
+
+
+def _fits(owner: object, name: str, new: Callable) -> bool:
+    """Tell whether there is a function of the parameters of its replacement; `**` stands for any others."""
+    original = getattr(owner, name, None)
+    original = original.fset if isinstance(original, property) else original
+    if not callable(original):
+        return False
+    _, *expected = inspect.signature(new).parameters.values()
+    present = inspect.signature(original).parameters
+    named = [parameter.name for parameter in expected if parameter.kind != parameter.VAR_KEYWORD]
+    return set(named) <= set(present) if len(named) < len(expected) else named == [*present]
+
+
+def _around(original: Callable, new: Callable) -> Callable:
+    @functools.wraps(original)
+    def replaced(*arguments, **options):
+        return new(original, *arguments, **options)
+
+    return replaced
+
+
+def _name(owner: object) -> str:
+    return getattr(owner, "__name__", type(owner).__name__)
+
+
+def begin_with_the_longest() -> None:
+    """Let the jobs that Snakemake has chosen begin in the order of their priorities, by which it only chooses them.
+
+    Not needed any more when JobScheduler.run sorts them itself (snakemake issue 615 asks for a defined order).
+    """
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    def run(original, self, jobs, executor=None):
+        original(self, sorted(jobs, key=lambda job: job.priority, reverse=True), executor)
+
+    patch("cells begin in any order, not the longest first", (JobScheduler, "run", run))
+
+
+def rerun_by_content(rules: Iterable[str], files: Iterable[str], had_result: Callable[..., bool]) -> None:
+    """Let rules run, and what makes files, where something needs it, though it is there: it is outdated.
+
+    And let no cell be trained because Snakemake remembers other inputs of it, where it `had_result` by its wildcards.
+
+    Times do not tell: that of a result may lie in the future, where a clock was wrong. Nor do paths: where tokens lie
+    is no part of a run, and earlier releases had them elsewhere. Snakemake has no way to say so inside a workflow: it
+    takes what is named by --forcerun for a target too, and has its rerun triggers for all rules or for none.
+    """
+    from snakemake.dag import DAG
+
+    async def init(original, self, progress=False):
+        self.forcerules.update(map(self.workflow.get_rule, rules))
+        self.forcefiles.update(files)
+        await original(self, progress)
+
+    def input_changed(original, self, job, file=None):
+        is_kept = job.rule.name == TRAIN and had_result(*job.wildcards)
+        return False if is_kept else original(self, job, file)
+
+    patch("cells of another run.json may keep their old result", (DAG, "init", init))
+    patch("cells whose tokens lie elsewhere are trained again", (PersistenceBase, "_input_changed", input_changed))
+
+
+def before_execution(workflow, prepare: Callable[[str], None]) -> None:
+    """Call `prepare` with the name of the executor when it is known: after the plan, and before anything runs.
+
+    `onstart` comes too late: resources count from the beginning of `execute`.
+    """
+
+    def execute(original, *, executor_plugin, **settings):
+        prepare(executor_plugin.name)
+        return original(executor_plugin=executor_plugin, **settings)
+
+    patch("nothing limits how many cells run at once on this machine", (workflow, "execute", execute))
+
+
+def let_jobs_run(snakefile: Path) -> None:
+    """Let the jobs of this head run another Snakefile, a copy, and read no config: the user edits both meanwhile.
+
+    Snakemake would read the file of --configfile in each job, before any code of ours that could do without.
+    """
+    patch("jobs run the code as it is when they start", (RealExecutor, "get_snakefile", lambda _, self: str(snakefile)))
+    patch(
+        "an edit of the experiment file may end queued jobs",
+        (SpawnedJobArgsFactory, "get_configfiles_arg", lambda _, self: ""),
+    )
+
+
+def tell_jobs_of_interruption() -> None:
+    """Let an executor that is cancelled tell its jobs on this machine, for which Snakemake only waits.
+
+    Or it kills them (snakemake issue 448 asks for a signal that they can act on).
+    """
+    for executor in (LocalExecutor, RemoteExecutor):
+        patch("cells on this machine may not save their work on Ctrl-C", (executor, "cancel", tell_jobs_and_cancel))
+
+
+def keep_files_of_jobs() -> None:
+    """Let no job delete what another call of snakemake has made, or is making, and no clock cost a result."""
+    from snakemake.dag import DAG
+    from snakemake.jobs import Job
+
+    patch("two calls at once may delete each other's results", (Job, "remove_existing_output", remove_existing_output))
+    patch("a job that fails deletes what another call has made", (Job, "cleanup", cleanup))
+    patch("a wrong clock may cost results", (DAG, "check_output_mtime", warn_of_clock_once()))
+    patch(
+        "a manifest that a failed job restores seems new",
+        (FileBackupMixin, "backup_output", backup_output),
+        (FileBackupMixin, "restore_output", restore_output),
+        (FileBackupMixin, "cleanup_backup", cleanup_backup),
+    )
+
+
+async def remove_existing_output(original, self) -> None:
+    """Let a cell's training not delete what another call's is writing, or has published since this call has planned it.
+
+    A log is emptied instead of deleted: two trainings that begin at once then write into the same file, each behind
+    what is there, and not one of them into a file without a name. Snakemake knows one call at a time, by its lock.
+    """
+    if self.rule.name != TRAIN:
+        await original(self)
+        return
+    inputs = (self.input.run, self.input.model, self.input.task, self.input.tokens)
+    is_published = has_published(*map(Path, (*inputs, *self.output)))
+    if not is_published:
+        for output in self.output:
+            Path(output).unlink(missing_ok=True)
+    if not is_published and not is_being_trained(Path(self.input.run)):
+        for log in filter(os.path.exists, self.log):
+            os.truncate(log, 0)
+
+
+async def cleanup(original, self, skip_outputs) -> None:
+    """Let a job that fails delete no output which it would have taken the place of: what is there is whole.
+
+    It may be another call's, which has succeeded where this one has not.
+    """
+    whole = {output for output in self.output if self.rule.name == TRAIN or output.flags.get("update")}
+    await original(self, {*skip_outputs, *whole})
+
+
+def warn_of_clock_once() -> Callable:
+    """Return what lets a job that has just ended keep its outputs, though an input's time is later: a clock is wrong.
+
+    Snakemake would delete them, and every call train the cell to its end again (snakemake issue 3261 asks for a warning
+    instead). Whether a result is of the run that is wanted is told by its record, and not by times.
+    """
+    told = set()
+
+    async def check_output_mtime(original, self, job, expanded_output) -> None:
+        ahead = _input_ahead_of(job.input, expanded_output)
+        if ahead and self not in told and self.workflow.is_main_process:
+            told.add(self)
+            moment = datetime.datetime.fromtimestamp(Path(ahead).stat().st_mtime).isoformat(" ", "seconds")
+            print(
+                f"warning: {ahead}: its time ({moment}) is later than that of what has just been made from it;"
+                " the clock of this machine or of the file server is wrong (nothing is lost by it)",
+                file=sys.stderr,
+            )
+
+    return check_output_mtime
+
+
+def _input_ahead_of(inputs: Iterable[str], outputs: Iterable[str]) -> str | None:
+    """Return an input that is newer than one of the outputs; None where there is none."""
+    written, made = (
+        [(path.stat().st_mtime, str(path)) for path in map(Path, files) if path.exists()] for files in (inputs, outputs)
+    )
+    return max(written)[1] if written and made and max(written)[0] > min(made)[0] else None
+
+
+def backup_output(original, self, path: Path) -> None:
+    """Let a file that Snakemake restores, when the job that updates it has failed, have its old time.
+
+    With a new one it would seem to be made from what it is older than, and the job would not run again. What another
+    call has written meanwhile stays; and that call's backup, which has the same name, may come and go. Snakemake would
+    have to copy with shutil.copy2.
+    """
+    original(self, path)
+    with suppress(FileNotFoundError):
+        _copy_times(path, self._get_backup_path(path))
+
+
+def restore_output(original, self, path: Path) -> bool:
+    """Restore a file with its old time, unless another call has written it: see `backup_output`."""
+    kept = self._get_backup_path(path)
+    times = kept.stat() if kept.exists() else None
+    if times is not None and path.exists() and path.stat().st_mtime_ns != times.st_mtime_ns:
+        self.cleanup_backup(path)
+        return True
+    restored = original(self, path)
+    if times is not None:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return restored
+
+
+def cleanup_backup(original, self, path: Path) -> None:
+    """Delete a backup that another call may just have deleted: see `backup_output`."""
+    with suppress(FileNotFoundError):
+        original(self, path)
+
+
+def _copy_times(source: Path, target: Path) -> None:
+    times = source.stat()
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def plan_quickly() -> None:
@@ -153,130 +386,3 @@ def _replace_everywhere(name: str, old: object, new: object) -> None:
     for module_name, module in list(sys.modules.items()):
         if module_name.partition(".")[0] == "snakemake" and getattr(module, name, None) is old:
             setattr(module, name, new)
-
-
-TRAIN = "train"
-
-
-def keep_files_of_jobs() -> None:
-    """Apply every change below, from here on."""
-    keep_what_others_train()
-    keep_outputs_of_failed_jobs()
-    keep_outputs_that_seem_old()
-    keep_backups_apart()
-
-
-def keep_what_others_train() -> None:
-    """Let a cell's training not delete what another call's is writing, or has published since this call has planned it.
-
-    A log is emptied instead of deleted: two trainings that begin at once then write into the same file, each behind
-    what is there, and not one of them into a file without a name.
-    """
-    from snakemake.jobs import Job  # there already where there is a workflow
-
-    remove = Job.remove_existing_output
-
-    async def remove_existing_output(job) -> None:
-        if job.rule.name != TRAIN:
-            await remove(job)
-            return
-        is_published = has_published(*(Path(path) for path in (*_inputs_of_cell(job), *job.output)))
-        if not is_published:
-            for output in job.output:
-                Path(output).unlink(missing_ok=True)
-        if not is_published and not is_being_trained(Path(job.input.run)):
-            for log in filter(os.path.exists, job.log):
-                os.truncate(log, 0)
-
-    Job.remove_existing_output = remove_existing_output
-
-
-def _inputs_of_cell(job) -> tuple[str, str, str, str]:
-    return job.input.run, job.input.model, job.input.task, job.input.tokens
-
-
-def keep_outputs_of_failed_jobs() -> None:
-    """Let a job that fails delete no output which it would have taken the place of: what is there is whole.
-
-    It may be another call's, which has succeeded where this one has not.
-    """
-    from snakemake.jobs import Job  # there already where there is a workflow
-
-    cleanup = Job.cleanup
-
-    async def cleanup_outputs(job, skip_outputs) -> None:
-        whole = {output for output in job.output if job.rule.name == TRAIN or output.flags.get("update")}
-        await cleanup(job, {*skip_outputs, *whole})
-
-    Job.cleanup = cleanup_outputs
-
-
-def keep_outputs_that_seem_old() -> None:
-    """Let a job that has just ended keep its outputs, though an input's time is later: a clock is wrong.
-
-    Snakemake would delete them, and every call train the cell to its end again. Whether a result is of the run that is
-    wanted is told by its record, and not by times.
-    """
-    from snakemake.dag import DAG  # there already where there is a workflow
-
-    told: set[DAG] = set()
-
-    async def check_output_mtime(dag: DAG, job, expanded_output) -> None:
-        ahead = _input_ahead_of(job.input, expanded_output)
-        if ahead and dag not in told and dag.workflow.is_main_process:
-            told.add(dag)
-            moment = datetime.datetime.fromtimestamp(Path(ahead).stat().st_mtime).isoformat(" ", "seconds")
-            print(
-                f"warning: {ahead}: its time ({moment}) is later than that of what has just been made from it;"
-                " the clock of this machine or of the file server is wrong (nothing is lost by it)",
-                file=sys.stderr,
-            )
-
-    DAG.check_output_mtime = check_output_mtime
-
-
-def _input_ahead_of(inputs, outputs) -> str | None:
-    """Return an input that is newer than one of the outputs; None where there is none."""
-    written, made = (
-        [(path.stat().st_mtime, str(path)) for path in map(Path, files) if path.exists()] for files in (inputs, outputs)
-    )
-    return max(written)[1] if written and made and max(written)[0] > min(made)[0] else None
-
-
-def keep_backups_apart() -> None:
-    """Let a file that Snakemake restores, when the job that updates it has failed, have its old time.
-
-    With a new one it would seem to be made from what it is older than, and the job would not run again. What another
-    call has written meanwhile stays; and that call's backup, which has the same name, may come and go.
-    """
-    backup, restore, cleanup = (
-        getattr(FileBackupMixin, name) for name in ("backup_output", "restore_output", "cleanup_backup")
-    )
-
-    def backup_output(self, path: Path) -> None:
-        backup(self, path)
-        with suppress(FileNotFoundError):
-            _copy_times(path, self._get_backup_path(path))
-
-    def restore_output(self, path: Path) -> bool:
-        kept = self._get_backup_path(path)
-        times = kept.stat() if kept.exists() else None
-        if times is not None and path.exists() and path.stat().st_mtime_ns != times.st_mtime_ns:
-            cleanup_backup(self, path)
-            return True
-        restored = restore(self, path)
-        if times is not None:
-            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        return restored
-
-    def cleanup_backup(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
-            cleanup(self, path)
-
-    FileBackupMixin.backup_output, FileBackupMixin.restore_output = backup_output, restore_output
-    FileBackupMixin.cleanup_backup = cleanup_backup
-
-
-def _copy_times(source: Path, target: Path) -> None:
-    times = source.stat()
-    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
