@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 OLDEST := .venv-oldest
-CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, quick_planning.py slurm_patches.py interruption.py snakemake_patches.py)
+CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py)
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
 .PHONY: help

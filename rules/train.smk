@@ -28,8 +28,8 @@ for part in cells.runs_to_write:
 
 
 # What the manifests identify stands in run.json, so only another run than the one that its record names retrains a cell
-# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the signals that ask a job to
-# end: the script saves its work first, and SLURM kills what is left when the shell has ended.
+# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores
+# the signals that ask a job to end: the script saves its work first, and SLURM kills what is left when the shell has ended.
 #
 # What starts the processes is scripts/launch.sh: the rule's shell runs once, whatever the number of GPUs and nodes. On
 # several nodes the job is what the SLURM plugin calls an MPI job, which is one that calls srun itself.

@@ -157,7 +157,7 @@ def test_the_tables_show_every_cell_of_the_demo(demo):
 TELLING_CELLS = """
 import sys
 sys.path.insert(0, "scripts")
-from gluegrid import experiment
+from gluegrid.experiment import experiment
 
 make_cells = experiment.make_cells
 def told(of, model, task):

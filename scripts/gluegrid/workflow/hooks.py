@@ -1,5 +1,6 @@
 """How a Snakemake process works: on which experiment, with which programs, and what its terminal ends with."""
 
+import gc
 import io
 import os
 import shutil
@@ -30,9 +31,7 @@ from gluegrid.workflow.snakemake_patches import (
     begin_with_the_longest,
     keep_files_of_jobs,
     let_jobs_run,
-    plan_quickly,
     tell_jobs_of_interruption,
-    wake_garbage_collector,
 )
 
 BEGUN = now()  # before anything is planned
@@ -43,11 +42,11 @@ FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
 
 def prepare(workflow) -> tuple[Experiment, Estimates]:
     """Make this process ready to plan, or to run a job; return the experiment and the estimates of its cells."""
+    gc.disable()  # until all is planned: it would search a growing plan again and again, with next to no garbage in it
     let_jobs_find_programs(workflow)
     outlive_warnings(workflow)
     # That Snakemake is another than it was is said once, and not in the log of each job.
     with nullcontext() if workflow.is_main_process else redirect_stderr(io.StringIO()):
-        plan_quickly()
         keep_files_of_jobs()
         begin_with_the_longest()
         patch_slurm_plugin()
@@ -139,7 +138,8 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     end_when_asked()
     tell_jobs_of_interruption()
     show_messages()
-    wake_garbage_collector()
+    gc.freeze()  # what was planned stays, in a head that lives for days
+    gc.enable()
 
 
 def check_programs(executor: str | None) -> None:

@@ -6,8 +6,8 @@ Snakemake calls the methods for each job, and chooses by a parameter's name what
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cache, cached_property
 from pathlib import Path
 
 from snakemake.io import ancient
@@ -126,20 +126,15 @@ class Tokens:
         return self._urgency.of_manifest(paths.TOKENS_MANIFEST, wildcards)
 
 
-SAME_FOR_MOST = ("threads", "gpus", "nodes", "starter", "tasks")  # what Cells says of a cell, mostly of all alike
-
-
 class Cells:
     """The cells to train, each with the wildcards `model`, `task`, `variant` and `seed`."""
 
     def __init__(self, experiment: Experiment, estimates: Estimates, is_head: bool):
         self._experiment = experiment
         self._estimates = estimates
-        self._had_result: dict[tuple[str, ...], bool] = {}
+        self.had_result = cache(self._has_result)
         # Jobs of cells find their run.json written, and make no other cells.
         self.runs_to_write = runs_to_write(experiment, estimates.seconds_of) if is_head else []
-        if is_head:
-            vars(self).update({name: self._same_for_all(getattr(self, name)) for name in SAME_FOR_MOST})
 
     def inputs(self, wildcards: Wildcards) -> dict[str, str]:
         """Return a cell's run.json, the manifests of its model, data and tokens, and the results it starts from.
@@ -216,20 +211,9 @@ class Cells:
         cells = [cell for cell in self._experiment.cells.values() if not self.had_result(*cell.wildcards.values())]
         return self._results_of(cell for cell in cells if has_result_of_another_run(self._experiment, cell))
 
-    def had_result(self, model: str, task: str, variant: str, seed: str) -> bool:
-        """Tell whether a cell had the result of the run that is wanted when it was first asked."""
-        key = (model, task, variant, seed)
-        if key not in self._had_result:
-            self._had_result[key] = has_result(self._experiment, self._experiment.cell(*key))
-        return self._had_result[key]
-
-    def _same_for_all(self, method: Callable[[Wildcards], object]) -> object:
-        """Return the value that one of the methods has for every cell, or the method where they differ.
-
-        Snakemake asks a method several times for each job, which takes longer than all else about a resource.
-        """
-        values = {method(Wildcards(fromdict=cell.wildcards)) for cell in self._experiment.kinds}
-        return values.pop() if len(values) == 1 else method
+    def _has_result(self, model: str, task: str, variant: str, seed: str) -> bool:
+        """Tell whether a cell has the result of the run that is wanted: kept as it was when it was first asked."""
+        return has_result(self._experiment, self._experiment.cell(model, task, variant, seed))
 
     def _cell(self, wildcards: Wildcards) -> Cell:
         return self._experiment.cell(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)
