@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 OLDEST := .venv-oldest
-CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, quick_planning.py slurm_patches.py interruption.py snakemake_patches.py)
+CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py)
 WORKERS ?= logical
 # Each file's tests go to one worker, the slowest files first (tests/conftest.py).
 PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
@@ -43,40 +43,40 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 
 .PHONY: status
 status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
-	@$(BIN)/python scripts/status.py $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
+	@$(BIN)/python scripts/commands.py status $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
 
 .PHONY: plan
 plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, GPUS=8, DEVICE=A100, ALL=1)
-	@$(BIN)/python scripts/plan.py $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(GPUS),--gpus "$(GPUS)") \
+	@$(BIN)/python scripts/commands.py plan $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(GPUS),--gpus "$(GPUS)") \
 	  $(if $(DEVICE),--device "$(DEVICE)") $(if $(ALL),--all)
 
 .PHONY: verify
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
-	@$(BIN)/python scripts/verify.py $(EXPERIMENT)
+	@$(BIN)/python scripts/commands.py verify $(EXPERIMENT)
 
 .PHONY: export
 export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo; FILE=demo.zip)
-	@$(BIN)/python scripts/export.py "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
+	@$(BIN)/python scripts/commands.py export "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
 
 .PHONY: import
 import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip")
-	@$(BIN)/python scripts/import_experiments.py "$(EXPERIMENT)" $(FILES)
+	@$(BIN)/python scripts/commands.py import "$(EXPERIMENT)" $(FILES)
 
 .PHONY: reports
 reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also of an import (EXPERIMENT=merged)
-	@$(BIN)/python scripts/reports.py "$(EXPERIMENT)"
+	@$(BIN)/python scripts/commands.py reports "$(EXPERIMENT)"
 
 .PHONY: cancel
 cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
-	@$(BIN)/python scripts/cancel.py "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
+	@$(BIN)/python scripts/commands.py cancel "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
 
 .PHONY: disk
 disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo: one)
-	@$(BIN)/python scripts/disk_use.py $(EXPERIMENT)
+	@$(BIN)/python scripts/commands.py disk $(EXPERIMENT)
 
 .PHONY: clean-state
 clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (EXPERIMENT=demo); YES=1: delete it
-	@$(BIN)/python scripts/clean_state.py $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
+	@$(BIN)/python scripts/commands.py clean-state $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores)

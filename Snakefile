@@ -13,8 +13,24 @@ min_version("9.19.0")
 # This clone's library, whatever is installed.
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from gluegrid.common import paths
+from gluegrid.workflow.hooks import begin_run, end_of_run, prepare
+from gluegrid.workflow.rule_inputs import inputs_of_rules, wildcard_patterns
+from gluegrid.workflow.snakemake_patches import rerun_by_content
 
-include: "rules/common.smk"
+EXPERIMENT, ESTIMATES = prepare(workflow)
+
+# Their methods give rules their inputs, parameters, limits and priorities.
+models, tasks, tokens, cells, tables = inputs_of_rules(EXPERIMENT, ESTIMATES, workflow)
+
+if workflow.is_main_process:
+    rerun_by_content([part.rule for part in cells.runs_to_write], cells.outdated_results(), cells.had_result)
+
+
+wildcard_constraints:
+    **wildcard_patterns(EXPERIMENT, workflow.is_main_process),
+
+
 include: "rules/fetch.smk"
 include: "rules/prepare.smk"
 include: "rules/train.smk"
@@ -39,20 +55,20 @@ rule all:
     """Every cell's results, and the tables."""
     default_target: True
     input:
-        cells=all_results,
+        cells=cells.results,
         tables=EXPERIMENT.paths.results_md,
 
 
 rule stage:
     """What needs a network, and the tokens, but no cell: for clusters without one (docs/offline.md)."""
     input:
-        everything_staged,
+        tables.staged,
 
 
 rule submission:
     """For each model the zip that GLUE's server takes, and the cells that it needs (docs/submission.md)."""
     input:
-        submissions,
+        tables.submissions,
 
 
 onstart:

@@ -1,7 +1,8 @@
 """What a dry run costs for each job, beside a minimal Snakefile's, and how soon the first of thousands of cells trains.
 
 The minimal one has, for each cell, an output, a log and two resources, and no inputs; both are called with the same
-profile. Processor seconds of the process and its peak memory count: on a busy machine they say more than the clock.
+profile. Processor seconds and peak memory count: on a busy machine they say more than the clock, which is shown too.
+With --beside another commit of gluegrid is measured in turn with this one.
 """
 
 import argparse
@@ -18,9 +19,9 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
-TASKS = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+TASKS = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
 MODELS = 25
-SMALLEST = 225  # cells: one seed; what it costs is taken for what does not grow
+SMALLEST = 200  # cells: those of one seed
 MINIMAL = """
 rule all:
     input: expand("results/{m}/{t}/{s}.json", m=range(%d), t=%r, s=range(%d))
@@ -30,41 +31,47 @@ rule train:
     resources: gpu=1, runtime=60
     shell: "touch {output}"
 """
-HEADER = "| cells | minimal: s | MB | gluegrid: s | MB | time | time of each more cell | memory of each more cell |"
+HEADER = "| cells | planned by | processor, s | clock, s | memory, MB |"
 
 
 def main() -> None:
     """Print a table of dry runs, and with --cold-start the seconds until the first training begins."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="+", default=[900, 9000, 22500], help=f"multiples of {SMALLEST}")
-    parser.add_argument("--repeats", type=int, default=3, help="calls of each; the median counts")
+    parser.add_argument("--cells", type=int, nargs="+", default=[1000, 10000], help=f"multiples of {SMALLEST}")
+    parser.add_argument("--repeats", type=int, default=3, help="calls of each, in turn; the medians count")
+    parser.add_argument("--beside", metavar="COMMIT", help="another commit of gluegrid to measure too")
     parser.add_argument("--cold-start", type=int, help="so many ready cells, a multiple of 18, on this machine")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
+        clones = {name: clone_of(name, Path(folder)) for name in filter(None, (arguments.beside, "HEAD"))}
         if arguments.cold_start:
-            print(f"{cold_start(clone, arguments.cold_start):.1f} s until the first of {arguments.cold_start} trains")
+            seconds = cold_start(clones["HEAD"], arguments.cold_start)
+            print(f"{seconds:.1f} s until the first of {arguments.cold_start} trains")
         else:
-            print_table(clone, arguments.cells, arguments.repeats)
+            print_table(clones, arguments.cells, arguments.repeats)
 
 
-def print_table(clone: Path, sizes: list[int], repeats: int) -> None:
+def clone_of(commit: str, folder: Path) -> Path:
+    """Return a clone of the project in a folder, of this commit."""
+    clone = folder / commit
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
+    subprocess.run(["git", "checkout", "--quiet", commit], cwd=clone, check=True)
+    return clone
+
+
+def print_table(clones: dict[str, Path], sizes: list[int], repeats: int) -> None:
     """Print what dry runs of grids of these sizes cost."""
-    print(HEADER, "| ---: " * HEADER.count(" | ") + "| ---: |", sep="\n")
-    least = [measure(call(clone, SMALLEST), clone, repeats) for call in (minimal, gluegrid)]
+    print(HEADER, "| ---: | --- | ---: | ---: | ---: |", sep="\n")
     for cells in sizes:
-        costs = [measure(call(clone, cells), clone, repeats) for call in (minimal, gluegrid)]
-        (seconds, memory), (our_seconds, our_memory) = costs
-        more = [
-            [(value - start) for value, start in zip(cost, few, strict=True)]
-            for cost, few in zip(costs, least, strict=True)
-        ]
-        print(
-            f"| {cells:,} | {seconds:.1f} | {memory:.0f} | {our_seconds:.1f} | {our_memory:.0f}"
-            f" | {our_seconds / seconds:.2f}x | {more[1][0] / more[0][0]:.2f}x | {more[1][1] / more[0][1]:.2f}x |",
-            flush=True,
-        )
+        calls = {"a minimal Snakefile": (minimal(clones["HEAD"], cells), clones["HEAD"])}
+        calls |= {f"gluegrid, {name}": (gluegrid(clone, cells), clone) for name, clone in clones.items()}
+        costs: dict[str, list[tuple[float, ...]]] = {name: [] for name in calls}
+        for _ in range(repeats):
+            for name, call in calls.items():
+                costs[name].append(measure(*call))
+        for name, of_call in costs.items():
+            processor, clock, memory = (statistics.median(values) for values in zip(*of_call, strict=True))
+            print(f"| {cells:,} | {name} | {processor:.1f} | {clock:.1f} | {memory:.0f} |", flush=True)
 
 
 def minimal(clone: Path, cells: int) -> list[str]:
@@ -86,19 +93,14 @@ def gluegrid(clone: Path, cells: int) -> list[str]:
     return [*SNAKEMAKE, "-n", "--configfile", "scale.yaml"]
 
 
-def measure(command: list[str], folder: Path, repeats: int) -> tuple[float, float]:
-    """Return the medians of a command's processor seconds and of its peak memory in MB; it must succeed."""
-    costs = [_measure_once(command, folder) for _ in range(repeats)]
-    seconds, memory = (statistics.median(values) for values in zip(*costs, strict=True))
-    return seconds, memory
-
-
-def _measure_once(command: list[str], folder: Path) -> tuple[float, float]:
+def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Return a command's processor seconds, its seconds by the clock and its peak memory in MB; it must succeed."""
+    begun = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
+    return used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1000
 
 
 def cold_start(clone: Path, cells: int) -> float:

@@ -6,7 +6,7 @@
 rule compare:
     """Write comparisons.md and comparisons.json of the experiment."""
     input:
-        predictions=predictions_to_compare,
+        predictions=tables.predictions,
     output:
         markdown=EXPERIMENT.paths.comparisons_md,
         json=EXPERIMENT.paths.comparisons_json,
@@ -18,7 +18,7 @@ rule compare:
     conda:
         "../envs/gluegrid.yaml"
     params:
-        tables=table_content,
+        tables=tables.definition,
     message:
         "Comparing the models of {EXPERIMENT.name}: {output.markdown}"
     shell:

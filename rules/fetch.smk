@@ -3,7 +3,7 @@
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
 # `update`: Snakemake would else delete a manifest before the job, also one that another head has just written and whose
 # cells are using it; the scripts themselves decide whether it is to be made anew (gluegrid/execution/invocation.py). `hub` counts fetches
-# at once (rules/common.smk). What the scripts say goes into the terminal too: a download of gigabytes should be seen to
+# at once (gluegrid/workflow/hooks.py). What the scripts say goes into the terminal too: a download of gigabytes should be seen to
 # move.
 
 
@@ -15,15 +15,15 @@ rule fetch_model:
         EXPERIMENT.paths.log("fetch_model", "{model_key}"),
     benchmark:
         EXPERIMENT.paths.benchmark("fetch_model", "{model_key}")
-    priority: urgency_of_model
+    priority: models.urgency
     conda:
         "../envs/gluegrid.yaml"
     resources:
         hub=1,
     params:
-        source=model_source,
-        revision=model_revision,
-        options=model_fetch_options,
+        source=models.source,
+        revision=models.revision,
+        options=models.options,
     message:
         "Fetching the model {wildcards.model_key}"
     shell:
@@ -43,15 +43,15 @@ rule fetch_task:
         EXPERIMENT.paths.log("fetch_task", "{task_key}"),
     benchmark:
         EXPERIMENT.paths.benchmark("fetch_task", "{task_key}")
-    priority: urgency_of_task
+    priority: tasks.urgency
     conda:
         "../envs/gluegrid.yaml"
     resources:
         hub=1,
     params:
-        source=task_source,
-        folder=task_folder,
-        revision=task_revision,
+        source=tasks.source,
+        folder=tasks.folder,
+        revision=tasks.revision,
     message:
         "Fetching the data {wildcards.task_key}"
     shell:

@@ -7,7 +7,7 @@
 rule parity_table:
     """Write the verdicts on all results: parity.md and parity.json."""
     input:
-        cells=all_results,
+        cells=cells.results,
     output:
         markdown=EXPERIMENT.paths.parity_md,
         json=EXPERIMENT.paths.parity_json,
@@ -19,7 +19,7 @@ rule parity_table:
     conda:
         "../envs/gluegrid.yaml"
     params:
-        tables=table_content,
+        tables=tables.definition,
     message:
         "Comparing {EXPERIMENT.name} with the references"
     shell:

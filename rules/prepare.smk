@@ -7,19 +7,19 @@
 rule tokenize_task:
     """Tokenise a task's splits with one tokenizer, truncated to one length."""
     input:
-        tokenizer=tokenizer_manifest,
-        task=manifest_of_examples,
+        tokenizer=tokens.tokenizer,
+        task=tokens.task,
     output:
         manifest=update(paths.TOKENS_MANIFEST),
     log:
         EXPERIMENT.paths.log("tokenize_task", paths.TOKENS),
     benchmark:
         EXPERIMENT.paths.benchmark("tokenize_task", paths.TOKENS)
-    priority: urgency_of_tokens
+    priority: tokens.urgency
     conda:
         "../envs/gluegrid.yaml"
     params:
-        definition=definition_of_tokens,
+        definition=tokens.definition,
     message:
         "Tokenising {wildcards.examples_key} to {wildcards.max_seq_length} tokens"
     shell:

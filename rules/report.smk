@@ -7,7 +7,7 @@
 rule report:
     """Write report.html and table.tex of the experiment."""
     input:
-        made_before_report,
+        tables.before_report,
     output:
         html=EXPERIMENT.paths.report_html,
         latex=EXPERIMENT.paths.table_tex,
@@ -19,7 +19,7 @@ rule report:
     conda:
         "../envs/gluegrid.yaml"
     params:
-        content=report_content,
+        content=tables.content,
     message:
         "Writing the report of {EXPERIMENT.name}: {output.html}"
     shell:

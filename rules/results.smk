@@ -7,7 +7,7 @@
 rule results:
     """Write results.md, results.csv and results.json of the experiment."""
     input:
-        cells=all_results,
+        cells=cells.results,
     output:
         markdown=update(EXPERIMENT.paths.results_md),
         csv=update(EXPERIMENT.paths.results_csv),
@@ -19,7 +19,7 @@ rule results:
     conda:
         "../envs/gluegrid.yaml"
     params:
-        tables=table_content,
+        tables=tables.definition,
     message:
         "Writing the tables of {EXPERIMENT.name}"
     shell:

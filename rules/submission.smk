@@ -8,7 +8,7 @@
 rule write_submission:
     """Put a model's test predictions into the files of a submission to GLUE, and check them."""
     input:
-        cells=results_for_submission,
+        cells=cells.results_to_submit,
     output:
         zip=EXPERIMENT.paths.submission_zip,
         about=EXPERIMENT.paths.submission_json,

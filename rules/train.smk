@@ -6,18 +6,18 @@
 
 # A run.json that says already what its cell is has no rule that makes it. The others are written by a few jobs of many
 # files each, which only the head has: jobs of cells find theirs written. `update`: another head's jobs may be reading it.
-for name_of_rule, cells in CELLS_TO_WRITE.items():
+for part in cells.runs_to_write:
 
     rule:
         name:
-            name_of_rule
+            part.rule
         output:
-            runs=update(runs_of(cells)),
+            runs=update(part.paths),
         log:
-            EXPERIMENT.paths.log("write_runs", name_of_rule),
+            EXPERIMENT.paths.log("write_runs", part.rule),
         benchmark:
-            EXPERIMENT.paths.benchmark("write_runs", name_of_rule)
-        priority: ESTIMATES.seconds_of(cells[0])
+            EXPERIMENT.paths.benchmark("write_runs", part.rule)
+        priority: part.urgency
         localrule: True
         conda:
             "../envs/gluegrid.yaml"
@@ -27,20 +27,16 @@ for name_of_rule, cells in CELLS_TO_WRITE.items():
             'python "$GLUEGRID_SCRIPTS/write_runs.py" --head "$GLUEGRID_HEAD" {output.runs:q} > {log:q} 2>&1'
 
 
-run_where_needed(workflow, CELLS_TO_WRITE, outdated_results() if workflow.is_main_process else [])
-keep_results(workflow, "train", had_result)
-
-
 # What the manifests identify stands in run.json, so only another run than the one that its record names retrains a cell
-# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the signals that ask a job to
-# end: the script saves its work first, and SLURM kills what is left when the shell has ended.
+# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores
+# the signals that ask a job to end: the script saves its work first, and SLURM kills what is left when the shell has ended.
 #
 # What starts the processes is scripts/launch.sh: the rule's shell runs once, whatever the number of GPUs and nodes. On
 # several nodes the job is what the SLURM plugin calls an MPI job, which is one that calls srun itself.
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:
-        unpack(inputs_of_training),
+        unpack(cells.inputs),
     output:
         results=EXPERIMENT.paths.all_results,
         record=EXPERIMENT.paths.run_record,
@@ -48,18 +44,18 @@ rule train:
         EXPERIMENT.paths.log("train", paths.CELL),
     benchmark:
         EXPERIMENT.paths.benchmark("train", paths.CELL)
-    priority: urgency_of_cell
+    priority: cells.urgency
     conda:
         "../envs/gluegrid.yaml"
-    threads: same_for_all(train_threads)
+    threads: cells.threads
     resources:
-        gpu=same_for_all(train_gpus),
-        nodes=same_for_all(train_nodes),
-        mpi=same_for_all(train_starter),
-        tasks=same_for_all(train_tasks),
+        gpu=cells.gpus,
+        nodes=cells.nodes,
+        mpi=cells.starter,
+        tasks=cells.tasks,
         tasks_per_gpu=0,
-        mem_mb=train_memory,
-        runtime=train_minutes,
+        mem_mb=cells.memory_in_mb,
+        runtime=cells.minutes,
     message:
         "Training {wildcards.model} on {wildcards.task}, {wildcards.variant}, seed {wildcards.seed}"
     shell:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.workflow.rule_inputs import write_runs
+from gluegrid.workflow.run_files import write_runs
 
 
 def main() -> None:

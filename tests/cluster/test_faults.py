@@ -144,10 +144,11 @@ def test_time_memory_and_disks_run_out(clone, cluster, tmp_path):
     """One head, since cells that fail wait for each other: time limit, memory, full disks, all attempts failed."""
     log = tmp_path / "head.log"
     # One minute for the first attempt, two for the second, three for the third.
-    clone.replace("rules/common.smk", "limit_of_attempt(ESTIMATES.of(one_cell(wildcards)), attempt)", "attempt")
+    rule_inputs = "scripts/gluegrid/workflow/rule_inputs.py"
+    clone.replace(rule_inputs, "limit_of_attempt(self._estimates.of(self._cell(wildcards)), attempt)", "attempt")
     clone.replace(
-        "rules/common.smk",
-        "ESTIMATES.of(one_cell(wildcards)).memory_in_mb * attempt",
+        rule_inputs,
+        "self._estimates.of(self._cell(wildcards)).memory_in_mb * attempt",
         '300 * attempt**3 if wildcards.task == "rte" else 8000 * attempt',
     )
     one = {"num_train_epochs": 1}

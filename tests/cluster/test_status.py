@@ -28,7 +28,7 @@ def cluster_without_gpu4(cluster: Cluster) -> Iterator[Cluster]:
 
 def status(clone: Clone) -> str:
     """Return what the status of all experiments says, on one line."""
-    command = [sys.executable, "scripts/status.py"]
+    command = [sys.executable, "scripts/commands.py", "status"]
     done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return " ".join(done.stdout.split())

@@ -394,7 +394,7 @@ class Workflow:
     def register_resource(self, name: str, value: int) -> None:
         self.global_resources[name] = SimpleNamespace(value=value)
 
-    def execute(self, **settings) -> dict[str, object]:
+    def execute(self, executor_plugin, **settings) -> dict[str, object]:
         return {name: resource.value for name, resource in self.global_resources.items()}
 
 

@@ -12,7 +12,7 @@ from gluegrid.execution import invocation
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 from gluegrid.experiment.loading import load_experiment
-from gluegrid.workflow.hooks import experiment_of_workflow
+from gluegrid.workflow.experiment_file import experiment_of_workflow
 from gluegrid.workflow.slurm_patches import keep_pauses_between_status_checks
 
 CONFIG = {

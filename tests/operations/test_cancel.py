@@ -80,7 +80,7 @@ def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, s
     slurm.answers(
         "squeue", (1, "Be\nwelcome", "Be\nwelcome\nslurm_load_jobs error: Unable to contact slurm controller")
     )
-    command = [sys.executable, str(project / "scripts/cancel.py"), cell.name]
+    command = [sys.executable, str(project / "scripts/commands.py"), "cancel", cell.name]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert (
@@ -149,7 +149,7 @@ def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_cloc
 
 
 def test_the_script_says_what_is_wrong_in_one_line(slurm, experiment, project):
-    command = [sys.executable, str(project / "scripts/cancel.py"), "no/such/base/seed-1"]
+    command = [sys.executable, str(project / "scripts/commands.py"), "cancel", "no/such/base/seed-1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("gluegrid: CELL=no/such/base/seed-1: no such cell")

@@ -223,7 +223,7 @@ def test_tokens_that_lie_elsewhere_too_stay_while_a_call_of_snakemake_lives(cell
 
 def test_what_was_to_be_deleted_is_deleted_though_nobody_reads_what_is_told(cell, no_head_lives):
     scrap = write(cell.state / ".attempts.jsonl.x", days_old=2)
-    done = builders.run_without_reader("clean_state.py", "--yes", unbuffered="1")
+    done = builders.run_without_reader("clean-state", "--yes", unbuffered="1")
     assert (done.returncode, done.stderr) == (0, "")
     assert not scrap.exists()
 
@@ -231,7 +231,7 @@ def test_what_was_to_be_deleted_is_deleted_though_nobody_reads_what_is_told(cell
 def test_only_the_experiment_that_is_named_is_cleaned(cell, no_head_lives, project):
     shutil.copytree("results/grid", "results/other")
     codes = [write(Path(f"results/{name}/heads/code-1/Snakefile")) for name in ("grid", "other")]
-    command = [sys.executable, str(project / "scripts/clean_state.py"), "--yes"]
+    command = [sys.executable, str(project / "scripts/commands.py"), "clean-state", "--yes"]
     assert subprocess.run([*command, "grid"], capture_output=True).returncode == 0
     assert [code.exists() for code in codes] == [False, True]
     wrong = subprocess.run([*command, "gird"], capture_output=True, text=True)

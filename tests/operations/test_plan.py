@@ -134,7 +134,7 @@ def test_disk_needed_is_for_what_is_missing(shipped):
 
 def test_a_mistake_in_the_file_is_one_line_and_slow_libraries_are_not_loaded(project, tmp_path):
     (tmp_path / "config.yaml").write_text("experiment: x\nmodels: {}\ntasks: [rte]\n", encoding="utf-8")
-    command = [sys.executable, "-X", "importtime", project / "scripts/plan.py"]
+    command = [sys.executable, "-X", "importtime", project / "scripts/commands.py", "plan"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]

@@ -556,8 +556,8 @@ def test_colours_are_for_terminals_alone(slurm, experiment):
 
 
 def script(*arguments: str) -> list[str]:
-    path = Path(__file__).resolve().parents[2] / "scripts/status.py"
-    return [sys.executable, str(path), *arguments]
+    path = Path(__file__).resolve().parents[2] / "scripts/commands.py"
+    return [sys.executable, str(path), "status", *arguments]
 
 
 def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):

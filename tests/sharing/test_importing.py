@@ -29,7 +29,7 @@ from gluegrid.sharing.exporting import export_experiment
 from gluegrid.sharing.importing import import_archives
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.verify import summary, verify_experiment
-from gluegrid.workflow.hooks import experiment_of_workflow
+from gluegrid.workflow.experiment_file import experiment_of_workflow
 
 RESULTS, MERGED = Path("results"), Path("results/merged")
 BERT = {"bert": {}}
@@ -240,7 +240,7 @@ def test_reports_are_made_of_an_import(archive_of, project):
         archive_of("one", {"bert": {}, "roberta": {}}, seeds=[1, 2], failed=["bert/pair/base/seed-2"]),
         archive_of("two", {"electra": {}}, ["number"], seeds=[1, 2]),
     )
-    command = [sys.executable, project / "scripts" / "reports.py", "merged"]
+    command = [sys.executable, project / "scripts" / "commands.py", "reports", "merged"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Made anew below results/merged: results, parity_table, compare, report\n"
@@ -462,7 +462,7 @@ def test_an_import_that_is_killed_leaves_nothing_and_the_next_one_cleans_up(arch
 def test_two_imports_at_once_do_not_disturb_each_other(archive_of):
     archive = archive_of("grid", {"bert": {}})
     scripts = Path(__file__).resolve().parents[2] / "scripts"
-    command = [sys.executable, scripts / "import_experiments.py"]
+    command = [sys.executable, scripts / "commands.py", "import"]
     started = [subprocess.Popen([*command, name, archive]) for name in ("one", "one", "one.2", "one")]
     assert [process.wait(60) for process in started] == [0] * 4
     for name in ("one", "one.2"):

@@ -39,13 +39,13 @@ def python(code: str, *arguments: object, **options) -> subprocess.Popen:
     )
 
 
-def run_without_reader(script: str, *arguments: object, unbuffered: str) -> subprocess.CompletedProcess:
-    """Run a script of gluegrid's whose output nobody reads any more; Python writes it at once, or at the end."""
+def run_without_reader(command: str, *arguments: object, unbuffered: str) -> subprocess.CompletedProcess:
+    """Run a command behind `make` whose output nobody reads any more; Python writes it at once, or at the end."""
     read, write = os.pipe()
     os.close(read)
     try:
         return subprocess.run(
-            [sys.executable, SCRIPTS / script, *arguments],
+            [sys.executable, SCRIPTS / "commands.py", command, *arguments],
             env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
             stdout=write,
             stderr=subprocess.PIPE,

@@ -866,7 +866,7 @@ def test_an_experiment_in_the_folder_of_another_is_refused(finished):
 
 
 def verify(*arguments: str, folder: str = ".") -> subprocess.CompletedProcess:
-    command = [sys.executable, builders.SCRIPTS / "verify.py", *arguments]
+    command = [sys.executable, builders.SCRIPTS / "commands.py", "verify", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -890,7 +890,7 @@ def test_the_script_prints_each_problem_on_a_line_and_ends_with_their_number(fin
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_verification_whose_reader_left_does_not_end_well(finished, unbuffered):
-    done = builders.run_without_reader("verify.py", unbuffered=unbuffered)
+    done = builders.run_without_reader("verify", unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (1, "")
 
 

@@ -21,6 +21,7 @@ from gluegrid.common.provenance import EXECUTOR
 from gluegrid.execution import invocation
 from gluegrid.workflow import interruption
 from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.snakemake_patches import tell_jobs_of_interruption
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -84,8 +85,9 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     os.environ[EXECUTOR] = "local"
     command = f"trap '' INT TERM; {sys.executable} later.py"
     job = threading.Thread(target=lambda: shell(command, jobid=7))
-    monkeypatch.setattr(LocalExecutor, "cancel", lambda executor: job.join(HANG))
+    monkeypatch.setattr(LocalExecutor, "cancel", lambda self: job.join(HANG))
     end_when_asked()
+    tell_jobs_of_interruption()
     job.start()
     assert wait_until(lambda: 7 in shell._processes)
     threading.Timer(2, Path("listen").touch).start()

@@ -429,7 +429,7 @@ def test_predictions_of_a_cut_split_are_numbered_by_the_rows_of_the_file(example
 
 @pytest.mark.long
 def test_verification_finds_that_everything_fits(example):
-    verify = [sys.executable, "scripts/verify.py", "own-task"]
+    verify = [sys.executable, "scripts/commands.py", "verify", "own-task"]
     done = subprocess.run(verify, cwd=example.root, capture_output=True, text=True, env=example.full_environment())
     assert done.stdout.splitlines()[-1] == "verified: everything fits"
 

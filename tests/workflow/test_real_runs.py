@@ -169,7 +169,7 @@ def majority(clone: Clone, task: str, split: str) -> float:
 def verify(clone: Clone) -> None:
     """Let the project's own checker recompute every number and hash."""
     done = subprocess.run(
-        [sys.executable, "scripts/verify.py", "minilm-glue"],
+        [sys.executable, "scripts/commands.py", "verify", "minilm-glue"],
         cwd=clone.root,
         env=clone.full_environment(),
         capture_output=True,

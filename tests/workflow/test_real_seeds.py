@@ -59,7 +59,7 @@ def test_seeds_of_two_models_are_learnt_compared_and_verified(clone):
         (*MODELS, ["stsb"]),
     ]
     assert not any(each["is_of_one_seed"] for each in compared["tasks"])
-    verify = [sys.executable, "scripts/verify.py", "minilm-seeds"]
+    verify = [sys.executable, "scripts/commands.py", "verify", "minilm-seeds"]
     verified = subprocess.run(verify, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "report.html" in verified.stdout

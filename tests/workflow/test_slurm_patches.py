@@ -1,17 +1,17 @@
-"""What is mended in Snakemake's SLURM plugin, with the plugin as it is installed and SLURM's answers played."""
+"""What is changed in Snakemake's SLURM plugin, with the plugin as it is installed and SLURM's answers played."""
 
 import asyncio
 import logging
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from fake_slurm import FakeSlurm
 
 from gluegrid.execution import invocation, sbatch
 from gluegrid.workflow import slurm_patches
-from gluegrid.workflow.slurm_patches import JobStates
+from gluegrid.workflow.job_states import JobStates
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
 SILENCE = (None, None)
@@ -231,9 +231,8 @@ def test_a_head_of_array_jobs_begins_when_slurm_says_how_large_they_may_be(execu
     ],
 )
 def test_each_node_gets_as_many_gpus_by_gres_where_that_is_asked_for(resources, asked):
-    changed = SimpleNamespace(set_gres_string=plugin.set_gres_string)
-    slurm_patches.ask_for_gpus_of_each_node(changed)
-    assert changed.set_gres_string(SimpleNamespace(resources=Resources(resources))) == asked
+    job = SimpleNamespace(resources=Resources(resources))
+    assert slurm_patches.set_gres_string(plugin.set_gres_string, job) == asked
 
 
 def test_tasks_of_an_array_job_ask_for_the_same_and_none_is_held_back(executor, monkeypatch):
@@ -280,19 +279,33 @@ def test_ctrl_c_names_no_numbers_which_other_jobs_have_in_other_clusters(executo
     ]
 
 
-def test_a_plugin_of_another_shape_is_left_alone():
-    other = SimpleNamespace(Executor=SimpleNamespace(cancel_jobs=print), query_job_status=print, validate_account=print)
-    other.set_gres_string = other.pending_jobs_for_rule = other.Executor.run_array_jobs = print
-    kept = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
-    slurm_patches.keep_jobs_of_unanswered_queries(other)
-    slurm_patches.leave_accounts_and_partitions_to_slurm(other)
-    slurm_patches.wait_for_a_controller_that_is_away(other)
-    slurm_patches.cancel_all_jobs_of_an_interrupted_head(other)
-    slurm_patches.ask_for_gpus_of_each_node(other)
-    slurm_patches.make_array_jobs_of_equal_jobs(other)
-    functions = (other.Executor.cancel_jobs, other.query_job_status, other.validate_account, other.set_gres_string)
-    assert functions == kept
-    assert other.pending_jobs_for_rule == other.Executor.run_array_jobs == print
+@pytest.mark.parametrize(
+    ("change", "misfits"),
+    [
+        (slurm_patches.keep_jobs_of_unanswered_queries, "plugin.query_job_status and Executor.check_active_jobs"),
+        (slurm_patches.leave_accounts_and_partitions_to_slurm, "plugin.get_default_partition"),
+        (slurm_patches.wait_for_a_controller_that_is_away, "Executor.__post_init__"),
+        (slurm_patches.cancel_all_jobs_of_an_interrupted_head, "Executor.cancel_jobs and Executor.shutdown"),
+        (slurm_patches.ask_for_gpus_of_each_node, "plugin.set_gres_string"),
+        (slurm_patches.make_array_jobs_of_equal_jobs, "Executor.run_array_jobs and plugin.apply_mem_fudge"),
+    ],
+)
+def test_a_plugin_of_another_shape_is_left_alone_and_warned_of_in_a_line(change, misfits, capsys):
+    class Executor:
+        """Has two of the functions, with other parameters."""
+
+        cancel_jobs = run_array_jobs = print
+
+    other = ModuleType("plugin")
+    other.Executor, other.query_job_status, other.set_gres_string = Executor, print, print
+    other.validate_account, other.get_account = lambda account, logger: "theirs", lambda logger: "theirs"
+    other.pending_jobs_for_rule = lambda dag, rule_name: 7
+    kept = vars(other) | vars(Executor)
+    change(other)
+    assert vars(other) | vars(Executor) == kept
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {misfits}: not as in the versions that gluegrid was tried with")
+    assert said.count("\n") == 1
 
 
 def test_a_head_has_ended_when_it_was_interrupted_or_its_process_is_gone(slurm):

@@ -1,4 +1,4 @@
-"""What Snakemake does to the files of its jobs: nothing is deleted that another call of it has made, or is making."""
+"""How Snakemake is changed, and what then happens to files: nothing goes that another call has made, or is making."""
 
 import asyncio
 import os
@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from snakemake import cli, dag, jobs  # noqa: F401 (cli first: its modules import each other)
 from snakemake.io import flag
-from snakemake.persistence import FileBackupMixin
+from snakemake.persistence import FileBackupMixin, PersistenceBase
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.locks import lock
@@ -16,8 +17,10 @@ from gluegrid.workflow import snakemake_patches
 
 CHANGED = {
     jobs.Job: ("remove_existing_output", "cleanup"),
-    dag.DAG: ("check_output_mtime",),
+    dag.DAG: ("check_output_mtime", "init"),
     FileBackupMixin: ("backup_output", "restore_output", "cleanup_backup"),
+    PersistenceBase: ("_input_changed",),
+    JobScheduler: ("run",),
 }
 
 
@@ -28,6 +31,88 @@ def patched(tmp_path, monkeypatch):
         for name in names:
             monkeypatch.setattr(owner, name, getattr(owner, name))
     snakemake_patches.keep_files_of_jobs()
+
+
+class Owner:
+    """As much of Snakemake as a patch replaces."""
+
+    def asked(self, jobs, executor=None):
+        return ["asked", jobs, executor]
+
+    @property
+    def pause(self):
+        return self.seconds
+
+    @pause.setter
+    def pause(self, value):
+        self.seconds = value
+
+
+def longer(original, self, jobs, executor=None):
+    return [*original(self, jobs, executor), "longer"]
+
+
+def test_a_replacement_gets_the_original_and_may_replace_it_again():
+    owner = type("Owner", (Owner,), {})
+    for _ in range(2):
+        snakemake_patches.patch("", (owner, "asked", longer))
+    assert owner().asked(3) == ["asked", 3, None, "longer", "longer"]
+    snakemake_patches.patch("", (owner, "pause", lambda original, self, value: original(self, 2 * value)))
+    owner.pause.fset(changed := owner(), 5)
+    assert changed.pause == 10
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda original, self, jobs: None,
+        lambda original, self, jobs, executor, more: None,
+        lambda original, self, jobs, backend=None: None,
+        lambda original, *, work, **rest: None,
+    ],
+)
+def test_where_one_of_several_shapes_is_gone_all_stay_and_one_line_says_so(other, capsys):
+    owner = type("Owner", (Owner,), {})
+    before = owner.asked
+    snakemake_patches.patch("cells may wait", (owner, "asked", longer), (owner, "asked", other), (owner, "gone", other))
+    assert owner.asked is before
+    said = "warning: Owner.asked and Owner.gone: not as in the versions that gluegrid was tried with (pyproject.toml)"
+    assert capsys.readouterr().err == f"{said}: cells may wait\n"
+
+
+def test_a_replacement_may_leave_parameters_to_the_original(capsys):
+    owner = type("Owner", (Owner,), {})
+    snakemake_patches.patch("", (owner, "asked", lambda original, self, jobs, **rest: original(self, jobs + 1, **rest)))
+    assert owner().asked(jobs=3, executor=4) == ["asked", 4, 4]
+    assert capsys.readouterr().err == ""
+
+
+def test_jobs_begin_in_the_order_of_their_priorities():
+    begun = []
+    snakemake_patches.begin_with_the_longest()
+    jobs_of = [SimpleNamespace(priority=priority) for priority in (1, 3, 2)]
+    executor = SimpleNamespace(run_jobs=lambda chosen: begun.extend(job.priority for job in chosen))
+    JobScheduler.run(SimpleNamespace(_executor=executor), jobs_of)
+    assert begun == [3, 2, 1]
+
+
+def test_what_is_outdated_is_made_again_and_a_result_outlives_remembered_inputs(monkeypatch):
+    async def init(self, progress=False):
+        self.progress = progress
+
+    monkeypatch.setattr(dag.DAG, "init", init)
+    monkeypatch.setattr(PersistenceBase, "_input_changed", lambda self, job, file=None: True)
+    snakemake_patches.rerun_by_content(["write_runs_1"], ["old.json"], lambda model, seed: seed == "1")
+    planned = SimpleNamespace(forcerules=set(), forcefiles={"asked for"}, workflow=SimpleNamespace(get_rule=str.upper))
+    asyncio.run(dag.DAG.init(planned))
+    assert (planned.forcerules, planned.forcefiles) == ({"WRITE_RUNS_1"}, {"asked for", "old.json"})
+    assert planned.progress is False
+
+    def changed(rule: str, seed: str) -> bool:
+        job = SimpleNamespace(rule=SimpleNamespace(name=rule), wildcards=["m", seed])
+        return PersistenceBase._input_changed(None, job, file="all_results.json")
+
+    assert [changed("train", "1"), changed("train", "2"), changed("report", "1")] == [False, True, True]
 
 
 @pytest.fixture
@@ -68,11 +153,11 @@ def test_what_has_been_published_since_this_call_planned_stays_with_its_log(trai
 def test_a_job_that_fails_leaves_what_another_call_may_have_made(rule, kept, monkeypatch):
     left = []
 
-    async def cleanup(job, skip_outputs):
+    async def cleanup(self, skip_outputs):
         left.extend(skip_outputs)
 
     monkeypatch.setattr(jobs.Job, "cleanup", cleanup)
-    snakemake_patches.keep_outputs_of_failed_jobs()
+    snakemake_patches.patch("", (jobs.Job, "cleanup", snakemake_patches.cleanup))
     outputs = [flag("plain", "temp", False), flag("updated", "update")]
     job = SimpleNamespace(rule=SimpleNamespace(name=rule), output=outputs)
     asyncio.run(jobs.Job.cleanup(job, {"skipped"}))

@@ -217,7 +217,7 @@ def test_only_a_change_of_the_start_trains_again_what_starts_from_it(started, tm
     (result(clone, "mnli") / "all_results.json").unlink()
     assert clone.planned(*MINE) == {"train": 3, "results": 1}, "its model is made anew"
     plan = subprocess.run(
-        [sys.executable, "scripts/plan.py", "--configfile", "mine.yaml", "--all"],
+        [sys.executable, "scripts/commands.py", "plan", "--configfile", "mine.yaml", "--all"],
         cwd=clone.root,
         env=clone.full_environment(),
         capture_output=True,
@@ -286,7 +286,7 @@ def test_everything_verifies_and_a_start_that_was_exchanged_does_not(started, tm
     clone = copy_of(started, tmp_path / "clone")
 
     def verify() -> str:
-        command = [sys.executable, "scripts/verify.py", "mine"]
+        command = [sys.executable, "scripts/commands.py", "verify", "mine"]
         done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
         return done.stdout + done.stderr
 

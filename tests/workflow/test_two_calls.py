@@ -88,12 +88,12 @@ def test_two_experiments_at_once_share_what_is_the_same_and_nothing_else(bare):
     for name in ("first", "second"):
         assert "3 of 3" in (bare.root / f"results/{name}/results.md").read_text()
         assert bare.planned(*LOCAL, "--configfile", f"{name}.yaml") == {}
-    verified = run_script(bare, "verify.py")
+    verified = verify(bare)
     assert verified.endswith("verified: everything fits\n"), verified
     let_tokens_lie_where_an_earlier_release_has_put_them(bare)
     for name in ("first", "second"):
         assert bare.planned(*LOCAL, "--configfile", f"{name}.yaml") == {}
-    verified = run_script(bare, "verify.py")
+    verified = verify(bare)
     # Both had one folder for the tokens of their reviews.
     assert verified.count(": is missing, so the hashes") == 1, verified
     assert verified.endswith("1 thing does not fit\n"), verified
@@ -116,9 +116,9 @@ def let_tokens_lie_where_an_earlier_release_has_put_them(clone: Clone) -> None:
         record.write_text(text)
 
 
-def run_script(clone: Clone, script: str) -> str:
-    """Return what a script of the clone's says."""
-    command = [sys.executable, f"scripts/{script}"]
+def verify(clone: Clone) -> str:
+    """Return what the verification of all experiments says."""
+    command = [sys.executable, "scripts/commands.py", "verify"]
     done = subprocess.run(command, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     return done.stdout + done.stderr
 

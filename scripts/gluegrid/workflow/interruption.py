@@ -13,9 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.shell import shell
-from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.common.provenance import EXECUTOR
 from gluegrid.execution.invocation import interrupt
@@ -33,25 +31,19 @@ def end_when_asked() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if os.environ.get(EXECUTOR) == "local" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    for executor in (LocalExecutor, RemoteExecutor):
-        executor.cancel = _telling_jobs(executor.cancel)
 
 
-def _telling_jobs(cancel: Callable) -> Callable:
+def tell_jobs_and_cancel(cancel: Callable, self) -> None:
     """Let an executor that is cancelled tell its jobs on this machine, for which Snakemake only waits.
 
     A terminal's Ctrl-C reaches them too, a signal to the process of snakemake alone does not.
     """
-
-    def tell_and_cancel(executor) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, _ask_for_patience)
-        interrupt()
-        with _local_jobs_told():
-            cancel(executor)
-
-    return tell_and_cancel
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _ask_for_patience)
+    interrupt()
+    with _local_jobs_told():
+        cancel(self)
 
 
 def _ask_for_patience(number: int, frame: object) -> None:

@@ -1,43 +1,268 @@
-"""The run.json of every cell, written many in one go: thousands of small jobs would keep a head busy for minutes."""
+"""What the rules know of their jobs: inputs, parameters, limits and priorities.
+
+Snakemake calls the methods for each job, and chooses by a parameter's name what it gives: `wildcards`, `attempt`.
+"""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
+from functools import cache, cached_property
 from pathlib import Path
 
-from gluegrid.common.errors import DataError
-from gluegrid.common.files import write_text
-from gluegrid.experiment.cell import Cell, run_text
+from snakemake.io import ancient
+from snakemake.iocontainers import Wildcards
+
+from gluegrid.common import paths
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.files import canonical_json
+from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.experiment.task_files import definition_of_examples
+from gluegrid.operations.estimates import Estimates, limit_of_attempt
+from gluegrid.results.glue_choice import cells_to_choose_from
+from gluegrid.results.outcomes import Outcome, has_result, has_result_of_another_run, outcomes, validation_predictions
 from gluegrid.results.results_md import table_definition
-
-# Snakemake looks through all outputs of a job for each of its inputs, and one shell command takes 128 KiB of names.
-CELLS_AT_ONCE = 50
+from gluegrid.workflow.run_files import runs_to_write
 
 
-def is_written(experiment: Experiment, cell: Cell) -> bool:
-    """Tell whether the run.json of a cell is there and says what the experiment asks for."""
-    run = Path(experiment.paths.run.format(**cell.wildcards))
-    return run.exists() and run.read_text(encoding="utf-8", errors="replace") == run_text(cell)
+def inputs_of_rules(experiment: Experiment, estimates: Estimates, workflow) -> tuple:
+    """Return what the rules ask about models, tasks' data, tokens, cells and tables."""
+    urgency = Urgency(experiment, estimates)
+    models = {experiment.model_key(name): entry for name, entry in reversed(experiment.models.items())}
+    tasks = {experiment.task_key(name): entry for name, entry in reversed(experiment.tasks.items())}
+    cells = Cells(experiment, estimates, workflow.is_main_process)
+    return (
+        Sources(models, paths.MODEL_MANIFEST, urgency),
+        Sources(tasks, paths.TASK_MANIFEST, urgency),
+        Tokens(experiment, urgency),
+        cells,
+        Tables(experiment, cells, workflow),
+    )
 
 
-def cells_to_write(experiment: Experiment, urgency: Callable[[Cell], float]) -> dict[str, list[Cell]]:
-    """Return the cells whose run.json must be written, the most urgent first, by the rule that writes them."""
-    cells = [cell for cell in experiment.cells.values() if not is_written(experiment, cell)]
-    cells.sort(key=urgency, reverse=True)
-    parts = range(0, len(cells), CELLS_AT_ONCE)
-    return {f"write_runs_{number}": cells[start : start + CELLS_AT_ONCE] for number, start in enumerate(parts, start=1)}
+class Urgency:
+    """How urgent a job is: as the longest cell that needs what it makes, in seconds, so that none is begun last."""
+
+    def __init__(self, experiment: Experiment, estimates: Estimates):
+        self._experiment = experiment
+        self._estimates = estimates
+
+    def of_manifest(self, pattern: str, wildcards: Wildcards) -> float:
+        """Return the urgency of a staged model, of a task's data or of its tokens; 0 where no cell needs them."""
+        return self._of_manifests.get(pattern.format(**wildcards), 0)
+
+    @cached_property
+    def _of_manifests(self) -> dict[str, float]:
+        urgencies: dict[str, float] = {}
+        for cell in self._experiment.kinds:
+            for manifest in self._needed_by(cell):
+                urgencies[manifest] = max(urgencies.get(manifest, 0), self._estimates.seconds_of(cell))
+        return urgencies
+
+    def _needed_by(self, cell: Cell) -> list[str]:
+        experiment = self._experiment
+        models = (cell.model, experiment.tokenizer_of(cell.model))
+        manifests = [*map(experiment.model_manifest, models), experiment.task_manifest(cell.task)]
+        return [*manifests, experiment.tokens_manifest(cell)]
 
 
-def write_runs(experiment: Experiment, names: Iterable[str]) -> None:
-    """Write the files of these paths, where their content changes. Raises DataError for one that is of no cell."""
-    cells = {experiment.paths.run.format(**cell.wildcards): cell for cell in experiment.cells.values()}
-    for name in names:
-        if name not in cells:
-            raise DataError(f"{name}: is the run.json of no cell of the experiment {experiment.name}")
-        if not is_written(experiment, cells[name]):
-            write_text(Path(name), run_text(cells[name]))
+class Sources:
+    """The models, or the data of tasks, to stage: the config's entries by their key, the one wildcard of their jobs."""
+
+    def __init__(self, entries: dict[str, dict], manifest: str, urgency: Urgency):
+        self._entries = entries
+        self._manifest = manifest
+        self._urgency = urgency
+
+    def source(self, wildcards: Wildcards) -> str:
+        """Return where the files come from."""
+        return self._entry(wildcards)["source"]
+
+    def revision(self, wildcards: Wildcards) -> str:
+        """Return which state of them is wanted."""
+        return self._entry(wildcards)["revision"]
+
+    def folder(self, wildcards: Wildcards) -> str:
+        """Return in which folder of its source a task's data lie."""
+        return self._entry(wildcards).get("folder", "")
+
+    def options(self, wildcards: Wildcards) -> str:
+        """Return the option that lets a model's own Python code be fetched and run, where the config says so."""
+        return "--trust-remote-code" if self._entry(wildcards).get("trust_remote_code", False) else ""
+
+    def urgency(self, wildcards: Wildcards) -> float:
+        """Return the urgency of what waits for them."""
+        return self._urgency.of_manifest(self._manifest, wildcards)
+
+    def _entry(self, wildcards: Wildcards) -> dict:
+        (key,) = wildcards
+        return self._entries[key]
+
+
+class Tokens:
+    """The tokens to make, each with the wildcards `tokenizer_key`, `examples_key` and `max_seq_length`."""
+
+    def __init__(self, experiment: Experiment, urgency: Urgency):
+        self._experiment = experiment
+        # Several tasks of an experiment may have the same examples: any of them will do.
+        self._tasks = {experiment.examples_key(name): name for name in reversed(experiment.tasks)}
+        self._urgency = urgency
+
+    def tokenizer(self, wildcards: Wildcards) -> str:
+        """Return the manifest of the model whose tokenizer makes them."""
+        return paths.MODEL_MANIFEST.format(model_key=wildcards.tokenizer_key)
+
+    def task(self, wildcards: Wildcards) -> str:
+        """Return the manifest of the data of the task to be tokenised."""
+        return self._experiment.task_manifest(self._tasks[wildcards.examples_key])
+
+    def definition(self, wildcards: Wildcards) -> str:
+        """Return columns, labels and splits of the task to be tokenised as JSON."""
+        return canonical_json(definition_of_examples(self._experiment.tasks[self._tasks[wildcards.examples_key]]))
+
+    def urgency(self, wildcards: Wildcards) -> float:
+        """Return the urgency of what waits for a task's tokens."""
+        return self._urgency.of_manifest(paths.TOKENS_MANIFEST, wildcards)
+
+
+class Cells:
+    """The cells to train, each with the wildcards `model`, `task`, `variant` and `seed`."""
+
+    def __init__(self, experiment: Experiment, estimates: Estimates, is_head: bool):
+        self._experiment = experiment
+        self._estimates = estimates
+        self.had_result = cache(self._has_result)
+        # Jobs of cells find their run.json written, and make no other cells.
+        self.runs_to_write = runs_to_write(experiment, estimates.seconds_of) if is_head else []
+
+    def inputs(self, wildcards: Wildcards) -> dict[str, str]:
+        """Return a cell's run.json, the manifests of its model, data and tokens, and the results it starts from.
+
+        Their time does not matter to a cell whose result is of the run that is wanted, as its record says. Not so for a
+        cell without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
+        """
+        experiment, cell = self._experiment, self._cell(wildcards)
+        inputs = {
+            "run": experiment.paths.run.format(**wildcards),
+            "model": experiment.model_manifest(cell.model),
+            "task": experiment.task_manifest(cell.task),
+            "tokens": experiment.tokens_manifest(cell),
+        }
+        if start := experiment.start_of_cell(cell):
+            inputs["start"] = experiment.paths.all_results.format(**start.wildcards)
+        if self.had_result(*wildcards):
+            return {name: ancient(path) for name, path in inputs.items()}
+        return inputs
+
+    def threads(self, wildcards: Wildcards) -> int:
+        """Return the CPUs of a cell on each node: for each of its processes as many as the threads it trains with."""
+        values = self._cell(wildcards).values
+        return values["threads"] * values["gpus"]
+
+    def gpus(self, wildcards: Wildcards) -> int:
+        """Return the GPUs of a cell on all its nodes; its processes are as many."""
+        return self._cell(wildcards).values["gpus"] * self.nodes(wildcards)
+
+    def nodes(self, wildcards: Wildcards) -> int:
+        """Return the nodes of a cell."""
+        return self._cell(wildcards).values["nodes"]
+
+    def starter(self, wildcards: Wildcards) -> str | None:
+        """Return what starts the processes of a cell on several nodes; nothing for one node."""
+        return "srun" if self.nodes(wildcards) > 1 else None
+
+    def tasks(self, wildcards: Wildcards) -> int | None:
+        """Return SLURM's tasks of a cell on several nodes, one launcher on each; nothing for one node."""
+        return self.nodes(wildcards) if self.nodes(wildcards) > 1 else None
+
+    def memory_in_mb(self, wildcards: Wildcards, attempt: int) -> int:
+        """Return the host memory of a cell; an attempt after the first gets more."""
+        return self._estimates.of(self._cell(wildcards)).memory_in_mb * attempt
+
+    def minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        """Return the time limit of a cell; an attempt after the first gets more."""
+        return limit_of_attempt(self._estimates.of(self._cell(wildcards)), attempt)
+
+    def urgency(self, wildcards: Wildcards) -> float:
+        """Return how long a cell is expected to take, in seconds: the longest goes first, so that none is last."""
+        return self._estimates.seconds_of(self._cell(wildcards))
+
+    def results(self, wildcards: Wildcards | None = None) -> list[str]:
+        """Return the all_results.json of every cell. A method, since jobs of cells need not list them."""
+        return self._results_of(self._experiment.cells.values())
+
+    def results_to_submit(self, wildcards: Wildcards) -> list[str]:
+        """Return the all_results.json of every cell that a model's submission to GLUE may be made of."""
+        try:
+            return self._results_of(cells_to_choose_from(self._experiment, wildcards.model))
+        except GluegridError as error:
+            # Snakemake would show a traceback of the workflow for anything but an end.
+            raise SystemExit(str(error)) from None
+
+    def predictions(self) -> list[str]:
+        """Return the saved predictions of the cells that have a result."""
+        cells = [cell for cell in self._experiment.cells.values() if self.had_result(*cell.wildcards.values())]
+        files = [path for cell in cells for path in validation_predictions(self._experiment, cell).values()]
+        return [str(path) for path in files if path.exists()]
+
+    def outdated_results(self) -> list[str]:
+        """Return the all_results.json that are of another run than the one that is wanted."""
+        cells = [cell for cell in self._experiment.cells.values() if not self.had_result(*cell.wildcards.values())]
+        return self._results_of(cell for cell in cells if has_result_of_another_run(self._experiment, cell))
+
+    def _has_result(self, model: str, task: str, variant: str, seed: str) -> bool:
+        """Tell whether a cell has the result of the run that is wanted: kept as it was when it was first asked."""
+        return has_result(self._experiment, self._experiment.cell(model, task, variant, seed))
+
+    def _cell(self, wildcards: Wildcards) -> Cell:
+        return self._experiment.cell(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)
+
+    def _results_of(self, cells: Iterable[Cell]) -> list[str]:
+        return [self._experiment.paths.all_results.format(**cell.wildcards) for cell in cells]
+
+
+class Tables:
+    """What the targets beside `all` ask for, and what tables, comparisons and report are made from."""
+
+    def __init__(self, experiment: Experiment, cells: Cells, workflow):
+        self._experiment = experiment
+        self._cells = cells
+        self._workflow = workflow
+
+    def definition(self, wildcards: Wildcards) -> str:
+        """Return what the tables depend on besides results. A method, since its braces are no wildcards."""
+        return table_definition(self._experiment)
+
+    def predictions(self, wildcards: Wildcards) -> list[str]:
+        """Return the saved predictions of the cells that have a result; what `all` makes, where that is asked for too.
+
+        Nothing makes predictions but `train`, as something beside its outputs: nothing is trained to compare what there
+        is.
+        """
+        return self._cells.results() if self._is_asked_for("all") else self._cells.predictions()
+
+    def before_report(self, wildcards: Wildcards) -> list[str]:
+        """Return what else this call was asked to make that the report shows. Alone it waits for nothing."""
+        results = self._cells.results() if self._is_asked_for("all") else []
+        return [*results, *([self._experiment.paths.comparisons_json] if self._is_asked_for("compare") else [])]
+
+    def content(self, wildcards: Wildcards) -> str:
+        """Return a hash of all that the report is made from, so that it is made again when any of it changes."""
+        return digest_of_results(self._experiment)
+
+    def staged(self, wildcards: Wildcards) -> list[str]:
+        """Return the manifests of all models, and of all tokens, which need those of the tasks."""
+        experiment = self._experiment
+        models = sorted({experiment.model_manifest(model) for model in experiment.models})
+        return [*models, *dict.fromkeys(map(experiment.tokens_manifest, experiment.kinds))]
+
+    def submissions(self, wildcards: Wildcards) -> list[str]:
+        """Return the submission.zip of every model."""
+        return [self._experiment.paths.submission_zip.format(model=model) for model in self._experiment.models]
+
+    def _is_asked_for(self, target: str) -> bool:
+        return target in self._workflow.dag_settings.targets
 
 
 def digest_of_results(experiment: Experiment) -> str:
@@ -55,3 +280,25 @@ def _text(outcome: Outcome) -> str:
     cell = outcome.cell
     parts = [cell.name, cell.run, outcome.results, outcome.record, outcome.reason, outcome.data, str(outcome.log)]
     return json.dumps(parts, sort_keys=True)
+
+
+def wildcard_patterns(experiment: Experiment, is_head: bool) -> dict[str, str]:
+    """Return what each wildcard may be: just the names and keys that the experiment has."""
+    models, tasks = experiment.models, experiment.tasks
+    return {
+        "model": _any_of(models),
+        "task": _any_of(tasks),
+        # A job is of one cell, and makes no other to know their variants.
+        "variant": _any_of(cell.variant for cell in experiment.kinds) if is_head else "[^/]+",
+        "seed": r"\d+",
+        "examples_key": _any_of(map(experiment.examples_key, tasks)),
+        "max_seq_length": r"\d+",
+        "model_key": _any_of(map(experiment.model_key, models)),
+        "tokenizer_key": _any_of(map(experiment.tokenizer_key, models)),
+        "task_key": _any_of(map(experiment.task_key, tasks)),
+    }
+
+
+def _any_of(names: Iterable[str]) -> str:
+    """Return a regular expression that matches just these names."""
+    return "|".join(re.escape(str(name)) for name in sorted(set(names)))

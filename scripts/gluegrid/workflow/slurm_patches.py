@@ -1,18 +1,19 @@
-"""What the SLURM plugin of Snakemake does not do well enough, mended from outside (seen in version 2.8.0).
+"""All that changes Snakemake's SLURM plugin from outside, each change with its reason. Written for version 2.8.0.
 
-Each change looks first whether the plugin still has the shape that it was written for, and else leaves it alone.
+An executor plugin of our own, a subclass of the official one, was weighed. Snakemake finds plugins among the installed
+packages, so this clone would have to be installed wherever snakemake is called; its options would have another prefix,
+and every profile another `executor:` and other `slurm-...` keys. And most of what is changed here are functions of the
+plugin's modules, called in the middle of methods of 100 to 300 lines: a subclass would be a copy of those, which breaks
+with each release as surely as a patch, and without a warning. Hence patches; each can go when its issue is solved.
 """
 
-import asyncio
 import getpass
-import inspect
 import re
-import shlex
 import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import metadata
 from types import ModuleType
@@ -22,15 +23,12 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.execution.invocation import interrupt
 from gluegrid.execution.sbatch import patiently
-from gluegrid.execution.slurm_queue import ANSWER_SECONDS, NUMBER, answer_of, cancel_jobs, is_in_queue
+from gluegrid.execution.slurm_queue import answer_of, cancel_jobs, is_in_queue
+from gluegrid.workflow.job_states import JobStates, listed_states
+from gluegrid.workflow.snakemake_patches import patch
 
 OLDEST = "2.8.0"  # as in pyproject.toml: the oldest that is tested
-
-# A state that SLURM only passes through, or the absence of any, is believed after this long.
-LOST_AFTER_SECONDS = 120
-PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 UNKNOWN_SIZE = "SLURM does not say how large array jobs may be"
-LOST = "ERROR"  # a state that the plugin takes for a failure
 SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (KillWait)
 
 
@@ -42,7 +40,7 @@ def check_version() -> None:
         raise SystemExit(f"{name} {found} is older than {OLDEST}; install what requirements.lock names")
 
 
-def mend_slurm_plugin() -> None:
+def patch_slurm_plugin() -> None:
     """Apply every change below; where the plugin is not there, only what concerns all remote executors."""
     keep_pauses_between_status_checks()
     # Snakemake has imported all its plugins by now. Not imported here, since it brings pandas with it.
@@ -60,128 +58,40 @@ def mend_slurm_plugin() -> None:
 def keep_pauses_between_status_checks() -> None:
     """Let --seconds-between-status-checks be the longest pause between two looks at the cluster's queue.
 
-    The plugin does not heed it: while no job ends, it lengthens its pauses by 10 s up to 180 s, notices a cancelled job
-    only then, and waits out the last pause before it exits.
+    The plugin does not heed it (plugin issue 319): while no job ends, it lengthens its pauses by 10 s up to 180 s,
+    notices a cancelled job only then, and waits out the last pause before it exits.
     """
-    name = "next_seconds_between_status_checks"
-    pause = getattr(RemoteExecutor, name)
 
-    def set_pause(executor: RemoteExecutor, seconds: float) -> None:
-        longest = executor.workflow.remote_execution_settings.seconds_between_status_checks
-        pause.fset(executor, min(seconds, longest))
+    def set_pause(original, self, value):
+        original(self, min(value, self.workflow.remote_execution_settings.seconds_between_status_checks))
 
-    setattr(RemoteExecutor, name, property(pause.fget, set_pause))
+    without = "the end of jobs is noticed after up to 3 minutes"
+    patch(without, (RemoteExecutor, "next_seconds_between_status_checks", set_pause))
 
 
 def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
     """Let a head outlast a SLURM that does not answer, and notice the end of jobs that squeue has forgotten.
 
-    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever. A job that is
-    not listed any more (MinJobAge) it takes for running, for ever too.
+    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever (plugin issue
+    207). A job that is not listed any more (MinJobAge) it takes for running, for ever too, and so one that sacct calls
+    `CANCELLED by 0`.
     """
-    if not _takes(getattr(plugin, "query_job_status", None), "command", "logger"):
-        return
-    if not _takes(getattr(plugin.Executor, "check_active_jobs", None), "self", "active_jobs"):
-        return
-    check, states = plugin.Executor.check_active_jobs, JobStates(listed_states)
+    states = JobStates(listed_states)
 
-    async def check_active_jobs(self, active_jobs):
+    async def check_active_jobs(original, self, active_jobs):
         # It is called, without jobs, before the executor has its name: what is raised then ends all checks, unseen.
         states.wanted, states.name = {job.external_jobid for job in active_jobs}, getattr(self, "run_uuid", "")
-        async for job in check(self, active_jobs):
+        async for job in original(self, active_jobs):
             yield job
 
-    plugin.query_job_status = states.query
-    plugin.Executor.check_active_jobs = check_active_jobs
+    async def query_job_status(original, command, logger):
+        return await states.query(command, logger)
 
-
-async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, float | None]:
-    """Return what a command of the plugin's lists, the states of jobs by their numbers, and after how many seconds.
-
-    None for both where SLURM does not answer. The plugin's own query takes a site's banner for jobs, or for silence if
-    it is not in UTF-8.
-    """
-    begun, process = time.monotonic(), None
-    try:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*shlex.split(command), stdout=pipe, stderr=pipe)
-        said, complained = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
-    except (OSError, TimeoutError) as error:
-        if process is not None:
-            with suppress(ProcessLookupError):  # it has just ended
-                process.kill()
-        logger.debug(f"{command}: {error or 'no answer'}")
-        return None, None
-    if process.returncode != 0:
-        logger.debug(f"{command}: {complained.decode(errors='replace')}")
-        return None, None
-    lines = [line.strip().split("|") for line in said.decode(errors="replace").splitlines()]
-    states = {line[0]: line[1] for line in lines if len(line) == 2 and NUMBER.fullmatch(line[0])}
-    return states, time.monotonic() - begun
-
-
-class JobStates:
-    """Asks SLURM for the states of jobs, by `query`, in place of the plugin; `name` is that of all jobs of its head."""
-
-    def __init__(self, query: Callable, clock: Callable[[], float] = time.monotonic):
-        self.wanted: set[str] = set()
-        self.name = ""
-        self._query = query
-        self._clock = clock
-        self._doubtful_since: dict[str, float] = {}
-        self._is_silent = False
-
-    async def query(self, command: str, logger) -> tuple[dict[str, str], float]:
-        """Return the states of all jobs that SLURM tells of; none, that is no news, when it does not answer."""
-        states, seconds = await self._query(_with_a_line_for_each_task(command), logger)
-        if states is None:
-            self._tell_once(logger)
-            return {}, 0.0
-        self._is_silent = False
-        states = {job: _plain(state) for job, state in states.items()}
-        states |= await self._states_of_unlisted(self.wanted - states.keys(), logger)
-        # The accounting may not have heard of a job yet; the queue has.
-        unknown = self.wanted - states.keys() if command.startswith("squeue") else set()
-        return states | dict.fromkeys(self._lost(states, unknown, logger), LOST), seconds
-
-    def _tell_once(self, logger) -> None:
-        if not self._is_silent:
-            logger.warning("SLURM does not answer; its jobs run on, and the head waits until it does.")
-        self._is_silent = True
-
-    async def _states_of_unlisted(self, jobs: set[str], logger) -> dict[str, str]:
-        """Ask the accounting for jobs that squeue does not list."""
-        numbers = sorted(filter(NUMBER.fullmatch, jobs))
-        if not numbers:
-            return {}
-        # By name too: the numbers may be those of somebody else's jobs by now.
-        asked = f"--name={self.name} --jobs={','.join(numbers)}"
-        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State {asked}"
-        states, _ = await self._query(command, logger)
-        found = {job: _plain(state) for job, state in (states or {}).items()}
-        # What it says of jobs that have not ended may be old: squeue knows better.
-        return {job: state for job, state in found.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
-
-    def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
-        """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
-        passing = {job for job in self.wanted if states.get(job) in PASSING_STATES}
-        doubtful = set(filter(NUMBER.fullmatch, passing | unknown))
-        now = self._clock()
-        self._doubtful_since = {job: self._doubtful_since.get(job, now) for job in doubtful}
-        lost = [job for job, since in self._doubtful_since.items() if now - since > LOST_AFTER_SECONDS]
-        for job in lost:
-            logger.warning(f"SLURM job {job} is {states.get(job, 'not known to SLURM any more')}: taken for failed.")
-        return lost
-
-
-def _with_a_line_for_each_task(command: str) -> str:
-    """Let a query of the plugin's name each task of an array job as <job>_<task>, as the plugin does."""
-    return f"{command} --array" if command.startswith("squeue") else command.replace("JobIdRaw", "JobId")
-
-
-def _plain(state: str) -> str:
-    """Return a state without what sacct adds to it, as in `CANCELLED by 0`, which the plugin does not know."""
-    return state.split()[0] if state.split() else state
+    patch(
+        "a snakemake may wait for ever for jobs that have ended",
+        (plugin, "query_job_status", query_job_status),
+        (plugin.Executor, "check_active_jobs", check_active_jobs),
+    )
 
 
 def leave_accounts_and_partitions_to_slurm(plugin: ModuleType) -> None:
@@ -189,16 +99,16 @@ def leave_accounts_and_partitions_to_slurm(plugin: ModuleType) -> None:
     called with patience, knows both.
 
     The plugin asks sinfo for the default partition, once, and fails all jobs where the controller is away. It asks
-    sacctmgr and sshare for the account before each submission: where neither answers, the job fails; and where the
-    account is not there, the reason stands far above the terminal's end, and each retry asks again. To guess an account
-    it gives sacct an option that there is not.
+    sacctmgr and sshare for the account before each submission: where neither answers, the job fails (plugin issues 177
+    and 233); and where the account is not there, the reason stands far above the terminal's end, and each retry asks
+    again. To guess an account it gives sacct an option that there is not.
     """
-    if _takes(getattr(plugin, "validate_account", None), "account", "logger"):
-        plugin.validate_account = lambda account, logger: account
-    if _takes(getattr(plugin, "get_account", None), "logger"):
-        plugin.get_account = lambda logger: None
-    if _takes(getattr(plugin, "get_default_partition", None), "job", "logger"):
-        plugin.get_default_partition = lambda job, logger: ""
+    patch(
+        "jobs fail where SLURM's accounting does not answer",
+        (plugin, "validate_account", lambda original, account, logger: account),
+        (plugin, "get_account", lambda original, logger: None),
+        (plugin, "get_default_partition", lambda original, job, logger: ""),
+    )
 
 
 def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
@@ -206,43 +116,41 @@ def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
 
     The plugin guesses then, and sbatch refuses an array job that is too large, for good.
     """
-    if not _takes(getattr(plugin.Executor, "__post_init__", None), "self", "test_mode"):
-        return
-    begin = plugin.Executor.__post_init__
 
-    def begin_when_slurm_answers(self, test_mode=False):
+    def begin(original, self, test_mode=False):
         if self.workflow.executor_settings.array_jobs and shutil.which("scontrol"):
             with suppress(GluegridError):  # it was patient long enough
                 patiently(lambda _: answer_of("scontrol", "show", "config"), UNKNOWN_SIZE)
-        begin(self, test_mode)
+        original(self, test_mode)
 
-    plugin.Executor.__post_init__ = begin_when_slurm_answers
+    patch("array jobs may be too large for this SLURM", (plugin.Executor, "__post_init__", begin))
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
     """Let Ctrl-C leave no job in the queue.
 
     The plugin cancels the jobs that it counts as active at that moment: none while it asks for their states, and none
-    that it is just submitting; and all submissions that wait for their turn it still makes.
+    that it is just submitting; and all submissions that wait for their turn it still makes. By their numbers, in all
+    clusters (plugin issue 397 is another failure of the same function).
     """
-    if not _takes(getattr(plugin.Executor, "cancel_jobs", None), "self", "active_jobs"):
-        return
-    shutdown = plugin.Executor.shutdown
 
-    def cancel_jobs_of_head(self, active_jobs):
+    def cancel_jobs(original, self, active_jobs):
         interrupt()
         self.was_interrupted = True
         _cancel_by_name(self)
 
-    def shutdown_without_jobs(self):
-        shutdown(self)
+    def shutdown(original, self):
+        original(self)
         # Now that no submission is under way any more.
         if getattr(self, "was_interrupted", False):
             _cancel_by_name(self)
             _wait_until_gone(self)
 
-    plugin.Executor.cancel_jobs = cancel_jobs_of_head
-    plugin.Executor.shutdown = shutdown_without_jobs
+    patch(
+        "Ctrl-C may leave jobs in SLURM's queue",
+        (plugin.Executor, "cancel_jobs", cancel_jobs),
+        (plugin.Executor, "shutdown", shutdown),
+    )
 
 
 def ask_for_gpus_of_each_node(plugin: ModuleType) -> None:
@@ -251,46 +159,44 @@ def ask_for_gpus_of_each_node(plugin: ModuleType) -> None:
     The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there; and it does so
     beside a `gres` that names GPUs too, which some sites refuse, as SLURM itself does where only one says the type.
     """
-    if not _takes(getattr(plugin, "set_gres_string", None), "job"):
-        return
-    ask_for = plugin.set_gres_string
+    without = "cells on several nodes may get unequal numbers of GPUs, and a site that wants gres alone refuses jobs"
+    patch(without, (plugin, "set_gres_string", set_gres_string))
 
-    def set_gres_string(job):
-        asked = ask_for(job)
-        nodes = job.resources.get("nodes") or 1
-        gpus = (job.resources.get("gpu") or 1) // nodes
-        if gres := re.fullmatch(r"gpu(:[A-Za-z_][\w.]*)?(:\d+)?", job.resources.get("gres") or ""):
-            model = f":{job.resources.get('gpu_model')}" if job.resources.get("gpu_model") else ""
-            return f" --gres=gpu{gres[1] or model}{gres[2] or f':{gpus}'}"
-        if nodes == 1:
-            return asked
-        return re.sub(r"--gpus=(.*:)?\d+", lambda found: f"--gpus-per-node={found[1] or ''}{gpus}", asked)
 
-    plugin.set_gres_string = set_gres_string
+def set_gres_string(original, job) -> str:
+    """Return what sbatch is asked for a job's GPUs with."""
+    asked = original(job)  # first: it refuses what cannot be
+    nodes = job.resources.get("nodes") or 1
+    gpus = (job.resources.get("gpu") or 1) // nodes
+    if gres := re.fullmatch(r"gpu(:[A-Za-z_][\w.]*)?(:\d+)?", job.resources.get("gres") or ""):
+        model = f":{job.resources.get('gpu_model')}" if job.resources.get("gpu_model") else ""
+        return f" --gres=gpu{gres[1] or model}{gres[2] or f':{gpus}'}"
+    if nodes == 1:
+        return asked
+    return re.sub(r"--gpus=(.*:)?\d+", lambda number: f"--gpus-per-node={number[1] or ''}{gpus}", asked)
 
 
 def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
     """Let all tasks of an array job ask for the same, and be submitted as soon as they are ready.
 
-    The plugin gives all tasks the limits of the first. It holds jobs back until more of their rule are ready, and
-    forgets them if those come later, as with max-jobs-per-timespan. Of more jobs than an array may have it numbers the
-    tasks on, which SLURM refuses. And it asks for more memory, also where none was asked for: then 1 MB is all that the
-    job gets. What each task runs is mended in gluegrid/execution/sbatch.py.
+    The plugin gives all tasks the limits of the first (said in its pull request 174). It holds jobs back until more of
+    their rule are ready, and forgets them if those come later, as with max-jobs-per-timespan (plugin issue 473). Of
+    more jobs than an array may have it numbers the tasks on, which SLURM refuses. And it asks for more memory, also
+    where none was asked for: then 1 MB is all that the job gets. What each task runs is mended in
+    gluegrid/execution/sbatch.py.
     """
-    if not _takes(getattr(plugin.Executor, "run_array_jobs", None), "self", "jobs"):
-        return
-    if not _takes(getattr(plugin, "pending_jobs_for_rule", None), "dag", "rule_name"):
-        return
-    run_array = plugin.Executor.run_array_jobs
 
-    def run_equal_jobs(self, jobs):
+    def run_equal_jobs(original, self, jobs):
         for some in _equal_jobs(jobs, self.max_array_size):
-            run = (run_array, self, some) if len(some) > 1 else (self.run_job, *some)
+            run = (original, self, some) if len(some) > 1 else (self.run_job, *some)
             self._job_submission_executor.submit(*run)
 
-    plugin.Executor.run_array_jobs = run_equal_jobs
-    plugin.pending_jobs_for_rule = lambda dag, rule_name: 0
-    plugin.apply_mem_fudge = lambda call, payload: call
+    patch(
+        "array jobs lose cells, or give them another cell's limits; set slurm-array-jobs to nothing",
+        (plugin.Executor, "run_array_jobs", run_equal_jobs),
+        (plugin, "pending_jobs_for_rule", lambda original, dag, rule_name: 0),
+        (plugin, "apply_mem_fudge", lambda original, call, payload: call),
+    )
 
 
 def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
@@ -319,8 +225,3 @@ def _wait_until_gone(executor) -> None:
             time.sleep(1)
     except TransientError as error:
         executor.logger.warning(f"SLURM does not say whether jobs named {executor.run_uuid} are left: {error}")
-
-
-def _takes(function: object, *names: str) -> bool:
-    """Tell whether something is a function of these parameters."""
-    return callable(function) and tuple(inspect.signature(function).parameters) == names

@@ -1,0 +1,213 @@
+"""What `make` calls beside Snakemake: plan, status, verify and the rest; each command says more with --help."""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from gluegrid.common.cli import reader_may_leave, run_script
+from gluegrid.common.errors import GluegridError
+
+RESULTS = Path("results")
+SECONDS_BETWEEN_LOOKS = 5
+REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
+
+parser = argparse.ArgumentParser(description=__doc__)
+commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+
+def command(name: str, *arguments: tuple[tuple, dict]) -> Callable:
+    """Make a function of the parsed arguments a command. Its imports are its own: others need not wait for them."""
+
+    def add(function: Callable[[argparse.Namespace], None]) -> Callable:
+        added = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        for names, options in arguments:
+            added.add_argument(*names, **options)
+        added.set_defaults(function=function)
+        return function
+
+    return add
+
+
+def argument(*names: str, **options) -> tuple[tuple, dict]:
+    """Return what argparse is told of an argument."""
+    return names, options
+
+
+EXPERIMENT = argument("experiment", help="its name")
+ONE_OR_ALL = argument("experiment", nargs="?", help="its name; all experiments when none is given")
+
+
+@command(
+    "plan",
+    argument("--configfile", type=Path, default=Path("config.yaml"), help="the experiment file"),
+    argument("--experiment", help="another name for the experiment than the file's own"),
+    argument("--gpus", type=int, help="how long on this many GPUs; without it, on 1, 2, 4, ..."),
+    argument("--device", default="", help="part of a device's name, to use only what was measured of it"),
+    argument("--all", action="store_true", help="a line for everything, however long the table"),
+)
+def plan(arguments: argparse.Namespace) -> None:
+    """Say what a call of snakemake would train, why, and what it costs, before anything runs."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.estimates import estimates_of
+    from gluegrid.operations.plan import plan
+    from gluegrid.operations.plan_text import MOST_LINES, plan_text
+
+    experiment = load_experiment(arguments.configfile, arguments.experiment)
+    estimates, problem = estimates_of(experiment, arguments.device)
+    text = plan_text(plan(experiment, estimates), arguments.gpus, None if arguments.all else MOST_LINES)
+    for warning in (*experiment.warnings, *([problem] if problem else [])):
+        print(f"warning: {warning}")
+    print(text)
+
+
+@command(
+    "status",
+    ONE_OR_ALL,
+    argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C"),
+)
+def status(arguments: argparse.Namespace) -> None:
+    """Say where each cell is: done, running, queued, failed or not begun; and when the rest may be done."""
+    from gluegrid.operations.status import Observer, experiments, look
+    from gluegrid.operations.status_text import Screen, status_text
+
+    observers = [Observer(folder) for folder in experiments(RESULTS, arguments.experiment)]
+    screen = Screen()
+    with suppress(KeyboardInterrupt):
+        while True:
+            snapshots = look(observers)
+            paper = screen.paper(1 / len(snapshots) if arguments.watch else None)
+            text = "\n\n".join(status_text(snapshot, paper) for snapshot in snapshots)
+            if not arguments.watch:
+                print(text)
+                return
+            screen.draw(text)
+            if all(snapshot.is_final for snapshot in snapshots):
+                return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+@command(
+    "verify",
+    argument("experiments", nargs="*", metavar="experiment", help=ONE_OR_ALL[1]["help"]),
+    argument("--results", type=Path, default=RESULTS, help="folder of the experiments (results)"),
+)
+def verify(arguments: argparse.Namespace) -> None:
+    """Check an experiment's results: recompute metrics, hashes and the tables' numbers, and say what does not fit."""
+    everything_fits = False  # as long as the reader of the findings has not seen them all
+    with reader_may_leave():
+        everything_fits = fits(arguments.results, arguments.experiments)
+    raise SystemExit(0 if everything_fits else 1)
+
+
+def fits(results: Path, names: list[str]) -> bool:
+    """Verify experiments, say what is found, and tell whether everything fits."""
+    from gluegrid.verification.findings import Hashes
+    from gluegrid.verification.verify import experiment_folders, summary, verify_experiment
+
+    hashes = Hashes()
+    problems: dict[str, None] = {}  # without repetitions: experiments share resources
+    for folder in experiment_folders(results, names):
+        print(f"{folder}:", flush=True)
+        findings = verify_experiment(folder, hashes)
+        print(*summary(findings), sep="\n", flush=True)
+        problems |= dict.fromkeys(findings.problems)
+    print(*problems, verdict(len(problems)), sep="\n")
+    return not problems
+
+
+def verdict(problems: int) -> str:
+    """Return the last line of a verification."""
+    if problems == 0:
+        return "verified: everything fits"
+    return "1 thing does not fit" if problems == 1 else f"{problems} things do not fit"
+
+
+@command("export", EXPERIMENT, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
+def export(arguments: argparse.Namespace) -> None:
+    """Write an experiment into one file: results, predictions, records, config and tables, but no weights."""
+    from gluegrid.sharing.archive import SUFFIX
+    from gluegrid.sharing.exporting import export_experiment
+
+    file = arguments.file or Path(f"{arguments.experiment}{SUFFIX}")
+    print(*export_experiment(RESULTS, arguments.experiment, file), sep="\n")
+
+
+@command(
+    "import",
+    argument("experiment", help="the name that it gets below results/"),
+    argument("files", nargs="+", metavar="FILE", help="archive of `make export`, or label=archive"),
+)
+def import_experiments(arguments: argparse.Namespace) -> None:
+    """Make one experiment of the archives of several clones, to be compared and verified like one that was run here."""
+    from gluegrid.sharing.importing import import_archives
+
+    print(*import_archives(RESULTS, arguments.experiment, arguments.files), sep="\n")
+
+
+@command("reports", EXPERIMENT)
+def reports(arguments: argparse.Namespace) -> None:
+    """Make the tables and reports of an experiment from the results there are, without snakemake: also of an import."""
+    from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
+
+    (folder,) = experiment_folders(RESULTS, arguments.experiment)
+    head = newest_invocation(folder)
+    if head is None:
+        raise GluegridError(f"{folder}: no call of snakemake has begun this experiment")
+    for name in REPORTS:
+        script = Path(__file__).with_name(f"{name}.py")
+        if subprocess.run([sys.executable, script, "--head", head], stdout=subprocess.DEVNULL).returncode != 0:
+            raise GluegridError(f"{script.name}: failed; what it says stands above")
+    print(f"Made anew below {folder}: {', '.join(REPORTS)}")
+
+
+@command(
+    "cancel",
+    argument("cell", help="<model>/<task>/base/seed-<seed>, as below results/<experiment>/runs"),
+    argument("--experiment", help="its name; not needed where only one has this cell"),
+)
+def cancel(arguments: argparse.Namespace) -> None:
+    """Cancel one cell that is queued or running; the running call of snakemake does not try it again."""
+    from gluegrid.operations.cancel import cancel_cell
+
+    print(cancel_cell(arguments.cell.strip("/"), arguments.experiment or None))
+
+
+@command("disk", ONE_OR_ALL)
+def disk(arguments: argparse.Namespace) -> None:
+    """Tell how much of the disk each experiment takes, and each model, data set and set of tokens that they share."""
+    from gluegrid.operations.disk import disk_use
+
+    print(disk_use(RESULTS, Path("resources"), Path(".snakemake"), arguments.experiment))
+
+
+@command("clean-state", ONE_OR_ALL, argument("--yes", action="store_true", help="delete what was told"))
+def clean_state(arguments: argparse.Namespace) -> None:
+    """Tell what may be deleted without losing a result or work that goes on; with --yes, delete it."""
+    from gluegrid.common.files import size_in_words
+    from gluegrid.operations.cleanup import delete, find_leftovers
+
+    leftovers = find_leftovers(RESULTS, arguments.experiment)
+    size = size_in_words(sum(place.size for place in leftovers))
+    with reader_may_leave():
+        for place in leftovers:
+            print(*place.report(), sep="\n")
+        if not arguments.yes:
+            print(f"Nothing was deleted. To delete {size}: the same with YES=1")
+    if arguments.yes:
+        left = delete(leftovers)
+        print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
+
+
+def main() -> None:
+    """Call the command that is asked for. Its reader may leave before all is told."""
+    arguments = parser.parse_args()
+    with reader_may_leave():
+        arguments.function(arguments)
+
+
+if __name__ == "__main__":
+    run_script(main)

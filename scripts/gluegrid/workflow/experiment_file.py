@@ -1,0 +1,65 @@
+"""Which experiment a process of Snakemake is about: the command line's file, or what its head has frozen."""
+
+import sys
+from pathlib import Path
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.execution.invocation import current_invocation
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.experiment_index import is_import
+from gluegrid.experiment.loading import load_experiment
+from gluegrid.operations.estimates import Estimates, estimates_of
+
+DEFAULT_CONFIG = Path("config.yaml")
+
+
+def experiment_of_workflow(workflow) -> Experiment:
+    """Return the experiment of this call of snakemake; what is wrong with its file ends it with one line each.
+
+    A job takes the experiment that its head has frozen. The head reads the file given by --configfile alone, or
+    config.yaml.
+    """
+    try:
+        if not workflow.is_main_process and (head := current_invocation()):
+            return Experiment(head["config"])
+        settings = workflow.config_settings
+        experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
+        _check_that_it_is_no_import(experiment)
+    except GluegridError as error:
+        raise SystemExit(str(error)) from None
+    for warning in experiment.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return experiment
+
+
+def _check_that_it_is_no_import(experiment: Experiment) -> None:
+    folder = Path(experiment.paths.root)
+    if is_import(folder):
+        raise GluegridError(f"{folder}: is an import (docs/sharing.md); give this experiment another name")
+
+
+def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
+    """Return the estimates of this call's cells; a file of measured speeds that is broken costs a line, and no more."""
+    estimates, problem = estimates_of(experiment)
+    if problem and workflow.is_main_process:
+        print(f"warning: {problem}; time limits are guessed", file=sys.stderr)
+    return estimates
+
+
+def _config_file(given: list[Path]) -> Path:
+    if len(given) > 1:
+        names = ", ".join(str(path) for path in given)
+        raise GluegridError(f"--configfile: one experiment file at a time, not {len(given)} ({names})")
+    path = given[0] if given else DEFAULT_CONFIG
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _experiment_name(overrides: dict) -> object:
+    unknown = sorted(set(overrides) - {"experiment"})
+    if unknown:
+        raise GluegridError(
+            f"--config {unknown[0]}=...: only 'experiment' can be set on the command line;"
+            " write other values into the experiment file"
+        )
+    # Snakemake gives None for `--config experiment=`, which names nothing.
+    return "" if overrides.get("experiment", "") is None else overrides.get("experiment")
