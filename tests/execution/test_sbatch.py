@@ -441,7 +441,9 @@ def test_a_waiting_submission_ends_with_its_head(slurm, project, tmp_path):
         f"print(subprocess.Popen([{str(project / 'scripts/slurm/on_head/sbatch')!r}, 'x']).pid, flush=True);"
         "sys.stdin.read()"
     )
-    environment = os.environ | {"PYTHONPATH": str(project / "scripts")}
+    # As a head sets it: our sbatch is run by the first python3 there.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PYTHONPATH": str(project / "scripts"), "PATH": path}
     process = subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -188,7 +188,7 @@ def test_a_pair_that_is_shortened_first_gives_the_same_tokens(kinds, kind, spare
 @pytest.mark.parametrize("kind", ["words", "whole"])
 def test_long_pairs_are_shortened(kinds, kind):
     text = "the cat sat " * 400
-    ((first, second),) = Encoder(kinds[kind], 16)._inputs([[text], [text]])
+    first, second = Encoder(kinds[kind], 16)._shortened_pair(text, text)
     assert text.startswith(first)
     assert len(first) < len(text) / 2
     assert len(second) < len(text) / 2
