@@ -409,7 +409,9 @@ def test_no_name_and_no_reason_becomes_more_than_a_text_in_its_cell(one, other):
     ]
     cell, log = "bert/cola/base/seed-42", "`logs/cola.log`"
     failed = [outcome(reason=f"{one} "), outcome(reason=f"{other} ")]
-    assert rows_of(tables.failures(failed))[1:] == [[cell, escaping.one_line(text), log] for text in (one, other)]
+    assert rows_of(tables.failures(failed))[1:] == [
+        [cell, escaping.one_line(escaping.encodable(text)), log] for text in (one, other)
+    ]
 
 
 def test_results_stand_beside_the_documents():
