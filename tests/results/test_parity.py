@@ -377,6 +377,7 @@ def asked_for_parity(clone: Clone) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.long
 def test_snakemake_parity_fails_each_time_while_a_result_is_below_and_keeps_its_files(tmp_path, monkeypatch):
     clone = clone_into(tmp_path / "clone")
     write_experiment(clone.root)

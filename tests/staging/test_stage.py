@@ -133,10 +133,12 @@ def model_files() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.long
 def test_staging_plans_to_fetch_and_to_tokenise_and_no_more(staged):
     assert staged.planned == {"fetch_model": 1, "fetch_task": 6, "tokenize_task": 6, "stage": 1}
 
 
+@pytest.mark.long
 def test_staging_leaves_models_data_and_tokens_and_no_cell(staged):
     resources = staged.clone.root / "resources"
     for kind, commit in staged.commits.items():
@@ -150,6 +152,7 @@ def test_staging_leaves_models_data_and_tokens_and_no_cell(staged):
     assert {path.name for path in (results / "logs").iterdir()} == {"fetch_model", "fetch_task", "tokenize_task"}
 
 
+@pytest.mark.long
 def test_the_terminal_ends_with_what_is_staged(staged):
     lines = staged.output.strip().splitlines()
     assert lines[-1] == "All is staged: cells need no network."
@@ -171,11 +174,13 @@ def test_models_of_one_source_share_a_row_of_tokens(tmp_path):
     assert len([line for line in lines if line.startswith("| tokens ")]) == 2
 
 
+@pytest.mark.long
 def test_no_more_than_two_files_are_fetched_at_once(staged):
     assert staged.hub.most_transfers_at_once == 2
     assert len(staged.hub.files_sent()) == len(TASKS) * len(SPLITS) + 4
 
 
+@pytest.mark.long
 def test_the_token_goes_to_the_hub_alone_and_stays_nowhere(staged):
     requests = staged.hub.requests
     assert {request.token for request in requests if request.server == "hub"} == {TOKEN}
@@ -188,6 +193,7 @@ def test_the_token_goes_to_the_hub_alone_and_stays_nowhere(staged):
     assert not [path for path in staged.clone.root.rglob("*") if TOKEN in path.name]
 
 
+@pytest.mark.long
 def test_the_logs_say_what_was_fetched_and_waited_for(staged):
     logs = "".join(path.read_text() for path in (staged.clone.root / "results/offline/logs").glob("fetch_*/*.log"))
     assert logs.count("the hub asks to wait (429); next try in 1 s") == 1
@@ -196,6 +202,7 @@ def test_the_logs_say_what_was_fetched_and_waited_for(staged):
     assert "fetching rte/train-00000-of-00001.parquet, " in staged.output
 
 
+@pytest.mark.long
 def test_resources_that_are_carried_elsewhere_need_no_hub(staged, tmp_path):
     elsewhere = clone_into(tmp_path / "elsewhere", {"HF_ENDPOINT": "http://hub.invalid"})
     shutil.copy(staged.clone.root / "mine.yaml", elsewhere.root)
@@ -205,6 +212,7 @@ def test_resources_that_are_carried_elsewhere_need_no_hub(staged, tmp_path):
     assert elsewhere.planned(*STAGE) == {}
 
 
+@pytest.mark.long
 def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_path):
     with serving() as hub:
         fill(hub)
