@@ -40,7 +40,7 @@ def wildcards_of(cell) -> Wildcards:
 
 
 def test_rules_find_methods_of_parameters_that_snakemake_gives(experiment, project):
-    asked = Asked(experiment)
+    asked = Asked(experiment, is_head=False)
     text = "".join(path.read_text() for path in project.glob("rules/*.smk"))
     used = set(re.findall(r"[=\s(](models|tasks|tokens|cells|tables)\.(\w+)(?=[,)\n])", text))
     assert len(used) > 20
@@ -66,6 +66,15 @@ def test_what_was_there_when_it_was_asked_is_not_looked_up_again(experiment):
     builders.write_result(experiment, cell, SCORES)
     assert not cells.had_result(*wildcards_of(cell))
     assert cells.results() == cells.results(None)
+
+
+def test_what_all_cells_ask_for_alike_is_a_value_and_else_a_method(experiment):
+    cells = Asked(experiment).cells
+    assert (cells.nodes, cells.gpus, cells.starter, cells.tasks) == (1, 1, None, None)
+    differing = experiment.config | {"cells": {"tiny": {"pair": {"threads": 3}}}}
+    cells = Asked(type(experiment)(differing)).cells
+    threads = {cells.threads(wildcards_of(cell)) for cell in type(experiment)(differing).cells.values()}
+    assert threads >= {3} and len(threads) == 2
 
 
 def test_a_later_attempt_gets_more(experiment):

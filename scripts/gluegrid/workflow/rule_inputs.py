@@ -6,7 +6,7 @@ Snakemake calls the methods for each job, and chooses by a parameter's name what
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -126,6 +126,9 @@ class Tokens:
         return self._urgency.of_manifest(paths.TOKENS_MANIFEST, wildcards)
 
 
+SAME_FOR_MOST = ("threads", "gpus", "nodes", "starter", "tasks")  # methods of Cells: mostly, all cells are alike
+
+
 class Cells:
     """The cells to train, each with the wildcards `model`, `task`, `variant` and `seed`."""
 
@@ -135,6 +138,9 @@ class Cells:
         self.had_result = cache(self._has_result)
         # Jobs of cells find their run.json written, and make no other cells.
         self.runs_to_write = runs_to_write(experiment, estimates.seconds_of) if is_head else []
+        if is_head:
+            # Snakemake asks a method several times for each job, which takes longer than all else about a resource.
+            vars(self).update({name: self._same_for_all(getattr(self, name)) for name in SAME_FOR_MOST})
 
     def inputs(self, wildcards: Wildcards) -> dict[str, str]:
         """Return a cell's run.json, the manifests of its model, data and tokens, and the results it starts from.
@@ -214,6 +220,11 @@ class Cells:
     def _has_result(self, model: str, task: str, variant: str, seed: str) -> bool:
         """Tell whether a cell has the result of the run that is wanted: kept as it was when it was first asked."""
         return has_result(self._experiment, self._experiment.cell(model, task, variant, seed))
+
+    def _same_for_all(self, method: Callable[[Wildcards], object]) -> object:
+        """Return the value that a method has for every cell, or the method where they differ."""
+        values = {method(Wildcards(fromdict=cell.wildcards)) for cell in self._experiment.kinds}
+        return values.pop() if len(values) == 1 else method
 
     def _cell(self, wildcards: Wildcards) -> Cell:
         return self._experiment.cell(wildcards.model, wildcards.task, wildcards.variant, wildcards.seed)
