@@ -19,7 +19,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.operations.estimates import Estimates, learn
-from gluegrid.operations.makespan import makespan
+from gluegrid.operations.makespan import lower_bound, makespan
 from gluegrid.results.outcomes import Outcome
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -109,16 +109,6 @@ def earlier_run() -> Iterator[Outcome]:
     record = {"finished": "then", "device": "the document's GPU", "precision": "fp32", "peak_memory_bytes": {"host": 0}}
     for cell in experiment.cells.values():
         yield Outcome(cell, Path(), results={"train_runtime": real_seconds(experiment, cell)}, record=record)
-
-
-def lower_bound(times: Sequence[float], gpus: int) -> float:
-    """Return the seconds that jobs of these times take on so many GPUs at least, in whatever order.
-
-    The longest takes its time; all GPUs together take all; and of the N + 1 longest, two share one of N GPUs.
-    """
-    falling = sorted(times, reverse=True)
-    two_share = falling[gpus - 1] + falling[gpus] if len(falling) > gpus else 0
-    return max(falling[0], sum(falling) / gpus, two_share)
 
 
 def tables(ratios: Ratios) -> str:

@@ -13,7 +13,6 @@ from itertools import combinations
 from pathlib import Path
 
 import yaml
-from makespan import lower_bound
 from pretended_trainings import (
     CONFIG,
     Clone,
@@ -29,6 +28,7 @@ from pretended_trainings import (
 
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
+from gluegrid.operations.makespan import lower_bound
 
 # The lengths are told to gluegrid as numbers of epochs, so that its estimate of a training is this share of the
 # document's time: long beside what it adds for the start of each, and few enough epochs.

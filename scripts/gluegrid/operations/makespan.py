@@ -9,6 +9,8 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.operations.cell_status import CellStatus, State
 from gluegrid.results.summary import mean
 
+TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
+
 
 def makespan(seconds: Sequence[float], places: int, busy: Sequence[float] = ()) -> float:
     """Return when the last job ends, in seconds from now, if each begins, in the order given, where it can first.
@@ -26,7 +28,14 @@ def makespan(seconds: Sequence[float], places: int, busy: Sequence[float] = ()) 
     return end
 
 
-TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
+def lower_bound(seconds: Sequence[float], places: int) -> float:
+    """Return the seconds that jobs of these times take on so many places at least, in whatever order.
+
+    The longest takes its time; all places together take all; and of the N + 1 longest, two share one of N places.
+    """
+    falling = sorted(seconds, reverse=True)
+    two_share = falling[places - 1] + falling[places] if len(falling) > places else 0
+    return max(falling[0], sum(falling) / places, two_share)
 
 
 @dataclass(frozen=True)
