@@ -27,6 +27,7 @@ from gluegrid.training.trainer import Training
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_MINUTES = 10  # between two, where the experiment file does not say
 FORMAT = 2
 MOST_SHARE_OF_TIME = 0.05  # that checkpoints at the ends of short epochs may take
 BYTES_PER_SECOND = 500_000_000  # of saving, as long as nothing was saved

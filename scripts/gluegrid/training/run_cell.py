@@ -16,7 +16,7 @@ from gluegrid.execution.preemption import Preemption
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
 from gluegrid.models.lora import load_trained_weights, merged
 from gluegrid.training.cell_trainer import CellTraining, evaluation_metrics
-from gluegrid.training.checkpointing import VERSIONS_OF_A_CHECKPOINT, Checkpointing
+from gluegrid.training.checkpointing import CHECKPOINT_MINUTES, VERSIONS_OF_A_CHECKPOINT, Checkpointing
 from gluegrid.training.dataset import Tokens
 from gluegrid.training.device import Utilisation, describe_device, prepare_device, uuid_of_gpu
 from gluegrid.training.distributed import Processes
@@ -26,7 +26,6 @@ from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_MINUTES = 10
 HELP, NOTHING_TO_DO = "help", "nothing to do"  # what the main process tells the others
 
 
