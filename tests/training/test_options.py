@@ -209,9 +209,18 @@ def test_scores_of_epochs_change_no_number_of_the_training(cell):
 
 def test_time_to_score_epochs_is_not_training_time(cell, monkeypatch):
     scored = cell(eval_strategy="epoch")
-    clock = SimpleNamespace(perf_counter=itertools.count(0, 1000).__next__)
-    monkeypatch.setattr("gluegrid.training.epochs.time", clock)
-    assert -2000 < scored.train()["train_runtime"] < -1900  # two epochs' scores took 1000 s each by that clock
+    seconds, score = itertools.count(1), scored.epochs.score
+    spent = []
+
+    def slow_score(*arguments):
+        spent.append(100_000)
+        return score(*arguments)
+
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds) + sum(spent))
+    monkeypatch.setattr("gluegrid.training.trainer.time", clock)
+    monkeypatch.setattr(scored.epochs, "score", slow_score)
+    assert 0 < scored.train()["train_runtime"] < 1000
+    assert len(spent) == 2
 
 
 def test_epochs_scores_go_on_where_a_training_was_cut_off(tmp_path, cell):
