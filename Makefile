@@ -12,7 +12,7 @@ OLDEST := .venv-oldest
 CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py)
 WORKERS ?= logical
 # Each file's tests go to one worker, the slowest files first (tests/conftest.py).
-PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
 .PHONY: help

@@ -15,6 +15,8 @@ from cluster import Cluster, start
 from needs import give_up
 from network_trace import STRACE
 from sharing_between_workers import made_once
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 PROJECT = Path(__file__).resolve().parents[1]
 MARKER_OF_FIXTURE = {"cluster": "cluster", "chromium": "browser", "shared": "shared"}
@@ -110,16 +112,29 @@ def clone_on_cluster(demo: Clone, cluster: Cluster, tmp_path: Path) -> Clone:
     return clone
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+class ByFile(LoadScopeScheduling):
+    """Gives the tests of a file to one worker, which makes its fixtures once, and those of the cluster to one too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        return str(path.parent if path.parent.name == "cluster" else path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Return what deals the tests out to pytest-xdist's workers."""
+    return ByFile(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs more than Python."""
+    for fixture, marker in MARKER_OF_FIXTURE.items():
+        if fixture in item.fixturenames:
+            item.add_marker(marker)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs more than Python; give each file to one worker, which makes its fixtures once."""
-    for item in items:
-        for fixture, marker in MARKER_OF_FIXTURE.items():
-            if fixture in item.fixturenames:
-                item.add_marker(marker)
-        group = "cluster" if "cluster" in item.fixturenames else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    # What takes long begins first, lest one worker be left with it at the end.
+    """Let begin first what takes long, lest one worker be left with it at the end."""
     items.sort(key=_place)
 
 
