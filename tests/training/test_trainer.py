@@ -204,7 +204,7 @@ def test_predictions_come_in_the_order_of_the_split_with_its_idx(cell):
     table, seconds = training_cell.predict("validation")
     assert table.column("idx").to_pylist() == list(range(11))
     assert table.column("label").to_pylist() == builders.rows(11, BINARY)["label"]
-    assert 0 < seconds < 10
+    assert 0 < seconds < 600
     first, _ = training_cell.predict("validation", most=3)
     assert first.column("idx").to_pylist() == [0, 1, 2]
     assert numpy.stack(first.column("logits").to_numpy()) == pytest.approx(
