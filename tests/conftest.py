@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -110,6 +111,16 @@ def clone_on_cluster(demo: Clone, cluster: Cluster, tmp_path: Path) -> Clone:
     shutil.rmtree(clone.root / "results")
     clone.environment.update(cluster.environment)
     return clone
+
+
+def pytest_configure() -> None:
+    """Let what tests start have a terminal's signals, though `nohup` or a shell's `&` has started the tests.
+
+    What is ignored is inherited by all children; what has a handler is not.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 class ByFile(LoadScopeScheduling):
