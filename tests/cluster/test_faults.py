@@ -289,9 +289,12 @@ def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone
     undrain(cluster, "gpu2", "gpu3", "gpu4")
     assert ended(second, 240, log) == 0, log.read_text()
     assert "4 of 4" in table_of(clone, "killed")
+    jobs = {task: len(jobs_of(cluster, clone, task)) for task in tasks}
     for task in tasks:
         assert reasons_of(clone, "killed", task) == ["done"], task
-        assert len(jobs_of(cluster, clone, task)) == (1 if task in done else 2)
+        # One that ended between the kill and the second head's plan has one job, too.
+        assert jobs[task] in ({1} if task in done else {1, 2}), jobs
+    assert 2 in jobs.values()
     trained_by = {attempts_of(clone, "killed", task)[0]["slurm_job_id"] for task in tasks if task not in done}
     assert trained_by <= set(left)
 
