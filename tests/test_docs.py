@@ -1,6 +1,7 @@
 """What the documents name must be there."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,8 @@ def test_the_drawn_rules_are_those_of_the_workflow():
     for path in [PROJECT / "Snakefile", *(PROJECT / "rules").glob("*.smk")]:
         rules |= set(re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE))
     assert drawn == rules
+
+
+def test_the_picture_of_the_house_is_that_of_its_code():
+    drawn = runpy.run_path(str(PROJECT / "docs/draw_architecture.py"))["drawn"]()
+    assert (PROJECT / "docs/architecture.svg").read_text(encoding="utf-8") == drawn, "call `make architecture`"
