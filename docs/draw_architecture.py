@@ -69,7 +69,7 @@ def _floor(package: str, rows: Rows, top: int, height: int) -> list[str]:
             parts += [f'<rect {box} rx="4" fill="{colour}" stroke="#b8c4d0"/>', _text(left + 7, y + 16, room)]
             left += _width(room) + GAP
     middle = top + height / 2
-    for other in _imports(package):
+    for other in sorted(_imports(package)):
         parts.append(f'<circle cx="{_column(other)}" cy="{middle:.0f}" r="5" fill="{INK}"/>')
     parts.append(f'<circle cx="{_column(package)}" cy="{middle:.0f}" r="4.5" fill="white" stroke="{FAINT}"/>')
     return parts
