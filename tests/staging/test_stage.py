@@ -55,7 +55,9 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Staged]:
     root = tmp_path_factory.mktemp("stage") / "clone"
     with serving() as hub:
         commits = fill(hub)
-        # So slow that all would be under way at once, if they were let; and with something for the log.
+        # The first waits for a second, and all are so slow that more would be under way at once, if they were let; and
+        # with something for the log.
+        hub.awaited_transfers = 2
         hub.faults.append(Fault("listing", times=1, status=429, headers={"Retry-After": "1"}))
         hub.faults.append(Fault("content", bytes_per_second=8000))
         clone = clone_with_experiment(root, hub)

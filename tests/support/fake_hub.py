@@ -104,6 +104,7 @@ class FakeHub:
         self.requests: list[Request] = []
         self.sent: Counter[str] = Counter()  # bytes of each file
         self.transfers_at_once = self.most_transfers_at_once = 0
+        self.awaited_transfers = 0  # until so many are under way at once, they come drop by drop
         self.ports: dict[str, int] = {}
         self._changed = threading.Condition()
 
@@ -234,8 +235,10 @@ class FakeHub:
             write(answer.body)
             return True
         fault = answer.fault or Fault("content")
-        *pieces, last = _pieces(answer.body[: fault.cut_after], fault.bytes_per_second)
+        content = answer.body[: fault.cut_after]
         with self._counted_transfer():
+            start = self._send_drops(answer.file, content, write)
+            *pieces, last = _pieces(content[start:], fault.bytes_per_second)
             for piece in pieces:
                 self._send_piece(answer.file, piece, fault.bytes_per_second, write)
         # A client that has these may ask for its next file at once, so they are not counted as under way.
@@ -252,6 +255,14 @@ class FakeHub:
         finally:
             with self._changed:
                 self.transfers_at_once -= 1
+
+    def _send_drops(self, file: str, content: bytes, write: Callable[[bytes], object]) -> int:
+        """Send a byte a second while other transfers are awaited; return how many."""
+        count = 0
+        while self.most_transfers_at_once < self.awaited_transfers and count < len(content):
+            self._send_piece(file, content[count : count + 1], 1, write)
+            count += 1
+        return count
 
     def _send_piece(
         self, file: str, piece: bytes, bytes_per_second: int | None, write: Callable[[bytes], object]
