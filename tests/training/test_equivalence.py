@@ -20,9 +20,9 @@ VALUES = {
     "per_device_eval_batch_size": 10,
     "num_train_epochs": 2,
     "max_seq_length": MAX_SEQ_LENGTH,
-    "threads": 2,
+    "threads": 1,
 }
-TRAINED, SCORED = 263, 120  # 27 steps an epoch, the last of 3 rows
+TRAINED, SCORED = 123, 120  # 13 steps an epoch, the last of 3 rows
 WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 OPTIONS = {
     "lr_scheduler_type": "cosine",
@@ -66,7 +66,7 @@ def test_losses_and_predictions_are_those_of_run_glue(tmp_path, files, name, opt
     )
     ours.train()
     losses = ours.training.state()["losses"].tolist()
-    assert len(losses) == len(trainer.losses) == 54
+    assert len(losses) == len(trainer.losses) == 26
     assert losses == pytest.approx(trainer.losses, rel=1e-4)
     trainer.args.train_sampling_strategy = "random"  # else Trainer predicts in an order of its own
     with torch.no_grad():
