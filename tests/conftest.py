@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Page, browser
-from clones import Clone, clone_into, copy_of
+from clones import Clone, clone_into
 from cluster import Cluster, start
 from needs import give_up
 from network_trace import STRACE
@@ -21,7 +21,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 PROJECT = Path(__file__).resolve().parents[1]
 MARKER_OF_FIXTURE = {"cluster": "cluster", "chromium": "browser", "shared": "shared"}
-SLOWEST_FIRST = ["cluster", "workflow", "execution", "training", "models", "staging", "verification", "sharing"]
+SLOWEST_FIRST = ["cluster", "training", "models", "workflow", "execution", "staging", "verification", "sharing"]
 _seconds: Counter[str] = Counter()
 
 
@@ -104,15 +104,6 @@ def strace() -> tuple[str, ...]:
     return STRACE
 
 
-@pytest.fixture
-def clone_on_cluster(demo: Clone, cluster: Cluster, tmp_path: Path) -> Clone:
-    """The demo with all staged and nothing trained, on the login node of the cluster."""
-    clone = copy_of(demo, tmp_path / "clone")
-    shutil.rmtree(clone.root / "results")
-    clone.environment.update(cluster.environment)
-    return clone
-
-
 def pytest_configure() -> None:
     """Let what tests start have a terminal's signals, though `nohup` or a shell's `&` has started the tests.
 
@@ -124,11 +115,15 @@ def pytest_configure() -> None:
 
 
 class ByFile(LoadScopeScheduling):
-    """Gives the tests of a file to one worker, which makes its fixtures once, and those of the cluster to one too."""
+    """Gives the tests of a file to one worker, which makes its fixtures once.
+
+    Of the cluster's tests those that break it have one to themselves, so that there are two at most.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
-        return str(path.parent if path.parent.name == "cluster" else path)
+        shares_a_cluster = path.parent.name == "cluster" and path.name != "test_faults.py"
+        return str(path.parent if shares_a_cluster else path)
 
 
 @pytest.hookimpl(optionalhook=True)

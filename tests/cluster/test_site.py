@@ -10,6 +10,7 @@ import yaml
 from clones import Clone
 from cluster import Cluster
 from slurm_grid import QUICK, accounted, start_head, start_head_in_a_job
+from waiting import HANG
 
 from gluegrid.common.files import read_json
 
@@ -60,8 +61,7 @@ def test_a_profile_of_the_examples_says_all_that_the_profile_says_which_is_not_t
 
 
 @pytest.mark.cluster
-def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_cluster, cluster, tmp_path):
-    clone = clone_on_cluster
+def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone, cluster, tmp_path):
     write_grid(clone, "university", "wnli", models=(LARGE, SMALL))
     write_grid(clone, "preemptible", "rte")
     write_grid(clone, "on_cpus", "mrpc")
@@ -76,7 +76,7 @@ def test_a_university_a_preemptible_partition_a_cpu_grid_and_an_array(clone_on_c
     inside = start_head_in_a_job(clone, tmp_path / "on_cpus", *calls.pop("on_cpus"))
     heads = {"on_cpus": inside} | {name: start_head(clone, tmp_path / name, *call) for name, call in calls.items()}
     for name, head in heads.items():
-        assert head.wait(timeout=150) == 0, (tmp_path / name).read_text(encoding="utf-8")
+        assert head.wait(timeout=HANG) == 0, (tmp_path / name).read_text(encoding="utf-8")
 
     (large,) = jobs_of(cluster, clone, f"rule_train_wildcards_{LARGE}_wnli")
     assert (large["Partition"], large["Account"], large["QOS"]) == ("gpu", "gluegrid", "gpu-week")
@@ -119,8 +119,8 @@ def with_banners(clone: Clone, folder: Path) -> Clone:
 
 
 @pytest.mark.cluster
-def test_a_cluster_without_accounting_and_with_a_banner(clone_on_cluster, cluster, tmp_path):
-    clone = with_banners(clone_on_cluster, tmp_path / "programs")
+def test_a_cluster_without_accounting_and_with_a_banner(clone, cluster, tmp_path):
+    clone = with_banners(clone, tmp_path / "programs")
     write_grid(clone, "small", "wnli")
     configuration = cluster.root / "slurm.conf"
     kept = configuration.read_text(encoding="utf-8")
@@ -142,9 +142,9 @@ def test_a_cluster_without_accounting_and_with_a_banner(clone_on_cluster, cluste
 
 
 @pytest.mark.cluster
-def test_what_slurm_says_of_a_wrong_account_stands_at_the_end(clone_on_cluster, cluster):
-    write_grid(clone_on_cluster, "wrong", "wnli")
-    done = clone_on_cluster.snakemake(*call_of("slurm", "wrong", "--default-resources", "slurm_account=nobody"))
+def test_what_slurm_says_of_a_wrong_account_stands_at_the_end(clone, cluster):
+    write_grid(clone, "wrong", "wnli")
+    done = clone.snakemake(*call_of("slurm", "wrong", "--default-resources", "slurm_account=nobody"))
     assert done.returncode == 1
     last = done.stdout.rstrip().splitlines()[-1]
     assert last.startswith(f"FAILED {SMALL}/wnli/base/seed-42: SLURM took no job for it: sbatch: error: ")

@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from clones import Clone
-from cluster import wait_until
 from slurm_grid import (
     DEMO,
     LONG_ENOUGH,
@@ -17,14 +15,9 @@ from slurm_grid import (
     start_head,
     table_of,
 )
+from waiting import HANG, wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def clone(clone_on_cluster: Clone) -> Clone:
-    """The demo with all staged and nothing trained, on the login node of the cluster."""
-    return clone_on_cluster
 
 
 def test_the_demo_grid_is_one_job_on_one_gpu_for_each_cell(clone, cluster):
@@ -90,7 +83,7 @@ def test_a_cancelled_job_is_noticed_by_a_head_as_shipped(clone, cluster, tmp_pat
     clone.write_experiment("cancelled", {"wnli": {"num_train_epochs": LONG_ENOUGH}})
     as_shipped = ("--profile", "slurm", "--configfile", "mine.yaml", "--retries", "0")
     head = start_head(clone, tmp_path / "head.log", *as_shipped)
-    assert wait_until(lambda: bool(attempts_of(clone, "cancelled", "wnli")), 300)
+    assert wait_until(lambda: bool(attempts_of(clone, "cancelled", "wnli")))
     cluster.run("scancel", attempts_of(clone, "cancelled", "wnli")[0]["slurm_job_id"])
-    assert head.wait(timeout=300) == 1
+    assert head.wait(timeout=HANG) == 1
     assert "FAILED bert-demo-small/wnli/base/seed-42: " in (tmp_path / "head.log").read_text(encoding="utf-8")

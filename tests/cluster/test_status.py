@@ -6,24 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from clones import Clone
-from cluster import Cluster, wait_until
-from slurm_grid import CELL, LONG_ENOUGH, MINE, folder_of_cell, in_queue, start_head
+from slurm_grid import CELL, LONG_ENOUGH, MINE, drain, folder_of_cell, in_queue, start_head
+from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-def cluster_without_gpu4(cluster: Cluster) -> Iterator[Cluster]:
-    """Three of the four nodes; whatever is left in the queue is removed afterwards."""
-    cluster.run("scontrol", "update", "nodename=gpu4", "state=drain", "reason=test")
-    yield cluster
-    cluster.run("scancel", "--user=root")
-    cluster.run("scontrol", "update", "nodename=gpu4", "state=resume")
-    assert wait_until(lambda: in_queue(cluster) == [""], 300)
 
 
 def status(clone: Clone) -> str:
@@ -43,12 +32,12 @@ def wait_for(clone: Clone, *patterns: str) -> str:
         said = status(clone)
         return all(re.search(pattern, said) for pattern in patterns)
 
-    assert wait_until(is_said, 300), said
+    assert wait_until(is_said), said
     return said
 
 
-def test_cells_that_run_wait_fail_and_are_killed(clone_on_cluster, cluster_without_gpu4, tmp_path):
-    clone, cluster = clone_on_cluster, cluster_without_gpu4
+def test_cells_that_run_wait_fail_and_are_killed(clone, cluster, tmp_path):
+    drain(cluster, "gpu4")
     clone.write_experiment(
         "watched", {"rte": {"num_train_epochs": LONG_ENOUGH}, "mrpc": {"nodes": 4}, "wnli": {"num_train_epochs": 1}}
     )
@@ -56,7 +45,7 @@ def test_cells_that_run_wait_fail_and_are_killed(clone_on_cluster, cluster_witho
         stream.write(b"damage")
     head = start_head(clone, tmp_path / "head.log", *MINE)
     try:
-        assert wait_until(lambda: any(clone.root.glob("results/*/heads/*.json")), 300)
+        assert wait_until(lambda: any(clone.root.glob("results/*/heads/*.json")))
         said = wait_for(
             clone, "rte running [0-9]+ %, loss [0-9.]+, .* left", "mrpc queued Nodes required", "wnli failed "
         )
@@ -76,5 +65,5 @@ def test_cells_that_run_wait_fail_and_are_killed(clone_on_cluster, cluster_witho
     wait_for(clone, "rte stopped at [0-9]+ %, goes on with the next call")
     assert lock.exists()
     cluster.run("scancel", "--user=root")
-    assert wait_until(lambda: in_queue(cluster) == [""], 300)
+    assert wait_until(lambda: in_queue(cluster) == [""])
     assert "Cells: 0 done, 0 running, 0 queued, 1 stopped, 1 failed, 1 not begun." in status(clone)

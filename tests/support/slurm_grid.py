@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
 import shlex
+import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clones import Clone
 from cluster import Cluster
+from waiting import wait_until
 
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimate, estimates_of
@@ -110,3 +114,45 @@ def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.
     command = shlex.join(clone.command(*arguments))
     submission = ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"]
     return subprocess.Popen(submission, cwd=clone.root, env=clone.full_environment())
+
+
+def drain(cluster: Cluster, *nodes: str) -> None:
+    """Let no job start on these nodes."""
+    for node in nodes:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+
+
+def undrain(cluster: Cluster, *nodes: str) -> None:
+    """Let jobs start on these nodes again."""
+    for node in nodes:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+@contextlib.contextmanager
+def paused(clone: Clone, experiment: str, task: str) -> Iterator[None]:
+    """Let the training of a cell stand still meanwhile, however fast the machine is; it may be killed."""
+    lock = folder_of_cell(clone, "state", experiment, task) / "lock"
+    training = json.loads(lock.read_text(encoding="utf-8"))["pid"]
+    os.kill(training, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(training, signal.SIGCONT)
+
+
+def wait(condition: Callable[[], object], log: Path) -> None:
+    """Wait until something is so; else show what the head has said."""
+    assert wait_until(condition), log.read_text(encoding="utf-8")[-5000:]
+
+
+def ended(head: subprocess.Popen, log: Path) -> int:
+    """Wait for the end of a head; else show what it has said."""
+    wait(lambda: head.poll() is not None, log)
+    return head.returncode
+
+
+def never_overlap(attempts: list[dict]) -> bool:
+    """Tell whether each attempt began after the one before had ended."""
+    ends = [attempt["end"] or attempt["start"] for attempt in attempts]
+    return all(end <= later["start"] for end, later in zip(ends, attempts[1:], strict=False))

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-HANG = 300  # seconds; far more than anything takes, on a machine that stands still for a while, too
+HANG = 600  # seconds; far more than anything takes, on a machine that stands still for a while, too
 
 
 def wait_until(condition: Callable[[], object], seconds: float = HANG) -> bool:

@@ -1,7 +1,7 @@
 """Kills at random moments, then the same command: nothing is lost, trained twice, or another number.
 
-Twenty kills of a training and ten of a head are for `make test-full`, which keeps their tables; continuous integration
-does a few.
+For `make test-full`, which keeps their tables: continuous integration kills at moments that it has chosen
+(execution/test_cell_state.py, workflow/test_two_calls.py, cluster/test_heads.py).
 """
 
 import os
@@ -21,9 +21,10 @@ from gluegrid.common.paths import CELL
 from gluegrid.execution import attempts
 from gluegrid.execution.reasons import Cause
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.full
 
 EPOCHS = 80
+KILLS_OF_A_TRAINING, KILLS_OF_A_HEAD = 20, 10
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
 SECONDS_OF_A_HEAD = 25
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
@@ -54,8 +55,7 @@ def moments():
     return random.Random(seed)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.full)])
-def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, moments, kills):
+def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, moments):
     resources = make_resources(tmp_path / "resources")
     whole = TrainableCell(tmp_path / "whole", resources, EPOCHS, write_head(tmp_path / "whole.json", 1e6))
     killed = TrainableCell(tmp_path / "killed", resources, EPOCHS, write_head(tmp_path / "killed.json"))
@@ -63,7 +63,7 @@ def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, momen
         cell.write_run()
     assert whole.train() == 0, whole.log.read_text()
     rows = []
-    for number in range(1, kills + 1):
+    for number in range(1, KILLS_OF_A_TRAINING + 1):
         process, moment = killed.start(launched=True), moments.uniform(0, SECONDS_OF_AN_ATTEMPT)
         time.sleep(moment)
         kill_group(process)
@@ -77,7 +77,7 @@ def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, momen
     assert killed.bits() == whole.bits()
     assert killed.record["attempts"] == len(killed.attempts())
     assert sorted(path.name for path in killed.state.iterdir()) == ["attempts.jsonl", "last_good_result"]
-    title = f"## A training, killed {kills} times"
+    title = f"## A training, killed {KILLS_OF_A_TRAINING} times"
     end = f"At the end: the same bits, {killed.record['attempts']} attempts at the last result."
     _kept.extend([title, "", "| Kill | after s | What was there |", "|---|---|---|", *rows, "", end, ""])
 
@@ -90,13 +90,12 @@ def what_is_there(cell: TrainableCell) -> str:
     return f"checkpoint of step {int(checkpoints[-1].removeprefix('step-'))}" if checkpoints else "nothing"
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, moments, kills):
+def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, moments):
     """The head alone is killed: its jobs run on, and the next head meets them."""
     whole, killed = experiment(demo, tmp_path / "whole"), experiment(demo, tmp_path / "killed")
     assert whole.snakemake(*MINE).returncode == 0
     rows = []
-    for number in range(1, kills + 1):
+    for number in range(1, KILLS_OF_A_HEAD + 1):
         moment = moments.uniform(0, SECONDS_OF_A_HEAD)
         kill_head(killed, moment, tmp_path / f"head-{number}.log")
         done = [task for task in TASKS if Cause.DONE in reasons_of(killed, task)]
@@ -109,7 +108,7 @@ def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, 
     finished = killed.snakemake(*MINE)
     assert finished.returncode == 0, finished.stdout
     assert_same(killed, whole)
-    title = f"## A head, killed {kills} times while its cells run"
+    title = f"## A head, killed {KILLS_OF_A_HEAD} times while its cells run"
     end = "At the end: the same bits, and each cell done once."
     _kept.extend([title, "", "| Kill | after s | Cells done | Attempts |", "|---|---|---|---|", *rows, "", end, ""])
 

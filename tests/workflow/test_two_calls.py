@@ -8,13 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from clones import Clone, copy_of
-from slurm_grid import attempts_of, folder_of_cell, reasons_of
+from slurm_grid import attempts_of, folder_of_cell, paused, reasons_of
 from waiting import wait_until
 
 from gluegrid.common.files import read_json
@@ -140,17 +138,6 @@ def log_of(clone: Clone, task: str) -> str:
     return (clone.root / f"results/same/logs/train/bert-demo-small/{task}/base/seed-42.log").read_text()
 
 
-@contextmanager
-def paused(clone: Clone, task: str) -> Iterator[None]:
-    """Let the training of a cell of the experiment `same` stand still meanwhile, however fast the machine is."""
-    training = read_json(folder_of_cell(clone, "state", "same", task) / "lock")["pid"]
-    os.kill(training, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(training, signal.SIGCONT)
-
-
 def write_same(clone: Clone, tasks: dict) -> None:
     clone.write_experiment("same", tasks)
     (clone.root / "mine.yaml").rename(clone.root / "same.yaml")
@@ -175,7 +162,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     put_into_the_future(*staged)
     heads = [started(clone, "same", "2") for _ in range(4)]
     interrupted = head_that_trains(clone, "wnli", heads)
-    with paused(clone, "wnli"):
+    with paused(clone, "same", "wnli"):
         assert wait_until(lambda: reasons_of(clone, "same", "mrpc")[-1:] == ["done"])
         assert wait_until(lambda: log_of(clone, "wnli").count("waiting for its result") == 3)
         # Not as a terminal does, which tells all that the head has started: the head alone, and once more.
@@ -187,7 +174,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert "FAILED bert-demo-small/wnli/base/seed-42: interrupted" in said
     heads.remove(interrupted)
     killed = head_that_trains(clone, "wnli", heads)
-    with paused(clone, "wnli"):
+    with paused(clone, "same", "wnli"):
         killed.kill()
         requests = folder_of_cell(clone, "state", "same", "wnli").glob
         assert wait_until(lambda: any(requests("lock.leave.*")))
