@@ -397,7 +397,7 @@ def test_the_time_is_that_of_all_attempts(place):
 
 def test_the_time_noted_for_another_run_does_not_count(place):
     write_json(place.folder / "progress.json", {"run_sha256": "other", "train_seconds": 1000.0})
-    assert place.train(place.keeper())[0]["train_runtime"] < 100
+    assert place.train(place.keeper())[0]["train_runtime"] < 1000
 
 
 def test_progress_that_cannot_be_written_stops_nothing(place, uninterrupted, caplog):
