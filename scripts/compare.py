@@ -8,7 +8,7 @@ from gluegrid.analysis.comparison_report import write_comparisons
 from gluegrid.analysis.comparisons import compare
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"at least this many ({RESAMPLES:,})")
     arguments = parser.parse_args()
     experiment = planned_experiment(arguments.head)
-    print(write_comparisons(experiment, compare(experiment, outcomes(experiment), arguments.resamples)))
+    print(write_comparisons(experiment, compare(experiment, read_outcomes(experiment), arguments.resamples)))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ def checked_model_files(source: str, names: list[str], with_code: bool = False) 
         raise StagingError(f"{source}: has no config.json; is this a transformers model?")
     if not any(name.endswith(".safetensors") for name in files):
         pickled = [name for name in names if name.endswith((".bin", ".pt", ".h5", ".ckpt"))]
-        found = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""
-        raise StagingError(f"{source}: has no safetensors weights{found}; name a revision that has them, or convert it")
+        pickles = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""
+        raise StagingError(
+            f"{source}: has no safetensors weights{pickles}; name a revision that has them, or convert it"
+        )
     return files
 
 

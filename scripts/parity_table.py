@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.parity_report import write_parity
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()
     experiment = planned_experiment(arguments.head)
-    print(write_parity(experiment, outcomes(experiment)))
+    print(write_parity(experiment, read_outcomes(experiment)))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.loading import planned_experiment
 from gluegrid.report.write import write_report
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()
     experiment = planned_experiment(arguments.head)
-    write_report(experiment, outcomes(experiment))
+    write_report(experiment, read_outcomes(experiment))
     print(experiment.paths.report_html, experiment.paths.table_tex, sep="\n")
 
 

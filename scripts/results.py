@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import run_script
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()
     experiment = planned_experiment(arguments.head)
-    print(write_tables(experiment, outcomes(experiment)))
+    print(write_tables(experiment, read_outcomes(experiment)))
 
 
 if __name__ == "__main__":

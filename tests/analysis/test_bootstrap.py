@@ -254,30 +254,30 @@ def rejections(simulate, seeds, metric="accuracy", repetitions=300, tasks=1):
     return 100 * count / repetitions
 
 
-def of_equal_seeds(generator, seeds):
+def equal_seeds(generator, seeds):
     """Answers that are wrong on other examples with each seed, and equally often."""
     labels = generator.integers(2, size=150)
     return labels, numpy.stack([flipped(labels, 0.2, generator) for _ in range(2 * seeds)], axis=1)
 
 
-def of_unequal_seeds(generator, seeds):
+def unequal_seeds(generator, seeds):
     """Answers that are wrong on the same examples, and with some seeds on more of them."""
     labels = generator.integers(2, size=150)
     hardness, strength = generator.random(150), generator.normal(0.8, 0.05, size=2 * seeds)
     return labels, numpy.where(hardness[:, None] < strength, labels[:, None], 1 - labels[:, None])
 
 
-@pytest.mark.parametrize("simulate", [of_equal_seeds, of_unequal_seeds])
+@pytest.mark.parametrize("simulate", [equal_seeds, unequal_seeds])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_equal_models_are_told_apart_in_5_percent_at_most(simulate, seeds):
-    if simulate is of_unequal_seeds and seeds == 1:
+    if simulate is unequal_seeds and seeds == 1:
         return  # one seed says nothing of others, and comparisons.md says so
     # 300 repetitions: 5 % vary by 1.3. Resampling as many seeds as there are gives 0.3 to 34 %.
     assert 0.5 <= rejections(simulate, seeds) <= 8
 
 
 def test_equal_models_are_told_apart_as_rarely_on_the_mean_of_tasks():
-    assert 0.5 <= rejections(of_unequal_seeds, seeds=3, repetitions=150, tasks=3) <= 9
+    assert 0.5 <= rejections(unequal_seeds, seeds=3, repetitions=150, tasks=3) <= 9
 
 
 def test_better_models_are_found(shared):

@@ -16,7 +16,7 @@ from gluegrid.analysis.comparison_report import comparisons_json, comparisons_ma
 from gluegrid.analysis.comparisons import Comparison, LeftOut, compare
 from gluegrid.common.errors import GluegridError
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.results.outcomes import outcomes, validation_predictions
+from gluegrid.results.outcomes import read_outcomes, validation_predictions
 
 RATES = {"good": 0.05, "same": 0.05, "bad": 0.25}
 LABELS = numpy.arange(300) % 7 % 2
@@ -27,10 +27,10 @@ NUMBERS = (numpy.arange(300) * 7 % 26 / 5).astype(numpy.float32)
 def experiment(tmp_path, monkeypatch) -> Experiment:
     """Three models, two of them equally good, with three seeds on a task of classes and one of numbers."""
     monkeypatch.chdir(tmp_path)
-    return of_models(tmp_path)
+    return experiment_with_models(tmp_path)
 
 
-def of_models(folder: Path, names=tuple(RATES), **values) -> Experiment:
+def experiment_with_models(folder: Path, names=tuple(RATES), **values) -> Experiment:
     models = {name: {"source": f"./{name}"} for name in names}
     for name in names:
         (folder / name).mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ def save_all(experiment: Experiment, *without: tuple) -> None:
 
 
 def compared(experiment: Experiment):
-    return compare(experiment, outcomes(experiment), 1000)
+    return compare(experiment, read_outcomes(experiment), 1000)
 
 
 def reasons(comparisons) -> dict:
@@ -100,7 +100,7 @@ def test_the_same_files_give_the_same_bits_and_another_model_changes_none(experi
     save_all(experiment)
     found = compared(experiment)
     assert comparisons_json(experiment, compared(experiment)) == comparisons_json(experiment, found)
-    of_two = of_models(tmp_path, names=("bad", "good"))
+    of_two = experiment_with_models(tmp_path, names=("bad", "good"))
     # The other way round, too.
     other = compared(of_two).of_tasks[0].difference
     one = found.of_tasks[1].difference
@@ -109,7 +109,7 @@ def test_the_same_files_give_the_same_bits_and_another_model_changes_none(experi
 
 def test_many_comparisons_are_adjusted_for_their_number_and_have_enough_resamples(experiment):
     save_all(experiment)
-    found = compare(experiment, outcomes(experiment), 10)
+    found = compare(experiment, read_outcomes(experiment), 10)
     assert found.resamples == 600
     for each in found.of_tasks:
         assert each.adjusted >= each.difference.p_value
@@ -227,7 +227,9 @@ def test_a_model_with_an_undefined_score_is_left_out(experiment):
 
 def test_the_chosen_variant_stands_for_a_model_and_how_it_was_chosen_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    experiment = of_models(tmp_path, names=("good", "bad"), cells={"good": {"pair": {"learning_rate": [1e-5, 3e-5]}}})
+    experiment = experiment_with_models(
+        tmp_path, names=("good", "bad"), cells={"good": {"pair": {"learning_rate": [1e-5, 3e-5]}}}
+    )
     for key, cell in experiment.cells.items():
         save(experiment, cell, 0.3 if key[:3] == ("good", "pair", "base") else RATES[cell.model])
     found = compared(experiment)
@@ -243,7 +245,7 @@ def test_the_chosen_variant_stands_for_a_model_and_how_it_was_chosen_is_said(tmp
 
 def test_a_task_without_a_validation_split_is_none_to_compare_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    experiment = of_models(tmp_path, names=("good", "bad"))
+    experiment = experiment_with_models(tmp_path, names=("good", "bad"))
     experiment.tasks["number"]["validation"] = {}
     for cell in experiment.cells.values():
         if cell.task == "pair":

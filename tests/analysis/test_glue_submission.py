@@ -45,7 +45,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def of_official_sizes(made, tmp_path, monkeypatch) -> Experiment:
+def experiment_of_official_sizes(made, tmp_path, monkeypatch) -> Experiment:
     """The same in a folder to change."""
     shutil.copytree(made[0], tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
@@ -53,11 +53,11 @@ def of_official_sizes(made, tmp_path, monkeypatch) -> Experiment:
 
 
 @pytest.fixture
-def experiment(of_official_sizes, monkeypatch) -> Experiment:
+def experiment(experiment_of_official_sizes, monkeypatch) -> Experiment:
     """The same with as few predictions of QQP, whose 390,965 take seconds, as if GLUE wanted no more."""
     monkeypatch.setitem(load_registry()["qqp"]["official"]["test"], "rows", 1000)
     replace_predictions("qqp", logits_for(1000, 2, "few"))
-    return of_official_sizes
+    return experiment_of_official_sizes
 
 
 def predictions_of(task, split="test"):
@@ -82,8 +82,8 @@ def refusal(experiment, kind=GluegridError):
     return str(error.value)
 
 
-def test_the_zip_holds_glues_files_byte_by_byte(of_official_sizes):
-    write_submission(of_official_sizes, "tiny")
+def test_the_zip_holds_glues_files_byte_by_byte(experiment_of_official_sizes):
+    write_submission(experiment_of_official_sizes, "tiny")
     with zipfile.ZipFile(ZIP) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == [name for name, *_ in WANTED]
@@ -104,8 +104,8 @@ def test_the_same_predictions_give_the_same_bytes(experiment, monkeypatch):
         assert {oct(entry.external_attr >> 16) for entry in archive.infolist()} == {"0o100644"}
 
 
-def test_submission_json_says_where_each_prediction_comes_from(of_official_sizes):
-    about = write_submission(of_official_sizes, "tiny")
+def test_submission_json_says_where_each_prediction_comes_from(experiment_of_official_sizes):
+    about = write_submission(experiment_of_official_sizes, "tiny")
     assert read_json(ZIP.with_suffix(".json")) == about
     assert about["zip_sha256"] == sha256(ZIP)
     assert (about["experiment"], about["model"]["name"], about["model"]["source"]) == ("small", "tiny", "./model")
@@ -131,14 +131,14 @@ def test_submission_json_says_where_each_prediction_comes_from(of_official_sizes
     assert "clipped" not in about["files"]["RTE.tsv"]
 
 
-def test_what_should_be_known_is_said(of_official_sizes):
+def test_what_should_be_known_is_said(experiment_of_official_sizes):
     record = predictions_of("rte").with_name("run_record.json")
     content = json.loads(record.read_text())
     content["task_files"]["test-00000-of-00001.parquet"] = "0" * 64
     record.write_text(json.dumps(content))
     results = predictions_of("sst2").with_name("all_results.json")
     results.write_text(json.dumps(json.loads(results.read_text()) | {"degenerate": True}))
-    about = write_submission(of_official_sizes, "tiny")
+    about = write_submission(experiment_of_official_sizes, "tiny")
     lines = lines_about(about)
     clipped = about["files"]["STS-B.tsv"]["clipped"]
     best = "best of 2 seeds on validation"

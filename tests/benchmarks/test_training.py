@@ -55,22 +55,22 @@ def tables_of(text):
     return tables
 
 
-def of_part(content, part):
+def entries_of_part(content, part):
     return [entry for entry in content["measurements"] if entry["part"] == part]
 
 
 def test_all_arms_train_the_same_steps_on_the_same_examples(measured):
-    trained = of_part(measured[1], "training")
+    trained = entries_of_part(measured[1], "training")
     assert [(entry["task"], entry["arm"]) for entry in trained] == [(task, arm) for task in TASKS for arm in ARMS]
     assert {(entry["steps"], entry["examples"]) for entry in trained} == {(2, TRAINED)}
     for task in TASKS:
         assert len({entry["tokens"] for entry in trained if entry["task"] == task}) == 1
-    assert {entry["examples"] for entry in of_part(measured[1], "evaluation")} == {SCORED}
+    assert {entry["examples"] for entry in entries_of_part(measured[1], "evaluation")} == {SCORED}
     assert all(0 < entry["seconds"] <= entry["seconds_of_the_call"] for entry in trained)
 
 
 def test_both_processes_train_and_score_the_same_examples(measured):
-    theirs, ours = of_part(measured[1], "process")
+    theirs, ours = entries_of_part(measured[1], "process")
     assert theirs["examples"] == ours["examples"] == TRAINED
     assert "run_glue_process.py" in theirs["command"]
     assert "train.py" in ours["command"]
@@ -91,7 +91,7 @@ def test_the_table_is_the_json(measured):
 
 def test_ratios_are_those_of_the_measurements(measured):
     content = measured[1]
-    rates = {(e["task"], e["arm"]): e["examples"] / e["seconds"] for e in of_part(content, "training")}
+    rates = {(e["task"], e["arm"]): e["examples"] / e["seconds"] for e in entries_of_part(content, "training")}
     *of_tasks, mean = content["tables"]["training"]
     for row in of_tasks:
         for arm in "abc":
@@ -100,7 +100,7 @@ def test_ratios_are_those_of_the_measurements(measured):
 
 
 def test_the_floor_counts_real_tokens(measured):
-    (entry,) = of_part(measured[1], "steps")
+    (entry,) = entries_of_part(measured[1], "steps")
     layer = 12 * 128**2 + 13 * 128  # weights and biases of a layer of the tiny BERT
     attention = entry["flops_per_step"] - 6 * 2 * layer * entry["tokens_per_step"]
     # Rows of 2 to 15 tokens: at least as if all had the mean length, and at most as if all were the longest.

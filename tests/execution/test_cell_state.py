@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from callers import MPIRUN, NOTEBOOK, TORCHRUN, of_python
+from callers import MPIRUN, NOTEBOOK, TORCHRUN, python_variables
 from trainable_cell import (
     MANIFESTS,
     TrainableCell,
@@ -124,7 +124,7 @@ def test_a_signal_while_it_loads_ends_it_at_once(cell):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_training_dies_with_its_launcher_whoever_has_called(cell, started, number):
-    theirs = TORCHRUN | MPIRUN | NOTEBOOK | of_python(cell.folder / "of_the_caller")
+    theirs = TORCHRUN | MPIRUN | NOTEBOOK | python_variables(cell.folder / "of_the_caller")
     launcher = started(dataclasses.replace(cell, environment=theirs), launched=True)
     training = child_of(launcher)
     os.kill(launcher.pid, number)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
+from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, python_variables
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import job
@@ -42,14 +42,21 @@ def given() -> Iterator[Callable]:
 def test_a_cell_gets_what_is_listed_and_nothing_else(given, tmp_path):
     listed = {"LC_ALL": "C", "NCCL_DEBUG": "INFO", "CUDA_VISIBLE_DEVICES": "1", "OPENBLAS_CORETYPE": "Haswell"}
     unlisted = {"NVIDIA_TF32_OVERRIDE": "1", "PATHS": "/bin", "BASH_FUNC_module%%": "() { :; }", "WANDB_API_KEY": "x"}
-    given(TORCHRUN, MPIRUN, STEP, NOTEBOOK, of_python(tmp_path / "python"), unlisted, listed, WISHES)
+    given(TORCHRUN, MPIRUN, STEP, NOTEBOOK, python_variables(tmp_path / "python"), unlisted, listed, WISHES)
     make_environment_of_cell()
     left = {name for name in os.environ if not name.startswith("PET_")}  # scripts/launch.sh drops these
     assert left == {*listed, "PATH", "HOME", "PYTHONUNBUFFERED", "SLURM_CONF"}
 
 
 def test_jobs_of_a_head_get_all_but_what_its_caller_has_set_for_its_own_programs(given, tmp_path):
-    given(WISHES, NOTEBOOK, of_python(tmp_path / "python"), BASH_ENV="/x", SQUEUE_STATES="F", SLURM_TIME_FORMAT="%s")
+    given(
+        WISHES,
+        NOTEBOOK,
+        python_variables(tmp_path / "python"),
+        BASH_ENV="/x",
+        SQUEUE_STATES="F",
+        SLURM_TIME_FORMAT="%s",
+    )
     leave_caller()
     assert {*os.environ} == {*WISHES, *NOTEBOOK} - {"MPLBACKEND"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import builders
 import pytest
 import yaml
-from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, of_python
+from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, python_variables
 from clones import Clone, clone_into, copy_of
 from needs import give_up
 from network_trace import Contact, contacts, listens
@@ -125,7 +125,9 @@ def test_a_cell_and_the_tables_need_no_network_no_home_and_nothing_of_their_call
     clone = copy_of(staged, tmp_path / "clone")
     shutil.rmtree(clone.root / "resources/tokens")
     write_experiment(clone, "offline", [1])
-    theirs = TORCHRUN | MPIRUN | JOB | NOTEBOOK | of_python(tmp_path / "of_the_caller") | {"HOME": "/proc/nobody"}
+    theirs = (
+        TORCHRUN | MPIRUN | JOB | NOTEBOOK | python_variables(tmp_path / "of_the_caller") | {"HOME": "/proc/nobody"}
+    )
     theirs.pop("PYTHONINSPECT")  # with it, snakemake itself ends with exit code 1
     start = [*unshare("--net"), sys.executable, "-c", WITHOUT_NETWORK]
     run([*start, *clone.command(*LOCAL, "--cores", "2")], clone, environment_of(clone, tmp_path, **theirs))

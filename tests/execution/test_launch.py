@@ -8,7 +8,7 @@ from pathlib import Path
 
 import builders
 import pytest
-from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, of_python
+from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, python_variables
 from waiting import HANG, wait_until
 
 from gluegrid.execution.job_logs import last_line
@@ -118,7 +118,7 @@ def are_gone(pids: list[int]) -> bool:
 @pytest.fixture
 def theirs(tmp_path) -> dict[str, str]:
     """What all callers at once set."""
-    return TORCHRUN | MPIRUN | STEP | NOTEBOOK | of_python(tmp_path / "of_the_caller")
+    return TORCHRUN | MPIRUN | STEP | NOTEBOOK | python_variables(tmp_path / "of_the_caller")
 
 
 def test_one_process_is_started_as_ever_whatever_a_caller_has_set(tmp_path, theirs):

@@ -18,7 +18,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.metrics import METRICS, Metric
 from gluegrid.experiment.task_kinds import REGRESSION
 from gluegrid.report.write import write_report
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.parity import NOT_COMPARED
 from gluegrid.results.parity_report import write_parity
 from gluegrid.verification.findings import Hashes
@@ -69,27 +69,27 @@ def test_tables_and_verification_know_every_metric(experiment):
 
 
 def test_comparisons_know_every_metric_and_score_with_it_as_training_did(experiment):
-    found = outcomes(experiment)
+    found = read_outcomes(experiment)
     comparisons = compare(experiment, found, 100)
     assert [comparison.tasks for comparison in comparisons.of_tasks] == [[name] for name, _ in tasks()]
     for comparison, (name, metric) in zip(comparisons.of_tasks, tasks(), strict=True):
-        of_models = [
+        means = [
             [each.results[f"eval_{metric}"] for each in found if (each.cell.model, each.cell.task) == (model, name)]
             for model in (comparison.first, comparison.second)
         ]
-        assert comparison.scores == pytest.approx([sum(seeds) / len(seeds) for seeds in of_models], abs=1e-12)
+        assert comparison.scores == pytest.approx([sum(seeds) / len(seeds) for seeds in means], abs=1e-12)
     write_comparisons(experiment, comparisons)
 
 
 def test_references_may_be_of_every_metric(experiment):
-    write_parity(experiment, outcomes(experiment))
+    write_parity(experiment, read_outcomes(experiment))
     records = read_json(Path(experiment.paths.parity_json))["verdicts"]
     assert [(each["task"], each["metric"]) for each in records] == tasks()
     assert not [each for each in records if each["verdict"] == NOT_COMPARED]
 
 
 def test_the_page_shows_every_metric(experiment):
-    write_report(experiment, outcomes(experiment))
+    write_report(experiment, read_outcomes(experiment))
     page = Path(experiment.paths.report_html).read_text(encoding="utf-8")
     assert not [metric for metric in METRICS if metric not in page]
 

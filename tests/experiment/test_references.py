@@ -43,7 +43,7 @@ def all_shipped() -> list[Reference]:
     return [each for content in shipped() for each in rows_of(content)]
 
 
-def of_label(label: str) -> dict[tuple[str, str, str], float]:
+def scores_of_label(label: str) -> dict[tuple[str, str, str], float]:
     """Return the values of one file by model, task and metric."""
     return {(each.model, each.task, each.metric): each.value for each in all_shipped() if each.label == label}
 
@@ -123,7 +123,7 @@ def test_hugging_faces_readme_is_the_table_of_fp32(shared):
         for name, value in numbers(TASKS[task], result).items():
             expected["google-bert/bert-base-cased", TASKS[task], name] = value
         assert metric.startswith("F1") == (task == "MRPC")
-    assert of_label("Hugging Face's README") == expected
+    assert scores_of_label("Hugging Face's README") == expected
     epochs = {each.task: each.training["num_train_epochs"] for each in all_shipped() if each.model.endswith("-cased")}
     assert {task for task, count in epochs.items() if count == 5} == {"mrpc", "wnli"}
 
@@ -134,7 +134,7 @@ def test_hugging_faces_readme_of_2019_is_of_medians_of_five(shared):
         task, result = part.strip().split(" ", 1)
         for name, value in numbers(TASKS[task], result.removeprefix("F1/acc ")).items():
             expected[BERT, TASKS[task], name] = value
-    assert of_label("Hugging Face's README of 2019") == expected
+    assert scores_of_label("Hugging Face's README of 2019") == expected
     medians = [each for each in all_shipped() if each.label == "Hugging Face's README of 2019"]
     assert {(each.statistic, each.n) for each in medians} == {("median", 5)}
 
@@ -149,7 +149,7 @@ def test_the_miniatures_are_of_the_test_split(shared):
             of_task = numbers(TASKS[task], result, F1_FIRST | {"qqp": ["f1", "accuracy"]})
             of_task = {"accuracy_mm": of_task["accuracy"]} if task == "mm" else of_task
             expected |= {(model, TASKS[task], metric): value for metric, value in of_task.items()}
-    assert of_label("the miniatures' README") == expected
+    assert scores_of_label("the miniatures' README") == expected
     assert {each.split for each in all_shipped() if "bert_uncased_L" in each.model} == {"test"}
     assert {each.split for each in all_shipped() if "bert_uncased_L" not in each.model} == {"validation"}
 
@@ -161,7 +161,7 @@ def test_electra_is_its_readme(shared):
         for task, result in zip(header[1:], results, strict=True):
             metric = {"cola": "matthews_correlation", "stsb": "spearmanr"}.get(TASKS[task], "accuracy")
             expected[f"google/electra-{size.lower()}-discriminator", TASKS[task], metric] = float(result)
-    assert of_label("ELECTRA's README") == expected
+    assert scores_of_label("ELECTRA's README") == expected
 
 
 def test_roberta_and_deberta_are_their_readmes(shared):
@@ -170,16 +170,16 @@ def test_roberta_and_deberta_are_their_readmes(shared):
     expected = {("FacebookAI/roberta-base", TASKS[task]): float(value) for task, value in order}
     sizes = zip(order, re.findall(r"\d+\.\d", large), strict=True)
     expected |= {("FacebookAI/roberta-large", TASKS[task]): float(value) for (task, _), value in sizes}
-    assert {cell[:2]: value for cell, value in of_label("RoBERTa's README").items()} == expected
+    assert {cell[:2]: value for cell, value in scores_of_label("RoBERTa's README").items()} == expected
     text = section(shared, "6.7")
     for each in (each for each in all_shipped() if each.label == "DeBERTa's README"):
         assert re.search(rf"\b{each.value:.1f}\b", text)
         assert each.spread is None or f"+/-{each.spread:.1f}" in text
-    assert of_label("DeBERTa's README")["microsoft/deberta-v3-base", "mnli", "accuracy_mm"] == 90.7
+    assert scores_of_label("DeBERTa's README")["microsoft/deberta-v3-base", "mnli", "accuracy_mm"] == 90.7
 
 
 def test_berts_readme_is_one_run(shared):
-    (value,) = of_label("BERT's README").values()
+    (value,) = scores_of_label("BERT's README").values()
     percent = re.search(r"dev (\d+\.\d+)%", section(shared, "6.3"))[1]
     assert math.floor(value * 100) / 100 == float(percent)
 

@@ -61,12 +61,12 @@ def train(model, steps=3):
     return model
 
 
-def of_adapters(model):
+def adapter_weights(model):
     return {name: weights for name, weights in model.named_parameters() if ".lora_" in name}
 
 
 def adapted_layers(model):
-    return {name.partition(".lora_")[0] for name in of_adapters(model)}
+    return {name.partition(".lora_")[0] for name in adapter_weights(model)}
 
 
 def linear_layers(model):
@@ -79,7 +79,7 @@ def test_only_adapters_and_the_head_are_trained(family):
     model = adapted(family)
     assert torch.equal(logits(model), logits(before))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert trained == {*head, *of_adapters(model)}
+    assert trained == {*head, *adapter_weights(model)}
     in_encoder = {name for name in linear_layers(before) if name.startswith(f"{before.base_model_prefix}.")}
     assert adapted_layers(model) == in_encoder
     frozen = {name: weights.clone() for name, weights in model.named_parameters() if name not in trained}
@@ -111,9 +111,9 @@ def test_a_model_without_adapters_is_merged_already(bert):
 
 
 def test_adapters_follow_from_the_seed_alone(bert):
-    first = of_adapters(adapted(bert, seed=1))
+    first = adapter_weights(adapted(bert, seed=1))
     torch.rand(7)
-    again, other = of_adapters(adapted(bert, seed=1)), of_adapters(adapted(bert, seed=2))
+    again, other = adapter_weights(adapted(bert, seed=1)), adapter_weights(adapted(bert, seed=2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if ".lora_A." in name)
     plain(bert)

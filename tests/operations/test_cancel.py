@@ -17,7 +17,7 @@ from gluegrid.execution import attempts, invocation
 from gluegrid.execution.locks import Manners, lock_with_manners
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.operations.cancel import cancel_cell
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 
 
 @pytest.fixture
@@ -121,12 +121,12 @@ def test_a_cell_of_two_experiments_needs_its_experiments_name(slurm, experiment,
 
 def test_the_tables_say_that_a_cell_was_cancelled_until_it_is_tried_again(slurm, experiment, cell, state):
     cancel_cell(cell.name, None)
-    found = outcomes(experiment)[0]
+    found = read_outcomes(experiment)[0]
     assert (found.cell, found.reason, found.has_failed) == (cell, "cancelled by make cancel", True)
     write_json(state / "cancelled.json", {"cancelled": "2026-01-01T00:00:00+00:00"})
     attempts.start(state, "hash")
     attempts.end(state, Reason(Cause.FAILED, "loss is NaN"))
-    assert outcomes(experiment)[0].reason == "loss is NaN"
+    assert read_outcomes(experiment)[0].reason == "loss is NaN"
 
 
 @pytest.mark.parametrize("moment", ["2000-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"])
@@ -140,12 +140,12 @@ def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_cloc
     cancel_cell(cell.name, None)
     attempts.end(state, Reason(Cause.SIGTERM))
     assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
-    assert outcomes(experiment)[0].why == Reason(Cause.CANCELLED)
+    assert read_outcomes(experiment)[0].why == Reason(Cause.CANCELLED)
     invocation.freeze(experiment.config, Path(experiment.paths.heads), started=moment)
     assert attempts.reason_to_stop(state) is None
     attempts.start(state, "hash")
     attempts.end(state, Reason(Cause.FAILED, "loss is NaN"))
-    assert outcomes(experiment)[0].reason == "loss is NaN"
+    assert read_outcomes(experiment)[0].reason == "loss is NaN"
 
 
 def test_the_script_says_what_is_wrong_in_one_line(slurm, experiment, project):

@@ -37,7 +37,7 @@ from gluegrid.operations.estimates import (
     limit_of_attempt,
 )
 from gluegrid.operations.measured_speeds import PATH, Measured, add_speeds, read_speeds
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow import run_end
 
 A100, V100, CPU = "NVIDIA A100-SXM4-80GB", "Tesla V100", "CPU (any)"
@@ -260,7 +260,7 @@ def finished(of: Experiment, seconds: float) -> None:
 def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch):
     of = experiment(tasks={"rte": None}, seeds=[1, 2, 3])
     finished(of, 20)
-    add_speeds(learn(of, run_end.finished_now(outcomes(of))))
+    add_speeds(learn(of, run_end.finished_now(read_outcomes(of))))
     (entry,) = read_speeds()
     assert (entry.device, entry.model, entry.task) == (A100, "google-bert/bert-base-uncased", "rte")
     assert entry.seconds_beside_training == [5, 5, 5]
@@ -268,14 +268,14 @@ def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch
     assert (made.train_seconds, made.seconds) == (pytest.approx(20), pytest.approx(25))
     freeze(of.config, Path(of.paths.heads))
     run_end.note_expectations(of, Estimates(of, []))
-    assert run_end.finished_now(outcomes(of)) == []
+    assert run_end.finished_now(read_outcomes(of)) == []
 
 
 def test_the_end_of_a_run_says_what_was_expected_of_it():
     of = experiment(tasks={"rte": None}, seeds=[1, 2])
     expected = estimate(of).seconds
     finished(of, 20)
-    line = run_end.comparison(of, outcomes(of))
+    line = run_end.comparison(of, read_outcomes(of))
     assert f"of the 2 cells finished now: 0.01 hours, estimated {2 * expected / 3600:.2f}" in line
     assert f"took {25 / expected:.2f} times" in line
 

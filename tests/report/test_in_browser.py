@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gluegrid.report.write import write_report
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 
 # What makes the document wider than the window, but for what scrolls in itself.
 TOO_WIDE = """
@@ -30,7 +30,7 @@ def page_file(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("seen")
     with contextlib.chdir(root):
         experiment = crafted_experiments.realistic(root, "synthetic-example")
-        write_report(experiment, outcomes(experiment))
+        write_report(experiment, read_outcomes(experiment))
         return Path(experiment.paths.report_html).absolute()
 
 

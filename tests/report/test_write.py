@@ -19,7 +19,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.score_section import MOST_ROWS
 from gluegrid.report.sweep_section import MOST_FIGURES
 from gluegrid.report.write import write_report
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 
 HOSTILE = "<script>alert(1)</script> \"q\" 'p' &amp; $x^2$ \N{GRINNING FACE} שלום {x}"
 
@@ -42,7 +42,7 @@ class Report:
 
 
 def report_of(root: Path, experiment: Experiment) -> Report:
-    write_report(experiment, outcomes(experiment))
+    write_report(experiment, read_outcomes(experiment))
     html = (root / experiment.paths.report_html).read_text(encoding="utf-8")
     return Report(root, experiment, html, parsed(html))
 
@@ -247,7 +247,7 @@ def test_equal_results_make_an_equal_page_in_another_process(realistic):
     program = (
         "import sys; from pathlib import Path; from gluegrid.experiment.loading import load_experiment\n"
         "from gluegrid.results.outcomes import outcomes; from gluegrid.report.write import write_report\n"
-        "experiment = load_experiment(Path('config.yaml')); write_report(experiment, outcomes(experiment))"
+        "experiment = load_experiment(Path('config.yaml')); write_report(experiment, read_outcomes(experiment))"
     )
     process = builders.python(
         program, cwd=realistic.root, env={"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
@@ -373,7 +373,7 @@ def test_a_grid_of_50_models_9_tasks_and_5_seeds_makes_a_page_of_less_than_5_meg
     experiment = crafted_experiments.load(here, models=models, seeds=[1, 2, 3, 4, 5])
     for cell in experiment.cells.values():
         crafted_experiments.write_cell(experiment, cell)
-    write_report(experiment, outcomes(experiment))
+    write_report(experiment, read_outcomes(experiment))
     size = Path(experiment.paths.report_html).stat().st_size
     assert 1_000_000 < size < 5_000_000
 

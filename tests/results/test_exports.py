@@ -7,7 +7,7 @@ import builders
 import pytest
 
 from gluegrid.results.exports import results_csv, results_json
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import results_markdown
 
 SCORES = {  # accuracy of each variant, seed by seed
@@ -37,7 +37,7 @@ def swept(tmp_path, monkeypatch):
 
 
 def rows_of_csv(experiment):
-    return list(csv.DictReader(io.StringIO(results_csv(experiment, outcomes(experiment)))))
+    return list(csv.DictReader(io.StringIO(results_csv(experiment, read_outcomes(experiment)))))
 
 
 def test_columns_of_sweeps_stand_behind_those_there_were(swept):
@@ -63,13 +63,13 @@ def test_without_a_sweep_only_the_choice_is_added(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = builders.experiment(tmp_path)
     assert list(rows_of_csv(experiment)[0])[-2:] == ["run_sha256", "chosen"]
-    content = json.loads(results_json(experiment, outcomes(experiment)))
+    content = json.loads(results_json(experiment, read_outcomes(experiment)))
     assert [(entry["chosen"], entry["values"], entry["n"]) for entry in content["summaries"]] == [(True, {}, 0)] * 2
     assert content["optimism"] == []
 
 
 def test_summaries_have_each_number_over_seeds_in_full_precision(swept):
-    content = json.loads(results_json(swept, outcomes(swept)))
+    content = json.loads(results_json(swept, read_outcomes(swept)))
     by_variant = {entry["variant"]: entry for entry in content["summaries"] if entry["task"] == "pair"}
     one = by_variant["base"]
     assert {key: one[key] for key in ("model", "n", "of", "failed", "degenerate", "chosen")} == {
@@ -87,7 +87,7 @@ def test_summaries_have_each_number_over_seeds_in_full_precision(swept):
 
 
 def test_summaries_count_failed_and_degenerate_runs_and_leave_the_latter_out(swept):
-    content = json.loads(results_json(swept, outcomes(swept)))
+    content = json.loads(results_json(swept, read_outcomes(swept)))
     by_variant = {entry["variant"]: entry for entry in content["summaries"] if entry["task"] == "pair"}
     collapsed, failed = by_variant["learning_rate-3e-05"], by_variant["learning_rate-5e-05"]
     assert (collapsed["degenerate"], collapsed["all"]["score"]["mean"]) == (1, pytest.approx(0.55))
@@ -97,7 +97,7 @@ def test_summaries_count_failed_and_degenerate_runs_and_leave_the_latter_out(swe
 
 
 def test_every_point_of_a_sweep_has_a_row_of_its_table(swept):
-    text = results_markdown(swept, outcomes(swept))
+    text = results_markdown(swept, read_outcomes(swept))
     table = text.partition("### tiny, Pair\n\n")[2].partition("\n\n")[0].splitlines()
     assert len(table) == 2 + 6
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]

@@ -14,7 +14,7 @@ from gluegrid.execution import attempts
 from gluegrid.execution.job_logs import last_line
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import run_text
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import results_markdown, table_definition, write_tables
 from gluegrid.workflow.run_end import last_words
 
@@ -39,7 +39,7 @@ def pair(experiment):
 
 
 def outcome_of(experiment, cell):
-    return next(outcome for outcome in outcomes(experiment) if outcome.cell == cell)
+    return next(outcome for outcome in read_outcomes(experiment) if outcome.cell == cell)
 
 
 def state_of(experiment, cell):
@@ -62,8 +62,8 @@ def test_a_result_is_read_with_its_record(experiment, pair):
 
 
 def test_a_cell_that_was_never_started_has_not_failed(experiment):
-    assert [outcome.reason for outcome in outcomes(experiment)] == ["not run yet"] * 2
-    assert not any(outcome.is_done or outcome.has_failed for outcome in outcomes(experiment))
+    assert [outcome.reason for outcome in read_outcomes(experiment)] == ["not run yet"] * 2
+    assert not any(outcome.is_done or outcome.has_failed for outcome in read_outcomes(experiment))
 
 
 def test_a_failed_cell_says_what_its_last_attempt_noted(experiment, pair):
@@ -115,7 +115,7 @@ def test_a_result_of_another_run_json_is_refused(experiment, pair):
 def test_a_changed_value_makes_a_result_stale(experiment, pair, tmp_path):
     builders.write_result(experiment, pair, PAIR)
     changed = builders.experiment(tmp_path, learning_rate=3e-5)
-    assert "another run.json" in outcomes(changed)[0].reason
+    assert "another run.json" in read_outcomes(changed)[0].reason
 
 
 def test_a_record_of_another_schema_is_refused(experiment, pair):
@@ -166,7 +166,7 @@ def test_an_unreadable_file_is_named(experiment, pair, name, text):
 def test_a_model_that_could_not_be_fetched_fails_its_cells_with_the_logs_last_line(experiment):
     key = experiment.model_key("tiny")
     log = write_log(experiment, "fetch_model", key, "fetching\ngluegrid: the hub did not give it\n\n")
-    for outcome in outcomes(experiment):
+    for outcome in read_outcomes(experiment):
         assert outcome.has_failed
         assert (outcome.reason, outcome.log) == ("fetch_model failed: the hub did not give it", log)
 
@@ -174,7 +174,7 @@ def test_a_model_that_could_not_be_fetched_fails_its_cells_with_the_logs_last_li
 def test_tokens_that_could_not_be_made_fail_only_their_task(experiment, pair):
     tokens = paths.TOKENS.format(**experiment.wildcards_of_tokens(pair))
     write_log(experiment, "tokenize_task", tokens, "gluegrid: no column 'x'")
-    assert [outcome.reason for outcome in outcomes(experiment)] == [
+    assert [outcome.reason for outcome in read_outcomes(experiment)] == [
         "tokenize_task failed: no column 'x'",
         "not run yet",
     ]
@@ -186,7 +186,7 @@ def test_a_log_of_a_fetch_that_succeeded_is_no_failure(experiment):
     manifest = Path(paths.MODEL_MANIFEST.format(model_key=key))
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}", encoding="utf-8")
-    assert [outcome.reason for outcome in outcomes(experiment)] == ["not run yet"] * 2
+    assert [outcome.reason for outcome in read_outcomes(experiment)] == ["not run yet"] * 2
 
 
 def test_an_attempt_that_slurm_ended_says_what_slurm_said(experiment, pair, monkeypatch):
@@ -254,7 +254,7 @@ def partial(experiment, pair):
 
 
 def test_the_markdown_of_a_partial_set_has_the_numbers_and_the_reasons(partial):
-    text = write_tables(partial, outcomes(partial))
+    text = write_tables(partial, read_outcomes(partial))
     assert Path(partial.paths.results_md).read_text(encoding="utf-8") == text
     assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in text
     assert "| number | pearson/spearmanr | failed      | -                   | -        |" in text
@@ -266,7 +266,7 @@ def test_the_markdown_of_a_partial_set_has_the_numbers_and_the_reasons(partial):
 
 def test_the_csv_of_a_partial_set_has_a_row_per_cell_in_full_precision(partial, pair):
     builders.write_result(partial, pair, PAIR | {"eval_f1": 0.1 + 0.2})
-    write_tables(partial, outcomes(partial))
+    write_tables(partial, read_outcomes(partial))
     text = Path(partial.paths.results_csv).read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [(row["task"], row["state"]) for row in rows] == [("pair", "done"), ("number", "failed")]
@@ -276,7 +276,7 @@ def test_the_csv_of_a_partial_set_has_a_row_per_cell_in_full_precision(partial, 
 
 
 def test_the_json_of_a_partial_set_has_run_results_and_record(partial, pair):
-    write_tables(partial, outcomes(partial))
+    write_tables(partial, read_outcomes(partial))
     content = json.loads(Path(partial.paths.results_json).read_text(encoding="utf-8"))
     done, failed = content["cells"]
     assert (content["experiment"], done["run"], failed["results"]) == ("small", pair.run, None)
@@ -284,15 +284,15 @@ def test_the_json_of_a_partial_set_has_run_results_and_record(partial, pair):
 
 
 def test_tables_that_say_the_same_are_not_written_again(partial):
-    write_tables(partial, outcomes(partial))
+    write_tables(partial, read_outcomes(partial))
     path = Path(partial.paths.results_md)
     os.utime(path, (1, 1))
-    write_tables(partial, outcomes(partial))
+    write_tables(partial, read_outcomes(partial))
     assert path.stat().st_mtime == 1
 
 
 def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial):
-    lines = last_words(partial, outcomes(partial)).splitlines()
+    lines = last_words(partial, read_outcomes(partial)).splitlines()
     assert lines[-2:] == [
         "Tables: results/small/results.md",
         "FAILED tiny/number/base/seed-42: the loss is nan | inf at step 3"
@@ -305,14 +305,14 @@ def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
     builders.write_result(experiment, pair, PAIR)
     number = experiment.cells["tiny", "number", "base", "42"]
     builders.write_result(experiment, number, {"eval_pearson": 0.5, "eval_spearmanr": -0.25, "eval_samples": 50})
-    text = last_words(experiment, outcomes(experiment))
+    text = last_words(experiment, read_outcomes(experiment))
     assert "FAILED" not in text
     assert "50.00/-25.00" in text
 
 
 def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     builders.write_result(experiment, pair, PAIR | {"train_samples": 10, "degenerate": True})
-    text = write_tables(experiment, outcomes(experiment))
+    text = write_tables(experiment, read_outcomes(experiment))
     assert f"- Trained on a subset, 10 of 100 examples: {pair.name}.\n" in text
     assert "degenerate" in text
 
@@ -322,7 +322,7 @@ def test_what_is_peculiar_about_several_cells_is_one_line(experiment, pair):
     builders.write_result(experiment, pair, PAIR | {"degenerate": True})
     undefined = {"eval_pearson": None, "eval_spearmanr": None, "eval_samples": 50, "degenerate": True}
     builders.write_result(experiment, number, undefined)
-    text = write_tables(experiment, outcomes(experiment))
+    text = write_tables(experiment, read_outcomes(experiment))
     assert "\n- Degenerate (one answer for all examples of a validation split, or an undefined metric): " in text
     assert f": {pair.name}, {number.name}.\n" in text
 
@@ -340,7 +340,7 @@ def test_a_cell_that_is_not_trained_needs_no_numbers_of_training(untrained):
     evaluated, predicted = untrained.cells.values()
     builders.write_result(untrained, evaluated, PAIR)
     builders.write_result(untrained, predicted, {"predict_samples": 6})
-    found = outcomes(untrained)
+    found = read_outcomes(untrained)
     assert [outcome.reason for outcome in found] == [None, None]
     text = write_tables(untrained, found)
     assert "| pair   | accuracy/f1 | 85.78/90.00 (not trained here) | -                   | -        |" in text
@@ -388,7 +388,7 @@ def test_a_training_that_is_not_the_ordinary_one_is_noted_with_its_cells(experim
         for cell in of.cells.values():
             scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
             builders.write_result(of, cell, PAIR if cell.task == "pair" else scores)
-        texts = texts_of(write_tables(of, outcomes(of)))
+        texts = texts_of(write_tables(of, read_outcomes(of)))
         assert (f"{note}: all cells." in texts) == (of is not experiment)
 
 
@@ -398,13 +398,13 @@ def test_cells_with_adapters_are_named_where_others_have_none(tmp_path, monkeypa
     for cell in some.cells.values():
         scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5, "eval_samples": 50}
         builders.write_result(some, cell, PAIR if cell.task == "pair" else scores)
-    (line,) = [line for line in texts_of(write_tables(some, outcomes(some))) if "adapters" in line]
+    (line,) = [line for line in texts_of(write_tables(some, read_outcomes(some))) if "adapters" in line]
     values = '"lora_alpha": 16, "lora_dropout": 0, "r": 8, "target_modules": ["query", "v_proj"]'
     assert line == f"Low-rank adapters trained, not all weights (lora {{{values}}}): tiny/pair/base/seed-42."
 
 
 @pytest.fixture
-def of_official(tmp_path, monkeypatch):
+def official(tmp_path, monkeypatch):
     """An experiment of one task that has official data."""
     monkeypatch.chdir(tmp_path)
     pair = {"source": "./pair", "text_columns": ["sentence"], "labels": ["no", "yes"], "metrics": ["accuracy", "f1"]}
@@ -417,42 +417,40 @@ def files(**hashes):
     return {f"{split}-00000-of-00001.parquet": digest for split, digest in named.items()}
 
 
-def test_official_data_leave_no_trace_in_the_tables(of_official):
-    (cell,) = of_official.cells.values()
-    builders.write_result(of_official, cell, PAIR | {"train_samples": 1000}, train_rows=1000, task_files=files())
-    text = write_tables(of_official, outcomes(of_official))
+def test_official_data_leave_no_trace_in_the_tables(official):
+    (cell,) = official.cells.values()
+    builders.write_result(official, cell, PAIR | {"train_samples": 1000}, train_rows=1000, task_files=files())
+    text = write_tables(official, read_outcomes(official))
     assert "| Pair   | accuracy/f1 | 85.78/90.00 | 12.50 " in text
     assert "official" not in text
     assert "*" not in text
-    (row,) = csv.DictReader(io.StringIO(Path(of_official.paths.results_csv).read_text(encoding="utf-8")))
+    (row,) = csv.DictReader(io.StringIO(Path(official.paths.results_csv).read_text(encoding="utf-8")))
     assert (row["state"], row["data"]) == ("done", "")
 
 
-def test_other_data_are_said_in_every_table_and_their_files_once(of_official):
-    (cell,) = of_official.cells.values()
+def test_other_data_are_said_in_every_table_and_their_files_once(official):
+    (cell,) = official.cells.values()
     other = files(train="d" * 64, test="e" * 64)
-    builders.write_result(of_official, cell, PAIR, train_rows=400, task_files=other)
-    text = write_tables(of_official, outcomes(of_official))
+    builders.write_result(official, cell, PAIR, train_rows=400, task_files=other)
+    text = write_tables(official, read_outcomes(official))
     assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
     assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
     assert "\n- on Pair: train 100 of 1,000\n\n## Beside" in text
     assert "\n- Not the official files: train, test of pair.\n" in text
     assert "subset" not in text
-    (row,) = csv.DictReader(io.StringIO(Path(of_official.paths.results_csv).read_text(encoding="utf-8")))
-    (entry,) = json.loads(Path(of_official.paths.results_json).read_text(encoding="utf-8"))["cells"]
+    (row,) = csv.DictReader(io.StringIO(Path(official.paths.results_csv).read_text(encoding="utf-8")))
+    (entry,) = json.loads(Path(official.paths.results_json).read_text(encoding="utf-8"))["cells"]
     assert row["data"] == entry["data"] == "train 100 of 1,000"
     assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in last_words(
-        of_official, outcomes(of_official)
+        official, read_outcomes(official)
     )
 
 
-def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(of_official, tmp_path):
-    tasks = {"pair": {**of_official.tasks["pair"], "official": {"train": OFFICIAL["train"]}}}
+def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(official, tmp_path):
+    tasks = {"pair": {**official.tasks["pair"], "official": {"train": OFFICIAL["train"]}}}
     changed = builders.experiment(tmp_path, tasks=tasks)
-    assert table_definition(changed) != table_definition(of_official)
-    assert [run_text(cell) for cell in changed.cells.values()] == [
-        run_text(cell) for cell in of_official.cells.values()
-    ]
+    assert table_definition(changed) != table_definition(official)
+    assert [run_text(cell) for cell in changed.cells.values()] == [run_text(cell) for cell in official.cells.values()]
 
 
 def failing(experiment, cell, reason):
@@ -464,9 +462,9 @@ def failing(experiment, cell, reason):
 def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pair):
     reason = "=HYPERLINK(1) \x1b[31m\u202e <img src=x> [a](b) `c` \x9b2J | \udcff\rd"
     failing(experiment, pair, reason)
-    page = write_tables(experiment, outcomes(experiment))
+    page = write_tables(experiment, read_outcomes(experiment))
     assert "| =HYPERLINK(1) �\\[31m� \\<img src=x\\> \\[a\\](b) \\`c\\` �2J \\| \\\\udcff d |" in page
-    *_, line = last_words(experiment, outcomes(experiment)).splitlines()
+    *_, line = last_words(experiment, read_outcomes(experiment)).splitlines()
     assert line.startswith(
         "FAILED tiny/pair/base/seed-42: =HYPERLINK(1) �[31m� <img src=x> [a](b) `c` �2J | \\udcff d; "
     )
@@ -479,7 +477,7 @@ def test_a_hostile_reason_reaches_no_terminal_page_or_spreadsheet(experiment, pa
 
 def test_a_hostile_record_becomes_no_markup(experiment, pair):
     builders.write_result(experiment, pair, PAIR, device="<b>GPU</b>", precision="[a](b)")
-    page = write_tables(experiment, outcomes(experiment))
+    page = write_tables(experiment, read_outcomes(experiment))
     assert "- Device: \\<b\\>GPU\\</b\\>.\n- Precision: \\[a\\](b).\n" in page
 
 
@@ -507,7 +505,7 @@ def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(e
     continued = [{"step": 5, **mine}, {"step": 1200, **other}, {"step": 1300, **mine}]
     record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
     builders.write_result(experiment, pair, PAIR, **record)
-    text = write_tables(experiment, outcomes(experiment))
+    text = write_tables(experiment, read_outcomes(experiment))
     memory = "for want of the device's memory, with the same updates"
     assert f"- Trained in micro-batches of 8 {memory}: {pair.name}.\n" in text
     mine, other = "ode 0123456789ab on CPU", "ode fedcba987654 with uncommitted changes on GPU"

@@ -16,7 +16,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.references import Reference, SeedSpread
 from gluegrid.results import parity
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.parity import BELOW, NOT_COMPARED, WITHIN, parity_content, verdicts
 from gluegrid.results.parity_report import below, parity_in_terminal, parity_markdown, reference_sections, write_parity
 from gluegrid.results.results_md import results_markdown
@@ -296,7 +296,7 @@ def mine(tmp_path, monkeypatch) -> Experiment:
 
 
 def test_the_files_have_all_of_a_verdict(mine):
-    write_parity(mine, outcomes(mine))
+    write_parity(mine, read_outcomes(mine))
     content = json.loads(Path(mine.paths.parity_json).read_text(encoding="utf-8"))
     of_document, of_2019 = sorted(
         content["verdicts"], key=lambda record: record["reference"]["label"] != "the document"
@@ -315,7 +315,7 @@ def test_the_files_have_all_of_a_verdict(mine):
 
 
 def test_results_md_has_the_verdicts_and_the_document(mine):
-    text = results_markdown(mine, outcomes(mine))
+    text = results_markdown(mine, read_outcomes(mine))
     assert "| 65.70    | 64.98 " in text
     assert "within 64.98 ± 6.04 (the document, one run)" in text
     assert "1 of 2 references were not compared" in text
@@ -324,13 +324,13 @@ def test_results_md_has_the_verdicts_and_the_document(mine):
 def test_models_without_references_have_no_section(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = builders.experiment(tmp_path)
-    assert "## References" not in results_markdown(experiment, outcomes(experiment))
+    assert "## References" not in results_markdown(experiment, read_outcomes(experiment))
 
 
 def verified(mine: Experiment, change=lambda text: text, accuracy=0.657) -> list[str]:
     """Return what verification finds in results.md after a change of it, with this recomputed accuracy."""
     path = Path("results.md")
-    path.write_text(change(results_markdown(mine, outcomes(mine))), encoding="utf-8")
+    path.write_text(change(results_markdown(mine, read_outcomes(mine))), encoding="utf-8")
     section = next(section for section in read_sections(path) if section.title == "References")
     task = group(1.0).task
     runs = [VerifiedRun(cell, task, "done", values={"eval_accuracy": accuracy}) for cell in mine.cells.values()]

@@ -29,7 +29,7 @@ def group(task, *outcomes, model="bert"):
     return Group(model, of_task, "base", entry["display_name"], entry["metric_label"], outcomes or [outcome(task)])
 
 
-def of_percent(**values):
+def from_percents(**values):
     """Return metrics as all_results.json has them, from metrics in percent."""
     return {f"eval_{name}": value if value is None else value / 100 for name, value in values.items()}
 
@@ -39,11 +39,11 @@ def cells(line):
     return [cell.strip() for cell in line.strip("|").split(" |")]
 
 
-COLA = group("cola", outcome("cola", results=of_percent(matthews_correlation=57.60) | {"train_runtime": 225.955}))
+COLA = group("cola", outcome("cola", results=from_percents(matthews_correlation=57.60) | {"train_runtime": 225.955}))
 MRPC = group(
-    "mrpc", outcome("mrpc", results=of_percent(accuracy=85.784, f1=89.999) | {"train_runtime": 97.6, "epoch": 5})
+    "mrpc", outcome("mrpc", results=from_percents(accuracy=85.784, f1=89.999) | {"train_runtime": 97.6, "epoch": 5})
 )
-MNLI = group("mnli", outcome("mnli", results=of_percent(accuracy=84.63, accuracy_mm=84.54) | {"epoch": 1.5}))
+MNLI = group("mnli", outcome("mnli", results=from_percents(accuracy=84.63, accuracy_mm=84.54) | {"epoch": 1.5}))
 
 
 def test_the_table_of_a_model_is_the_documents_to_the_letter():
@@ -76,7 +76,7 @@ def test_a_cell_without_a_result_says_why(outcomes, expected):
 def seeds(*scores, missing=()):
     """Return one cell of CoLA for each score in percent, and the given cells that have none."""
     done = [
-        outcome(seed=seed, results=of_percent(matthews_correlation=score) | {"train_runtime": 10.0 * (seed + 1)})
+        outcome(seed=seed, results=from_percents(matthews_correlation=score) | {"train_runtime": 10.0 * (seed + 1)})
         for seed, score in enumerate(scores)
     ]
     return group("cola", *done, *missing)
@@ -91,7 +91,7 @@ def test_a_missing_seed_is_left_out_and_said():
     assert result_text.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
 
 
-DEGENERATE = of_percent(matthews_correlation=0) | {"degenerate": True}
+DEGENERATE = from_percents(matthews_correlation=0) | {"degenerate": True}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_one_seed_that_is_left_of_several_has_no_spread():
 
 
 def test_each_metric_has_its_spread_and_an_undefined_one_none():
-    results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=None)]
+    results = [from_percents(accuracy=80, f1=90), from_percents(accuracy=84, f1=None)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
     assert result_text.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
 
@@ -141,11 +141,11 @@ def test_numbers_of_one_seed_are_said_to_be():
 
 
 def test_another_seed_would_not_change_what_is_only_evaluated():
-    finished = group("cola", outcome(results=of_percent(matthews_correlation=50), run={"do_train": False}))
+    finished = group("cola", outcome(results=from_percents(matthews_correlation=50), run={"do_train": False}))
     assert tables.one_seed_note([finished]) == ""
     assert tables.one_seed_note([COLA, finished]) == "1 seed, so the spread is not known."
     of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
-    assert tables.one_seed_note([group("cola", outcome(results=of_percent(matthews_correlation=50), run=of_mnli))])
+    assert tables.one_seed_note([group("cola", outcome(results=from_percents(matthews_correlation=50), run=of_mnli))])
 
 
 def test_a_prediction_is_named_and_counts_in_no_mean():
@@ -203,7 +203,7 @@ def test_median_and_best_have_tables_of_their_own():
 
 
 def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
-    results = [of_percent(accuracy=80, f1=90), of_percent(accuracy=84, f1=80)]
+    results = [from_percents(accuracy=80, f1=90), from_percents(accuracy=84, f1=80)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
     assert cells(tables.models_by_tasks([mrpc], "best").splitlines()[2])[1] == "85.00"
 
@@ -213,7 +213,7 @@ def test_the_mean_of_seeds_is_rounded_once():
 
 
 def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
-    stsb = group("stsb", outcome("stsb", results=of_percent(pearson=None, spearmanr=None)))
+    stsb = group("stsb", outcome("stsb", results=from_percents(pearson=None, spearmanr=None)))
     assert result_text.result(stsb) == "undefined/undefined"
     assert cells(tables.models_by_tasks([COLA, stsb]).splitlines()[2]) == [
         "bert",
@@ -228,7 +228,7 @@ def test_one_undefined_seed_makes_the_mean_undefined():
 
 
 def test_models_by_tasks_averages_metrics_then_tasks():
-    mnli = group("mnli", outcome("mnli", results=of_percent(accuracy=84, accuracy_mm=85)))
+    mnli = group("mnli", outcome("mnli", results=from_percents(accuracy=84, accuracy_mm=85)))
     lines = tables.models_by_tasks([COLA, MRPC, mnli]).splitlines()
     assert cells(lines[0]) == ["Model", "CoLA", "MRPC", "MNLI", "Mean"]
     mrpc = (85.784 + 89.999) / 2
@@ -261,7 +261,7 @@ FEW = "train 1,000 of 392,702, validation_matched 200 of 9,815, validation_misma
 
 def mnli(*data, model="bert"):
     """Return MNLI's cells, one for each text about its data."""
-    results = of_percent(accuracy=78.83, accuracy_mm=81.36)
+    results = from_percents(accuracy=78.83, accuracy_mm=81.36)
     outcomes = [outcome("mnli", seed, results, model=model, data=text) for seed, text in enumerate(data)]
     return group("mnli", *outcomes, model=model)
 
@@ -302,13 +302,13 @@ def test_seeds_of_different_data_are_told_apart():
     ],
 )
 def test_options_that_make_another_number_are_named_beside_it(run, named):
-    results = of_percent(matthews_correlation=57.60)
+    results = from_percents(matthews_correlation=57.60)
     assert result_text.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
 
 
 def test_an_option_stands_between_seeds_and_data_and_below_where_the_table_is_narrow():
     run = {"train_sampling_strategy": "group_by_length"}
-    results = of_percent(accuracy=78.83, accuracy_mm=81.36)
+    results = from_percents(accuracy=78.83, accuracy_mm=81.36)
     of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
     assert result_text.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
     narrow = tables.terminal_table([of_mnli])
@@ -425,7 +425,7 @@ def test_results_stand_beside_the_documents():
 def test_the_documents_own_numbers_come_out_as_it_printed_them():
     documented = by_model_and_task(document())["google-bert/bert-base-uncased"]
     results = {
-        task: of_percent(**{key: value for key, value in values.items() if key not in ("train_runtime", "epoch")})
+        task: from_percents(**{key: value for key, value in values.items() if key not in ("train_runtime", "epoch")})
         | {"train_runtime": values["train_runtime"], "epoch": values["epoch"]}
         for task, values in documented.items()
     }

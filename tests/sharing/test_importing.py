@@ -22,7 +22,7 @@ from gluegrid.experiment.experiment_index import newest_plan
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.status import Observer, look
 from gluegrid.operations.status_text import status_text
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.summary import groups
 from gluegrid.sharing.exporting import export_experiment
@@ -147,7 +147,7 @@ def test_what_failed_elsewhere_is_shown_with_its_reason_and_its_log_there(archiv
 def test_a_result_that_is_gone_is_not_said_to_be_not_run(archive_of):
     merged(archive_of("grid", {"bert": {}}, ["pair"]))
     (MERGED / "runs/bert/pair/base/seed-42/all_results.json").unlink()
-    (found,) = outcomes(newest_plan(MERGED))
+    (found,) = read_outcomes(newest_plan(MERGED))
     assert found.has_failed and found.reason == "its result was imported, and is gone; import it again"
 
 
@@ -180,7 +180,7 @@ def test_seeds_of_two_clones_are_one_group(archive_of):
     ]
     lines = merged(*files)
     assert lines[:3] == ["results/merged: 10 of 10 cells with a result", "  a.zip: 4 of 4", "  b.zip: 6 of 6"]
-    (pair, number) = groups(newest_plan(MERGED), outcomes(newest_plan(MERGED)))
+    (pair, number) = groups(newest_plan(MERGED), read_outcomes(newest_plan(MERGED)))
     assert [outcome.cell.seed for outcome in pair.done] == [1, 2, 3, 4, 5] and len(number.done) == 5
     values = [float(row["eval_accuracy"]) for row in rows() if row["task"] == "pair"]
     assert pair.mean("eval_accuracy") == pytest.approx(sum(values) / 5)
@@ -379,7 +379,7 @@ def test_references_of_all_archives_count(archive_of, tmp_path):
     second = archive_of("grid", BERT, seeds=[2], references=["../ours.yaml", "../theirs.yaml"], clone="b")
     merged(first, second)
     assert [each["label"] for each in newest_plan(MERGED).config["references"]] == ["ours", "theirs"]
-    found = outcomes(newest_plan(MERGED))
+    found = read_outcomes(newest_plan(MERGED))
     verdicts = parity_content(newest_plan(MERGED), groups(newest_plan(MERGED), found))["verdicts"]
     assert [each["reference"]["label"] for each in verdicts] == ["ours", "theirs"]
     verified()

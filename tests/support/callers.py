@@ -28,7 +28,7 @@ JOB = STEP | {"SLURM_JOB_ID": "1", "SLURM_JOBID": "1", "SLURM_JOB_END_TIME": "17
 NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "JPY_PARENT_PID": "1", "JPY_SESSION_NAME": "x"}
 
 
-def of_python(folder: Path) -> dict[str, str]:
+def python_variables(folder: Path) -> dict[str, str]:
     """Return what makes Python run other files first, or no files of ours at all; these files are made in `folder`."""
     folder.mkdir()
     for name in ("torch", "transformers", "accelerate", "gluegrid", "startup"):

@@ -13,7 +13,7 @@ from gluegrid.common.paths import state_folder
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups
 
@@ -176,7 +176,7 @@ def realistic(folder: Path, name: str = "bert-glue") -> Experiment:
 
 def write_comparisons(of: Experiment) -> None:
     """Write a comparisons.json of the shape that `snakemake compare` gives it, with made-up intervals."""
-    chosen_groups = chosen(groups(of, outcomes(of)))
+    chosen_groups = chosen(groups(of, read_outcomes(of)))
     tasks = [_compared(first, second) for first, second in _pairs(chosen_groups)]
     mean_of_all = _entry(
         [entry["tasks"][0] for entry in tasks], tasks[0]["first"], tasks[0]["second"], (0.79, 0.81), 0.01

@@ -22,7 +22,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.training.metrics import score
 
@@ -81,7 +81,7 @@ def write_experiment(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, "")  # this process starts no jobs of it
         freeze(experiment.config, Path(experiment.paths.heads))
-    write_tables(experiment, outcomes(experiment))
+    write_tables(experiment, read_outcomes(experiment))
     return experiment
 
 

@@ -21,7 +21,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.task import Task, definition
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.training.dataset import held_out
 from gluegrid.training.metrics import score
@@ -63,7 +63,7 @@ def write_experiment(config: dict, failed: str, not_run: str, constant: Collecti
     head = folder / "heads" / HEAD
     head.parent.mkdir()
     head.write_text(json.dumps({"started": "2026-01-02T03:04:05+00:00", "config": experiment.config}), encoding="utf-8")
-    write_tables(experiment, outcomes(experiment))
+    write_tables(experiment, read_outcomes(experiment))
     return experiment
 
 

@@ -16,7 +16,7 @@ from gluegrid.analysis.glue_submission import write_submission
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.write import write_report
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.parity_report import write_parity
 from gluegrid.results.results_md import write_tables
 from gluegrid.verification.findings import Findings, Hashes
@@ -47,7 +47,7 @@ def original(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("original")
     with contextlib.chdir(folder):
         experiment = verifiable.write_experiment(CONFIG, FAILED, "", [])
-        found = outcomes(experiment)
+        found = read_outcomes(experiment)
         write_parity(experiment, found)
         write_comparisons(experiment, compare(experiment, found))
         write_report(experiment, found)
@@ -125,8 +125,8 @@ def test_an_interval_is_that_of_the_runs(made):
 
 def test_comparisons_of_more_resamples_fit_too(made):
     experiment = Experiment(read_json(next(made.glob("heads/*.json")))["config"])
-    write_comparisons(experiment, compare(experiment, outcomes(experiment), 12_000))
-    write_report(experiment, outcomes(experiment))
+    write_comparisons(experiment, compare(experiment, read_outcomes(experiment), 12_000))
+    write_report(experiment, read_outcomes(experiment))
     assert problems() == []
     replace(made / "comparisons.json", '"resamples": 12000', '"resamples": 100000000000')
     assert len(problems()) == 2  # comparisons.md too, since 100,000,000,000 are not tried
@@ -161,7 +161,7 @@ def test_lines_at_the_end_are_compared_too(made):
 def test_files_that_are_older_than_the_runs_are_told(made):
     experiment = Experiment(read_json(next(made.glob("heads/*.json")))["config"])
     (made / "runs/tiny/mrpc/base/seed-2/all_results.json").unlink()
-    write_tables(experiment, outcomes(experiment))
+    write_tables(experiment, read_outcomes(experiment))
     found = {Path(problem.partition(":")[0]).name for problem in problems()}
     assert {"comparisons.json", "comparisons.md"} <= found
     assert not {"results.md", "results.csv", "results.json"} & found
@@ -171,7 +171,7 @@ def test_a_report_that_is_older_than_the_runs_is_told(made):
     experiment = Experiment(read_json(next(made.glob("heads/*.json")))["config"])
     for name in ("comparisons.json", "comparisons.md", "runs/tiny/mrpc/base/seed-2/all_results.json"):
         (made / name).unlink()
-    write_tables(experiment, outcomes(experiment))
+    write_tables(experiment, read_outcomes(experiment))
     assert {Path(problem.partition(":")[0]).name for problem in problems()} == {"report.html", "table.tex"}
 
 

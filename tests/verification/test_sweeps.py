@@ -11,7 +11,7 @@ import pytest
 import verifiable
 
 from gluegrid.common.files import read_json, write_json
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.tables import TERMINAL_WIDTH
 from gluegrid.verification.findings import Hashes
 from gluegrid.verification.verify import frozen_experiment, verify_experiment
@@ -237,6 +237,6 @@ def test_what_cannot_be_read_leaves_the_choice_open(finished):
 
 def test_the_terminals_tables_of_a_sweep_fit_its_width(finished):
     experiment = frozen_experiment(FOLDER)
-    text = last_words(experiment, outcomes(experiment)).partition("Tables:")[0]
+    text = last_words(experiment, read_outcomes(experiment)).partition("Tables:")[0]
     assert "- on MNLI: learning_rate 3e-05; best of 3 points" in text
     assert max(map(len, text.splitlines())) <= TERMINAL_WIDTH

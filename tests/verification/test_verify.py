@@ -26,7 +26,7 @@ from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
 from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.task import Task, definition
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.verification import expected_texts
 from gluegrid.verification.expected_groups import Group, data_of
@@ -808,7 +808,7 @@ def test_a_result_that_came_after_the_tables_is_said(finished):
         "results/small/results.md: bert, My *own* | task, Result: is 'failed (1 of 2 seeds)', its runs give "
         in "\n".join(found)
     )
-    write_tables(experiment, outcomes(experiment))
+    write_tables(experiment, read_outcomes(experiment))
     assert problems() == []
 
 

@@ -68,10 +68,10 @@ def _predictions(experiment: Experiment, outcome: Outcome, task: Task) -> dict[s
 
 def _check_hash(path: Path, recorded: str | None) -> None:
     try:
-        found = sha256(path)
+        digest = sha256(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    if found != recorded:
+    if digest != recorded:
         raise DataError(f"{path}: is not the file that run_record.json names; `make verify` tells more")
 
 

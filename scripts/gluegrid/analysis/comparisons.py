@@ -71,12 +71,12 @@ class Comparisons:
         return _by_task(self.groups)
 
 
-def compare(experiment: Experiment, found: Iterable[Outcome], least_resamples: int = RESAMPLES) -> Comparisons:
+def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples: int = RESAMPLES) -> Comparisons:
     """Compare every two models by the variants that stand for them, from whatever results there are.
 
     Raises GluegridError where fewer than two models have any.
     """
-    of_all = [group for group in chosen(groups(experiment, found)) if group.task.validation]
+    of_all = [group for group in chosen(groups(experiment, outcomes)) if group.task.validation]
     _check_models(experiment, of_all)
     resamples = max(least_resamples, RESAMPLES_OF_EACH * _most_comparisons(of_all))
     pairs: list[Pair] = []

@@ -118,11 +118,11 @@ def check_splits(problems: Problems, tasks: Mapping[str, dict]) -> None:
     """Note what is wrong with `files` and `cut_from_train` of each task, and with sources that are one file."""
     for name, task in tasks.items():
         if "source" in task:
-            for key, problem in _of_files(task) if is_converted(task) else _of_other_sources(task):
+            for key, problem in _problems_of_files(task) if is_converted(task) else _problems_of_other_sources(task):
                 problems.add(("tasks", name, *key.split(".")), problem)
 
 
-def _of_files(task: dict) -> Iterator[Problem]:
+def _problems_of_files(task: dict) -> Iterator[Problem]:
     files, cut = task.get("files") or {}, task.get("cut_from_train") or {}
     if is_one_file(task["source"]):
         if more := [key for key in ("files", "folder") if task.get(key)]:
@@ -130,12 +130,12 @@ def _of_files(task: dict) -> Iterator[Problem]:
             yield more[0], f"does not go with a source that is one file; {advice}"
             return
         files = {split: [task["source"]] for split in splits_of(task)[:1]}
-    yield from _of_cut(task, files, cut)
+    yield from _problems_of_cut(task, files, cut)
     if files:
-        yield from _of_names(task, files, cut)
+        yield from _problems_of_names(task, files, cut)
 
 
-def _of_cut(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
+def _problems_of_cut(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
     if cut and task["train"] is None:
         yield "cut_from_train", "there is no training split to cut from; leave it out"
     for split in cut:
@@ -147,7 +147,7 @@ def _of_cut(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
         yield "cut_from_train", f"the shares make {sum(cut.values()):g} of the training split; leave some of it"
 
 
-def _of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
+def _problems_of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
     for split in splits_of(task):
         if split not in files and split not in cut:
             advice = "name its file under files, or its share under cut_from_train"
@@ -162,7 +162,7 @@ def _key_of(task: dict, split: str) -> str:
     return "train" if split == task["train"] else "validation" if split in task["validation"] else "test"
 
 
-def _of_other_sources(task: dict) -> Iterator[Problem]:
+def _problems_of_other_sources(task: dict) -> Iterator[Problem]:
     source = task["source"]
     if not is_local(source) and source.lower().endswith(SUFFIXES) and Path(source).is_file():
         yield "source", f"{quoted(source)} would be an id on the hub; for the file of that name write ./{source}"
@@ -173,12 +173,17 @@ def check_starts(problems: Problems, config: dict) -> None:
     for model in config["models"]:
         of_model = {task: given_values(config, model, task) for task in config["tasks"]}
         for task, given in of_model.items():
-            for key, problem in (*_of_start(task, given, of_model), *_of_splits(config["tasks"][task], given)):
+            for key, problem in (
+                *_problems_of_start(task, given, of_model),
+                *_problems_of_splits(config["tasks"][task], given),
+            ):
                 problems.add(given[key].position if key in given else ("tasks", task), problem)
     problems.raise_any()
 
 
-def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, Given]]) -> Iterator[tuple[str, str]]:
+def _problems_of_start(
+    task: str, given: dict[str, Given], of_model: dict[str, dict[str, Given]]
+) -> Iterator[tuple[str, str]]:
     """Yield the key that is to blame, and what is wrong with the task that this one starts from."""
     start = _value(given, "init_from", None)
     if start is None:
@@ -197,7 +202,7 @@ def _of_start(task: str, given: dict[str, Given], of_model: dict[str, dict[str, 
         yield "init_from", f"{task} has seeds that {start}, from which it starts, has not: {seeds}; give both the same"
 
 
-def _of_splits(entry: dict, given: dict[str, Given]) -> Iterator[tuple[str, str]]:
+def _problems_of_splits(entry: dict, given: dict[str, Given]) -> Iterator[Problem]:
     """Yield what a task lacks for what is to be done with it."""
     if _value(given, "do_train", True):
         if entry["train"] is None:

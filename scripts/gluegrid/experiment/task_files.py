@@ -78,7 +78,7 @@ def check_parts(split: str, names: list[str], shown: Callable[[str], str]) -> No
 
     `shown` returns what a message calls a file.
     """
-    parts = {name: tuple(map(int, found.groups())) for name in names if (found := PART.search(name))}
+    parts = {name: tuple(map(int, match.groups())) for name in names if (match := PART.search(name))}
     totals = {total for _, total in parts.values()}
     if len(totals) > 1:
         raise DataError(

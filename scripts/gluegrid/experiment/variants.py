@@ -28,12 +28,12 @@ def swept(values: dict) -> dict[str, list]:
 def all_variants(values: dict, base: dict) -> list[tuple[str, dict]]:
     """Return each variant's name and values, `base` first: all combinations. `base` has the values of that variant."""
     lists = swept(values)
-    found = []
+    named = []
     for point in itertools.product(*lists.values()):
         chosen = dict(zip(lists, point, strict=True))
         different = {key: value for key, value in chosen.items() if value != base[key]}
-        found.append((variant_name(different), values | chosen))
-    return sorted(found, key=lambda named: named[0] != BASE)
+        named.append((variant_name(different), values | chosen))
+    return sorted(named, key=lambda variant: variant[0] != BASE)
 
 
 def plain_value(key: str, value: object) -> object:

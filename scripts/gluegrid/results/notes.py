@@ -8,16 +8,16 @@ from gluegrid.experiment.options import OPTIONS
 from gluegrid.results.outcomes import Outcome
 
 
-def notes(found: Sequence[Outcome]) -> list[str]:
+def notes(outcomes: Sequence[Outcome]) -> list[str]:
     """Return lines on what is missing and, where there is any result, on what is behind the numbers."""
-    done = [outcome for outcome in found if outcome.is_done]
-    lines = [f"Cells: {len(done)} of {len(found)} have a result."]
-    if len(done) < len(found):
-        missing = ", ".join(outcome.cell.name for outcome in found if not outcome.is_done)
+    done = [outcome for outcome in outcomes if outcome.is_done]
+    lines = [f"Cells: {len(done)} of {len(outcomes)} have a result."]
+    if len(done) < len(outcomes):
+        missing = ", ".join(outcome.cell.name for outcome in outcomes if not outcome.is_done)
         lines.append(f"Missing: {missing}. Means leave them out.")
     if not done:
         return lines
-    seeds = sorted({outcome.cell.seed for outcome in found})
+    seeds = sorted({outcome.cell.seed for outcome in outcomes})
     lines.append(
         f"Seeds: {', '.join(map(str, seeds))}."
         + (" One seed says little about small tasks." if len(seeds) == 1 else "")

@@ -57,7 +57,7 @@ class Outcome:
         return self.is_done and bool(self.results.get("degenerate"))
 
 
-def outcomes(experiment: Experiment) -> list[Outcome]:
+def read_outcomes(experiment: Experiment) -> list[Outcome]:
     """Return the outcome of every cell, in the order of the config."""
     return [outcome(experiment, cell) for cell in experiment.cells.values()]
 

@@ -14,7 +14,7 @@ from gluegrid.common.files import canonical_json, read_json, replacing, size_in_
 from gluegrid.experiment.cell import listed, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import experiment_folders, newest_plan
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, MANIFEST, RUN, RUN_RECORD, RUNS, SUFFIX, ArchiveWriter
 
@@ -31,14 +31,14 @@ def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
         raise GluegridError(f"FILE={file}: an archive is a zip file; end its name in {SUFFIX}")
     (folder,) = experiment_folders(results, name)
     experiment = newest_plan(folder)
-    found = outcomes(experiment) if experiment else []
-    if not any(outcome.is_done for outcome in found):
+    outcomes = read_outcomes(experiment) if experiment else []
+    if not any(outcome.is_done for outcome in outcomes):
         raise GluegridError(f"{folder}: no cell has a result yet, so there is nothing to export")
-    write_tables(experiment, found)
+    write_tables(experiment, outcomes)
     for leftover in file.parent.glob(f".{file.name}.*"):  # of an export that was killed
         leftover.unlink(missing_ok=True)
     with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as stream:
-        export = _Export(experiment, folder, found, ArchiveWriter(stream, name))
+        export = _Export(experiment, folder, outcomes, ArchiveWriter(stream, name))
         export.write()
     yield from export.summary(file)
 
@@ -49,7 +49,7 @@ class _Export:
 
     experiment: Experiment
     folder: Path
-    found: list[Outcome]
+    outcomes: list[Outcome]
     archive: ArchiveWriter
     reports: list[str] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
@@ -59,18 +59,19 @@ class _Export:
         # In the order of models and tasks, which is that of the tables; an import's cells are listed beside it.
         config = {key: value for key, value in self.experiment.config.items() if key != "imported"}
         self.archive.add_text(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        cells = [listed(outcome.cell, outcome.reason, outcome.log) for outcome in self.found]
+        cells = [listed(outcome.cell, outcome.reason, outcome.log) for outcome in self.outcomes]
         self.archive.add_text(CELLS, canonical_json({"cells": cells}))
-        for outcome in telling(self.found, "cells"):
+        for outcome in telling(self.outcomes, "cells"):
             self._add_cell(outcome)
         self._add_reports()
         self.archive.add_manifest()
 
     def summary(self, file: Path) -> Iterator[str]:
         """Say what was written, and what was left out."""
-        done = sum(outcome.is_done for outcome in self.found)
+        done = sum(outcome.is_done for outcome in self.outcomes)
         size = size_in_words(file.stat().st_size)
-        yield f"{file}: {done:,} of {len(self.found):,} cells with a result, {len(self.archive.files):,} files, {size}"
+        cells = f"{done:,} of {len(self.outcomes):,} cells with a result"
+        yield f"{file}: {cells}, {len(self.archive.files):,} files, {size}"
         yield f"  with {', '.join(self.reports)}"
         if self.outdated:
             yield f"  without {', '.join(self.outdated)}: older than the results; make them again, and export again"
@@ -92,7 +93,7 @@ class _Export:
         """Add the tables, and what else was made of these results; not what was made of others before them."""
         tables = [Path(getattr(self.experiment.paths, f"results_{kind}")).name for kind in ("md", "csv", "json")]
         results = self.experiment.paths.all_results
-        done = (Path(results.format(**outcome.cell.wildcards)) for outcome in self.found if outcome.is_done)
+        done = (Path(results.format(**outcome.cell.wildcards)) for outcome in self.outcomes if outcome.is_done)
         newest = max(path.stat().st_mtime for path in done)
         for path in sorted(_reports(self.folder)):
             name = path.relative_to(self.folder).as_posix()

@@ -15,7 +15,7 @@ from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import CONFIG, MANIFEST
 from gluegrid.sharing.archived_cells import opened_archive
@@ -42,8 +42,8 @@ def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]
         if folder.exists() and any(folder.iterdir()) and not is_import(folder):
             raise GluegridError(f"{folder}: was run in this clone, and stays; give the import another EXPERIMENT=...")
         with replacing_folder(folder) as new:
-            found = _write(merged, name, sources, new)
-    yield from _summary(folder, merged, sources, found)
+            outcomes = _write(merged, name, sources, new)
+    yield from _summary(folder, merged, sources, outcomes)
 
 
 def _opened(stack: ExitStack, file: str) -> Source:
@@ -73,9 +73,9 @@ def _write(merged: Merged, name: str, sources: list[Source], folder: Path) -> li
     for number, source in enumerate(sources, start=1):
         _write_origin(source, folder / ORIGINS / f"{number}-{source.archive.experiment}")
     write_import(experiment.config, folder / "heads")
-    found = outcomes(experiment)
-    write_tables(experiment, found)
-    return found
+    outcomes = read_outcomes(experiment)
+    write_tables(experiment, outcomes)
+    return outcomes
 
 
 def _write_origin(source: Source, folder: Path) -> None:
@@ -91,9 +91,9 @@ def _tell_of_waiting(holder: dict) -> None:
     print(f"waiting for another import, {describe(holder)}", file=sys.stderr, flush=True)
 
 
-def _summary(folder: Path, merged: Merged, sources: list[Source], found: list[Outcome]) -> Iterator[str]:
-    done = sum(outcome.is_done for outcome in found)
-    yield f"{folder}: {done:,} of {len(found):,} cells with a result"
+def _summary(folder: Path, merged: Merged, sources: list[Source], outcomes: list[Outcome]) -> Iterator[str]:
+    done = sum(outcome.is_done for outcome in outcomes)
+    yield f"{folder}: {done:,} of {len(outcomes):,} cells with a result"
     for source in sources:
         cells = source.archive.cells
         of_archive = sum(cell.is_done for cell in cells)

@@ -155,22 +155,22 @@ def _check_entries(path: Path, name: str, entries: list, expected: list, finding
 def _compare(
     path: Path,
     where: str,
-    found: object,
+    actual: object,
     expected: object,
     findings: Findings,
     same: Callable[[object, object], bool] = agree,
 ) -> None:
     """Note where two JSON values differ; UNKNOWN is expected where it is not known what to expect."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted({*found, *expected}):
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        for key in sorted({*actual, *expected}):
             if key not in expected:
                 findings.add(path, f"{where}.{key} is nothing that the runs give")
             else:
-                _compare(path, f"{where}.{key}", found.get(key, MISSING), expected[key], findings, same)
+                _compare(path, f"{where}.{key}", actual.get(key, MISSING), expected[key], findings, same)
         return
     findings.table_numbers += is_number(expected)
-    if not _is_unknown(expected) and not same(found, expected):
-        findings.add(path, f"{where} is {found!r}, the runs give {expected!r}")
+    if not _is_unknown(expected) and not same(actual, expected):
+        findings.add(path, f"{where} is {actual!r}, the runs give {expected!r}")
 
 
 def _is_unknown(value: object) -> bool:

@@ -65,11 +65,11 @@ class Findings:
             if digest != recorded:
                 self.add(path, f"has the SHA-256 {short(digest)}, in {where} {short(recorded)}")
 
-    def check_hashes(self, path: Path, key: str, found: dict[str, str], expected: dict[str, str]) -> None:
+    def check_hashes(self, path: Path, key: str, actual: dict[str, str], expected: dict[str, str]) -> None:
         """Compare the hashes of files that a JSON file has under a key with what they should be."""
-        for name in sorted({*found, *expected}):
-            if found.get(name) != expected.get(name):
-                problem = f"{key} has {short(found.get(name))} for {name}, it should be {short(expected.get(name))}"
+        for name in sorted({*actual, *expected}):
+            if actual.get(name) != expected.get(name):
+                problem = f"{key} has {short(actual.get(name))} for {name}, it should be {short(expected.get(name))}"
                 self.add(path, problem)
 
     def _add(self, text: str) -> None:

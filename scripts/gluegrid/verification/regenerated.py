@@ -21,7 +21,7 @@ from gluegrid.common.files import canonical_json, read_json
 from gluegrid.common.paths import ExperimentPaths
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.write import report_texts
-from gluegrid.results.outcomes import Outcome, outcomes
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import parity_texts
 from gluegrid.results.summary import groups
@@ -34,7 +34,7 @@ Texts = Mapping[Path, str]
 
 def compare_made_again(experiment: Experiment, findings: Findings) -> None:
     """Compare what is there of these files; not the report where the comparisons that it shows do not fit."""
-    found = outcomes(experiment)
+    outcomes = read_outcomes(experiment)
     for make, files in _kinds(experiment.paths):
         there = [path for path in files if path.exists()]
         if make is report_texts and findings.problems:
@@ -42,7 +42,7 @@ def compare_made_again(experiment: Experiment, findings: Findings) -> None:
         elif there:
             findings.made_again += there
             with _noting(there[0], findings):
-                texts = make(experiment, found)
+                texts = make(experiment, outcomes)
                 for path in there:
                     _compare(path, path.read_bytes(), texts[path].encode(), findings)
     for model in experiment.models:
@@ -63,12 +63,12 @@ def _zip(experiment: Experiment, model: str) -> Path:
     return Path(experiment.paths.submission_zip.format(model=model))
 
 
-def _parity(experiment: Experiment, found: list[Outcome]) -> Texts:
-    return parity_texts(experiment, parity_content(experiment, groups(experiment, found)))
+def _parity(experiment: Experiment, outcomes: list[Outcome]) -> Texts:
+    return parity_texts(experiment, parity_content(experiment, groups(experiment, outcomes)))
 
 
-def _comparisons(experiment: Experiment, found: list[Outcome]) -> Texts:
-    return comparison_texts(experiment, compare(experiment, found, _resamples(experiment)))
+def _comparisons(experiment: Experiment, outcomes: list[Outcome]) -> Texts:
+    return comparison_texts(experiment, compare(experiment, outcomes, _resamples(experiment)))
 
 
 def _resamples(experiment: Experiment) -> int:
@@ -96,11 +96,11 @@ def _compare_submission(experiment: Experiment, model: str, findings: Findings) 
     _compare(beside, beside.read_bytes(), canonical_json(about).encode(), findings)
 
 
-def _compare(path: Path, found: bytes, expected: bytes, findings: Findings) -> None:
+def _compare(path: Path, actual: bytes, expected: bytes, findings: Findings) -> None:
     """Note where a file differs first."""
-    if found == expected:
+    if actual == expected:
         return
-    lines = itertools.zip_longest(*(text.decode(errors="surrogateescape").split("\n") for text in (found, expected)))
+    lines = itertools.zip_longest(*(text.decode(errors="surrogateescape").split("\n") for text in (actual, expected)))
     number, (ours, new) = next((number, pair) for number, pair in enumerate(lines, start=1) if pair[0] != pair[1])
     texts = from_difference(ours or "", new or "")
     shown = ["nothing" if line is None else quoted(text) for line, text in zip((ours, new), texts, strict=True)]

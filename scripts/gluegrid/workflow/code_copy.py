@@ -19,12 +19,12 @@ def copy_code(project: Path, heads: Path) -> Path:
 
 
 def _names(project: Path) -> list[str]:
-    found = []
+    chosen = []
     for part in PARTS:
         path = project / part
         files = path.rglob("*") if path.is_dir() else [path]
-        found += [file for file in files if file.is_file() and "__pycache__" not in file.parts]
-    return sorted(str(file.relative_to(project)) for file in found)
+        chosen += [file for file in files if file.is_file() and "__pycache__" not in file.parts]
+    return sorted(str(file.relative_to(project)) for file in chosen)
 
 
 def _hash(content: dict[str, bytes]) -> str:

@@ -20,7 +20,7 @@ from gluegrid.operations.estimates import Estimates, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import add_speeds
 from gluegrid.operations.staged import end_with_staged
-from gluegrid.results.outcomes import outcomes
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
@@ -161,10 +161,10 @@ def end_of_run(experiment: Experiment, workflow) -> None:
     if set(workflow.dag_settings.targets) == {"stage"}:
         end_with_staged(experiment)
         return
-    found = outcomes(experiment)
-    end_with_tables(experiment, found)
+    outcomes = read_outcomes(experiment)
+    end_with_tables(experiment, outcomes)
     try:
-        add_speeds(learn(experiment, finished_now(found)))
+        add_speeds(learn(experiment, finished_now(outcomes)))
     except (OSError, GluegridError, KeyError) as error:
         print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
 

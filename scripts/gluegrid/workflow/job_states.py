@@ -77,9 +77,9 @@ class JobStates:
         asked = f"--name={self.name} --jobs={','.join(numbers)}"
         command = f"sacct --allocations --noheader --parsable2 --format=JobID,State {asked}"
         states, _ = await self._query(command, logger)
-        found = {job: _plain(state) for job, state in (states or {}).items()}
+        plain = {job: _plain(state) for job, state in (states or {}).items()}
         # What it says of jobs that have not ended may be old: squeue knows better.
-        return {job: state for job, state in found.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
+        return {job: state for job, state in plain.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
 
     def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
         """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""

@@ -21,7 +21,13 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task_files import definition_of_examples
 from gluegrid.operations.estimates import Estimates, limit_of_attempt
 from gluegrid.results.glue_choice import cells_to_choose_from
-from gluegrid.results.outcomes import Outcome, has_result, has_result_of_another_run, outcomes, validation_predictions
+from gluegrid.results.outcomes import (
+    Outcome,
+    has_result,
+    has_result_of_another_run,
+    read_outcomes,
+    validation_predictions,
+)
 from gluegrid.results.results_md import table_definition
 from gluegrid.workflow.run_files import runs_to_write
 
@@ -48,12 +54,12 @@ class Urgency:
         self._experiment = experiment
         self._estimates = estimates
 
-    def of_manifest(self, pattern: str, wildcards: Wildcards) -> float:
+    def for_manifest(self, pattern: str, wildcards: Wildcards) -> float:
         """Return the urgency of a staged model, of a task's data or of its tokens; 0 where no cell needs them."""
-        return self._of_manifests.get(pattern.format(**wildcards), 0)
+        return self._urgencies.get(pattern.format(**wildcards), 0)
 
     @cached_property
-    def _of_manifests(self) -> dict[str, float]:
+    def _urgencies(self) -> dict[str, float]:
         urgencies: dict[str, float] = {}
         for cell in self._experiment.kinds:
             for manifest in self._needed_by(cell):
@@ -93,7 +99,7 @@ class Sources:
 
     def urgency(self, wildcards: Wildcards) -> float:
         """Return the urgency of what waits for them."""
-        return self._urgency.of_manifest(self._manifest, wildcards)
+        return self._urgency.for_manifest(self._manifest, wildcards)
 
     def _entry(self, wildcards: Wildcards) -> dict:
         (key,) = wildcards
@@ -123,7 +129,7 @@ class Tokens:
 
     def urgency(self, wildcards: Wildcards) -> float:
         """Return the urgency of what waits for a task's tokens."""
-        return self._urgency.of_manifest(paths.TOKENS_MANIFEST, wildcards)
+        return self._urgency.for_manifest(paths.TOKENS_MANIFEST, wildcards)
 
 
 SAME_FOR_MOST = ("threads", "gpus", "nodes", "starter", "tasks")  # methods of Cells: mostly, all cells are alike
@@ -279,7 +285,7 @@ class Tables:
 def digest_of_results(experiment: Experiment) -> str:
     """Return a hash of what became of every cell, of the comparisons, and of what the tables depend on besides."""
     digest = hashlib.sha256(table_definition(experiment).encode())
-    for outcome in outcomes(experiment):
+    for outcome in read_outcomes(experiment):
         digest.update(_text(outcome).encode())
     comparisons = Path(experiment.paths.comparisons_json)
     if comparisons.exists():

@@ -28,16 +28,16 @@ def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
     write_json(_beside(path_of_current_invocation()), {"seconds": expected})
 
 
-def finished_now(found: list[Outcome]) -> list[Outcome]:
+def finished_now(outcomes: list[Outcome]) -> list[Outcome]:
     """Return those of some cells that this run has finished: they had no result when it began."""
     expected = _expected()
-    return [outcome for outcome in found if outcome.is_done and outcome.cell.name in expected]
+    return [outcome for outcome in outcomes if outcome.is_done and outcome.cell.name in expected]
 
 
-def comparison(experiment: Experiment, found: list[Outcome]) -> str | None:
+def comparison(experiment: Experiment, outcomes: list[Outcome]) -> str | None:
     """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
     expected = _expected()
-    pairs = [(expected[outcome.cell.name], seconds_taken(experiment, outcome)) for outcome in finished_now(found)]
+    pairs = [(expected[outcome.cell.name], seconds_taken(experiment, outcome)) for outcome in finished_now(outcomes)]
     if not pairs:
         return None
     hours_expected, hours_taken = (sum(side) / 3600 for side in zip(*pairs, strict=True))
@@ -68,23 +68,23 @@ def _beside(head: str) -> Path:
     return Path(head).with_suffix(".expected")
 
 
-def end_with_tables(experiment: Experiment, found: list[Outcome]) -> None:
+def end_with_tables(experiment: Experiment, outcomes: list[Outcome]) -> None:
     """Write the tables, and let the terminal end with them, their path, and a line for each failed cell."""
-    write_tables(experiment, found)
+    write_tables(experiment, outcomes)
     # At exit, since Snakemake's own last lines come after its handlers.
-    atexit.register(print, last_words(experiment, found), flush=True)
+    atexit.register(print, last_words(experiment, outcomes), flush=True)
 
 
-def last_words(experiment: Experiment, found: list[Outcome]) -> str:
+def last_words(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Return what a run ends with in the terminal."""
-    compared = comparison(experiment, found)
+    compared = comparison(experiment, outcomes)
     lines = ["", compared, ""] if compared else [""]
-    for model, of_model in by_model(chosen(groups(experiment, found))):
+    for model, of_model in by_model(chosen(groups(experiment, outcomes))):
         lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
     lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
         f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
-        for outcome in found
+        for outcome in outcomes
         if outcome.has_failed
     ]
     return "\n".join(lines)

@@ -35,9 +35,9 @@ SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (
 def check_version() -> None:
     """End a call that would submit its jobs with a plugin which is older than what was tried."""
     name = "snakemake-executor-plugin-slurm"
-    found = metadata.version(name)
-    if [int(part) for part in re.findall(r"\d+", found)[:3]] < [int(part) for part in OLDEST.split(".")]:
-        raise SystemExit(f"{name} {found} is older than {OLDEST}; install what requirements.lock names")
+    installed = metadata.version(name)
+    if [int(part) for part in re.findall(r"\d+", installed)[:3]] < [int(part) for part in OLDEST.split(".")]:
+        raise SystemExit(f"{name} {installed} is older than {OLDEST}; install what requirements.lock names")
 
 
 def patch_slurm_plugin() -> None:
