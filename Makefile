@@ -87,10 +87,10 @@ test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, roo
 	$(BIN)/python -m pytest -m "cluster and not full" tests/cluster
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## run more pipelines, random kills, a benchmark, and what needs ../shared or Chromium
+test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium
 	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
 
-# The cluster's tests wait most of the time: they have a worker of their own beside those of the cores.
+# The cluster's tests wait most of the time, so there is a worker more than cores.
 .PHONY: test-rest
 test-rest: WORKERS = $(shell echo $$(($$(nproc) + 1)))
 test-rest: $(INSTALLED) ## run what `make test` leaves out, but for what `make test-full` runs
