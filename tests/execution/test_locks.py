@@ -302,7 +302,7 @@ def test_who_does_not_wait_for_the_living_gives_up_at_once_on_the_same_host(tmp_
     path = tmp_path / "lock"
     holder = start_holder(path)
     with pytest.raises(GivingUpError):
-        ends(lambda: taking(path, locks.Manners([].append, give_up)))
+        ends(lambda: taking(path, [].append, on_alive=give_up))
     assert [each.name for each in tmp_path.iterdir()] == ["lock"]
     holder.communicate("end\n", timeout=HANG)
 
@@ -311,8 +311,8 @@ def test_on_another_host_only_a_heart_that_beats_shows_life(tmp_path):
     path = tmp_path / "lock"
     foreign_lock(path, seconds_ago=0)
     waited_for, alive = [], []
-    manners = locks.Manners(waited_for.append, alive.append)
-    thread = threading.Thread(target=taking, args=(path, manners), daemon=True)
+    callbacks = {"on_wait": waited_for.append, "on_alive": alive.append}
+    thread = threading.Thread(target=taking, args=(path,), kwargs=callbacks, daemon=True)
     thread.start()
     assert wait_until(lambda: waited_for)
     time.sleep(0.3)
@@ -323,15 +323,14 @@ def test_on_another_host_only_a_heart_that_beats_shows_life(tmp_path):
     thread.join(HANG)
 
 
-def taking(path, manners):
-    with locks.lock_with_manners(path, manners):
+def taking(path, on_wait, **callbacks):
+    with locks.lock(path, on_wait, **callbacks):
         pass
 
 
 def test_a_holder_is_told_that_it_is_asked_to_leave(tmp_path):
     path, asked = tmp_path / "lock", []
-    manners = locks.Manners([].append, on_asked_to_leave=lambda: asked.append(True))
-    with locks.lock_with_manners(path, manners):
+    with locks.lock(path, [].append, on_asked_to_leave=lambda: asked.append(True)):
         locks.ask_to_leave(path, locks._holder(path))
         assert wait_until(lambda: bool(asked))
         time.sleep(0.1)
@@ -341,10 +340,9 @@ def test_a_holder_is_told_that_it_is_asked_to_leave(tmp_path):
 
 def test_a_request_to_an_earlier_holder_does_not_reach_the_next(tmp_path):
     path, asked = tmp_path / "lock", []
-    with locks.lock_with_manners(path, locks.Manners([].append)):
+    with locks.lock(path, [].append):
         earlier = locks._holder(path)
-    manners = locks.Manners([].append, on_asked_to_leave=lambda: asked.append(True))
-    with locks.lock_with_manners(path, manners):
+    with locks.lock(path, [].append, on_asked_to_leave=lambda: asked.append(True)):
         locks.ask_to_leave(path, earlier)
         time.sleep(0.2)
     assert asked == []
@@ -359,7 +357,7 @@ def taken_over(path):
 def test_a_holder_notices_that_its_lock_is_gone(tmp_path, lose):
     """It was suspended, and another host took it for dead."""
     path, lost = tmp_path / "lock", []
-    with locks.lock_with_manners(path, locks.Manners([].append, on_lost=lambda: lost.append(True))):
+    with locks.lock(path, [].append, on_lost=lambda: lost.append(True)):
         time.sleep(0.3)
         assert lost == []
         lose(path)
@@ -368,7 +366,7 @@ def test_a_holder_notices_that_its_lock_is_gone(tmp_path, lose):
 
 def test_a_lock_that_cannot_be_read_for_a_while_is_not_lost(tmp_path):
     path, lost = tmp_path / "lock", []
-    with locks.lock_with_manners(path, locks.Manners([].append, on_lost=lambda: lost.append(True))):
+    with locks.lock(path, [].append, on_lost=lambda: lost.append(True)):
         content = path.read_bytes()
         path.write_bytes(b"")
         time.sleep(0.5)

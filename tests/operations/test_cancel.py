@@ -14,7 +14,7 @@ from gluegrid.common.files import write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts, invocation
-from gluegrid.execution.locks import Manners, lock_with_manners
+from gluegrid.execution.locks import lock
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.operations.cancel import cancel_cell
 from gluegrid.results.outcomes import read_outcomes
@@ -91,8 +91,7 @@ def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, s
 
 def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell, state):
     asked = []
-    manners = Manners([].append, on_asked_to_leave=lambda: asked.append(True))
-    with lock_with_manners(state / "lock", manners):
+    with lock(state / "lock", [].append, on_asked_to_leave=lambda: asked.append(True)):
         assert cancel_cell(cell.name, None).endswith("is asked to save its work and end")
         assert wait_until(lambda: bool(asked))
     mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "token": "t", "head": None}

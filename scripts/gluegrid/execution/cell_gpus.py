@@ -21,7 +21,7 @@ from gluegrid.common.errors import GluegridError, Stopped, TransientError
 from gluegrid.common.provenance import has_slurm_job_of_its_own, this_process
 from gluegrid.execution import invocation
 from gluegrid.execution.attempts import stop_if_in_vain
-from gluegrid.execution.cell_lock import LatecomersManners, waits_for_others
+from gluegrid.execution.cell_lock import Latecomer, waits_for_others
 from gluegrid.execution.cell_state import CellFiles, would_only_publish
 from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Holders, Lease, described, lease_gpus, whose
 from gluegrid.execution.locks import describe, probable_holder
@@ -112,7 +112,7 @@ class _Waiting:
         files = CellFiles(run)
         self.lock = files.lock
         self._state = files.state
-        self._manners = LatecomersManners(files.lock)
+        self._latecomer = Latecomer(files.lock)
         self._has_told = False
 
     def __call__(self) -> None:
@@ -122,7 +122,7 @@ class _Waiting:
         # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.
         holder = probable_holder(self.lock)
         if holder is not None and (waits_for_others() or holder["host"] == this_process()["host"]):
-            self._manners(holder)
+            self._latecomer(holder)
 
     def tell_once(self, who: str) -> None:
         """Say whose the cell is."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from gluegrid.common.errors import TransientError
 from gluegrid.common.files import disk_full, is_disk_full, json_if_there
 from gluegrid.common.provenance import EXECUTOR, is_running, job, this_process
+from gluegrid.execution import locks
 from gluegrid.execution.invocation import path_of_current_invocation
-from gluegrid.execution.locks import Manners, ask_to_leave, describe, lock_with_manners
+from gluegrid.execution.locks import ask_to_leave, describe
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +27,10 @@ def only_one(lock: Path) -> Iterator[None]:
 
     One that has been left behind is asked to leave, and waited for: it saves what it has done.
     """
-    manners = Manners(_tell_waiting, LatecomersManners(lock), _leave, _end_at_once)
+    held = locks.lock(lock, _tell_waiting, on_alive=Latecomer(lock), on_asked_to_leave=_leave, on_lost=_end_at_once)
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock_with_manners(lock, manners))
+            stack.enter_context(held)
         except OSError as error:
             if is_disk_full(error):
                 raise disk_full(lock) from error
@@ -46,8 +47,8 @@ def waits_for_others() -> bool:
     return os.environ.get(EXECUTOR) == "local"
 
 
-class LatecomersManners:
-    """Ends or lets wait a latecomer to a cell's lock; a holder whom nobody waits for any more is asked to leave."""
+class Latecomer:
+    """Waits for a cell's lock or gives up; asks a holder to leave for whom nobody waits any more."""
 
     def __init__(self, path: Path):
         self.path = path

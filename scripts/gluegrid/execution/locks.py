@@ -28,14 +28,7 @@ UNKNOWN = dict.fromkeys(("host", "pid", "process_started", "slurm_job_id", "slur
 
 
 @dataclass(frozen=True)
-class Manners:
-    """What a lock's taker does about others; each part is told the holder, as `describe` takes it.
-
-    `on_wait`: somebody holds it. `on_alive`: again and again, while the holder is known to live; may raise to give up.
-    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`; `on_lost`, when its
-    lock is gone: taken over while this process was suspended, or removed by hand.
-    """
-
+class _Callbacks:
     on_wait: Callable[[dict], None]
     on_alive: Callable[[dict], None] = lambda holder: None
     on_asked_to_leave: Callable[[], None] = lambda: None
@@ -43,21 +36,20 @@ class Manners:
 
 
 @contextmanager
-def lock(path: Path, on_wait: Callable[[dict], None]) -> Iterator[None]:
-    """Hold the lock at `path`; while another process holds it, wait, after telling `on_wait` who it is."""
-    with lock_with_manners(path, Manners(on_wait)):
-        yield
+def lock(path: Path, on_wait: Callable[[dict], None], **callbacks: Callable) -> Iterator[None]:
+    """Hold the lock at `path`, once no other process does; a callback is told its holder, as `describe` takes it.
 
-
-@contextmanager
-def lock_with_manners(path: Path, manners: Manners) -> Iterator[None]:
-    """Hold the lock at `path`, once no other process does."""
+    `on_wait`: somebody holds it. `on_alive`: again and again, while the holder is known to live; may raise to give up.
+    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`; `on_lost`, when its
+    lock is gone: taken over while this process was suspended, or removed by hand. These two are told nothing.
+    """
+    told = _Callbacks(on_wait, **callbacks)
     path.parent.mkdir(parents=True, exist_ok=True)
     identity = {**job(), **this_process(), "head": path_of_current_invocation()}
     mine = {**identity, "since": now(), "token": uuid.uuid4().hex}
-    _acquire(path, mine, manners)
+    _acquire(path, mine, told)
     released = threading.Event()
-    heartbeat = threading.Thread(target=_beat, args=(path, mine, released, manners), daemon=True)
+    heartbeat = threading.Thread(target=_beat, args=(path, mine, released, told), daemon=True)
     heartbeat.start()
     try:
         yield
@@ -104,7 +96,7 @@ def describe(holder: dict) -> str:
     return f"{where}{slurm_job}, since {holder['since']}"
 
 
-def _acquire(path: Path, mine: dict, manners: Manners) -> None:
+def _acquire(path: Path, mine: dict, told: _Callbacks) -> None:
     candidate = path.with_name(f".{path.name}.{mine['token']}")
     candidate.write_text(json.dumps(mine), encoding="utf-8")
     waiting_for, first_beat, heart = None, 0.0, _Heart()
@@ -118,10 +110,10 @@ def _acquire(path: Path, mine: dict, manners: Manners) -> None:
                 continue
             if holder["token"] != waiting_for:
                 waiting_for, first_beat = holder["token"], _last_beat(path)
-                manners.on_wait(holder)
+                told.on_wait(holder)
             # On another host only a heart that beats shows life.
             if _is_of_this_host(holder) or _last_beat(path) > first_beat:
-                manners.on_alive(holder)
+                told.on_alive(holder)
             time.sleep(POLL_SECONDS)
     finally:
         candidate.unlink(missing_ok=True)
@@ -190,7 +182,7 @@ def _request(path: Path, holder: dict) -> Path:
 def _remove_dead(path: Path, dead: dict, mine: dict) -> None:
     """Remove a dead holder's lock, under a lock of its own: a slower process would remove the next holder's."""
     claim = path.with_name(f".{path.name}.claim")
-    _acquire(claim, mine, Manners(on_wait=lambda holder: None))
+    _acquire(claim, mine, _Callbacks(on_wait=lambda holder: None))
     try:
         _release(path, dead)
     finally:
@@ -202,14 +194,14 @@ def _release(path: Path, holder: dict) -> None:
         path.unlink(missing_ok=True)
 
 
-def _beat(path: Path, mine: dict, released: threading.Event, manners: Manners) -> None:
+def _beat(path: Path, mine: dict, released: threading.Event, told: _Callbacks) -> None:
     beaten, was_missed = time.monotonic(), False
     while not released.wait(min(POLL_SECONDS, HEARTBEAT_SECONDS)):
         # A file server that fails now may answer at the next beat.
         with suppress(OSError):
             if _request(path, mine).exists():
                 _request(path, mine).unlink()
-                manners.on_asked_to_leave()
+                told.on_asked_to_leave()
             if time.monotonic() - beaten < HEARTBEAT_SECONDS:
                 continue
             beaten = time.monotonic()
@@ -218,5 +210,5 @@ def _beat(path: Path, mine: dict, released: threading.Event, manners: Manners) -
                 os.utime(path)
             is_missed = holder is None or holder["token"] not in (mine["token"], None)
             if is_missed and was_missed:
-                manners.on_lost()
+                told.on_lost()
             was_missed = is_missed

@@ -19,7 +19,7 @@ from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.execution import attempts
 from gluegrid.execution.array_jobs import commands_of_tasks, script_of_array, states_of_tasks
 from gluegrid.execution.invocation import has_ended, tell_terminal
-from gluegrid.execution.locks import Manners, lock_with_manners
+from gluegrid.execution.locks import lock
 from gluegrid.execution.slurm_queue import SubmittedJob, cancel_jobs, complaint, in_queue, job_submitted_as
 from gluegrid.execution.submissions import jobs_of_cell, note_job, note_refusal
 
@@ -106,8 +106,7 @@ def _no_other_submission(states: dict[str, Path]) -> Iterator[None]:
     with ExitStack() as stack:
         for state in states.values() if len(states) == 1 else ():
             with suppress(OSError):  # the cell's lock guards it too
-                manners = Manners(on_wait=lambda holder: None, on_alive=give_up_with_head)
-                stack.enter_context(lock_with_manners(state / "submission", manners))
+                stack.enter_context(lock(state / "submission", lambda holder: None, on_alive=give_up_with_head))
         yield
 
 

@@ -14,7 +14,7 @@ from gluegrid.common.errors import TransientError
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.job_logs import SLURM_LOGS
-from gluegrid.execution.locks import Manners, describe, lock_with_manners
+from gluegrid.execution.locks import describe, lock
 from gluegrid.execution.reasons import Cause
 from gluegrid.execution.slurm_queue import NUMBER, Job, jobs_in_queue
 from gluegrid.execution.submissions import jobs_of_cell
@@ -76,7 +76,7 @@ def _delete_unless_used(leftovers: Leftovers) -> None:
         return
     with ExitStack() as stack:
         if leftovers.lock is not None:
-            stack.enter_context(lock_with_manners(leftovers.lock, Manners(_give_up, _give_up)))
+            stack.enter_context(lock(leftovers.lock, _give_up, on_alive=_give_up))
         for path in leftovers.paths:
             _delete(path)
 
