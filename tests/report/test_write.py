@@ -246,7 +246,7 @@ def test_the_page_can_be_walked_without_eyes(realistic):
 def test_equal_results_make_an_equal_page_in_another_process(realistic):
     program = (
         "import sys; from pathlib import Path; from gluegrid.experiment.loading import load_experiment\n"
-        "from gluegrid.results.outcomes import outcomes; from gluegrid.report.write import write_report\n"
+        "from gluegrid.results.outcomes import read_outcomes; from gluegrid.report.write import write_report\n"
         "experiment = load_experiment(Path('config.yaml')); write_report(experiment, read_outcomes(experiment))"
     )
     process = builders.python(
