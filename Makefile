@@ -10,6 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 OLDEST := .venv-oldest
 CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py)
+TESTS ?= not cluster and not browser and not shared and not long and not full
 WORKERS ?= logical
 # Each file's tests go to one worker, the slowest files first (tests/conftest.py).
 PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadscope --no-loadscope-reorder
@@ -79,8 +80,8 @@ clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (E
 	@$(BIN)/python scripts/commands.py clean-state $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
 
 .PHONY: test
-test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores)
-	$(PARALLEL) -m "not cluster and not browser and not shared and not long and not full"
+test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores; TESTS="not full": all but the longest)
+	$(PARALLEL) -m "$(TESTS)"
 
 .PHONY: test-cluster
 test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, root)
@@ -89,12 +90,6 @@ test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, roo
 .PHONY: test-long
 test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium
 	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
-
-# The cluster's tests wait most of the time, so there is a worker more than cores.
-.PHONY: test-rest
-test-rest: WORKERS = $(shell echo $$(($$(nproc) + 1)))
-test-rest: $(INSTALLED) ## run what `make test` leaves out, but for what `make test-full` runs
-	$(PARALLEL) -m "(cluster or browser or shared or long) and not full"
 
 .PHONY: test-full
 test-full: $(INSTALLED) ## run the tests of hours, and keep their tables in docs/real_*.md and docs/random_kills.md

@@ -223,7 +223,13 @@ class Cluster:
         self.run("mariadb-install-db", *DATABASE_OPTIONS, *paths, *login, *quick)
 
     def _database_paths(self) -> list[str]:
-        return [f"--datadir={self.root}/database", f"--socket={self.private}/database"]
+        # Each has a folder for temporary tables: a server that starts deletes those of others in the same one.
+        places = {
+            "datadir": self.root / "database",
+            "socket": self.private / "database",
+            "tmpdir": self.root / "tables",
+        }
+        return [f"--{key}={place}" for key, place in places.items()]
 
     def _make_account(self) -> None:
         add = ("sacctmgr", "--immediate", "add")

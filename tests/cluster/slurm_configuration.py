@@ -93,7 +93,7 @@ def write_files(root: Path, private: Path, name: str) -> None:
     root.mkdir(exist_ok=True)
     write_configuration(root, private, name)
     make_munge_folder(private)
-    for folder in ("logs", "state", "devices"):
+    for folder in ("logs", "state", "devices", "tables"):
         (root / folder).mkdir()
     for node in NODES:
         (private / node).mkdir()
