@@ -23,9 +23,9 @@ QOS = "gpu-week"  # beside SLURM's own, `normal`
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", *NODES)
 PROGRAMS = (*DAEMONS[:4], "slurmd", "mariadb-install-db", "mariadb-admin", "munge", "setsid")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPEAR_SECONDS = 2
-START_SECONDS = 30
-STOP_SECONDS = 10
+APPEAR_SECONDS = 30
+START_SECONDS = 300
+STOP_SECONDS = 60
 DATABASE_OPTIONS = (
     *("--no-defaults", "--user=root", "--skip-networking", "--performance-schema=OFF"),
     *("--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"),
@@ -300,7 +300,7 @@ class Cluster:
         marked = {**self.environment, "PATH": path, "SLURM_CLUSTER_NAME": self.name}
         environment = {**os.environ, **marked}
         try:
-            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             return subprocess.CompletedProcess(command, 1, "", str(error))
 

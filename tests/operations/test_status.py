@@ -17,6 +17,7 @@ from pathlib import Path
 import builders
 import pytest
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
+from waiting import HANG
 
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
@@ -606,7 +607,7 @@ def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, m
     for cell in experiment.cells.values():
         begin(experiment, cell, REASON)
     end_heads(experiment)
-    done = subprocess.run(script("small", "--watch"), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(script("small", "--watch"), capture_output=True, text=True, timeout=HANG)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("small: ") == 1
     assert "\x1b" not in done.stdout
@@ -615,7 +616,7 @@ def test_watching_a_pipe_is_plain_and_ends_when_all_is_done(slurm, experiment, m
 
 def read_until(terminal: int, expected: str | None) -> str:
     """Return what a terminal shows until this has come; None: until its end."""
-    said, deadline = "", time.monotonic() + 300
+    said, deadline = "", time.monotonic() + HANG
     while expected is None or expected not in said:
         assert time.monotonic() < deadline, said
         if not select.select([terminal], [], [], 1)[0]:

@@ -13,6 +13,7 @@ import crafted_experiments
 import pytest
 from parsed_page import Element, parsed
 from scipy import stats
+from waiting import HANG
 
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
@@ -252,7 +253,7 @@ def test_equal_results_make_an_equal_page_in_another_process(realistic):
     process = builders.python(
         program, cwd=realistic.root, env={"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"}
     )
-    assert process.wait(120) == 0, process.stderr.read()
+    assert process.wait(HANG) == 0, process.stderr.read()
     assert (realistic.root / "results/bert-glue/report.html").read_text(encoding="utf-8") == realistic.html
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from clones import copy_of
 from shared_experiments import REASON, killed_in_between, write_experiment
+from waiting import HANG
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json
@@ -464,7 +465,7 @@ def test_two_imports_at_once_do_not_disturb_each_other(archive_of):
     scripts = Path(__file__).resolve().parents[2] / "scripts"
     command = [sys.executable, scripts / "commands.py", "import"]
     started = [subprocess.Popen([*command, name, archive]) for name in ("one", "one", "one.2", "one")]
-    assert [process.wait(60) for process in started] == [0] * 4
+    assert [process.wait(HANG) for process in started] == [0] * 4
     for name in ("one", "one.2"):
         verified(RESULTS / name)
     assert sorted(path.name for path in RESULTS.iterdir()) == ["one", "one.2"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 from fake_hub import FakeHub
+from waiting import HANG
 
 from gluegrid.common.files import read_json
 
@@ -106,7 +107,7 @@ class Fetcher:
 
     def finish(self, process: subprocess.Popen, key: str = "it") -> Fetched:
         """Wait for a script."""
-        log, _ = process.communicate(timeout=300)
+        log, _ = process.communicate(timeout=HANG)
         return Fetched(process.returncode, log, self.manifest(key))
 
     def manifest(self, key: str = "it") -> Path:
@@ -121,4 +122,4 @@ class Fetcher:
         """Let the real client fill the user's cache from the hub: `code` has its functions."""
         environment = clean_environment(self.home, HF_ENDPOINT=self.hub.endpoint, **variables)
         program = f"from huggingface_hub import hf_hub_download, snapshot_download\n{code}"
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, timeout=300)
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, timeout=HANG)

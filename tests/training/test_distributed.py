@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 import builders
 import several_processes
 from several_processes import ROWS, RUNS, SHORT, run_of
+from waiting import HANG
 
 TIMED = ("runtime", "per_second")
 
@@ -21,7 +22,7 @@ def outcomes(tmp_path_factory, one_thread) -> dict:
     several_processes.make_resources(folder)
     launch = ["bash", builders.LAUNCH, "1", "2", several_processes.__file__, folder, "2"]
     environment = os.environ | {"PATH": builders.PATH, "OMP_NUM_THREADS": "1"}
-    launched = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
+    launched = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=HANG)
     assert launched.returncode == 0, launched.stderr
     main, other = (json.loads((folder / f"outcome-{rank}.json").read_text()) for rank in (0, 1))
     return {"one": several_processes.train(folder, 1), "main": main, "other": other}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics
+from waiting import HANG
 
 from gluegrid.training.metrics import TaskMetric, score
 
@@ -176,6 +177,6 @@ def test_scoring_leaves_nothing_in_the_users_cache(tmp_path):
     home.mkdir()
     environment = {"HOME": str(home), "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
     process = builders.python(SCORE_TWICE, env=environment, cwd=tmp_path)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -4,6 +4,7 @@ import json
 
 import builders
 import pytest
+from waiting import HANG
 
 # Prints what a statement loads, how often the collector looked through everything meanwhile, and what it leaves alone.
 LOADING = """
@@ -31,7 +32,7 @@ OF_TRAINING = {
 )
 def test_what_is_needed_is_loaded_without_the_collector_and_nothing_else(statement, loads, does_not_load):
     process = builders.python(LOADING, statement)
-    said, failed = process.communicate(timeout=120)
+    said, failed = process.communicate(timeout=HANG)
     assert process.returncode == 0, failed
     modules, looks, left_alone, is_on_again = json.loads(said.splitlines()[-1])
     assert loads in modules

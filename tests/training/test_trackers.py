@@ -13,6 +13,7 @@ import pytest
 from accelerate import Accelerator
 from network_trace import contacts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from waiting import HANG
 
 from gluegrid.common import paths
 from gluegrid.training.trackers import Trackers, flat
@@ -78,7 +79,7 @@ def track_in_a_process(names, folder, first, last, size=0, **environment):
     for name in ("HOME", "TMPDIR"):
         Path(environment[name]).mkdir(exist_ok=True)
     process = builders.python(TRACK, ",".join(names), folder, first, last, size, env=environment, cwd=folder.parent)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     return output, errors
 

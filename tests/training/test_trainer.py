@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from reference_trainer import padded_to_longest, trained_by_transformers
+from waiting import HANG
 
 from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.training import trainer
@@ -242,7 +243,7 @@ def test_two_processes_with_the_same_seed_and_threads_give_the_same_bits(tmp_pat
     training_cell = cell(num_train_epochs=1)
     training_cell.train()
     ours = numpy.stack(training_cell.predict("validation")[0].column("logits").to_numpy())
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     assert numpy.array_equal(ours, numpy.load(tmp_path / "logits.npy"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from clones import Clone, copy_of
 from slurm_grid import attempts_of, folder_of_cell, paused, reasons_of
-from waiting import wait_until
+from waiting import HANG, wait_until
 
 from gluegrid.common.files import read_json
 from gluegrid.execution import invocation
@@ -77,7 +77,7 @@ def test_two_experiments_at_once_share_what_is_the_same_and_nothing_else(bare):
     for name, answers in (("first", ("no", "yes")), ("second", ("bad", "good"))):
         write_experiment(bare, name, TASKS | {"reviews": reviews(bare, name, answers)})
     heads = [started(bare, name) for name in ("first", "second")]
-    said = [head.communicate(timeout=300)[0] for head in heads]
+    said = [head.communicate(timeout=HANG)[0] for head in heads]
     assert [head.returncode for head in heads] == [0, 0], said
     made = [makers(bare, "fetch_model", "1 of "), makers(bare, "fetch_task", "1 of ")]
     made.append(makers(bare, "tokenize_task", " tokens\n"))
@@ -169,7 +169,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
         interrupted.send_signal(signal.SIGINT)
         assert wait_until(lambda: any(clone.root.glob("results/same/heads/*.interrupted")))
         interrupted.send_signal(signal.SIGINT)
-    said = interrupted.communicate(timeout=300)[0]
+    said = interrupted.communicate(timeout=HANG)[0]
     assert interrupted.returncode == 1
     assert "FAILED bert-demo-small/wnli/base/seed-42: interrupted" in said
     heads.remove(interrupted)
@@ -179,7 +179,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
         requests = folder_of_cell(clone, "state", "same", "wnli").glob
         assert wait_until(lambda: any(requests("lock.leave.*")))
     heads.remove(killed)
-    said = [head.communicate(timeout=300)[0] for head in heads]
+    said = [head.communicate(timeout=HANG)[0] for head in heads]
     assert [head.returncode for head in heads] == [0, 0], said
     tried = attempts_of(clone, "same", "wnli")
     first, second, third = (attempt["reason"] for attempt in tried)
