@@ -117,7 +117,7 @@ def pytest_configure() -> None:
 class ByFile(LoadScopeScheduling):
     """Gives the tests of a file to one worker, which makes its fixtures once.
 
-    Of the cluster's tests those that break it have one to themselves, so that there are two at most.
+    There are two clusters at most: one for the tests of faults, one for all others.
     """
 
     def _split_scope(self, nodeid: str) -> str:

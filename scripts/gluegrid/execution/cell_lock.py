@@ -48,7 +48,7 @@ def waits_for_others() -> bool:
 
 
 class Latecomer:
-    """Waits for a cell's lock or gives up; asks a holder to leave for whom nobody waits any more."""
+    """Waits for a cell's lock or gives up; asks a holder that nobody waits for any more to leave."""
 
     def __init__(self, path: Path):
         self.path = path
