@@ -79,9 +79,9 @@ class Ours:
 
 
 class Theirs:
-    """transformers.Trainer, given what run_glue.py gives it. Logs and saves nothing, as ours."""
+    """transformers.Trainer, given what run_glue.py gives it, and more `arguments`. Logs and saves nothing, as ours."""
 
-    def __init__(self, arm: str, cell: Cell, rows: int, epochs: int):
+    def __init__(self, arm: str, cell: Cell, rows: int, epochs: int, **arguments: object):
         self.epochs = epochs
         run = read_run(cell.run_json)
         torch.set_num_threads(run.threads)
@@ -112,7 +112,7 @@ class Theirs:
                 logging_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
-                **values,
+                **(values | arguments),
             ),
             train_dataset=train_dataset,
             compute_metrics=lambda prediction: _scores(cell, prediction),

@@ -17,7 +17,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 SEED = 0
 
 
-def random_model(folder: Path, size: str, tokenizer: Path) -> Path:
+def random_model(folder: Path, size: str, tokenizer: Path, dropout: float = 0.1) -> Path:
     """Save a BERT of a size with random weights and another model's tokenizer; return the folder."""
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
@@ -31,6 +31,8 @@ def random_model(folder: Path, size: str, tokenizer: Path) -> Path:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=4 * hidden,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     for name in TOKENIZER_FILES:

@@ -1,0 +1,104 @@
+"""Check 4: a cell trained twice gives the same, and so does one that is killed with -9 twice on the way."""
+
+import dataclasses
+
+import numpy
+import pyarrow.parquet
+from cells import Cell
+
+from gluegrid.common.errors import TrainingError
+from gluegrid.common.files import read_json, sha256
+from gluegrid.experiment.run import MODEL
+
+from .launching import checkpoints_of, result_of, start_training, wait_for
+from .materials import cell_of, with_values
+from .setting import Findings, Setting
+
+KILLS = 2
+RUNS = ("first", "second", "killed")
+SECONDS_BETWEEN_CHECKPOINTS = 0.1
+
+
+def compare(setting: Setting, findings: Findings) -> None:
+    """Train the same cell three times in each precision, all at once, and compare what comes out.
+
+    They start without a launcher, which would lease the card to one of them.
+    """
+    has_bf16 = setting.findings(0).get("figures", {}).get("has_bf16") is not False
+    precisions = setting.of(("fp32", "bf16") if has_bf16 else ("fp32",), ("fp32",))
+    rows = setting.of((2048, 256), (256, 32))
+    cell = cell_of(setting, "mrpc", setting.size("mini"), rows)
+    values = {"num_train_epochs": setting.of(10, 2), "save_model": "last"}
+    runs = {
+        (precision, name): with_values(setting, cell, precision=precision, **values)
+        for precision in precisions
+        for name in RUNS
+    }
+    others = {key: start_training(setting, each) for key, each in runs.items() if key[1] != "killed"}
+    for precision in precisions:
+        killed_at = train_and_kill(setting, runs[precision, "killed"])
+        findings.figures[precision] = {"killed_after": killed_at}
+    for key, process in others.items():
+        wait_for(result_of(runs[key]).exists, "its result", process)
+        process.join()
+    for precision in precisions:
+        _compare(precision, [Outcome.read(runs[precision, name]) for name in RUNS], findings)
+
+
+def train_and_kill(setting: Setting, cell: Cell) -> list[str]:
+    """Train a cell to its end, with a kill -9 after the first new checkpoint of each of the first attempts.
+
+    Returns the checkpoints after which it was killed.
+    """
+    killed_at = []
+    for _ in range(KILLS):
+        before = checkpoints_of(cell)
+        process = start_training(setting, cell, SECONDS_BETWEEN_CHECKPOINTS)
+        wait_for(lambda: checkpoints_of(cell) - before, "a checkpoint", process)
+        killed_at.append(max(checkpoints_of(cell)))
+        process.kill()
+        process.join()
+        if result_of(cell).exists():
+            raise TrainingError("a training was over before it could be killed; it needs more epochs")
+    process = start_training(setting, cell)
+    wait_for(result_of(cell).exists, "its result", process)
+    process.join()
+    return killed_at
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came out of a run: the hash of its weights, its mean loss, its logits, and how often it went on."""
+
+    weights: str
+    loss: float
+    logits: numpy.ndarray
+    times_continued: int
+
+    @classmethod
+    def read(cls, cell: Cell) -> "Outcome":
+        """Read what a cell's training has published."""
+        folder = cell.run_json.parent
+        predictions = pyarrow.parquet.read_table(folder / f"predictions_{cell.validation}.parquet")
+        return cls(
+            weights=sha256(folder / MODEL / "model.safetensors"),
+            loss=read_json(result_of(cell))["train_loss"],
+            logits=numpy.stack(predictions.column("logits").to_numpy()),
+            times_continued=len(read_json(folder / "run_record.json")["continued"]),
+        )
+
+    def differs_from(self, other: "Outcome") -> float:
+        """Return the largest difference of loss and logits; 0 only where all, weights too, are the same bits."""
+        difference = max(abs(self.loss - other.loss), float(numpy.abs(self.logits - other.logits).max()))
+        return difference or (0.0 if self.weights == other.weights else numpy.finfo(float).tiny)
+
+
+def _compare(precision: str, outcomes: list[Outcome], findings: Findings) -> None:
+    first, second, killed = outcomes
+    repeated, after_kills = first.differs_from(second), first.differs_from(killed)
+    findings.figures[precision] |= {"repeated": repeated, "after_kills": after_kills}
+    findings.must(killed.times_continued == KILLS, f"{precision}: it went on {killed.times_continued} times of {KILLS}")
+    if repeated == 0:
+        findings.must(after_kills == 0, f"{precision}: after kills the run differs by {after_kills:.1e}, undisturbed by 0")
+    else:
+        findings.must(False, f"{precision}: two runs of the same cell differ by {repeated:.1e}")
