@@ -184,7 +184,7 @@ def test_packing_and_unpacking_give_back_what_was_packed(lengths):
     is_real = torch.arange(int(lengths.max())) < torch.from_numpy(lengths)[:, None]
     packed = layout.pack(hidden)
     assert packed.shape == (1, lengths.sum(), 3)
-    assert torch.equal(layout.unpack(packed, len(lengths), int(lengths.max())), hidden * is_real[..., None])
+    assert torch.equal(layout.unpack(packed), hidden * is_real[..., None])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -10,6 +10,7 @@ transformers' interface for it. Whether the outputs stay the same is tried on th
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
@@ -28,31 +29,46 @@ ROWS_OF_A_GROUP = {"cpu": 8}  # a GPU loses more by a second small kernel than b
 LARGEST_DIFFERENCE = 1e-4  # of logits, relative to the largest
 
 
+class BatchLayout(Protocol):
+    """How the tokens of a batch lie in the encoder."""
+
+    def pack(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Take what the embeddings give to shape (1, tokens, features)."""
+
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
+        """Take shape (1, tokens, features) to what the classifier is given."""
+
+    def attention(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+    ) -> torch.Tensor:
+        """Take tensors of shape (1, heads, tokens, features) to (1, tokens, heads, features)."""
+
+
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows whose attention is computed together, padded to `length`: of the packed tokens, those from `start` to `end`.
+    """Rows whose attention is computed together, padded to `length`, and how many `tokens` they have without padding.
 
-    `padded` has the place of each padded token among them, `packed` the places of real tokens among the padded, and
-    `mask`, of shape (rows, 1, 1, length), says which are real; all None where nothing is padded.
+    `places` has those of the tokens among the padded ones, and `mask`, of shape (rows, 1, 1, length), says which are
+    real; both None where nothing is padded.
     """
 
     rows: int
     length: int
-    start: int
-    end: int
-    padded: torch.Tensor | None = None
-    packed: torch.Tensor | None = None
+    tokens: int
+    places: torch.Tensor | None = None
     mask: torch.Tensor | None = None
 
     def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options) -> torch.Tensor:
         """Return what the rows' tokens attend to; all tensors of shape (tokens, heads, features)."""
-        inputs = (self._pad(tensor[self.start : self.end]) for tensor in (query, key, value))
+        inputs = (self._pad(tensor) for tensor in (query, key, value))
         output = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=self.mask, **options)
         output = output.transpose(1, 2).reshape(self.rows * self.length, *query.shape[1:])
-        return output if self.packed is None else output.index_select(0, self.packed)
+        return output if self.places is None else output.index_select(0, self.places)
 
     def _pad(self, tokens: torch.Tensor) -> torch.Tensor:
-        tokens = tokens if self.padded is None else tokens.index_select(0, self.padded)
+        if self.places is not None:
+            empty = tokens.new_zeros(self.rows * self.length, *tokens.shape[1:])
+            tokens = empty.index_copy(0, self.places, tokens)
         return tokens.view(self.rows, self.length, *tokens.shape[1:]).transpose(1, 2)
 
 
@@ -60,6 +76,8 @@ class RowGroup:
 class Layout:
     """Where the tokens of a batch of shape (rows, longest) lie when they are packed."""
 
+    rows: int
+    longest: int
     places: torch.Tensor
     groups: list[RowGroup]
 
@@ -70,38 +88,54 @@ class Layout:
         def moved(array: numpy.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(array), device)
 
-        groups, start = [], 0
+        groups = []
         size = ROWS_OF_A_GROUP.get(device.type, len(lengths))
         for first in range(0, len(lengths), size):
             of_group = lengths[first : first + size]
-            longest, end = int(of_group.max()), start + int(of_group.sum())
-            is_real = _is_real(of_group, longest)
+            longest = int(of_group.max())
+            is_real = is_token(of_group, longest)
             places = ()
             if not is_real.all():
-                starts = numpy.cumsum(of_group) - of_group
-                padded = numpy.where(is_real, starts[:, None] + numpy.arange(longest), 0)
-                places = (moved(padded.ravel()), moved(numpy.flatnonzero(is_real)), moved(is_real[:, None, None, :]))
-            groups.append(RowGroup(len(of_group), longest, start, end, *places))
-            start = end
-        return cls(moved(numpy.flatnonzero(_is_real(lengths, int(lengths.max())))), groups)
+                places = (moved(numpy.flatnonzero(is_real)), moved(is_real[:, None, None, :]))
+            groups.append(RowGroup(len(of_group), longest, int(of_group.sum()), *places))
+        longest = int(lengths.max())
+        return cls(len(lengths), longest, moved(numpy.flatnonzero(is_token(lengths, longest))), groups)
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
         """Take shape (rows, longest, features) to (1, tokens, features)."""
         return hidden.flatten(0, 1).index_select(0, self.places).unsqueeze(0)
 
-    def unpack(self, packed: torch.Tensor, rows: int, longest: int) -> torch.Tensor:
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
         """Take shape (1, tokens, features) back to (rows, longest, features), with zeros where padding was."""
-        empty = packed.new_zeros(rows * longest, packed.shape[-1])
-        return empty.index_copy(0, self.places, packed[0]).view(rows, longest, -1)
+        empty = packed.new_zeros(self.rows * self.longest, packed.shape[-1])
+        return empty.index_copy(0, self.places, packed.squeeze(0)).view(self.rows, self.longest, -1)
+
+    def attention(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+    ) -> torch.Tensor:
+        """Return the rows' attention: tensors of shape (1, heads, tokens, features) to (1, tokens, heads, features)."""
+        tensors = [tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value)]
+        options = {"dropout_p": dropout, "scale": scaling}
+        if len(self.groups) == 1:
+            return self.groups[0].attention(*tensors, **options).unsqueeze(0)
+        sizes = [group.tokens for group in self.groups]
+        parts = zip(self.groups, *(tensor.split(sizes) for tensor in tensors), strict=True)
+        return torch.cat([group.attention(*part, **options) for group, *part in parts]).unsqueeze(0)
 
 
-def _is_real(lengths: numpy.ndarray, longest: int) -> numpy.ndarray:
+def is_token(lengths: numpy.ndarray, longest: int) -> numpy.ndarray:
+    """Return which places of padded rows hold tokens, of shape (rows, longest)."""
     return numpy.arange(longest) < lengths[:, None]
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy to a device without waiting for it."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+    return pinned(tensor, device).to(device, non_blocking=True)
+
+
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to where a device takes it from without the host; no copy for a CPU."""
+    return tensor if device.type == "cpu" else tensor.pin_memory()
 
 
 def packed_attention(
@@ -118,14 +152,12 @@ def packed_attention(
 
     The interface is that of transformers' attention functions. Raises ValueError for a mask of the model's own.
     """
-    layout: Layout | None = kwargs.pop(LAYOUT, None)
+    layout: BatchLayout | None = kwargs.pop(LAYOUT, None)
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if attention_mask is not None or kwargs.get("sliding_window") is not None:
         raise ValueError("its attention does not see all tokens of an example")
-    tensors = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    outputs = [group.attention(*tensors, dropout_p=dropout, scale=scaling) for group in layout.groups]
-    return torch.cat(outputs).unsqueeze(0), None
+    return layout.attention(query, key, value, dropout, scaling), None
 
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -144,13 +176,14 @@ def make_packable(model: PreTrainedModel, longest: int) -> str | None:
     before = model.config._attn_implementation
     hooks = []
     try:
-        expected = _outputs(model, longest, packed=False)
+        probe = Probe.of(model, longest)
+        expected = probe.padded()
         model.set_attn_implementation(ATTENTION)
         hooks = [
             encoder.register_forward_pre_hook(_pack, with_kwargs=True),
             encoder.register_forward_hook(_unpack, with_kwargs=True),
         ]
-        outputs = _outputs(model, longest, packed=True)
+        outputs = probe.packed()
         difference = ((outputs - expected).abs().max() / expected.abs().max().clamp(min=1e-3)).item()
         if difference <= LARGEST_DIFFERENCE:
             return None
@@ -166,7 +199,7 @@ def make_packable(model: PreTrainedModel, longest: int) -> str | None:
 
 
 def _pack(encoder: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-    layout: Layout | None = kwargs.get(LAYOUT)
+    layout: BatchLayout | None = kwargs.get(LAYOUT)
     if layout is None:
         return None
     if args:
@@ -175,29 +208,49 @@ def _pack(encoder: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, d
 
 
 def _unpack(encoder: torch.nn.Module, args: tuple, kwargs: dict, output: object) -> object:
-    layout: Layout | None = kwargs.get(LAYOUT)
+    layout: BatchLayout | None = kwargs.get(LAYOUT)
     if layout is not None:
-        rows = sum(group.rows for group in layout.groups)
-        longest = max(group.length for group in layout.groups)
-        output.last_hidden_state = layout.unpack(output.last_hidden_state, rows, longest)
+        output.last_hidden_state = layout.unpack(output.last_hidden_state)
     return output
 
 
-def _outputs(model: PreTrainedModel, longest: int, packed: bool) -> torch.Tensor:
-    """Return the logits for a short, a middling and a long row of made up tokens, without dropout."""
-    lengths = numpy.array(sorted({1, (longest + 1) // 2, longest}))
-    rows, device = len(lengths), model.device
-    # Whatever the vocabulary, it has small numbers, and few of them are special.
-    ids = torch.arange(rows * longest).view(rows, longest) * 7 % min(model.get_input_embeddings().num_embeddings, 97)
-    is_real = torch.from_numpy(_is_real(lengths, longest))
-    padding = model.config.pad_token_id or 0
-    ids = ids.masked_fill(is_real & (ids == padding), padding + 1).masked_fill(~is_real, padding).to(device)
-    how = {LAYOUT: Layout.for_lengths(lengths, device)} if packed else {"attention_mask": is_real.long().to(device)}
-    was_training = model.training
-    model.eval()
-    try:
-        # Not inference_mode, whose tensors a model that caches some could not be trained with.
-        with torch.no_grad():
-            return model(input_ids=ids, **how).logits.float()
-    finally:
-        model.train(was_training)
+@dataclass(frozen=True)
+class Probe:
+    """A short, a middling and a long row of made up tokens, of shape (rows, longest), to compare a model's outputs."""
+
+    model: PreTrainedModel
+    ids: torch.Tensor
+    lengths: numpy.ndarray
+    padding: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, longest: int) -> "Probe":
+        """Return one for a model and rows up to `longest` tokens."""
+        lengths = numpy.array(sorted({1, (longest + 1) // 2, longest}))
+        # Whatever the vocabulary, it has small numbers, and few of them are special.
+        numbers = min(model.get_input_embeddings().num_embeddings, 97)
+        ids = torch.arange(len(lengths) * longest).view(len(lengths), longest) * 7 % numbers
+        is_real = torch.from_numpy(is_token(lengths, longest))
+        padding = model.config.pad_token_id or 0
+        ids = ids.masked_fill(is_real & (ids == padding), padding + 1).masked_fill(~is_real, padding)
+        return cls(model, ids.to(model.device), lengths, padding)
+
+    def padded(self) -> torch.Tensor:
+        """Return the logits of padded rows."""
+        is_real = is_token(self.lengths, self.ids.shape[1])
+        return self.outputs(input_ids=self.ids, attention_mask=torch.from_numpy(is_real).long().to(self.ids.device))
+
+    def packed(self) -> torch.Tensor:
+        """Return the logits of packed rows."""
+        return self.outputs(input_ids=self.ids, **{LAYOUT: Layout.for_lengths(self.lengths, self.ids.device)})
+
+    def outputs(self, **inputs: object) -> torch.Tensor:
+        """Return the logits for a model's arguments, without dropout."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            # Not inference_mode, whose tensors a model that caches some could not be trained with.
+            with torch.no_grad():
+                return self.model(**inputs).logits.float()
+        finally:
+            self.model.train(was_training)

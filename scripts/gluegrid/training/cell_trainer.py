@@ -22,14 +22,20 @@ from gluegrid.training.epochs import EpochScores
 from gluegrid.training.forward_pass import ForwardPass, MicroBatches
 from gluegrid.training.metrics import score
 from gluegrid.training.predict import predict
+from gluegrid.training.step_graphs import Capture, CudaGraphs, StepGraphs, run_again
 from gluegrid.training.trackers import Trackers
 from gluegrid.training.trainer import Keeper, Training
 
 logger = logging.getLogger(__name__)
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by accelerate's names
+
 
 class CellTraining:
-    """One cell's model and data on its device. Raises GluegridError for what the user can mend."""
+    """One cell's model and data on its device. Raises GluegridError for what the user can mend.
+
+    `capture` is what makes graphs of updates: those of a GPU, where it is None.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class CellTraining:
         tokens: Tokens,
         processes: Processes | None = None,
         trackers: Trackers | None = None,
+        capture: Capture | None = None,
     ):
         self.run = run
         self.tokens = tokens
@@ -63,7 +70,9 @@ class CellTraining:
             label_order,
             run.attn_implementation,
             self.accelerator.autocast,
+            is_static=None if capture is None else True,
         )
+        self.capture = capture
         if run.gradient_checkpointing:
             _checkpoint_gradients(self.model)
         self.epochs = EpochScores(run, self.evaluate) if run.eval_strategy == "epoch" else None
@@ -78,10 +87,22 @@ class CellTraining:
         logger.info(
             "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
         )
-        self.training = Training(self.processes, self.forward, rows, self.run, self.trackers, self.epochs)
+        self.training = Training(
+            self.processes, self.forward, rows, self.run, self.trackers, self.epochs, self._step_graphs()
+        )
         metrics = self.training.finish(keeper)
         self.micro_batch_rows["train"] = self._smallest_rows(self.training.micro_batches)
         return metrics
+
+    def _step_graphs(self) -> StepGraphs | None:
+        """Return what computes whole batches where these can be static, and are no parts of a batch."""
+        run, processes = self.run, self.processes
+        is_plain = run.lora is None and not run.gradient_checkpointing and run.gradient_accumulation_steps == 1
+        if self.forward.static is None or not is_plain:
+            return None
+        capture = self.capture or (CudaGraphs() if self.forward.device.type == "cuda" else run_again)
+        examples = len(range(processes.rank, run.examples_per_update, processes.count))
+        return StepGraphs(self.forward, examples, DTYPES.get(self.accelerator.mixed_precision), capture)
 
     def _training_rows(self) -> tuple[Rows, Rows]:
         """Return the rows to train on, and those that are held out."""

@@ -93,6 +93,7 @@ class Checkpointing:
             return
         if training.step > self._last_step:
             training.check_finite()
+            training.check_equal()
             self._save(training)
         if agreed == LEAVE:
             raise Preempted(replace(reason or Reason(Cause.PEER_PREEMPTED), step=self._last_step))

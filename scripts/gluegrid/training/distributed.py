@@ -1,6 +1,5 @@
 """The processes that train one cell together, each on its own device; mostly there is one."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -9,9 +8,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
+from gluegrid.common.errors import TransientError
 from gluegrid.models.device_memory import again_if_out_of_memory
 
-BYTES_OF_A_MESSAGE = 2**26
 Items = TypeVar("Items", list, numpy.ndarray)
 
 
@@ -52,13 +51,16 @@ class Processes:
 
     def add_up(self, tensors: list[torch.Tensor]) -> None:
         """Replace each tensor by the sum of those of all processes."""
-        if self.count == 1:
-            return
-        for together in _buckets(tensors):
-            flat = again_if_out_of_memory("the sum of the gradients", partial(_sum, together))
-            parts = flat.split([tensor.numel() for tensor in together])
-            for tensor, part in zip(together, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
+        for tensor in tensors if self.count > 1 else ():
+            again_if_out_of_memory("the sum of the gradients", partial(torch.distributed.all_reduce, tensor))
+
+    def check_equal(self, tensors: list[torch.Tensor], what: str) -> None:
+        """Raise TransientError where these are not the same to the last bit in all processes."""
+        if self.count > 1 and len(set(self.gathered(_checksum(tensors)))) > 1:
+            raise TransientError(
+                f"{what} are not the same in all processes; the next attempt goes on from the last checkpoint."
+                " If that comes again, train each cell on one GPU"
+            )
 
     def part(self) -> None:
         """End the processes' connection, after which they tell each other nothing. Else some abort when they exit."""
@@ -66,20 +68,7 @@ class Processes:
             torch.distributed.destroy_process_group()
 
 
-def _sum(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return the sums of all processes' tensors in a row; the tensors stay as they are."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    torch.distributed.all_reduce(flat)
-    return flat
-
-
-def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Yield the tensors in groups: fewer messages than one for each, and less memory than all at once."""
-    bucket, size = [], 0
-    for tensor in tensors:
-        if bucket and size + tensor.nbytes > BYTES_OF_A_MESSAGE:
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(tensor)
-        size += tensor.nbytes
-    yield bucket
+def _checksum(tensors: list[torch.Tensor]) -> tuple[int, ...]:
+    """Return a sum over the bits of each tensor of 4-byte numbers."""
+    sums = [tensor.detach().contiguous().view(torch.int32).sum(dtype=torch.int64) for tensor in tensors]
+    return tuple(torch.stack(sums).tolist())

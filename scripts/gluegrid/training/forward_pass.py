@@ -13,13 +13,15 @@ from transformers.utils import ModelOutput
 
 from gluegrid.common.errors import TrainingError, in_one_line
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
-from gluegrid.models.packing import LAYOUT, Layout, make_packable, to_device
+from gluegrid.models.packing import LAYOUT, Layout, is_token, make_packable, to_device
+from gluegrid.models.static_layout import Shape, first_position, rounded_up
 from gluegrid.training.dataset import Rows
 from gluegrid.training.device import random_states, set_random_states
 
 logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
+PADDED, PACKED, STATIC = "padded", "packed", "static"  # what computes batches, as a record has it
 Result = TypeVar("Result")
 # What another pass costs, in tokens' time: adding up gradients on a CPU, and launching kernels on a GPU.
 TOKENS_OF_A_PASS = {"cpu": 64, "cuda": 8192}
@@ -32,6 +34,9 @@ class ForwardPass:
     `label_order` maps a label of the data to the model's output for it (None: they are the same). `longest` is the
     length of the longest row there will be, in tokens; `autocast` gives the context that the model computes in.
     `why_padded` says why batches are not packed, None where they are.
+
+    On a GPU, packed batches are static where the model allows that too (static_layout.py); `static` is None where it
+    does not, and may be set to None to go back. `is_static` asks for another choice than the device's.
     """
 
     def __init__(
@@ -43,8 +48,10 @@ class ForwardPass:
         label_order: list[int] | None = None,
         attention: str = "auto",
         autocast: Callable[[], AbstractContextManager] = nullcontext,
+        is_static: bool | None = None,
     ):
         self.model = model
+        self.longest = longest
         self.pad_token_id = pad_token_id
         self.with_token_types = with_token_types
         self.label_order = None if label_order is None else numpy.array(label_order)
@@ -56,11 +63,26 @@ class ForwardPass:
             logger.info("batches are %s", how)
         else:
             _use_attention(model, attention)
+        self.static: StaticBatches | None = None
+        if self.why_padded is None and (self.device.type == "cuda" if is_static is None else is_static):
+            self.static = self._static_batches()
+
+    def _static_batches(self) -> "StaticBatches | None":
+        position, reason = first_position(self.model, self.longest, self.autocast)
+        if position is None:
+            logger.info("batches are not static, since %s", reason)
+            return None
+        return StaticBatches(self, position)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def path(self) -> str:
+        """What computes batches: PADDED, PACKED or STATIC."""
+        return PADDED if self.why_padded is not None else PACKED if self.static is None else STATIC
 
     def parts(self, lengths: numpy.ndarray) -> list[numpy.ndarray]:
         """Return the rows of a batch in the parts that are best computed apart: positions, the shortest rows first."""
@@ -72,35 +94,66 @@ class ForwardPass:
 
     def __call__(self, rows: Rows, numbers: numpy.ndarray, with_labels: bool) -> ModelOutput:
         """Return the model's outputs for rows of these numbers, with their mean loss if asked."""
-        inputs = self.inputs(rows, numbers)
+        inputs = self.inputs(rows, numbers) if self.static is None else self.static.inputs(rows, numbers)
         if not with_labels:
             del inputs["labels"]
-        if self.why_padded is None:
-            inputs[LAYOUT] = Layout.for_lengths(rows.lengths[numbers], self.device)
-            del inputs["attention_mask"]
         with self.autocast():
             return self.model(**inputs)
 
-    def inputs(self, rows: Rows, numbers: numpy.ndarray) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask (and token_type_ids) of shape (rows, longest), labels of shape (rows,)."""
-        lengths, labels = rows.lengths[numbers], rows.labels[numbers]
-        if self.label_order is not None:
-            labels = numpy.where(labels < 0, labels, self.label_order[labels])
-        is_real = numpy.arange(lengths.max()) < lengths[:, None]
+    def inputs(self, rows: Rows, numbers: numpy.ndarray) -> dict[str, object]:
+        """Return input_ids (and token_type_ids) of shape (rows, longest), labels of shape (rows,), and how batches are
+        packed, or attention_mask, of shape (rows, longest).
+        """
+        lengths = rows.lengths[numbers]
+        is_real = is_token(lengths, int(lengths.max()))
 
         def padded(column, value: int) -> numpy.ndarray:
             array = numpy.full(is_real.shape, value, numpy.int64)
             array[is_real] = numpy.concatenate([column[number] for number in numbers])
             return array
 
-        arrays = {
-            "input_ids": padded(rows.input_ids, self.pad_token_id),
-            "attention_mask": is_real.astype(numpy.int64),
-            "labels": labels,
-        }
+        arrays = {"input_ids": padded(rows.input_ids, self.pad_token_id), "labels": self.labels(rows, numbers)}
         if self.with_token_types:
             arrays["token_type_ids"] = padded(rows.token_type_ids, 0)
-        return {name: to_device(torch.from_numpy(array), self.device) for name, array in arrays.items()}
+        if self.why_padded is not None:
+            arrays["attention_mask"] = is_real.astype(numpy.int64)
+        inputs = {name: to_device(torch.from_numpy(array), self.device) for name, array in arrays.items()}
+        return inputs if self.why_padded is not None else inputs | {LAYOUT: Layout.for_lengths(lengths, self.device)}
+
+    def labels(self, rows: Rows, numbers: numpy.ndarray) -> numpy.ndarray:
+        """Return the rows' labels, as the model numbers them."""
+        labels = rows.labels[numbers]
+        return labels if self.label_order is None else numpy.where(labels < 0, labels, self.label_order[labels])
+
+
+class StaticBatches:
+    """How a model's batches are made static; a first token has the position of number `first_position`."""
+
+    def __init__(self, forward: ForwardPass, first_position: int):
+        self.forward = forward
+        self.first_position = first_position
+
+    def shape(self, rows: Rows, numbers: numpy.ndarray) -> Shape:
+        """Return the shape of a batch of rows of these numbers."""
+        return Shape(len(numbers), rounded_up(int(rows.lengths[numbers].sum())))
+
+    def on_host(self, rows: Rows, numbers: numpy.ndarray) -> torch.Tensor:
+        """Return all of a batch in one tensor (Shape), in the host's memory."""
+        forward = self.forward
+        types = [rows.token_type_ids[number] for number in numbers] if forward.with_token_types else None
+        ids, labels = [rows.input_ids[number] for number in numbers], forward.labels(rows, numbers)
+        shape = self.shape(rows, numbers)
+        return shape.filled(ids, types, labels, forward.pad_token_id, self.first_position)
+
+    def views(self, tensor: torch.Tensor, shape: Shape) -> dict[str, object]:
+        """Return the model's arguments for such a tensor, which may be on a device."""
+        has_classes = self.forward.model.config.problem_type != "regression"
+        return shape.inputs(tensor, self.forward.longest, self.forward.with_token_types, has_classes)
+
+    def inputs(self, rows: Rows, numbers: numpy.ndarray) -> dict[str, object]:
+        """Return the model's arguments for a batch."""
+        tensor = to_device(self.on_host(rows, numbers), self.forward.device)
+        return self.views(tensor, self.shape(rows, numbers))
 
 
 def _use_attention(model: PreTrainedModel, attention: str) -> None:

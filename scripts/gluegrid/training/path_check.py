@@ -1,0 +1,173 @@
+"""Which path computes a cell's updates: the fastest whose numbers, on the cell's own first batches, are right.
+
+Gradients of static batches may differ from the exact ones (the general path's in fp32, without dropout) at most twice
+as much as the general path's own do in the run's precision, and by a little. Graphs must give the bits that the same
+function gives when it is called, dropout and what it draws among them. A path that fails is not taken.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+from gluegrid.common.errors import in_one_line
+from gluegrid.models.device_memory import free_memory, is_out_of_memory
+from gluegrid.training.dataset import Rows
+from gluegrid.training.device import random_states, set_random_states
+from gluegrid.training.forward_pass import PACKED, PADDED, STATIC, ForwardPass
+from gluegrid.training.step_graphs import CUDA_GRAPHS, StepGraphs
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3  # of a norm of gradients, relative to the exact one's
+TOLERANCE_OF_TF32 = 1e-2
+SMALLEST_NORM = 1e-7
+PATHS = (PADDED, PACKED, STATIC, CUDA_GRAPHS)  # the fastest last
+
+Gradients = list[torch.Tensor | None]
+
+
+@dataclass
+class PathCheck:
+    """What was found: `path`, and why none that is faster is taken (None: it is the fastest).
+
+    `error` is the largest of the static gradients' errors, relative to the exact gradients' norm, and `general_error`
+    that of the general path; None where it did not come to that.
+    """
+
+    path: str
+    reason: str | None = None
+    error: float | None = None
+    general_error: float | None = None
+    seconds: float = 0.0
+
+
+def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, batches: list[numpy.ndarray]) -> PathCheck:
+    """Try the static path, with graphs if there are any, on batches; leave to `forward` and `graphs` what is right.
+
+    Random states, and weights, are as before. Gradients are lost.
+    """
+    if forward.static is None:
+        return PathCheck(forward.path)
+    started = time.perf_counter()
+    before, static = random_states(forward.device), forward.static
+    check = PathCheck(forward.path)
+    try:
+        check.reason = _why_not_static(check, forward, graphs, rows, batches)
+        if check.reason is None and graphs is not None:
+            check.reason = _why_no_graphs(forward, graphs, rows, batches)
+            check.path = CUDA_GRAPHS if check.reason is None else check.path
+        elif check.reason is not None:
+            static = None
+    except RuntimeError as error:
+        static = None
+        check.reason = "memory does not hold the check" if is_out_of_memory(error) else in_one_line(error)
+    finally:
+        forward.static = static
+        forward.model.train()
+        set_random_states(before, forward.device)
+    check.path = forward.path if static is None else check.path
+    take_path(check.path, forward, graphs, check.reason)
+    free_memory()
+    check.seconds = time.perf_counter() - started
+    _tell(check)
+    return check
+
+
+def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None = None) -> None:
+    """Let updates be computed by this path, and by none that is faster."""
+    if PATHS.index(path) < PATHS.index(STATIC):
+        forward.static = None
+    if graphs is not None and path != CUDA_GRAPHS:
+        graphs.do_without_capturing(reason)
+
+
+def _tell(check: PathCheck) -> None:
+    why = "" if check.reason is None else f", since {check.reason}"
+    errors = "" if check.error is None else f"; error {check.error:.2g}, of the general path {check.general_error:.2g}"
+    logger.info("updates are computed by: %s%s (checked in %.1f s%s)", check.path, why, check.seconds, errors)
+
+
+def _why_not_static(
+    check: PathCheck, forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, batches: list[numpy.ndarray]
+) -> str | None:
+    """Return why static gradients are not right; None where they are."""
+    forward.model.eval()
+    tf32 = forward.device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    static, parameters = forward.static, [p for p in forward.model.parameters() if p.requires_grad]
+    for numbers in batches:
+
+        def general(numbers: numpy.ndarray = numbers) -> Gradients:
+            loss = forward(rows, numbers, with_labels=True).loss
+            return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+        def fast(numbers: numpy.ndarray = numbers) -> Gradients:
+            graphs(rows, numbers, 1.0, graph=False)
+            gradients = [parameter.grad for parameter in parameters]
+            for parameter in parameters:
+                parameter.grad = None
+            return gradients
+
+        with _computing(forward, static=None, autocast=nullcontext):
+            exact = general()
+        with _computing(forward, static=None, autocast=forward.autocast):
+            general_error = _difference(general(), exact)
+        forward.static = static
+        error = _difference(general() if graphs is None else fast(), exact)
+        check.error, check.general_error = max(check.error or 0, error), max(check.general_error or 0, general_error)
+        # Not `>`: what is no number is not right either.
+        if not error <= 2 * general_error + (TOLERANCE_OF_TF32 if tf32 else TOLERANCE):
+            return f"static gradients differ by {error:.2g} from the exact ones, those of the general path by " + (
+                f"{general_error:.2g}"
+            )
+    return None
+
+
+def _why_no_graphs(forward: ForwardPass, graphs: StepGraphs, rows: Rows, batches: list[numpy.ndarray]) -> str | None:
+    """Return why graphs are not right; None where they are. Those that are made stay."""
+    forward.model.train()
+    for numbers in batches:
+        if not graphs.takes(rows, numbers):
+            return "its batches are too small or too large"
+        states = random_states(forward.device)
+        outcomes = []
+        for graph in (False, True):
+            set_random_states(states, forward.device)
+            loss = graphs(rows, numbers, 1.0, graph=graph)
+            outcomes.append([loss, *(tensor.clone() for tensor in graphs.gradients.tensors), *_drawn(forward.device)])
+        if graphs.why_not is not None:
+            return graphs.why_not
+        if not all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True)):
+            return "graphs do not give the same bits"
+    return None
+
+
+def _drawn(device: torch.device) -> list[torch.Tensor]:
+    states = random_states(device)
+    return [states["torch"], *states["cuda"]]
+
+
+@contextmanager
+def _computing(forward: ForwardPass, **values: object) -> Iterator[None]:
+    """Let a forward pass have other attributes for a while."""
+    before = {name: getattr(forward, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(forward, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(forward, name, value)
+
+
+def _difference(gradients: Gradients, exact: Gradients) -> float:
+    """Return the norm of the difference, relative to the exact ones'; infinite where others have gradients."""
+    if [one is None for one in gradients] != [one is None for one in exact]:
+        return float("inf")
+    pairs = [(one.float(), other) for one, other in zip(gradients, exact, strict=True) if one is not None]
+    difference = torch.stack([(one - other).norm() for one, other in pairs]).norm()
+    return (difference / torch.stack([other.norm() for _, other in pairs]).norm().clamp(min=SMALLEST_NORM)).item()
