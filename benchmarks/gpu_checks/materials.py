@@ -19,6 +19,7 @@ from .setting import Setting
 
 VOCABULARY = 30_522  # BERT's: an embedding costs memory and an optimizer's time
 LONGEST = 512
+TOKENS_PRETENDED = 8
 SPREAD_OF_LENGTHS = 0.45  # standard deviation of their logarithm; of GLUE's tasks, 0.3 to 0.6
 
 
@@ -31,7 +32,8 @@ def cell_of(setting: Setting, task: str, size: str, rows: tuple[int, int], dropo
     folder = Path(tempfile.mkdtemp(prefix=f"{task}-{size}-", dir=setting.folder))
     source = folder / "made-up" if setting.data is None else setting.data / task
     if setting.data is None:
-        _make_up(source, TASK_DEFAULTS | load_registry()[task], rows)
+        entry = TASK_DEFAULTS | load_registry()[task]
+        _make_up(source, entry, setting.of(entry["tokens_per_example"], TOKENS_PRETENDED), rows)
     cell = make_cell(folder, task, source, model, rows, setting.threads, setting.device)
     return with_values(setting, cell, **values) if values else cell
 
@@ -71,12 +73,12 @@ def _words() -> list[str]:
     return sorted({word for group in groups for word in group})
 
 
-def _make_up(folder: Path, entry: dict, rows: tuple[int, int]) -> None:
-    """Write a training and a validation split of random words, whose texts are as long as the task's on average."""
+def _make_up(folder: Path, entry: dict, tokens: float, rows: tuple[int, int]) -> None:
+    """Write a training and a validation split of random words, of so many tokens an example on average."""
     generator = numpy.random.default_rng(SEED)
     splits = (entry["train"], next(iter(entry["validation"])))
     texts, labels = len(entry["text_columns"]), entry.get("labels")
-    mean = (entry["tokens_per_example"] - 1 - texts) / texts
+    mean = (tokens - 1 - texts) / texts
     folder.mkdir()
     for split, count in zip(splits, rows, strict=True):
         count = max(count, BATCH_SIZE)

@@ -71,7 +71,7 @@ def _prepare_pretence(setting: Setting) -> None:
     from . import pretended
 
     pretended.put_nvidia_smi_first(setting.folder / "bin")
-    for name in ("against_trainer", "kills", "memory"):
+    for name in ("against_trainer", "kills", "layouts", "memory", "steps", "tasks"):
         importlib.import_module(f"{__package__}.{name}")
 
 

@@ -1,0 +1,92 @@
+"""Check 7: how near a step comes to what the card could do, what it holds, and how soon a large split is predicted."""
+
+import gc
+
+import floor
+import in_process
+import torch
+from arms import Ours
+from cells import BATCH_SIZE, Cell
+
+from .materials import cell_of
+from .memory import largest_batch
+from .setting import Findings, Setting
+from .traces import traced
+
+SIZES = ("base", "large")
+AIMS = {"base": 2.0, "large": 1.5}  # times the floor with matrix products at their real shapes, on an H100-class card
+SKIPPED, TRACED = (8, 1), (5, 1)  # steps that are looked at, kernel by kernel; the second in a pretence
+SECONDS_OF_TRIALS = 8
+SECONDS_TO_PREDICT = 20  # QQP's validation set, twice; left out where less time is left
+AIM_OF_PREDICTING = 5.0
+
+
+def measure(setting: Setting, findings: Findings) -> None:
+    """Time steps at mnli's lengths in the best precision that the card has; look at one of them in detail."""
+    for size in setting.of(SIZES, SIZES[:1]):
+        cell = cell_of(setting, "mnli", setting.size(size), (setting.of(64, 3) * BATCH_SIZE, 1))
+        findings.figures[size] = _step(setting, cell, size, findings)
+        findings.save()
+        if size == "base":
+            _look_closer(setting, cell, findings)
+            findings.save()
+        _forget()
+    if setting.seconds_left < SECONDS_TO_PREDICT:
+        findings.note("the time was too short to predict QQP's validation set")
+        return
+    cell = cell_of(setting, "qqp", setting.size("base"), (BATCH_SIZE, setting.of(40_430, 64)))
+    measured = in_process.measure("d", cell, BATCH_SIZE, ["evaluation"])["evaluation"]
+    findings.figures["qqp"] = measured
+    findings.note(
+        f"base: QQP's validation set ({measured['examples']:,} rows) is predicted in {measured['seconds']:.1f} s"
+        f" ({AIM_OF_PREDICTING:.0f} s is the aim on an H100)"
+    )
+
+
+def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
+    """Return the time of a step, those of the floors beneath it, and the peaks of memory."""
+    if not setting.pretend:
+        torch.cuda.reset_peak_memory_stats()
+    measured = floor.measure(cell)
+    # The floor's own matrices lie beside the training in the peak that was reserved, but are freed before it ends.
+    times = measured["seconds"] / measured["floor_seconds"]
+    findings.note(
+        f"{size}: a step takes {1e3 * measured['seconds']:.1f} ms, {times:.1f} times what the card's fastest matrix product"
+        f" and copy would ({1e-12 * measured['matmul_flops_per_second']:.0f} TFLOP/s,"
+        f" {1e-9 * measured['copied_bytes_per_second']:.0f} GB/s): {1 / times:.0%} of what it can do"
+    )
+    return measured
+
+
+def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
+    """Trace some steps of a training that is warm, measure its peaks, and try how many rows its model holds."""
+    in_process.forget_earlier_settings()
+    _forget()
+    if not setting.pretend:
+        torch.cuda.reset_peak_memory_stats()
+    skipped, steps = setting.of(*SKIPPED), setting.of(*TRACED)
+    ours = Ours(cell, (skipped + steps) * BATCH_SIZE, 1)
+    trace = traced(ours.train, setting.folder / "trace.json", skipped, steps)
+    findings.figures["trace"] = seen = trace.figures()
+    findings.figures["peaks"] = {
+        "gpu": None if setting.pretend else torch.cuda.max_memory_allocated(),
+        "gpu_reserved": None if setting.pretend else torch.cuda.max_memory_reserved(),
+    }
+    findings.figures["paths"] = ours.training.training.paths
+    findings.must(not trace.attention_of_cudnn(), f"attention is cuDNN's: {trace.attention_of_cudnn()[:1]}")
+    findings.note(
+        f"base: a step is {seen['launches']:.0f} launches and {seen['waits']:.0f} waits for the card, which is busy"
+        f" {seen['busy']:.0%} of the time; computed by {', '.join(ours.training.training.paths)}"
+    )
+    rows = cell.read_tokens().split(cell.task.train)
+    findings.figures["largest_batch"] = tried = largest_batch(ours, rows, setting, SECONDS_OF_TRIALS)
+    more = "" if tried["too_many"] else ", perhaps more"
+    findings.note(
+        f"base: the card holds {tried['fits']:,} rows of {tried['tokens_of_a_row']} tokens at once{more}; batches that are"
+        " larger are computed in parts"
+    )
+
+
+def _forget() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
