@@ -25,6 +25,7 @@ from gluegrid.experiment.run import read_run
 from gluegrid.models.classifier import load_model
 from gluegrid.training.cell_trainer import CellTraining
 from gluegrid.training.metrics import score
+from gluegrid.training.step_graphs import Capture
 
 ARMS = {
     "a": "Trainer with run_glue.py's defaults: all padded to 128, fp32",
@@ -55,16 +56,16 @@ class Trainee(Protocol):
 
 
 class Ours:
-    """gluegrid's training of a cell."""
+    """gluegrid's training of a cell. `capture` makes graphs of updates, where the device's are not to."""
 
-    def __init__(self, cell: Cell, rows: int, epochs: int):
+    def __init__(self, cell: Cell, rows: int, epochs: int, capture: Capture | None = None):
         run = dataclasses.replace(read_run(cell.run_json), max_train_samples=rows, num_train_epochs=epochs)
         self.epochs = epochs
         self.split = cell.validation
         self.task = cell.task
         tokens = cell.read_tokens()
         self.tokens = tokens.split(run.task.train, rows).lengths.sum().item()
-        self.training = CellTraining(run, cell.model.parent, tokens)
+        self.training = CellTraining(run, cell.model.parent, tokens, capture=capture)
 
     def train(self) -> dict:
         """See Trainee."""

@@ -1,8 +1,8 @@
-"""What a GPU and its driver must do for gluegrid, checked on the card itself before GPU-hours are spent: `make gpu-check`.
+"""`make gpu-check`: whether a GPU does what gluegrid needs, and how fast, before GPU-hours are spent on it.
 
 Each check is a process of its own with a time limit; after one that fails, or is ended by its limit, the others go on.
-Prints a line for each and writes gpu-check.json after each; the exit code is 0 only if none has failed. docs/gpu.md says
-how to read it. With --pretend, every check's code runs on the CPU, on tiny models and a few rows.
+Prints a line for each and writes gpu-check.json after each; the exit code is 0 only if none has failed. docs/gpu.md
+says how to read it. With --pretend, every check's code runs on the CPU, on tiny models and a few rows.
 """
 
 import argparse

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy
 import torch
-from arms import Ours, Theirs
+from arms import Theirs
 from cells import BATCH_SIZE, Cell
 from in_process import forget_earlier_settings
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from gluegrid.experiment.run import read_run
 from gluegrid.training.dataset import Order
 
-from .materials import cell_of, with_values
+from .materials import cell_of, ours_on, with_values
 from .setting import Findings, Setting, SkippedError
 
 TASKS = ("sst2", "stsb", "mnli")
@@ -26,9 +26,11 @@ SIDE = 1024
 def fp32(setting: Setting, findings: Findings) -> None:
     """Compare the losses of each step in fp32, without dropout, on tasks of one text, of a number, and of two texts."""
     steps = setting.of(54, 2)
-    cells = [cell_of(setting, task, setting.size("base"), (steps * BATCH_SIZE, 1), 0.0, precision="fp32") for task in TASKS]
+    cells = [
+        cell_of(setting, task, setting.size("base"), (steps * BATCH_SIZE, 1), 0.0, precision="fp32") for task in TASKS
+    ]
     for cell in cells:
-        ours = losses_of_ours(cell)
+        ours = losses_of_ours(setting, cell)
         findings.figures["error_of_a_product"] = error = _error_of_a_product(setting.device)
         findings.must(error < ERROR_OF_FP32, f"fp32 is not exact: a product is off by {error:.1e}; is TF32 on?")
         theirs = losses_of_trainer(cell)
@@ -49,14 +51,14 @@ def bf16(setting: Setting, findings: Findings) -> None:
     steps = setting.of(100, 4)
     cell = cell_of(setting, "sst2", setting.size("base"), (steps * BATCH_SIZE, 1), 0.0, precision="bf16")
     with _finite_gradients() as are_finite:
-        ours = losses_of_ours(cell)
+        ours = losses_of_ours(setting, cell)
     findings.figures |= {"steps": len(ours), "first_loss": float(ours[0]), "last_losses": float(ours[-10:].mean())}
     findings.must(bool(numpy.isfinite(ours).all()), "losses are not finite")
     findings.must(all(bool(each) for each in are_finite), "gradients are not finite")
     findings.must(len(are_finite) == len(ours), f"{len(are_finite)} steps of the optimizer, and {len(ours)} losses")
     others = {
         "Trainer's bf16": losses_of_trainer(cell, bf16=True),
-        "our fp32": losses_of_ours(with_values(setting, cell, precision="fp32")),
+        "our fp32": losses_of_ours(setting, with_values(setting, cell, precision="fp32")),
     }
     for name, losses in others.items():
         difference = float(numpy.abs(ours - losses).mean() / numpy.abs(losses).mean())
@@ -67,10 +69,9 @@ def bf16(setting: Setting, findings: Findings) -> None:
         )
 
 
-def losses_of_ours(cell: Cell) -> numpy.ndarray:
+def losses_of_ours(setting: Setting, cell: Cell) -> numpy.ndarray:
     """Train a cell's rows once by our loop; return the loss of each step."""
-    forget_earlier_settings()
-    ours = Ours(cell, cell.rows, 1)
+    ours = ours_on(setting, cell)
     ours.train()
     return ours.training.training.state()["losses"].double().cpu().numpy()
 
@@ -114,7 +115,10 @@ def _finite_gradients() -> Iterator[list[torch.Tensor]]:
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
         gradients = [
-            parameter.grad for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
         ]
         are_finite.append(torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all())
 

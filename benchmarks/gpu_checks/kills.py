@@ -99,6 +99,8 @@ def _compare(precision: str, outcomes: list[Outcome], findings: Findings) -> Non
     findings.figures[precision] |= {"repeated": repeated, "after_kills": after_kills}
     findings.must(killed.times_continued == KILLS, f"{precision}: it went on {killed.times_continued} times of {KILLS}")
     if repeated == 0:
-        findings.must(after_kills == 0, f"{precision}: after kills the run differs by {after_kills:.1e}, undisturbed by 0")
+        findings.must(
+            after_kills == 0, f"{precision}: after kills the run differs by {after_kills:.1e}, undisturbed by 0"
+        )
     else:
         findings.must(False, f"{precision}: two runs of the same cell differ by {repeated:.1e}")

@@ -133,6 +133,10 @@ def _compare_graphs(setting: Setting, cell: Cell, precision: str, findings: Find
     paths = captured.training.paths
     same = torch.equal(*losses)
     findings.must(same, f"{precision}: with graphs, losses are not the same bits as without")
-    findings.must(paths == [CUDA_GRAPHS], f"{precision}: updates were computed by {', '.join(paths)}; check-1.log says why")
-    findings.must(not trace.attention_of_cudnn(), f"{precision}: attention is cuDNN's: {trace.attention_of_cudnn()[:1]}")
+    findings.must(
+        paths == [CUDA_GRAPHS], f"{precision}: updates were computed by {', '.join(paths)}; check-1.log says why"
+    )
+    findings.must(
+        not trace.attention_of_cudnn(), f"{precision}: attention is cuDNN's: {trace.attention_of_cudnn()[:1]}"
+    )
     return {"graphs": {"paths": paths, "same_bits": same, **trace.figures()}}

@@ -82,7 +82,9 @@ def _is_running(pid: int) -> bool:
 def _look_at_record(setting: Setting, cell: Cell, card: str, findings: Findings) -> None:
     """Look for the card, its peak of memory and its utilisation in the record of what was trained."""
     record = read_json(result_of(cell).with_name("run_record.json"))
-    findings.figures["record"] = {name: record.get(name) for name in ("device", "driver", "precision", "peak_memory_bytes")}
+    findings.figures["record"] = {
+        name: record.get(name) for name in ("device", "driver", "precision", "peak_memory_bytes")
+    }
     findings.figures["record"]["utilisation"] = record["utilisation"]
     if setting.pretend:
         return

@@ -37,8 +37,10 @@ def look(setting: Setting, findings: Findings) -> None:
         return
     capability = setting.of(torch.cuda.get_device_capability, lambda: (9, 0))()
     findings.figures |= {"capability": capability, "has_bf16": tuple(capability) >= OLDEST_WITH_BF16}
-    name = setting.of(torch.cuda.get_device_name, lambda: cards[0]["name"])()
-    findings.note(f"{name}, driver {cards[0]['driver_version'] if cards else 'unknown'}; torch {torch.__version__}")
+    findings.figures["device"] = setting.of(torch.cuda.get_device_name, lambda: cards[0]["name"])()
+    findings.note(
+        f"{findings.figures['device']}, driver {cards[0]['driver_version'] if cards else 'unknown'}; torch {torch.__version__}"
+    )
     for warning in warnings(findings.figures):
         findings.note(warning)
 
@@ -101,7 +103,11 @@ def nvidia_smi(fields: tuple[str, ...], query: str = "--query-gpu") -> list[dict
     except (OSError, subprocess.TimeoutExpired):
         return []
     lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return [dict(zip(fields, map(str.strip, line.split(",")), strict=True)) for line in lines if line.count(",") + 1 == len(fields)]
+    return [
+        dict(zip(fields, map(str.strip, line.split(",")), strict=True))
+        for line in lines
+        if line.count(",") + 1 == len(fields)
+    ]
 
 
 def cuda_of_driver() -> str | None:

@@ -9,12 +9,15 @@ import generate
 import numpy
 import pyarrow
 import pyarrow.parquet
+from arms import Ours
 from cells import BATCH_SIZE, SEED, Cell, make_cell, stage_model, write_run
+from in_process import forget_earlier_settings
 from sizes import random_model
 from synthetic_tasks import OTHER_WORDS, SLOTS, WORDS
 
 from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 
+from .pretended import graphs
 from .setting import Setting
 
 VOCABULARY = 30_522  # BERT's: an embedding costs memory and an optimizer's time
@@ -44,14 +47,25 @@ def with_values(setting: Setting, cell: Cell, **values) -> Cell:
     return dataclasses.replace(cell, run_json=write_run(folder, cell.task, setting.threads, setting.device, **values))
 
 
+def ours_on(setting: Setting, cell: Cell, rows: int | None = None) -> Ours:
+    """Return our training of a cell's first rows, or of all; with graphs, in a pretence too."""
+    forget_earlier_settings()
+    return Ours(cell, rows or cell.rows, 1, graphs() if setting.pretend else None)
+
+
 def _staged_model(setting: Setting, size: str, dropout: float) -> Path:
     """Return the manifest of a random model, which an earlier check may have staged."""
     folder = setting.folder / "models" / f"{size}-{dropout}"
     manifest = folder / "manifest.json"
     if not manifest.exists():
-        random = setting.folder / "random" / folder.name
-        stage_model(random_model(random, size, _tokenizer(setting), dropout), folder)
+        source = random_model(random_folder(setting, size, dropout), size, _tokenizer(setting), dropout)
+        stage_model(source, folder)
     return manifest
+
+
+def random_folder(setting: Setting, size: str, dropout: float = 0.1) -> Path:
+    """Return the folder of a random model, before it is staged."""
+    return setting.folder / "random" / f"{size}-{dropout}"
 
 
 def _tokenizer(setting: Setting) -> Path:

@@ -1,7 +1,6 @@
 """Check 5: the card's memory really gives out, and the same is trained; and the largest batch that it holds."""
 
 import gc
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,112 +8,168 @@ import numpy
 import torch
 from arms import Ours
 from cells import Cell
-from in_process import forget_earlier_settings
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.training.dataset import Rows
 
-from .materials import cell_of
+from .materials import cell_of, ours_on
+from .pretended import PretendedCard
 from .setting import Findings, Setting
 
 BATCH_SIZES = 256, 16  # on a card so large that activations are most of what is taken
+BATCH_SIZE_OF_GRAPHS = 64
 MOST_DIFFERENCE = 1e-4  # of losses, relative: micro-batches add up in another order
 MOST_DIFFERENCE_OF_THE_SAME = 1e-6
 FIRST_ROWS, MOST_ROWS = 32, 2**16
 NEAR_ENOUGH = 1.1
+ROUNDING = 2**22  # bytes: torch takes memory in blocks
+
+Way = Callable[[torch.nn.Module], Iterator[None]]
 
 
 def run_out(setting: Setting, findings: Findings) -> None:
     """Train with less memory than a batch needs: in the forward pass, in the backward pass alone, and for a moment.
 
     Where it lacks for good, micro-batches give the same losses but for rounding, without dropout. Where garbage takes
-    it, the same batch is computed again, and with dropout too the losses are the same.
+    it, the same batch is computed again, and with dropout too the losses are the same. Where graphs have taken it, they
+    are given up.
     """
-    batch_size = setting.of(*BATCH_SIZES)
-    rows = (setting.of(8, 2) * batch_size, 1)
+    size, batch_size = setting.size("small"), setting.of(*BATCH_SIZES)
     values = {"precision": "fp32", "per_device_train_batch_size": batch_size}
-    size = setting.size("small")
+    rows = (setting.of(6, 3) * batch_size, 1)
+    memory = Memory(PretendedCard() if setting.pretend else Card())
     cell = cell_of(setting, "mnli", size, rows, 0.0, **values)
-    memory = PretendedMemory(batch_size // 2) if setting.pretend else CardsMemory()
-    undisturbed, _ = train(cell, memory.measured)
+    undisturbed, _ = _train(setting, cell, memory.measured)
     for name, way in (("forward", memory.short_in_forward), ("backward", memory.short_in_backward)):
-        losses, micro_rows = train(cell, way)
+        losses, micro_rows = _train(setting, cell, way)
         _compare(findings, name, losses, undisturbed, MOST_DIFFERENCE)
         findings.figures[name]["micro_batch_rows"] = micro_rows
         findings.must(micro_rows is not None, f"{name}: memory never gave out, or nothing was split")
-    with_dropout = cell_of(setting, "mnli", size, rows, 0.1, **values)
-    undisturbed, _ = train(with_dropout, memory.measured)
-    losses, micro_rows = train(with_dropout, memory.full_of_garbage)
+    cell = cell_of(setting, "mnli", size, rows, 0.1, **values)
+    undisturbed, _ = _train(setting, cell, memory.measured)
+    losses, micro_rows = _train(setting, cell, memory.full_of_garbage)
     _compare(findings, "garbage, with dropout", losses, undisturbed, MOST_DIFFERENCE_OF_THE_SAME)
     findings.must(micro_rows is None, "garbage: a batch was split for good, though it fits once the garbage is gone")
-    findings.must(memory.times_out > 0, "garbage: memory never gave out")
+    findings.must(memory.is_filled, "garbage: memory never gave out")
+    values["per_device_train_batch_size"] = setting.of(BATCH_SIZE_OF_GRAPHS, batch_size)
+    cell = cell_of(setting, "mnli", size, rows, 0.0, **values)
+    undisturbed, _ = _train(setting, cell, memory.measured)
+    losses, micro_rows = _train(setting, cell, memory.full_of_graphs)
+    _compare(findings, "graphs", losses, undisturbed, MOST_DIFFERENCE)
+    findings.figures["graphs"]["micro_batch_rows"] = micro_rows
 
 
 def _compare(findings: Findings, name: str, losses: numpy.ndarray, expected: numpy.ndarray, allowed: float) -> None:
     difference = float(numpy.max(numpy.abs(losses - expected) / numpy.abs(expected)))
     findings.figures[name] = {"largest_difference": difference}
     findings.must(
-        difference <= allowed, f"{name}: losses differ by {difference:.1e} from those with enough memory; {allowed:.0e} is allowed"
+        difference <= allowed,
+        f"{name}: losses differ by {difference:.1e} from those with enough memory; {allowed:.0e} is allowed",
     )
     findings.save()
 
 
-def train(cell: Cell, way: Callable[[torch.nn.Module], Iterator[None]]) -> tuple[numpy.ndarray, int | None]:
-    """Train a cell's rows once, with its model in one of a memory's ways; return the losses, and rows of micro-batches."""
-    forget_earlier_settings()
-    ours = Ours(cell, cell.rows, 1)
-    with contextmanager(way)(ours.training.model):
+def _train(setting: Setting, cell: Cell, way: Way) -> tuple[numpy.ndarray, int | None]:
+    """Train a cell's rows once; return the losses, and the rows of micro-batches.
+
+    From the second step on, its model is in one of a memory's ways: the first, before which paths are tried, goes well.
+    """
+    ours = ours_on(setting, cell)
+    with _after_first_step(contextmanager(way), ours.training.model):
         ours.train()
     losses = ours.training.training.state()["losses"].double().cpu().numpy()
     return losses, ours.training.micro_batch_rows["train"]
 
 
-class CardsMemory:
-    """The memory of a card, of which torch is allowed a part only: what it then raises is real."""
+@contextmanager
+def _after_first_step(way: Callable, model: torch.nn.Module) -> Iterator[None]:
+    """Enter a way after the first step of an optimizer."""
+    entered = None
+
+    def enter(*_: object) -> None:
+        nonlocal entered
+        if entered is None:
+            entered = way(model)
+            entered.__enter__()
+
+    hook = register_optimizer_step_post_hook(enter)
+    try:
+        yield
+    finally:
+        hook.remove()
+        if entered is not None:
+            entered.__exit__(None, None, None)
+
+
+class Card:
+    """The memory of the card, of which torch may be allowed a part only: what it then raises is real."""
 
     def __init__(self):
-        self.all = torch.cuda.get_device_properties().total_memory
-        self.before_forward = self.after_forward = 0  # bytes that tensors take, at the first batch
-        self.times_out = 0
+        self.size = torch.cuda.get_device_properties().total_memory
+
+    def taken(self) -> int:
+        """Return the bytes that tensors take."""
+        return torch.cuda.memory_allocated()
+
+    def kept(self) -> int:
+        """Return the bytes that torch keeps, for tensors or for itself."""
+        return torch.cuda.memory_reserved()
+
+    def allow(self, size: float) -> None:
+        """Let no more than so many bytes be taken, and give back what is kept for nothing."""
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.size))
+
+    def fill(self, size: int) -> object:
+        """Return what takes so many bytes."""
+        return torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    def watch(self, model: torch.nn.Module) -> list[RemovableHandle]:
+        """Let a model's batches take memory: they do."""
+        return []
+
+
+class Memory:
+    """Ways for a model in training to find too little memory. Each is entered at a moment, and left."""
+
+    def __init__(self, card: Card | PretendedCard):
+        self.card = card
+        self.before_forward = self.after_forward = 0  # the most bytes that are taken then
+        self.is_filled = False
 
     def measured(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow all, and measure what a batch takes."""
+        """Allow all, and measure what batches take."""
         self.before_forward = self.after_forward = 0
 
         def before(*_: object) -> None:
-            self.before_forward = self.before_forward or torch.cuda.memory_allocated()
+            self.before_forward = max(self.before_forward, self.card.taken())
 
         def after(*_: object) -> None:
-            self.after_forward = max(self.after_forward, torch.cuda.memory_allocated())
+            self.after_forward = max(self.after_forward, self.card.taken())
 
         yield from self._with(model, before, after)
 
     def short_in_forward(self, model: torch.nn.Module) -> Iterator[None]:
         """Allow a part of the activations."""
-        limit = self.before_forward + 0.6 * (self.after_forward - self.before_forward)
-        yield from self._with(model, lambda *_: self._allow(limit))
+        yield from self._with(model, lambda *_: self.card.allow(self._with_activations(0.6)))
 
     def short_in_backward(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow all in the forward pass, and behind it no more than a whole batch has taken by then."""
-
-        def no_more(*_: object) -> None:
-            torch.cuda.empty_cache()
-            self._allow(self.after_forward)
-
-        yield from self._with(model, lambda *_: self._allow(self.all), no_more)
+        """Allow all in the forward pass, and then no more than a part of a batch needs."""
+        limit = self._with_activations(0.8)
+        yield from self._with(model, lambda *_: self.card.allow(self.card.size), lambda *_: self.card.allow(limit))
 
     def full_of_garbage(self, model: torch.nn.Module) -> Iterator[None]:
-        """Fill the memory, before the second batch, with a tensor that is free as soon as somebody collects garbage."""
-        calls = itertools.count()
+        """Fill the memory once with what is free as soon as somebody collects garbage."""
 
         def fill(*_: object) -> None:
-            if next(calls) == 1:
-                torch.cuda.empty_cache()
-                self._allow(self.after_forward * 1.5)
-                size = int(self.after_forward * 1.5) - torch.cuda.memory_reserved() - 2**22
-                circle: list = [torch.empty(size, dtype=torch.uint8, device="cuda")]
+            if not self.is_filled:
+                self.is_filled = True
+                limit = int(1.5 * self.after_forward)
+                self.card.allow(limit)
+                circle: list = [self.card.fill(limit - self.card.kept() - ROUNDING)]
                 circle.append(circle)
-                self.times_out += 1
 
         gc.disable()
         try:
@@ -122,65 +177,28 @@ class CardsMemory:
         finally:
             gc.enable()
 
-    def _with(self, model: torch.nn.Module, before: Callable, after: Callable | None = None) -> Iterator[None]:
-        hooks = [model.register_forward_pre_hook(before)]
+    def full_of_graphs(self, model: torch.nn.Module) -> Iterator[None]:
+        """Allow nothing beyond what is taken now: shapes that are new find no room beside the graphs."""
+        self.card.allow(self.card.size)
+        self.card.allow(self.card.kept())
+        yield from self._with(model)
+
+    def _with_activations(self, share: float) -> float:
+        return self.before_forward + share * (self.after_forward - self.before_forward)
+
+    def _with(
+        self, model: torch.nn.Module, before: Callable | None = None, after: Callable | None = None
+    ) -> Iterator[None]:
+        hooks = [model.register_forward_pre_hook(before)] if before else []
+        hooks += self.card.watch(model)
         hooks += [model.register_forward_hook(after)] if after else []
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            self._allow(self.all)
+            self.card.allow(self.card.size)
             free_memory()
-
-    def _allow(self, size: float) -> None:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.all))
-
-
-class PretendedMemory:
-    """A memory that gives out, by an error of torch's, where a batch has more than so many rows."""
-
-    def __init__(self, most_rows: int):
-        self.most_rows = most_rows
-        self.times_out = 0
-
-    def measured(self, model: torch.nn.Module) -> Iterator[None]:
-        """Hold all."""
-        yield
-
-    def short_in_forward(self, model: torch.nn.Module) -> Iterator[None]:
-        """Give out before the model computes."""
-
-        def before(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-            self._give_out(len(kwargs["labels"]) > self.most_rows)
-
-        yield from _hooked(model.register_forward_pre_hook(before, with_kwargs=True))
-
-    def short_in_backward(self, model: torch.nn.Module) -> Iterator[None]:
-        """Give out when the gradient of the loss comes."""
-
-        def after(module: torch.nn.Module, args: tuple, kwargs: dict, output) -> None:
-            too_many = len(kwargs["labels"]) > self.most_rows
-            output.loss.register_hook(lambda gradient: self._give_out(too_many))
-
-        yield from _hooked(model.register_forward_hook(after, with_kwargs=True))
-
-    def full_of_garbage(self, model: torch.nn.Module) -> Iterator[None]:
-        """Give out once, at the second batch."""
-        calls = itertools.count()
-        yield from _hooked(model.register_forward_pre_hook(lambda *_: self._give_out(next(calls) == 1)))
-
-    def _give_out(self, really: bool) -> None:
-        if really:
-            self.times_out += 1
-            raise torch.OutOfMemoryError("pretended")
-
-
-def _hooked(hook) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def largest_batch(ours: Ours, rows: Rows, setting: Setting, seconds: float) -> dict:

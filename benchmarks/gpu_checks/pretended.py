@@ -3,14 +3,19 @@
 import os
 from pathlib import Path
 
+import torch
+from torch.utils.hooks import RemovableHandle
+
 CARD = "GPU-00000000-1111-2222-3333-444444444444"
+BYTES_OF_A_ROW = 2**24
+BYTES_BESIDE_BATCHES = 2**20
 NVIDIA_SMI = f"""#!/bin/sh
 case "$*" in
--L) echo "GPU 0: Pretended Card (UUID: {CARD})" ;;
+-L) echo "GPU 0: NVIDIA H100 80GB HBM3 (pretended) (UUID: {CARD})" ;;
 *--query-compute-apps*) ;;
 *--query-gpu=utilization.gpu*) echo 50 ;;
 *--query-gpu=driver_version*) echo 580.0 ;;
-*--query-gpu=*) echo "Pretended Card, {CARD}, 580.0, 81920, 4, 0, [N/A]" ;;
+*--query-gpu=*) echo "NVIDIA H100 80GB HBM3 (pretended), {CARD}, 580.0, 81920, 4, 0, [N/A]" ;;
 *) echo "| NVIDIA-SMI 580.0   Driver Version: 580.0   CUDA Version: 13.0 |" ;;
 esac
 """
@@ -29,3 +34,56 @@ def graphs():
     from pretended_graphs import PretendedGraphs
 
     return PretendedGraphs()
+
+
+class PretendedCard:
+    """A card's memory, as gpu_checks.memory.Card shows it: a batch takes `BYTES_OF_A_ROW` a row from its forward pass on.
+
+    It gives out by torch's error, before the model computes, or when the gradient of its loss comes.
+    """
+
+    def __init__(self):
+        self.size = 2**40
+        self._allowed: float = self.size
+        self._of_batch = self._filled = 0
+
+    def taken(self) -> int:
+        """See Card."""
+        return BYTES_BESIDE_BATCHES + self._filled + self._of_batch
+
+    def kept(self) -> int:
+        """See Card."""
+        return self.taken()
+
+    def allow(self, size: float) -> None:
+        """See Card."""
+        self._allowed = size
+
+    def fill(self, size: int) -> object:
+        """See Card."""
+        card = self
+
+        class Filling:
+            def __del__(self) -> None:
+                card._filled -= size
+
+        card._filled += size
+        return Filling()
+
+    def watch(self, model: torch.nn.Module) -> list[RemovableHandle]:
+        """Let a model's batches take memory."""
+
+        def before(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+            self._of_batch = 0
+            self._check(BYTES_OF_A_ROW * len(kwargs["labels"]))
+
+        def after(module: torch.nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+            self._of_batch = BYTES_OF_A_ROW * len(kwargs["labels"])
+            output.loss.register_hook(lambda gradient: self._check(0))
+
+        before_hook = model.register_forward_pre_hook(before, with_kwargs=True)
+        return [before_hook, model.register_forward_hook(after, with_kwargs=True)]
+
+    def _check(self, more: int) -> None:
+        if self.taken() + more > self._allowed:
+            raise torch.OutOfMemoryError("pretended")

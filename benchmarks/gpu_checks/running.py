@@ -130,9 +130,13 @@ def _run(check: Check, setting: Setting) -> None:
         skipped = str(reason)
     except Exception as error:  # whatever libraries and drivers do
         traceback.print_exc()
-        name = "" if isinstance(error, GluegridError) else f"{type(error).__name__}: "
-        findings.failures.append(f"{name}{in_one_line(error)} (check-{check.number}.log has more)")
+        findings.failures.append(f"{_told(error)} (check-{check.number}.log has more)")
     findings.save(is_complete=True, skipped=skipped)
+
+
+def _told(error: Exception) -> str:
+    message, name = in_one_line(error), type(error).__name__
+    return message if isinstance(error, GluegridError) or message.startswith(name) else f"{name}: {message}"
 
 
 def _tell(check: Check, result: dict) -> None:

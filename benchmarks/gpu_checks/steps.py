@@ -5,15 +5,15 @@ import gc
 import floor
 import in_process
 import torch
-from arms import Ours
-from cells import BATCH_SIZE, Cell
+from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell
 
-from .materials import cell_of
+from .materials import cell_of, ours_on, random_folder
 from .memory import largest_batch
 from .setting import Findings, Setting
 from .traces import traced
 
 SIZES = ("base", "large")
+VALUES = {"per_device_train_batch_size": BATCH_SIZE, "max_seq_length": MAX_SEQ_LENGTH}
 AIMS = {"base": 2.0, "large": 1.5}  # times the floor with matrix products at their real shapes, on an H100-class card
 SKIPPED, TRACED = (8, 1), (5, 1)  # steps that are looked at, kernel by kernel; the second in a pretence
 SECONDS_OF_TRIALS = 8
@@ -23,9 +23,10 @@ AIM_OF_PREDICTING = 5.0
 
 def measure(setting: Setting, findings: Findings) -> None:
     """Time steps at mnli's lengths in the best precision that the card has; look at one of them in detail."""
+    findings.figures |= {"steps": {}, "values": VALUES}
     for size in setting.of(SIZES, SIZES[:1]):
         cell = cell_of(setting, "mnli", setting.size(size), (setting.of(64, 3) * BATCH_SIZE, 1))
-        findings.figures[size] = _step(setting, cell, size, findings)
+        findings.figures["steps"][size] = _step(setting, cell, size, findings)
         findings.save()
         if size == "base":
             _look_closer(setting, cell, findings)
@@ -55,17 +56,16 @@ def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
         f" and copy would ({1e-12 * measured['matmul_flops_per_second']:.0f} TFLOP/s,"
         f" {1e-9 * measured['copied_bytes_per_second']:.0f} GB/s): {1 / times:.0%} of what it can do"
     )
-    return measured
+    return measured | {"model": str(random_folder(setting, setting.size(size)).relative_to(setting.folder))}
 
 
 def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
     """Trace some steps of a training that is warm, measure its peaks, and try how many rows its model holds."""
-    in_process.forget_earlier_settings()
     _forget()
     if not setting.pretend:
         torch.cuda.reset_peak_memory_stats()
     skipped, steps = setting.of(*SKIPPED), setting.of(*TRACED)
-    ours = Ours(cell, (skipped + steps) * BATCH_SIZE, 1)
+    ours = ours_on(setting, cell, (skipped + steps) * BATCH_SIZE)
     trace = traced(ours.train, setting.folder / "trace.json", skipped, steps)
     findings.figures["trace"] = seen = trace.figures()
     findings.figures["peaks"] = {

@@ -39,7 +39,9 @@ def measure(setting: Setting, findings: Findings) -> None:
     if setting.findings(0).get("figures", {}).get("has_bf16") is False:
         findings.note(f"without bf16, Trainer's best flags are not timed ({ARMS['c']})")
     else:
-        _time_best_flags(setting, {task: cell for task, cell in cells.items() if task in TASKS_WITH_BEST_FLAGS}, rates, findings)
+        _time_best_flags(
+            setting, {task: cell for task, cell in cells.items() if task in TASKS_WITH_BEST_FLAGS}, rates, findings
+        )
     for ratio, value in _means(rates).items():
         aim = f" ({AIMS[ratio[-1]]:g} times is the aim on an H100)" if ratio[-1] in AIMS else ""
         findings.note(f"{value:.2f} times as fast as {ARMS[ratio[-1]]}{aim}")
