@@ -157,7 +157,9 @@ def test_of_several_devices_the_slowest_counts_unless_one_is_named():
 
 
 @pytest.mark.parametrize(
-    "other", [measured(device=CPU), measured(precision="bf16")], ids=["another kind of device", "another precision"]
+    "other",
+    [measured(device=CPU), measured(device="Some GPU", precision="bf16")],
+    ids=["another kind of device", "another precision of a device that is not known"],
 )
 def test_runs_of_another_kind_tell_nothing(other):
     assert estimate(experiment(), measured=(other,)) == estimate(experiment())
