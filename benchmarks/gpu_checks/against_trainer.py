@@ -26,9 +26,8 @@ SIDE = 1024
 def fp32(setting: Setting, findings: Findings) -> None:
     """Compare the losses of each step in fp32, without dropout, on tasks of one text, of a number, and of two texts."""
     steps = setting.of(54, 2)
-    cells = [
-        cell_of(setting, task, setting.size("base"), (steps * BATCH_SIZE, 1), 0.0, precision="fp32") for task in TASKS
-    ]
+    size, rows = setting.size("base"), (steps * BATCH_SIZE, 1)
+    cells = [cell_of(setting, task, size, rows, 0.0, precision="fp32") for task in TASKS]
     for cell in cells:
         ours = losses_of_ours(setting, cell)
         findings.figures["error_of_a_product"] = error = _error_of_a_product(setting.device)
@@ -39,7 +38,7 @@ def fp32(setting: Setting, findings: Findings) -> None:
         findings.must(len(ours) == len(theirs) == cell.rows // BATCH_SIZE, f"{cell.task.name}: steps are missing")
         findings.must(
             difference <= LARGEST_DIFFERENCE,
-            f"{cell.task.name}: losses differ from Trainer's by {difference:.1e}, and {LARGEST_DIFFERENCE:.0e} is allowed",
+            f"{cell.task.name}: losses are {difference:.1e} off Trainer's, and {LARGEST_DIFFERENCE:.0e} is allowed",
         )
         findings.save()
 
@@ -77,7 +76,7 @@ def losses_of_ours(setting: Setting, cell: Cell) -> numpy.ndarray:
 
 
 def losses_of_trainer(cell: Cell, **arguments: object) -> numpy.ndarray:
-    """Train a cell's rows once by transformers.Trainer, in our order, given more of its arguments; return the losses."""
+    """Train a cell's rows once by transformers.Trainer, in our order, with more of its arguments; return the losses."""
     forget_earlier_settings()
     theirs = Theirs("b", cell, cell.rows, 1, **arguments)
     trainer, losses = theirs.trainer, []
@@ -114,12 +113,8 @@ def _finite_gradients() -> Iterator[list[torch.Tensor]]:
     are_finite: list[torch.Tensor] = []
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        gradients = [
-            parameter.grad
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         are_finite.append(torch.stack([torch.isfinite(gradient).all() for gradient in gradients]).all())
 
     hook = register_optimizer_step_pre_hook(look)

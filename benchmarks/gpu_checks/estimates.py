@@ -9,10 +9,13 @@ from gluegrid.common.files import write_text
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
-from gluegrid.operations.cost_model import task_size
+from gluegrid.operations.cost_model import model_size, task_size
 from gluegrid.operations.estimates import MARGINS, Estimate, Estimates
+from gluegrid.operations.gpu_memory import gpu_memory
 
 from .setting import Findings, Setting, SkippedError
+
+MOST_MEMORY = 1.1  # times what is estimated
 
 
 def compare(setting: Setting, findings: Findings) -> None:
@@ -27,6 +30,7 @@ def compare(setting: Setting, findings: Findings) -> None:
         estimate, tokens = estimates.of(cell), task_size(experiment, cell).train.tokens
         margin = setting.of(MARGINS[estimate.known_from], math.inf)
         _compare_seconds(cell, estimate, tokens, measured["steps"][cell.model], margin, findings)
+        _compare_memory(experiment, cell, measured["steps"][cell.model], findings)
 
 
 def _experiment(setting: Setting, measured: dict) -> Experiment:
@@ -56,4 +60,21 @@ def _compare_seconds(
     findings.must(
         times <= margin,
         f"{cell.model}: a step takes {times:.1f} times its estimate, and time limits allow {margin} times",
+    )
+
+
+def _compare_memory(experiment: Experiment, cell: Cell, measured: dict, findings: Findings) -> None:
+    sizes = model_size(experiment, cell.model), task_size(experiment, cell)
+    expected = gpu_memory(cell.values, *sizes, measured["precision"]).expected
+    findings.figures[cell.model]["expected_bytes"] = expected
+    if (peak := measured["peak_bytes"]) is None:
+        return
+    findings.figures[cell.model]["peak_bytes"] = peak
+    findings.note(
+        f"{cell.model}: at its peak {1e-9 * peak:.1f} GB of the card are taken, of {1e-9 * expected:.1f} estimated"
+    )
+    findings.must(
+        peak <= MOST_MEMORY * expected,
+        f"{cell.model}: {1e-9 * peak:.1f} GB are taken, and {1e-9 * expected:.1f} GB are estimated: plans would let"
+        " cells onto cards that do not hold them",
     )

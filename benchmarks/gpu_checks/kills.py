@@ -54,7 +54,7 @@ def train_and_kill(setting: Setting, cell: Cell) -> list[str]:
     for _ in range(KILLS):
         before = checkpoints_of(cell)
         process = start_training(setting, cell, SECONDS_BETWEEN_CHECKPOINTS)
-        wait_for(lambda: checkpoints_of(cell) - before, "a checkpoint", process)
+        wait_for(lambda known=before: checkpoints_of(cell) - known, "a checkpoint", process)
         killed_at.append(max(checkpoints_of(cell)))
         process.kill()
         process.join()
@@ -68,23 +68,28 @@ def train_and_kill(setting: Setting, cell: Cell) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came out of a run: the hash of its weights, its mean loss, its logits, and how often it went on."""
+    """What came out of a run: the hash of its weights, its mean loss, its logits, how often it went on, and whether
+    the same bits are to be had again.
+    """
 
     weights: str
     loss: float
     logits: numpy.ndarray
     times_continued: int
+    is_repeatable: bool
 
     @classmethod
     def read(cls, cell: Cell) -> "Outcome":
         """Read what a cell's training has published."""
         folder = cell.run_json.parent
+        record = read_json(folder / "run_record.json")
         predictions = pyarrow.parquet.read_table(folder / f"predictions_{cell.validation}.parquet")
         return cls(
             weights=sha256(folder / MODEL / "model.safetensors"),
             loss=read_json(result_of(cell))["train_loss"],
             logits=numpy.stack(predictions.column("logits").to_numpy()),
-            times_continued=len(read_json(folder / "run_record.json")["continued"]),
+            times_continued=len(record["continued"]),
+            is_repeatable=record.get("deterministic", True),
         )
 
     def differs_from(self, other: "Outcome") -> float:
@@ -95,12 +100,16 @@ class Outcome:
 
 def _compare(precision: str, outcomes: list[Outcome], findings: Findings) -> None:
     first, second, killed = outcomes
-    repeated, after_kills = first.differs_from(second), first.differs_from(killed)
-    findings.figures[precision] |= {"repeated": repeated, "after_kills": after_kills}
-    findings.must(killed.times_continued == KILLS, f"{precision}: it went on {killed.times_continued} times of {KILLS}")
-    if repeated == 0:
-        findings.must(
-            after_kills == 0, f"{precision}: after kills the run differs by {after_kills:.1e}, undisturbed by 0"
-        )
+    repeated, after_kills, continued = first.differs_from(second), first.differs_from(killed), killed.times_continued
+    promised = all(outcome.is_repeatable for outcome in outcomes)
+    figures = {"repeated": repeated, "after_kills": after_kills, "times_continued": continued, "promised": promised}
+    findings.figures[precision] |= figures
+    findings.must(continued == KILLS, f"{precision}: the killed run went on {continued} times, and not {KILLS}")
+    if promised:
+        findings.must(repeated == 0, f"{precision}: two runs of the same cell differ by {repeated:.1e}")
+        findings.must(after_kills == 0, f"{precision}: the killed run differs from another by {after_kills:.1e}")
     else:
-        findings.must(False, f"{precision}: two runs of the same cell differ by {repeated:.1e}")
+        findings.note(
+            f"{precision}: this card lacks deterministic kernels for a part of it; two runs of a cell differ by"
+            f" {repeated:.1e}, the killed one by {after_kills:.1e}"
+        )

@@ -92,7 +92,7 @@ def _compare_layouts(training: CellTraining, precision: str, findings: Findings)
             figures[f"{way}, {name}"] = {"difference": difference, "cosine": cosine}
             findings.must(
                 difference <= MOST_DIFFERENCE[precision] and cosine >= LEAST_COSINE[precision],
-                f"{precision}, {way}, {name}: logits and gradients are {difference:.1e} off padded ones' (cosine {cosine:.6f})",
+                f"{precision}, {way}, {name}: {difference:.1e} off what padded batches give (cosine {cosine:.6f})",
             )
     return figures
 
@@ -118,7 +118,7 @@ def _logits_and_gradients(forward: ForwardPass, rows: MadeUpRows) -> torch.Tenso
 
 
 def _distance(vector: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
-    """Return the norm of the difference, relative to the expected one's, and the cosine of the angle between the two."""
+    """Return the norm of the difference, relative to the expected one's, and the cosine of their angle."""
     difference = (vector - expected).norm() / expected.norm()
     return float(difference), float(torch.nn.functional.cosine_similarity(vector, expected, dim=0))
 
@@ -132,11 +132,8 @@ def _compare_graphs(setting: Setting, cell: Cell, precision: str, findings: Find
     losses = [training.training.state()["losses"] for training in (captured, plain)]
     paths = captured.training.paths
     same = torch.equal(*losses)
+    cudnn = trace.attention_of_cudnn()
     findings.must(same, f"{precision}: with graphs, losses are not the same bits as without")
-    findings.must(
-        paths == [CUDA_GRAPHS], f"{precision}: updates were computed by {', '.join(paths)}; check-1.log says why"
-    )
-    findings.must(
-        not trace.attention_of_cudnn(), f"{precision}: attention is cuDNN's: {trace.attention_of_cudnn()[:1]}"
-    )
+    findings.must(paths == [CUDA_GRAPHS], f"{precision}: computed by {', '.join(paths)} alone; check-1.log says why")
+    findings.must(not cudnn, f"{precision}: attention is cuDNN's: {cudnn[:1]}")
     return {"graphs": {"paths": paths, "same_bits": same, **trace.figures()}}

@@ -22,7 +22,7 @@ HOLDER = Path(__file__).with_name("holder.py")
 
 
 def share(setting: Setting, findings: Findings) -> None:
-    """Launch a holder, kill its launcher, launch a training: it waits until the holder has ended, and has the card then.
+    """Launch a holder, kill its launcher, launch a training: it waits for the holder's end, and has the card then.
 
     The launches are for a card, in a pretence too, where the training that follows is on the CPU.
     """
@@ -82,10 +82,8 @@ def _is_running(pid: int) -> bool:
 def _look_at_record(setting: Setting, cell: Cell, card: str, findings: Findings) -> None:
     """Look for the card, its peak of memory and its utilisation in the record of what was trained."""
     record = read_json(result_of(cell).with_name("run_record.json"))
-    findings.figures["record"] = {
-        name: record.get(name) for name in ("device", "driver", "precision", "peak_memory_bytes")
-    }
-    findings.figures["record"]["utilisation"] = record["utilisation"]
+    told = ("device", "driver", "precision", "peak_memory_bytes", "utilisation")
+    findings.figures["record"] = {name: record.get(name) for name in told}
     if setting.pretend:
         return
     findings.must(bool(record["peak_memory_bytes"]["gpu"]), "the record has no peak of the card's memory")

@@ -38,9 +38,8 @@ def look(setting: Setting, findings: Findings) -> None:
     capability = setting.of(torch.cuda.get_device_capability, lambda: (9, 0))()
     findings.figures |= {"capability": capability, "has_bf16": tuple(capability) >= OLDEST_WITH_BF16}
     findings.figures["device"] = setting.of(torch.cuda.get_device_name, lambda: cards[0]["name"])()
-    findings.note(
-        f"{findings.figures['device']}, driver {cards[0]['driver_version'] if cards else 'unknown'}; torch {torch.__version__}"
-    )
+    driver = cards[0]["driver_version"] if cards else "unknown"
+    findings.note(f"{findings.figures['device']}, driver {driver}; torch {torch.__version__}")
     for warning in warnings(findings.figures):
         findings.note(warning)
 
@@ -68,8 +67,8 @@ def warnings(figures: dict) -> list[str]:
     used = max((int(card["memory.used"]) for card in figures["cards"] if card["memory.used"].isdecimal()), default=0)
     if figures["processes"] or used > USED_BY_NOBODY:
         told.append(
-            f"the card is shared with others: {len(figures['processes'])} processes are at work on it and {used} MiB of its"
-            " memory are taken; speeds, and what fits, will be off"
+            f"the card is shared with others: {len(figures['processes'])} processes are at work on it and {used} MiB of"
+            " its memory are taken; speeds, and what fits, will be off"
         )
     if any(card["mig.mode.current"] == "Enabled" for card in figures["cards"]):
         told.append("the card is divided (MIG): what is measured is one of its parts")
@@ -103,11 +102,8 @@ def nvidia_smi(fields: tuple[str, ...], query: str = "--query-gpu") -> list[dict
     except (OSError, subprocess.TimeoutExpired):
         return []
     lines = done.stdout.splitlines() if done.returncode == 0 else []
-    return [
-        dict(zip(fields, map(str.strip, line.split(",")), strict=True))
-        for line in lines
-        if line.count(",") + 1 == len(fields)
-    ]
+    rows = [[value.strip() for value in line.split(",")] for line in lines]
+    return [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
 
 
 def cuda_of_driver() -> str | None:

@@ -1,4 +1,4 @@
-"""What the checks train: models with random weights, on samples of the user's data or on made up rows of like lengths."""
+"""What the checks train: models with random weights, on rows of the user's data or on made up ones of like lengths."""
 
 import dataclasses
 import json

@@ -37,7 +37,7 @@ def graphs():
 
 
 class PretendedCard:
-    """A card's memory, as gpu_checks.memory.Card shows it: a batch takes `BYTES_OF_A_ROW` a row from its forward pass on.
+    """A card's memory, as memory.Card shows it: a batch takes `BYTES_OF_A_ROW` a row from its forward pass on.
 
     It gives out by torch's error, before the model computes, or when the gradient of its loss comes.
     """

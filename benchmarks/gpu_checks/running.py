@@ -40,7 +40,7 @@ class Check:
 
 
 def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, limit: float | None = None) -> bool:
-    """Run the checks one after the other, tell of each as it ends, and write gpu-check.json; return whether none failed.
+    """Run the checks one after the other, tell of each, and write gpu-check.json; return whether none failed.
 
     `limit` stands for the checks' own limits, if given.
     """

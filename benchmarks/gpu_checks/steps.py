@@ -7,6 +7,9 @@ import in_process
 import torch
 from cells import BATCH_SIZE, MAX_SEQ_LENGTH, Cell
 
+from gluegrid.experiment.run import read_run
+from gluegrid.training.device import precision_of
+
 from .materials import cell_of, ours_on, random_folder
 from .memory import largest_batch
 from .setting import Findings, Setting
@@ -45,33 +48,32 @@ def measure(setting: Setting, findings: Findings) -> None:
 
 
 def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
-    """Return the time of a step, those of the floors beneath it, and the peaks of memory."""
+    """Return the time of a step, those of the floors beneath it, and the peak of the card's memory in a training."""
+    peak = None
     if not setting.pretend:
         torch.cuda.reset_peak_memory_stats()
+        ours_on(setting, cell).train()
+        peak = torch.cuda.max_memory_reserved()
+        _forget()
     measured = floor.measure(cell)
-    # The floor's own matrices lie beside the training in the peak that was reserved, but are freed before it ends.
     times = measured["seconds"] / measured["floor_seconds"]
     findings.note(
-        f"{size}: a step takes {1e3 * measured['seconds']:.1f} ms, {times:.1f} times what the card's fastest matrix product"
-        f" and copy would ({1e-12 * measured['matmul_flops_per_second']:.0f} TFLOP/s,"
+        f"{size}: a step takes {1e3 * measured['seconds']:.1f} ms, {times:.1f} times what the card's fastest matrix"
+        f" product and copy would ({1e-12 * measured['matmul_flops_per_second']:.0f} TFLOP/s,"
         f" {1e-9 * measured['copied_bytes_per_second']:.0f} GB/s): {1 / times:.0%} of what it can do"
     )
-    return measured | {"model": str(random_folder(setting, setting.size(size)).relative_to(setting.folder))}
+    model = random_folder(setting, setting.size(size)).relative_to(setting.folder)
+    about = {"model": str(model), "precision": precision_of(read_run(cell.run_json)), "peak_bytes": peak}
+    return measured | about
 
 
 def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
     """Trace some steps of a training that is warm, measure its peaks, and try how many rows its model holds."""
     _forget()
-    if not setting.pretend:
-        torch.cuda.reset_peak_memory_stats()
     skipped, steps = setting.of(*SKIPPED), setting.of(*TRACED)
     ours = ours_on(setting, cell, (skipped + steps) * BATCH_SIZE)
     trace = traced(ours.train, setting.folder / "trace.json", skipped, steps)
     findings.figures["trace"] = seen = trace.figures()
-    findings.figures["peaks"] = {
-        "gpu": None if setting.pretend else torch.cuda.max_memory_allocated(),
-        "gpu_reserved": None if setting.pretend else torch.cuda.max_memory_reserved(),
-    }
     findings.figures["paths"] = ours.training.training.paths
     findings.must(not trace.attention_of_cudnn(), f"attention is cuDNN's: {trace.attention_of_cudnn()[:1]}")
     findings.note(
@@ -82,8 +84,8 @@ def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
     findings.figures["largest_batch"] = tried = largest_batch(ours, rows, setting, SECONDS_OF_TRIALS)
     more = "" if tried["too_many"] else ", perhaps more"
     findings.note(
-        f"base: the card holds {tried['fits']:,} rows of {tried['tokens_of_a_row']} tokens at once{more}; batches that are"
-        " larger are computed in parts"
+        f"base: the card holds {tried['fits']:,} rows of {tried['tokens_of_a_row']} tokens at once{more}; larger"
+        " batches are computed in parts"
     )
 
 
