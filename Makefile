@@ -111,6 +111,16 @@ test-oldest: $(INSTALLED) ## run what concerns Snakemake with the oldest version
 	  --config experiment=oldest -- results/oldest/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json
 	@rm -rf $(OLDEST) results/oldest
 
+.PHONY: gpu-check
+gpu-check: $(INSTALLED) ## what this node's GPU does and how fast, in 8 minutes at most (ONLY="7 8", DATA=, TOKENIZER=, OUT=; PRETEND=1: on a CPU)
+	@$(BIN)/python benchmarks/gpu_check.py $(if $(filter 1,$(PRETEND)),--pretend) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
+
+.PHONY: gpu-bundle
+gpu-bundle: $(INSTALLED) ## a folder with all that gpu-check needs on a machine without a network (FOR=3.12: its Python; DATA=, TOKENIZER=, OUT=)
+	@$(BIN)/python benchmarks/gpu_bundle.py $(if $(FOR),--python "$(FOR)") \
+	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
+
 .PHONY: lint
 lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint
 	$(BIN)/ruff check .

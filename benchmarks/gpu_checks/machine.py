@@ -47,7 +47,7 @@ def look(setting: Setting, findings: Findings) -> None:
 def why_unusable(cuda_of_torch: str | None, cuda_of_driver: str | None, drivers: list[str]) -> str | None:
     """Return why torch cannot use the card, in words that say what to do; None where nothing speaks against it."""
     if cuda_of_torch is None:
-        return "the installed torch is built for the CPU alone; install one for CUDA (make install PYTHON=..., online)"
+        return "the installed torch is built for the CPU alone: call make install where pip is offered a build for CUDA"
     if cuda_of_driver is None:
         return "no driver of NVIDIA's is loaded here: on a cluster, call this in a job that has a GPU"
     if _major(cuda_of_driver) < _major(cuda_of_torch):

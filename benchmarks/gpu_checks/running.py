@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 
 from gluegrid.common.errors import GluegridError, in_one_line
-from gluegrid.common.files import write_text
-from gluegrid.common.provenance import git_state, now, versions
+from gluegrid.common.files import json_if_there, write_text
+from gluegrid.common.provenance import PROJECT, git_state, now, versions
 
 from .setting import Findings, Setting, SkippedError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
+MADE_FROM = PROJECT / "made_from.json"  # where there is no checkout any more: of which commit it was
 NO_CARD = "no card can be used here; the first check says why"
 
 
@@ -45,7 +46,7 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
     `limit` stands for the checks' own limits, if given.
     """
     if setting.pretend:
-        _prepare_pretence(setting)
+        _prepare_pretence(checks, setting)
     report = {
         "started": now(),
         "command": sys.argv,
@@ -53,7 +54,7 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "versions": versions(),
-        "git": git_state(),
+        "git": json_if_there(MADE_FROM) or git_state(),
         "checks": [],
     }
     ends = time.monotonic() + seconds_in_all
@@ -66,13 +67,13 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
     return not any(result["result"] == FAILED for result in report["checks"])
 
 
-def _prepare_pretence(setting: Setting) -> None:
+def _prepare_pretence(checks: Sequence[Check], setting: Setting) -> None:
     """Load what the checks load, once for all, since they are forks of this process; let nvidia-smi be a stand-in."""
     from . import pretended
 
     pretended.put_nvidia_smi_first(setting.folder / "bin")
-    for name in ("against_trainer", "kills", "layouts", "memory", "steps", "tasks"):
-        importlib.import_module(f"{__package__}.{name}")
+    for check in checks:
+        check.function()
 
 
 def _result(check: Check, setting: Setting, limit: float, earlier: list[dict]) -> dict:
