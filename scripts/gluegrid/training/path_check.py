@@ -78,11 +78,11 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
     return check
 
 
-def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None = None) -> None:
+def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None) -> None:
     """Let updates be computed by this path, and by none that is faster."""
     if PATHS.index(path) < PATHS.index(STATIC):
         forward.static = None
-    if graphs is not None and path != CUDA_GRAPHS:
+    if graphs is not None and graphs.why_not is None and path != CUDA_GRAPHS:
         graphs.do_without_capturing(reason)
 
 
