@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
+from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.models.device_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,6 @@ def _outputs(model: PreTrainedModel, longest: int, packed: bool) -> torch.Tensor
     try:
         # Not inference_mode, whose tensors a model that caches some could not be trained with.
         with torch.no_grad():
-            return model(input_ids=ids, **how).logits.float()
+            return deterministic_or_else(lambda: model(input_ids=ids, **how)).logits.float()
     finally:
         model.train(was_training)
