@@ -10,7 +10,7 @@ import torch
 from pretended_graphs import PretendedGraphs
 from transformers import AutoModelForSequenceClassification
 
-from gluegrid.models import static_layout
+from gluegrid.models import deterministic_kernels, static_layout
 from gluegrid.models.static_layout import TOKENS_OF_A_STEP, rounded_up
 from gluegrid.training import path_check, step_graphs, trainer
 from gluegrid.training.cell_trainer import CellTraining
@@ -388,6 +388,40 @@ def test_graphs_that_are_not_right_are_not_used(cell, caplog, capture, reason):
         assert_same(trained(refused), expected)
     assert refused.training.paths == ["static"]
     assert any(f"updates are computed by: static, since {reason}" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(("fits", "path"), [(3, "static"), (0, "packed")])
+def test_a_batch_that_memory_does_not_hold_is_checked_in_part(cell, monkeypatch, fits, path):
+    compute = StepGraphs.compute
+
+    def full(self, buffer, shape):
+        if shape.examples > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(self, buffer, shape)
+
+    monkeypatch.setattr(StepGraphs, "compute", full)
+    short = cell(PretendedGraphs(), dropout=False)
+    losses = trained(short)[0]
+    torch.testing.assert_close(losses, trained(cell(None, dropout=False))[0], rtol=1e-4, atol=1e-6)
+    assert short.training.paths == [path]
+
+
+def test_what_has_no_deterministic_kernel_is_checked_and_computed_with_others(cell, monkeypatch):
+    """The error is torch's; on a CPU it has to be raised by hand."""
+    compute, allowed = StepGraphs.compute, []
+
+    def without_kernel(self, buffer, shape):
+        if not allowed:
+            raise RuntimeError("index_add does not have a deterministic implementation, but you set ...")
+        return compute(self, buffer, shape)
+
+    monkeypatch.setattr(StepGraphs, "compute", without_kernel)
+    monkeypatch.setattr(deterministic_kernels, "allow_nondeterministic_kernels", allowed.append)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: not allowed)
+    computed = cell(PretendedGraphs())
+    trained(computed)
+    assert len(allowed) == 1
+    assert computed.training.paths == ["cuda_graphs"]
 
 
 def test_a_capture_that_fails_later_on_costs_nothing_but_time(cell, caplog, monkeypatch):

@@ -29,6 +29,7 @@ from gluegrid.training.trainer import Keeper, Training
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by accelerate's names
+TOKENS_AT_ONCE = {"cpu": 0, "cuda": 32768}  # at least, in predictions
 
 
 class CellTraining:
@@ -137,8 +138,9 @@ class CellTraining:
         logger.info("predicting %s: %s examples", name, f"{len(rows):,}")
         rows_at_once = self.micro_batch_rows["eval"]
         micro_batches = MicroBatches("prediction", self.forward.parts, rows=rows_at_once, device=self.forward.device)
-        # As many as a batch of the longest rows would have.
-        tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        # As many as a batch of the longest rows would have; fewer would not keep a GPU busy.
+        asked = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        tokens_at_once = max(asked, TOKENS_AT_ONCE[self.forward.device.type])
         logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
         self.micro_batch_rows["eval"] = self._smallest_rows(micro_batches)
         return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds

@@ -241,9 +241,9 @@ class Training:
         loss = self._added_up(sum(losses[1:], start=losses[0]))
         if self.run.max_grad_norm > 0:
             clip_once(self.accelerator, self.parameters, self.run.max_grad_norm)
-        step_once(self._optimizer)
+        is_done = step_once(self._optimizer)
         # Not after the last update: not every schedule is defined beyond its end.
-        if self.step + 1 < self.steps and not self._optimizer.step_was_skipped:
+        if self.step + 1 < self.steps and is_done:
             self._rates.step()
         self._optimizer.zero_grad()
         self._losses[self.step] = loss
