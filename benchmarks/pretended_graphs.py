@@ -10,7 +10,7 @@ NO_TOKEN = -(2**30)
 
 
 class PretendedGraphs:
-    """Captures as CudaGraphs does. What is replayed is the function itself; the buffers it has used are then poisoned."""
+    """Captures as CudaGraphs does. What is replayed is the function; the buffers that it has used are then poisoned."""
 
     def __init__(self):
         self.captured = 0

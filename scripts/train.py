@@ -12,6 +12,7 @@ from types import ModuleType
 from gluegrid.common import cli
 from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.manifests import check_files
+from gluegrid.common.paths import kernels_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.attempts import attempting, stop_if_in_vain
 from gluegrid.execution.cell_lock import only_one
@@ -64,16 +65,16 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, pr
     with attempting(files.state, files.run), helped(files.failure_of_helper):
         for manifest in (arguments.model, arguments.task, arguments.tokens):
             check_files(manifest)
-        run_cell = load_training()
         run = read_run(arguments.run)
+        run_cell = load_training(kernels_for(run, arguments))
         run_cell.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, preemption)
         files.publish(arguments.record, arguments.results)
 
 
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, preemption: Preemption) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
-    run_cell = load_training()
     run = read_run(arguments.run)
+    run_cell = load_training(kernels_for(run, arguments))
     run_cell.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), preemption)
 
 
@@ -83,12 +84,20 @@ def let_helpers_go(run: Run) -> None:
         load_training().dismiss_helpers(run)
 
 
-def load_training() -> ModuleType:
-    """Return gluegrid.training.run_cell. Torch and transformers are imported only here."""
-    isolate()
+def load_training(kernels: Path | None = None) -> ModuleType:
+    """Return gluegrid.training.run_cell. Torch and transformers are imported only here.
+
+    `kernels` is the folder of what is compiled for GPUs, of a cell that is trained on one.
+    """
+    isolate(kernels)
     with quick_imports():
         from gluegrid.training import run_cell
     return run_cell
+
+
+def kernels_for(run: Run, arguments: argparse.Namespace) -> Path | None:
+    """Return the folder of what is compiled for GPUs; None for a cell that is trained without one."""
+    return kernels_folder(arguments.model) if run.device == "cuda" else None
 
 
 def rank() -> int:

@@ -149,6 +149,85 @@ def test_of_a_card_in_parts_each_part_is_a_card(machine, monkeypatch, given, exp
     assert visible_gpus() == expected
 
 
+# As nvidia-smi writes it, in the releases that there are: of a part's UUID, older ones make a path below the card's.
+LISTS = {
+    "of two whole cards, one of a name with parentheses": (
+        """\
+GPU 0: Tesla V100-SXM2-16GB (UUID: GPU-5e9c9a1b-3b0e-0e6c-6a7c-0d0b6f6a3c11)
+GPU 1: NVIDIA Graphics Device (Engineering Sample) (UUID: GPU-7ac0a0f3-9d52-8d0e-1f0c-9a0d2b4bb0aa)
+""",
+        ["GPU-5e9c9a1b-3b0e-0e6c-6a7c-0d0b6f6a3c11", "GPU-7ac0a0f3-9d52-8d0e-1f0c-9a0d2b4bb0aa"],
+    ),
+    "of a card in parts beside a whole one": (
+        """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-48aeb6b1-bd3c-d6c2-2b36-8a5b0a1b2c3d)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 1c.3g.20gb  Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-9d7a2c5e-0f1e-4b9a-8d2c-112233445566)
+""",
+        [
+            "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f",
+            "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb",
+            "GPU-9d7a2c5e-0f1e-4b9a-8d2c-112233445566",
+        ],
+    ),
+    "of an older release": (
+        """\
+GPU 0: A100-SXM4-40GB (UUID: GPU-e91edf3b-b297-37c1-a2a7-7601c3238fa2)
+  MIG 1g.5gb Device 0: (UUID: MIG-GPU-e91edf3b-b297-37c1-a2a7-7601c3238fa2/7/0)
+  MIG 1g.5gb+me Device 1: (UUID: MIG-GPU-e91edf3b-b297-37c1-a2a7-7601c3238fa2/8/0)
+""",
+        ["MIG-GPU-e91edf3b-b297-37c1-a2a7-7601c3238fa2/7/0", "MIG-GPU-e91edf3b-b297-37c1-a2a7-7601c3238fa2/8/0"],
+    ),
+    "of no card": ("No devices found.\n", []),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_what_nvidia_smi_lists_is_read(machine, name):
+    listed, expected = LISTS[name]
+    pretend_cards(machine, listed.splitlines())
+    assert visible_gpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "values"),
+    [
+        (None, {}, {"gpus": 2}),
+        ("0,1", {}, {"gpus": 2}),
+        (",".join(PARTS), {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "slurm"}, {"gpus": 2}),
+        (PARTS[0], {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "slurm"}, {"gpus": 2, "nodes": 2}),
+    ],
+)
+def test_several_processes_on_parts_of_cards_are_refused_before_they_are_started(
+    machine, monkeypatch, given, environment, values
+):
+    pretend_cards(machine, [*LISTED[:2], *LISTED_PARTS])
+    for name, value in (environment | ({"CUDA_VISIBLE_DEVICES": given} if given else {})).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TransientError, match=r"gpus: 2 cannot be MIG slices, .*; set gpus: 1, or ask for whole GPUs"):
+        lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
+    assert free_cards() == CARDS
+
+
+@pytest.mark.parametrize(("values", "leased"), [({"gpus": 2}, [CARDS[0], CARDS[2]]), ({}, [CARDS[0]])])
+def test_beside_parts_whole_cards_are_for_several_processes(machine, monkeypatch, values, leased):
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)  # given back afterwards
+    pretend_cards(machine, [*LISTED[:2], *LISTED_PARTS, LISTED[2]])
+    lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(leased)
+
+
+@pytest.mark.parametrize("environment", [{}, {"SLURM_JOB_ID": "7", "GLUEGRID_EXECUTOR": "slurm"}])
+def test_one_process_may_have_a_part_of_a_card(machine, monkeypatch, environment):
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)  # given back afterwards
+    pretend_cards(machine, [LISTED[0], *LISTED_PARTS])
+    for name, value in (environment | {"CUDA_VISIBLE_DEVICES": PARTS[1]}).items():
+        monkeypatch.setenv(name, value)
+    lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == PARTS[1]
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, []), ("1, 0", ["1", "0"]), ("3,-1", ["3"]), ("", [])])
 def test_without_nvidia_smi_the_cards_are_what_cuda_visible_devices_says(machine, monkeypatch, given, expected):
     pretend_cards(machine, None)

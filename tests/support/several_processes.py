@@ -11,20 +11,22 @@ from pathlib import Path
 from unittest import mock
 
 # As a script it has a cell's environment, without PYTHONPATH.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("scripts", "benchmarks")]
 
 import builders
 import torch
 from accelerate import Accelerator
+from pretended_graphs import PretendedGraphs
 from transformers import BertForSequenceClassification
 
-from gluegrid.common.errors import TrainingError
+from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.experiment.options import LORA
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.task import Task
 from gluegrid.training.cell_trainer import CellTraining
 from gluegrid.training.dataset import Tokens
 from gluegrid.training.device import prepare_device
+from gluegrid.training.distributed import Processes
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 PAIR.validation["more"] = "_mm"
@@ -43,7 +45,9 @@ RUNS: dict[str, tuple[str, dict, dict]] = {
     "by length": ("pair", {"global_batch_size": 8, "train_sampling_strategy": "group_by_length"}, {}),
     "adapters": ("pair", {"global_batch_size": 8, "lora": LORA, "learning_rate": 1e-2}, {}),
     "short of memory": ("pair", {"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
+    "graphs": ("pair", {"global_batch_size": 8}, {}),
 }
+GRAPHS = "graphs"  # the run that two processes do with pretended graphs, and one does without
 SHORT = "short of memory"  # the run in which the second of two processes is, with injected errors in a GPU's place
 
 
@@ -66,7 +70,8 @@ def train(folder: Path, processes: int) -> dict:
     outcomes = {}
     for name, (of_task, _, _) in RUNS.items():
         with memory_that_gives_out() if name == SHORT and os.environ.get("RANK") == "1" else nullcontext():
-            outcomes[name] = _outcome(folder / of_task, run_of(name, processes))
+            capture = PretendedGraphs() if name == GRAPHS and processes > 1 else None
+            outcomes[name] = _outcome(folder / of_task, run_of(name, processes), capture)
     return outcomes
 
 
@@ -99,9 +104,9 @@ def memory_that_gives_out() -> Iterator[None]:
         yield
 
 
-def _outcome(folder: Path, run: Run) -> dict:
+def _outcome(folder: Path, run: Run, capture: PretendedGraphs | None) -> dict:
     manifests = [folder / part / "manifest.json" for part in ("tokens", "model", "task/task")]
-    cell = CellTraining(run, folder / "model", Tokens(run, *manifests))
+    cell = CellTraining(run, folder / "model", Tokens(run, *manifests), capture=capture)
     metrics = cell.train() | cell.evaluate()
     tables = {split: cell.predict(split)[0].to_pydict() for split in _predicted(run.task)}
     # The losses of all updates have no other way out than the state.
@@ -113,6 +118,8 @@ def _outcome(folder: Path, run: Run) -> dict:
         "curve": cell.epochs and cell.epochs.curve,
         "micro_batch_rows": cell.micro_batch_rows,
         "kept_rows": state["micro_batch_rows_of_all"],
+        "paths": cell.compute_paths,
+        "graphs": capture and (capture.captured, capture.replayed),
     }
 
 
@@ -129,12 +136,32 @@ def refusal(processes: int) -> str:
     return "begun"
 
 
+def answers(processes: Processes) -> list[int]:
+    """Return the answers to what the two ask one after the other."""
+    wishes = ([0, 1, 0, 0, 0, 0], [0, 0, 0, 2, 2, 0])[processes.rank]
+    return [processes.largest(wish) for wish in wishes]
+
+
+def inequality(processes: Processes) -> list[str]:
+    """Return what is said of tensors that are equal, and of one bit that is not."""
+    said = []
+    for last in (1.0, 1.0 + processes.rank * 2**-23):
+        try:
+            processes.check_equal([torch.zeros(3, 2), torch.tensor([0.5, last])], "the weights")
+            said.append("equal")
+        except TransientError as error:
+            said.append(str(error))
+    return said
+
+
 def main() -> None:
     """Train, and write what came of it."""
     from accelerate import PartialState
 
     folder, processes = Path(sys.argv[1]), int(sys.argv[2])
-    outcome = train(folder, processes) | {"refusal": refusal(processes + 1)}
+    outcome = train(folder, processes)
+    together = Processes(prepare_device(run_of("epochs", processes)))
+    outcome |= {"answers": answers(together), "inequality": inequality(together), "refusal": refusal(processes + 1)}
     state = PartialState()
     (folder / f"outcome-{state.process_index}.json").write_text(json.dumps(outcome), encoding="utf-8")
     state.destroy_process_group()

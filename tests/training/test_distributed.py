@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 import builders
 import several_processes
-from several_processes import ROWS, RUNS, SHORT, run_of
+from several_processes import GRAPHS, ROWS, RUNS, SHORT, run_of
 from waiting import HANG
 
 TIMED = ("runtime", "per_second")
@@ -68,6 +68,28 @@ def test_that_one_of_them_was_short_of_memory_is_known_and_kept(outcomes):
         for each in ("main", "other"):
             assert outcomes[each][name]["micro_batch_rows"] == {"train": short, "eval": None}
             assert outcomes[each][name]["kept_rows"] == [None, short]
+
+
+def test_two_processes_replay_graphs_and_add_up_what_these_leave(outcomes):
+    for each in ("main", "other"):
+        outcome = outcomes[each][GRAPHS]
+        assert outcome["paths"] == ["cuda_graphs"]
+        captured, replayed = outcome["graphs"]
+        assert captured >= 1
+        assert replayed > captured
+    assert outcomes["one"][GRAPHS]["paths"] == ["packed"]
+
+
+def test_a_wish_is_answered_to_all_at_the_call_after(outcomes):
+    for each in ("main", "other"):
+        assert outcomes[each]["answers"] == [0, 0, 1, 0, 2, 0]
+
+
+def test_weights_that_differ_by_a_bit_end_the_attempt_of_all(outcomes):
+    for each in ("main", "other"):
+        equal, unequal = outcomes[each]["inequality"]
+        assert equal == "equal"
+        assert unequal.startswith("the weights are not the same in all processes; the next attempt goes on")
 
 
 def test_another_number_of_processes_than_the_run_is_for_is_an_error(outcomes):

@@ -10,6 +10,8 @@ TASK_MANIFEST = "resources/tasks/{task_key}/manifest.json"
 TOKENS = "{tokenizer_key}/{examples_key}-{max_seq_length}"
 TOKENS_MANIFEST = f"resources/tokens/{TOKENS}/manifest.json"
 
+KERNELS = "kernels"  # of resources, like the others
+
 CELL = "{model}/{task}/{variant}/seed-{seed}"
 LONGEST_KEY = 200  # file systems take names of 255 bytes, and temporary names are longer
 LOCAL_PREFIXES = ("/", "./", "../", "~/")
@@ -60,6 +62,11 @@ def state_folder(run: Path) -> Path:
 def heads_of_state(state: Path) -> Path:
     """Return the folder of the calls of snakemake with the experiment to whose cell this state folder belongs."""
     return state.parents[4] / "heads"
+
+
+def kernels_folder(model: Path) -> Path:
+    """Return the folder of what cells have compiled for GPUs, beside the model that is staged with this manifest."""
+    return model.parents[2] / KERNELS
 
 
 def trackers_folder(run: Path) -> Path:

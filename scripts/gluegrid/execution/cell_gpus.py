@@ -26,7 +26,7 @@ from gluegrid.execution.cell_state import CellFiles, would_only_publish
 from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Holders, Lease, described, lease_gpus, whose
 from gluegrid.execution.locks import describe, probable_holder
 from gluegrid.execution.preemption import SIGNALS, Preemption
-from gluegrid.execution.visible_gpus import visible_gpus
+from gluegrid.execution.visible_gpus import MIG, visible_gpus
 from gluegrid.experiment.run import Run, read_run
 
 INPUTS = ("run", "model", "task", "tokens")  # of a training, as its command line names them
@@ -36,23 +36,25 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
     """Let this process, and all that it starts from here on, use GPUs of their own, waiting for them if need be.
 
     `arguments` are the launcher's, with `--run` of the cell's training. Nothing is leased for a cell on the CPU or on
-    several nodes, in a job of SLURM's, nor where no GPU is seen: the training says so. Raises TransientError, and
-    Stopped when there is nothing to wait for any more.
+    several nodes, in a job of SLURM's, nor where no GPU is seen: the training says so. Raises TransientError (also
+    where the processes of a cell would have to share a GPU), and Stopped when there is nothing to wait for any more.
     """
     inputs = _inputs_in(arguments)
-    # A snakemake inside of one large job has to give out its cards itself.
-    if inputs["run"] is None or has_slurm_job_of_its_own():
+    if inputs["run"] is None:
         return
     try:
         run = read_run(inputs["run"])
     except GluegridError:
         return  # the training reports it
-    if run.nodes > 1:
+    # A snakemake inside of one large job has to give out its cards itself.
+    if run.nodes > 1 or has_slurm_job_of_its_own():
+        if run.device == "cuda" and run.gpus > 1:
+            _usable(visible_gpus(), run)
         return
     with _ended_by_signals():
         waiting = _Waiting(inputs["run"])
         leases = _lease_cell(run, inputs["run"], waiting) if waits_for_others() else []
-        gpus = visible_gpus() if run.device == "cuda" else []
+        gpus = _usable(visible_gpus(), run) if run.device == "cuda" else []
         # What the one has left that was waited for is only to be published, which needs no GPU.
         is_trained = leases and run.processes == 1 and None not in inputs.values() and would_only_publish(**inputs)
         if gpus and not is_trained:
@@ -62,6 +64,22 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
             _tell(f"this cell has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
     if leases:
         _hand_on([lease.descriptor for lease in leases])
+
+
+def _usable(gpus: list[str], run: Run) -> list[str]:
+    """Return those of the GPUs that a run can use. Raises TransientError where its processes would share one.
+
+    Of MIG slices, CUDA shows a process the first that it may see, and NCCL takes two of a card for one GPU.
+    """
+    whole = [gpu for gpu in gpus if not gpu.startswith(MIG)]
+    if run.gpus == 1 or len(whole) == len(gpus):
+        return gpus
+    if len(whole) >= run.gpus:
+        return whole
+    raise TransientError(
+        f"gpus: {run.gpus} cannot be MIG slices, and there are {len(gpus) - len(whole)} beside {len(whole)} whole GPUs"
+        f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); set gpus: 1, or ask for whole GPUs"
+    )
 
 
 def _inputs_in(arguments: list[str]) -> dict[str, Path | None]:

@@ -1,12 +1,14 @@
-"""What a training process must not do: talk to a network, phone home, know the user's token, or share a cache."""
+"""What a training process must not do: talk to a network, phone home, know the user's token, or touch their caches."""
 
 import atexit
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
 import tempfile
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 # The user's tokens, caches and switches of Hugging Face's libraries: they are for fetching.
@@ -20,33 +22,84 @@ OFFLINE = {
     "DO_NOT_TRACK": "1",
 }
 
-# Variables that move a library's cache, and where to in the private folder. Of these, `import torch` makes
-# TORCHINDUCTOR_CACHE_DIR and evaluate a part of HF_HOME; CUDA's driver writes when it has to compile for a new GPU.
-CACHES = {
-    "HF_HOME": "huggingface",
-    "XDG_CACHE_HOME": "cache",
-    "TORCH_HOME": "torch",
+# Variables that move a library's cache, and where to in the private folder. evaluate makes a part of HF_HOME.
+CACHES = {"HF_HOME": "huggingface", "XDG_CACHE_HOME": "cache", "TORCH_HOME": "torch"}
+
+# The same of what is compiled for a GPU, which other cells on such a GPU need too. `import torch` makes the first;
+# CUDA's driver writes when it has to compile for a new GPU. Torch and Triton find files by hashes of all that went into
+# them, and rename them when they are whole, so that cells may write at once, or be killed; the driver locks its own.
+CACHES_OF_KERNELS = {
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     "TRITON_CACHE_DIR": "triton",
     "CUDA_CACHE_PATH": "cuda",
 }
+MOST_BYTES_OF_CUDAS_CACHE = 2**28
+DRIVER = Path("/proc/driver/nvidia")
+
+# How torch takes memory from CUDA, by the name that it reads first; with segments that grow, batches of many lengths
+# leave no gaps that fit none. What the user has set, by either name, stays.
+ALLOCATOR, GROWING_SEGMENTS = "PYTORCH_ALLOC_CONF", "expandable_segments:True"
+OLDER_ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 
 # With the host's name: TMPDIR may lie on a disk that hosts share, where locks do not always reach from one to the next.
 PREFIX = f"gluegrid-cell-{socket.gethostname()}-"
 IN_USE = "in-use"
 
 
-def isolate() -> None:
+def isolate(kernels: Path | None = None) -> None:
     """Set the environment for Hugging Face's libraries and torch; call it before any of them is imported.
 
-    Caches go into a folder in TMPDIR that is removed at exit; that of a killed process, when the next one starts.
+    Caches go into a folder in TMPDIR that is removed at exit; that of a killed process, when the next one starts. What
+    is compiled for a GPU stays in the folder `kernels`, if that is given, and can be written.
     """
     _remove_leftovers()
     folder = _private_folder()
     for name in [name for name in os.environ if name.startswith(OF_THE_HUB)]:
         del os.environ[name]
     os.environ |= OFFLINE | {name: str(folder / part) for name, part in CACHES.items()}
+    of_kernels = (kernels and _kernels_of_such_machines(kernels)) or folder
+    os.environ |= {name: str(of_kernels / part) for name, part in CACHES_OF_KERNELS.items()}
+    os.environ.setdefault("CUDA_CACHE_MAXSIZE", str(MOST_BYTES_OF_CUDAS_CACHE))
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if OLDER_ALLOCATOR not in os.environ:
+        os.environ.setdefault(ALLOCATOR, GROWING_SEGMENTS)
+
+
+def _kernels_of_such_machines(folder: Path) -> Path | None:
+    """Return the folder, made if need be, for kernels of these versions and cards; None where nothing can be written.
+
+    With these in its name, what no release and no card will use again can be told, and deleted.
+    """
+    torch = _version("torch")
+    made_for = [torch, _version("triton"), _lines(DRIVER / "version")[:1], _cards()]
+    key = hashlib.sha256(repr(made_for).encode()).hexdigest()[:12]
+    mine = (folder / f"torch-{torch}-{key}").resolve()
+    try:
+        mine.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=mine):
+            return mine
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cards() -> list[str]:
+    """Return what cards this machine has, as NVIDIA's driver writes it down; nothing without one."""
+    lines = (line for path in DRIVER.glob("gpus/*/information") for line in _lines(path))
+    return sorted({line.partition(":")[2].strip() for line in lines if line.startswith("Model:")})
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _remove_leftovers() -> None:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+MIG = "MIG-"  # how the UUIDs of MIG devices begin
 SECONDS_FOR_NVIDIA_SMI = 30  # a second is usual; with a broken driver it may hang
 
 
@@ -82,7 +83,7 @@ def _chosen(given: str, installed: list[Gpu]) -> Iterator[str]:
 def _named(name: str, installed: list[Gpu]) -> list[str]:
     if name.isdecimal():
         return installed[int(name)].devices if int(name) < len(installed) else []
-    if not name.startswith(("GPU-", "MIG-")):
+    if not name.startswith(("GPU-", MIG)):
         return []
     by_uuid = {gpu.uuid: gpu.devices for gpu in installed} | {part: [part] for gpu in installed for part in gpu.parts}
     matches = [uuid for uuid in by_uuid if uuid == name] or [uuid for uuid in by_uuid if uuid.startswith(name)]

@@ -18,6 +18,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
+from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.models.device_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -251,6 +252,6 @@ class Probe:
         try:
             # Not inference_mode, whose tensors a model that caches some could not be trained with.
             with torch.no_grad():
-                return self.model(**inputs).logits.float()
+                return deterministic_or_else(lambda: self.model(**inputs)).logits.float()
         finally:
             self.model.train(was_training)

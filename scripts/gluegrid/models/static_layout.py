@@ -118,7 +118,8 @@ class Shape:
         ids[:real], ids[real:] = numpy.concatenate(input_ids), pad_token_id
         if token_type_ids is not None:
             types[:real] = numpy.concatenate(token_type_ids)
-        positions[:] = numpy.arange(self.tokens) - numpy.repeat(bounds[:-1], numpy.diff(bounds)) + first_position
+        positions[:real] = numpy.arange(real) - numpy.repeat(bounds[:-2], lengths)
+        positions += first_position  # the filler's too: a model may know fewer than it has tokens
         answers[:] = labels.astype(numpy.float32).view(numpy.int32) if labels.dtype.kind == "f" else labels
         return tensor
 

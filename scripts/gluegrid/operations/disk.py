@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gluegrid.common.escaping import shortened
+from gluegrid.common.paths import KERNELS
 from gluegrid.experiment.experiment_index import KINDS, experiment_folders, staged_resources, used_resources
 
 BLOCK = 512  # bytes, of st_blocks
@@ -70,9 +71,10 @@ def disk_use(results: Path, resources: Path, snakemake: Path, name: str | None =
     for kind in KINDS:
         lines += ["", *_resources(resources, kind, users, name, space)]
     if name is None:
+        others = {resources / KERNELS: "kernels compiled for GPUs", snakemake: "Snakemake's notes, SLURM's logs"}
         lines += [
             "",
-            f"{short_size(space.of(snakemake)):>{WIDTH_OF_SIZE}}  {snakemake}: Snakemake's notes, SLURM's logs",
+            *(f"{short_size(space.of(path)):>{WIDTH_OF_SIZE}}  {path}: {what}" for path, what in others.items()),
         ]
     return "\n".join(lines)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import json_if_there, read_json, sha256, size_in_words
 from gluegrid.common.manifests import recorded_hashes
+from gluegrid.common.paths import KERNELS
 from gluegrid.common.provenance import is_running, this_process
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
@@ -157,6 +158,8 @@ def leftovers_of_resources(results: Path, is_busy: bool) -> Place:
             place.notes.append(f"{partial}, which is being fetched")
         else:
             place.leftovers.append(Leftovers("what interrupted fetches have left", [partial], lock))
+    if (RESOURCES / KERNELS).exists() and not is_busy:
+        place.leftovers.append(Leftovers("kernels for GPUs, which are compiled again", [RESOURCES / KERNELS]))
     used = used_resources(results)
     for kind in KINDS:
         for path in staged_resources(RESOURCES, kind):

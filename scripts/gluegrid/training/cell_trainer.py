@@ -22,13 +22,14 @@ from gluegrid.training.epochs import EpochScores
 from gluegrid.training.forward_pass import ForwardPass, MicroBatches
 from gluegrid.training.metrics import score
 from gluegrid.training.predict import predict
-from gluegrid.training.step_graphs import Capture, CudaGraphs, StepGraphs, run_again
+from gluegrid.training.step_graphs import Capture, CudaGraphs, StepGraphs
 from gluegrid.training.trackers import Trackers
 from gluegrid.training.trainer import Keeper, Training
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by accelerate's names
+TOKENS_AT_ONCE = {"cpu": 0, "cuda": 32768}  # at least, in predictions
 
 
 class CellTraining:
@@ -79,6 +80,11 @@ class CellTraining:
         self.training: Training | None = None
         self.micro_batch_rows: dict[str, int | None] = {"train": None, "eval": None}
 
+    @property
+    def compute_paths(self) -> list[str]:
+        """What has computed the numbers, in all attempts (path_check.PATHS)."""
+        return [self.forward.path] if self.training is None else self.training.paths
+
     def train(self, keeper: Keeper | None = None) -> dict:
         """Train on the training split; return run_glue.py's train metrics."""
         rows, _ = self._training_rows()
@@ -88,20 +94,20 @@ class CellTraining:
             "%s: %s examples, %d per update", self.run.task.name, f"{len(rows):,}", self.run.examples_per_update
         )
         self.training = Training(
-            self.processes, self.forward, rows, self.run, self.trackers, self.epochs, self._step_graphs()
+            self.processes, self.forward, rows, self.run, self.trackers, self.epochs, self._step_graphs(len(rows))
         )
         metrics = self.training.finish(keeper)
         self.micro_batch_rows["train"] = self._smallest_rows(self.training.micro_batches)
         return metrics
 
-    def _step_graphs(self) -> StepGraphs | None:
-        """Return what computes whole batches where these can be static, and are no parts of a batch."""
+    def _step_graphs(self, rows: int) -> StepGraphs | None:
+        """Return what computes whole batches of an epoch of so many rows where they can be static."""
         run, processes = self.run, self.processes
         is_plain = run.lora is None and not run.gradient_checkpointing and run.gradient_accumulation_steps == 1
         if self.forward.static is None or not is_plain:
             return None
-        capture = self.capture or (CudaGraphs() if self.forward.device.type == "cuda" else run_again)
-        examples = len(range(processes.rank, run.examples_per_update, processes.count))
+        capture = self.capture or CudaGraphs()
+        examples = len(range(processes.rank, min(run.examples_per_update, rows), processes.count))
         return StepGraphs(self.forward, examples, DTYPES.get(self.accelerator.mixed_precision), capture)
 
     def _training_rows(self) -> tuple[Rows, Rows]:
@@ -132,8 +138,9 @@ class CellTraining:
         logger.info("predicting %s: %s examples", name, f"{len(rows):,}")
         rows_at_once = self.micro_batch_rows["eval"]
         micro_batches = MicroBatches("prediction", self.forward.parts, rows=rows_at_once, device=self.forward.device)
-        # As many as a batch of the longest rows would have.
-        tokens_at_once = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        # As many as a batch of the longest rows would have; fewer would not keep a GPU busy.
+        asked = self.run.per_device_eval_batch_size * self.run.max_seq_length
+        tokens_at_once = max(asked, TOKENS_AT_ONCE[self.forward.device.type])
         logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
         self.micro_batch_rows["eval"] = self._smallest_rows(micro_batches)
         return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds

@@ -1,8 +1,11 @@
 """The device that a run trains on, and what is recorded of it."""
 
 import datetime
+import logging
+import os
 import platform
 import random
+import re
 import resource
 import subprocess
 import threading
@@ -14,9 +17,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from gluegrid.common.errors import TrainingError, TransientError
+from gluegrid.common.errors import TrainingError, TransientError, in_one_line
 from gluegrid.common.provenance import job
+from gluegrid.execution.isolation import ALLOCATOR, GROWING_SEGMENTS
 from gluegrid.experiment.run import Run
+from gluegrid.models.deterministic_kernels import use_deterministic_kernels
+from gluegrid.models.device_memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
 SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilisation
@@ -24,19 +32,19 @@ LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as wh
 
 
 def prepare_device(run: Run) -> Accelerator:
-    """Set the CPU threads and return the accelerator. Raises TransientError for a GPU job on a node without a GPU.
+    """Set CPU threads, precision and kernels, and return the accelerator.
 
-    Raises TrainingError for a precision that the device has not, and where the run is for another number of processes
-    than were started.
+    Raises TransientError for a GPU job on a node without a GPU (or with too few, or full ones), TrainingError for a
+    precision that the device has not, and where the run is for another number of processes than were started.
     """
     torch.set_num_threads(run.threads)
-    if run.device == "cuda" and not torch.cuda.is_available():
-        here = job()
-        raise TransientError(
-            f"this job was given a GPU, but CUDA finds none on {here['slurm_node'] or here['host']}"
-            f" (CUDA_VISIBLE_DEVICES={here['cuda_visible_devices']});"
-            " to train without one, set device: cpu in the experiment file"
-        )
+    if run.device == "cuda":
+        _choose_gpu(run)
+        use_deterministic_kernels()
+        _try_memory()
+        # Its backward pass differs from time to time, has given NaN, and makes a plan for each shape.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    set_precision()
     accelerator = Accelerator(
         cpu=run.device == "cpu",
         mixed_precision=MIXED_PRECISION[precision_of(run)],
@@ -48,6 +56,53 @@ def prepare_device(run: Run) -> Accelerator:
             f" {accelerator.num_processes} were started; does --resources gpu=... allow as many?"
         )
     return accelerator
+
+
+def _choose_gpu(run: Run) -> None:
+    """Let CUDA use this process's GPU: its precision is asked for next. Raises TransientError where there is none."""
+    here = job()
+    where, visible = here["slurm_node"] or here["host"], here["cuda_visible_devices"]
+    if not torch.cuda.is_available():
+        raise TransientError(
+            f"this job was given a GPU, but CUDA finds none on {where} (CUDA_VISIBLE_DEVICES={visible});"
+            " to train without one, set device: cpu in the experiment file"
+        )
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise TransientError(
+            f"gpus: {run.gpus}, but CUDA shows a process {count} on {where} (CUDA_VISIBLE_DEVICES={visible});"
+            " of MIG slices it shows one only"
+        )
+    torch.cuda.set_device(number)
+
+
+def _try_memory() -> None:
+    """Take a little of the GPU's memory, by other means where ours is not supported, as on some virtual GPUs.
+
+    Raises TransientError where there is none left.
+    """
+    try:
+        torch.zeros(1, device="cuda")
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise TransientError(
+                f"the GPU of {job()['host']} has no memory left: is it used by others? Its name is"
+                f" {torch.cuda.get_device_name()}"
+            ) from error
+        if os.environ.get(ALLOCATOR) != GROWING_SEGMENTS:
+            raise
+        logger.info("the GPU's memory is taken in blocks of fixed size: %s", in_one_line(error))
+        torch.cuda.memory._set_allocator_settings("expandable_segments:False")
+        torch.zeros(1, device="cuda")
+
+
+def set_precision(of_fp32: str = "ieee") -> None:
+    """Let fp32 be computed in "ieee" or "tf32" from here on, whatever this process has set before."""
+    # The older switches stand over the general one, and torch refuses to read them where they disagree.
+    torch.set_float32_matmul_precision("highest" if of_fp32 == "ieee" else "high")
+    torch.backends.cudnn.allow_tf32 = of_fp32 != "ieee"
+    torch.backends.cudnn.fp32_precision = of_fp32
+    torch.backends.fp32_precision = of_fp32
 
 
 def precision_of(run: Run) -> str:
@@ -63,23 +118,34 @@ def precision_of(run: Run) -> str:
 
 
 def describe_device(run: Run) -> dict:
-    """Return the name of the device, its driver, the precision and the peak memory in bytes so far."""
+    """Return the name of the device, its driver and memory, what it computes with, and the peak memory so far."""
     on_gpu = run.device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else _processor(),
         "driver": _driver() if on_gpu else None,
+        "gpu_memory_bytes": torch.cuda.get_device_properties().total_memory if on_gpu else None,
+        "is_mig_slice": is_mig_slice() if on_gpu else False,
         "precision": precision_of(run),
+        "deterministic": not on_gpu or torch.are_deterministic_algorithms_enabled(),
         "peak_memory_bytes": {
             # Linux counts ru_maxrss in KiB.
             "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "gpu": torch.cuda.max_memory_allocated() if on_gpu else None,
+            "gpu_reserved": torch.cuda.max_memory_reserved() if on_gpu else None,
         },
     }
 
 
+def is_mig_slice() -> bool:
+    """Tell whether the GPU is a part of a card: CUDA names it such as "NVIDIA A100-SXM4-40GB MIG 1g.5gb"."""
+    return re.search(r"\bMIG\b", torch.cuda.get_device_name()) is not None
+
+
 def uuid_of_gpu(run: Run) -> str | None:
-    """Return the name by which nvidia-smi knows this process's GPU; None without one."""
-    return f"GPU-{torch.cuda.get_device_properties().uuid}" if run.device == "cuda" else None
+    """Return the name by which nvidia-smi knows this process's GPU, or slice of one; None without one."""
+    if run.device == "cpu":
+        return None
+    return f"{'MIG' if is_mig_slice() else 'GPU'}-{torch.cuda.get_device_properties().uuid}"
 
 
 def _processor() -> str:

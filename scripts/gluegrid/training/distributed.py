@@ -23,6 +23,7 @@ class Processes:
         self.rank = accelerator.process_index
         # Beside the devices' own group: a flag that went over a GPU would make it wait at every step.
         self._group = torch.distributed.new_group(backend="gloo") if self.count > 1 else None
+        self._asked: tuple[torch.Tensor, torch.distributed.Work] | None = None
 
     @property
     def is_main(self) -> bool:
@@ -42,11 +43,28 @@ class Processes:
         return [value] if self.count == 1 else gather_object([value])
 
     def largest(self, number: int) -> int:
-        """Return the largest of all processes' numbers."""
+        """Return the largest of all processes' numbers, which are not negative.
+
+        With several processes it is that of the numbers of the call before, so that none waits for the others; 0 where
+        none was asked for, which is so after an answer that was not 0.
+        """
         if self.count == 1:
             return number
-        tensor = torch.tensor(number)
-        torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self._group)
+        largest = self._answer()
+        if largest == 0:
+            tensor = torch.tensor(number)
+            work = torch.distributed.all_reduce(
+                tensor, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True
+            )
+            self._asked = (tensor, work)
+        return largest
+
+    def _answer(self) -> int:
+        if self._asked is None:
+            return 0
+        tensor, work = self._asked
+        self._asked = None
+        work.wait()
         return int(tensor)
 
     def add_up(self, tensors: list[torch.Tensor]) -> None:
@@ -65,6 +83,7 @@ class Processes:
     def part(self) -> None:
         """End the processes' connection, after which they tell each other nothing. Else some abort when they exit."""
         if self.count > 1:
+            self._answer()
             torch.distributed.destroy_process_group()
 
 

@@ -35,6 +35,14 @@ class FlatGradients:
         gradients.attach()
         return gradients
 
+    def replace(self, gradients: list[torch.Tensor], loss: torch.Tensor) -> None:
+        """Copy in other gradients, of any dtypes, and their loss."""
+        for dtype in {gradient.dtype: None for gradient in gradients}:
+            pairs = [pair for pair in zip(self.views, gradients, strict=True) if pair[1].dtype == dtype]
+            # A few kernels for all of one dtype; one for each where dtypes are mixed.
+            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+        self.loss.copy_(loss)
+
     @property
     def is_attached(self) -> bool:
         """Whether these are the parameters' gradients."""

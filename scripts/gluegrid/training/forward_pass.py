@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from gluegrid.common.errors import TrainingError, in_one_line
+from gluegrid.models.deterministic_kernels import allowed_after
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.models.packing import LAYOUT, Layout, is_token, make_packable, to_device
 from gluegrid.models.static_layout import Shape, first_position, rounded_up
@@ -218,12 +219,15 @@ class MicroBatches:
                     results.append(function(part))
                 return results
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                has_memory = allowed_after(error)
+                if not has_memory and not is_out_of_memory(error):
                     raise
             # Not inside `except`: the error's traceback would keep the tensors alive.
             results = None
             undo()
             set_random_states(before, self.device)
+            if has_memory:
+                continue
             free_memory()
             if is_freed:
                 self._halve(largest, int(lengths.max()))

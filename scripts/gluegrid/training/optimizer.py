@@ -62,10 +62,11 @@ def clip_once(accelerator: Accelerator, parameters: list[torch.nn.Parameter], la
     again_if_out_of_memory("the clipping of the gradients", clip, check_repeatable)
 
 
-def step_once(optimizer: AcceleratedOptimizer) -> None:
+def step_once(optimizer: AcceleratedOptimizer) -> bool:
     """Do one step for all weights that have gradients, of which make_moments must have made the moments.
 
-    Raises TransientError where memory gives out on the way, and what is done cannot be told.
+    Return whether it was done: with fp16 it is left out where a gradient is infinite. Raises TransientError where
+    memory gives out on the way, and what is done cannot be told.
     """
     # AdamW goes from group to group: it adds 1 to the group's counters, and changes all its weights in one operation.
     counters = [
@@ -78,7 +79,18 @@ def step_once(optimizer: AcceleratedOptimizer) -> None:
             if counter._version != version:
                 _leave_out_if_done(optimizer, group)
 
+    before = _scale(optimizer)
     again_if_out_of_memory("the optimizer's step", optimizer.step, leave_out_what_is_done)
+    # A lower scale says so. accelerate's `step_was_skipped` does not: where AdamW is fused, it is called all the same,
+    # and looks itself whether the gradients are finite. Only fp16 waits here for the device.
+    return before is None or not bool(_scale(optimizer) < before)
+
+
+def _scale(optimizer: AcceleratedOptimizer) -> torch.Tensor | None:
+    """Return the scale of fp16's gradients, on the device; None in another precision."""
+    if optimizer.scaler is None:
+        return None
+    return optimizer.scaler.scale(torch.ones((), device=optimizer.param_groups[0]["params"][0].device))
 
 
 def _leave_out_if_done(optimizer: AcceleratedOptimizer, group: dict) -> None:

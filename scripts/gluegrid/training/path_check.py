@@ -7,14 +7,16 @@ function gives when it is called, dropout and what it draws among them. A path t
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy
 import torch
 
 from gluegrid.common.errors import in_one_line
+from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.training.dataset import Rows
 from gluegrid.training.device import random_states, set_random_states
@@ -29,6 +31,7 @@ SMALLEST_NORM = 1e-7
 PATHS = (PADDED, PACKED, STATIC, CUDA_GRAPHS)  # the fastest last
 
 Gradients = list[torch.Tensor | None]
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -57,7 +60,8 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
     before, static = random_states(forward.device), forward.static
     check = PathCheck(forward.path)
     try:
-        check.reason = _why_not_static(check, forward, graphs, rows, batches)
+        # The first updates that are computed: what has no deterministic kernels says so here.
+        check.reason = deterministic_or_else(lambda: _why_not_static(check, forward, graphs, rows, batches))
         if check.reason is None and graphs is not None:
             check.reason = _why_no_graphs(forward, graphs, rows, batches)
             check.path = CUDA_GRAPHS if check.reason is None else check.path
@@ -78,11 +82,11 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
     return check
 
 
-def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None = None) -> None:
+def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None) -> None:
     """Let updates be computed by this path, and by none that is faster."""
     if PATHS.index(path) < PATHS.index(STATIC):
         forward.static = None
-    if graphs is not None and path != CUDA_GRAPHS:
+    if graphs is not None and graphs.why_not is None and path != CUDA_GRAPHS:
         graphs.do_without_capturing(reason)
 
 
@@ -99,32 +103,46 @@ def _why_not_static(
     forward.model.eval()
     tf32 = forward.device.type == "cuda" and torch.backends.cuda.matmul.fp32_precision == "tf32"
     static, parameters = forward.static, [p for p in forward.model.parameters() if p.requires_grad]
-    for numbers in batches:
 
-        def general(numbers: numpy.ndarray = numbers) -> Gradients:
-            loss = forward(rows, numbers, with_labels=True).loss
-            return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+    def general(numbers: numpy.ndarray) -> Gradients:
+        loss = forward(rows, numbers, with_labels=True).loss
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True))
 
-        def fast(numbers: numpy.ndarray = numbers) -> Gradients:
-            graphs(rows, numbers, 1.0, graph=False)
-            gradients = [parameter.grad for parameter in parameters]
-            for parameter in parameters:
-                parameter.grad = None
-            return gradients
+    def fast(numbers: numpy.ndarray) -> Gradients:
+        graphs(rows, numbers, 1.0, graph=False)
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        return gradients
 
+    def errors(numbers: numpy.ndarray) -> tuple[float, float]:
         with _computing(forward, static=None, autocast=nullcontext):
-            exact = general()
-        with _computing(forward, static=None, autocast=forward.autocast):
-            general_error = _difference(general(), exact)
+            exact = general(numbers)
+        with _computing(forward, static=None):
+            general_error = _difference(general(numbers), exact)
         forward.static = static
-        error = _difference(general() if graphs is None else fast(), exact)
+        return _difference(general(numbers) if graphs is None else fast(numbers), exact), general_error
+
+    for batch in batches:
+        error, general_error = _of_as_many_as_fit(errors, batch)
         check.error, check.general_error = max(check.error or 0, error), max(check.general_error or 0, general_error)
         # Not `>`: what is no number is not right either.
         if not error <= 2 * general_error + (TOLERANCE_OF_TF32 if tf32 else TOLERANCE):
-            return f"static gradients differ by {error:.2g} from the exact ones, those of the general path by " + (
-                f"{general_error:.2g}"
-            )
+            of_general = f"those of the general path by {general_error:.2g}"
+            return f"static gradients differ by {error:.2g} from the exact ones, {of_general}"
     return None
+
+
+def _of_as_many_as_fit(function: Callable[[numpy.ndarray], Result], numbers: numpy.ndarray) -> Result:
+    """Return what a function returns for rows of these numbers, or for some where memory does not hold all."""
+    while True:
+        try:
+            return function(numbers)
+        except RuntimeError as error:
+            if len(numbers) == 1 or not is_out_of_memory(error):
+                raise
+        free_memory()
+        numbers = numbers[::2]
 
 
 def _why_no_graphs(forward: ForwardPass, graphs: StepGraphs, rows: Rows, batches: list[numpy.ndarray]) -> str | None:
@@ -135,15 +153,32 @@ def _why_no_graphs(forward: ForwardPass, graphs: StepGraphs, rows: Rows, batches
             return "its batches are too small or too large"
         states = random_states(forward.device)
         outcomes = []
-        for graph in (False, True):
-            set_random_states(states, forward.device)
-            loss = graphs(rows, numbers, 1.0, graph=graph)
-            outcomes.append([loss, *(tensor.clone() for tensor in graphs.gradients.tensors), *_drawn(forward.device)])
+        try:
+            for graph in (False, True):
+                set_random_states(states, forward.device)
+                loss = graphs(rows, numbers, 1.0, graph=graph)
+                gradients = [tensor.clone() for tensor in graphs.gradients.tensors]
+                outcomes.append([loss, *gradients, *_drawn(forward.device)])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return "the device's memory does not hold them"
         if graphs.why_not is not None:
             return graphs.why_not
-        if not all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True)):
-            return "graphs do not give the same bits"
+        if not all(map(_is_same, *outcomes)):
+            return "graphs do not give the same bits" if _has_equal_bits() else "graphs do not give the same numbers"
     return None
+
+
+def _has_equal_bits() -> bool:
+    return not torch.cuda.is_available() or torch.are_deterministic_algorithms_enabled()
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether tensors are the same: to the last bit, or, where that is not promised, nearly, but what is drawn."""
+    if _has_equal_bits() or not one.is_floating_point():
+        return torch.equal(one, other)
+    return bool((one - other).norm() <= TOLERANCE_OF_TF32 * one.norm())
 
 
 def _drawn(device: torch.device) -> list[torch.Tensor]:

@@ -34,10 +34,9 @@ def predict(
         for first in range(0, len(batches), processes.count):
             between_batches()
             for batch in processes.share(batches[first : first + processes.count]):
-                computed.append((batch, _logits(forward, rows, batch, micro_batches)))
-    parts = [part for of_process in processes.gathered(computed) for part in of_process]
-    outputs = parts[0][1].shape[1]
-    logits = numpy.empty((len(rows), outputs), numpy.float32)
+                computed += _logits(forward, rows, batch, micro_batches)
+    parts = [part for part in processes.gathered(_on_host(computed)) if part is not None]
+    logits = numpy.empty((len(rows), parts[0][1].shape[1]), numpy.float32)
     for numbers, values in parts:
         logits[numbers] = values
     if not numpy.isfinite(logits).all():
@@ -58,13 +57,20 @@ def _batches(lengths: numpy.ndarray, tokens_at_once: int) -> list[numpy.ndarray]
     return batches
 
 
-def _logits(forward: ForwardPass, rows: Rows, batch: numpy.ndarray, micro_batches: MicroBatches) -> numpy.ndarray:
-    """Return a batch's logits, its rows in the order they were given in."""
+def _logits(
+    forward: ForwardPass, rows: Rows, batch: numpy.ndarray, micro_batches: MicroBatches
+) -> list[tuple[numpy.ndarray, torch.Tensor]]:
+    """Return the numbers and logits of a batch's rows, in the parts in which it was computed, on the device."""
 
-    def compute(part: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-        outputs = forward(rows, batch[part], with_labels=False)
-        return part, outputs.logits.float().cpu().numpy()
+    def compute(part: numpy.ndarray) -> tuple[numpy.ndarray, torch.Tensor]:
+        return batch[part], forward(rows, batch[part], with_labels=False).logits.float()
 
-    parts = micro_batches.compute(rows.lengths[batch], compute, undo=lambda: None)
-    positions, values = (numpy.concatenate(column) for column in zip(*parts, strict=True))
-    return values[numpy.argsort(positions)]
+    return micro_batches.compute(rows.lengths[batch], compute, undo=lambda: None)
+
+
+def _on_host(computed: list[tuple[numpy.ndarray, torch.Tensor]]) -> tuple[numpy.ndarray, numpy.ndarray] | None:
+    """Return rows' numbers and logits in one copy: each would wait for the device. None of a process without rows."""
+    if not computed:
+        return None
+    numbers, logits = zip(*computed, strict=True)
+    return numpy.concatenate(numbers), torch.cat(logits).cpu().numpy()

@@ -61,6 +61,7 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
         **describe_device(run),
         "processes": run.processes,
         "padding": cell.forward.why_padded,
+        "compute_paths": cell.compute_paths,
         "utilisation": utilisation,
         "micro_batch_rows": cell.micro_batch_rows,
         "job": job(),

@@ -141,13 +141,15 @@ class StepGraphs:
 
     def release(self) -> None:
         """Give back the graphs' memory; they are captured again when their shapes come up."""
+        if self.forward.device.type == "cuda":
+            torch.cuda.synchronize(self.forward.device)  # none is replayed any more
         self._steps.clear()
 
     def do_without_capturing(self, reason: str) -> None:
         """Compute all batches without graphs from now on."""
         self.why_not = reason
         self._capture = None
-        self._steps.clear()
+        self.release()
 
     def _is_captured(self, shape: Shape) -> bool:
         return shape.examples == self.examples and shape.tokens <= LARGEST_GRAPH
@@ -172,8 +174,7 @@ class StepGraphs:
         used = [(own, new) for own, new in zip(self._parameters, gradients, strict=True) if new is not None]
         if self.gradients is None:
             self.gradients = FlatGradients([parameter for parameter, _ in used])
-        torch._foreach_copy_(self.gradients.views, [new for _, new in used])
-        self.gradients.loss.copy_(loss.detach())
+        self.gradients.replace([new for _, new in used], loss.detach())
 
 
 class _Step:

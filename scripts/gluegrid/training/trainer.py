@@ -20,10 +20,10 @@ from gluegrid.training.device import random_states, set_random_states
 from gluegrid.training.distributed import Processes
 from gluegrid.training.epochs import EpochScores, numbers_of
 from gluegrid.training.flat_gradients import FlatGradients
-from gluegrid.training.forward_pass import ForwardPass, MicroBatches
+from gluegrid.training.forward_pass import STATIC, ForwardPass, MicroBatches
 from gluegrid.training.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.training.path_check import PATHS, choose_path, take_path
-from gluegrid.training.step_graphs import StepGraphs
+from gluegrid.training.step_graphs import CUDA_GRAPHS, StepGraphs
 from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -141,15 +141,18 @@ class Training:
         if self.step == self.steps:
             return
         order = self._order.in_epoch(self.step // self.steps_per_epoch)
-        steps = range(self.step, self.step + BATCHES_TO_CHECK)
-        batches = [self._mine(batch)[0] for step in steps if len(batch := self._batch(order, step))]
+        steps = range(min(BATCHES_TO_CHECK, self.steps_per_epoch))
+        batches = [self._mine(self._batch(order, step))[0] for step in steps]
         check = choose_path(self.forward, self.graphs, self.rows, batches)
         path = min(self.processes.gathered(check.path), key=PATHS.index)
-        take_path(path, self.forward, self.graphs)
+        take_path(path, self.forward, self.graphs, "another process does without")
         if self.forward.static is None:
             self.graphs = None
         self._optimizer.zero_grad()
-        self.paths += [path] if path not in self.paths else []
+
+    def _note_path(self, path: str) -> None:
+        if path not in self.paths:
+            self.paths.append(path)
 
     def _score_epoch(self, between_batches: Callable[[], None]) -> None:
         """Score the model if an epoch has just ended; training goes on as if it had not been, its time too."""
@@ -238,9 +241,9 @@ class Training:
         loss = self._added_up(sum(losses[1:], start=losses[0]))
         if self.run.max_grad_norm > 0:
             clip_once(self.accelerator, self.parameters, self.run.max_grad_norm)
-        step_once(self._optimizer)
+        is_done = step_once(self._optimizer)
         # Not after the last update: not every schedule is defined beyond its end.
-        if self.step + 1 < self.steps and not self._optimizer.step_was_skipped:
+        if self.step + 1 < self.steps and is_done:
             self._rates.step()
         self._optimizer.zero_grad()
         self._losses[self.step] = loss
@@ -261,7 +264,9 @@ class Training:
             scale = None if scaler is None else scaler.scale(torch.ones((), device=self.forward.device))
             loss = self.graphs(self.rows, numbers, weight, scale)
             self._flat = self.graphs.gradients
+            self._note_path(CUDA_GRAPHS if self.graphs.why_not is None else STATIC)
             return loss
+        self._note_path(self.forward.path)
         if self._flat is not None and not self._flat.is_attached:
             self._flat.clear()
         loss = self.forward(self.rows, numbers, with_labels=True).loss * weight
