@@ -76,8 +76,21 @@ def test_a_device_is_found_by_its_names(name, device):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "gpu", "banana", "rtx", "nvidia", "a100banana", "a10g", "NVIDIA TITAN V", "RTX 3080 Ti", "RTX 4080 SUPER"]
-    + ["NVIDIA GeForce RTX 3080 Laptop GPU", "RTX 5000 Ada", "a100_9g.99gb", "t4_1g.5gb", "CPU (Intel Xeon)"],
+    [
+        *(
+            "",
+            "gpu",
+            "banana",
+            "rtx",
+            "nvidia",
+            "a100banana",
+            "a10g",
+            "NVIDIA TITAN V",
+            "RTX 3080 Ti",
+            "RTX 4080 SUPER",
+        ),
+        *("NVIDIA GeForce RTX 3080 Laptop GPU", "RTX 5000 Ada", "a100_9g.99gb", "t4_1g.5gb", "CPU (Intel Xeon)"),
+    ],
 )
 def test_other_names_are_of_no_device(name):
     assert find_device(name) is None
