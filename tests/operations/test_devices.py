@@ -108,6 +108,11 @@ def test_each_device_is_found_by_its_own_name_and_its_figures_have_a_source(devi
     assert 100 <= device.bandwidth <= 8000
 
 
+def test_the_documentation_names_all_models(project):
+    named = (project / "docs" / "estimates.md").read_text(encoding="utf-8")
+    assert [device.model for device in DEVICES if f" {device.model}" not in named] == []
+
+
 def test_no_source_is_without_a_device():
     assert {device.source for device in DEVICES} == {*SOURCES}
 
