@@ -230,6 +230,6 @@ def test_a_model_of_which_not_one_row_fits_needs_another_card():
 def test_no_card_is_named_where_none_is_large_enough_and_slices_do_not_work_together():
     huge = ModelSize(20_000_000_000, 19_000_000_000, 6144, STAGED)
     assert lack("h200", huge).card_that_holds_it is None
-    part = lack("a100_1g.10gb", LARGE, per_device_train_batch_size=64)
-    assert part.rows > 0
-    assert not part.on_two_gpus
+    whole, part = (lack(card, per_device_train_batch_size=20) for card in ("rtx3080", "a100_1g.10gb"))
+    assert (whole.rows, part.rows) == (10, 10)
+    assert (whole.on_two_gpus, part.on_two_gpus) == (True, False)
