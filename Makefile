@@ -47,9 +47,9 @@ status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experime
 	@$(BIN)/python scripts/commands.py status $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
 
 .PHONY: plan
-plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, GPUS=8, DEVICE=A100, ALL=1)
+plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, GPUS=8, DEVICE=A100, PROFILE=mine, ALL=1)
 	@$(BIN)/python scripts/commands.py plan $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(GPUS),--gpus "$(GPUS)") \
-	  $(if $(DEVICE),--device "$(DEVICE)") $(if $(ALL),--all)
+	  $(if $(DEVICE),--device "$(DEVICE)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(ALL),--all)
 
 .PHONY: verify
 verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)

@@ -46,7 +46,8 @@ ONE_OR_ALL = argument("experiment", nargs="?", help="its name; all experiments w
     argument("--configfile", type=Path, default=Path("config.yaml"), help="the experiment file"),
     argument("--experiment", help="another name for the experiment than the file's own"),
     argument("--gpus", type=int, help="how long on this many GPUs; without it, on 1, 2, 4, ..."),
-    argument("--device", default="", help="part of a device's name, to use only what was measured of it"),
+    argument("--device", default="", help="the GPU that it is for, such as A100 or rtx4090; without it, the profile's"),
+    argument("--profile", help="the profile whose gpu_model says which GPU cells get (profiles/slurm)"),
     argument("--all", action="store_true", help="a line for everything, however long the table"),
 )
 def plan(arguments: argparse.Namespace) -> None:
@@ -54,12 +55,15 @@ def plan(arguments: argparse.Namespace) -> None:
     from gluegrid.experiment.loading import load_experiment
     from gluegrid.operations.estimates import estimates_of
     from gluegrid.operations.plan import plan
-    from gluegrid.operations.plan_text import MOST_LINES, plan_text
+    from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
+    from gluegrid.operations.site_profile import gpu_model_of_profile
 
     experiment = load_experiment(arguments.configfile, arguments.experiment)
-    estimates, problem = estimates_of(experiment, arguments.device)
-    text = plan_text(plan(experiment, estimates), arguments.gpus, None if arguments.all else MOST_LINES)
-    for warning in (*experiment.warnings, *([problem] if problem else [])):
+    gpu_model = gpu_model_of_profile(arguments.profile)
+    estimates, problem = estimates_of(experiment, arguments.device.strip(), gpu_model)
+    found = plan(experiment, estimates)
+    text = plan_text(found, arguments.gpus, None if arguments.all else MOST_LINES)
+    for warning in (*experiment.warnings, *([problem] if problem else []), *warnings_of_cards(found)):
         print(f"warning: {warning}")
     print(text)
 

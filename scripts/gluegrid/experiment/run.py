@@ -51,13 +51,19 @@ class Run(Options):
 
         A `global_batch_size` is split over devices and accumulated batches, the last of which may be smaller.
         """
-        return math.ceil(self.examples_per_update / (self.processes * self.gradient_accumulation_steps))
+        return rows_at_once(vars(self))
 
 
 def examples_per_update(values: Mapping) -> int:
     """Return the examples of one optimizer step of a run with these training values."""
     per_device = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]
     return values.get("global_batch_size") or per_device * values["gpus"] * values["nodes"]
+
+
+def rows_at_once(values: Mapping) -> int:
+    """Return the examples that one device computes at once in a run with these training values."""
+    batches = values["gpus"] * values["nodes"] * values["gradient_accumulation_steps"]
+    return math.ceil(examples_per_update(values) / batches)
 
 
 def read_run(path: Path) -> Run:

@@ -9,7 +9,7 @@ for all that a device does not do as well as it could.
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gluegrid.common import paths
@@ -17,10 +17,12 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.run import examples_per_update
 from gluegrid.experiment.staged_tokens import staged_tokens
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
 LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py
+LARGEST_HIDDEN_SIZE = 100_000
 ROWS_OF_AN_UNKNOWN_TASK = 100_000
 # Of a task whose splits' rows are not known, beside those it trains on.
 SHARE_OF_PREDICTED_ROWS = 0.2
@@ -31,25 +33,36 @@ class ModelSize:
     """The size of an encoder.
 
     `passed` are the parameters that each token passes: without embeddings, and layers that share their weights (ALBERT)
-    as often as they are used. `known_from` says how sure this is.
+    as often as they are used. `known_from` says how sure this is, `kind` is its model_type or its source.
     """
 
     parameters: int
     passed: int
     hidden_size: int
     known_from: str
+    kind: str = ""
+
+    @property
+    def layers(self) -> float:
+        """The layers that it would have, were each as wide as usual: 12 parameters for each squared hidden unit."""
+        return self.passed / (12 * self.hidden_size**2)
 
 
 @dataclass(frozen=True)
 class SplitSize:
-    """Rows of a split, and their tokens at one length."""
+    """Rows of a split, their tokens at one length, and those of the longest row, None where that is not known."""
 
     rows: int
     tokens: int
+    longest: int | None = None
+
+    def rows_of(self, most: int | None) -> int:
+        """Return how many its first `most` rows are; all for None."""
+        return self.rows if most is None else min(most, self.rows)
 
     def tokens_of(self, most: int | None) -> float:
         """Return the tokens of the first `most` rows, if all are of like length; of all for None."""
-        return self.tokens * min(1, (self.rows if most is None else most) / max(self.rows, 1))
+        return self.tokens * self.rows_of(most) / max(self.rows, 1)
 
 
 @dataclass(frozen=True)
@@ -95,10 +108,11 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
             return _staged_size(manifest)
         if paths.is_local(source):
             return _size_of_folder(Path(source).expanduser())
-    except (DataError, OSError, KeyError, TypeError, ValueError):
+    except (DataError, OSError, KeyError, TypeError, ValueError, ArithmeticError):
         pass  # broken files are reported by whoever uses them
     words = re.split(r"[^a-z]+", source.lower())
-    return next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
+    size = next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
+    return replace(size, kind=source.lower())
 
 
 def task_size(experiment: Experiment, cell: Cell) -> TaskSize:
@@ -133,6 +147,8 @@ def _numbers_in(safetensors: Path) -> int:
 
 def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> ModelSize:
     hidden_size = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 768)
+    if not (isinstance(hidden_size, int) and 0 < hidden_size <= LARGEST_HIDDEN_SIZE):
+        raise ValueError(f"a hidden size of {hidden_size}")
     of_layers = max(parameters - embeddings * config.get("embedding_size", hidden_size), 1)
     times_used = config.get("num_hidden_layers", 1) / (config.get("num_hidden_groups") or 1)
     return ModelSize(
@@ -140,11 +156,12 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
         round(of_layers * times_used) if "num_hidden_groups" in config else of_layers,
         hidden_size,
         known_from,
+        str(config.get("model_type")),
     )
 
 
 def _counted_size(entry: dict, splits: dict) -> TaskSize:
-    sizes = {name: SplitSize(split["rows"], split["tokens"]) for name, split in splits.items()}
+    sizes = {name: SplitSize(split["rows"], split["tokens"], split.get("longest")) for name, split in splits.items()}
     return _task_size(entry, sizes, is_counted=True)
 
 
@@ -171,6 +188,7 @@ def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> Ta
 
 FORWARDS = 2
 BACKWARDS = 4
+WIDTHS_OF_ADAPTERS = 18  # of one layer's six linear layers: in and out of each, in hidden units
 BACKWARDS_OF_ADAPTERS = 2  # gradients of activations; hardly any of weights
 
 MB_OF_SNAKEMAKE = 500
@@ -190,6 +208,21 @@ def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> fl
     trained = model.passed * (task.train.tokens_of(values["max_train_samples"]) * epochs) * passes
     scored_epochs = epochs if values["eval_strategy"] == "epoch" else 0
     return trained + model.passed * (_scored_tokens(values, task) * scored_epochs) * FORWARDS
+
+
+def trained_parameters(values: dict, model: ModelSize) -> float:
+    """Return how many parameters a run trains: all, or about as many as its adapters have where they are everywhere."""
+    if values["lora"] is None:
+        return model.parameters
+    return WIDTHS_OF_ADAPTERS * values["lora"]["r"] * model.hidden_size * model.layers
+
+
+def number_of_updates(values: dict, task: TaskSize) -> int:
+    """Return the updates of a run's training, over all its epochs."""
+    if not values["do_train"]:
+        return 0
+    per_epoch = math.ceil(task.train.rows_of(values["max_train_samples"]) / examples_per_update(values))
+    return math.ceil(values["num_train_epochs"] * per_epoch)
 
 
 def operations_of_predicting(values: dict, model: ModelSize, task: TaskSize) -> float:

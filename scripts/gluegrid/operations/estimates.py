@@ -6,11 +6,11 @@ Never what runs: where an estimate is wrong, a cell comes at another time, or it
 import math
 import os
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gluegrid.common.errors import DataError
+from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -21,15 +21,28 @@ from gluegrid.operations.cost_model import (
     memory_as_measured,
     memory_in_mb,
     model_size,
+    number_of_updates,
     operations_of_predicting,
     operations_of_training,
     task_size,
+    trained_parameters,
 )
+from gluegrid.operations.devices import (
+    BYTES_OF_AN_ADAMW_STEP,
+    SECONDS_OF_LAUNCHES,
+    Device,
+    expected_speed,
+    find_device,
+    is_same_device,
+    nearest_names,
+)
+from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import Measured, read_speeds
 from gluegrid.results.outcomes import Outcome, state_of
 
-# Of a device that nothing is known of: a GPU as that of references/document.yaml, whose 18 times are within a factor 2
-# of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a thread of a CPU.
+# Of a device that nothing is known of, not even its name: a GPU as that of references/document.yaml, whose 18 times are
+# within a factor 2 of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a
+# thread of a CPU.
 OPERATIONS_PER_SECOND = {"cuda": 1.2e13, "cpu": 6e10}
 SECONDS_BESIDE_TRAINING = 60  # loading libraries, weights and data, beside the predictions
 SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
@@ -44,18 +57,24 @@ class Basis(StrEnum):
     KIND = "this cell's kind"
     MODEL = "this model"
     OTHER_MODELS = "other models"
+    OTHER_PRECISION = "another precision"
+    DATA_SHEET = "its data sheet"
     NO_RUN = "no run"
 
 
 # How many times its estimate a job may take.
-MARGINS = {Basis.KIND: 1.5, Basis.MODEL: 2, Basis.OTHER_MODELS: 3, Basis.NO_RUN: 5}
+MARGINS = {
+    **{Basis.KIND: 1.5, Basis.MODEL: 2, Basis.OTHER_MODELS: 3, Basis.OTHER_PRECISION: 3},
+    **{Basis.DATA_SHEET: 5, Basis.NO_RUN: 5},
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a cell is expected to take: seconds of training and in all, from what, and of which device.
 
-    `is_staged`: whether model and tokens are there, so that their sizes are known and not guessed.
+    `device` is the name of one that was measured. `is_staged`: whether model and tokens are there, so that their sizes
+    are known and not guessed.
     """
 
     train_seconds: float
@@ -79,11 +98,23 @@ class Estimate:
 
 
 class Estimates:
-    """Estimates of an experiment's cells. `device` limits what was measured to devices with this in their name."""
+    """Estimates of an experiment's cells.
 
-    def __init__(self, experiment: Experiment, speeds: Iterable[Measured], device: str = ""):
+    `device` names the device that they are for; without it, `gpu_model` says which kind of GPU a cell will ask for. Of
+    what was measured, that of this device counts alone; where nothing was, its data sheet.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        speeds: Iterable[Measured],
+        device: str = "",
+        gpu_model: Callable[[Cell], str] = lambda cell: "",
+    ):
         self.experiment = experiment
-        self._speeds = [entry for entry in speeds if device.lower() in entry.device.lower()]
+        self._speeds = list(speeds)
+        self._device = device
+        self._gpu_model = gpu_model
         self._made: dict[tuple[str, str, str], Estimate] = {}
         self._manifests: dict[tuple[str, str, str], tuple[str, str]] = {}
 
@@ -104,25 +135,39 @@ class Estimates:
         """Return how many seconds a cell is expected to take."""
         return self.of(cell).seconds
 
+    def card_of(self, cell: Cell) -> Device | None:
+        """Return the GPU that a cell is for, where one is named that the table knows."""
+        return find_device(self._device or self._gpu_model(cell)) if cell.values["device"] == "cuda" else None
+
     def _make(self, cell: Cell) -> Estimate:
         model = model_size(self.experiment, cell.model)
         task = task_size(self.experiment, cell)
-        values = cell.values
-        by_device: dict[str, list[Measured]] = {}
-        for entry in self._speeds:
-            if entry.is_of_a_cpu == (values["device"] == "cpu") and values["precision"] in ("auto", entry.precision):
-                by_device.setdefault(entry.device, []).append(entry)
         source = self.experiment.models[cell.model]["source"]
         measured = [
-            _by_measured(values, model, task, device, _nearest(entries, source, cell.task, model))
-            for device, entries in by_device.items()
+            _by_measured(cell.values, model, task, device, _nearest(entries, source, cell.task, model))
+            for device, entries in self._measured_for(cell, model).items()
         ]
         # Which of this place's devices it will get is not known: the slowest is safe.
-        return max(
-            measured,
-            key=lambda estimate: estimate.seconds,
-            default=_at_speed(OPERATIONS_PER_SECOND[values["device"]], values, model, task),
-        )
+        if measured:
+            return max(measured, key=lambda estimate: estimate.seconds)
+        if card := self.card_of(cell):
+            return _by_data_sheet(card, cell.values, model, task)
+        return _at_speed(OPERATIONS_PER_SECOND[cell.values["device"]], cell.values, model, task)
+
+    def _measured_for(self, cell: Cell, model: ModelSize) -> dict[str, list[Measured]]:
+        """Return what was measured, by device, of those that a cell may get."""
+        is_for_a_cpu = cell.values["device"] == "cpu"
+        by_device: dict[str, list[Measured]] = {}
+        for entry in self._speeds:
+            if entry.is_of_a_cpu == is_for_a_cpu:
+                by_device.setdefault(entry.device, []).append(entry)
+        named = self._device or ("" if is_for_a_cpu else self._gpu_model(cell))
+        of_named = {name: entries for name, entries in by_device.items() if is_same_device(name, named)}
+        # A profile may have a site's own name for its GPUs, which says nothing of those that were measured.
+        if not of_named and not self._device and find_device(named) is None:
+            of_named = by_device
+        told = ((name, _told(entries, cell.values["precision"], model)) for name, entries in of_named.items())
+        return {name: entries for name, entries in told if entries}
 
 
 def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measured]:
@@ -136,6 +181,42 @@ def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measu
 def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
     """Return the time limit of an attempt in minutes: each gets as much more as the first one had."""
     return min(estimate.limit_in_minutes * attempt, LARGEST_LIMIT_MINUTES)
+
+
+def _told(entries: list[Measured], precision: str, model: ModelSize) -> list[Measured]:
+    """Return what was measured of a device in this precision, else in another, as much faster as its data sheet says.
+
+    Of a device that the table does not know, other precisions tell nothing.
+    """
+    card = find_device(entries[0].device)
+    if card is None:
+        return [entry for entry in entries if precision in ("auto", entry.precision)]
+    wanted = card.precision(precision)
+    if exact := [entry for entry in entries if entry.precision == wanted]:
+        return exact
+
+    def scaled(entry: Measured) -> Measured:
+        before, now = (expected_speed(card, each, model.hidden_size) for each in (entry.precision, wanted))
+        speeds = [speed * now / before for speed in entry.operations_per_second]
+        return replace(entry, operations_per_second=speeds)
+
+    return [scaled(entry) for entry in entries]
+
+
+def _is_of_another_precision(entries: list[Measured], precision: str) -> bool:
+    card = find_device(entries[0].device)
+    return card is not None and entries[0].precision != card.precision(precision)
+
+
+def _by_data_sheet(card: Device, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
+    """Return the estimate for a GPU of which nothing but its data sheet is known."""
+    made = _at_speed(expected_speed(card, card.precision(values["precision"]), model.hidden_size), values, model, task)
+    updates = number_of_updates(values, task)
+    steps_of_adamw = updates * BYTES_OF_AN_ADAMW_STEP * trained_parameters(values, model) / (card.bandwidth * 1e9)
+    launches = updates * values["gradient_accumulation_steps"] * SECONDS_OF_LAUNCHES * model.layers
+    training = max(made.train_seconds + steps_of_adamw, launches)
+    beside = made.seconds - made.train_seconds
+    return replace(made, train_seconds=training, seconds=training + beside, known_from=Basis.DATA_SHEET)
 
 
 def _at_speed(speed: float, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
@@ -158,6 +239,8 @@ def _by_measured(
     values: dict, model: ModelSize, task: TaskSize, device: str, nearest: tuple[Basis, list[Measured]]
 ) -> Estimate:
     basis, entries = nearest
+    if basis is not Basis.OTHER_MODELS and _is_of_another_precision(entries, values["precision"]):
+        basis = Basis.OTHER_PRECISION
     made = _at_speed(statistics.median(entry.speed for entry in entries), values, model, task)
     seconds, memory = made.seconds, made.memory_in_mb
     peak = max(entry.host_memory_bytes for entry in entries)
@@ -208,9 +291,27 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     )
 
 
-def estimates_of(experiment: Experiment, device: str = "") -> tuple[Estimates, str | None]:
-    """Return an experiment's estimates, and what is wrong with the file of measured speeds, which is then not used."""
+def estimates_of(
+    experiment: Experiment, device: str = "", gpu_model: Callable[[Cell], str] = lambda cell: ""
+) -> tuple[Estimates, str | None]:
+    """Return an experiment's estimates, and what is wrong with the file of measured speeds, which is then not used.
+
+    Raises GluegridError for a `device` that neither the table of devices nor that file knows.
+    """
+    speeds, problem = [], None
     try:
-        return Estimates(experiment, read_speeds(), device), None
+        speeds = read_speeds()
     except DataError as error:
-        return Estimates(experiment, []), str(error)
+        problem = str(error)
+    if device:
+        _check_known(device, [entry.device for entry in speeds])
+    return Estimates(experiment, speeds, device, gpu_model), problem
+
+
+def _check_known(device: str, measured: list[str]) -> None:
+    if find_device(device) is None and not any(is_same_device(name, device) for name in measured):
+        nearest = ", ".join(nearest_names(device, measured))
+        raise GluegridError(
+            f"DEVICE={device}: no such device is known; the nearest: {nearest}. {MEASURED_SPEEDS} and"
+            " docs/estimates.md have them all"
+        )

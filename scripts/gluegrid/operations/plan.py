@@ -13,6 +13,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.options import RECIPES
 from gluegrid.operations.cost_model import model_size, task_size
+from gluegrid.operations.devices import Device
 from gluegrid.operations.estimates import Estimate, Estimates
 from gluegrid.operations.makespan import makespan
 from gluegrid.operations.staged import Resource, resources
@@ -29,11 +30,12 @@ MOST_KEYS_NAMED = 3
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell that would be trained, the reason why, and what it is expected to take."""
+    """A cell that would be trained, the reason why, what it is expected to take, and the GPU, where that is known."""
 
     cell: Cell
     why: str
     estimate: Estimate
+    card: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,11 @@ class Plan:
 def plan(experiment: Experiment, estimates: Estimates) -> Plan:
     """Return what is to be done for an experiment, the longest cell first."""
     reasons = ((cell, why(experiment, cell)) for cell in experiment.cells.values())
-    cells = [PlannedCell(cell, reason, estimates.of(cell)) for cell, reason in reasons if reason is not None]
+    cells = [
+        PlannedCell(cell, reason, estimates.of(cell), estimates.card_of(cell))
+        for cell, reason in reasons
+        if reason is not None
+    ]
     cells.sort(key=lambda planned: planned.estimate.seconds, reverse=True)
     needed = {manifest for planned in cells for manifest in _manifests(experiment, planned.cell)}
     to_stage = [

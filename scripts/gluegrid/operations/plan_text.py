@@ -1,13 +1,14 @@
 """A plan, as people read it before they pay: cells and reasons, hours, time on so many GPUs, what is fetched, disk."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
 from gluegrid.common.formatting import counted, duration
-from gluegrid.operations.cost_model import STAGED, model_size
-from gluegrid.operations.estimates import Estimate
+from gluegrid.operations.cost_model import STAGED, ModelSize, TaskSize, model_size, task_size
+from gluegrid.operations.estimates import Basis
+from gluegrid.operations.gpu_memory import Shortage, gpu_memory, shortage
 from gluegrid.operations.plan import Plan, PlannedCell
 from gluegrid.results.tables import plain
 
@@ -30,8 +31,54 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     lines.append(f"To train: {counted(len(plan.cells), 'cell')}, {hours}.")
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     lines.append(f"Until the last is done: {', '.join(_times(plan, gpus))}.")
-    lines += [*_to_stage(plan), *_disk(plan), *_basis(plan)]
+    lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
     return "\n".join(lines)
+
+
+def warnings_of_cards(plan: Plan) -> Iterator[str]:
+    """Yield what is wrong with the GPUs that cells are for: a line for all cells of a model that lack the same."""
+    alike: dict[tuple, list[tuple[PlannedCell, Shortage | None]]] = {}
+    for planned in _on_known_cards(plan):
+        values = planned.cell.values
+        if values["precision"] == "bf16" and planned.card.bf16 is None:
+            key = (planned.cell.model, planned.card.name)
+            alike.setdefault(key, []).append((planned, None))
+        elif lack := shortage(values, *_sizes(plan, planned), planned.card):
+            helps = (lack.rows > 0, lack.with_checkpointing, lack.on_two_gpus, lack.rows_wanted)
+            key = (planned.cell.model, planned.card.name, *helps)
+            alike.setdefault(key, []).append((planned, lack))
+    for found in alike.values():
+        cells, lacks = zip(*found, strict=True)
+        where = f"{cells[0].cell.model} on {_names([planned.cell.task for planned in cells], most=3)}"
+        if lacks[0] is None:
+            yield f"{where}: the {cells[0].card.name} has no bf16; set precision: auto or fp16"
+        else:
+            yield f"{where}: {_lacks(cells[0], lacks)}"
+
+
+def _lacks(planned: PlannedCell, lacks: Iterable[Shortage]) -> str:
+    most = max(lacks, key=lambda lack: lack.needed)
+    fewest = min(lack.rows for lack in lacks)
+    needed = f"about {size_in_words(most.needed)} of GPU memory and the {planned.card.name} has {planned.card.memory:g}"
+    if fewest == 0:
+        text = f"cannot be trained there, since even a single example needs {needed}"
+    else:
+        text = (
+            f"batches of {most.rows_wanted} need {needed}; they will be split into micro-batches of {fewest}"
+            " (automatic, same updates, slower)"
+        )
+    helps = list(_what_helps(planned.cell.values, most))
+    return f"{text}. What would fit: {'; or '.join(helps)}" if helps else text
+
+
+def _what_helps(values: dict, lack: Shortage) -> Iterator[str]:
+    if lack.with_checkpointing:
+        yield "gradient_checkpointing: true"
+    if lack.on_two_gpus:
+        of_each = "" if values.get("global_batch_size") else f" with per_device_train_batch_size: {lack.rows_on_two}"
+        yield f"gpus: {2 * values['gpus']}{of_each}"
+    if lack.card_that_holds_it:
+        yield f"a GPU with {lack.card_that_holds_it:g} GB"
 
 
 def _table(plan: Plan, most_lines: int | None) -> list[str]:
@@ -102,10 +149,49 @@ def _disk(plan: Plan) -> list[str]:
     ]
 
 
+def _gpu_memory(plan: Plan) -> list[str]:
+    """Say what the cell that needs most is expected to need of its GPU."""
+    sizes = {
+        planned.cell.name: gpu_memory(planned.cell.values, *_sizes(plan, planned), _precision(planned))
+        for planned in _one_of_each_kind(plan)
+        if _is_on_gpu(planned)
+    }
+    if not sizes:
+        return []
+    name, size = max(sizes.items(), key=lambda entry: entry[1].needed)
+    needed, expected = size_in_words(size.needed), size_in_words(size.expected)
+    more = f"; up to {expected} where there is room" if expected != needed else ""
+    return [f"GPU memory, about: {needed} at most ({name}{more})."]
+
+
+def _on_known_cards(plan: Plan) -> Iterator[PlannedCell]:
+    return (planned for planned in _one_of_each_kind(plan) if planned.card is not None)
+
+
+def _one_of_each_kind(plan: Plan) -> list[PlannedCell]:
+    """Return the first of the cells that differ in their seed only."""
+    kinds: dict[tuple[str, str, str], PlannedCell] = {}
+    for planned in plan.cells:
+        kinds.setdefault((planned.cell.model, planned.cell.task, planned.cell.variant), planned)
+    return list(kinds.values())
+
+
+def _sizes(plan: Plan, planned: PlannedCell) -> tuple[ModelSize, TaskSize]:
+    return model_size(plan.experiment, planned.cell.model), task_size(plan.experiment, planned.cell)
+
+
+def _precision(planned: PlannedCell) -> str:
+    """Return in which precision a cell computes: `auto` is fp32, which needs more, on a GPU that is not known."""
+    wanted = planned.cell.values["precision"]
+    return wanted if planned.card is None else planned.card.precision(wanted)
+
+
 def _basis(plan: Plan) -> list[str]:
     """Say what the estimates are from."""
-    sources = dict.fromkeys(_source(planned.estimate) for planned in plan.cells)
-    lines = [f"Speed from: {'; '.join(sources)}."]
+    sources = dict.fromkeys(map(_source, plan.cells))
+    are_all_measured = all(planned.estimate.device for planned in plan.cells)
+    better = "" if are_all_measured else "; the first cells that finish here will tell better"
+    lines = [f"Speed from: {'; '.join(sources)}{better}."]
     models = dict.fromkeys(planned.cell.model for planned in plan.cells)
     sizes = {name: model_size(plan.experiment, name).known_from for name in models}
     guessed = [f"{name} (from {known_from})" for name, known_from in sizes.items() if known_from != STAGED]
@@ -116,9 +202,12 @@ def _basis(plan: Plan) -> list[str]:
     return lines
 
 
-def _source(estimate: Estimate) -> str:
+def _source(planned: PlannedCell) -> str:
+    estimate = planned.estimate
+    if estimate.known_from is Basis.DATA_SHEET:
+        return f"the data sheet of {planned.card.name} ({_precision(planned)})"
     if estimate.device is None:
-        return "no run yet, a device of middling speed; the first cells that finish here will tell better"
+        return "no run yet, a device of middling speed"
     return f"runs of {estimate.known_from} on {estimate.device}"
 
 

@@ -1,0 +1,79 @@
+"""Which kind of GPU a profile of Snakemake asks for: its `gpu_model`, of all rules or of `train`."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.yaml_loader import load
+
+RESOURCE = "gpu_model"
+OF_THIS_CLONE = Path("profiles/slurm")  # which README says to edit
+NAMES = ("profile.yaml", "config.yaml")
+PLACES = (Path(), Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "snakemake")
+
+
+def gpu_model_of_profile(name: str | None) -> Callable[[Cell], str]:
+    """Return what tells the kind of GPU that a cell asks for by a profile: its name or path, or this clone's for SLURM.
+
+    Raises GluegridError for a profile that is named, and is not there or cannot be read.
+    """
+    if name:
+        file = _file(name)
+        if file is None:
+            raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
+        return gpu_model_of(_written_in(load(file)[0]))
+    with suppress(GluegridError):  # Snakemake may read more than strict YAML, and says what is wrong with it
+        if file := _file(str(OF_THIS_CLONE)):
+            return gpu_model_of(_written_in(load(file)[0]))
+    return gpu_model_of(None)
+
+
+def gpu_model_of(written: object) -> Callable[[Cell], str]:
+    """Return what tells the kind of GPU of a cell by the value of `gpu_model` as it is written; "" for no kind."""
+    text = os.path.expandvars(written) if isinstance(written, str) else ""
+    return lambda cell: _evaluated(text, cell) if text else ""
+
+
+def _evaluated(text: str, cell: Cell) -> str:
+    """Evaluate a resource of a profile as Snakemake does: Python, if it is that, which sees a job of this cell."""
+    wildcards = SimpleNamespace(**cell.wildcards)
+    threads = cell.values["threads"] * cell.values["gpus"]
+    names = {"wildcards": wildcards, "attempt": 1, "input": None, "threads": threads}
+    try:
+        value = eval(text, names)
+    except (NameError, SyntaxError):
+        return text
+    except Exception:  # whatever an expression may do; Snakemake says what is wrong with it
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def _file(profile: str) -> Path | None:
+    for place in PLACES:
+        path = place / Path(profile).expanduser()
+        if path.is_file():
+            return path
+        if found := next((path / name for name in NAMES if (path / name).is_file()), None):
+            return found
+    return None
+
+
+def _written_in(profile: object) -> object:
+    """Return `gpu_model` as it is written for `train`, else for all rules. Each of both may be a mapping or a list."""
+    if not isinstance(profile, dict):
+        return None
+    of_train = profile.get("set-resources")
+    if isinstance(of_train, dict):
+        of_train = of_train.get("train")
+    return _value(of_train, f"train:{RESOURCE}") or _value(profile.get("default-resources"), RESOURCE)
+
+
+def _value(resources: object, name: str) -> object:
+    if isinstance(resources, dict):
+        return resources.get(RESOURCE)
+    entries = [str(entry).partition("=") for entry in resources] if isinstance(resources, list) else []
+    return next((value for key, _, value in reversed(entries) if key == name), None)
