@@ -76,8 +76,21 @@ def test_a_device_is_found_by_its_names(name, device):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "gpu", "banana", "rtx", "nvidia", "a100banana", "a10g", "NVIDIA TITAN V", "RTX 3080 Ti", "RTX 4080 SUPER"]
-    + ["NVIDIA GeForce RTX 3080 Laptop GPU", "RTX 5000 Ada", "a100_9g.99gb", "t4_1g.5gb", "CPU (Intel Xeon)"],
+    [
+        *(
+            "",
+            "gpu",
+            "banana",
+            "rtx",
+            "nvidia",
+            "a100banana",
+            "a10g",
+            "NVIDIA TITAN V",
+            "RTX 3080 Ti",
+            "RTX 4080 SUPER",
+        ),
+        *("NVIDIA GeForce RTX 3080 Laptop GPU", "RTX 5000 Ada", "a100_9g.99gb", "t4_1g.5gb", "CPU (Intel Xeon)"),
+    ],
 )
 def test_other_names_are_of_no_device(name):
     assert find_device(name) is None
@@ -93,6 +106,11 @@ def test_each_device_is_found_by_its_own_name_and_its_figures_have_a_source(devi
     assert device.fp16 <= 34 * device.fp32
     assert 8 <= device.memory <= 288
     assert 100 <= device.bandwidth <= 8000
+
+
+def test_the_documentation_names_all_models(project):
+    named = (project / "docs" / "estimates.md").read_text(encoding="utf-8")
+    assert [device.model for device in DEVICES if f" {device.model}" not in named] == []
 
 
 def test_no_source_is_without_a_device():

@@ -1,13 +1,14 @@
 """How long cells are thought to take: against the document's 18 times, what moves an estimate, and what runs teach."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import builders
 import pytest
 import yaml
 
-from gluegrid.common.errors import DataError
+from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import invocation
 from gluegrid.execution.invocation import freeze
@@ -33,6 +34,7 @@ from gluegrid.operations.estimates import (
     OPERATIONS_PER_SECOND,
     START_MINUTES,
     Estimates,
+    estimates_of,
     learn,
     limit_of_attempt,
 )
@@ -167,6 +169,145 @@ def test_runs_of_another_kind_tell_nothing(other):
 
 def test_automatic_precision_is_told_by_runs_of_any():
     assert estimate(experiment(precision="auto"), measured=(measured(precision="bf16"),)).device == A100
+
+
+def on(device: str, of: Experiment | None = None, measured: tuple[Measured, ...] = (), task: str = "mnli", **values):
+    """Return the estimate of BERT base on a task for a device."""
+    of = of or experiment(**values)
+    return Estimates(of, measured, device).of(next(iter(of.cells_of(next(iter(of.models)), task).values())))
+
+
+def test_a_device_of_the_table_has_a_speed_before_anything_ran_on_it():
+    times = [on(name, precision="bf16").train_seconds for name in ("a16", "l4", "3090", "a100", "h100_sxm")]
+    assert times == sorted(times, reverse=True)
+    assert times[0] > 5 * times[-1]
+    made = on("A100")
+    assert (made.known_from, made.device) == ("its data sheet", None)
+    assert MARGINS[made.known_from] == MARGINS[on("").known_from]
+
+
+def test_precision_is_the_devices():
+    a100 = {precision: on("a100", precision=precision).train_seconds for precision in ("fp32", "bf16", "fp16", "auto")}
+    assert a100["bf16"] < a100["fp32"] / 3
+    assert a100["auto"] == a100["bf16"] == a100["fp16"]
+    assert on("t4", precision="auto") == on("t4")
+    assert on("t4", precision="fp16").train_seconds < on("t4").train_seconds / 2
+
+
+def test_tf32_is_between_fp32_and_bf16_where_the_device_has_it():
+    of = experiment()
+    cell = of.cell("base", "mnli", "base", "42")
+    tf32 = replace(cell, run=cell.run | {"precision": "tf32"})
+    made = Estimates(of, [], "a100").of(tf32)
+    assert on("a100", precision="bf16").train_seconds < made.train_seconds < on("a100").train_seconds
+    assert Estimates(of, [], "t4").of(tf32) == on("t4")
+
+
+def test_no_device_is_as_it_was_whatever_the_precision():
+    assert on("", precision="bf16") == on("", precision="auto") == on("")
+
+
+def test_updates_take_no_less_than_their_launches_and_adamw():
+    usual, small = (on("h100_sxm", precision="bf16", per_device_train_batch_size=size) for size in (32, 2))
+    assert small.train_seconds > 8 * usual.train_seconds
+    by_two = on("h100_sxm", precision="bf16", per_device_train_batch_size=16, gradient_accumulation_steps=2)
+    assert by_two.train_seconds > 1.5 * usual.train_seconds
+    # AdamW moves the embeddings' parameters too, which no token passes; adapters are few.
+    full, adapters = (on("t4", precision="fp16", lora=lora).train_seconds for lora in (None, {}))
+    assert adapters < 0.6 * full
+
+
+@pytest.mark.parametrize("device", ["a100", "nvidia_a100_80gb_pcie", "NVIDIA A100 80GB PCIe"])
+def test_measured_speeds_win_over_the_table(device):
+    of_it, of_another = (measured(device=name, task="mnli", speed=1e11) for name in ("NVIDIA A100 80GB PCIe", V100))
+    made = on(device, measured=(of_another, of_it))
+    assert (made.device, made.known_from) == ("NVIDIA A100 80GB PCIe", "this cell's kind")
+    assert made.train_seconds > 50 * on(device).train_seconds
+    assert on(device, measured=(of_another,)) == on(device)
+
+
+def test_a_device_is_not_another_whose_name_begins_like_its():
+    speeds = (measured(device="NVIDIA A100-SXM4-40GB MIG 1g.5gb", speed=1e9), measured(device=A100, speed=2e13))
+    assert on("a10", measured=speeds).device is None
+    assert on("a100", measured=speeds).device == A100
+    assert on("a100_1g.5gb", measured=speeds).device == speeds[0].device
+
+
+def test_another_precision_of_a_known_device_is_scaled_by_its_data_sheet():
+    seen = measured(task="mnli")
+    fp32, bf16 = (on("", measured=(seen,), precision=precision) for precision in ("fp32", "bf16"))
+    sheet = [on("a100", precision=precision) for precision in ("fp32", "bf16")]
+    assert bf16.known_from == "another precision"
+    assert MARGINS[fp32.known_from] < MARGINS[bf16.known_from] < MARGINS[sheet[0].known_from]
+    assert fp32.train_seconds / bf16.train_seconds == pytest.approx(6, rel=0.3)
+    exact = measured(task="mnli", precision="bf16", speed=1e12)
+    assert on("", measured=(seen, exact), precision="bf16").train_seconds > fp32.train_seconds
+
+
+def test_the_profiles_kind_of_gpu_counts_where_no_device_is_named():
+    of = experiment()
+    (cell, _) = of.cells.values()
+
+    def seconds(gpu_model: str, device: str = "", speeds: tuple[Measured, ...] = ()) -> float:
+        return Estimates(of, speeds, device, lambda cell: gpu_model).of(cell).seconds
+
+    assert seconds("v100") > seconds("") > seconds("h100")
+    assert seconds("v100", "h100") == seconds("h100")
+    # A site's own word for its GPUs says nothing, neither of the table nor of what was measured.
+    assert seconds("our_gpus") == seconds("")
+    assert seconds("our_gpus", speeds=(measured(speed=1e9),)) == seconds("", speeds=(measured(speed=1e9),))
+    assert seconds("v100", speeds=(measured(speed=1e9),)) == seconds("v100")
+
+
+def test_a_name_that_neither_table_nor_measured_speeds_know_is_an_error_in_one_line():
+    of = experiment()
+    with pytest.raises(GluegridError, match=r"^DEVICE=banana: .* the nearest: \w+.*$") as caught:
+        estimates_of(of, "banana")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(GluegridError, match="nearest: H100"):
+        estimates_of(of, "h101")
+    add_speeds([measured(device="Banana GPU 3000")])
+    assert estimates_of(of, "banana")[0].of(next(iter(of.cells.values()))).device == "Banana GPU 3000"
+    with pytest.raises(GluegridError, match="nearest: Banana GPU 3000"):
+        estimates_of(of, "banana gpu 4000")
+
+
+def test_a_table_of_speeds_that_an_older_release_wrote_is_read():
+    entry = {"device": A100, "precision": "fp32", "model": "google-bert/bert-base-uncased", "task": "mnli"}
+    entry |= {"passed_parameters": 86_000_000, "operations_per_second": [1e12]}
+    PATH.parent.mkdir()
+    PATH.write_text(json.dumps({"speeds": [entry]}))
+    estimates, problem = estimates_of(experiment(), "a100")
+    assert problem is None
+    assert estimates.of(list(estimates.experiment.cells.values())[1]).device == A100
+
+
+def test_a_device_of_which_a_broken_table_may_tell_is_not_refused_for_what_the_table_of_devices_knows():
+    PATH.parent.mkdir()
+    PATH.write_text("{")
+    estimates, problem = estimates_of(experiment(), "a100")
+    assert "measured_speeds.json" in problem
+    assert estimates.of(next(iter(estimates.experiment.cells.values()))).known_from == "its data sheet"
+
+
+def test_cells_on_a_cpu_are_for_no_card():
+    of = experiment(device="cpu")
+    estimates = Estimates(of, [], "a100")
+    cell = of.cell("base", "rte", "base", "42")
+    assert estimates.card_of(cell) is None
+    assert estimates.of(cell) == estimate(of)
+
+
+@pytest.mark.parametrize(
+    "config", [{"hidden_size": 0}, {"hidden_size": 10**400}, {"num_hidden_groups": 1, "num_hidden_layers": 10**400}]
+)
+def test_a_config_with_odd_numbers_is_anothers_business(config):
+    of = experiment()
+    manifest = Path(of.model_manifest("base"))
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"parameters": 11_000, "embeddings": 100}))
+    (manifest.parent / "config.json").write_text(json.dumps({"hidden_size": 10} | config))
+    assert on("a100", of).seconds == pytest.approx(on("a100").seconds)
 
 
 def test_memory_grows_with_the_model_and_is_what_was_seen_with_room():

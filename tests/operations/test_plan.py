@@ -9,6 +9,7 @@ from pathlib import Path
 
 import builders
 import pytest
+import yaml
 from clones import Clone, clone_into, copy_of
 
 from gluegrid.experiment.experiment import Experiment
@@ -16,7 +17,7 @@ from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.operations.makespan import makespan
 from gluegrid.operations.plan import plan, why
-from gluegrid.operations.plan_text import plan_text
+from gluegrid.operations.plan_text import plan_text, warnings_of_cards
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
 TRAINED = re.compile(r"Training (\S+) on (\S+), (\S+), seed (\d+)")
@@ -93,6 +94,88 @@ def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
     assert "Sizes are guessed until they are staged: bert-large-uncased (from its name)" in text
     assert "on 3 GPUs" in text_of(shipped, gpus=3)
+
+
+def warned(device: str = "", gpu_model=lambda cell: "", **values) -> list[str]:
+    """Return what is said of the cards of an experiment of BERT large on cola and rte."""
+    models = {"large": {"source": "google-bert/bert-large-uncased", "revision": "v1"}}
+    content = {"experiment": "small", "models": models, "tasks": {"cola": None, "rte": None}} | values
+    Path("config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    experiment = load_experiment(Path("config.yaml"))
+    return list(warnings_of_cards(plan(experiment, Estimates(experiment, [], device, gpu_model))))
+
+
+@pytest.fixture
+def in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_cells_that_a_card_does_not_hold_are_told_a_line_for_all_of_a_model_that_lack_the_same():
+    assert warned() == warned("h100") == warned("a100_80gb", precision="bf16") == []
+    (line,) = warned("2080ti", seeds=[1, 2, 3])
+    assert line == (
+        "large on rte: batches of 32 need about 12.3 GB of GPU memory and the RTX 2080 Ti 11GB has 11; they will be"
+        " split into micro-batches of 16 (automatic, same updates, slower). What would fit: gradient_checkpointing:"
+        " true; or gpus: 2 with per_device_train_batch_size: 16; or a GPU with 16 GB"
+    )
+    assert warned(gpu_model=lambda cell: "2080ti" if cell.task == "rte" else "a100") == [line]
+    assert "gpus: 4;" in warned("2080ti", gpus=2, global_batch_size=64)[0]
+    assert "gradient_checkpointing" not in warned("2080ti", gradient_checkpointing=True, max_seq_length=512)
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_a_model_of_which_no_example_fits_is_told_and_what_helps_then():
+    (line,) = warned("a100_1g.5gb")
+    assert line.startswith("large on rte, cola: cannot be trained there, since even a single example needs about ")
+    assert line.endswith(" has 5. What would fit: a GPU with 10 GB")
+    assert "micro-batches" not in line
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_bf16_on_a_card_without_it_is_told_before_it_fails():
+    assert warned("t4", precision="bf16") == [
+        "large on rte, cola: the T4 16GB has no bf16; set precision: auto or fp16"
+    ]
+    assert warned("t4", precision="auto") == warned("t4", precision="fp16") == []
+
+
+def called(project: Path, *options: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        project / "scripts/commands.py",
+        "plan",
+        "--configfile",
+        project / "config.yaml",
+        *options,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_the_plan_for_a_device_and_for_the_profiles(project):
+    hours = {}
+    for device in ("A100", "h100", "Tesla T4", ""):
+        done = called(project, "--device", device)
+        assert (done.returncode, done.stderr) == (0, "")
+        (hours[device],) = re.findall(r"18 cells, ([\d.]+) GPU-hours", done.stdout)
+    assert len({*hours.values()}) == 4
+    assert float(hours["h100"]) < float(hours["A100"]) < float(hours["Tesla T4"])
+    Path("profiles/slurm").mkdir(parents=True)
+    Path("profiles/slurm/config.yaml").write_text("default-resources: [gpu_model=rtx_2080_ti]\n")
+    done = called(project)
+    assert "warning: bert-large-uncased on qnli, mrpc, rte: batches of 32 need about" in done.stdout
+    assert "Speed from: the data sheet of RTX 2080 Ti 11GB (fp32); the first cells that finish here" in done.stdout
+    assert "GPU memory, about: 12.3 GB at most (bert-large-uncased/rte/base/seed-42; up to" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[1:])) <= 120
+
+
+@pytest.mark.usefixtures("in_a_folder")
+def test_an_unknown_device_is_one_line(project):
+    done = called(project, "--device", "banana")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"gluegrid: DEVICE=banana: no such device is known; the nearest: .*\n", done.stderr)
+    assert called(project, "--profile", "nowhere").stderr.startswith("gluegrid: PROFILE=nowhere: there is no such")
 
 
 def test_time_on_several_gpus_is_that_of_the_longest_first(shipped):

@@ -6,15 +6,44 @@ from types import SimpleNamespace
 
 import builders
 import pytest
+from snakemake.cli import parse_set_resources
 from snakemake.io import is_flagged
 from snakemake.iocontainers import Wildcards
+from snakemake.resources import Resources
+from snakemake.settings.types import ResourceSettings
 
 from gluegrid.common import paths
+from gluegrid.operations.devices import find_device
 from gluegrid.operations.estimates import Estimates
 from gluegrid.workflow import rule_inputs
+from gluegrid.workflow.experiment_file import estimates_of_workflow
 
 SCORES = {"eval_accuracy": 0.5, "eval_f1": 0.5}
 ASKING = {"wildcards", "attempt"}  # what Snakemake gives, by these names
+
+
+@pytest.mark.parametrize(
+    ("of_train", "of_all", "kind"),
+    [
+        (["train:gpu_model='h100' if wildcards.model == 'tiny' else 't4'"], ["gpu_model=v100"], "h100"),
+        (["train:runtime=60"], ["gpu_model=v100", "mem_mb=4000"], "v100"),
+        ([], ["mem_mb=4000"], ""),
+        ([], None, ""),
+    ],
+)
+def test_limits_are_for_the_kind_of_gpu_that_the_profile_asks_for(tmp_path, monkeypatch, of_train, of_all, kind):
+    """As Snakemake has read the profile."""
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path, device="cuda")
+    settings = ResourceSettings(
+        overwrite_resources=parse_set_resources(of_train),
+        default_resources=of_all and Resources.parse(of_all, allow_expressions=True),
+    )
+    workflow = SimpleNamespace(is_main_process=True, resource_settings=settings)
+    cell = next(iter(experiment.cells.values()))
+    estimates = estimates_of_workflow(experiment, workflow)
+    assert estimates.of(cell) == Estimates(experiment, [], kind).of(cell)
+    assert estimates.card_of(cell) == find_device(kind)
 
 
 class Asked:

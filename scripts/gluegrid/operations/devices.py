@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+# Where each figure is published. The sheets themselves were not at hand when the table was written: rates of P100 SXM,
+# T4, RTX 8000, A16, A40, A100, A800, RTX 4090, L40, L40S, H100 PCIe and SXM, B100, B200 and GB200 were compared with
+# copies of them on other sites; all others, among them RTX 50, RTX PRO and the NVL cards, still are to be.
 # Those of L4 and from Hopper on give tensor rates with sparsity, of which the table has half.
 SOURCES = {
     "p100": "NVIDIA, Tesla P100 GPU accelerator, data sheets (PCIe, SXM2)",
@@ -28,10 +31,10 @@ SOURCES = {
     "l4": "NVIDIA, L4 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/l4",
     "l40": "NVIDIA, L40 and L40S, data sheets: nvidia.com/en-us/data-center/l40s",
     "blackwell-rtx": "NVIDIA, RTX Blackwell GPU architecture, white paper",
-    "pro-6000": "NVIDIA, RTX PRO 6000 Blackwell, data sheets (the slowest edition); tensor rates as on the RTX 5090",
+    "pro-6000": "NVIDIA, RTX PRO 6000 Blackwell, data sheets (slowest edition); tensor rates inferred from its sisters",
     "h100": "NVIDIA, H100 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/h100",
     "h200": "NVIDIA, H200 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/h200",
-    "h20": "press reports of 2023 and later, which agree; NVIDIA has published no data sheet",
+    "h20": "press reports, which agree; no data sheet of NVIDIA was found",
     "gh200": "NVIDIA, GH200 Grace Hopper Superchip, data sheet",
     "b200": "NVIDIA, HGX B200 and HGX B100, data sheet: nvidia.com/en-us/data-center/hgx",
     "gb200": "NVIDIA, GB200 NVL72, data sheet: nvidia.com/en-us/data-center/gb200-nvl72",

@@ -169,8 +169,10 @@ def _on_known_cards(plan: Plan) -> Iterator[PlannedCell]:
 
 
 def _one_of_each_kind(plan: Plan) -> list[PlannedCell]:
-    """Return the cells without those that differ from one in their seed only."""
-    kinds = {(planned.cell.model, planned.cell.task, planned.cell.variant): planned for planned in plan.cells}
+    """Return the first of the cells that differ in their seed only."""
+    kinds: dict[tuple[str, str, str], PlannedCell] = {}
+    for planned in plan.cells:
+        kinds.setdefault((planned.cell.model, planned.cell.task, planned.cell.variant), planned)
     return list(kinds.values())
 
 

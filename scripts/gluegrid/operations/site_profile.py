@@ -1,7 +1,8 @@
 """Which kind of GPU a profile of Snakemake asks for: its `gpu_model`, of all rules or of `train`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,13 +19,17 @@ PLACES = (Path(), Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduse
 def gpu_model_of_profile(name: str | None) -> Callable[[Cell], str]:
     """Return what tells the kind of GPU that a cell asks for by a profile: its name or path, or this clone's for SLURM.
 
-    Raises GluegridError for a profile that is named and not there, or that cannot be read.
+    Raises GluegridError for a profile that is named, and is not there or cannot be read.
     """
-    file = _file(name or str(OF_THIS_CLONE))
-    if file is None and name:
-        raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
-    content = load(file)[0] if file else None
-    return gpu_model_of(_written_in(content) if isinstance(content, dict) else None)
+    if name:
+        file = _file(name)
+        if file is None:
+            raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
+        return gpu_model_of(_written_in(load(file)[0]))
+    with suppress(GluegridError):  # Snakemake may read more than strict YAML, and says what is wrong with it
+        if file := _file(str(OF_THIS_CLONE)):
+            return gpu_model_of(_written_in(load(file)[0]))
+    return gpu_model_of(None)
 
 
 def gpu_model_of(written: object) -> Callable[[Cell], str]:
@@ -36,7 +41,8 @@ def gpu_model_of(written: object) -> Callable[[Cell], str]:
 def _evaluated(text: str, cell: Cell) -> str:
     """Evaluate a resource of a profile as Snakemake does: Python, if it is that, which sees a job of this cell."""
     wildcards = SimpleNamespace(**cell.wildcards)
-    names = {"wildcards": wildcards, "attempt": 1, "input": None, "threads": cell.values["threads"]}
+    threads = cell.values["threads"] * cell.values["gpus"]
+    names = {"wildcards": wildcards, "attempt": 1, "input": None, "threads": threads}
     try:
         value = eval(text, names)
     except (NameError, SyntaxError):
@@ -56,8 +62,10 @@ def _file(profile: str) -> Path | None:
     return None
 
 
-def _written_in(profile: Mapping) -> object:
+def _written_in(profile: object) -> object:
     """Return `gpu_model` as it is written for `train`, else for all rules. Each of both may be a mapping or a list."""
+    if not isinstance(profile, dict):
+        return None
     of_train = profile.get("set-resources")
     if isinstance(of_train, dict):
         of_train = of_train.get("train")

@@ -49,8 +49,9 @@ def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
 
 def _gpu_model(settings) -> object:
     """Return `gpu_model` of `train`'s jobs as the profile or the command line has it."""
-    of_train = settings.overwrite_resources.get("train") or {}
-    resource = of_train.get(RESOURCE) or (settings.default_resources or {}).get(RESOURCE)
+    resources = (settings.overwrite_resources.get("train") or {}, settings.default_resources or {})
+    # Not by `get`, which of what is not there returns a resource too.
+    resource = next((of_rules[RESOURCE] for of_rules in resources if RESOURCE in of_rules), None)
     return getattr(resource, "raw", resource)
 
 
