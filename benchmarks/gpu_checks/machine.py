@@ -7,6 +7,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+from gluegrid.execution.visible_gpus import visible_gpus
+
 from .setting import Findings, Setting
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -20,9 +22,10 @@ def look(setting: Setting, findings: Findings) -> None:
     findings.figures["packages"] = packages()
     for name in missing_packages():
         findings.must(False, f"the package {name} is not installed")
-    cards = nvidia_smi(FIELDS)
-    findings.figures |= {"cards": cards, "processes": nvidia_smi(("pid", "used_memory"), "--query-compute-apps")}
-    findings.figures["cuda_of_driver"] = cuda_of_driver()
+    seen = visible_gpus()
+    cards = of_card(nvidia_smi(FIELDS), "uuid", seen)
+    processes = of_card(nvidia_smi(("pid", "used_memory", "gpu_uuid"), "--query-compute-apps"), "gpu_uuid", seen)
+    findings.figures |= {"visible": seen, "cards": cards, "processes": processes, "cuda_of_driver": cuda_of_driver()}
     findings.save()
     import torch  # takes seconds, and may not load where libraries of CUDA are missing
 
@@ -42,6 +45,12 @@ def look(setting: Setting, findings: Findings) -> None:
     findings.note(f"{findings.figures['device']}, driver {driver}; torch {torch.__version__}")
     for warning in warnings(findings.figures):
         findings.note(warning)
+
+
+def of_card(rows: list[dict[str, str]], key: str, visible: list[str]) -> list[dict[str, str]]:
+    """Return what is said of the card that is checked, the first that can be seen; where that is a slice, of all."""
+    is_slice = any(name.startswith("MIG") for name in visible[:1])
+    return [row for row in rows if is_slice or row[key] in visible[:1]]
 
 
 def why_unusable(cuda_of_torch: str | None, cuda_of_driver: str | None, drivers: list[str]) -> str | None:
@@ -72,8 +81,8 @@ def warnings(figures: dict) -> list[str]:
         )
     if any(card["mig.mode.current"] == "Enabled" for card in figures["cards"]):
         told.append("the card is divided (MIG): what is measured is one of its parts")
-    if len(figures["cards"]) > 1:
-        told.append(f"{len(figures['cards'])} cards are here; the first of those that CUDA sees is checked")
+    if len(figures["visible"]) > 1:
+        told.append(f"{len(figures['visible'])} cards can be seen here; the first of them is checked")
     if _minor(figures["cuda_of_driver"]) < _minor(figures["cuda_of_torch"]):
         told.append(
             f"the driver knows CUDA {figures['cuda_of_driver']}, and torch is built for {figures['cuda_of_torch']}:"

@@ -46,6 +46,7 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
     `limit` stands for the checks' own limits, if given.
     """
     if setting.pretend:
+        print("pretended, on a CPU: nothing that is told below was measured on a card", flush=True)
         _prepare_pretence(checks, setting)
     report = {
         "started": now(),

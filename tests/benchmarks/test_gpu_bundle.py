@@ -82,12 +82,12 @@ def test_a_bundle_that_is_too_large_is_told(monkeypatch, sources):
 def test_what_pip_cannot_fetch_is_told_in_one_line(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess([], 1, stderr="WARNING: retrying\nERROR: No matching distribution found\n")
     monkeypatch.setattr(gpu_bundle.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(DataError, match="^pip could not fetch the wheels: ERROR: No matching distribution found$"):
+    with pytest.raises(DataError, match=r"^pip could not fetch the wheels: ERROR: No matching distribution found$"):
         gpu_bundle.download_wheels(tmp_path / "wheels", "3.12")
 
 
 def test_the_one_line_runs_the_checks_from_another_folder(monkeypatch, sources, tmp_path):
-    """Here, where nothing is missing: the environment that it makes sees this one's packages, and is gone afterwards."""
+    """Here, where nothing is missing: its environment sees the packages of this one, and is gone afterwards."""
     bundle(monkeypatch, sources)
     (tmp_path / "empty").mkdir()
     (tmp_path / "tmp").mkdir()

@@ -6,7 +6,7 @@ import subprocess
 
 import builders
 import pytest
-from gpu_checks.machine import warnings, why_unusable
+from gpu_checks.machine import of_card, warnings, why_unusable
 from gpu_checks.traces import Trace
 from trainable_cell import is_alive
 from waiting import HANG, wait_until
@@ -166,7 +166,7 @@ def test_every_check_is_ok_in_a_pretence(pretended):
         NUMBERS, ("ok", None)
     )
     assert content["pretended"]
-    assert [int(line.split()[0]) for line in printed.splitlines() if line[0].isdigit() and "; " not in line] == NUMBERS
+    assert [int(line.split()[0]) for line in printed.splitlines() if line[:1].isdigit() and "; " not in line] == NUMBERS
 
 
 def test_checks_have_done_what_they_are_for(pretended):
@@ -208,8 +208,8 @@ def test_a_card_that_torch_cannot_use_is_told_in_words(of_torch, of_driver, word
 
 def told(**changes):
     card = {"memory.used": "4", "mig.mode.current": "[N/A]"}
-    figures = {"has_bf16": True, "cards": [card], "processes": [], "cuda_of_driver": "13.0", "cuda_of_torch": "13.0"}
-    return warnings(figures | changes)
+    figures = {"has_bf16": True, "visible": ["GPU-1"], "cards": [card], "processes": []}
+    return warnings(figures | {"cuda_of_driver": "13.0", "cuda_of_torch": "13.0"} | changes)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,21 @@ def told(**changes):
         ({"processes": [{"pid": "1", "used_memory": "500"}]}, "shared with others: 1 processes"),
         ({"cards": [{"memory.used": "9000", "mig.mode.current": "[N/A]"}]}, "9000 MiB"),
         ({"cards": [{"memory.used": "4", "mig.mode.current": "Enabled"}]}, "MIG"),
+        ({"visible": ["GPU-1", "GPU-2"]}, "2 cards can be seen here; the first"),
         ({"cuda_of_driver": "12.4", "cuda_of_torch": "12.8"}, "torch.compile"),
     ],
 )
 def test_what_a_user_must_know_of_a_card_is_told(changes, words):
     (warning,) = told(**changes)
     assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(["GPU-2", "GPU-1"], ["GPU-2"]), (["MIG-7"], ["GPU-1", "GPU-2"]), ([], [])]
+)
+def test_of_several_cards_the_one_that_is_checked_is_told_of(visible, expected):
+    rows = [{"uuid": "GPU-1"}, {"uuid": "GPU-2"}]
+    assert [row["uuid"] for row in of_card(rows, "uuid", visible)] == expected
 
 
 def test_of_a_card_as_it_should_be_nothing_is_told():
