@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import builders
 import pytest
+import train
 import yaml
 from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, python_variables
 from clones import Clone, clone_into, copy_of
@@ -277,6 +279,12 @@ def test_what_is_compiled_for_a_gpu_is_kept_for_cells_on_such_a_gpu(tmp_path):
     assert not Path(first["HF_HOME"]).is_relative_to(tmp_path / "kernels")
     assert Path(first[KERNELS[0]]).parent.is_dir()
     assert not Path(first["HF_HOME"]).exists()
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", Path("resources/kernels")), ("cpu", None)])
+def test_only_cells_on_a_gpu_have_a_place_for_what_they_compile(device, expected):
+    arguments = SimpleNamespace(model=Path("resources/models/some--model@main/manifest.json"))
+    assert train.kernels_for(builders.run(builders.task(), device=device), arguments) == expected
 
 
 def test_what_is_compiled_for_a_gpu_is_private_where_nothing_can_be_kept(tmp_path):

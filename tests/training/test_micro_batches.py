@@ -349,6 +349,15 @@ def test_the_moments_are_made_before_a_batch_fills_the_memory(with_dropout, undi
     assert calls
 
 
+def test_a_model_that_does_not_fit_is_one_clear_error(with_dropout, monkeypatch):
+    def full(*_, **__):
+        raise out_of_memory()
+
+    monkeypatch.setattr(BertForSequenceClassification, "to", full)
+    with pytest.raises(TrainingError, match="the device's memory does not hold the model; choose a smaller model"):
+        CellTraining(builders.run(PAIR), *with_dropout)
+
+
 def test_a_later_step_that_may_be_half_done_is_not_gone_on_from(with_dropout, monkeypatch):
     monkeypatch.setattr(*KERNEL, fails_at(4, getattr(*KERNEL), before=True))
     with pytest.raises(
