@@ -9,7 +9,7 @@ import numpy
 import torch
 from arms import Ours
 from cells import BATCH_SIZE, Cell
-from in_process import forget_earlier_settings, wait_for_device
+from in_process import forget_earlier_settings, steady_steps, wait_for_device
 
 from gluegrid.experiment.run import read_run
 
@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]  # rows, columns, and what is summed over, of a mat
 
 
 def measure(cell: Cell) -> dict:
-    """Return the seconds of an update of ours, over a sample of batches, and of the floor beneath it.
+    """Return the seconds of an update of ours, over half a sample's batches, and of the floors beneath it.
 
     Floor: 6 FLOPs per encoder parameter and real token, and the products of attention, at the rate of a large matrix
     product in bf16 (on a CPU fp32), plus 28 bytes per parameter at the rate of a copy. `floor_seconds_at_real_shapes`:
@@ -31,9 +31,9 @@ def measure(cell: Cell) -> dict:
     device = read_run(cell.run_json).device
     forget_earlier_settings()
     ours = Ours(cell, cell.rows, 1)
-    ours.train()
-    runtime = ours.train()["train_runtime"]
     steps = cell.rows // BATCH_SIZE
+    with steady_steps(steps) as steady:
+        ours.train()
     lengths = cell.read_tokens().split(cell.task.train).lengths
     model = ours.training.model
     flops, of_attention = flops_of_update(model, lengths) / steps, flops_of_attention(model, lengths) / steps
@@ -42,7 +42,7 @@ def measure(cell: Cell) -> dict:
     of_optimizer = BYTES_PER_PARAMETER * parameters / bandwidth
     products = products_of_update(model, round(lengths.sum().item() / steps))
     return {
-        "seconds": runtime / steps,
+        "seconds": steady.seconds / steady.steps,
         "floor_seconds": flops / rate + of_optimizer,
         "floor_seconds_at_real_shapes": seconds_of(products, device) + of_attention / rate + of_optimizer,
         "products_per_step": {"x".join(map(str, shape)): count for shape, count in products.items()},

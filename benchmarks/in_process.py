@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -128,6 +129,44 @@ def _evaluate(trainee: Trainee) -> dict:
     examples = trainee.evaluate()
     wait_for_device()
     return {"seconds": time.perf_counter() - started, "examples": examples}
+
+
+@dataclass
+class SteadySteps:
+    """Steps beyond the first half of a training: how many, their seconds, and whether something was compiled meanwhile.
+
+    By then an arm has tried its ways, and compiled or captured what it can.
+    """
+
+    steps: int
+    seconds: float = 0.0
+    have_compiled: bool = False
+
+
+@contextmanager
+def steady_steps(steps: int) -> Iterator[SteadySteps]:
+    """Measure the second half of a training of so many steps, which is done inside. Raises DataError if they differ."""
+    first, done, begun = steps // 2, 0, (time.perf_counter(), frames_compiled())
+    measured = SteadySteps(steps - first)
+
+    def after_step(*_: object) -> None:
+        nonlocal done, begun
+        done += 1
+        if done == first:
+            wait_for_device()
+            begun = time.perf_counter(), frames_compiled()
+        elif done == steps:
+            wait_for_device()
+            measured.seconds = time.perf_counter() - begun[0]
+            measured.have_compiled = frames_compiled() > begun[1]
+
+    hook = register_optimizer_step_post_hook(after_step)
+    try:
+        yield measured
+    finally:
+        hook.remove()
+    if done != steps:
+        raise DataError(f"{done} steps were done, and {steps} expected")
 
 
 @contextmanager

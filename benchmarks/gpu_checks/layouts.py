@@ -10,6 +10,7 @@ from cells import BATCH_SIZE, Cell
 from in_process import forget_earlier_settings
 
 from gluegrid.experiment.run import read_run
+from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.training.cell_trainer import CellTraining
 from gluegrid.training.forward_pass import ForwardPass
 from gluegrid.training.step_graphs import CUDA_GRAPHS, Capture, run_again
@@ -110,10 +111,13 @@ def _computing(forward: ForwardPass, **values: object) -> Iterator[None]:
 
 def _logits_and_gradients(forward: ForwardPass, rows: MadeUpRows) -> torch.Tensor:
     """Return both in one vector."""
-    output = forward(rows, numpy.arange(len(rows.lengths)), with_labels=True)
     parameters = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(output.loss, parameters, allow_unused=True)
-    parts = [output.logits, *(gradient for gradient in gradients if gradient is not None)]
+
+    def compute() -> list[torch.Tensor | None]:
+        output = forward(rows, numpy.arange(len(rows.lengths)), with_labels=True)
+        return [output.logits, *torch.autograd.grad(output.loss, parameters, allow_unused=True)]
+
+    parts = [part for part in deterministic_or_else(compute) if part is not None]
     return torch.cat([part.detach().double().flatten() for part in parts])
 
 

@@ -4,10 +4,9 @@ import ctypes
 import re
 import subprocess
 import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-
-from gluegrid.execution.visible_gpus import visible_gpus
 
 from .setting import Findings, Setting
 
@@ -22,10 +21,11 @@ def look(setting: Setting, findings: Findings) -> None:
     findings.figures["packages"] = packages()
     for name in missing_packages():
         findings.must(False, f"the package {name} is not installed")
-    seen = visible_gpus()
-    cards = of_card(nvidia_smi(FIELDS), "uuid", seen)
-    processes = of_card(nvidia_smi(("pid", "used_memory", "gpu_uuid"), "--query-compute-apps"), "gpu_uuid", seen)
-    findings.figures |= {"visible": seen, "cards": cards, "processes": processes, "cuda_of_driver": cuda_of_driver()}
+    cards = of_card(nvidia_smi(FIELDS), "uuid", setting.cards)
+    asked = ("pid", "used_memory", "gpu_uuid")
+    processes = of_card(nvidia_smi(asked, "--query-compute-apps"), "gpu_uuid", setting.cards)
+    findings.figures |= {"visible": setting.cards, "cards": cards, "processes": processes}
+    findings.figures["cuda_of_driver"] = cuda_of_driver()
     findings.save()
     import torch  # takes seconds, and may not load where libraries of CUDA are missing
 
@@ -47,7 +47,7 @@ def look(setting: Setting, findings: Findings) -> None:
         findings.note(warning)
 
 
-def of_card(rows: list[dict[str, str]], key: str, visible: list[str]) -> list[dict[str, str]]:
+def of_card(rows: list[dict[str, str]], key: str, visible: Sequence[str]) -> list[dict[str, str]]:
     """Return what is said of the card that is checked, the first that can be seen; where that is a slice, of all."""
     is_slice = any(name.startswith("MIG") for name in visible[:1])
     return [row for row in rows if is_slice or row[key] in visible[:1]]

@@ -11,6 +11,7 @@ from cells import Cell
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
+from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.training.dataset import Rows
 
@@ -227,17 +228,20 @@ def _next_count(fits: int, too_many: int | None) -> int | None:
 
 def _holds(ours: Ours, rows: Rows, number: int, count: int, setting: Setting) -> bool:
     """Tell whether forward and backward pass of so many copies of a row fit."""
-    try:
+
+    def compute() -> None:
         if setting.pretend and count > 3 * FIRST_ROWS:
             raise torch.OutOfMemoryError("pretended")
         loss = ours.training.forward(rows, numpy.full(count, number), with_labels=True).loss
         ours.training.accelerator.backward(loss)
+
+    try:
+        deterministic_or_else(compute)
         return True
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
     finally:
-        loss = None
         for parameter in ours.training.model.parameters():
             parameter.grad = None
     free_memory()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import multiprocessing
 import os
 import platform
 import signal
@@ -17,6 +18,8 @@ from multiprocessing.process import BaseProcess
 from gluegrid.common.errors import GluegridError, in_one_line
 from gluegrid.common.files import json_if_there, write_text
 from gluegrid.common.provenance import PROJECT, git_state, now, versions
+from gluegrid.execution.isolation import ALLOCATOR, GROWING_SEGMENTS
+from gluegrid.execution.visible_gpus import visible_gpus
 
 from .setting import Findings, Setting, SkippedError
 
@@ -48,6 +51,8 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
     if setting.pretend:
         print("pretended, on a CPU: nothing that is told below was measured on a card", flush=True)
         _prepare_pretence(checks, setting)
+    ends = time.monotonic() + seconds_in_all
+    setting = replace(setting, cards=tuple(visible_gpus()))
     report = {
         "started": now(),
         "command": sys.argv,
@@ -58,7 +63,6 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
         "git": json_if_there(MADE_FROM) or git_state(),
         "checks": [],
     }
-    ends = time.monotonic() + seconds_in_all
     for check in checks:
         result = _result(check, setting, min(limit or check.seconds, ends - time.monotonic()), report["checks"])
         report["checks"].append(result)
@@ -122,8 +126,7 @@ def _run(check: Check, setting: Setting) -> None:
     with (setting.out / f"check-{check.number}.log").open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    # Leases of cards too: those of the user's own cells are not waited for.
-    os.environ["TMPDIR"], tempfile.tempdir = str(setting.folder), None
+    _prepare_environment(setting)
     findings = Findings(setting.path_of_findings(check.number))
     skipped = None
     try:
@@ -134,6 +137,17 @@ def _run(check: Check, setting: Setting) -> None:
         traceback.print_exc()
         findings.failures.append(f"{_told(error)} (check-{check.number}.log has more)")
     findings.save(is_complete=True, skipped=skipped)
+    for child in multiprocessing.active_children():
+        child.kill()  # else this process would wait for it
+
+
+def _prepare_environment(setting: Setting) -> None:
+    """Let one card be seen, torch's memory be as cells have it, and leases be apart: nobody's cells are waited for."""
+    os.environ["TMPDIR"], tempfile.tempdir = str(setting.folder), None
+    if not setting.pretend:
+        os.environ.setdefault(ALLOCATOR, GROWING_SEGMENTS)
+    if setting.cards:
+        os.environ["CUDA_VISIBLE_DEVICES"] = setting.cards[0]
 
 
 def _told(error: Exception) -> str:

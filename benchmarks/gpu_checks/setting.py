@@ -20,8 +20,8 @@ SIZES_PRETENDED = "tiny"
 class Setting:
     """Where the checks work. `folder` is theirs alone and removed in the end, `out` the user's.
 
-    `data` and `tokenizer` are folders, None where they are made up. `ends`: when the check is ended, by
-    time.monotonic().
+    `data` and `tokenizer` are folders, None where they are made up. `cards` are those that can be used, of which checks
+    see the first. `ends`: when the check is ended, by time.monotonic().
     """
 
     folder: Path
@@ -29,6 +29,7 @@ class Setting:
     data: Path | None
     tokenizer: Path | None
     pretend: bool
+    cards: tuple[str, ...] = ()
     ends: float = math.inf
 
     @property

@@ -1,6 +1,7 @@
 """What torch's profiler saw of some steps: kernels, what the host launched, and where it waited."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,8 @@ def traced(work: Callable[[], object], path: Path, skipped: int, steps: int) -> 
     The steps must be there.
     """
     on_card = torch.cuda.is_available()
+    # With older CUDA, what profiles is not to be loaded anew between replays of graphs.
+    os.environ |= {"TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1"}
     profiler = profile(activities=[ProfilerActivity.CUDA if on_card else ProfilerActivity.CPU])
     done = 0
 

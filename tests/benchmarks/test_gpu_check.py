@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import builders
 import pytest
@@ -188,6 +189,21 @@ def test_checks_have_done_what_they_are_for(pretended):
     }
     assert set(figures[8]["examples_per_second"]["mnli"]) == set("abcd")
     assert figures[9]["base"]["expected_bytes"] > 0
+
+
+def test_on_a_machine_without_a_card_the_first_check_fails_and_the_others_are_skipped(tmp_path):
+    """The checks are no forks here, but processes started as they are for a card."""
+    command = [sys.executable, BENCHMARKS / "gpu_check.py", "--only", "2", "9", "--out", tmp_path]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG)
+    content = json.loads((tmp_path / "gpu-check.json").read_text())
+    assert done.returncode == 1, done.stdout + done.stderr
+    results = {check["number"]: (check["result"], check["why"]) for check in content["checks"]}
+    assert results.keys() == {0, 2, 9}
+    assert results[2] == results[9] == ("skipped", "no card can be used here; the first check says why")
+    assert results[0][0] == "failed"
+    assert "torch" in results[0][1]
+    assert not content["pretended"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,31 @@ def test_what_compiles_without_end_is_not_measured():
         in_process._compiled_before(compiles([8, 9, 10, 11, 12]))
 
 
+def train(steps, compiled_at=None):
+    """Do steps of an optimizer; at one of them, compile something."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    optimizer, measure = torch.optim.SGD([weight]), compiles([20 + steps])
+    for step in range(steps):
+        if step == compiled_at:
+            measure()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("compiled_at", "counts"), [(None, False), (1, False), (5, True)])
+def test_the_second_half_of_a_training_is_timed(compiled_at, counts):
+    with in_process.steady_steps(7) as steady:
+        train(7, compiled_at)
+    assert (steady.steps, steady.have_compiled) == (4, counts)
+    assert steady.seconds > 0
+
+
+def test_other_steps_than_expected_are_not_timed():
+    with pytest.raises(DataError, match="6 steps were done, and 7 expected"):
+        with in_process.steady_steps(7):
+            train(6)
+
+
 def test_an_arm_begins_with_full_precision_and_any_kernels(monkeypatch):
     for name in ("CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC", "ACCELERATE_DYNAMO_BACKEND"):
         monkeypatch.setenv(name, "as an arm has set it")
