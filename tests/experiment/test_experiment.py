@@ -131,6 +131,13 @@ def test_the_shipped_config_pins_every_model_and_task(shipped):
         assert (cell.run["task"]["source"], cell.run["task"]["revision"]) == ("nyu-mll/glue", GLUE_REVISION)
 
 
+def test_the_shipped_config_asks_for_the_gpus_own_precision_and_other_files_for_fp32(shipped, project):
+    assert {cell.run["precision"] for cell in shipped.cells.values()} == {"auto"}
+    assert RECIPES[1]["precision"] == "fp32"
+    others = ["demo/config.yaml", *map(str, project.glob("experiments/*.yaml")), "examples/own_task/config.yaml"]
+    assert not any("precision:" in (project / other).read_text(encoding="utf-8") for other in others)
+
+
 def test_the_shipped_models_share_their_tokens(shipped):
     assert shipped.tokenizer_key("bert-large-uncased") == shipped.tokenizer_key("bert-base-uncased")
     assert shipped.cells[("bert-large-uncased", "rte", "base", "42")].run["model"]["tokenizer"] == {

@@ -18,7 +18,7 @@ from gluegrid.common.errors import TrainingError, TransientError
 from gluegrid.common.provenance import job
 from gluegrid.experiment.run import Run
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
+MIXED_PRECISION = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
 SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilisation
 LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split
 
@@ -37,9 +37,11 @@ def prepare_device(run: Run) -> Accelerator:
             f" (CUDA_VISIBLE_DEVICES={here['cuda_visible_devices']});"
             " to train without one, set device: cpu in the experiment file"
         )
+    precision = precision_of(run)
+    set_precision(precision)
     accelerator = Accelerator(
         cpu=run.device == "cpu",
-        mixed_precision=MIXED_PRECISION[precision_of(run)],
+        mixed_precision=MIXED_PRECISION[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
     if accelerator.num_processes != run.processes:
@@ -51,7 +53,7 @@ def prepare_device(run: Run) -> Accelerator:
 
 
 def precision_of(run: Run) -> str:
-    """Return the precision of a run's arithmetic on this device: fp32, bf16 or fp16. Raises TrainingError."""
+    """Return the precision of a run's arithmetic on this device: fp32, tf32, bf16 or fp16. Raises TrainingError."""
     has_bf16 = run.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if run.precision == "auto":
         return "bf16" if has_bf16 else "fp32"
@@ -59,7 +61,24 @@ def precision_of(run: Run) -> str:
         raise TrainingError(
             f"precision: bf16 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp16"
         )
+    if run.precision == "tf32" and run.device == "cuda" and not torch.cuda.is_tf32_supported():
+        raise TrainingError(
+            f"precision: tf32 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp32"
+        )
     return run.precision
+
+
+def set_precision(precision: str) -> None:
+    """Let CUDA compute what is fp32 in TF32 where that is the precision, and else in fp32, whatever it was set to.
+
+    Each kind of operation by itself, since torch's defaults differ: convolutions are in TF32, matrix products are not.
+    """
+    is_tf32 = precision == "tf32"
+    # The older settings, which torch itself still reads: it raises an error where they contradict the newer ones.
+    torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = is_tf32
+    for operations in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        operations.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
 def describe_device(run: Run) -> dict:
