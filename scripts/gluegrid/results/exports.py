@@ -20,7 +20,7 @@ IDENTITY = ("model", "task", "variant", "seed", "state", "reason", "data", "log"
 
 
 def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return a row per cell: identity, state, reason, where they come from, all metrics in full precision, and theirs.
+    """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from.
 
     Behind these stand the values that any sweep varies, and whether the cell's variant was chosen.
     """
@@ -43,7 +43,7 @@ def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
 
 
 def _numbers_of(outcome: Outcome) -> dict[str, object]:
-    """Return a cell's metrics and the precision they were computed in, which it may not have asked for by name."""
+    """Return a cell's metrics and the precision that they were computed in, which `precision: auto` does not name."""
     if not outcome.is_done:
         return {}
     return outcome.results | {PRECISION: escaping.spreadsheet(precision_of(outcome.record) or "")}

@@ -79,7 +79,7 @@ def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) 
 
 def compute_paths(record: Mapping) -> str:
     """Return in words how a result was computed; empty where its record does not say it, as older ones do not."""
-    paths = {str(path) for path in record.get("compute_paths", [])}
+    paths = {str(path) for path in record.get("compute_paths") or []}
     known = [words for path, words in COMPUTE_PATHS.items() if path in paths]
     return " and ".join([*known, *sorted(paths - COMPUTE_PATHS.keys())])
 

@@ -61,15 +61,14 @@ def _precisions(done: list[VerifiedRun]) -> Iterator[Note]:
     for run in done:
         cells[precision_of(run)].add(run.cell.name)
     cells.pop("", None)
-    older = (
-        []
-        if must_say_precisions(done)
-        else [{str(run.record["precision"]) for run in done if "precision" in run.record}]
-    )
-    names = [{f"Precision: {'; '.join(sorted(texts))}."} if texts else set() for texts in ({*cells}, *older)]
-    yield Note("precision", "- Precision: ", "- (.+)", names)
-    differing = {_differing_precisions(cells, done)} if len(cells) > 1 else set()
-    yield Note("precisions that differ", "- Precisions differ: ", "- (.+)", [differing, *([set()] if older else [])])
+    lines = [{f"Precision: {'; '.join(sorted(cells))}."} if cells else set()]
+    differing = [{_differing_precisions(cells, done)} if len(cells) > 1 else set()]
+    if not must_say_precisions(done):
+        last = {str(run.record["precision"]) for run in done if "precision" in run.record}
+        lines.append({f"Precision: {'; '.join(sorted(last))}."})
+        differing.append(set())
+    yield Note("precision", "- Precision: ", "- (.+)", lines)
+    yield Note("precisions that differ", "- Precisions differ: ", "- (.+)", differing)
 
 
 def _differing_precisions(cells: dict[str, set[str]], done: list[VerifiedRun]) -> str:
@@ -77,7 +76,7 @@ def _differing_precisions(cells: dict[str, set[str]], done: list[VerifiedRun]) -
     of_models: dict[str, set[str]] = defaultdict(set)
     for run in done:
         of_models[run.cell.model].add(run.cell.name)
-    commonest = max(sorted(cells), key=lambda precision: (len(cells[precision]), precision))
+    commonest = max(cells, key=lambda precision: (len(cells[precision]), precision))
     texts = []
     for precision in sorted(cells.keys() - {commonest}):
         names = []

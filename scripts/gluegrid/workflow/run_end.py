@@ -83,7 +83,8 @@ def last_words(experiment: Experiment, outcomes: list[Outcome]) -> str:
     lines = ["", compared, ""] if compared else [""]
     for model, of_model in by_model(chosen(groups(experiment, outcomes))):
         lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
-    lines += [*map(escaping.one_line, precision_notes(outcomes)), f"Tables: {experiment.paths.results_md}"]
+    lines += map(escaping.one_line, precision_notes(outcomes)[:1])  # the tables say of which cells each is
+    lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
         f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
         for outcome in outcomes
