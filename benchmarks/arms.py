@@ -30,11 +30,18 @@ ARMS = {
     "a": "Trainer with run_glue.py's defaults: all padded to 128, fp32",
     "b": "Trainer, padded to the longest of the batch, else as a",
     "c": 'Trainer with its best flags: as b, train_sampling_strategy="group_by_length";'
-    " on a GPU bf16, optim=adamw_torch_fused, torch_compile too",
+    " on a GPU bf16, optim=adamw_torch_fused, torch_compile and data-loader workers too",
     "d": "gluegrid, precision: auto",
 }
 BEST_FLAGS = {"train_sampling_strategy": "group_by_length"}
-BEST_FLAGS_ON_A_GPU = {"bf16": True, "optim": "adamw_torch_fused", "torch_compile": True}
+BEST_FLAGS_ON_A_GPU = {
+    "bf16": True,
+    "optim": "adamw_torch_fused",
+    "torch_compile": True,
+    "dataloader_num_workers": 4,
+    "dataloader_persistent_workers": True,
+    "dataloader_pin_memory": True,
+}
 MOST_BATCHES_OF_A_GROUP = 50  # transformers' get_length_grouped_indices
 
 

@@ -70,6 +70,8 @@ def _steps(measurements: list[dict]) -> list[Row]:
                 "d": 1e3 * medians["seconds"],
                 "floor": 1e3 * medians["floor_seconds"],
                 "d/floor": medians["seconds"] / medians["floor_seconds"],
+                "floor at real shapes": 1e3 * medians["floor_seconds_at_real_shapes"],
+                "d/floor at real shapes": medians["seconds"] / medians["floor_seconds_at_real_shapes"],
                 "tokens": medians["tokens_per_step"],
                 "TFLOP/s": 1e-12 * medians["matmul_flops_per_second"],
                 "GB/s": 1e-9 * medians["copied_bytes_per_second"],

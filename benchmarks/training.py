@@ -13,6 +13,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# As ours sets it: a process reads it once, whichever arm is first.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import report
 from sizes import SIZES

@@ -99,8 +99,14 @@ def test_ratios_are_those_of_the_measurements(measured):
     assert mean["d/a"] == pytest.approx((of_tasks[0]["d/a"] * of_tasks[1]["d/a"]) ** 0.5)
 
 
-def test_the_floor_counts_real_tokens(measured):
+def test_the_floors_count_real_tokens(measured):
     (entry,) = entries_of_part(measured[1], "steps")
+    tokens = round(entry["tokens_per_step"])
+    of_attention = {(tokens, 128, 128): 16, (128, 128, tokens): 8}  # query, key, value, output
+    of_the_rest = {(tokens, 512, 128): 4, (tokens, 128, 512): 4, (512, 128, tokens): 2, (128, 512, tokens): 2}
+    expected = {"x".join(map(str, shape)): count for shape, count in (of_attention | of_the_rest).items()}
+    assert entry["products_per_step"] == expected
+    assert entry["floor_seconds_at_real_shapes"] > 0
     layer = 12 * 128**2 + 13 * 128  # weights and biases of a layer of the tiny BERT
     attention = entry["flops_per_step"] - 6 * 2 * layer * entry["tokens_per_step"]
     # Rows of 2 to 15 tokens: at least as if all had the mean length, and at most as if all were the longest.

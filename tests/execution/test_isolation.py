@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import builders
 import pytest
+import train
 import yaml
 from callers import JOB, MPIRUN, NOTEBOOK, TORCHRUN, python_variables
 from clones import Clone, clone_into, copy_of
@@ -236,6 +238,87 @@ def test_training_knows_neither_the_users_token_nor_caches(tmp_path):
     for name in ("HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH"):
         assert Path(seen[name]).is_relative_to(tmp_path)
     assert not below(tmp_path)
+
+
+# What is compiled for GPUs, of which the driver, played here, says what there are.
+KERNELS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
+ISOLATED_WITH_KERNELS = """
+import json, os, sys
+from pathlib import Path
+from gluegrid.execution import isolation
+isolation.DRIVER = Path(sys.argv[2])
+isolation.isolate(Path(sys.argv[1]))
+print(json.dumps(dict(os.environ)))
+"""
+
+
+def environment_with_kernels(folder: Path, kernels: Path, *cards: str, **environment: str) -> dict[str, str]:
+    """Return the environment of a cell on a machine with such cards."""
+    driver = folder / "driver"
+    shutil.rmtree(driver, ignore_errors=True)
+    for number, card in enumerate(cards):
+        (driver / f"gpus/0000:{number}").mkdir(parents=True)
+        about = f"Model: \t\t {card}\nIRQ:   \t\t {number}\nGPU UUID: \t GPU-{number}\n"
+        (driver / f"gpus/0000:{number}/information").write_text(about)
+    process = builders.python(ISOLATED_WITH_KERNELS, kernels, driver, env={"TMPDIR": str(folder)} | environment)
+    output, errors = process.communicate(timeout=HANG)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+def test_what_is_compiled_for_a_gpu_is_kept_for_cells_on_such_a_gpu(tmp_path):
+    first, same, other = (
+        environment_with_kernels(tmp_path, tmp_path / "kernels", *cards)
+        for cards in (["NVIDIA A100", "NVIDIA A100"], ["NVIDIA A100"], ["NVIDIA H100"])
+    )
+    for name in KERNELS:
+        assert Path(first[name]).parent.parent == tmp_path / "kernels"
+        assert first[name] == same[name] != other[name]
+    assert len({first[name] for name in KERNELS}) == 3
+    assert first["CUDA_CACHE_MAXSIZE"] == str(2**28)
+    assert not Path(first["HF_HOME"]).is_relative_to(tmp_path / "kernels")
+    assert Path(first[KERNELS[0]]).parent.is_dir()
+    assert not Path(first["HF_HOME"]).exists()
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cuda", Path("resources/kernels")), ("cpu", None)])
+def test_only_cells_on_a_gpu_have_a_place_for_what_they_compile(device, expected):
+    arguments = SimpleNamespace(model=Path("resources/models/some--model@main/manifest.json"))
+    assert train.kernels_for(builders.run(builders.task(), device=device), arguments) == expected
+
+
+def test_what_is_compiled_for_a_gpu_is_private_where_nothing_can_be_kept(tmp_path):
+    (tmp_path / "kernels").write_text("no folder")
+    seen = environment_with_kernels(tmp_path, tmp_path / "kernels", "NVIDIA A100")
+    private = Path(seen["HF_HOME"]).parent
+    assert [Path(seen[name]).parent for name in KERNELS] == [private] * 3
+    assert not private.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}),
+        ({"PYTORCH_ALLOC_CONF": "backend:cudaMallocAsync"}, {"PYTORCH_ALLOC_CONF": "backend:cudaMallocAsync"}),
+    ],
+)
+def test_gpu_memory_is_taken_in_segments_that_grow_unless_the_user_says_how(tmp_path, monkeypatch, given, expected):
+    for name in [name for name in os.environ if name.endswith("ALLOC_CONF")]:
+        monkeypatch.delenv(name)
+    seen = environment_with_kernels(tmp_path, tmp_path / "kernels", **given)
+    assert {name: value for name, value in seen.items() if name.endswith("ALLOC_CONF")} == expected
+
+
+def test_torch_reads_the_name_by_which_it_is_told_how_to_take_memory(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.endswith("ALLOC_CONF")]:
+        monkeypatch.delenv(name)
+    code = (
+        "from gluegrid.execution.isolation import isolate; isolate()\n"
+        "import torch; print(torch._C._accelerator_getAllocatorSettings())"
+    )
+    output, errors = builders.python(code, env={"TMPDIR": str(tmp_path)}).communicate(timeout=HANG)
+    assert (output.strip(), errors) == ("expandable_segments:True", "")
 
 
 def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path):

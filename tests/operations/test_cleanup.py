@@ -199,6 +199,16 @@ def test_a_resource_that_no_experiment_uses_is_told_and_stays(cell, no_head_live
     assert "kept: resources/models/other@main, 1" in told
 
 
+def test_what_was_compiled_for_gpus_is_deleted_and_the_next_cell_compiles_it_again(cell, no_head_lives):
+    kernel = write(Path("resources/kernels/torch-2-1234/triton/kernel"))
+    assert cleaned()[0] == {kernel}
+
+
+def test_what_was_compiled_for_gpus_stays_while_a_call_of_snakemake_lives(cell):
+    write(Path("resources/kernels/torch-2-1234/triton/kernel"))
+    assert cleaned()[0] == set()
+
+
 def test_tokens_that_lie_elsewhere_too_are_offered(cell, no_head_lives):
     experiment = newest_plan(RESULTS / "grid")
     used = Path(experiment.tokens_manifest(next(iter(experiment.cells.values())))).parent

@@ -32,6 +32,16 @@ def test_sizes_are_short():
     ]
 
 
+def test_what_was_compiled_for_gpus_is_told(tmp_path):
+    kernels = tmp_path / "resources/kernels/torch-2-1234"
+    kernels.mkdir(parents=True)
+    (kernels / "kernel").write_bytes(os.urandom(1_000_000))
+    (tmp_path / "results").mkdir()
+    lines = disk_use(tmp_path / "results", tmp_path / "resources", tmp_path / ".snakemake").splitlines()
+    (line,) = [line for line in lines if str(kernels.parent) in line]
+    assert line.split() == ["1.0M", f"{kernels.parent}:", "kernels", "compiled", "for", "GPUs"]
+
+
 def test_the_tables_name_each_part_and_who_uses_what(demo, tmp_path, monkeypatch):
     clone = copy_of(demo, tmp_path / "clone")
     monkeypatch.chdir(clone.root)

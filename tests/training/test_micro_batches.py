@@ -289,6 +289,46 @@ def test_memory_that_gives_out_once_changes_no_bit(with_dropout, undisturbed, mo
     assert cell.micro_batch_rows == {"train": None, "eval": None}
 
 
+@pytest.mark.parametrize("place", [FORWARD, BACKWARD], ids=["forward", "backward"])
+def test_an_operation_without_a_deterministic_kernel_changes_no_bit_either(
+    with_dropout, undisturbed, monkeypatch, place
+):
+    """As on a GPU, where deterministic kernels are asked for; the operation has none on a CPU."""
+    function = getattr(*place)
+
+    def with_operation(*arguments, **options):
+        result = function(*arguments, **options)
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+        return result
+
+    def disturb():
+        torch.set_deterministic_debug_mode("error")
+        monkeypatch.setattr(*place, with_operation)
+
+    try:
+        bits, cell = trained_bits(with_dropout, disturb)
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_deterministic_debug_mode("default")
+    assert bits == undisturbed
+    assert cell.micro_batch_rows == {"train": None, "eval": None}
+
+
+def test_a_model_whose_operation_has_no_deterministic_kernel_is_packed_all_the_same(with_dropout, monkeypatch):
+    forward = BertForSequenceClassification.forward
+
+    def with_operation(*arguments, **inputs):
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+        return forward(*arguments, **inputs)
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", with_operation)
+    try:
+        torch.set_deterministic_debug_mode("error")
+        assert CellTraining(builders.run(PAIR), *with_dropout).forward.why_padded is None
+    finally:
+        torch.set_deterministic_debug_mode("default")
+
+
 def test_the_moments_are_made_before_a_batch_fills_the_memory(with_dropout, undisturbed, monkeypatch):
     zeros, forward, calls = torch.zeros_like, BertForSequenceClassification.forward, []
 
@@ -307,6 +347,15 @@ def test_the_moments_are_made_before_a_batch_fills_the_memory(with_dropout, undi
 
     assert trained_bits(with_dropout, disturb)[0] == undisturbed
     assert calls
+
+
+def test_a_model_that_does_not_fit_is_one_clear_error(with_dropout, monkeypatch):
+    def full(*_, **__):
+        raise out_of_memory()
+
+    monkeypatch.setattr(BertForSequenceClassification, "to", full)
+    with pytest.raises(TrainingError, match="the device's memory does not hold the model; choose a smaller model"):
+        CellTraining(builders.run(PAIR), *with_dropout)
 
 
 def test_a_later_step_that_may_be_half_done_is_not_gone_on_from(with_dropout, monkeypatch):

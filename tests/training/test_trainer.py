@@ -10,7 +10,7 @@ from reference_trainer import padded_to_longest, trained_by_transformers
 from waiting import HANG
 
 from gluegrid.common.errors import TrainingError, TransientError
-from gluegrid.training import trainer
+from gluegrid.training import cell_trainer, trainer
 from gluegrid.training.cell_trainer import CellTraining
 from gluegrid.training.dataset import Order
 from gluegrid.training.device import prepare_device
@@ -210,6 +210,34 @@ def test_predictions_come_in_the_order_of_the_split_with_its_idx(cell):
     assert first.column("idx").to_pylist() == [0, 1, 2]
     assert numpy.stack(first.column("logits").to_numpy()) == pytest.approx(
         numpy.stack(table.column("logits").to_numpy())[:3], abs=1e-5
+    )
+
+
+def test_predictions_are_copied_from_the_device_once_and_on_a_gpu_in_large_batches(cell, monkeypatch):
+    training_cell = cell(per_device_eval_batch_size=1)
+    copies, batches, copy, forward = [], [], torch.Tensor.cpu, type(training_cell.model).forward
+
+    def copying(tensor):
+        copies.append(len(tensor))
+        return copy(tensor)
+
+    def noting(self, *arguments, **inputs):
+        outputs = forward(self, *arguments, **inputs)
+        batches.append(len(outputs.logits))
+        return outputs
+
+    monkeypatch.setattr(torch.Tensor, "cpu", copying)
+    monkeypatch.setattr(type(training_cell.model), "forward", noting)
+    small, _ = training_cell.predict("validation")
+    assert copies == [11]
+    assert len(batches) > 2
+    batches.clear()
+    monkeypatch.setitem(cell_trainer.TOKENS_AT_ONCE, "cpu", cell_trainer.TOKENS_AT_ONCE["cuda"])
+    large, _ = training_cell.predict("validation")
+    assert batches == [11]
+    assert large.column("idx") == small.column("idx")
+    assert numpy.stack(large.column("logits").to_numpy()) == pytest.approx(
+        numpy.stack(small.column("logits").to_numpy()), abs=1e-5
     )
 
 

@@ -20,8 +20,10 @@ SIGNS = re.compile(r"does not have a deterministic implementation|is not determi
 def use_deterministic_kernels() -> None:
     """Let CUDA compute the same bits each time. Call it before CUDA is used; on a CPU it is so anyway."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Not with warnings only: the backward passes of attention have other kernels only where the others are errors.
-    torch.use_deterministic_algorithms(True)
+    # Not with warnings only: the backward passes of attention have other kernels only where the others are errors. As
+    # torch.use_deterministic_algorithms, but without the second that it takes to import Inductor, which is told here.
+    torch.set_deterministic_debug_mode("error")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     # It would write each tensor twice, lest a program reads what it never wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False
     # Else cuDNN's kernels are those that were fastest this time.
@@ -31,7 +33,7 @@ def use_deterministic_kernels() -> None:
 def allow_nondeterministic_kernels(reason: str) -> None:
     """Let CUDA compute with any kernels from here on; `reason` is for the log."""
     logger.warning("kernels are used from here on that do not always compute the same bits: %s", reason)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
 
 
 def allowed_after(error: Exception) -> bool:

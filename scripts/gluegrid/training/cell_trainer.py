@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run
 from gluegrid.models.classifier import check_head, check_inputs_fit, load_model, takes_token_types
+from gluegrid.models.device_memory import again_if_out_of_memory
 from gluegrid.models.lora import with_adapters
 from gluegrid.training.dataset import Rows, Tokens, held_out
 from gluegrid.training.device import prepare_device
@@ -62,7 +63,7 @@ class CellTraining:
         if not self.processes.is_main:
             # The others' examples get a dropout of their own.
             torch.manual_seed(run.seed + self.processes.rank)
-        self.model: PreTrainedModel = model.to(self.accelerator.device)
+        self.model: PreTrainedModel = again_if_out_of_memory("the model", lambda: model.to(self.accelerator.device))
         self.forward = ForwardPass(
             self.model,
             tokens.longest,
