@@ -96,6 +96,26 @@ def test_scores_are_those_of_the_tables(experiment):
         assert each.difference.low < each.difference.value < each.difference.high
 
 
+def test_comparisons_across_precisions_are_said(experiment):
+    save_all(experiment)
+    text = comparisons_markdown(experiment, compared(experiment))
+    assert "- Precision: fp32.\n" in text
+    assert "different precisions" not in text
+    for cell in experiment.cells.values():
+        if cell.model == "good" and cell.task == "pair":
+            path = Path(experiment.paths.run_record.format(**cell.wildcards))
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "bf16"}))
+    found = compared(experiment)
+    text = comparisons_markdown(experiment, found)
+    names = ", ".join(f"good/pair/base/seed-{seed}" for seed in (1, 2, 3))
+    assert f"- Precisions differ: bf16 in {names}; fp32 in all others.\n" in text
+    assert "- Results of different precisions are compared: on Pair good in bf16, same in fp32, bad in fp32.\n" in text
+    inputs = json.loads(comparisons_json(experiment, found))["inputs"]
+    assert {(each["model"], each["task"], each["precision"]) for each in inputs if each["model"] != "same"} == {
+        *(("good", "pair", "bf16"), ("good", "number", "fp32"), ("bad", "pair", "fp32"), ("bad", "number", "fp32"))
+    }
+
+
 def test_the_same_files_give_the_same_bits_and_another_model_changes_none(experiment, tmp_path):
     save_all(experiment)
     found = compared(experiment)

@@ -86,7 +86,7 @@ TRACKERS = "a list, without repetition; trackers that follow the trainings, such
 # Each key with a value of its choices that has a typo, what is meant, all choices, and their description.
 CHOICES = {
     "precision": (
-        *("bf-16", "bf16", "auto, fp32, bf16, fp16"),
+        *("bf-16", "bf16", "auto, fp32, tf32, bf16, fp16"),
         "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
     ),
     "train_sampling_strategy": (

@@ -31,6 +31,14 @@ CONFLICTS = [
     ),
     (START + "precision: fp16\ndevice: cpu\n", f"5: precision: fp16 does not go with device: cpu; {NO_FP16}"),
     (
+        START + "precision: tf32\ndevice: cpu\n",
+        "5: precision: tf32 does not go with device: cpu; tf32 is for GPUs, so choose bf16 or fp32",
+    ),
+    (
+        START + "device: cpu\nprecision: [fp32, tf32]\n",
+        "6: precision: tf32 does not go with device: cpu; tf32 is for GPUs, so choose bf16 or fp32",
+    ),
+    (
         with_model("{source: org/bert, precision: fp16}\n  other: {source: org/other}")
         + "cells: {other: {cola: {device: cpu}}, bert: {rte: {device: cpu}}}\n",
         f"6: cells.bert.rte.device: cpu does not go with precision: fp16 (of models.bert); {NO_FP16}",
@@ -93,9 +101,9 @@ def test_flash_attention_is_for_gpus_and_16_bits(packages):
     install(packages, "flash_attn")
     for precision in ("auto", "bf16", "fp16"):
         assert load(use_flash_attention(precision)).warnings == []
-    assert problems_of(use_flash_attention("fp32")) == [
-        f"c.yaml:5: attn_implementation: flash_attention_2 does not go with precision: fp32; {SIXTEEN_BITS}"
-    ]
+    for precision in ("fp32", "tf32"):
+        conflict = f"attn_implementation: flash_attention_2 does not go with precision: {precision}"
+        assert problems_of(use_flash_attention(precision)) == [f"c.yaml:5: {conflict}; {SIXTEEN_BITS}"]
     assert problems_of(use_flash_attention("bf16", "cpu")) == [
         "c.yaml:5: attn_implementation: flash_attention_2 does not go with device: cpu;"
         " it is for GPUs, so choose auto, sdpa or eager"
@@ -180,7 +188,12 @@ def test_a_batch_size_that_another_one_of_each_task_replaces_is_warned_of():
 @pytest.mark.parametrize(
     "text",
     [
-        *("precision: fp16", "precision: bf16\ndevice: cpu", "global_batch_size: 12\ngpus: 3\nnodes: 2"),
+        *(
+            "precision: fp16",
+            "precision: tf32",
+            "precision: bf16\ndevice: cpu",
+            "global_batch_size: 12\ngpus: 3\nnodes: 2",
+        ),
         *("save_model: last", "save_model: best\neval_strategy: epoch", "eval_strategy: epoch", "report_to: []"),
         *("lr_scheduler_type: constant", "lr_scheduler_type: constant\nwarmup_ratio: 0", "warmup_ratio: 1"),
         *("train_sampling_strategy: group_by_length\nglobal_batch_size: 7", "gradient_checkpointing: true"),

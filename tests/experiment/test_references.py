@@ -128,6 +128,11 @@ def test_hugging_faces_readme_is_the_table_of_fp32(shared):
     assert {task for task, count in epochs.items() if count == 5} == {"mrpc", "wnli"}
 
 
+def test_what_states_its_precision_is_of_fp32():
+    stated = {(each.label, each.precision) for each in all_shipped() if each.precision}
+    assert stated == {("the document", "fp32"), ("Hugging Face's README", "fp32")}
+
+
 def test_hugging_faces_readme_of_2019_is_of_medians_of_five(shared):
     expected = {}
     for part in section(shared, "6.2").splitlines()[1].split("·"):

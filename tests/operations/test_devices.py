@@ -37,7 +37,6 @@ H100, H100_SXM = "H100 PCIe HBM2e 80GB", "H100 SXM HBM3 80GB"
         ("NVIDIA GeForce RTX 5090", "RTX 5090 32GB"),
         ("Quadro RTX 6000", "RTX 6000 Quadro 24GB"),
         ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada 48GB"),
-        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Blackwell 96GB"),
         ("NVIDIA RTX A6000", "RTX A6000 48GB"),
         ("NVIDIA A10", "A10 24GB"),
         ("NVIDIA L4", "L4 24GB"),
@@ -55,7 +54,6 @@ H100, H100_SXM = "H100 PCIe HBM2e 80GB", "H100 SXM HBM3 80GB"
         ("rtx2080ti", "RTX 2080 Ti 11GB"),
         ("rtxa6000", "RTX A6000 48GB"),
         ("rtx6000ada", "RTX 6000 Ada 48GB"),
-        ("rtxpro6000", "RTX PRO 6000 Blackwell 96GB"),
         ("TeslaV100", "V100 PCIe 16GB"),
         ("titanrtx", "Titan RTX 24GB"),
         # As SLURM knows them.

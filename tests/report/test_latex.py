@@ -78,6 +78,16 @@ def test_what_is_not_of_the_official_data_is_marked():
     assert "% - on COLA: train 10 of 20" in lines
 
 
+def test_comments_say_the_precision_and_where_it_is_another():
+    groups = [point("base", 0.5, model="a"), point("base", 0.6, 0.7, model="b", run={"precision": "auto"})]
+    for group, precision in zip(groups, ("fp32", "bf16"), strict=True):
+        for outcome in group.outcomes:
+            outcome.record["precision"] = precision
+    lines = table(*groups)
+    assert "% Precision: bf16; fp32." in lines
+    assert "% Precisions differ: fp32 in all of a; bf16 in all others." in lines
+
+
 @pytest.mark.parametrize("name", ["[a]", "*a", "a%b", "a\nb"])
 def test_a_name_begins_no_option_and_ends_no_line(name):
     group = point("base", 0.5, model=name)

@@ -350,6 +350,23 @@ def test_cells_that_only_predict_or_are_not_trained_need_no_score_and_no_time(he
     assert "f" * 64 in report.section("origins").text
 
 
+def test_the_page_says_in_which_precision_and_how_its_numbers_were_computed(here):
+    experiment = crafted_experiments.load(here, models={"a": {"source": "some/a"}}, tasks={"rte": None}, seeds=[1, 2])
+    for cell in experiment.cells.values():
+        crafted_experiments.write_cell(experiment, cell)
+        path = here / experiment.paths.run_record.format(**cell.wildcards)
+        more = {"precision": "bf16", "compute_paths": ["cuda_graphs"], "deterministic": False} if cell.seed == 2 else {}
+        path.write_text(json.dumps(read_json(path) | {"precision": "fp32"} | more), encoding="utf-8")
+    report = report_of(here, experiment)
+    assert "; bf16; fp32; code " in report.page.one("header").text
+    notes = report.section("notes").text
+    assert "Precisions differ: bf16 in a/rte/base/seed-2; fp32 in all others." in notes
+    assert "Computed as: CUDA graphs (1 run)." in notes
+    assert "Not repeatable to the last bit" in notes
+    for fact, value in (("computed as", "CUDA graphs"), ("repeatable to the last bit", "no")):
+        assert report.html.count(f"<dt>{fact}</dt><dd><span><code>{value}</code>") == 1
+
+
 def test_of_many_models_and_sweeps_some_are_drawn_and_all_are_in_tables(here):
     models = {f"m{number:02}": {"source": f"some/m{number}"} for number in range(MOST_ROWS + 4)}
     experiment = crafted_experiments.load(

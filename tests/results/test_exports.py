@@ -59,6 +59,14 @@ def test_every_row_has_its_values_and_whether_its_variant_was_chosen(swept):
     assert values["pair", "learning_rate-3e-05_lora-default"] == ("3e-05", adapters)
 
 
+def test_each_row_has_the_precision_that_was_used(swept):
+    cell = next(iter(swept.cells.values()))
+    builders.write_result(swept, cell, {"eval_accuracy": 1, "eval_f1": 1, "eval_samples": 5}, precision="bf16")
+    first, *others = rows_of_csv(swept)
+    assert first["precision_used"] == "bf16"
+    assert {(row["state"], row["precision_used"]) for row in others} == {("done", "fp32"), ("not run", "")}
+
+
 def test_without_a_sweep_only_the_choice_is_added(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = builders.experiment(tmp_path)

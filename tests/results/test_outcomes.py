@@ -301,6 +301,12 @@ def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial)
     assert "| Pair   | accuracy/f1       | 85.78/90.00 | 12.50               | 3        |" in lines
 
 
+def test_the_last_words_say_the_precision(experiment, pair):
+    assert "Precision" not in last_words(experiment, read_outcomes(experiment))
+    builders.write_result(experiment, pair, PAIR, precision="bf16\x1b")
+    assert "\nPrecision: bf16�.\nTables: " in last_words(experiment, read_outcomes(experiment))
+
+
 def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
     builders.write_result(experiment, pair, PAIR)
     number = experiment.cells["tiny", "number", "base", "42"]

@@ -171,6 +171,33 @@ def test_a_training_that_begins_from_another_task_suits_a_reference_that_does_to
     assert verdict(group(70)).reason == "theirs: from mnli"
 
 
+def in_precision(of_group: Group, *precisions: str) -> Group:
+    """Return a group with records that say these precisions, seed by seed."""
+    pairs = zip(of_group.outcomes, precisions, strict=True)
+    return replace(of_group, outcomes=[replace(each, record={"precision": said}) for each, said in pairs])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        ("fp32", ["fp32"], "70.00 (1 seed)"),
+        ("fp32", ["bf16"], "70.00 (1 seed; bf16, theirs fp32)"),
+        (None, ["bf16"], "70.00 (1 seed)"),
+        ("fp16", ["bf16", "tf32"], "70.00 ± 0.00 (2 seeds; bf16 and tf32, theirs fp16)"),
+    ],
+)
+def test_another_precision_than_the_references_is_said_and_decides_nothing(one_reference, theirs, ours, said):
+    one_reference(precision=theirs)
+    content = parity_content(experiment_of(), [in_precision(group(*[70] * len(ours)), *ours)])
+    (record,) = content["verdicts"]
+    assert (record["verdict"], record["precision"]) == (WITHIN, " and ".join(ours))
+    text = parity_markdown(content)
+    assert f"| {said} |" in text
+    assert f"\nPrecision of ours: {' and '.join(ours)}.\n" in text
+    assert f"Precision of ours: {' and '.join(ours)}." in parity_in_terminal(content)
+    assert f"| {said} |" in reference_sections(content)[2]
+
+
 @pytest.mark.parametrize(
     ("results", "reason"),
     [
@@ -327,13 +354,14 @@ def test_models_without_references_have_no_section(tmp_path, monkeypatch):
     assert "## References" not in results_markdown(experiment, read_outcomes(experiment))
 
 
-def verified(mine: Experiment, change=lambda text: text, accuracy=0.657) -> list[str]:
-    """Return what verification finds in results.md after a change of it, with this recomputed accuracy."""
+def verified(mine: Experiment, change=lambda text: text, accuracy=0.657, record=None) -> list[str]:
+    """Return what verification finds in results.md after a change of it, with this recomputed accuracy, and record."""
     path = Path("results.md")
     path.write_text(change(results_markdown(mine, read_outcomes(mine))), encoding="utf-8")
     section = next(section for section in read_sections(path) if section.title == "References")
     task = group(1.0).task
-    runs = [VerifiedRun(cell, task, "done", values={"eval_accuracy": accuracy}) for cell in mine.cells.values()]
+    values = {"eval_accuracy": accuracy}
+    runs = [VerifiedRun(cell, task, "done", record=record or {}, values=values) for cell in mine.cells.values()]
     findings = Findings(Hashes())
     verify_verdicts(path, section, references_by_cell(mine), runs, findings)
     return findings.problems
@@ -365,6 +393,24 @@ def test_verification_finds_what_does_not_fit(mine, old, new, problem):
 
     (only,) = verified(mine, change)
     assert problem in only
+
+
+def test_a_precision_that_is_not_the_documents_is_said_beside_it_and_verified(mine):
+    (cell,) = mine.cells.values()
+    path = Path(mine.paths.run_record.format(**cell.wildcards))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "bf16", "compute_paths": ["packed"]}))
+    text = results_markdown(mine, read_outcomes(mine))
+    assert "\nOurs in bf16, the document in fp32: RTE.\n" in text
+    assert "| 65.70 (1 seed; bf16, theirs fp32) |" in text
+    for precision, problem in (("fp32", "it should say none"), ("tf32", "it should say tf32, theirs fp32")):
+        of_run = {"precision": precision, "compute_paths": ["packed"]}
+        (only,) = verified(mine, record=of_run)
+        assert only.endswith(f"is '65.70 (1 seed; bf16, theirs fp32)', {problem}")
+    of_run["precision"] = "bf16"
+    assert verified(mine, record=of_run) == []
+    silent = [lambda text: text.replace("; bf16, theirs fp32", "")]
+    assert len(verified(mine, *silent, record=of_run)) == 1
+    assert verified(mine, *silent, record={"precision": "bf16"}) == []  # as tables of an older release
 
 
 def test_verification_finds_a_verdict_of_another_result(mine):

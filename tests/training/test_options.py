@@ -16,7 +16,7 @@ from gluegrid.common.errors import Stopped, TrainingError
 from gluegrid.common.files import read_json
 from gluegrid.training.cell_trainer import CellTraining
 from gluegrid.training.dataset import Order
-from gluegrid.training.device import describe_device, precision_of
+from gluegrid.training.device import describe_device, precision_of, prepare_device
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
 ROWS = 70
@@ -192,6 +192,55 @@ def test_bf16_on_a_gpu_without_it_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
     with pytest.raises(TrainingError, match="precision: bf16 is not for Old GPU, which has none; set precision: auto"):
         precision_of(builders.run(PAIR, precision="bf16", device="cuda"))
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch):
+    """A mock, as above."""
+    asked = builders.run(PAIR, precision="tf32", device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert precision_of(asked) == "tf32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    with pytest.raises(TrainingError, match="precision: tf32 is not for Old GPU, which has none; set precision: auto"):
+        precision_of(asked)
+
+
+FP32_OPERATIONS = {
+    "matmul": torch.backends.cuda.matmul,
+    "conv": torch.backends.cudnn.conv,
+    "rnn": torch.backends.cudnn.rnn,
+}
+
+
+@pytest.fixture
+def settings_of_fp32():
+    """Return how torch computes what is fp32; it computes so again after the test."""
+    before = {name: operations.fp32_precision for name, operations in FP32_OPERATIONS.items()}
+    legacy = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield lambda: {operations.fp32_precision for operations in FP32_OPERATIONS.values()}
+    torch.set_float32_matmul_precision(legacy[0])
+    torch.backends.cudnn.allow_tf32 = legacy[1]
+    for name, operations in FP32_OPERATIONS.items():
+        operations.fp32_precision = before[name]
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee"), ("auto", "ieee")]
+)
+def test_what_is_fp32_is_computed_in_tf32_for_that_precision_only(
+    settings_of_fp32, fresh_accelerator, precision, expected
+):
+    """Whatever the process computed in before: another precision, or a library's setting."""
+    for before in ("tf32", "ieee"):
+        for operations in FP32_OPERATIONS.values():
+            operations.fp32_precision = before
+        fresh_accelerator()
+        accelerator = prepare_device(builders.run(PAIR, precision=precision))  # of a CPU, which has no such operations
+        assert settings_of_fp32() == {expected}
+        assert accelerator.mixed_precision == ("bf16" if precision == "bf16" else "no")
+        # torch reads the older settings in places, and raises an error where they contradict these.
+        with torch.backends.cudnn.flags(enabled=True):
+            assert torch.get_float32_matmul_precision() == ("high" if expected == "tf32" else "highest")
 
 
 def test_a_run_for_other_processes_than_were_started_is_an_error(cell):

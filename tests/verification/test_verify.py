@@ -22,14 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verifiable import next_digit
 
+from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256, write_json
 from gluegrid.common.manifests import file_identity
+from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.options import RECIPES
 from gluegrid.experiment.task import Task, definition
 from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.verification import expected_texts
 from gluegrid.verification.expected_groups import Group, data_of
+from gluegrid.verification.file_shapes import RECORD, read_shaped
 from gluegrid.verification.findings import Hashes
 from gluegrid.verification.over_seeds import UNKNOWN, over_seeds
 from gluegrid.verification.results import recomputed_training
@@ -698,6 +701,105 @@ CHANGED_LINES = {
 def test_a_change_of_results_md_is_said(tables, pattern, other, problem):
     verifiable.change_once(FOLDER / "results.md", pattern, other)
     assert [line for line in tables() if problem in line]
+
+
+@pytest.fixture
+def of_several_precisions(finished) -> Experiment:
+    """The cells of one model were computed in bf16, as CUDA graphs; one of the other's was cut off and went on so."""
+    experiment = frozen_experiment(FOLDER)
+    for path in FOLDER.glob("runs/*/*/base/*/run_record.json"):
+        record = {"precision": "bf16", "compute_paths": ["cuda_graphs", "static"], "deterministic": False}
+        change(path, **record if "runs/bert/" in str(path) else {"compute_paths": ["packed"], "deterministic": True})
+    part = {"step": 3, "git": {"commit": None, "dirty": None}, "device": "CPU", "precision": "fp32"}
+    change(f"{MRPC}/run_record.json", precision="bf16", continued=[part])
+    write_tables(experiment, read_outcomes(experiment))
+    return experiment
+
+
+OF_BOTH = "packed batches of few lengths and CUDA graphs"
+DIFFERING = "bf16 in all of bert; fp32, then bf16 in tiny/mrpc/base/seed-1; fp32 in all others"
+NOTES_ON_COMPUTING = {
+    "a precision": (r"- Precision: bf16; fp32; ", "- Precision: fp32; ", "precision: it says Precision: fp32; fp32, "),
+    "no precision": (r"- Precision: .*\n", "", "precision: it says none, the runs give Precision: bf16; fp32; "),
+    "cells of a precision": (
+        r"all of bert; ",
+        "bert/mrpc/base/seed-1; ",
+        f"the runs give Precisions differ: {DIFFERING}.",
+    ),
+    "no cells of a precision": (r"- Precisions differ.*\n", "", "precisions that differ: it says none, the runs give "),
+    "the document's": (
+        r"Ours in bf16, ",
+        "Ours in tf32, ",
+        "bert, precision beside the document: it says Ours in tf32",
+    ),
+    "not the document's": (
+        r"Ours in bf16.*\n",
+        "",
+        "bert, precision beside the document: it says none, the runs give Ours in bf16, the document in fp32: MRPC, ",
+    ),
+    "a way to compute": (
+        r"packed batches \(8 runs\)",
+        "padded batches (8 runs)",
+        f"the runs give Computed as: packed batches (8 runs), {OF_BOTH} (6 runs).",
+    ),
+    "how many": (
+        r"\(6 runs\)",
+        "(5 runs)",
+        f"ways to compute: it says Computed as: packed batches (8 runs), {OF_BOTH} (5",
+    ),
+    "no way": (r"- Computed as.*\n", "", "ways to compute: it says none, the runs give Computed as: "),
+    "repeatable cells": (
+        r"(- Not repeatable.*): .*",
+        r"\1: all cells.",
+        "cells that are not repeatable: it says all cells, the runs give bert/",
+    ),
+    "all repeatable": (r"- Not repeatable.*\n", "", "cells that are not repeatable: it says none, the runs give bert/"),
+}
+
+
+def test_a_change_of_what_is_said_of_computing_is_found(of_several_precisions):
+    tables = verifiable.reader_of_tables(FOLDER)
+    assert tables() == []
+    path = FOLDER / "results.md"
+    whole = path.read_text(encoding="utf-8")
+    for name, (pattern, other, problem) in NOTES_ON_COMPUTING.items():
+        verifiable.change_once(path, pattern, other)
+        assert [line for line in tables() if problem in line], name
+        path.write_text(whole, encoding="utf-8")
+    verifiable.change_once(FOLDER / "results.csv", r'"fp32, then bf16"', "bf16")
+    assert tables() == [
+        "results/small/results.csv: tiny/mrpc/base/seed-1: precision_used is 'bf16', its run has 'fp32, then bf16'"
+    ]
+
+
+def test_a_record_that_says_it_in_another_way_is_named(finished):
+    path = Path(MRPC, "run_record.json")
+    whole = read_json(path)
+    for values in ({"compute_paths": "packed"}, {"compute_paths": [1]}, {"deterministic": "no"}, {"continued": 3}):
+        change(path, **values)
+        with pytest.raises(DataError, match=f"run_record.json: {next(iter(values))}"):
+            read_shaped(path, RECORD)
+        write_json(path, whole)
+    assert read_shaped(path, RECORD) == whole
+
+
+def test_tables_of_an_older_release_still_fit(of_several_precisions):
+    """They named the last precisions alone, and its records did not say how numbers were computed."""
+    for path in FOLDER.glob("runs/*/*/base/*/run_record.json"):
+        record = read_json(path)
+        write_json(path, {key: record[key] for key in record if key not in ("compute_paths", "deterministic")})
+    write_tables(of_several_precisions, read_outcomes(of_several_precisions))
+    tables = verifiable.reader_of_tables(FOLDER)
+    assert tables() == []
+    text = (FOLDER / "results.md").read_text(encoding="utf-8")
+    text = re.sub(r"Precision: .*", "Precision: bf16; fp32.", text)
+    (FOLDER / "results.md").write_text(re.sub(r"(- Precisions differ|Ours in).*\n", "", text), encoding="utf-8")
+    with (FOLDER / "results.csv").open(encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    place = header.index("precision_used")
+    with (FOLDER / "results.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(row[:place] + row[place + 1 :] for row in [header, *rows])
+    assert tables() == []
 
 
 def test_any_number_of_results_csv_that_was_changed_is_found(tables):

@@ -12,6 +12,7 @@ from gluegrid.common.files import canonical_json, write_text
 from gluegrid.common.formatting import NOTHING, percent, probability, signed_percent
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
+from gluegrid.results.notes import precision_notes, precision_of, precisions_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import MARK, MARKED, score_text, seeds_text, task_name
 from gluegrid.results.selection import uses_holdout
@@ -100,6 +101,7 @@ DEGENERATE = "- Degenerate runs count as they are."
 SELECTED = (
     "- Chosen on the examples that they are compared on, which favours models with more points to choose from: {}."
 )
+ACROSS_PRECISIONS = "- Results of different precisions are compared: {}."
 INPUTS = (
     "- `comparisons.json` has all in full precision, with the hashes of the runs and predictions that it was made from."
 )
@@ -152,6 +154,7 @@ def _input(group: Group, outcome: Outcome) -> dict:
         "score": score(outcome, group.task.metric_keys()) if outcome.is_done else None,
         "degenerate": outcome.is_degenerate,
         "reason": outcome.reason,
+        "precision": precision_of(record),
         "run_sha256": record.get("run_sha256"),
         "predictions_sha256": record.get("predictions_sha256"),
     }
@@ -208,9 +211,25 @@ def _notes(comparisons: Comparisons) -> Iterator[str]:
         yield DEGENERATE
     if selected := _selected(groups):
         yield SELECTED.format(escaping.markdown(selected))
+    precisions = precision_notes(outcome for group in groups for outcome in group.outcomes)
+    yield from (f"- {escaping.markdown(line)}" for line in precisions)
+    if across := _across_precisions(comparisons):
+        yield ACROSS_PRECISIONS.format(escaping.markdown(across))
     if of_data := tables.data_notes(groups):
         yield from ("", escaping.markdown(MARKED) + "\n", *map(escaping.markdown, of_data), "")
     yield INPUTS
+
+
+def _across_precisions(comparisons: Comparisons) -> str:
+    """Return the tasks on which results of several precisions were compared, and which model's are of which."""
+    compared = {(model, *each.tasks) for each in comparisons.of_tasks for model in (each.first, each.second)}
+    texts = []
+    for of_task in comparisons.by_task:
+        there = [group for group in of_task if (group.model, group.task.name) in compared]
+        if len({precision_of(outcome.record) for group in there for outcome in group.done}) > 1:
+            said = ", ".join(f"{group.model} in {precisions_of(group.done)}" for group in there)
+            texts.append(f"on {task_name(of_task[0])} {said}")
+    return "; ".join(texts)
 
 
 def _selected(groups: Sequence[Group]) -> str:

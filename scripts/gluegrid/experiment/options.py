@@ -44,8 +44,8 @@ def _conflict_of_warmup(run: Mapping) -> Conflict | None:
 
 
 def _conflict_of_precision(run: Mapping) -> Conflict | None:
-    if run["precision"] == "fp16" and run["device"] == "cpu":
-        return Conflict(("device",), "fp16 is for GPUs, so choose bf16 or fp32")
+    if run["precision"] in ("tf32", "fp16") and run["device"] == "cpu":
+        return Conflict(("device",), f"{run['precision']} is for GPUs, so choose bf16 or fp32")
     return None
 
 
@@ -54,7 +54,7 @@ def _conflict_of_attention(run: Mapping) -> Conflict | None:
         return None
     if run["device"] == "cpu":
         return Conflict(("device",), "it is for GPUs, so choose auto, sdpa or eager")
-    if run["precision"] == "fp32":
+    if run["precision"] in ("fp32", "tf32"):
         return Conflict(("precision",), "it computes in 16 bits, so choose precision auto, bf16 or fp16")
     return None
 
@@ -163,10 +163,11 @@ class Options:
     )
     precision: str = option(
         "fp32",
-        one_of("auto", "fp32", "bf16", "fp16"),
+        one_of("auto", "fp32", "tf32", "bf16", "fp16"),
         "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
-        "arithmetic over fp32 weights: `fp32`, `bf16`, `fp16` (GPU only), or `auto`, which is bf16 where the GPU has"
-        " it, else fp32. What it was stands in the record and below the table",
+        "arithmetic over fp32 weights: `fp32`; `tf32`, which is fp32 with matrix products in TF32 (GPUs that have it"
+        " only); `bf16`; `fp16` (GPUs only); or `auto`, which is bf16 where the GPU has it, else fp32. What it was"
+        " stands in the record and below the tables",
         for_prediction=True,
         conflict=_conflict_of_precision,
     )
@@ -219,7 +220,7 @@ class Options:
         "auto: the fastest that the model and the device can do, without padding where possible",
         "`auto`: without padding where the model allows it (see [How each number is made](results.md)); `sdpa`,"
         " `eager`, `flash_attention_2`: transformers' own, with padding; the last needs the package flash-attn and a"
-        " `precision` other than `fp32`",
+        " `precision` of 16 bits",
         for_prediction=True,
         conflict=_conflict_of_attention,
     )

@@ -20,7 +20,7 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference number, in percent. `training` has the values that are stated, None where none is.
+    """One reference number, in percent. `training` has the values that are stated, None where none is; so `precision`.
 
     `label` is the name of its file's references in tables, `note` what its file says of all of them.
     """
@@ -38,6 +38,7 @@ class Reference:
     spread: float | None = None
     training: dict | None = None
     train_runtime: float | None = None
+    precision: str | None = None
     note: str = ""
 
     @property

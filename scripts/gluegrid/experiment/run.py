@@ -113,3 +113,11 @@ def _result(run: Run, path: Path) -> Path:
 
 
 SCHEMA_VERSION = 1
+# The ways to compute a run's numbers that `compute_paths` of run_record.json may name, in the words of tables; the
+# fastest last.
+COMPUTE_PATHS = {
+    "padded": "padded batches",
+    "packed": "packed batches",
+    "static": "packed batches of few lengths",
+    "cuda_graphs": "CUDA graphs",
+}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 # Where each figure is published. The sheets themselves were not at hand when the table was written: rates of P100 SXM,
 # T4, RTX 8000, A16, A40, A100, A800, RTX 4090, L40, L40S, H100 PCIe and SXM, B100, B200 and GB200 were compared with
-# copies of them on other sites; all others, among them RTX 50, RTX PRO and the NVL cards, still are to be.
+# copies of them on other sites; all others, among them RTX 50 and the NVL cards, still are to be.
 # Those of L4 and from Hopper on give tensor rates with sparsity, of which the table has half.
 SOURCES = {
     "p100": "NVIDIA, Tesla P100 GPU accelerator, data sheets (PCIe, SXM2)",
@@ -31,10 +31,8 @@ SOURCES = {
     "l4": "NVIDIA, L4 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/l4",
     "l40": "NVIDIA, L40 and L40S, data sheets: nvidia.com/en-us/data-center/l40s",
     "blackwell-rtx": "NVIDIA, RTX Blackwell GPU architecture, white paper",
-    "pro-6000": "NVIDIA, RTX PRO 6000 Blackwell, data sheets (slowest edition); tensor rates inferred from its sisters",
     "h100": "NVIDIA, H100 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/h100",
     "h200": "NVIDIA, H200 Tensor Core GPU, data sheet: nvidia.com/en-us/data-center/h200",
-    "h20": "press reports, which agree; no data sheet of NVIDIA was found",
     "gh200": "NVIDIA, GH200 Grace Hopper Superchip, data sheet",
     "b200": "NVIDIA, HGX B200 and HGX B100, data sheet: nvidia.com/en-us/data-center/hgx",
     "gb200": "NVIDIA, GB200 NVL72, data sheet: nvidia.com/en-us/data-center/gb200-nvl72",
@@ -137,11 +135,9 @@ DEVICES = [
     Device("L40S", "48GB", "8.9", 48, 864, 91.6, 183, 362, 362, "l40"),
     Device("RTX 5080", "16GB", "12.0", 16, 960, 56.3, 56.3, 112.6, 112.6, "blackwell-rtx"),
     Device("RTX 5090", "32GB", "12.0", 32, 1792, 104.8, 104.8, 209.5, 209.5, "blackwell-rtx"),
-    Device("RTX PRO 6000", "Blackwell 96GB", "12.0", 96, 1597, 110, 110, 220, 220, "pro-6000", 4),
     Device("H100", "PCIe HBM2e 80GB", "9.0", 80, 2000, 51, 378, 756, 756, "h100", 7),
     Device("H100", "SXM HBM3 80GB", "9.0", 80, 3350, 67, 494, 989, 989, "h100", 7),
     Device("H100", "NVL 94GB", "9.0", 94, 3900, 60, 417, 835, 835, "h100", 7),
-    Device("H20", "96GB", "9.0", 96, 4000, 44, 74, 148, 148, "h20", 7),
     Device("H200", "NVL 141GB", "9.0", 141, 4800, 60, 417, 835, 835, "h200", 7),
     Device("H200", "SXM 141GB", "9.0", 141, 4800, 67, 494, 989, 989, "h200", 7),
     Device("GH200", "96GB", "9.0", 96, 4000, 67, 494, 990, 990, "gh200", 7),

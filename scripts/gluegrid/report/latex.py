@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percent
 from gluegrid.report.scores import ModelScores, Score, ScoreTable
+from gluegrid.results.notes import precision_notes
 from gluegrid.results.result_text import MARK, MARKED, best_of, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import Group
@@ -63,6 +64,7 @@ def _comments(name: str, chosen: Sequence[Group]) -> Iterator[str]:
     for group in chosen:
         if was_chosen(group):
             yield escaping.one_line(f"{group.model} on {task_name(group)}: {best_of(group)}")
+    yield from map(escaping.one_line, precision_notes(outcome for group in chosen for outcome in group.outcomes))
     if notes := data_notes(chosen):
         yield from map(escaping.one_line, [MARKED, *notes])
 

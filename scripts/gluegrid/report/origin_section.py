@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from gluegrid.common.provenance import without_commit
 from gluegrid.report.blocks import Block, Details, Entry, Facts, Heading, Section, Text, code
 from gluegrid.report.content import Material
-from gluegrid.results.notes import peculiarities
+from gluegrid.results.notes import compute_paths, is_repeatable, peculiarities
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import cell_state, numbers, seeds_text, state, task_name
 from gluegrid.results.summary import Group
@@ -113,6 +113,8 @@ def _shared(record: dict, environments: SharedFacts, files: SharedFacts) -> list
     commit = f"{git['commit']}{changed}" if git["commit"] else without_commit(git)
     keys = ("device", "driver", "precision", "processes")
     of_device = [(key, record[key]) for key in keys if record.get(key) is not None]
+    of_device += [("computed as", words)] if (words := compute_paths(record)) else []
+    of_device += [] if is_repeatable(record) else [("repeatable to the last bit", "no")]
     environment = environments.link("Environment", [("code", commit), *of_device, *sorted(record["versions"].items())])
     hashes = [(title, sorted(record[key].items())) for key, title in FILES.items() if record.get(key)]
     return [environment, *(files.link(*each) for each in hashes)]

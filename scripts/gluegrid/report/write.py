@@ -19,7 +19,7 @@ from gluegrid.report.parity_section import parity_section
 from gluegrid.report.score_section import score_section
 from gluegrid.report.sweep_section import sweep_section
 from gluegrid.report.training_section import training_section
-from gluegrid.results.notes import code_of, notes
+from gluegrid.results.notes import code_of, notes, precision_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.tables import reason
 
@@ -70,6 +70,7 @@ def _lead(material: Material) -> str:
         f"{_counted(len(material.experiment.models), 'model')} on {_counted(len(material.experiment.tasks), 'task')}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         *sorted({outcome.record["device"] for outcome in material.done}),
+        *sorted({precision_of(outcome.record) or "unknown precision" for outcome in material.done}),
         *sorted({code_of(outcome.record["git"]) for outcome in material.done}),
     ]
     return "; ".join(parts) + "." if material.done else f"{'; '.join(parts)}. {EMPTY}"

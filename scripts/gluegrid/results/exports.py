@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.results.notes import precision_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import cell_state
 from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
 from gluegrid.results.summary import Group, groups
 
+PRECISION = "precision_used"
 IDENTITY = ("model", "task", "variant", "seed", "state", "reason", "data", "log")
 
 
@@ -23,20 +25,28 @@ def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
     Behind these stand the values that any sweep varies, and whether the cell's variant was chosen.
     """
     grouped = groups(experiment, outcomes)
-    metrics = sorted({key for outcome in outcomes if outcome.is_done for key in outcome.results})
+    numbers = [_numbers_of(outcome) for outcome in outcomes]
+    metrics = sorted({key for of_cell in numbers for key in of_cell})
     swept = list(dict.fromkeys(key for points in sweeps(grouped) for key in swept_keys(points)))
     of_choice = {group.identity for group in chosen(grouped)}
     text = io.StringIO()
     writer = csv.DictWriter(text, [*IDENTITY, "run_sha256", *metrics, *swept, "chosen"], lineterminator="\n")
     writer.writeheader()
-    for outcome in outcomes:
+    for outcome, of_cell in zip(outcomes, numbers, strict=True):
         provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
         texts = {key: escaping.spreadsheet(value or "") for key, value in _row(outcome).items()}
         values = {key: _value(outcome.cell.values.get(key)) for key in swept}
         is_chosen = (outcome.cell.model, outcome.cell.task, outcome.cell.variant) in of_choice
         choice = {"chosen": "yes" if is_chosen else "no"}
-        writer.writerow(texts | provenance | (outcome.results or {}) | values | choice)
+        writer.writerow(texts | provenance | of_cell | values | choice)
     return text.getvalue()
+
+
+def _numbers_of(outcome: Outcome) -> dict[str, object]:
+    """Return a cell's metrics and the precision that they were computed in, which `precision: auto` does not name."""
+    if not outcome.is_done:
+        return {}
+    return outcome.results | {PRECISION: escaping.spreadsheet(precision_of(outcome.record) or "")}
 
 
 def results_json(experiment: Experiment, outcomes: list[Outcome]) -> str:

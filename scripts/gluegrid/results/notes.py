@@ -1,11 +1,15 @@
 """What a reader must know to judge an experiment's numbers. Nothing is escaped."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gluegrid.common.provenance import without_commit
 from gluegrid.experiment.option import Option
 from gluegrid.experiment.options import OPTIONS
+from gluegrid.experiment.run import COMPUTE_PATHS
 from gluegrid.results.outcomes import Outcome
+
+NOT_REPEATABLE = "Not repeatable to the last bit, since kernels of the GPU are not deterministic"
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
@@ -22,14 +26,76 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
         f"Seeds: {', '.join(map(str, seeds))}."
         + (" One seed says little about small tasks." if len(seeds) == 1 else "")
     )
-    for title, key in (("Device", "device"), ("Driver", "driver"), ("Precision", "precision")):
+    for title, key in (("Device", "device"), ("Driver", "driver")):
         lines += _distinct(title, (outcome.record[key] for outcome in done))
+    lines += precision_notes(done)
+    lines += _ways_to_compute(done)
     lines += _distinct("Versions", (_versions(outcome) for outcome in done))
     lines += _distinct("Code", (_code(outcome) for outcome in done))
     lines += _distinct("Models that ran Python code of their own", (_model_with_code(outcome) for outcome in done))
     lines += _other_files(done)
-    lines += _ways_to_train(done)
+    lines += _with_cells(done, lambda outcome: ways_to_train(outcome.cell.values))
+    lines += _with_cells(done, lambda outcome: [] if is_repeatable(outcome.record) else [NOT_REPEATABLE])
     return lines + _peculiarities(done)
+
+
+def precision_of(record: Mapping) -> str | None:
+    """Return the precision that a result was computed in; of attempts that differ, each in its turn."""
+    parts = [*(part.get("precision") for part in record.get("continued", [])), record.get("precision")]
+    return ", then ".join(dict.fromkeys(str(part) for part in parts if part is not None)) or None
+
+
+def precisions_of(done: Iterable[Outcome]) -> str:
+    """Return the precisions that results were computed in; empty where no record says it."""
+    return " and ".join(sorted(filter(None, {precision_of(outcome.record) for outcome in done})))
+
+
+def precision_notes(outcomes: Iterable[Outcome]) -> list[str]:
+    """Return a line on the precision of results and, where they are of several, one on the cells of each.
+
+    All cells of a model are named by the model; those of the commonest precision are all others.
+    """
+    done = [outcome for outcome in outcomes if outcome.is_done]
+    by_precision: dict[str, list[Outcome]] = {}
+    for outcome in done:
+        if precision := precision_of(outcome.record):
+            by_precision.setdefault(precision, []).append(outcome)
+    lines = _distinct("Precision", by_precision)
+    if len(by_precision) < 2:
+        return lines
+    of_models = Counter(outcome.cell.model for outcome in done)
+    *fewer, (most, _) = sorted(by_precision.items(), key=lambda item: (len(item[1]), item[0]))
+    texts = [f"{precision} in {', '.join(_models_or_cells(cells, of_models))}" for precision, cells in sorted(fewer)]
+    return [*lines, f"Precisions differ: {'; '.join(texts)}; {most} in all others."]
+
+
+def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) -> list[str]:
+    """Return the cells of these results, those of a model of which they are all as one."""
+    here = Counter(outcome.cell.model for outcome in outcomes)
+    whole = {model for model, count in here.items() if count == of_models[model]}
+    cells = (outcome.cell for outcome in outcomes)
+    return [*dict.fromkeys(f"all of {cell.model}" if cell.model in whole else cell.name for cell in cells)]
+
+
+def compute_paths(record: Mapping) -> str:
+    """Return in words how a result was computed; empty where its record does not say it, as older ones do not."""
+    paths = {str(path) for path in record.get("compute_paths") or []}
+    known = [words for path, words in COMPUTE_PATHS.items() if path in paths]
+    return " and ".join([*known, *sorted(paths - COMPUTE_PATHS.keys())])
+
+
+def _ways_to_compute(done: Sequence[Outcome]) -> list[str]:
+    """Return a line with the ways in which results were computed, and of how many runs each is."""
+    runs = Counter(compute_paths(outcome.record) for outcome in done)
+    del runs[""]
+    ordered = sorted(runs.items(), key=lambda item: (-item[1], item[0]))
+    texts = [f"{words} ({count} run{'' if count == 1 else 's'})" for words, count in ordered]
+    return [f"Computed as: {', '.join(texts)}."] if texts else []
+
+
+def is_repeatable(record: Mapping) -> bool:
+    """Tell whether a repetition gives the same bits, as it does where the record does not say otherwise."""
+    return record.get("deterministic") is not False
 
 
 def _model_with_code(outcome: Outcome) -> str | None:
@@ -51,10 +117,10 @@ def _other_files(done: Sequence[Outcome]) -> list[str]:
     return [f"Not the official files: {'; '.join(texts)}."] if texts else []
 
 
-def _ways_to_train(done: Sequence[Outcome]) -> list[str]:
-    """Return a line for each way to train that is not the ordinary one, with the cells that were trained so."""
-    cells = _cells_by_sentence(done, lambda outcome: ways_to_train(outcome.cell.values))
-    return [f"{way}: {'all cells' if len(names) == len(done) else ', '.join(names)}." for way, names in cells.items()]
+def _with_cells(done: Sequence[Outcome], sentences: Callable[[Outcome], list[str]]) -> list[str]:
+    """Return a line for each sentence, with the cells that it is true of."""
+    cells = _cells_by_sentence(done, sentences)
+    return [f"{text}: {'all cells' if len(names) == len(done) else ', '.join(names)}." for text, names in cells.items()]
 
 
 def _peculiarities(done: Sequence[Outcome]) -> list[str]:
@@ -102,9 +168,14 @@ def peculiarities(outcome: Outcome) -> list[str]:
 def _parts_by_others(record: dict) -> list[str]:
     """Return from which step on another code or device than before has trained: attempts that went on."""
     parts = [*record.get("continued", []), {**record, "step": None}]
-    makers = [(code_of(part["git"]), part["device"]) for part in parts]
+    is_of_one_precision = precision_of(record) == record.get("precision")
+    makers = [
+        f"{code_of(part['git'])} on {part['device']}"
+        + ("" if is_of_one_precision else f" in {part.get('precision', 'unknown precision')}")
+        for part in parts
+    ]
     return [
-        f"{before[0]} on {before[1]} until step {part['step']:,}, then {after[0]} on {after[1]}"
+        f"{before} until step {part['step']:,}, then {after}"
         for part, before, after in zip(parts, makers, makers[1:], strict=False)
         if before != after
     ]

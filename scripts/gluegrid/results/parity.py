@@ -8,6 +8,7 @@ from gluegrid.experiment import references
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import MEDIAN, SINGLE_RUN, VALIDATION, Reference, SeedSpread, references_of
 from gluegrid.experiment.run import examples_per_update
+from gluegrid.results.notes import precisions_of
 from gluegrid.results.selection import chosen, sweeps, uses_holdout
 from gluegrid.results.summary import Group, Summary, summarised
 
@@ -63,6 +64,7 @@ class Verdict:
             "verdict": self.word,
             "reason": self.reason,
             "ours": asdict(self.ours) if self.ours else None,
+            "precision": precisions_of(self.group.done) or None,
             "reference": {key: value for key, value in asdict(self.reference).items() if key != "note"},
             "difference": self.ours.mean - self.reference.value if self.ours else None,
             "tolerance": self.tolerance,

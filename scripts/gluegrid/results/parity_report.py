@@ -46,6 +46,7 @@ def parity_markdown(content: dict) -> str:
         f"# Parity of {escaping.markdown(content['experiment'])}\n",
         WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
         tables.markdown(COLUMNS, map(verdict_row, records)) + "\n" if records else "No reference was compared.\n",
+        *(escaping.markdown(line) + "\n" for line in precision_lines(records)),
         *(["## Not compared\n", tables.markdown(COLUMNS_NOT_COMPARED, others) + "\n"] if others else []),
         *_spreads(records),
         *_sources(content),
@@ -57,6 +58,7 @@ def parity_in_terminal(content: dict) -> str:
     """Return the verdicts for the terminal."""
     records = with_verdict(content)
     lines = [tables.plain(COLUMNS, map(verdict_row, records))] if records else []
+    lines += map(escaping.one_line, precision_lines(records))
     return "\n\n".join(lines + _how_many_others(content))
 
 
@@ -67,6 +69,12 @@ def below(content: dict) -> list[str]:
         for record in content["verdicts"]
         if record["verdict"] == BELOW
     ]
+
+
+def precision_lines(records: Sequence[dict]) -> list[str]:
+    """Return a line on the precision of our numbers in records with a verdict; none where no record says it."""
+    precisions = sorted({record["precision"] for record in records} - {None})
+    return [f"Precision of ours: {'; '.join(precisions)}."] if precisions else []
 
 
 def reference_sections(content: dict) -> list[str]:
@@ -112,7 +120,13 @@ def _ours(record: dict) -> str:
     seeds = "1 seed" if ours["count"] == 1 else f"{ours['count']} seeds"
     variant = [] if record["variant"] == BASE else [escaping.shortened(record["variant"], LONGEST_NAME)]
     several = [f"best of {record['best_of_variants']} variants"] if record["best_of_variants"] > 1 else []
-    return f"{points(ours['mean'])}{spread} ({'; '.join([seeds, *variant, *several])})"
+    return f"{points(ours['mean'])}{spread} ({'; '.join([seeds, *variant, *several, *_other_precision(record)])})"
+
+
+def _other_precision(record: dict) -> list[str]:
+    """Return our precision and the reference's where both are known and are not the same."""
+    ours, theirs = record["precision"], record["reference"]["precision"]
+    return [f"{ours}, theirs {theirs}"] if ours and theirs and ours != theirs else []
 
 
 def _expected(record: dict) -> str:

@@ -111,6 +111,8 @@ def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[s
         if ids[model] in numbers:
             beside = tables.beside_reference(of_model, numbers[ids[model]], label)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
+            lines = tables.precisions_beside(of_model, reference["common"].get("precision"), label)
+            sections += [escaping.markdown(line) + "\n" for line in lines]
     if numbers.keys() & ids.values():
         sections.insert(1, reference["note"] + "\n")
     else:

@@ -8,7 +8,7 @@ from tabulate import tabulate
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, number, percent, points, seconds
 from gluegrid.results import result_text
-from gluegrid.results.notes import depends_on_seed
+from gluegrid.results.notes import depends_on_seed, precisions_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import MARK, MARKED, PREDICTED, details, score_text, state, task_name
 from gluegrid.results.summary import Group, by_model_on_every_task, mean
@@ -143,6 +143,15 @@ def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label:
         rows.append((task, metric, ours, metrics, time, their_time, epochs, their_epochs))
     names = (f"Result of {label}", COLUMNS[3], f"Time of {label} (s)", COLUMNS[4], f"epochs of {label}")
     return markdown((*COLUMNS[:3], *names), rows)
+
+
+def precisions_beside(groups: Iterable[Group], theirs: str | None, label: str) -> list[str]:
+    """Return a line for each precision of a model's results that is not `theirs`, a reference's; unescaped."""
+    tasks: dict[str, list[str]] = {}
+    for group in groups:
+        if theirs and (ours := precisions_of(group.done)) not in ("", theirs):
+            tasks.setdefault(ours, []).append(task_name(group))
+    return [f"Ours in {ours}, {label} in {theirs}: {', '.join(names)}." for ours, names in tasks.items()]
 
 
 def failures(outcomes: Iterable[Outcome]) -> str:

@@ -26,7 +26,7 @@ from gluegrid.models.device_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
+MIXED_PRECISION = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
 SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilisation
 LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split
 
@@ -44,10 +44,11 @@ def prepare_device(run: Run) -> Accelerator:
         _try_memory()
         # Its backward pass differs from time to time, has given NaN, and makes a plan for each shape.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    set_precision()
+    precision = precision_of(run)
+    set_precision(precision)
     accelerator = Accelerator(
         cpu=run.device == "cpu",
-        mixed_precision=MIXED_PRECISION[precision_of(run)],
+        mixed_precision=MIXED_PRECISION[precision],
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
     if accelerator.num_processes != run.processes:
@@ -96,17 +97,8 @@ def _try_memory() -> None:
         torch.zeros(1, device="cuda")
 
 
-def set_precision(of_fp32: str = "ieee") -> None:
-    """Let fp32 be computed in "ieee" or "tf32" from here on, whatever this process has set before."""
-    # The older switches stand over the general one, and torch refuses to read them where they disagree.
-    torch.set_float32_matmul_precision("highest" if of_fp32 == "ieee" else "high")
-    torch.backends.cudnn.allow_tf32 = of_fp32 != "ieee"
-    torch.backends.cudnn.fp32_precision = of_fp32
-    torch.backends.fp32_precision = of_fp32
-
-
 def precision_of(run: Run) -> str:
-    """Return the precision of a run's arithmetic on this device: fp32, bf16 or fp16. Raises TrainingError."""
+    """Return the precision of a run's arithmetic on this device: fp32, tf32, bf16 or fp16. Raises TrainingError."""
     has_bf16 = run.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if run.precision == "auto":
         return "bf16" if has_bf16 else "fp32"
@@ -114,7 +106,24 @@ def precision_of(run: Run) -> str:
         raise TrainingError(
             f"precision: bf16 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp16"
         )
+    if run.precision == "tf32" and run.device == "cuda" and not torch.cuda.is_tf32_supported():
+        raise TrainingError(
+            f"precision: tf32 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp32"
+        )
     return run.precision
+
+
+def set_precision(precision: str) -> None:
+    """Let CUDA compute what is fp32 in TF32 where that is the precision, and else in fp32, whatever it was set to.
+
+    Each kind of operation by itself, since torch's defaults differ: convolutions are in TF32, matrix products are not.
+    """
+    is_tf32 = precision == "tf32"
+    # The older settings, which torch itself still reads: it raises an error where they contradict the newer ones.
+    torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = is_tf32
+    for operations in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        operations.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
 def describe_device(run: Run) -> dict:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from gluegrid.common.errors import TrainingError, in_one_line
+from gluegrid.experiment.run import COMPUTE_PATHS
 from gluegrid.models.deterministic_kernels import allowed_after
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.models.packing import LAYOUT, Layout, is_token, make_packable, to_device
@@ -22,7 +23,7 @@ from gluegrid.training.device import random_states, set_random_states
 logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
-PADDED, PACKED, STATIC = "padded", "packed", "static"  # what computes batches, as a record has it
+PADDED, PACKED, STATIC, CUDA_GRAPHS = COMPUTE_PATHS
 Result = TypeVar("Result")
 # What another pass costs, in tokens' time: adding up gradients on a CPU, and launching kernels on a GPU.
 TOKENS_OF_A_PASS = {"cpu": 64, "cuda": 8192}

@@ -16,19 +16,20 @@ import numpy
 import torch
 
 from gluegrid.common.errors import in_one_line
+from gluegrid.experiment.run import COMPUTE_PATHS
 from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.training.dataset import Rows
 from gluegrid.training.device import random_states, set_random_states
-from gluegrid.training.forward_pass import PACKED, PADDED, STATIC, ForwardPass
-from gluegrid.training.step_graphs import CUDA_GRAPHS, StepGraphs
+from gluegrid.training.forward_pass import CUDA_GRAPHS, STATIC, ForwardPass
+from gluegrid.training.step_graphs import StepGraphs
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3  # of a norm of gradients, relative to the exact one's
 TOLERANCE_OF_TF32 = 1e-2
 SMALLEST_NORM = 1e-7
-PATHS = (PADDED, PACKED, STATIC, CUDA_GRAPHS)  # the fastest last
+PATHS = tuple(COMPUTE_PATHS)  # the fastest last
 
 Gradients = list[torch.Tensor | None]
 Result = TypeVar("Result")

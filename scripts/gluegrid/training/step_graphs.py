@@ -28,7 +28,6 @@ from gluegrid.training.forward_pass import ForwardPass, StaticBatches
 
 logger = logging.getLogger(__name__)
 
-CUDA_GRAPHS = "cuda_graphs"  # what this path is called in a record
 LARGEST_GRAPH = 8192  # tokens; beyond, it is the kernels that take the time
 WARM_UPS = 2
 

@@ -20,10 +20,10 @@ from gluegrid.training.device import random_states, set_random_states
 from gluegrid.training.distributed import Processes
 from gluegrid.training.epochs import EpochScores, numbers_of
 from gluegrid.training.flat_gradients import FlatGradients
-from gluegrid.training.forward_pass import STATIC, ForwardPass, MicroBatches
+from gluegrid.training.forward_pass import CUDA_GRAPHS, STATIC, ForwardPass, MicroBatches
 from gluegrid.training.optimizer import adamw, clip_once, make_moments, step_once
 from gluegrid.training.path_check import PATHS, choose_path, take_path
-from gluegrid.training.step_graphs import CUDA_GRAPHS, StepGraphs
+from gluegrid.training.step_graphs import StepGraphs
 from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)

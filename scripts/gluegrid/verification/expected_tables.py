@@ -18,6 +18,7 @@ from gluegrid.verification.expected_results import (
 from gluegrid.verification.expected_texts import Expected
 from gluegrid.verification.markdown import Note, Part
 from gluegrid.verification.over_seeds import mean, over_seeds
+from gluegrid.verification.runs import must_say_precisions, precision_of
 
 OVER_SEEDS = {"Models by tasks": "mean", "Median over seeds": "median", "Best seed": "best"}  # by the section's title
 
@@ -187,7 +188,22 @@ def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]])
     for model, groups in models.items():
         theirs = documented.get(reference_model(experiment.models[model]))
         if theirs is not None:
-            yield _table(model, (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups))
+            rows = (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups)
+            yield _table(model, rows, notes=_note_of_precisions(groups, document()["common"].get("precision"), label))
+
+
+def _note_of_precisions(groups: list[Group], theirs: str | None, label: str) -> list[Note]:
+    """Return the lines on results that are of another precision than the document."""
+    if not all(group.is_known for group in groups):
+        return []
+    tasks: dict[str, list[str]] = {}
+    for group in groups:
+        ours = " and ".join(sorted({precision_of(run) for run in group.done} - {""}))
+        if theirs and ours and ours != theirs:
+            tasks.setdefault(ours, []).append(group.name)
+    lines = {f"Ours in {ours}, {label} in {theirs}: {', '.join(names)}." for ours, names in tasks.items()}
+    older = [] if must_say_precisions(run for group in groups for run in group.done) else [set()]
+    return [Note(f"{groups[0].model}, precision beside {label}", "Ours in ", ".+", [lines, *older])]
 
 
 def _row_beside(group: Group, theirs: dict[str, float], label: str) -> Row:

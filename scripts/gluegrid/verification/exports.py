@@ -14,12 +14,13 @@ from gluegrid.verification.expected_groups import Group, optimism, shown_groups,
 from gluegrid.verification.file_shapes import TABLES, read_shaped
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.over_seeds import UNKNOWN, mean, over_seeds
-from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.runs import VerifiedRun, precision_of
 
 TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and no number of it
 NO_RESULT = ("failed", "not run")
 STATES = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}
 MISSING = "not there"
+PRECISION = "precision_used"
 IDENTITY = ("model", "task", "variant", "seed", "state")
 
 
@@ -116,6 +117,8 @@ def _check_row(
 ) -> None:
     """Compare a row's numbers, which are in full precision, with all_results.json, and what it says of sweeps."""
     of_run = run.results | {"run_sha256": run.record["run_sha256"]} if run.state == "done" else {}
+    if of_run and PRECISION in row:  # older tables have no such column
+        of_run |= {PRECISION: precision_of(run)}
     expected = of_run | of_sweeps
     for key in [*expected, *(key for key in row if key not in (*expected, *IDENTITY, *TEXTS))]:
         findings.table_numbers += key in expected

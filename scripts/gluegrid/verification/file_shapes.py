@@ -27,6 +27,7 @@ def object_of(**properties: dict) -> dict:
 
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
+OBJECTS = {"type": "array", "items": {"type": "object"}}
 FILES = mapping_of(object_of(bytes=COUNT, sha256=TEXT), minProperties=1)
 STAGED = {"source": TEXT, "revision": TEXT, "resolved_revision": {"type": ["string", "null"]}, "files": FILES}
 TOKENIZER = object_of(file=TEXT, sha256=TEXT, max_length={"type": ["integer", "null"]})
@@ -48,9 +49,14 @@ RECORD = object_of(
     model_revision=TEXT,
     git=object_of(commit={"type": ["string", "null"]}),
 )
+# Newer keys, which a record need not have.
+RECORD["properties"] |= {
+    "compute_paths": {"type": "array", "items": TEXT},
+    "deterministic": {"type": "boolean"},
+    "continued": OBJECTS,
+}
 RECORD_OF_TRAINING = {"allOf": [RECORD, object_of(train_rows=COUNT)]}
 RESULTS = mapping_of({"type": ["number", "boolean", "null"]}, minProperties=1)
-OBJECTS = {"type": "array", "items": {"type": "object"}}
 TABLES = object_of(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=OBJECTS)
 
 

@@ -1,11 +1,12 @@
 """What results.md says below its tables, under "What to know", as it should be."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from gluegrid.experiment.run import COMPUTE_PATHS
 from gluegrid.verification.expected_groups import data_of, is_degenerate
 from gluegrid.verification.markdown import Note, Part
-from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.runs import VerifiedRun, must_say_precisions, precision_of
 
 CELL = r"[^\s/]+/[^\s/]+/[^\s/]+/seed-\d+"
 ALL_CELLS = "all cells"
@@ -39,6 +40,11 @@ def _notes(runs: list[VerifiedRun], entries: dict[str, dict]) -> Iterator[Note]:
         cells = {run.cell.name for run in done if key in run.cell.run}
         every = [{ALL_CELLS}] if cells == names else []
         yield Note(f"cells {what}", f"- {beginning}", f"{ALL_CELLS}|{CELL}", [cells, *every])
+    unrepeatable = {run.cell.name for run in done if run.record.get("deterministic") is False}
+    every = [{ALL_CELLS}] if unrepeatable == names else []
+    yield Note("cells that are not repeatable", "- Not repeatable", f"{ALL_CELLS}|{CELL}", [unrepeatable, *every])
+    yield from _precisions(done)
+    yield Note("ways to compute", "- Computed as: ", "- (.+)", [_ways_to_compute(done)])
     if done:
         yield Note("seeds", "- Seeds: ", r"\d+", [{str(run.cell.seed) for run in runs}])
         commits = {run.record["git"]["commit"] for run in done} - {None}
@@ -47,6 +53,56 @@ def _notes(runs: list[VerifiedRun], entries: dict[str, dict]) -> Iterator[Note]:
     if None not in data:
         subsets = _subsets(run for run, text in zip(done, data, strict=True) if not text)
         yield Note("cells trained on a subset", "- Trained on a subset, ", "- (.+)", [subsets])
+
+
+def _precisions(done: list[VerifiedRun]) -> Iterator[Note]:
+    """Yield what is said of the precisions of results, and of the cells of each where they differ."""
+    cells: dict[str, set[str]] = defaultdict(set)
+    for run in done:
+        cells[precision_of(run)].add(run.cell.name)
+    cells.pop("", None)
+    lines = [{f"Precision: {'; '.join(sorted(cells))}."} if cells else set()]
+    differing = [{_differing_precisions(cells, done)} if len(cells) > 1 else set()]
+    if not must_say_precisions(done):
+        last = {str(run.record["precision"]) for run in done if "precision" in run.record}
+        lines.append({f"Precision: {'; '.join(sorted(last))}."})
+        differing.append(set())
+    yield Note("precision", "- Precision: ", "- (.+)", lines)
+    yield Note("precisions that differ", "- Precisions differ: ", "- (.+)", differing)
+
+
+def _differing_precisions(cells: dict[str, set[str]], done: list[VerifiedRun]) -> str:
+    """Return the line on cells that are not of the commonest precision, of which all of a model are named by it."""
+    of_models: dict[str, set[str]] = defaultdict(set)
+    for run in done:
+        of_models[run.cell.model].add(run.cell.name)
+    commonest = max(cells, key=lambda precision: (len(cells[precision]), precision))
+    texts = []
+    for precision in sorted(cells.keys() - {commonest}):
+        names = []
+        for run in done:
+            if run.cell.name in cells[precision]:
+                is_whole = of_models[run.cell.model] <= cells[precision]
+                names.append(f"all of {run.cell.model}" if is_whole else run.cell.name)
+        texts.append(f"{precision} in {', '.join(dict.fromkeys(names))}")
+    return f"Precisions differ: {'; '.join(texts)}; {commonest} in all others."
+
+
+def _ways_to_compute(done: list[VerifiedRun]) -> set[str]:
+    """Return the line on how results were computed; none where no record says it."""
+    order = list(COMPUTE_PATHS)
+    ways: Counter[str] = Counter()
+    for run in done:
+        places = {
+            path: order.index(path) if path in order else len(order) for path in run.record.get("compute_paths", [])
+        }
+        paths = sorted(places, key=lambda path: (places[path], path))
+        ways[" and ".join(COMPUTE_PATHS.get(path, path) for path in paths)] += 1
+    ways.pop("", None)
+    counts = [(count, words) for words, count in ways.items()]
+    counts.sort(key=lambda each: (-each[0], each[1]))
+    texts = [f"{words} ({count} {'run' if count == 1 else 'runs'})" for count, words in counts]
+    return {f"Computed as: {', '.join(texts)}."} if texts else set()
 
 
 def _subsets(runs: Iterable[VerifiedRun]) -> set[str]:

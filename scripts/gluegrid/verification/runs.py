@@ -1,5 +1,6 @@
 """The files of one cell: whether its record is that of its files, and its results those of its predictions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,22 @@ class VerifiedRun:
     results: dict = field(default_factory=dict)
     record: dict = field(default_factory=dict)
     values: dict[str, object] = field(default_factory=dict)
+
+
+def precision_of(run: VerifiedRun) -> str:
+    """Return the precision of a result as its record has it, those of earlier attempts first; empty where unknown."""
+    record = run.record
+    values = [part.get("precision") for part in record.get("continued", [])] + [record.get("precision")]
+    texts: list[str] = []
+    for value in values:
+        if value is not None and str(value) not in texts:
+            texts.append(str(value))
+    return ", then ".join(texts)
+
+
+def must_say_precisions(runs: Iterable[VerifiedRun]) -> bool:
+    """Tell whether tables must say where precisions differ: older ones do not, whose records lack `compute_paths`."""
+    return any("compute_paths" in run.record for run in runs)
 
 
 def has_result(folder: Path) -> bool:

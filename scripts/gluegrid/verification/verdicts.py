@@ -11,10 +11,11 @@ from gluegrid.verification.expected_texts import percentage
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.markdown import Section
 from gluegrid.verification.over_seeds import over_seeds
-from gluegrid.verification.runs import VerifiedRun
+from gluegrid.verification.runs import VerifiedRun, must_say_precisions, precision_of
 
 OURS = re.compile(r"(-?[\d.]+)(?: ± ([\d.]+))? \((\d+) seeds?(?:; .*)?\)")
 VERDICT = re.compile(r"(above|within|below) (-?[\d.]+) ± ([\d.]+) \((.*), [^,]*\)")
+OTHER_PRECISION = re.compile(r"(?:; |^)([^;]*, theirs [^;)]*)\)?$")
 OTHERS = re.compile(r"(\d+) of (\d+) references were not compared")
 LAST_DIGIT = 0.01  # of what is shown; a word is not judged by less than that
 
@@ -65,15 +66,41 @@ def _problem(row: list[str], references: dict[Cell, list[Reference]], of_cells: 
     cells = [
         cell
         for cell, candidates in references.items()
-        if cell[0] == model
-        and any((each.label, each.metric, f"{each.value:.2f}") == (label, metric, value) for each in candidates)
+        if cell[0] == model and any(_shown(each) == (label, metric, value) for each in candidates)
     ]
     if not cells:
         return f"{label!r} has no such reference as {value}"
     expected = [_results(of_cells[cell], f"eval_{metric}") for cell in cells]
     if None not in expected and ours.groups() not in set().union(*expected):
         return f"is {shown!r}, its runs give {_listed(set().union(*expected))}"
+    precisions = _other_precisions(cells, references, of_cells, (label, metric, value))
+    said_precision = "".join(OTHER_PRECISION.findall(shown))
+    if None not in expected and said_precision not in precisions:
+        return f"is {shown!r}, it should say {_listed({(text,) for text in precisions})}"
     return _problem_of_word(word, float(ours[1]) - float(value), float(tolerance))
+
+
+def _other_precisions(
+    cells: list[Cell],
+    references: dict[Cell, list[Reference]],
+    of_cells: dict[Cell, list[VerifiedRun]],
+    shown: tuple[str, str, str],
+) -> set[str]:
+    """Return what may be said of the precision of results: ours and theirs, nothing where they are the same."""
+    texts = set()
+    for cell in cells:
+        variants = defaultdict(set)
+        for run in of_cells[cell]:
+            variants[run.cell.variant] |= {precision_of(run)} - {""} if run.state == "done" else set()
+        theirs = {each.precision for each in references[cell] if _shown(each) == shown}
+        for ours in (" and ".join(sorted(variant)) for variant in variants.values()):
+            texts |= {f"{ours}, theirs {their}" if ours and their and ours != their else "" for their in theirs}
+        texts |= set() if must_say_precisions(of_cells[cell]) else {""}
+    return texts
+
+
+def _shown(reference: Reference) -> tuple[str, str, str]:
+    return reference.label, reference.metric, f"{reference.value:.2f}"
 
 
 def _results(runs: list[VerifiedRun], key: str) -> set[tuple[str, str | None, str]] | None:

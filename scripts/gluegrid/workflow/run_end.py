@@ -4,6 +4,7 @@ import atexit
 import statistics
 from pathlib import Path
 
+from gluegrid.common import escaping
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import state_folder
@@ -12,6 +13,7 @@ from gluegrid.execution.invocation import path_of_current_invocation
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.results import tables
+from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome, has_result
 from gluegrid.results.results_md import (
     by_model,
@@ -81,6 +83,7 @@ def last_words(experiment: Experiment, outcomes: list[Outcome]) -> str:
     lines = ["", compared, ""] if compared else [""]
     for model, of_model in by_model(chosen(groups(experiment, outcomes))):
         lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
+    lines += map(escaping.one_line, precision_notes(outcomes)[:1])  # the tables say of which cells each is
     lines.append(f"Tables: {experiment.paths.results_md}")
     lines += [
         f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
