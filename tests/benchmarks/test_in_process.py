@@ -43,7 +43,7 @@ def train(steps, compiled_at=None):
     """Do steps of an optimizer; at one of them, compile something."""
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.ones(2)
-    optimizer, measure = torch.optim.SGD([weight]), compiles([20 + steps])
+    optimizer, measure = torch.optim.SGD([weight]), compiles([20 + (compiled_at or 0)])
     for step in range(steps):
         if step == compiled_at:
             measure()
