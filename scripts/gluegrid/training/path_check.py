@@ -8,7 +8,7 @@ function gives when it is called, dropout and what it draws among them. A path t
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,7 +103,7 @@ def _why_not_static(
 ) -> str | None:
     """Return why static gradients are not right; None where they are."""
     forward.model.eval()
-    static, parameters = forward.static, [p for p in forward.model.parameters() if p.requires_grad]
+    parameters = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
 
     def general(numbers: numpy.ndarray) -> Gradients:
         loss = forward(rows, numbers, with_labels=True).loss
@@ -117,11 +117,10 @@ def _why_not_static(
         return gradients
 
     def errors(numbers: numpy.ndarray) -> tuple[float, float]:
-        with _computing(forward, static=None, autocast=nullcontext), exact_fp32():
+        with _in_the_general_way(forward, nullcontext), exact_fp32():
             exact = general(numbers)
-        with _computing(forward, static=None):
+        with _in_the_general_way(forward, forward.autocast):
             general_error = _difference(general(numbers), exact)
-        forward.static = static
         return _difference(general(numbers) if graphs is None else fast(numbers), exact), general_error
 
     for batch in batches:
@@ -188,16 +187,14 @@ def _drawn(device: torch.device) -> list[torch.Tensor]:
 
 
 @contextmanager
-def _computing(forward: ForwardPass, **values: object) -> Iterator[None]:
-    """Let a forward pass have other attributes for a while."""
-    before = {name: getattr(forward, name) for name in values}
+def _in_the_general_way(forward: ForwardPass, autocast: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """Let a forward pass compute packed batches, in this precision, for a while."""
+    before = forward.static, forward.autocast
+    forward.static, forward.autocast = None, autocast
     try:
-        for name, value in values.items():
-            setattr(forward, name, value)
         yield
     finally:
-        for name, value in before.items():
-            setattr(forward, name, value)
+        forward.static, forward.autocast = before
 
 
 def _difference(gradients: Gradients, exact: Gradients) -> float:
