@@ -55,7 +55,7 @@ def forget_earlier_settings() -> None:
         del os.environ[name]
     os.environ.pop("TORCHINDUCTOR_DETERMINISTIC", None)
     AcceleratorState._reset_state(reset_partial_state=True)
-    set_precision()
+    set_precision("fp32")
     torch.use_deterministic_algorithms(False)
     torch.backends.cuda.enable_cudnn_sdp(True)
 

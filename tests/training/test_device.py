@@ -36,7 +36,7 @@ def torch_as_it_was():
     torch.backends.cuda.enable_cudnn_sdp(True)
     torch.backends.cudnn.benchmark = benchmark
     torch.set_num_threads(threads)
-    set_precision()
+    set_precision("fp32")
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def set_one_by_one():
 )
 def test_fp32_is_computed_in_full_whatever_the_process_has_set_before(torch_as_it_was, set_before):
     set_before()
-    set_precision()
+    set_precision("fp32")
     assert {name: backend.fp32_precision for name, backend in PRECISIONS.items()} == dict.fromkeys(PRECISIONS, "ieee")
     # Nobody who reads the older switches is refused.
     assert torch.get_float32_matmul_precision() == "highest"

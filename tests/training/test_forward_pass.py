@@ -10,8 +10,10 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from gluegrid.common.errors import TrainingError
+from gluegrid.models import packing
 from gluegrid.models.packing import Layout
 from gluegrid.training import forward_pass
+from gluegrid.training.device import set_precision
 from gluegrid.training.forward_pass import ForwardPass
 
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS)
@@ -54,6 +56,24 @@ def test_packed_batches_give_the_outputs_and_gradients_of_padded_ones(tmp_path, 
     assert found.keys() == expected_gradients.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_are_compared_in_fp32_also_where_a_run_computes_in_tf32(tmp_path, monkeypatch):
+    seen = []
+
+    def noting(*arguments, **options):
+        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return packed_attention(*arguments, **options)
+
+    packed_attention = packing.packed_attention
+    monkeypatch.setitem(packing.AttentionInterface._global_mapping, packing.ATTENTION, noting)
+    set_precision("tf32")
+    try:
+        assert forward_of(a_model(tmp_path), is_static=True).path == "static"
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        set_precision("fp32")
+    assert {*seen} == {"ieee"}
 
 
 def test_nothing_is_computed_for_padding(tmp_path, rows):

@@ -9,6 +9,8 @@ transformers' interface for it. Whether the outputs stay the same is tried on th
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -215,6 +217,18 @@ def _unpack(encoder: torch.nn.Module, args: tuple, kwargs: dict, output: object)
     return output
 
 
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Let matrix products in fp32 be computed in fp32, also where the run's precision is TF32."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
 @dataclass(frozen=True)
 class Probe:
     """A short, a middling and a long row of made up tokens, of shape (rows, longest), to compare a model's outputs."""
@@ -251,7 +265,7 @@ class Probe:
         self.model.eval()
         try:
             # Not inference_mode, whose tensors a model that caches some could not be trained with.
-            with torch.no_grad():
+            with torch.no_grad(), exact_fp32():
                 return deterministic_or_else(lambda: self.model(**inputs)).logits.float()
         finally:
             self.model.train(was_training)

@@ -122,7 +122,8 @@ def set_precision(precision: str) -> None:
     # The older settings, which torch itself still reads: it raises an error where they contradict the newer ones.
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = is_tf32
-    for operations in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cudnn = torch.backends.cudnn
+    for operations in (torch.backends, torch.backends.cuda.matmul, cudnn, cudnn.conv, cudnn.rnn):
         operations.fp32_precision = "tf32" if is_tf32 else "ieee"
 
 
