@@ -12,8 +12,8 @@ from in_process import forget_earlier_settings
 from gluegrid.experiment.run import read_run
 from gluegrid.models.deterministic_kernels import deterministic_or_else
 from gluegrid.training.cell_trainer import CellTraining
-from gluegrid.training.forward_pass import ForwardPass
-from gluegrid.training.step_graphs import CUDA_GRAPHS, Capture, run_again
+from gluegrid.training.forward_pass import CUDA_GRAPHS, ForwardPass
+from gluegrid.training.step_graphs import Capture, run_again
 
 from .materials import cell_of
 from .pretended import graphs
