@@ -39,7 +39,7 @@ def graphs():
 class PretendedCard:
     """A card's memory, as memory.Card shows it: a batch takes `BYTES_OF_A_ROW` a row from its forward pass on.
 
-    It gives out by torch's error, before the model computes, or when the gradient of its loss comes.
+    It gives out by torch's error, when the model has computed its loss, or when the gradient of that comes.
     """
 
     def __init__(self):
@@ -73,17 +73,17 @@ class PretendedCard:
     def watch(self, model: torch.nn.Module) -> list[RemovableHandle]:
         """Let a model's batches take memory."""
 
-        def before(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        def before(*_: object) -> None:
             self._of_batch = 0
-            self._check(BYTES_OF_A_ROW * len(kwargs["labels"]))
 
         def after(module: torch.nn.Module, args: tuple, kwargs: dict, output: object) -> None:
             self._of_batch = BYTES_OF_A_ROW * len(kwargs["labels"])
-            output.loss.register_hook(lambda gradient: self._check(0))
+            self._check()
+            output.loss.register_hook(lambda gradient: self._check())
 
-        before_hook = model.register_forward_pre_hook(before, with_kwargs=True)
+        before_hook = model.register_forward_pre_hook(before)
         return [before_hook, model.register_forward_hook(after, with_kwargs=True)]
 
-    def _check(self, more: int) -> None:
-        if self.taken() + more > self._allowed:
+    def _check(self) -> None:
+        if self.taken() > self._allowed:
             raise torch.OutOfMemoryError("pretended")
