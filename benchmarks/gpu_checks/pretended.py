@@ -79,7 +79,11 @@ class PretendedCard:
         def after(module: torch.nn.Module, args: tuple, kwargs: dict, output: object) -> None:
             self._of_batch = BYTES_OF_A_ROW * len(kwargs["labels"])
             self._check()
-            output.loss.register_hook(lambda gradient: self._check())
+            output.loss.register_hook(backward)
+
+        def backward(gradient: torch.Tensor) -> None:
+            self._check()
+            self._of_batch = 0
 
         before_hook = model.register_forward_pre_hook(before)
         return [before_hook, model.register_forward_hook(after, with_kwargs=True)]
