@@ -30,8 +30,8 @@ CHECKS = (
     Check(4, "runs repeated, and killed -9 twice", 70, "kills.compare"),
     Check(5, "out of memory", 35, "memory.run_out"),
     Check(6, "two launches, one card", 35, "leases.share"),
-    Check(7, "a step against the card's limits", 45, "steps.measure"),
-    Check(8, "nine tasks against transformers.Trainer", 150, "tasks.measure"),
+    Check(7, "a step against the card's limits", 60, "steps.measure"),
+    Check(8, "nine tasks against transformers.Trainer", 135, "tasks.measure"),
     Check(9, "estimates against what was measured", 5, "estimates.compare"),
 )
 SECONDS_IN_ALL = 480

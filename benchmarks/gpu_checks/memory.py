@@ -185,7 +185,7 @@ class Memory:
             gc.enable()
 
     def full_of_graphs(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow, beside what is taken now, a part of the activations: shapes that are new find no room beside graphs."""
+        """Allow, beside what is taken now, a part of the activations: new shapes find no room beside graphs."""
         self.card.allow(self.card.size)
         self.card.allow(self.card.kept() + 0.6 * (self.after_forward - self.before_forward))
         yield from self._with(model)
