@@ -134,7 +134,7 @@ def _compare_graphs(setting: Setting, cell: Cell, precision: str, findings: Find
     plain = _training(cell)
     plain.train()
     losses = [training.training.state()["losses"] for training in (captured, plain)]
-    paths = captured.training.paths
+    paths = captured.compute_paths
     same = torch.equal(*losses)
     cudnn = trace.attention_of_cudnn()
     findings.must(same, f"{precision}: with graphs, losses are not the same bits as without")

@@ -92,11 +92,11 @@ def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
     ours = ours_on(setting, cell, (skipped + steps) * BATCH_SIZE)
     trace = traced(ours.train, setting.folder / "trace.json", skipped, steps)
     findings.figures["trace"] = seen = trace.figures()
-    findings.figures["paths"] = ours.training.training.paths
+    findings.figures["paths"] = ours.training.compute_paths
     findings.must(not trace.attention_of_cudnn(), f"attention is cuDNN's: {trace.attention_of_cudnn()[:1]}")
     findings.note(
         f"base: a step is {seen['launches']:.0f} launches and {seen['waits']:.0f} waits for the card, which is busy"
-        f" {seen['busy']:.0%} of the time; computed by {', '.join(ours.training.training.paths)}"
+        f" {seen['busy']:.0%} of the time; computed by {', '.join(ours.training.compute_paths)}"
     )
     rows = cell.read_tokens().split(cell.task.train)
     findings.figures["largest_batch"] = tried = largest_batch(ours, rows, setting, SECONDS_OF_TRIALS)

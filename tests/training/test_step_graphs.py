@@ -225,7 +225,7 @@ def test_replayed_updates_are_those_of_the_function_to_the_last_bit(cell, fresh_
     capture = PretendedGraphs()
     with_graphs = cell(capture, precision=precision)
     outcome = trained(with_graphs)
-    assert with_graphs.training.paths == ["cuda_graphs"]
+    assert with_graphs.compute_paths == ["cuda_graphs"]
     assert capture.captured == 1
     assert capture.replayed > 12
     fresh_accelerator()
@@ -237,7 +237,7 @@ def test_the_path_of_gpus_does_the_updates_of_the_general_one(cell, task):
     general, static = cell(None, task, dropout=False), cell(PretendedGraphs(), task, dropout=False)
     expected, losses = trained(general)[0], trained(static)[0]
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-6)
-    assert (general.training.paths, static.training.paths) == (["packed"], ["cuda_graphs"])
+    assert (general.compute_paths, static.compute_paths) == (["packed"], ["cuda_graphs"])
     logits, expected = (one.predict("validation")[0].column("logits").to_pylist() for one in (static, general))
     assert numpy.array(logits) == pytest.approx(numpy.array(expected), rel=1e-3, abs=1e-4)
 
@@ -276,7 +276,7 @@ def test_a_training_goes_on_with_the_same_bits(cell, step):
     later = cell(PretendedGraphs())
     later.train(KeepsStateOf(state=keeper.state))
     assert_same(expected, (later.training.state()["losses"], later.model.state_dict()))
-    assert later.training.paths == ["cuda_graphs"]
+    assert later.compute_paths == ["cuda_graphs"]
 
 
 def test_what_another_path_has_computed_stays_known(cell):
@@ -285,12 +285,12 @@ def test_what_another_path_has_computed_stays_known(cell):
         cell(None).train(keeper)
     later = cell(PretendedGraphs())
     later.train(KeepsStateOf(state=keeper.state))
-    assert later.training.paths == ["packed", "cuda_graphs"]
+    assert later.compute_paths == ["packed", "cuda_graphs"]
     # As in a checkpoint that was made before there was more than one path.
     del keeper.state["paths"]
     later = cell(PretendedGraphs())
     later.train(KeepsStateOf(state=keeper.state))
-    assert later.training.paths == ["cuda_graphs"]
+    assert later.compute_paths == ["cuda_graphs"]
 
 
 def test_the_check_leaves_weights_and_random_states_as_they_are(cell):
@@ -327,7 +327,7 @@ def test_static_batches_that_give_other_gradients_are_not_used(cell, caplog, mon
     monkeypatch.setattr(static_layout.StaticLayout, "attention", wrong_attention(attention))
     with caplog.at_level(logging.INFO):
         assert_same(trained(with_graphs), expected)
-    assert with_graphs.training.paths == ["packed"]
+    assert with_graphs.compute_paths == ["packed"]
     line = next(message for message in caplog.messages if message.startswith("updates are computed by"))
     assert line.startswith("updates are computed by: packed, since static gradients differ by 0.0")
 
@@ -386,7 +386,7 @@ def test_graphs_that_are_not_right_are_not_used(cell, caplog, capture, reason):
     refused = cell(capture)
     with caplog.at_level(logging.INFO):
         assert_same(trained(refused), expected)
-    assert refused.training.paths == ["static"]
+    assert refused.compute_paths == ["static"]
     assert any(f"updates are computed by: static, since {reason}" in message for message in caplog.messages)
 
 
@@ -403,7 +403,7 @@ def test_a_batch_that_memory_does_not_hold_is_checked_in_part(cell, monkeypatch,
     short = cell(PretendedGraphs(), dropout=False)
     losses = trained(short)[0]
     torch.testing.assert_close(losses, trained(cell(None, dropout=False))[0], rtol=1e-4, atol=1e-6)
-    assert short.training.paths == [path]
+    assert short.compute_paths == [path]
 
 
 def test_what_has_no_deterministic_kernel_is_checked_and_computed_with_others(cell, monkeypatch):
@@ -421,7 +421,7 @@ def test_what_has_no_deterministic_kernel_is_checked_and_computed_with_others(ce
     computed = cell(PretendedGraphs())
     trained(computed)
     assert len(allowed) == 1
-    assert computed.training.paths == ["cuda_graphs"]
+    assert computed.compute_paths == ["cuda_graphs"]
 
 
 def test_a_capture_that_fails_later_on_costs_nothing_but_time(cell, caplog, monkeypatch):
@@ -439,7 +439,7 @@ def test_a_capture_that_fails_later_on_costs_nothing_but_time(cell, caplog, monk
     assert_same(trained(later), expected)
     assert len(made) == 2
     assert "without CUDA graphs from now on, since CUDA error: out of graphs" in caplog.text
-    assert later.training.paths == ["cuda_graphs", "static"]
+    assert later.compute_paths == ["cuda_graphs", "static"]
 
 
 def test_where_memory_gives_out_whole_batches_are_tried_once_more_and_then_parts(cell, monkeypatch):
@@ -474,7 +474,7 @@ def test_what_computes_no_whole_batch_has_no_graphs(cell, changes):
     expected = trained(cell(None, dropout=False, **changes))[0]
     torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-6)
     assert capture.captured == 0
-    assert of_parts.training.paths == ["static"]
+    assert of_parts.compute_paths == ["static"]
 
 
 def test_a_row_of_tokens_is_a_multiple_of_128():

@@ -84,7 +84,7 @@ class CellTraining:
     @property
     def compute_paths(self) -> list[str]:
         """What has computed the numbers, in all attempts (path_check.PATHS)."""
-        return [self.forward.path] if self.training is None else self.training.paths
+        return [self.forward.path] if self.training is None else self.training.gradients.paths
 
     def train(self, keeper: Keeper | None = None) -> dict:
         """Train on the training split; return run_glue.py's train metrics."""
@@ -98,7 +98,7 @@ class CellTraining:
             self.processes, self.forward, rows, self.run, self.trackers, self.epochs, self._step_graphs(len(rows))
         )
         metrics = self.training.finish(keeper)
-        self.micro_batch_rows["train"] = self._smallest_rows(self.training.micro_batches)
+        self.micro_batch_rows["train"] = self._smallest_rows(self.training.gradients.micro_batches)
         return metrics
 
     def _step_graphs(self, rows: int) -> StepGraphs | None:

@@ -13,16 +13,14 @@ from transformers import get_scheduler
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.run import Run
-from gluegrid.models.device_memory import again_if_out_of_memory
 from gluegrid.models.lora import load_trained_weights, trained_weights
 from gluegrid.training.dataset import Order, Rows
 from gluegrid.training.device import random_states, set_random_states
 from gluegrid.training.distributed import Processes
 from gluegrid.training.epochs import EpochScores, numbers_of
-from gluegrid.training.flat_gradients import FlatGradients
-from gluegrid.training.forward_pass import CUDA_GRAPHS, STATIC, ForwardPass, MicroBatches
+from gluegrid.training.forward_pass import ForwardPass
+from gluegrid.training.gradients import Gradients
 from gluegrid.training.optimizer import adamw, clip_once, make_moments, step_once
-from gluegrid.training.path_check import PATHS, choose_path, take_path
 from gluegrid.training.step_graphs import StepGraphs
 from gluegrid.training.trackers import Trackers
 
@@ -50,8 +48,7 @@ class Training:
 
     An update is one step of AdamW for `run.examples_per_update` rows, along the gradient of their mean loss, however
     many parts and processes compute it. `step` counts the updates that are done; everything that decides the next ones
-    is in `state()`. `trackers` follow it; `epochs` scores the model between epochs; `graphs` compute whole batches if
-    they prove right. `paths` are the names of what has computed the updates, in all attempts.
+    is in `state()`. `trackers` follow it; `epochs` scores the model between epochs; `graphs` are for `gradients`.
     """
 
     def __init__(
@@ -74,16 +71,13 @@ class Training:
         self.epochs = epochs
         self.steps_per_epoch = math.ceil(len(rows) / run.examples_per_update)
         self.steps = math.ceil(run.num_train_epochs * self.steps_per_epoch)
-        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.gradients = Gradients(processes, forward, rows, run, graphs)
+        self.parameters = self.gradients.parameters
         optimizer = adamw(self.parameters, run)
         warmup_steps = math.ceil(run.warmup_ratio * self.steps)
         self._rates = get_scheduler(run.lr_scheduler_type, optimizer, warmup_steps, self.steps)
         self._optimizer = self.accelerator.prepare_optimizer(optimizer, device_placement=False)
         self._order = Order(rows, run)
-        self.micro_batches = MicroBatches("training", forward.parts, run.rows_at_once, device=forward.device)
-        self.graphs = graphs
-        self.paths: list[str] = []
-        self._flat: FlatGradients | None = None
         self.step = 0
         self.tokens = 0
         self._losses = torch.zeros(self.steps, device=self.accelerator.device)
@@ -137,22 +131,10 @@ class Training:
         return order[first : first + self.run.examples_per_update]
 
     def _choose_path(self) -> None:
-        """Decide, once for all processes, what computes the updates."""
-        if self.step == self.steps:
-            return
-        order = self._order.in_epoch(self.step // self.steps_per_epoch)
-        steps = range(min(BATCHES_TO_CHECK, self.steps_per_epoch))
-        batches = [self._mine(self._batch(order, step))[0] for step in steps]
-        check = choose_path(self.forward, self.graphs, self.rows, batches)
-        path = min(self.processes.gathered(check.path), key=PATHS.index)
-        take_path(path, self.forward, self.graphs, "another process does without")
-        if self.forward.static is None:
-            self.graphs = None
-        self._optimizer.zero_grad()
-
-    def _note_path(self, path: str) -> None:
-        if path not in self.paths:
-            self.paths.append(path)
+        if self.step < self.steps:
+            order = self._order.in_epoch(self.step // self.steps_per_epoch)
+            steps = range(min(BATCHES_TO_CHECK, self.steps_per_epoch))
+            self.gradients.choose_path([self._batch(order, step) for step in steps])
 
     def _score_epoch(self, between_batches: Callable[[], None]) -> None:
         """Score the model if an epoch has just ended; training goes on as if it had not been, its time too."""
@@ -177,10 +159,10 @@ class Training:
             "scaler": None if scaler is None else scaler.state_dict(),
             "losses": self._losses[: self.step].clone(),
             "seconds": self.seconds,
-            "micro_batch_rows": self.micro_batches.rows,
-            "micro_batch_rows_of_all": self.processes.gathered(self.micro_batches.rows),
+            "micro_batch_rows": self.gradients.micro_batches.rows,
+            "micro_batch_rows_of_all": self.processes.gathered(self.gradients.micro_batches.rows),
             "epochs": None if self.epochs is None else self.epochs.state(),
-            "paths": self.paths,
+            "paths": self.gradients.paths,
             "random_states": self.processes.gathered(random_states(self.forward.device)),
         }
 
@@ -192,11 +174,11 @@ class Training:
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.tokens = state["step"], state["tokens"]
-        self.paths = [*state.get("paths", [])]
+        self.gradients.paths = [*state.get("paths", [])]
         self._losses[: self.step] = state["losses"]
         # Older checkpoints have the main process's alone.
         rows = state.get("micro_batch_rows_of_all") or [state["micro_batch_rows"]] * self.processes.count
-        self.micro_batches.rows = rows[self.processes.rank]
+        self.gradients.micro_batches.rows = rows[self.processes.rank]
         if self.epochs is not None:
             self.epochs.restore(state["epochs"])
         self.count_earlier(seconds)
@@ -232,63 +214,17 @@ class Training:
 
     def _update(self, numbers: numpy.ndarray) -> None:
         """Do one step for the rows of these numbers."""
-        mine, share = self._mine(numbers)
-
-        def backward(part: numpy.ndarray) -> torch.Tensor:
-            return self._backward(mine[part], len(part) * share, is_whole=len(part) == len(mine))
-
-        losses = self.micro_batches.compute(self.rows.lengths[mine], backward, self._forget_gradients)
-        loss = self._added_up(sum(losses[1:], start=losses[0]))
+        loss = self.gradients.compute(numbers)
         if self.run.max_grad_norm > 0:
             clip_once(self.accelerator, self.parameters, self.run.max_grad_norm)
         is_done = step_once(self._optimizer)
         # Not after the last update: not every schedule is defined beyond its end.
         if self.step + 1 < self.steps and is_done:
             self._rates.step()
-        self._optimizer.zero_grad()
+        self.gradients.forget()
         self._losses[self.step] = loss
         self.tokens += int(self.rows.lengths[numbers].sum())
         self.step += 1
-
-    def _mine(self, numbers: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-        """Return which of an update's rows this process computes, the shortest first, and the weight of each."""
-        by_length = numbers[numpy.argsort(self.rows.lengths[numbers], kind="stable")]
-        mine = self.processes.share(by_length)
-        # A process without a row of its own computes one for nothing, so that it has the gradients that are added up.
-        return (mine, 1 / len(numbers)) if len(mine) else (by_length[:1], 0.0)
-
-    def _backward(self, numbers: numpy.ndarray, weight: float, is_whole: bool) -> torch.Tensor:
-        """Add to the gradients those of rows' mean loss times a weight, and return that product."""
-        scaler = self.accelerator.scaler
-        if self.graphs is not None and is_whole:
-            scale = None if scaler is None else scaler.scale(torch.ones((), device=self.forward.device))
-            loss = self.graphs(self.rows, numbers, weight, scale)
-            self._flat = self.graphs.gradients
-            self._note_path(CUDA_GRAPHS if self.graphs.why_not is None else STATIC)
-            return loss
-        self._note_path(self.forward.path)
-        if self._flat is not None and not self._flat.is_attached:
-            self._flat.clear()
-        loss = self.forward(self.rows, numbers, with_labels=True).loss * weight
-        self.accelerator.backward(loss)
-        return loss.detach()
-
-    def _forget_gradients(self) -> None:
-        self._optimizer.zero_grad()
-        if self.graphs is not None:
-            self.graphs.release()
-
-    def _added_up(self, loss: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the processes' losses; their gradients are added up too."""
-        if self.processes.count == 1:
-            return loss
-        if self._flat is None:
-            self._flat = again_if_out_of_memory(
-                "the gradients of all processes", lambda: FlatGradients.of(self.parameters)
-            )
-        self._flat.loss.copy_(loss)
-        self.processes.add_up(self._flat.tensors)
-        return self._flat.loss.clone()
 
     def _rate_of(self, step: int) -> float:
         return self.run.learning_rate * self._rates.lr_lambdas[0](step - 1)
