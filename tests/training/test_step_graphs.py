@@ -147,6 +147,8 @@ def test_copies_are_those_of_linear_layers_and_follow_their_weights(forward):
         for parameter in forward.model.parameters():
             parameter.mul_(1.5)
     changed, _ = by_graphs(graphs, rows, numbers)
+    copied_now, _ = by_graphs(StepGraphs(forward, 11, torch.bfloat16, run_again), rows, numbers)
+    assert torch.equal(changed, copied_now)
     forward.model.load_state_dict(state)
     after, _ = by_graphs(graphs, rows, numbers)
     assert torch.equal(before, after)
