@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / folder) for folder in ("scripts", "demo"))
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 from gpu_checks.running import Check, run_all
 from gpu_checks.setting import Setting
@@ -42,6 +41,8 @@ SHARED = Path(os.environ.get("GLUEGRID_SHARED", PROJECT.parent / "shared"))
 
 def main() -> None:
     """Run the checks that are asked for; leave with 1 if one has failed."""
+    # Before any library reads them, and not where this module is only imported.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     options = parse_arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gluegrid-gpu-check-"))

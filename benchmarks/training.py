@@ -11,10 +11,6 @@ import tempfile
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# As ours sets it: a process reads it once, whichever arm is first.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import report
 from sizes import SIZES
@@ -30,6 +26,10 @@ SHARED = Path(os.environ.get("GLUEGRID_SHARED", Path(__file__).resolve().parents
 
 def main() -> None:
     """Measure, and print a Markdown table."""
+    # Before any library reads them.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # As ours sets it: a process reads it once, whichever arm is first.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     options = parse_arguments()
     from turns import measure_all  # takes seconds to import
 

@@ -104,3 +104,15 @@ def test_the_one_line_runs_the_checks_from_another_folder(monkeypatch, sources, 
     assert [(check["number"], check["result"]) for check in content["checks"]] == [(0, "ok")]
     assert content["git"] == read_json(sources["out"] / "gluegrid" / "made_from.json")
     assert not [*(tmp_path / "tmp").iterdir()]
+
+
+def test_what_tests_import_changes_nothing_for_others():
+    """As HF_HUB_OFFLINE, which would hold for all that this process starts."""
+    script = "import os, gpu_bundle, gpu_check, training; print([*os.environ])"
+    paths = os.pathsep.join(str(builders.SCRIPTS.parent / folder) for folder in ("benchmarks", "scripts"))
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "CUBLAS_"))}
+    shown = subprocess.run(
+        [sys.executable, "-c", script], env=plain | {"PYTHONPATH": paths}, capture_output=True, text=True, check=True
+    )
+    assert "PYTHONPATH" in shown.stdout
+    assert not [name for name in ("HF_HUB_OFFLINE", "CUBLAS_WORKSPACE_CONFIG") if name in shown.stdout]
