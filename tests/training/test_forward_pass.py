@@ -62,7 +62,8 @@ def test_outputs_are_compared_in_fp32_also_where_a_run_computes_in_tf32(tmp_path
     seen = []
 
     def noting(*arguments, **options):
-        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        # torch raises an error for the second where its two settings disagree.
+        seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.cuda.matmul.allow_tf32))
         return packed_attention(*arguments, **options)
 
     packed_attention = packing.packed_attention
@@ -73,7 +74,7 @@ def test_outputs_are_compared_in_fp32_also_where_a_run_computes_in_tf32(tmp_path
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     finally:
         set_precision("fp32")
-    assert {*seen} == {"ieee"}
+    assert {*seen} == {("ieee", False)}
 
 
 def test_nothing_is_computed_for_padding(tmp_path, rows):

@@ -220,13 +220,13 @@ def _unpack(encoder: torch.nn.Module, args: tuple, kwargs: dict, output: object)
 @contextmanager
 def exact_fp32() -> Iterator[None]:
     """Let matrix products in fp32 be computed in fp32, also where the run's precision is TF32."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "ieee"
+    # The older setting, which sets the newer ones too: where they disagree, torch refuses to multiply.
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        products.fp32_precision = before
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)
