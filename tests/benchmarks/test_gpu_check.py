@@ -120,7 +120,7 @@ def test_the_log_of_a_check_has_its_traceback(played):
     assert "in raises\nValueError: the shape is wrong" in (played[0] / "check-1.log").read_text()
 
 
-def test_what_a_check_has_saved_and_started_outlives_it_and_does_not(played):
+def test_figures_of_a_killed_check_stay_and_what_it_has_started_ends(played):
     folder, _, _, results = played
     assert results["dies"]["figures"] == {"before": 1}
     child = int((folder / "child").read_text())

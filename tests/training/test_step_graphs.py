@@ -334,6 +334,21 @@ def test_static_batches_that_give_other_gradients_are_not_used(cell, caplog, mon
     assert line.startswith("updates are computed by: packed, since static gradients differ by 0.0")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no kernel image"), AttributeError("aten has no such attention")])
+def test_a_path_that_this_machine_cannot_compute_is_not_taken(cell, caplog, monkeypatch, error):
+    expected = trained(cell(None))
+    with_graphs = cell(PretendedGraphs())
+
+    def attention(*_):
+        raise error
+
+    monkeypatch.setattr(static_layout.StaticLayout, "attention", attention)
+    with caplog.at_level(logging.INFO):
+        assert_same(trained(with_graphs), expected)
+    assert with_graphs.compute_paths == ["packed"]
+    assert any("computed by: packed, since" in line and str(error) in line for line in caplog.messages)
+
+
 def test_a_model_whose_static_outputs_are_others_is_packed(cell, monkeypatch):
     attention = static_layout.StaticLayout.attention
     monkeypatch.setattr(static_layout.StaticLayout, "attention", wrong_attention(attention))
@@ -380,8 +395,9 @@ def fails(error):
         (keeps_an_old_batch, "graphs do not give the same bits"),
         (fails(RuntimeError("CUDA error: operation not permitted when stream is capturing")), "CUDA error: operation"),
         (fails(torch.OutOfMemoryError("CUDA out of memory.")), "the device's memory does not hold them"),
+        (fails(TypeError("graph() takes no pool")), "TypeError graph"),
     ],
-    ids=["random numbers", "old batch", "not capturable", "memory"],
+    ids=["random numbers", "old batch", "not capturable", "memory", "another torch"],
 )
 def test_graphs_that_are_not_right_are_not_used(cell, caplog, capture, reason):
     expected = trained(cell(run_again))

@@ -54,6 +54,12 @@ class Run(Options):
         return rows_at_once(vars(self))
 
 
+def updates_by_graphs(values: Mapping) -> bool:
+    """Tell whether a GPU may replay the updates of a run with these values: they compute whole batches, plainly."""
+    is_plain = values["lora"] is None and not values["gradient_checkpointing"]
+    return is_plain and values["gradient_accumulation_steps"] == 1
+
+
 def examples_per_update(values: Mapping) -> int:
     """Return the examples of one optimizer step of a run with these training values."""
     per_device = values["per_device_train_batch_size"] * values["gradient_accumulation_steps"]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gluegrid.experiment.run import rows_at_once
+from gluegrid.experiment.run import rows_at_once, updates_by_graphs
 from gluegrid.operations.cost_model import ModelSize, TaskSize, trained_parameters
 from gluegrid.operations.devices import DEVICES, Device
 
@@ -119,8 +119,7 @@ def activations(values: dict, model: ModelSize, batch: Batch, half: bool) -> flo
 
 
 def _has_graphs(values: dict, model: ModelSize) -> bool:
-    is_plain = values["lora"] is None and not values["gradient_checkpointing"]
-    return values["do_train"] and is_plain and not _is_padded(values, model)
+    return values["do_train"] and updates_by_graphs(values) and not _is_padded(values, model)
 
 
 def _is_padded(values: dict, model: ModelSize) -> bool:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
-from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run
+from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run, updates_by_graphs
 from gluegrid.models.classifier import check_head, check_inputs_fit, load_model, takes_token_types
 from gluegrid.models.device_memory import again_if_out_of_memory
 from gluegrid.models.lora import with_adapters
@@ -104,8 +104,7 @@ class CellTraining:
     def _step_graphs(self, rows: int) -> StepGraphs | None:
         """Return what computes whole batches of an epoch of so many rows where they can be static."""
         run, processes = self.run, self.processes
-        is_plain = run.lora is None and not run.gradient_checkpointing and run.gradient_accumulation_steps == 1
-        if self.forward.static is None or not is_plain:
+        if self.forward.static is None or not updates_by_graphs(vars(run)):
             return None
         capture = self.capture or CudaGraphs()
         examples = len(range(processes.rank, min(run.examples_per_update, rows), processes.count))

@@ -69,7 +69,7 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
             check.path = CUDA_GRAPHS if check.reason is None else check.path
         elif check.reason is not None:
             static = None
-    except RuntimeError as error:
+    except Exception as error:  # whatever kernels, drivers and versions of torch do
         static = None
         check.reason = "memory does not hold the check" if is_out_of_memory(error) else in_one_line(error)
     finally:

@@ -201,7 +201,7 @@ class _Step:
         before = random_states(device)
         try:
             self._replay = capture(self._function)
-        except RuntimeError as error:
+        except Exception as error:  # whatever drivers and versions of torch do
             reason = "the device's memory does not hold them" if is_out_of_memory(error) else in_one_line(error)
             self.graphs.do_without_capturing(reason)
             logger.warning("updates are computed without CUDA graphs from now on, since %s", reason)
