@@ -7,7 +7,7 @@
 # all packages of that Python, be it an environment too, which --system-site-packages would not.
 set -euo pipefail
 
-here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
 unset PYTHONPATH PYTHONHOME
 environment=$(mktemp -d)

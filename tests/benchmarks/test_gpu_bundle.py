@@ -86,7 +86,8 @@ def test_what_pip_cannot_fetch_is_told_in_one_line(monkeypatch, tmp_path):
         gpu_bundle.download_wheels(tmp_path / "wheels", "3.12")
 
 
-def test_the_one_line_runs_the_checks_from_another_folder(monkeypatch, sources, tmp_path):
+@pytest.mark.parametrize("is_inside", [True, False], ids=["in its folder, as docs/gpu.md says", "from another"])
+def test_the_one_line_runs_the_checks(monkeypatch, sources, tmp_path, is_inside):
     """Here, where nothing is missing: its environment sees the packages of this one, and is gone afterwards."""
     bundle(monkeypatch, sources)
     (tmp_path / "empty").mkdir()
@@ -97,10 +98,11 @@ def test_the_one_line_runs_the_checks_from_another_folder(monkeypatch, sources, 
         "PRETEND": "1",
         "TMPDIR": str(tmp_path / "tmp"),
     }
-    command = ["bash", sources["out"] / "gpu-check.sh", "--only", "0"]
-    done = subprocess.run(command, cwd=tmp_path / "empty", env=environment, capture_output=True, text=True)
+    where = sources["out"] if is_inside else tmp_path / "empty"
+    command = ["bash", "gpu-check.sh" if is_inside else sources["out"] / "gpu-check.sh", "--only", "0"]
+    done = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    content = read_json(tmp_path / "empty" / "gpu-check" / "gpu-check.json")
+    content = read_json(where / "gpu-check" / "gpu-check.json")
     assert [(check["number"], check["result"]) for check in content["checks"]] == [(0, "ok")]
     assert content["git"] == read_json(sources["out"] / "gluegrid" / "made_from.json")
     assert not [*(tmp_path / "tmp").iterdir()]
