@@ -170,7 +170,7 @@ def test_what_has_no_result_is_left_out_and_said(experiment):
 def test_fewer_than_two_models_with_results_are_an_error(experiment, count):
     for key in list(experiment.cells)[:count]:
         save(experiment, experiment.cells[key], 0.1)
-    with pytest.raises(GluegridError, match=rf"^small: {count} of 3 models have a result .* run snakemake first$"):
+    with pytest.raises(GluegridError, match=rf"^small: {count} of 3 models have a result, .* run snakemake first$"):
         compared(experiment)
 
 

@@ -95,7 +95,10 @@ def test_missing_programs_are_named_before_anything_starts(given, tmp_path):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(0o755)
     given(PATH=str(tmp_path))
-    with pytest.raises(GluegridError, match=r"^tee: not found in any folder of PATH \(.*\)$"):
+    with pytest.raises(
+        GluegridError,
+        match=r"^tee: not found in any folder of PATH \(.*\); install it, or load the module that has it$",
+    ):
         check_programs("local")
     with pytest.raises(GluegridError, match=r"^tee, sbatch, scancel: not found"):
         check_programs("slurm")

@@ -200,7 +200,9 @@ def test_a_job_whose_number_nobody_says_is_looked_up_or_given_up_but_not_submitt
     )
     assert sbatch.submit(ARGUMENTS, None) == "17"
     slurm.answers("squeue", (0, "", ""))
-    with pytest.raises(GluegridError, match=r"said no number of it, but: Accepted\. Have a nice day\.$"):
+    with pytest.raises(
+        GluegridError, match=r"without its number, which gluegrid needs; it said: Accepted\. Have a nice day\.$"
+    ):
         sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 2
 

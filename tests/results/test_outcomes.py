@@ -127,7 +127,7 @@ def test_a_record_of_another_schema_is_refused(experiment, pair):
 @pytest.mark.parametrize("key", ["train_samples", "eval_samples"])
 def test_a_number_of_examples_that_is_no_count_is_refused_by_name(experiment, pair, key, value):
     builders.write_result(experiment, pair, PAIR | {key: value})
-    assert f"{key!r} is missing or no count; delete the file" in outcome_of(experiment, pair).reason
+    assert f"{key!r} is missing or not a count; delete the file" in outcome_of(experiment, pair).reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", "missing"])
@@ -140,7 +140,7 @@ def test_a_metric_that_is_no_number_is_refused_by_name(experiment, pair, key, va
         path.write_text(json.dumps(results), encoding="utf-8")
     outcome = outcome_of(experiment, pair)
     assert outcome.has_failed
-    assert f"{key!r} is missing or no number" in outcome.reason
+    assert f"{key!r} is missing or not a number" in outcome.reason
     assert str(path) in outcome.reason
 
 

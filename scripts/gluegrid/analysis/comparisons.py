@@ -96,10 +96,9 @@ def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples
 def _check_models(experiment: Experiment, of_all: Sequence[Group]) -> None:
     models = {group.model for group in of_all if group.done}
     if len(models) < 2:
-        raise GluegridError(
-            f"{experiment.name}: {len(models)} of {len(experiment.models)} models have a result that can be compared,"
-            " and a comparison needs two; run snakemake first"
-        )
+        lacks = f"{len(models)} of {len(experiment.models)} models have a result, and a comparison needs two"
+        advice = "run snakemake first" if len(experiment.models) > 1 else "add a model to the experiment file"
+        raise GluegridError(f"{experiment.name}: {lacks}; {advice}")
 
 
 def _by_task(of_all: Sequence[Group]) -> list[list[Group]]:

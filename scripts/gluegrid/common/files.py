@@ -122,7 +122,9 @@ def read_json(path: Path) -> dict:
     """Return the JSON object in `path`; DataError names the file when there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no JSON object")

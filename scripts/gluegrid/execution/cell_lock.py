@@ -34,7 +34,7 @@ def only_one(lock: Path) -> Iterator[None]:
         except OSError as error:
             if is_disk_full(error):
                 raise disk_full(lock) from error
-            raise TransientError(f"{lock}: cannot be written ({error.strerror})") from error
+            raise TransientError(f"{lock}: cannot be written ({error.strerror}); may you write there?") from error
         yield
 
 

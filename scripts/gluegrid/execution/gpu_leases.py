@@ -54,9 +54,10 @@ def lease_gpus(
     can be taken.
     """
     if count > len(gpus):
+        advice = f"set gpus: {len(gpus)}" if gpus else "set device: cpu to train without"
         raise TransientError(
             f"this cell is for {count} GPUs, and {socket.gethostname()} has {len(gpus)}"
-            f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')})"
+            f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); {advice}"
         )
     mine = {**this_process(), "cell": cell, "since": now()}
     patience: _Patience | None = None

@@ -174,7 +174,7 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob
     # Not tried again: there is a job.
     if (answer := _number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
         said = " ".join(done.stdout.split()) or "nothing"
-        raise GluegridError(f"sbatch has accepted the job and said no number of it, but: {said}")
+        raise GluegridError(f"sbatch accepted the job without its number, which gluegrid needs; it said: {said}")
     return answer
 
 

@@ -88,7 +88,9 @@ class Observer:
                 self._experiment = Experiment(config)
                 self._experiment.cells  # noqa: B018  so that what cannot be understood is said here
             except (KeyError, TypeError, AttributeError) as error:
-                raise DataError(f"{self.folder}/heads: the newest file holds no experiment of this release") from error
+                raise DataError(
+                    f"{self.folder}/heads: was written by another release; call snakemake once with this experiment"
+                ) from error
             self._done.clear()
         return self._experiment
 

@@ -143,7 +143,7 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
     if record.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(
             f"{path}: its record has schema version {record.get('schema_version')},"
-            f" not {SCHEMA_VERSION}; run this cell again"
+            f" not {SCHEMA_VERSION}; use the release that wrote it, or delete the file to train this cell again"
         )
     if record.get("run_sha256") != run_hash(run_text(cell)):
         raise RecordError(f"{path}: was made from another run.json than the experiment asks for; run snakemake again")
@@ -152,10 +152,10 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
     for key in (*task.metric_keys(), *holdout, *(("train_runtime", "epoch") if is_trained else ())):
         value = results.get(key, math.nan)
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise RecordError(f"{path}: {key!r} is missing or no number; delete the file to run this cell again")
+            raise RecordError(f"{path}: {key!r} is missing or not a number; delete the file to train this cell again")
     for key in official_data.sample_keys(task, is_trained).values():
         if not isinstance(results.get(key), int):
-            raise RecordError(f"{path}: {key!r} is missing or no count; delete the file to run this cell again")
+            raise RecordError(f"{path}: {key!r} is missing or not a count; delete the file to train this cell again")
 
 
 def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Path) -> tuple[Reason, Path]:

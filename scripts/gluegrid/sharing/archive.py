@@ -133,7 +133,7 @@ class ArchiveFile:
             content = json.loads(text)
             canonical_json(content).encode()  # refuses numbers that are not finite, and halves of characters
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: cannot be read as JSON: {error}") from error
+            raise DataError(f"{where}: cannot be read as JSON ({error}); get the archive again") from error
         check_shape(where, content, {"type": "object"})
         check_shape(where, content, shape)
         return content
@@ -149,14 +149,14 @@ class ArchiveFile:
             raise DataError(f"{self.path}: has no {name}, so it is no archive of `make export`")
         if self._entries[name].file_size > MOST_BYTES_OF_JSON:
             size = size_in_words(self._entries[name].file_size)
-            raise DataError(f"{self.path}: {name} is {size}, too large for what it should hold")
+            raise DataError(f"{self.path}: {name} is {size}, far more than `make export` writes; get the archive again")
         return self._file.read(self._entries[name])
 
     def _decoded(self, name: str, content: bytes) -> str:
         try:
             return content.decode()
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {name} is no text: {error}") from error
+            raise DataError(f"{self.path}: {name} is not text in UTF-8 ({error}); get the archive again") from error
 
     def _read_manifest(self) -> dict:
         text = self._decoded(MANIFEST, self._read(MANIFEST))
@@ -172,7 +172,7 @@ class ArchiveFile:
             if name not in self._entries:
                 raise DataError(f"{self.path}: lacks {quoted(name)}, which its manifest names; get it again")
             if name not in self.files:
-                raise DataError(f"{self.path}: {quoted(name)} is not in its manifest; it was added by somebody else")
+                raise DataError(f"{self.path}: {quoted(name)} was added after the export; get the archive again")
             size, recorded = self._entries[name].file_size, self.files[name]["bytes"]
             if size != recorded:
                 raise DataError(f"{self.path}: {name} has {size} bytes, in the manifest {recorded}; get it again")
@@ -201,7 +201,7 @@ def _checked_entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.Zip
         raise DataError(f"{path}: its files are not all in one folder, so it is no archive of `make export`")
     size = sum(info.file_size for info in infos)
     if size > MOST_TIMES_ITS_SIZE * path.stat().st_size:
-        raise DataError(f"{path}: says that it is {size_in_words(size)} unpacked, which no archive of ours would be")
+        raise DataError(f"{path}: would be {size_in_words(size)} unpacked, so it is no archive of `make export`")
     return {name.partition("/")[2]: info for name, info in entries.items()}
 
 

@@ -146,7 +146,8 @@ def check_programs(executor: str | None) -> None:
     """Raise GluegridError where a program is missing that jobs need, or that they are submitted with."""
     needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
     if missing := [name for name in needed if not shutil.which(name)]:
-        raise GluegridError(f"{', '.join(missing)}: not found in any folder of PATH ({os.environ.get('PATH', '')})")
+        where = f"not found in any folder of PATH ({os.environ.get('PATH', '')})"
+        raise GluegridError(f"{', '.join(missing)}: {where}; install it, or load the module that has it")
 
 
 def _put_sbatch_first(scripts: Path) -> None:
