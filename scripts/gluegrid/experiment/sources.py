@@ -1,7 +1,9 @@
 """Which files of a model or a data set are wanted, wherever it lies, and what state a local folder is in."""
 
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,17 +46,38 @@ def split_of(name: str) -> str:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the paths of all files in a folder and the folders directly in it, relative to it."""
+    """Return the paths of all files in a folder and the folders directly in it, relative to it.
+
+    Also of what only stands in a file's place, as a link that leads nowhere: whoever wants the file says so.
+    """
     candidates = [*folder.glob("*"), *folder.glob("*/*")]
-    return sorted(str(path.relative_to(folder)) for path in candidates if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in candidates if not _is_folder(path))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def state_of_folder(folder: Path, names: Iterable[str]) -> str:
-    """Return 12 hexadecimal digits that change when the content of any of these files does."""
+    """Return 12 hexadecimal digits that change when the content of any of these files does.
+
+    A file that cannot be read, or is none, is a state too: it is reported where it is fetched, and stops nothing else.
+    """
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\0{sha256(folder / name)}\n".encode())
+        digest.update(f"{name}\0{_state_of_file(folder / name)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]
+
+
+def _state_of_file(path: Path) -> str:
+    try:
+        # To open a named pipe is to wait for its writer.
+        return sha256(path) if stat.S_ISREG(path.stat().st_mode) else "no file"
+    except OSError as error:
+        return f"unreadable: {error.errno}"
 
 
 def name_states_of_folders(config: dict, problems: Problems) -> None:
@@ -82,7 +105,7 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
 def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files; of a source that is one file its folder, and that name alone."""
     path = Path(source).expanduser()
-    if not (path.is_file() if what == "file" else path.is_dir()):
+    if not (os.path.lexists(path) if what == "file" else path.is_dir()):
         raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
     return (path.parent, [path.name]) if what == "file" else (path, files_below(path))
 
@@ -100,8 +123,32 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
         if readable := [name for name in names if name.lower().endswith(SUFFIXES)]:
             what += f"; files of other names stand under files, as files: {{train: {readable[0]}}}"
     if not wanted:
-        raise FileNotFoundError(f"it holds no {what}")
+        raise FileNotFoundError(f"it holds no {what}{_where_it_is(entry['source'], names)}")
     return wanted
+
+
+def _where_it_is(source: str, names: list[str]) -> str:
+    """Return what to write where the folder that is meant lies below the one that is named; '' where none is known."""
+    write = f"write {source.rstrip('/')}"
+    if snapshot := _snapshot_below(Path(source).expanduser()):
+        return f"; it is an entry of the hub's cache, of which a snapshot is a source: {write}/{snapshot}"
+    folders = [name.removesuffix("/config.json") for name in names if name.endswith("/config.json")]
+    return f"; one lies in its folder {folders[0]}: {write}/{folders[0]}" if len(folders) == 1 else ""
+
+
+def _snapshot_below(folder: Path) -> str:
+    """Return the path of the snapshot in an entry of the hub's cache, or in its folder of snapshots; '' of none.
+
+    It is the one that `main` names; another only where there is no other.
+    """
+    entry, prefix = (folder.parent, "") if folder.name == "snapshots" else (folder, "snapshots/")
+    snapshots = sorted(path.name for path in (entry / "snapshots").glob("*") if path.is_dir())
+    try:
+        main = (entry / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        main = ""
+    chosen = main if main in snapshots else snapshots[0] if len(snapshots) == 1 else ""
+    return f"{prefix}{chosen}" if chosen else ""
 
 
 def _local_sources(config: dict) -> list[tuple[str, str, dict]]:
