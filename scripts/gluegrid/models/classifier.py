@@ -216,13 +216,16 @@ def pads_left(config: PreTrainedConfig) -> bool:
 
 
 def agree_on_padding(model: PreTrainedModel, pad_token_id: int) -> None:
-    """Let a model's config name the token that rows are padded with, where it names none, or the model is a decoder.
+    """Let the config of a decoder, or of a model of its own code that names none, name the token that rows are padded
+    with.
 
     A decoder takes for a row's last token the last that is not the config's pad_token_id, whatever mask it is given. It
     is told when the weights are there: an embedding that is built for padding is never trained, and this token may have
     a meaning too, where the end of a text is used for padding. An encoder keeps what its config says, since some count
     positions by it.
     """
+    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return
     for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
         if is_decoder(model.config) or getattr(config, "pad_token_id", None) is None:
             config.pad_token_id = pad_token_id
