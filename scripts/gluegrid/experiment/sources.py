@@ -107,7 +107,26 @@ def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     path = Path(source).expanduser()
     if not (os.path.lexists(path) if what == "file" else path.is_dir()):
         raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
-    return (path.parent, [path.name]) if what == "file" else (path, files_below(path))
+    if what == "file":
+        return path.parent, [path.name]
+    _check_that_it_is_no_cache(source, path)
+    return path, files_below(path)
+
+
+def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
+    """Raise FileNotFoundError for what the hub's cache has around the snapshots of a repository; it names the snapshot.
+
+    That is the one that `main` names; another only where there is no other.
+    """
+    entry = folder.parent if folder.name == "snapshots" else folder
+    if not (entry.name.startswith(("models--", "datasets--")) and (entry / "snapshots").is_dir()):
+        return
+    snapshots = sorted(path.name for path in (entry / "snapshots").glob("*") if path.is_dir())
+    ref = entry / "refs" / "main"
+    main = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else ""
+    chosen = main if main in snapshots else snapshots[0] if len(snapshots) == 1 else "<commit>"
+    below = f"{source.rstrip('/')}{'' if folder.name == 'snapshots' else '/snapshots'}/{chosen}"
+    raise FileNotFoundError(f"it is an entry of the hub's cache, of which a snapshot is a source: write {below}")
 
 
 def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
@@ -116,39 +135,23 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
         return [name for of_split in files_of_splits(names, entry).values() for name in of_split]
     if part == "models":
         wanted = wanted_model_files(names, with_code=entry.get("trust_remote_code", False))
-        what = "config.json and *.safetensors"
+        what = f"config.json and *.safetensors{_folder_with_a_config(entry['source'], names)}"
     else:
         wanted = wanted_task_files(names, entry.get("folder", ""))
         what = str(Path(entry.get("folder", "")) / "<split>-00000-of-00001.parquet")
         if readable := [name for name in names if name.lower().endswith(SUFFIXES)]:
             what += f"; files of other names stand under files, as files: {{train: {readable[0]}}}"
     if not wanted:
-        raise FileNotFoundError(f"it holds no {what}{_where_it_is(entry['source'], names)}")
+        raise FileNotFoundError(f"it holds no {what}")
     return wanted
 
 
-def _where_it_is(source: str, names: list[str]) -> str:
-    """Return what to write where the folder that is meant lies below the one that is named; '' where none is known."""
-    write = f"write {source.rstrip('/')}"
-    if snapshot := _snapshot_below(Path(source).expanduser()):
-        return f"; it is an entry of the hub's cache, of which a snapshot is a source: {write}/{snapshot}"
+def _folder_with_a_config(source: str, names: list[str]) -> str:
+    """Return what to write where one folder in the one that is named holds a model."""
     folders = [name.removesuffix("/config.json") for name in names if name.endswith("/config.json")]
-    return f"; one lies in its folder {folders[0]}: {write}/{folders[0]}" if len(folders) == 1 else ""
-
-
-def _snapshot_below(folder: Path) -> str:
-    """Return the path of the snapshot in an entry of the hub's cache, or in its folder of snapshots; '' of none.
-
-    It is the one that `main` names; another only where there is no other.
-    """
-    entry, prefix = (folder.parent, "") if folder.name == "snapshots" else (folder, "snapshots/")
-    snapshots = sorted(path.name for path in (entry / "snapshots").glob("*") if path.is_dir())
-    try:
-        main = (entry / "refs" / "main").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        main = ""
-    chosen = main if main in snapshots else snapshots[0] if len(snapshots) == 1 else ""
-    return f"{prefix}{chosen}" if chosen else ""
+    if len(folders) != 1:
+        return ""
+    return f"; one lies in its folder {folders[0]}: write {source.rstrip('/')}/{folders[0]}"
 
 
 def _local_sources(config: dict) -> list[tuple[str, str, dict]]:
