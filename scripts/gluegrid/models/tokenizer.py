@@ -63,7 +63,7 @@ def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings
         if highest >= embeddings:
             raise StagingError(
                 f"the tokenizer has token ids up to {highest} ({shown(last)}), and the model embeds {embeddings}"
-                " tokens; are the two of one model?"
+                " tokens; are the two of one model? After adding a token: model.resize_token_embeddings(len(tokenizer))"
             )
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
