@@ -31,6 +31,7 @@ snakemake_patches.begin_with_the_longest()
 snakemake_patches.rerun_by_content([], [], bool)
 snakemake_patches.before_execution(Workflow, print)
 snakemake_patches.let_jobs_run(Path("Snakefile"))
+snakemake_patches.leave_experiment_file_unread()
 snakemake_patches.tell_jobs_of_interruption()
 slurm_patches.patch_slurm_plugin()
 plugin.Executor.cancel_jobs.__wrapped__

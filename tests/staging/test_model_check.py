@@ -380,7 +380,7 @@ def vocabulary_of(name, text):
         (words(cat="1"), "the tokenizer cannot be loaded"),
         (words(cat=12, dog=12), "gives one id to several tokens"),
         (settings(unk_token=None), "Missing .* token from the vocabulary"),
-        (settings(pad_token=None), "has no padding token"),
+        (settings(pad_token=None), "neither a padding token nor one for the end of a text"),
         (settings(cls_token="[NEW]"), r'up to 26 \("\[NEW\]"\), and the model embeds 26'),
         (settings(model_max_length=4), "takes 4 tokens"),
         (settings(model_max_length="long"), "the tokenizer cannot be used: TypeError"),

@@ -1,15 +1,19 @@
 """Fetching from a folder of this machine: what is copied, and that links do not lead out of it."""
 
+import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
+import yaml
 from builders import stage_model, stage_task
 from fake_hub import FakeHub
 from fetching import TRAIN, Fetcher, parquet
 
-from gluegrid.common.errors import StagingError
+from gluegrid.common.errors import ConfigError, StagingError
 from gluegrid.common.files import read_json
+from gluegrid.experiment.loading import load_experiment
 
 SPLIT = "train-00000-of-00001.parquet"
 MODEL_FILES = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"weights"}
@@ -113,18 +117,99 @@ def test_a_chain_of_links_out_of_a_checkpoint_is_refused(tmp_path, checkpoint):
         stage_model(tmp_path / "it", checkpoint)
 
 
-def test_a_linked_folder_of_a_data_set_is_refused(fetch, tmp_path):
-    write(tmp_path / "elsewhere", {TRAIN: parquet()})
+def test_links_that_somebody_has_made_of_the_files_elsewhere_are_followed(fetch, tmp_path):
+    """As from a store that many share, whose files bear the same ending, or are named by their hash."""
+    write(tmp_path / "elsewhere", {TRAIN: parquet(rows=2)})
+    write(tmp_path / "store", {"0123456789abcdef0123456789abcdef": parquet(rows=3)})
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rte").symlink_to(tmp_path / "elsewhere" / "rte")
-    error = fetch.task(source=str(tmp_path / "data"), revision="v1").error
-    assert f"{tmp_path}/data/{TRAIN}: is a link to {tmp_path}/elsewhere/{TRAIN}, outside its folder" in error
+    assert fetch.task(source=str(tmp_path / "data"), revision="v1").content["rows"] == {"train": 2}
+    relink(tmp_path / "elsewhere" / TRAIN, tmp_path / "store" / "0123456789abcdef0123456789abcdef")
+    fetch.manifest().unlink()
+    assert fetch.task(source=str(tmp_path / "data"), revision="v1").content["rows"] == {"train": 3}
 
 
-def test_a_link_that_leads_nowhere_is_no_file(tmp_path, checkpoint):
-    relink(checkpoint / "model.safetensors", Path("gone"))
-    with pytest.raises(StagingError, match="has no safetensors weights"):
+def test_an_ending_is_no_leave_to_bring_what_has_another(tmp_path, data):
+    write(tmp_path, {"secret.pem": b"not the data's"})
+    relink(data / SPLIT, tmp_path / "secret.pem")
+    with pytest.raises(StagingError, match="outside its folder and of another name"):
+        stage_task(tmp_path / "it", data)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "is a named pipe, no file"),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "is a socket, no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device, no file"),
+        (lambda path: path.symlink_to("gone"), "is a link to gone, and that is no file (No such file or directory)"),
+        (lambda path: path.symlink_to(path.name), "and that is no file (Too many levels of symbolic links)"),
+    ],
+    ids=["pipe", "socket", "device", "nowhere", "circle"],
+)
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_what_is_no_file_is_named_and_never_opened(tmp_path, monkeypatch, checkpoint, name, make, reason):
+    (checkpoint / name).unlink()
+    monkeypatch.chdir(checkpoint)  # the address of a socket may not be long
+    make(Path(name))
+    with pytest.raises(StagingError, match=re.escape(reason)) as error:
         stage_model(tmp_path / "it", checkpoint)
+    assert str(checkpoint / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", [*MODEL_FILES, "tokenizer.json", "vocab.txt", "spiece.model"])
+def test_a_pointer_of_git_lfs_is_named_with_the_command_that_fetches_the_file(tmp_path, checkpoint, name):
+    write(checkpoint, {name: POINTER})
+    with pytest.raises(StagingError) as error:
+        stage_model(tmp_path / "it", checkpoint)
+    advice = "is a pointer of git-lfs, not the file: run `git lfs pull` in"
+    assert str(error.value) == f"{checkpoint}/{name}: {advice} {checkpoint}"
+
+
+def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = write_cache(Path("hub"), "models--org--tiny", MODEL_FILES)
+    data = write_cache(Path("hub"), "datasets--org--tiny", {SPLIT: parquet()})
+    assert load(model, data).models["m"]["source"] == f"./{model}"
+    for wrong in (model.parent, model.parent.parent):
+        with pytest.raises(ConfigError, match=re.escape("config.yaml:5: models.m.source: ")) as error:
+            load(wrong, data)
+        assert f"a snapshot is a source: write ./{model}" in str(error.value)
+    with pytest.raises(ConfigError, match=re.escape(f"a snapshot is a source: write ./{data}")):
+        load(model, data.parent.parent)
+    # Of several, the one that `main` names.
+    write(model.parent / ("f" * 40), MODEL_FILES)
+    with pytest.raises(ConfigError, match=re.escape(f"write ./{model.parent}/<commit>")):
+        load(model.parent, data)
+    write(model.parents[1], {"refs/main": model.name.encode()})
+    with pytest.raises(ConfigError, match=re.escape(f"write ./{model}")):
+        load(model.parent, data)
+
+
+def test_a_folder_above_a_model_names_the_one_below(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("models/bert"), MODEL_FILES)
+    with pytest.raises(ConfigError, match=re.escape("one lies in its folder bert: write ./models/bert")):
+        load(Path("models"), write(Path("data"), {SPLIT: parquet()}))
+
+
+def load(model: Path, data: Path):
+    task = {"source": f"./{data}", "text_columns": ["sentence"], "labels": ["a", "b"], "metrics": ["accuracy"]}
+    content = {"experiment": "e", "models": {"m": {"max_seq_length": 8, "source": f"./{model}"}}, "tasks": {"t": task}}
+    Path("config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return load_experiment(Path("config.yaml"))
+
+
+def test_a_snapshots_subfolder_may_link_to_the_blobs_of_its_entry(tmp_path):
+    snapshot = write_cache(tmp_path / "hub", "datasets--org--tiny", {})
+    write(snapshot.parents[1] / "blobs", {"blob": parquet()})
+    (snapshot / "rte").mkdir()
+    (snapshot / "rte" / SPLIT).symlink_to("../../../blobs/blob")
+    assert read_json(stage_task(tmp_path / "it", snapshot / "rte"))["rows"] == {"train": 3}
 
 
 def test_a_cache_of_the_hub_may_link_to_its_own_blobs(tmp_path):

@@ -61,6 +61,14 @@ def deberta_tokenizer(texts: list[str]):
     return DebertaV2Tokenizer(vocab=vocabulary)
 
 
+def xlnet_tokenizer(texts: list[str]):
+    """Make XLNet's tokenizer, which pads on the left."""
+    from transformers import XLNetTokenizer
+
+    special = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"]
+    return XLNetTokenizer(vocab=_unigram(texts, special))
+
+
 def _byte_level(texts: list[str], special: list[str]):
     """Train a byte-level BPE model; return vocabulary and merges."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers

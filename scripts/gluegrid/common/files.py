@@ -12,6 +12,10 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, TransientError
 
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGEST_LFS_POINTER = 1023  # bytes
+
 
 @contextmanager
 def telling_of_full_disk(path: Path) -> Iterator[None]:
@@ -153,6 +157,14 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Tell whether a file is what git has of one that git-lfs keeps: a few lines that name its hash and size."""
+    if path.stat().st_size > LARGEST_LFS_POINTER:
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def size_in_words(count: float) -> str:

@@ -1,7 +1,9 @@
 """Which files of a model or a data set are wanted, wherever it lies, and what state a local folder is in."""
 
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,17 +46,38 @@ def split_of(name: str) -> str:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the paths of all files in a folder and the folders directly in it, relative to it."""
+    """Return the paths of all files in a folder and the folders directly in it, relative to it.
+
+    Also of what only stands in a file's place, as a link that leads nowhere: whoever wants the file says so.
+    """
     candidates = [*folder.glob("*"), *folder.glob("*/*")]
-    return sorted(str(path.relative_to(folder)) for path in candidates if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in candidates if not _is_folder(path))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def state_of_folder(folder: Path, names: Iterable[str]) -> str:
-    """Return 12 hexadecimal digits that change when the content of any of these files does."""
+    """Return 12 hexadecimal digits that change when the content of any of these files does.
+
+    A file that cannot be read, or is none, is a state too: it is reported where it is fetched, and stops nothing else.
+    """
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"{name}\0{sha256(folder / name)}\n".encode())
+        digest.update(f"{name}\0{_state_of_file(folder / name)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:12]
+
+
+def _state_of_file(path: Path) -> str:
+    try:
+        # To open a named pipe is to wait for its writer.
+        return sha256(path) if stat.S_ISREG(path.stat().st_mode) else "no file"
+    except OSError as error:
+        return f"unreadable: {error.errno}"
 
 
 def name_states_of_folders(config: dict, problems: Problems) -> None:
@@ -82,9 +105,28 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
 def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files; of a source that is one file its folder, and that name alone."""
     path = Path(source).expanduser()
-    if not (path.is_file() if what == "file" else path.is_dir()):
+    if not (os.path.lexists(path) if what == "file" else path.is_dir()):
         raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
-    return (path.parent, [path.name]) if what == "file" else (path, files_below(path))
+    if what == "file":
+        return path.parent, [path.name]
+    _check_that_it_is_no_cache(source, path)
+    return path, files_below(path)
+
+
+def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
+    """Raise FileNotFoundError for what the hub's cache has around the snapshots of a repository; it names the snapshot.
+
+    That is the one that `main` names; another only where there is no other.
+    """
+    entry = folder.parent if folder.name == "snapshots" else folder
+    if not (entry.name.startswith(("models--", "datasets--")) and (entry / "snapshots").is_dir()):
+        return
+    snapshots = sorted(path.name for path in (entry / "snapshots").glob("*") if path.is_dir())
+    ref = entry / "refs" / "main"
+    main = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else ""
+    chosen = main if main in snapshots else snapshots[0] if len(snapshots) == 1 else "<commit>"
+    below = f"{source.rstrip('/')}{'' if folder.name == 'snapshots' else '/snapshots'}/{chosen}"
+    raise FileNotFoundError(f"it is an entry of the hub's cache, of which a snapshot is a source: write {below}")
 
 
 def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
@@ -93,7 +135,7 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
         return [name for of_split in files_of_splits(names, entry).values() for name in of_split]
     if part == "models":
         wanted = wanted_model_files(names, with_code=entry.get("trust_remote_code", False))
-        what = "config.json and *.safetensors"
+        what = f"config.json and *.safetensors{_folder_with_a_config(entry['source'], names)}"
     else:
         wanted = wanted_task_files(names, entry.get("folder", ""))
         what = str(Path(entry.get("folder", "")) / "<split>-00000-of-00001.parquet")
@@ -102,6 +144,14 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
     if not wanted:
         raise FileNotFoundError(f"it holds no {what}")
     return wanted
+
+
+def _folder_with_a_config(source: str, names: list[str]) -> str:
+    """Return what to write where one folder in the one that is named holds a model."""
+    folders = [name.removesuffix("/config.json") for name in names if name.endswith("/config.json")]
+    if len(folders) != 1:
+        return ""
+    return f"; one lies in its folder {folders[0]}: write {source.rstrip('/')}/{folders[0]}"
 
 
 def _local_sources(config: dict) -> list[tuple[str, str, dict]]:

@@ -8,7 +8,11 @@ from pathlib import Path
 import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 from transformers.utils import logging as transformers_logging
 
 from gluegrid.common.errors import StagingError, TrainingError, one_line_errors
@@ -198,6 +202,35 @@ def _describe_outputs(config: PreTrainedConfig, task: Task, order: list[int] | N
         numbers = order or range(len(task.labels))
         config.label2id = dict(zip(task.labels, numbers, strict=True))
         config.id2label = {number: name for name, number in config.label2id.items()}
+
+
+def is_decoder(config: PreTrainedConfig) -> bool:
+    """Tell whether a model was made to write text, as GPT-2 and Llama: its classifier looks at a row's last token."""
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def pads_left(config: PreTrainedConfig) -> bool:
+    """Tell whether a model takes what stands in the last place for a row's last token, padding or not."""
+    return config.model_type == "xlnet"
+
+
+def agree_on_padding(model: PreTrainedModel, pad_token_id: int) -> None:
+    """Let the config of a decoder, or of a model of its own code that names none, name the token that rows are padded
+    with.
+
+    A decoder takes for a row's last token the last that is not the config's pad_token_id, whatever mask it is given. It
+    is told when the weights are there: an embedding that is built for padding is never trained, and this token may have
+    a meaning too, where the end of a text is used for padding. An encoder keeps what its config says, since some count
+    positions by it.
+    """
+    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return
+    for config in {id(config): config for config in (model.config, model.config.get_text_config())}.values():
+        if is_decoder(model.config) or getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = pad_token_id
+        if is_decoder(model.config):
+            config.use_cache = False  # of what only helps to write on
 
 
 def takes_token_types(model: PreTrainedModel) -> bool:

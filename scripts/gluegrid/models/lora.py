@@ -5,6 +5,7 @@ import re
 
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D  # GPT-2's linear layers
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.config_errors import suggest
@@ -31,7 +32,11 @@ def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) 
     # A pattern of whole names: peft compares the ends of names in a list, so that one may stand for another.
     pattern = "|".join(re.escape(name) for name in layers)
     config = LoraConfig(
-        r=lora["r"], lora_alpha=lora["lora_alpha"], lora_dropout=lora["lora_dropout"], target_modules=pattern
+        r=lora["r"],
+        lora_alpha=lora["lora_alpha"],
+        lora_dropout=lora["lora_dropout"],
+        target_modules=pattern,
+        fan_in_fan_out=all(isinstance(model.get_submodule(name), Conv1D) for name in layers),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -48,7 +53,7 @@ def target_layers(model: PreTrainedModel, names: list[str] | str) -> list[str]:
     Raises TrainingError for a name that no layer has, naming the nearest. The model may be one of shapes alone, as
     gluegrid.models.classifier.load_shapes gives it.
     """
-    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
     if not layers:
         raise TrainingError("lora: the model has no linear layers; train it without")
     if names == ALL_LINEAR:

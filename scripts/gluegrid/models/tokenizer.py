@@ -4,11 +4,14 @@ transformers decides from several files (tokenizer.json, tokenizer_config.json, 
 is. It does so once, when the model is staged; tokenising a task then needs no transformers, whose import takes seconds.
 """
 
+import logging
 from pathlib import Path
 
 from gluegrid.common.errors import StagingError, one_line_errors
 from gluegrid.common.files import sha256, write_text
 from gluegrid.models.model_config import NOT_TRUSTED, check_size, check_trusted_code, read_untrusted_json, shown
+
+logger = logging.getLogger(__name__)
 
 BACKEND = "tokenizer_backend.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -60,7 +63,7 @@ def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings
         if highest >= embeddings:
             raise StagingError(
                 f"the tokenizer has token ids up to {highest} ({shown(last)}), and the model embeds {embeddings}"
-                " tokens; are the two of one model?"
+                " tokens; are the two of one model? After adding a token: model.resize_token_embeddings(len(tokenizer))"
             )
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
@@ -112,9 +115,24 @@ def _load(folder: Path, trust_remote_code: bool) -> tuple:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     if not tokenizer.is_fast:
         raise StagingError(f"the tokenizer, a {type(tokenizer).__name__}, has no fast form, which gluegrid needs")
-    if tokenizer.pad_token_id is None:
-        raise StagingError("the tokenizer has no padding token; set its pad_token")
+    pad_with_the_end_of_texts(tokenizer)
     return config, tokenizer
+
+
+def pad_with_the_end_of_texts(tokenizer) -> None:
+    """Give a transformers tokenizer that has no padding token, as many decoders', the token that ends a text for it.
+
+    Raises StagingError for one without either.
+    """
+    if tokenizer.pad_token_id is not None:
+        return
+    if tokenizer.eos_token_id is None:
+        raise StagingError(
+            "the tokenizer has neither a padding token nor one for the end of a text;"
+            f" name one of its tokens as pad_token in {TOKENIZER_CONFIG}"
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+    logger.info("the tokenizer has no padding token; the one for the end of a text is used: %s", tokenizer.eos_token)
 
 
 def _check_own_code(folder: Path, trust_remote_code: bool) -> None:

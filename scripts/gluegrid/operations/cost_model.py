@@ -22,7 +22,12 @@ from gluegrid.experiment.staged_tokens import staged_tokens
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
 LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py
+LARGEST_CONFIG = 10_000_000  # bytes
+MOST_PARAMETERS = 10**13
 LARGEST_HIDDEN_SIZE = 100_000
+MOST_DIMENSIONS = 16
+LONGEST_KIND = 100  # characters
+WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")  # the names that a config may have for it
 ROWS_OF_AN_UNKNOWN_TASK = 100_000
 # Of a task whose splits' rows are not known, beside those it trains on.
 SHARE_OF_PREDICTED_ROWS = 0.2
@@ -108,8 +113,8 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
             return _staged_size(manifest)
         if paths.is_local(source):
             return _size_of_folder(Path(source).expanduser())
-    except (DataError, OSError, KeyError, TypeError, ValueError, ArithmeticError):
-        pass  # broken files are reported by whoever uses them
+    except Exception:  # whatever stands in somebody's files: what is wrong with them is said where they are fetched
+        pass
     words = re.split(r"[^a-z]+", source.lower())
     size = next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
     return replace(size, kind=source.lower())
@@ -133,31 +138,54 @@ def _staged_size(manifest: Path) -> ModelSize:
 
 
 def _size_of_folder(folder: Path) -> ModelSize:
-    config = read_json(folder / "config.json")
+    config = json.loads(_read(folder / "config.json", LARGEST_CONFIG))
     return _size(sum(map(_numbers_in, folder.glob("*.safetensors"))), config["vocab_size"], config, FOLDER)
 
 
 def _numbers_in(safetensors: Path) -> int:
     """Return how many numbers a file of weights holds, as its header says; without the library, which is not light."""
-    with safetensors.open("rb") as stream:
-        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        header = json.loads(stream.read(min(length, LARGEST_HEADER)))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    length = int.from_bytes(_read(safetensors, LENGTH_BYTES), "little")
+    text = _read(safetensors, min(length, LARGEST_HEADER), LENGTH_BYTES)
+    if len(text) < length:
+        raise ValueError(f"{safetensors}: its header is not whole, or larger than any")
+    header = json.loads(text)
+    shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+    return sum(math.prod(_whole_numbers(shape[:MOST_DIMENSIONS])) for shape in shapes)
+
+
+def _read(path: Path, most: int, start: int = 0) -> bytes:
+    """Return at most so many bytes; ValueError for what is no file, since to open a named pipe is to wait."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(most)
 
 
 def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> ModelSize:
-    hidden_size = next((config[key] for key in ("hidden_size", "dim", "d_model") if key in config), 768)
-    if not (isinstance(hidden_size, int) and 0 < hidden_size <= LARGEST_HIDDEN_SIZE):
+    hidden_size = next((config[key] for key in WIDTHS if key in config), 768)
+    width = config.get("embedding_size", hidden_size)
+    layers, groups = config.get("num_hidden_layers", 1), config.get("num_hidden_groups") or 1
+    _whole_numbers([parameters, embeddings, hidden_size, width, layers, groups])
+    if not 0 < hidden_size <= LARGEST_HIDDEN_SIZE:
         raise ValueError(f"a hidden size of {hidden_size}")
-    of_layers = max(parameters - embeddings * config.get("embedding_size", hidden_size), 1)
-    times_used = config.get("num_hidden_layers", 1) / (config.get("num_hidden_groups") or 1)
+    of_layers = max(parameters - embeddings * width, 1)
+    passed = round(of_layers * layers / groups) if "num_hidden_groups" in config else of_layers
+    _whole_numbers([passed])
     return ModelSize(
         parameters,
-        round(of_layers * times_used) if "num_hidden_groups" in config else of_layers,
+        passed,
         hidden_size,
         known_from,
-        str(config.get("model_type")),
+        str(config.get("model_type"))[:LONGEST_KIND],
     )
+
+
+def _whole_numbers(numbers: list) -> list[int]:
+    """Return numbers that may be sizes; ValueError for others: a file may say anything, and a guess is better."""
+    if not all(type(number) is int and 0 <= number <= MOST_PARAMETERS for number in numbers):
+        raise ValueError("no sizes of a model")
+    return numbers
 
 
 def _counted_size(entry: dict, splits: dict) -> TaskSize:

@@ -1,12 +1,15 @@
 """Where a model or a data set is taken from: a folder of this machine, the hub, or what the user's cache has of it."""
 
+import os
+import re
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from gluegrid.common.errors import StagingError
-from gluegrid.common.files import replacing
+from gluegrid.common.files import is_lfs_pointer, replacing
 from gluegrid.experiment.sources import files_below
 
 
@@ -61,24 +64,58 @@ class Folder(Repository):
         return (self.folder / name).is_file()
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes."""
-        return (self.folder / name).stat().st_size
+        """Return the size of a file in bytes. Raises StagingError as `fetch` does."""
+        return self._file(name).stat().st_size
 
     def fetch(self, name: str, target: Path) -> None:
-        """Copy a file. StagingError for a link that leads out of the folder."""
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self._root()):
+        """Copy a file.
+
+        StagingError for what is no file, for git-lfs's pointer to one, and for a link that leads out of the folder to
+        what is of another kind than its name says: a folder that somebody else has made could bring any file of this
+        machine by it.
+        """
+        path = self._file(name)
+        if is_lfs_pointer(path):
             raise StagingError(
-                f"{self.folder / name}: is a link to {path}, outside its folder; put the file itself there"
+                f"{self.folder / name}: is a pointer of git-lfs, not the file: run `git lfs pull` in {path.parent}"
+            )
+        if not (path.is_relative_to(self._root()) or _is_of_the_kind(path, name)):
+            raise StagingError(
+                f"{self.folder / name}: is a link to {path}, outside its folder and of another name;"
+                " put the file itself there"
             )
         copy_whole(path, target)
+
+    def _file(self, name: str) -> Path:
+        """Return the file, behind any links. StagingError where there is none: to open a pipe would wait for ever."""
+        path = self.folder / name
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            reason = f"is a link to {path.readlink()}, and that is no file" if path.is_symlink() else "cannot be read"
+            raise StagingError(f"{path}: {reason} ({error.strerror})") from error
+        if not stat.S_ISREG(mode):
+            raise StagingError(f"{path}: is {_kind_of(mode)}, no file; put the file itself there")
+        return path.resolve()
 
     def _root(self) -> Path:
         """Return what links must not leave: the folder, or in a cache of the hub the whole entry of a repository."""
         folder = self.folder.resolve()
-        entry = folder.parent.parent
-        is_in_cache = folder.parent.name == "snapshots" and entry.name.startswith(("models--", "datasets--"))
-        return entry if is_in_cache else folder
+        for snapshots in folder.parents:
+            entry = snapshots.parent
+            if snapshots.name == "snapshots" and entry.name.startswith(("models--", "datasets--")):
+                return entry
+        return folder
+
+
+def _is_of_the_kind(path: Path, name: str) -> bool:
+    """Tell whether a file has the ending of a name, or is named by its hash, as in the caches of the hub or of DVC."""
+    return path.suffix == Path(name).suffix or re.fullmatch(r"[0-9a-f]{30,}", path.name) is not None
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 class OneFile(Folder):
@@ -86,7 +123,7 @@ class OneFile(Folder):
 
     def __init__(self, source: Source):
         path = Path(source.name).expanduser()
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise StagingError(f"{source.name}: there is no such file (seen from {Path.cwd()})")
         self.folder, self.name = path.parent, path.name
 
@@ -94,9 +131,9 @@ class OneFile(Folder):
         """Return its name."""
         return [self.name]
 
-    def fetch(self, name: str, target: Path) -> None:
-        """Copy a file; a link too, since it is what the user has named."""
-        copy_whole(self.folder / name, target)
+    def _root(self) -> Path:
+        """Return the root of all: a link too is what the user has named."""
+        return Path("/")
 
 
 def copy_whole(path: Path, target: Path) -> None:

@@ -30,7 +30,9 @@ class Encoder:
     """Encodes as transformers' tokenizers do with `truncation=True`, which cuts the longer text of a pair first."""
 
     def __init__(self, tokenizer_manifest: Path, max_length: int):
-        self.path = tokenizer_manifest.parent / read_json(tokenizer_manifest)["tokenizer"]["file"]
+        described = read_json(tokenizer_manifest)["tokenizer"]
+        self.path = tokenizer_manifest.parent / described["file"]
+        self.pad_token_id = described["pad_token_id"]
         self.max_length = max_length
         self.tokenizer = tokenizers.Tokenizer.from_file(str(self.path))
         self.tokenizer.enable_truncation(max_length, strategy="longest_first")
@@ -159,11 +161,13 @@ def _write_split(path: Path, split: Split, rows: int, encoder: Encoder) -> dict:
         with pyarrow.ipc.new_stream(sink, schema) as writer:
             for examples in split:
                 encodings = encoder.encode(examples)
-                lengths = [len(encoding.ids) for encoding in encodings]
+                # A decoder's tokenizer makes no token of an empty text, and of none a model makes nothing.
+                ids = [encoding.ids or [encoder.pad_token_id] for encoding in encodings]
+                lengths = [len(of_row) for of_row in ids]
                 tokens, longest = tokens + sum(lengths), max([longest, *lengths])
                 columns = (
-                    [encoding.ids for encoding in encodings],
-                    [encoding.type_ids for encoding in encodings],
+                    ids,
+                    [encoding.type_ids or [0] for encoding in encodings],
                     examples.labels,
                     examples.idx,
                 )

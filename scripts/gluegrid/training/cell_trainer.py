@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from gluegrid.common.errors import TrainingError
 from gluegrid.experiment.run import HOLDOUT, HOLDOUT_SUFFIX, Run, updates_by_graphs
-from gluegrid.models.classifier import check_head, check_inputs_fit, load_model, takes_token_types
+from gluegrid.models.classifier import agree_on_padding, check_head, check_inputs_fit, load_model, takes_token_types
 from gluegrid.models.device_memory import again_if_out_of_memory
 from gluegrid.models.lora import with_adapters
 from gluegrid.training.dataset import Rows, Tokens, held_out
@@ -58,6 +58,7 @@ class CellTraining:
         if not run.do_train:
             check_head(model_folder, run.task, new, trusted)
         check_inputs_fit(model, tokens.manifest["vocabulary"], tokens.longest)
+        agree_on_padding(model, tokens.manifest["pad_token_id"])
         if run.lora is not None:
             model = with_adapters(model, run.lora, new, run.seed)
         if not self.processes.is_main:

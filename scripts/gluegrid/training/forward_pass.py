@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from gluegrid.common.errors import TrainingError, in_one_line
 from gluegrid.experiment.run import COMPUTE_PATHS
+from gluegrid.models.classifier import pads_left
 from gluegrid.models.deterministic_kernels import allowed_after
 from gluegrid.models.device_memory import free_memory, is_out_of_memory
 from gluegrid.models.packing import LAYOUT, Layout, is_token, make_packable, to_device
@@ -108,6 +109,8 @@ class ForwardPass:
         """
         lengths = rows.lengths[numbers]
         is_real = is_token(lengths, int(lengths.max()))
+        if pads_left(self.model.config):
+            is_real = is_real[:, ::-1].copy()
 
         def padded(column, value: int) -> numpy.ndarray:
             array = numpy.full(is_real.shape, value, numpy.int64)

@@ -11,7 +11,8 @@ from gluegrid.common import paths
 from gluegrid.common.escaping import code, markdown, one_line
 from gluegrid.common.files import replacing_folder, write_text
 from gluegrid.experiment.run import Run
-from gluegrid.models.classifier import takes_token_types
+from gluegrid.models.classifier import is_decoder, pads_left, takes_token_types
+from gluegrid.models.tokenizer import pad_with_the_end_of_texts
 
 ONE_FILE = "1000GB"  # more than any encoder: its weights are never split
 OF_LOADING = ("local_files_only", "is_local", "trust_remote_code")  # which transformers would write into its config
@@ -36,6 +37,10 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, ru
     """
     trusted = run.model.get("trust_remote_code", False)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=trusted)
+    pad_with_the_end_of_texts(tokenizer)
+    if is_decoder(model.config) and not pads_left(model.config):
+        # As it was trained: where positions are counted from the left, padding there would shift them.
+        tokenizer.padding_side = "right"
     if not takes_token_types(model):
         # A borrowed tokenizer may make what the model does not take.
         taken = [name for name in tokenizer.model_input_names if name != "token_type_ids"]

@@ -18,13 +18,14 @@ def experiment_of_workflow(workflow) -> Experiment:
     """Return the experiment of this call of snakemake; what is wrong with its file ends it with one line each.
 
     A job takes the experiment that its head has frozen. The head reads the file given by --configfile alone, or
-    config.yaml.
+    config.yaml: that of the working folder, else the one beside the Snakefile.
     """
     try:
         if not workflow.is_main_process and (head := current_invocation()):
             return Experiment(head["config"])
         settings = workflow.config_settings
-        experiment = load_experiment(_config_file(settings.configfiles), _experiment_name(settings.config))
+        file = _config_file(settings.configfiles, Path(workflow.basedir).resolve())
+        experiment = load_experiment(file, _experiment_name(settings.config))
         _check_that_it_is_no_import(experiment)
     except GluegridError as error:
         raise SystemExit(str(error)) from None
@@ -55,10 +56,13 @@ def _gpu_model(settings) -> object:
     return getattr(resource, "raw", resource)
 
 
-def _config_file(given: list[Path]) -> Path:
+def _config_file(given: list[Path], project: Path) -> Path:
     if len(given) > 1:
         names = ", ".join(str(path) for path in given)
         raise GluegridError(f"--configfile: one experiment file at a time, not {len(given)} ({names})")
+    if not given and not DEFAULT_CONFIG.exists() and (project / DEFAULT_CONFIG).exists():
+        print(f"There is no {DEFAULT_CONFIG} in {Path.cwd()}; taken: {project / DEFAULT_CONFIG}", file=sys.stderr)
+        return project / DEFAULT_CONFIG
     path = given[0] if given else DEFAULT_CONFIG
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 

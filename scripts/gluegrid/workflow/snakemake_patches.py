@@ -82,6 +82,17 @@ def begin_with_the_longest() -> None:
     patch("cells begin in any order, not the longest first", (JobScheduler, "run", run))
 
 
+def leave_experiment_file_unread() -> None:
+    """Let Snakemake not read the file of --configfile: ours is read with config.yaml's care, and named with its lines.
+
+    Snakemake reads it before it reads the Snakefile, and ends in what names no line, or in a traceback. Nobody asks for
+    what it would find there. profiles/default calls this: nothing else of a project runs as early.
+    """
+    from snakemake.settings import types
+
+    patch("of a broken experiment file Snakemake names no line", (types, "load_configfile", lambda _, configpath: {}))
+
+
 def rerun_by_content(rules: Iterable[str], files: Iterable[str], had_result: Callable[..., bool]) -> None:
     """Let rules run, and what makes files, where something needs it, though it is there: it is outdated.
 
