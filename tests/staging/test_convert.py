@@ -381,7 +381,10 @@ REFUSED = {
         *("csv", b"review,mood\na,good\n\xe9t\xe9,bad\n"),
         r"column 'review' has text that is not UTF-8 in row 1 (line 3): '\udce9t\udce9'",
     ),
-    "no UTF-8 in a label": ("csv", b"review,mood\na,g\xf6od\n", r"column 'mood' has 'g\udcf6od' in row 0 (line 2)"),
+    "no UTF-8 in a label": (
+        *("csv", b"review,mood\na,g\xf6od\n"),
+        r"column 'mood' has text that is not UTF-8 in row 0 (line 2): 'g\udcf6od'; it may be cp1252: then write",
+    ),
     "no UTF-8 in json": (
         "jsonl",
         b'{"review": "\xff", "mood": 1}',
@@ -392,7 +395,10 @@ REFUSED = {
         rb'[{"review": "\ud800", "mood": 1}]',
         "column 'review' has text that is not UTF-8 in row 0",
     ),
-    "UTF-16": ("csv", "review,mood\na,good\n".encode("utf-16"), "is not UTF-8; save it as UTF-8"),
+    "UTF-16": (
+        *("csv", "review,mood\na,good\n".encode("utf-16-le")),
+        "is not UTF-8; it may be utf-16-le: then write `encoding: utf-16-le`",
+    ),
     "a quote that does not end": (
         *("csv", b'review,mood\na,good\n"b,good\nc,bad\n'),
         "cannot be read at line 3: unexpected end of data; a text that holds quotes stands in quotes",
