@@ -67,9 +67,12 @@ def _of_datasets(folder: Path, entry: Mapping) -> dict:
 def _shards(folder: Path) -> list[str]:
     """Return the names of the files of a saved split, in the order of their rows."""
     files = _value(folder / "state.json", "_data_files", dict)
+    if _value(folder / "state.json", "_indices_data_files", dict, []):
+        advice = "load and save it again with a newer one"
+        raise StagingError(
+            f"{folder}: was saved with rows that are picked from others, by an old release of `datasets`; {advice}"
+        )
     names = [str(PurePosixPath(str(each.get("filename"))).name) for each in files]
-    if not names:
-        raise StagingError(f"{folder / 'state.json'}: names no files; save the data set again")
     for name in names:
         if not (folder / name).is_file():
             raise StagingError(
@@ -78,10 +81,10 @@ def _shards(folder: Path) -> list[str]:
     return names
 
 
-def _value(path: Path, key: str, kind: type) -> list:
+def _value(path: Path, key: str, kind: type, default: list | None = None) -> list:
     """Return a list of a file that `save_to_disk` has written."""
     try:
-        value = read_json(path).get(key)
+        value = read_json(path).get(key) or default
     except DataError as error:
         raise StagingError(f"{error}; save the data set again") from error
     if not isinstance(value, list) or not all(isinstance(each, kind) for each in value):

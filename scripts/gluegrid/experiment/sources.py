@@ -164,14 +164,15 @@ def _advice_on(names: list[str], folder: str) -> str:
     if of_such := sorted(other for other in others if wanted_task_files(names, other)):
         advice = f"write `folder: {of_such[0]}`" if len(of_such) == 1 else "name one of them under `folder`"
         return f"; these have such: {listed(of_such)}; {advice}"
-    of_task = [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/" if folder else "")]
+    readable = [name for name in names if format_of(name)[0]]
+    of_task = [name.removeprefix(f"{folder}/") for name in readable if name.startswith(f"{folder}/" if folder else "")]
     advice = f"; files of other names stand under files, as files: {{{_example(of_task)}}}" if of_task else ""
     return f"{advice}; {what_is_there(names)}" if names else ""
 
 
 def _example(names: list[str]) -> str:
     """Return what might stand under `files`, if the names of files say of themselves what they are for."""
-    said = [(kind_of_split(name), name) for name in names if format_of(name)[0]]
+    said = [(kind_of_split(name), name) for name in names]
     kinds = [kind for kind, _ in said]
     clear = {kind: name for kind, name in said if kind and kinds.count(kind) == 1}
     if "train" not in clear:

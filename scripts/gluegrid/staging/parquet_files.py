@@ -17,7 +17,7 @@ from gluegrid.staging.label_names import names_in_features
 from gluegrid.staging.raw_rows import ROWS_AT_ONCE, check_columns
 
 BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
-ARROW_FILE = b"ARROW1"
+ARROW_FILE, END_OF_STREAM = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
 # What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
 
@@ -108,10 +108,16 @@ def _schema_of(path: Path, shown: str) -> pyarrow.Schema:
 
 
 def _open_arrow(path: Path) -> pyarrow.ipc.RecordBatchStreamReader | pyarrow.ipc.RecordBatchFileReader:
-    """Open a stream of batches, as `save_to_disk` of `datasets` writes it, or a file of them."""
+    """Open a stream of batches, as `save_to_disk` of `datasets` writes it, or a file of them.
+
+    A stream that was cut off between two batches would seem to be whole but for its end.
+    """
+    with path.open("rb") as file:
+        is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
+        file.seek(max(0, path.stat().st_size - len(END_OF_STREAM)))
+        if not is_file and file.read() != END_OF_STREAM:
+            raise ValueError("it is cut off, or no stream of Arrow")
     content = pyarrow.memory_map(str(path))
-    is_file = content.read(len(ARROW_FILE)) == ARROW_FILE
-    content.seek(0)
     return pyarrow.ipc.open_file(content) if is_file else pyarrow.ipc.open_stream(content)
 
 

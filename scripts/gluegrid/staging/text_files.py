@@ -111,14 +111,15 @@ def _opened(path: Path, shown: str, stack: ExitStack) -> BinaryIO:
         raise DataError(
             f"{shown}: is {what}, and its name says otherwise; name it {right}" if head else f"{shown}: is empty"
         )
-    return stack.enter_context(OPENERS[compression](path))
+    opened = _member(path, shown) if compression == ".zip" else OPENERS[compression](path)
+    return stack.enter_context(opened)
 
 
-def _member(path: Path) -> BinaryIO:
+def _member(path: Path, shown: str) -> BinaryIO:
     with zipfile.ZipFile(path) as archive:
         names = [each for each in archive.namelist() if not each.endswith("/") and not each.startswith("__MACOSX/")]
         if len(names) != 1:
-            raise DataError(f"{path.name}: holds {len(names)} files; unpack it, and name the one that is meant")
+            raise DataError(f"{shown}: holds {len(names)} files; unpack it, and name the one that is meant")
         return archive.open(names[0])  # the archive stays open as long as it
 
 
@@ -133,7 +134,6 @@ OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
     ".xz": lzma.open,
     ".zst": _by_pyarrow("zstd"),
     ".lz4": _by_pyarrow("lz4"),
-    ".zip": _member,
 }
 
 
