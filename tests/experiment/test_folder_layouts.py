@@ -214,6 +214,7 @@ def test_a_folder_is_looked_at_as_deep_as_asked_for_but_for_hidden_folders_and_c
     touch("a.csv", "b/c.csv", "b/c/d.csv", ".git/x.csv", "b/.cache/x.csv", ".hidden.csv")
     Path("data/b/c/again").symlink_to(Path("data").resolve())
     Path("data/gone").symlink_to("nowhere")
+    Path("data/itself").symlink_to("itself")
     assert files_below(Path("data"), 0) == [".hidden.csv", "a.csv"]
     assert files_below(Path("data")) == [".hidden.csv", "a.csv", "b/c.csv"]
     assert files_below(Path("data"), 8) == [".hidden.csv", "a.csv", "b/c.csv", "b/c/d.csv"]

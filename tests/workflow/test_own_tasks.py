@@ -225,11 +225,11 @@ MISTAKES = {
     ),
     "a file without its mark": (
         {"source": "data/train.csv", "files": None},
-        "source: 'data/train.csv' is an id on the hub, and a file here; for that write ./data/train.csv, for the hub's",
+        "source: 'data/train.csv' would be asked of the hub, but it exists here: write ./data/train.csv, or add `rev",
     ),
     "a folder without its mark": (
         {"source": "data/more", "files": {"train": "test.csv", "validation": "test.csv"}},
-        "source: 'data/more' is an id on the hub, and a folder here; for that write ./data/more, for the hub's add",
+        "source: 'data/more' would be asked of the hub, but it exists here: write ./data/more, or add",
     ),
     "a workbook": (
         {"source": "./odd/it.xlsx", "files": None},
@@ -308,7 +308,7 @@ def test_a_source_with_a_revision_is_of_the_hub_whatever_is_called_so_here():
 
 def test_a_model_without_its_mark_is_told_before_anything_runs():
     Path("org/bert").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"models\.bert\.source: 'org/bert' is an id on the hub, and a folder here;"):
+    with pytest.raises(ConfigError, match=r"models\.bert\.source: 'org/bert' would be asked of the hub, but it exists"):
         load(ENTRY)
 
 

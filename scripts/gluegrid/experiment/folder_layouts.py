@@ -44,10 +44,10 @@ def keys_of_layout(entry: Mapping) -> dict:
         return {}
     try:
         folder = Path(source).expanduser()
-        names = files_below(folder, DEPTH) if folder.is_dir() else []
+        if not folder.is_dir() or wanted_task_files(files_below(folder), entry.get("folder", "")):
+            return {}
+        names = files_below(folder, DEPTH)
     except (OSError, RuntimeError, ValueError, StagingError):  # said where the folder is looked at for its files
-        return {}
-    if wanted_task_files(names, entry.get("folder", "")):
         return {}
     return _of_datasets(folder, entry) or _of_glue(folder, names, entry) or _of_the_hubs_conversion(names, entry)
 

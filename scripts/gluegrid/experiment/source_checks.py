@@ -105,7 +105,7 @@ def _is_encoding(name: str) -> bool:
 
 
 def check_sources(problems: Problems, config: dict) -> None:
-    """Note sources that would be ids on the hub, and are files or folders here too: nobody can know which is meant.
+    """Note sources that are written as ids on the hub, and exist here: nobody can know which is meant.
 
     With a revision, they are of the hub.
     """
@@ -117,9 +117,8 @@ def check_sources(problems: Problems, config: dict) -> None:
                 continue
             is_default = part == "tasks" and source == default
             position = ("task_defaults", "source") if is_default else (part, name, "source")
-            what = "a file" if Path(source).is_file() else "a folder"
-            advice = f"for that write ./{source}, for the hub's add a revision, such as main"
-            problems.add(position, f"{quoted(source)} is an id on the hub, and {what} here; {advice}")
+            advice = f"it exists here: write ./{source}, or add `revision: main` for that of the hub"
+            problems.add(position, f"{quoted(source)} would be asked of the hub, but {advice}")
 
 
 def _exists(source: str) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError, StagingError
@@ -83,9 +83,17 @@ def _entries_of(folder: Path) -> list[tuple[str, bool]]:
     """Return the names of the files and folders in a folder, and which of them are folders."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, entry.is_dir()) for entry in entries if entry.is_dir() or entry.is_file())
+            kinds = [(entry.name, _is(entry.is_dir), _is(entry.is_file)) for entry in entries]
     except OSError:
         return []
+    return sorted((name, is_folder) for name, is_folder, is_file in kinds if is_folder or is_file)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # of a link to itself
+        return False
 
 
 def state_of_folder(folder: Path, names: Iterable[str]) -> str:

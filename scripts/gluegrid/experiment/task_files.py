@@ -42,8 +42,7 @@ def layout(entry: Mapping) -> dict | None:
 
 def definition_of_examples(entry: Mapping) -> dict:
     """Return what decides a task's tokens beside its data, as arguments of a Task; its alias and metrics do not."""
-    keys = ("source", "revision", "folder", *LAYOUT_KEYS, *READING_KEYS)
-    given = {key: entry[key] for key in keys if entry.get(key) is not None}
+    given = {key: entry[key] for key in ("source", "revision", "folder", *LAYOUT_KEYS) if entry.get(key) is not None}
     return given | {"name": entry["source"], "validation": dict.fromkeys(entry["validation"], ""), "metrics": []}
 
 

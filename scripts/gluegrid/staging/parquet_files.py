@@ -34,7 +34,9 @@ def read_batches(
         file = ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
         columns = list(wanted)
-        check_columns(shown, names, [*columns, numbers] if numbers in names else columns)
+        in_structs = [column for column in wanted if column not in names and column.partition(".")[0] in names]
+        advice = "; a column in a struct is read where the files are named under `files:`" if in_structs else ""
+        check_columns(shown, names, [*columns, numbers] if numbers in names else columns, advice)
         if numbers in names and pyarrow.types.is_integer(file.schema_arrow.field(numbers).type):
             columns.append(numbers)
     except UNREADABLE as error:
