@@ -11,7 +11,7 @@ from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, StagingError
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.experiment.sources import files_below, split_of, wanted_task_files
+from gluegrid.experiment.sources import advice_on_names, files_below, split_of, wanted_task_files
 from gluegrid.experiment.task import Task, definition
 from gluegrid.experiment.task_files import depth_of, files_of_splits, is_converted
 from gluegrid.staging.label_names import CARDS, names_in_cards
@@ -74,7 +74,8 @@ def stage_as_named(source: Source, manifest: Path, folder: str, cards: Sequence[
     def wanted(names: list[str]) -> list[str]:
         files = wanted_task_files(names, folder)
         if not files:
-            raise StagingError(f"{source.name} holds no {folder or '.'}/<split>-00000-of-00001.parquet")
+            lacking = f"{folder or '.'}/<split>-00000-of-00001.parquet"
+            raise StagingError(f"{source.name} holds no {lacking}{advice_on_names(names, folder)}")
         return files
 
     def describe_with_names(partial: Path) -> dict:

@@ -285,6 +285,16 @@ def test_an_encoding_that_the_task_names_is_that_of_its_files(tmp_path):
         assert only_train(content, suffix, tmp_path / suffix, encoding="latin-1")["review"] == ["été"]
 
 
+def test_an_encoding_that_would_garble_utf_8_is_refused(tmp_path):
+    content = "review,mood\nété,bad\nGröße,good\nnaïve,bad\nplain,bad\n"
+    with pytest.raises(
+        DataError, match=r"^mine/train\.csv: all its texts seem to be UTF-8, and `encoding` is cp1252; leave"
+    ):
+        only_train(content.encode(), folder=tmp_path / "it", encoding="cp1252")
+    mixed = content.encode() + "à,bad\n".encode("latin-1")
+    assert only_train(mixed, folder=tmp_path / "other", encoding="cp1252")["review"][-1] == "à"
+
+
 def test_bytes_that_are_not_of_the_named_encoding_are_one_line(tmp_path):
     with pytest.raises(DataError) as caught:
         only_train(b"review,mood\na,bad\n\x81\xff,bad\n", folder=tmp_path / "it", encoding="cp1252")

@@ -39,6 +39,7 @@ COMPRESSED = {
     "csv.gz of two parts": gzip.compress(PLAIN[:9000]) + gzip.compress(PLAIN[9000:]),
     "CSV.GZ": gzip.compress(PLAIN, mtime=0),
     "csv.bz2": bz2.compress(PLAIN),
+    "csv.bz2 of another level": bz2.compress(PLAIN, 1),
     "csv.xz": lzma.compress(PLAIN),
     "csv.zst": by_pyarrow(PLAIN, "zstd"),
     "csv.zst of two parts": by_pyarrow(PLAIN[:9000], "zstd") + by_pyarrow(PLAIN[9000:], "zstd"),
@@ -98,7 +99,7 @@ LIES = {
         "is compressed as .gz is, and its name says otherwise; name it it.jsonl",
     ),
     "nothing as zst": ("it.csv.zst", b"", "is empty"),
-    "parquet": ("it.csv", b"PAR1....", "is a parquet file, whatever its name says; save it as .csv, or name it so"),
+    "parquet": ("it.csv", b"PAR1\x15\x04", "is a parquet file, whatever its name says; save it as .csv, or name it so"),
     "old Excel": ("it.tsv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel workbook, whatever its name says"),
     "Excel": (
         "it.csv",
@@ -116,6 +117,11 @@ def test_a_file_that_is_not_what_its_name_says_is_one_line(tmp_path, case):
     with pytest.raises(DataError) as caught:
         read(written(tmp_path, name, content))
     assert str(caught.value).startswith(f"the file: {expected}")
+
+
+@pytest.mark.parametrize("header", ["BZhang,label\n", "PAR1,PAR2\n", "ARROW1,mood\n", "PK,BZh9\n"])
+def test_a_text_that_begins_like_another_format_is_read(tmp_path, header):
+    assert read(written(tmp_path, "it.csv", header.encode())) == header
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -227,6 +227,10 @@ MISTAKES = {
         {"source": "data/train.csv", "files": None},
         "source: 'data/train.csv' would be asked of the hub, but it exists here: write ./data/train.csv, or add `rev",
     ),
+    "a deeper file without its mark": (
+        {"source": "data/more/test.csv", "files": None},
+        "source: 'data/more/test.csv' exists here, but a path needs a mark: write ./data/more/test.csv",
+    ),
     "a folder without its mark": (
         {"source": "data/more", "files": {"train": "test.csv", "validation": "test.csv"}},
         "source: 'data/more' would be asked of the hub, but it exists here: write ./data/more, or add",

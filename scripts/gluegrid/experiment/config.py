@@ -13,6 +13,7 @@ from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.folder_layouts import keys_of_layout
 from gluegrid.experiment.metrics import METRICS
 from gluegrid.experiment.options import OPTIONS
+from gluegrid.experiment.source_checks import check_paths
 from gluegrid.experiment.task_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -45,6 +46,8 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
     if "tasks" in content:
         content["tasks"] = _tasks_as_mapping(problems, content["tasks"])
     registry = load_registry()
+    check_paths(problems, content)
+    problems.raise_any()
     problems.check_schema(content, config_schema())
     problems.raise_any()
     config = _completed(problems, content, registry)

@@ -1,6 +1,7 @@
 """What the schema cannot say of where data and models come from, and of how files of data are to be read."""
 
 import codecs
+import re
 from collections.abc import Iterator, Mapping
 from encodings.aliases import aliases
 from pathlib import Path
@@ -12,6 +13,7 @@ from gluegrid.experiment.file_formats import DELIMITED, TEXTS, format_of
 from gluegrid.experiment.task_files import is_converted, is_one_file, patterns_of, splits_of
 
 Problem = tuple[str, str]  # the key to blame, and what is wrong
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 NO_ENCODINGS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 
 
@@ -121,8 +123,28 @@ def check_sources(problems: Problems, config: dict) -> None:
             problems.add(position, f"{quoted(source)} would be asked of the hub, but {advice}")
 
 
+def check_paths(problems: Problems, content: dict) -> None:
+    """Note sources that are no ids on the hub, but paths of what exists here, without the mark of a path.
+
+    Of a file whose content is not checked yet: the schema would only say what is allowed.
+    """
+    parts = {part: content.get(part) for part in ("models", "tasks")}
+    entries = [
+        ((part, name), entry)
+        for part, of_it in parts.items()
+        if isinstance(of_it, dict)
+        for name, entry in of_it.items()
+    ]
+    for position, entry in [(("task_defaults",), content.get("task_defaults")), *entries]:
+        source = entry.get("source") if isinstance(entry, dict) else None
+        if isinstance(source, str) and not is_local(source) and not HUB_ID.fullmatch(source) and _exists(source):
+            problems.add(
+                (*position, "source"), f"{quoted(source)} exists here, but a path needs a mark: write ./{source}"
+            )
+
+
 def _exists(source: str) -> bool:
     try:
-        return Path(source).exists()
-    except OSError:
+        return bool(source) and Path(source).exists()
+    except (OSError, ValueError):
         return False

@@ -160,14 +160,14 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
     else:
         wanted = wanted_task_files(names, entry.get("folder", ""))
         folder = entry.get("folder", "")
-        what = f"{Path(folder) / '<split>-00000-of-00001.parquet'}{_advice_on(names, folder)}"
+        what = f"{Path(folder) / '<split>-00000-of-00001.parquet'}{advice_on_names(names, folder)}"
     if not wanted:
         raise FileNotFoundError(f"it holds no {what}")
     return wanted
 
 
-def _advice_on(names: list[str], folder: str) -> str:
-    """Return what to write where the files in a task's folder have other names than those on the hub."""
+def advice_on_names(names: list[str], folder: str) -> str:
+    """Return, for the end of a message, what to write where a task's files have other names than those on the hub."""
     others = {name.rpartition("/")[0] for name in names} - {""}
     if of_such := sorted(other for other in others if wanted_task_files(names, other)):
         advice = f"write `folder: {of_such[0]}`" if len(of_such) == 1 else "name one of them under `folder`"

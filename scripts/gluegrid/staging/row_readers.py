@@ -1,8 +1,10 @@
 """Files of rows in the formats that a task's data may have."""
 
+import codecs
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from gluegrid.staging.text_files import advice_on_encoding, lines_of
 
 LIST_KEY = "data"  # as in SQuAD's files, and with run_glue.py's neighbours that read such
 DEEPEST_KEY = 8  # objects in another, and structs, whose keys may be named by `a.b`
+FEW = 3  # texts that are UTF-8 by no chance
 MOST_KEYS = 1000  # that are listed for a message
 ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not of their file's encoding
 
@@ -33,10 +36,15 @@ def read_rows(path: Path, shown: str, task: Task, may_be_hidden: bool) -> Iterat
     wanted, label = task.text_columns, [task.label_column]
     required, optional = (wanted, label) if may_be_hidden else ([*wanted, *label], [])
     kind = format_of(path.name)[0]
+    of_utf8 = Counter[bool]()
     for raw in READERS[kind](path, shown, task, required, optional):
         if kind in TEXTS:
             _check_encoding(raw, path, shown, task.encoding)
+            of_utf8.update(_seem_to_be_utf8(raw, task.encoding))
         yield raw
+    if of_utf8[True] >= FEW and not of_utf8[False]:
+        advice = "leave it out, and save what is not UTF-8 as UTF-8"
+        raise DataError(f"{shown}: all its texts seem to be UTF-8, and `encoding` is {task.encoding}; {advice}")
 
 
 def own_label_names(path: Path) -> dict[str, list[str]]:
@@ -52,6 +60,21 @@ def _check_encoding(raw: RawRows, path: Path, shown: str, encoding: str | None) 
                 problem = f"text that is not {encoding or 'UTF-8'}"
                 advice = advice_on_encoding(path, shown, encoding)
                 raise Place(shown, name, raw.first_row, raw.lines).error_in(row, problem, f": {quoted(value)}{advice}")
+
+
+def _seem_to_be_utf8(raw: RawRows, encoding: str | None) -> Iterator[bool]:
+    """Yield for each value that is not ASCII whether its bytes, read as of another encoding, are UTF-8 too."""
+    if encoding is None or codecs.lookup(encoding).name.startswith("utf"):
+        return
+    for values in raw.columns.values():
+        for value in values:
+            if isinstance(value, str) and not value.isascii():
+                try:
+                    value.encode(encoding).decode()
+                except UnicodeError:
+                    yield False
+                else:
+                    yield True
 
 
 def _read_table(path: Path, shown: str, _task: Task, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,16 +30,20 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 UTF8 = "utf-8-sig"
-# What files begin with: of those that text is compressed with by their suffix, and of others by what they are.
+# What files begin with, as patterns: compressed texts, and others that some call .csv.
 MAGIC = {
-    ".gz": b"\x1f\x8b",
-    ".bz2": b"BZh",
-    ".xz": b"\xfd7zXZ\x00",
-    ".zst": b"\x28\xb5\x2f\xfd",
-    ".lz4": b"\x04\x22\x4d\x18",
-    ".zip": b"PK\x03\x04",
+    ".gz": rb"\x1f\x8b",
+    ".bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+    ".xz": rb"\xfd7zXZ\x00",
+    ".zst": rb"\x28\xb5\x2f\xfd",
+    ".lz4": rb"\x04\x22\x4d\x18",
+    ".zip": rb"PK\x03\x04",
 }
-OTHERS = {"an Excel workbook": b"\xd0\xcf\x11\xe0", "a parquet file": b"PAR1", "an Arrow file": b"ARROW1"}
+OTHERS = {
+    "an Excel workbook": rb"\xd0\xcf\x11\xe0",
+    "a parquet file": rb"PAR1\x15",
+    "an Arrow file": rb"ARROW1\0\0",
+}
 WORKBOOK = b"[Content_Types].xml"  # the first member of an .xlsx
 UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 UNREADABLE = (*UNREADABLE, pyarrow.ArrowException, NotImplementedError)
@@ -97,8 +102,8 @@ def _opened(path: Path, shown: str, stack: ExitStack) -> BinaryIO:
     with path.open("rb") as raw:
         head = raw.read(100)
     compression = format_of(path.name)[1]
-    actual = next((suffix for suffix, magic in MAGIC.items() if head.startswith(magic)), "")
-    if other := next((what for what, magic in OTHERS.items() if head.startswith(magic)), ""):
+    actual = next((suffix for suffix, magic in MAGIC.items() if re.match(magic, head)), "")
+    if other := next((what for what, magic in OTHERS.items() if re.match(magic, head)), ""):
         raise DataError(
             f"{shown}: is {other}, whatever its name says; save it as {format_of(path.name)[0]}, or name it so"
         )
