@@ -66,6 +66,7 @@ def test_splits_of_a_saved_data_set_are_those_that_the_task_names():
 def test_a_single_saved_split_is_that_of_training():
     save_to_disk("data", ONE)
     assert keys_of_layout(OWN | {"cut_from_train": {"validation": 0.1}}) == {"files": {"train": ONE}}
+    assert keys_of_layout(OWN | {"train": None, "validation": {}, "test": []}) == {"files": {}}
 
 
 def test_a_saved_data_set_in_a_folder_of_its_source_is_found():

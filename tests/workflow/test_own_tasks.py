@@ -229,7 +229,7 @@ MISTAKES = {
     ),
     "a deeper file without its mark": (
         {"source": "data/more/test.csv", "files": None},
-        "source: 'data/more/test.csv' exists here, but a path needs a mark: write ./data/more/test.csv",
+        "source: 'data/more/test.csv' exists here: write ./data/more/test.csv",
     ),
     "a folder without its mark": (
         {"source": "data/more", "files": {"train": "test.csv", "validation": "test.csv"}},

@@ -60,7 +60,7 @@ def _of_datasets(folder: Path, entry: Mapping) -> dict:
         splits = _splits_to_find(entry, there)
         return {"files": {split: [f"{split}/{name}" for name in _shards(folder / split)] for split in splits}}
     if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
-        return {"files": {splits_of(entry)[0]: _shards(folder)}}
+        return {"files": {split: _shards(folder) for split in splits_of(entry)[:1]}}
     return {}
 
 

@@ -124,23 +124,16 @@ def check_sources(problems: Problems, config: dict) -> None:
 
 
 def check_paths(problems: Problems, content: dict) -> None:
-    """Note sources that are no ids on the hub, but paths of what exists here, without the mark of a path.
+    """Note sources that can be no ids on the hub, and exist here; the schema would only say what is allowed.
 
-    Of a file whose content is not checked yet: the schema would only say what is allowed.
+    Nothing else is known of the content yet.
     """
-    parts = {part: content.get(part) for part in ("models", "tasks")}
-    entries = [
-        ((part, name), entry)
-        for part, of_it in parts.items()
-        if isinstance(of_it, dict)
-        for name, entry in of_it.items()
-    ]
+    parts = {part: of_it for part in ("models", "tasks") if isinstance(of_it := content.get(part), dict)}
+    entries = [((part, name), entry) for part, of_it in parts.items() for name, entry in of_it.items()]
     for position, entry in [(("task_defaults",), content.get("task_defaults")), *entries]:
         source = entry.get("source") if isinstance(entry, dict) else None
         if isinstance(source, str) and not is_local(source) and not HUB_ID.fullmatch(source) and _exists(source):
-            problems.add(
-                (*position, "source"), f"{quoted(source)} exists here, but a path needs a mark: write ./{source}"
-            )
+            problems.add((*position, "source"), f"{quoted(source)} exists here: write ./{source}")
 
 
 def _exists(source: str) -> bool:
