@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, TransientError
 
-# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer, and the name that it had before.
+LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 LARGEST_LFS_POINTER = 1023  # bytes
 
 
@@ -161,10 +161,14 @@ def sha256(path: Path) -> str:
 
 def is_lfs_pointer(path: Path) -> bool:
     """Tell whether a file is what git has of one that git-lfs keeps: a few lines that name its hash and size."""
-    if path.stat().st_size > LARGEST_LFS_POINTER:
-        return False
-    with path.open("rb") as stream:
-        return stream.read(len(LFS_POINTER)) == LFS_POINTER
+    return path.is_file() and path.stat().st_size <= LARGEST_LFS_POINTER and path.read_bytes().startswith(LFS_POINTERS)
+
+
+def check_no_lfs_pointer(path: Path, shown: str = "") -> None:
+    """Raise DataError where a file is but a pointer of git-lfs; `shown` is what the message calls it."""
+    if is_lfs_pointer(path):
+        where = path.resolve().parent
+        raise DataError(f"{shown or path}: is a pointer of git-lfs, not the file; run `git lfs pull` in {where}")
 
 
 def size_in_words(count: float) -> str:

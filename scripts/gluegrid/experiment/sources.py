@@ -7,12 +7,13 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from gluegrid.common.errors import GluegridError
-from gluegrid.common.escaping import quoted
-from gluegrid.common.files import sha256
+from gluegrid.common.errors import DataError, GluegridError, StagingError
+from gluegrid.common.escaping import listed, quoted
+from gluegrid.common.files import check_no_lfs_pointer, sha256
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Problems
-from gluegrid.experiment.task_files import SUFFIXES, files_of_splits, is_converted, is_one_file
+from gluegrid.experiment.file_formats import WORDS, advice_on_file, format_of, kind_of_split, what_is_there
+from gluegrid.experiment.task_files import check_all_parts, depth_of, files_of_splits, is_converted, is_one_file
 
 # Weights as safetensors only: a pickle runs code when it is loaded.
 MODEL_FILES = re.compile(
@@ -23,6 +24,7 @@ MODEL_FILES = re.compile(
 
 
 CODE_FILES = re.compile(r"[A-Za-z0-9_]+\.py")
+MOST_ENTRIES = 100_000  # of a folder and those in it; a home has more, and no data set of a few files
 
 
 def wanted_model_files(names: Iterable[str], with_code: bool = False) -> list[str]:
@@ -45,19 +47,53 @@ def split_of(name: str) -> str:
     return re.sub(r"-\d{5}-of-\d{5}\.parquet", "", name.rsplit("/", 1)[-1])
 
 
-def files_below(folder: Path) -> list[str]:
-    """Return the paths of all files in a folder and the folders directly in it, relative to it.
+def files_below(folder: Path, depth: int = 1) -> list[str]:
+    """Return the paths, relative to a folder, of all files in it and in its folders, as many levels deep as asked for.
 
-    Also of what only stands in a file's place, as a link that leads nowhere: whoever wants the file says so.
+    Also of what only stands in a file's place, as a link that leads nowhere: whoever wants the file says so. Hidden
+    folders, those that cannot be read and those that were seen before (by a link) are left out. Raises StagingError
+    where it has more than any data set.
     """
-    candidates = [*folder.glob("*"), *folder.glob("*/*")]
-    return sorted(str(path.relative_to(folder)) for path in candidates if not _is_folder(path))
+    names: list[str] = []
+    seen = {_identity(folder)}
+    level, entries = [""], 0
+    for _ in range(depth + 1):
+        deeper = []
+        for prefix in level:
+            for name, is_folder in _entries_of(folder / prefix):
+                entries += 1
+                if not is_folder:
+                    names.append(prefix + name)
+                elif not name.startswith(".") and (identity := _identity(folder / prefix / name)) not in seen:
+                    seen.add(identity)
+                    deeper.append(f"{prefix}{name}/")
+            if entries > MOST_ENTRIES:
+                advice = "give the folder of the data itself"
+                raise StagingError(
+                    f"it has more than {MOST_ENTRIES:,} files and folders, too many to look at; {advice}"
+                )
+        level = deeper
+    return sorted(names)
 
 
-def _is_folder(path: Path) -> bool:
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _entries_of(folder: Path) -> list[tuple[str, bool]]:
+    """Return the names of what is in a folder, and which of it are folders."""
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, _is_folder(entry)) for entry in entries)
     except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # of a link to itself
         return False
 
 
@@ -93,24 +129,49 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
         place = ("task_defaults", "source") if part == "tasks" and entry["source"] == default else own
         what = "file" if part == "tasks" and is_one_file(entry["source"]) else "folder"
         try:
-            folder, names = _listed_folder(entry["source"], what)
+            folder, names = _listed_task(entry) if part == "tasks" else _listed_folder(entry["source"])
             place = own  # what a folder lacks, it lacks for this task alone
-            entry["revision"] = state_of_folder(folder, _wanted_files(names, part, entry))
+            wanted = _wanted_files(names, part, entry)
+            entry["revision"] = state_of_folder(folder, wanted)
+            _check_that_they_are_whole(folder, wanted)
+        except DataError as error:  # others of the file may run
+            problems.warn(own, f"{error}; until then what needs it will fail")
         except (OSError, RuntimeError, ValueError, GluegridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             problems.add(place, f"the {what} {quoted(entry['source'])} cannot be used: {reason}")
     problems.raise_any()
 
 
-def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
-    """Return a folder and the names of its files; of a source that is one file its folder, and that name alone."""
-    path = Path(source).expanduser()
-    if not (os.path.lexists(path) if what == "file" else path.is_dir()):
-        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
-    if what == "file":
+def _check_that_they_are_whole(folder: Path, names: list[str]) -> None:
+    """Raise DataError where one of the files is but a pointer, or a part of a set is missing."""
+    for name in names:
+        check_no_lfs_pointer(folder / name, name)
+    sets: dict[str, list[str]] = {}
+    for name in names:
+        sets.setdefault(split_of(name), []).append(name)
+    check_all_parts(sets)
+
+
+def _listed_task(entry: dict) -> tuple[Path, list[str]]:
+    """Return a task's folder and the names of its files; of a source that is one file its folder, and that name alone.
+
+    Raises StagingError for a file that cannot be read.
+    """
+    path = Path(entry["source"]).expanduser()
+    if is_one_file(entry["source"]) and not path.is_dir() and os.path.lexists(path):
         return path.parent, [path.name]
+    if path.is_file():
+        raise StagingError(f"it is a file, and of no format that is read; {advice_on_file(path.name)}")
+    return _listed_folder(entry["source"], depth_of(entry))
+
+
+def _listed_folder(source: str, depth: int = 1) -> tuple[Path, list[str]]:
+    """Return a folder and the names of its files."""
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
     _check_that_it_is_no_cache(source, path)
-    return path, files_below(path)
+    return path, files_below(path, depth)
 
 
 def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
@@ -138,9 +199,8 @@ def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
         what = f"config.json and *.safetensors{_folder_with_a_config(entry['source'], names)}"
     else:
         wanted = wanted_task_files(names, entry.get("folder", ""))
-        what = str(Path(entry.get("folder", "")) / "<split>-00000-of-00001.parquet")
-        if readable := [name for name in names if name.lower().endswith(SUFFIXES)]:
-            what += f"; files of other names stand under files, as files: {{train: {readable[0]}}}"
+        folder = entry.get("folder", "")
+        what = f"{Path(folder) / '<split>-00000-of-00001.parquet'}{advice_on_names(names, folder)}"
     if not wanted:
         raise FileNotFoundError(f"it holds no {what}")
     return wanted
@@ -152,6 +212,28 @@ def _folder_with_a_config(source: str, names: list[str]) -> str:
     if len(folders) != 1:
         return ""
     return f"; one lies in its folder {folders[0]}: write {source.rstrip('/')}/{folders[0]}"
+
+
+def advice_on_names(names: list[str], folder: str) -> str:
+    """Return, for the end of a message, what to write where a task's files have other names than those on the hub."""
+    others = {name.rpartition("/")[0] for name in names} - {""}
+    if of_such := sorted(other for other in others if wanted_task_files(names, other)):
+        advice = f"write `folder: {of_such[0]}`" if len(of_such) == 1 else "name one of them under `folder`"
+        return f"; these have such: {listed(of_such)}; {advice}"
+    readable = [name for name in names if format_of(name)[0]]
+    of_task = [name.removeprefix(f"{folder}/") for name in readable if name.startswith(f"{folder}/" if folder else "")]
+    advice = f"; files of other names stand under files, as files: {{{_example(of_task)}}}" if of_task else ""
+    return f"{advice}; {what_is_there(names)}" if names else ""
+
+
+def _example(names: list[str]) -> str:
+    """Return what might stand under `files`, if the names of files say of themselves what they are for."""
+    said = [(kind_of_split(name), name) for name in names]
+    kinds = [kind for kind, _ in said]
+    clear = {kind: name for kind, name in said if kind and kinds.count(kind) == 1}
+    if "train" not in clear:
+        return "train: <a file>, validation: <a file>"
+    return ", ".join(f"{kind}: {clear[kind]}" for kind in WORDS if kind in clear)
 
 
 def _local_sources(config: dict) -> list[tuple[str, str, dict]]:

@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Protocol
 
 from gluegrid.common.errors import StagingError
-from gluegrid.common.files import is_lfs_pointer, replacing
+from gluegrid.common.files import check_no_lfs_pointer, replacing
 from gluegrid.experiment.sources import files_below
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'."""
+    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'.
+
+    `depth` says in how many folders, one in another, the files of a local folder may lie.
+    """
 
     kind: str
     name: str
     revision: str
+    depth: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} at revision {self.revision!r}"
@@ -51,13 +55,16 @@ class Folder(Repository):
     """A folder of this machine."""
 
     def __init__(self, source: Source):
-        self.folder = Path(source.name).expanduser()
+        self.folder, self.depth = Path(source.name).expanduser(), source.depth
         if not self.folder.is_dir():
             raise StagingError(f"{source.name}: there is no such folder (seen from {Path.cwd()})")
 
     def names(self) -> list[str]:
         """Return the names of the files in the folder."""
-        return files_below(self.folder)
+        try:
+            return files_below(self.folder, self.depth)
+        except StagingError as error:
+            raise StagingError(f"{self.folder}: {error}") from None
 
     def has(self, name: str) -> bool:
         """Tell whether a file is there."""
@@ -70,15 +77,12 @@ class Folder(Repository):
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file.
 
-        StagingError for what is no file, for git-lfs's pointer to one, and for a link that leads out of the folder to
-        what is of another kind than its name says: a folder that somebody else has made could bring any file of this
-        machine by it.
+        DataError for git-lfs's pointer to one; StagingError for what is no file, and for a link that leads out of the
+        folder to what is of another kind than its name says: a folder that somebody else has made could bring any file
+        of this machine by it.
         """
         path = self._file(name)
-        if is_lfs_pointer(path):
-            raise StagingError(
-                f"{self.folder / name}: is a pointer of git-lfs, not the file: run `git lfs pull` in {path.parent}"
-            )
+        check_no_lfs_pointer(path, str(self.folder / name))
         if not (path.is_relative_to(self._root()) or _is_of_the_kind(path, name)):
             raise StagingError(
                 f"{self.folder / name}: is a link to {path}, outside its folder and of another name;"
