@@ -11,7 +11,7 @@ from builders import stage_model, stage_task
 from fake_hub import FakeHub
 from fetching import TRAIN, Fetcher, parquet
 
-from gluegrid.common.errors import ConfigError, StagingError
+from gluegrid.common.errors import ConfigError, DataError, StagingError
 from gluegrid.common.files import read_json
 from gluegrid.experiment.loading import load_experiment
 
@@ -109,15 +109,6 @@ def test_a_link_out_of_a_checkpoint_is_refused_by_name(tmp_path, checkpoint, tar
     assert not list((tmp_path / "it").glob("*"))
 
 
-@pytest.mark.parametrize("kind", ["model", "data"])
-def test_a_pointer_of_git_lfs_is_one_line_and_not_copied(fetch, tmp_path, checkpoint, data, kind):
-    folder, name = (checkpoint, "model.safetensors") if kind == "model" else (data, SPLIT)
-    write(folder, {name: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"})
-    fetched = fetch.model(str(folder), "v1") if kind == "model" else fetch.task("", str(folder), "v1")
-    expected = f"gluegrid: {folder / name}: is a pointer of git-lfs, not the file; run `git lfs pull` where it lies"
-    assert fetched.error == expected
-
-
 def test_a_chain_of_links_out_of_a_checkpoint_is_refused(tmp_path, checkpoint):
     write(tmp_path, {"secret": b"not the model's"})
     (checkpoint / "hop").symlink_to(tmp_path / "secret")
@@ -173,10 +164,30 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2
 @pytest.mark.parametrize("name", [*MODEL_FILES, "tokenizer.json", "vocab.txt", "spiece.model"])
 def test_a_pointer_of_git_lfs_is_named_with_the_command_that_fetches_the_file(tmp_path, checkpoint, name):
     write(checkpoint, {name: POINTER})
-    with pytest.raises(StagingError) as error:
+    with pytest.raises(DataError) as error:
         stage_model(tmp_path / "it", checkpoint)
-    advice = "is a pointer of git-lfs, not the file: run `git lfs pull` in"
+    advice = "is a pointer of git-lfs, not the file; run `git lfs pull` in"
     assert str(error.value) == f"{checkpoint}/{name}: {advice} {checkpoint}"
+
+
+def test_a_pointer_among_data_is_named_too(fetch, data):
+    write(data, {SPLIT: POINTER})
+    said = fetch.task("", str(data), "v1").error
+    assert said == f"gluegrid: {data / SPLIT}: is a pointer of git-lfs, not the file; run `git lfs pull` in {data}"
+
+
+def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("model"), MODEL_FILES | {"model.safetensors": POINTER})
+    write(Path("data"), {"train-00000-of-00002.parquet": parquet(), "validation-00000-of-00001.parquet": POINTER})
+    loaded = load(Path("model"), Path("data"))
+    assert loaded.models["m"]["revision"]
+    assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
+        "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
+        "config.yaml:8: tasks.t.source: validation-00000-of-00001.parquet: is a pointer of git-lfs, not the file",
+    ]
+    write(Path("data"), {"validation-00000-of-00001.parquet": parquet()})
+    assert "train-00001-of-00002.parquet: is missing" in load(Path("model"), Path("data")).warnings[1]
 
 
 def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_path, monkeypatch):
