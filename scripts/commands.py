@@ -54,11 +54,12 @@ def plan(arguments: argparse.Namespace) -> None:
     """Say what a call of snakemake would train, why, and what it costs, before anything runs."""
     from gluegrid.experiment.loading import load_experiment
     from gluegrid.operations.estimates import estimates_of
+    from gluegrid.operations.local_data import look_at_local_data
     from gluegrid.operations.plan import plan
     from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
     from gluegrid.operations.site_profile import gpu_model_of_profile
 
-    experiment = load_experiment(arguments.configfile, arguments.experiment)
+    experiment = load_experiment(arguments.configfile, arguments.experiment, look_at_local_data)
     gpu_model = gpu_model_of_profile(arguments.profile)
     estimates, problem = estimates_of(experiment, arguments.device.strip(), gpu_model)
     found = plan(experiment, estimates)

@@ -10,7 +10,7 @@ from gluegrid.experiment.config_errors import Problems, quoted_name, suggest
 from gluegrid.experiment.levels import Given, all_levels, given_values
 from gluegrid.experiment.metrics import problem_of_metric
 from gluegrid.experiment.options import BATCH_KEYS, OPTIONS
-from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, splits_of
+from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, key_of_split, splits_of
 from gluegrid.experiment.yaml_loader import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
@@ -151,15 +151,11 @@ def _problems_of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Pro
     for split in splits_of(task):
         if split not in files and split not in cut:
             advice = "name its file under files, or its share under cut_from_train"
-            yield _key_of(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
+            yield key_of_split(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
     for split in files:
         if split not in splits_of(task):
             advice = f"name it under one of them, such as validation: {{{split}: ''}}"
             yield f"files.{split}", f"{quoted(split)} is no split under train, validation or test; {advice}"
-
-
-def _key_of(task: dict, split: str) -> str:
-    return "train" if split == task["train"] else "validation" if split in task["validation"] else "test"
 
 
 def _problems_of_other_sources(task: dict) -> Iterator[Problem]:

@@ -70,16 +70,16 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
         place = ("task_defaults", "source") if part == "tasks" and entry["source"] == default else own
         what = "file" if part == "tasks" and is_one_file(entry["source"]) else "folder"
         try:
-            folder, names = _listed_folder(entry["source"], what)
+            folder, names = listed_folder(entry["source"], what)
             place = own  # what a folder lacks, it lacks for this task alone
-            entry["revision"] = state_of_folder(folder, _wanted_files(names, part, entry))
+            entry["revision"] = state_of_folder(folder, wanted_files(names, part, entry))
         except (OSError, RuntimeError, ValueError, GluegridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             problems.add(place, f"the {what} {quoted(entry['source'])} cannot be used: {reason}")
     problems.raise_any()
 
 
-def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
+def listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files; of a source that is one file its folder, and that name alone."""
     path = Path(source).expanduser()
     if not (path.is_file() if what == "file" else path.is_dir()):
@@ -87,7 +87,7 @@ def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     return (path.parent, [path.name]) if what == "file" else (path, files_below(path))
 
 
-def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
+def wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
     """Return which files of a folder are the model or task; FileNotFoundError or GluegridError where some lack."""
     if part == "tasks" and is_converted(entry):
         return [name for of_split in files_of_splits(names, entry).values() for name in of_split]

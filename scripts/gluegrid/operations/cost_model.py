@@ -9,6 +9,7 @@ for all that a device does not do as well as it could.
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +64,19 @@ class SplitSize:
     def tokens_of(self, most: int | None) -> float:
         """Return the tokens of the first `most` rows, if all are of like length; of all for None."""
         return self.tokens * self.rows_of(most) / max(self.rows, 1)
+
+
+@dataclass(frozen=True)
+class RowsSeen:
+    """What was seen of a split before it is tokenised: its rows, and how many of those read have so many tokens."""
+
+    rows: int
+    lengths: Mapping[int, int]
+
+    def size(self, max_seq_length: int) -> SplitSize:
+        """Return its size where rows are truncated to this length."""
+        tokens = sum(min(length, max_seq_length) * count for length, count in self.lengths.items())
+        return SplitSize(self.rows, round(self.rows * tokens / max(sum(self.lengths.values()), 1)))
 
 
 @dataclass(frozen=True)
