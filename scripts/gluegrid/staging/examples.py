@@ -160,7 +160,7 @@ def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[s
 
 
 def rows_of_cuts(rows: int, train: str, shares: Mapping[str, float]) -> dict[str, int]:
-    """Return how many of a training split's rows each split gets that is cut from it. MisfitError where one has none."""
+    """Return how many of a training split's rows each split gets that is cut from it; MisfitError for none."""
     counts = {split: round(rows * share) for split, share in sorted(shares.items())}
     if 0 in counts.values() or sum(counts.values()) >= rows:
         wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
