@@ -1,6 +1,7 @@
 """A plan, as people read it before they pay: cells and reasons, hours, time on so many GPUs, what is fetched, disk."""
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 
 from gluegrid.common import escaping
@@ -33,6 +34,8 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     if times := list(_times(plan, gpus)):
         lines.append(f"Until the last is done: {', '.join(times)}{_beside_downloads(plan)}.")
+    else:
+        lines.append("Without a GPU none of the cells that ask for one is trained; device: cpu trains them on the CPU.")
     lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
     return "\n".join(lines)
 
@@ -116,14 +119,25 @@ def _row(cells: list[PlannedCell]) -> tuple[str, ...]:
 
 def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
     """Yield how long it takes on more and more devices, until more of them are of no use."""
+    if gpus == 0:
+        yield from _time_on_this_cpu(plan)
+        return
     before = None
-    numbers = NUMBERS_OF_GPUS if gpus is None else (gpus,)
-    for number in (number for number in numbers if number > 0):
+    for number in NUMBERS_OF_GPUS if gpus is None else (gpus,):
         seconds = plan.seconds_on(number)
         if before is not None and seconds > 0.95 * before:
             return
         before = seconds
         yield f"{duration(seconds)} on {counted(number, _device_of(plan))}"
+
+
+def _time_on_this_cpu(plan: Plan) -> Iterator[str]:
+    """Yield how long it takes without a GPU; nothing where a cell needs one."""
+    if not any(_is_on_gpu(planned) for planned in plan.cells):
+        cores = len(os.sched_getaffinity(0))
+        threads = max(planned.cell.values["threads"] * planned.cell.values["gpus"] for planned in plan.cells)
+        at_once = max(1, cores // threads)
+        yield f"{duration(plan.seconds_on(at_once))} on this machine's {counted(cores, 'core')}"
 
 
 def _to_stage(plan: Plan) -> list[str]:
