@@ -113,7 +113,7 @@ test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, roo
 	$(BIN)/python -m pytest -m "cluster and not full" tests/cluster
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium
+test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium (WORKERS=4)
 	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
 
 .PHONY: test-full

@@ -74,10 +74,11 @@ class Plan:
         What is staged first counts too; neither downloads nor a scheduler's queue are known.
         """
         cells = [planned.estimate.gpu_hours * 3600 + SECONDS_OF_A_JOB for planned in self.cells]
-        return SECONDS_OF_A_CALL + self._seconds_of_staging + makespan(cells, gpus)
+        return SECONDS_OF_A_CALL + self.seconds_of_staging + makespan(cells, gpus)
 
     @cached_property
-    def _seconds_of_staging(self) -> float:
+    def seconds_of_staging(self) -> float:
+        """How long it takes to stage what is missing, once it is on this machine."""
         starts = sum(SECONDS_OF_STAGING[resource.kind] for resource in self.to_stage)
         return (starts + self._tokens_to_make / TOKENS_PER_SECOND) / STAGED_AT_ONCE
 

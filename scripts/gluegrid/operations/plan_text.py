@@ -33,7 +33,7 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     lines.append(f"To train: {counted(len(plan.cells), 'cell')}, {hours}.")
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     if times := list(_times(plan, gpus)):
-        lines.append(f"Until the last is done: {', '.join(times)}{_beside_downloads(plan)}.")
+        lines.append(f"Until the last is done: {', '.join(times)}{_without_downloads(plan)}.")
     else:
         lines.append("Without a GPU none of the cells that ask for one is trained; device: cpu trains them on the CPU.")
     lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
@@ -152,9 +152,9 @@ def _to_stage(plan: Plan) -> list[str]:
     return lines
 
 
-def _beside_downloads(plan: Plan) -> str:
+def _without_downloads(plan: Plan) -> str:
     is_fetched = any(resource.kind != "tokens" and not is_local(resource.source) for resource in plan.to_stage)
-    return ", beside downloads" if is_fetched else ""
+    return ", not counting downloads" if is_fetched else ""
 
 
 def _names(names: list[str], most: int = 9) -> str:
