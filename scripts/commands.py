@@ -46,7 +46,7 @@ def number_of_gpus(text: str) -> int:
     return int(text)
 
 
-EXPERIMENT = argument("experiment", nargs="?", help="its name")
+ONE = argument("experiment", nargs="?", help="its name; not needed where there is only one")
 ONE_OR_ALL = argument("experiment", nargs="?", help="its name; all experiments when none is given")
 ITS_FILE = argument("--configfile", type=Path, help="an experiment file, for the experiment that has its name in it")
 
@@ -163,13 +163,12 @@ def verdict(problems: int) -> str:
     return "1 thing does not fit" if problems == 1 else f"{problems} things do not fit"
 
 
-@command("export", EXPERIMENT, ITS_FILE, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
+@command("export", ONE, ITS_FILE, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
 def export(arguments: argparse.Namespace) -> None:
     """Write an experiment into one file: results, predictions, records, config and tables, but no weights."""
     from gluegrid.sharing.archive import SUFFIX
     from gluegrid.sharing.exporting import export_experiment
 
-    check_named(arguments, "export")
     file = arguments.file or Path(f"{arguments.experiment}{SUFFIX}")
     print(*export_experiment(RESULTS, arguments.experiment, file), sep="\n")
 
@@ -186,12 +185,11 @@ def import_experiments(arguments: argparse.Namespace) -> None:
     print(*import_archives(RESULTS, arguments.experiment, arguments.files), sep="\n")
 
 
-@command("reports", EXPERIMENT, ITS_FILE)
+@command("reports", ONE, ITS_FILE)
 def reports(arguments: argparse.Namespace) -> None:
     """Make the tables and reports of an experiment from the results there are, without snakemake: also of an import."""
     from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 
-    check_named(arguments, "reports")
     (folder,) = experiment_folders(RESULTS, arguments.experiment)
     head = newest_invocation(folder)
     if head is None:
@@ -240,15 +238,6 @@ def clean_state(arguments: argparse.Namespace) -> None:
     if arguments.yes:
         left = delete(leftovers)
         print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
-
-
-def check_named(arguments: argparse.Namespace, target: str) -> None:
-    """Raise GluegridError where no experiment was named, for what is of one alone."""
-    if not arguments.experiment:
-        from gluegrid.experiment.experiment_index import experiment_folders
-
-        there = ", ".join(folder.name for folder in experiment_folders(RESULTS)) or "none"
-        raise GluegridError(f"name the experiment: make {target} EXPERIMENT=<name>; there are: {there}")
 
 
 def name_experiment(arguments: argparse.Namespace) -> None:

@@ -119,8 +119,6 @@ def test_a_make_that_calls_this_one_may_have_variables_of_its_own():
         (["export", "--configfile=mine.yaml"], "results/mine is no experiment; there are: none"),
         (["status", "--configfile=mine.yaml", "other"], "results/other is no experiment; there are: none"),
         (["disk", "--configfile=empty.yaml"], "empty.yaml: names no experiment; it needs the key experiment, as in"),
-        (["export"], "name the experiment: make export EXPERIMENT=<name>; there are: none"),
-        (["reports"], "name the experiment: make reports EXPERIMENT=<name>; there are: none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
