@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyarrow.parquet import read_metadata
 
-from gluegrid.common.errors import GluegridError, one_line_errors
+from gluegrid.common.errors import DataError, GluegridError, one_line_errors
 from gluegrid.experiment.sources import listed_folder, split_of, wanted_files
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import files_of_splits, is_converted, is_one_file
@@ -16,6 +16,7 @@ from gluegrid.staging.label_names import names_in_cards
 
 READ_WHOLE = 20_000_000  # bytes of a split's files; of more, as many rows are read as below
 ROWS_OF_MORE = 20_000
+MOST_ROWS = 500_000  # of a split, however small its files are
 READ_IN_PARTS = (".csv", ".jsonl", ".parquet")  # files of other names are read whole before their first row is known
 BYTES_TO_COUNT_IN = 1_000_000
 # Of a tokenizer of some ten thousand tokens: English text has 4 characters for each; of other alphabets' letters, which
@@ -65,6 +66,7 @@ def _rows_of_splits(task: Task) -> tuple[Path, dict[str, tuple[Iterable[Examples
 
 def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list[Path]) -> dict[str, Seen]:
     """Read rows of a split, and return what was seen of it and of those that are cut from it."""
+    _check_that_they_are_files(files)
     size = sum(file.stat().st_size for file in files)
     if size > READ_WHOLE and not all(file.name.lower().endswith(READ_IN_PARTS) for file in files):
         return _cut(task, split, _guessed(files[0], size, task.text_columns[0]))
@@ -72,10 +74,16 @@ def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list
     for examples in rows:
         count += len(examples)
         lengths.update(map(_tokens, *examples.texts))
-        if size > READ_WHOLE and count >= ROWS_OF_MORE:
+        if count >= (ROWS_OF_MORE if size > READ_WHOLE else MOST_ROWS):
             count = _rows_in(files, size, task.text_columns[0])
             break
     return _cut(task, split, (count, lengths))
+
+
+def _check_that_they_are_files(files: list[Path]) -> None:
+    for file in files:
+        if not file.is_file():  # to open a named pipe is to wait for its writer
+            raise DataError(f"{file}: is no file, or a link to none")
 
 
 def _cut(task: Task, split: str, seen: Seen) -> dict[str, Seen]:
