@@ -20,6 +20,29 @@ DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# A target takes the variables that its line of `make help` names, and PYTHON. Another on the command line (a name that
+# is nearly right, one for another target) would be ignored, and is refused, unless it is one of a make that calls this one.
+# Values are taken as they are, without make's $.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+GOALS := $(or $(MAKECMDGOALS),help)
+ifneq ($(filter-out PYTHON,$(GIVEN)),)
+  TAKES := $(shell awk '/^[a-z-]+: / {for (target = $$1; match($$0, /[A-Z]+=/); $$0 = substr($$0, RSTART + RLENGTH)) \
+    print target substr($$0, RSTART, RLENGTH - 1)}' $(firstword $(MAKEFILE_LIST)))
+  TAKEN := $(foreach goal,$(GOALS),$(patsubst $(goal):%,%,$(filter $(goal):%,$(TAKES))))
+  REFUSED := $(addsuffix =,$(filter-out PYTHON $(TAKEN),$(GIVEN)))
+  ifneq ($(and $(REFUSED),$(filter 0,$(MAKELEVEL))),)
+    $(error make $(GOALS): does not know $(REFUSED); it takes $(or $(strip $(TAKEN:%=%=)),no variables); see make help)
+  endif
+  $(foreach name,$(filter-out PYTHON,$(GIVEN)),$(eval override $(name) := $$(value $(name))))
+endif
+
+# The value of a variable for a shell, behind the option that it is of; of the environment it may be meant for another program.
+quoted = '$(subst ','\'',$(1))'
+option = $(if $(filter $(1),$(GIVEN)),$(2)$(call quoted,$($(1))),$(call ignored,$(1)))
+flag = $(if $(filter $(1),$(GIVEN)),$(if $($(1)),$(2)),$(call ignored,$(1)))
+ignored = $(if $(filter environment%,$(origin $(1))),$(warning $(1)= of the environment is not used: make $(GOALS) $(1)=...))
+WHICH = $(call option,EXPERIMENT) $(call option,CONFIG,--configfile=)
+
 # What a caller has set for Python programs of its own would break all that is called here.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONINSPECT PYTHONWARNINGS PYTHONIOENCODING
 
@@ -42,42 +65,44 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 	@$(DEMO)
 	@echo "The table lies in results/demo/results.md"
 
+# EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
 .PHONY: status
-status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
-	@$(BIN)/python scripts/commands.py status $(if $(EXPERIMENT),"$(EXPERIMENT)") $(if $(WATCH),--watch)
+status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo or CONFIG=mine.yaml: of one experiment; WATCH=1: live)
+	@$(BIN)/python scripts/commands.py status $(WHICH) $(call flag,WATCH,--watch)
 
 .PHONY: plan
-plan: $(INSTALLED) ## what would run, why, and what it costs (CONFIG=mine.yaml, GPUS=8, DEVICE=A100, PROFILE=mine, ALL=1)
-	@$(BIN)/python scripts/commands.py plan $(if $(CONFIG),--configfile "$(CONFIG)") $(if $(GPUS),--gpus "$(GPUS)") \
-	  $(if $(DEVICE),--device "$(DEVICE)") $(if $(PROFILE),--profile "$(PROFILE)") $(if $(ALL),--all)
+plan: $(INSTALLED) ## what would run, why, what it costs (CONFIG=mine.yaml, EXPERIMENT=name, GPUS=8, DEVICE=A100, PROFILE=mine, ALL=1)
+	@$(BIN)/python scripts/commands.py plan $(call option,CONFIG,--configfile=) $(call option,EXPERIMENT,--experiment=) \
+	  $(call option,GPUS,--gpus=) $(call option,DEVICE,--device=) $(call option,PROFILE,--profile=) $(call flag,ALL,--all)
 
 .PHONY: verify
-verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo: of one experiment)
-	@$(BIN)/python scripts/commands.py verify $(EXPERIMENT)
+verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo or CONFIG=mine.yaml: of one experiment)
+	@$(BIN)/python scripts/commands.py verify $(WHICH)
 
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo; FILE=demo.zip)
-	@$(BIN)/python scripts/commands.py export "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
+export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml; FILE=demo.zip)
+	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=)
 
 .PHONY: import
 import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip")
-	@$(BIN)/python scripts/commands.py import "$(EXPERIMENT)" $(FILES)
+	@$(BIN)/python scripts/commands.py import $(call option,EXPERIMENT) \
+	  $(foreach file,$(foreach word,$(FILES),$(or $(wildcard $(word)),$(word))),$(call quoted,$(file)))
 
 .PHONY: reports
-reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also of an import (EXPERIMENT=merged)
-	@$(BIN)/python scripts/commands.py reports "$(EXPERIMENT)"
+reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also of an import (EXPERIMENT=merged or CONFIG=mine.yaml)
+	@$(BIN)/python scripts/commands.py reports $(WHICH)
 
 .PHONY: cancel
-cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo)
-	@$(BIN)/python scripts/commands.py cancel "$(CELL)" $(if $(EXPERIMENT),--experiment "$(EXPERIMENT)")
+cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo or CONFIG=mine.yaml)
+	@$(BIN)/python scripts/commands.py cancel $(call option,CELL) $(call option,EXPERIMENT,--experiment=) $(call option,CONFIG,--configfile=)
 
 .PHONY: disk
-disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo: one)
-	@$(BIN)/python scripts/commands.py disk $(EXPERIMENT)
+disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo or CONFIG=mine.yaml: one)
+	@$(BIN)/python scripts/commands.py disk $(WHICH)
 
 .PHONY: clean-state
-clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (EXPERIMENT=demo); YES=1: delete it
-	@$(BIN)/python scripts/commands.py clean-state $(EXPERIMENT) $(if $(filter 1,$(YES)),--yes)
+clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (EXPERIMENT=demo or CONFIG=mine.yaml); YES=1: delete it
+	@$(BIN)/python scripts/commands.py clean-state $(WHICH) $(if $(filter 1,$(YES)),$(call flag,YES,--yes))
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores; TESTS="not full": all but the longest)
@@ -88,7 +113,7 @@ test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, roo
 	$(BIN)/python -m pytest -m "cluster and not full" tests/cluster
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium
+test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium (WORKERS=4)
 	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
 
 .PHONY: test-full

@@ -1,6 +1,7 @@
 """What `make` calls beside Snakemake: plan, status, verify and the rest; each command says more with --help."""
 
 import argparse
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from gluegrid.common.cli import reader_may_leave, run_script
 from gluegrid.common.errors import GluegridError
 
 RESULTS = Path("results")
+CONFIG = Path("config.yaml")
 SECONDS_BETWEEN_LOOKS = 5
 REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
 
@@ -37,28 +39,35 @@ def argument(*names: str, **options) -> tuple[tuple, dict]:
     return names, options
 
 
-EXPERIMENT = argument("experiment", help="its name")
+def number_of_gpus(text: str) -> int:
+    """Return how many GPUs a text says. Raises GluegridError."""
+    if not re.fullmatch(r"\d{1,6}", text, re.ASCII):
+        raise GluegridError(f"GPUS={text}: must be a whole number of GPUs, such as 8; 0 for this machine's CPU")
+    return int(text)
+
+
+ONE = argument("experiment", nargs="?", help="its name; not needed where there is only one")
 ONE_OR_ALL = argument("experiment", nargs="?", help="its name; all experiments when none is given")
+ITS_FILE = argument("--configfile", type=Path, help="an experiment file, for the experiment that has its name in it")
 
 
 @command(
     "plan",
-    argument("--configfile", type=Path, default=Path("config.yaml"), help="the experiment file"),
-    argument("--experiment", help="another name for the experiment than the file's own"),
-    argument("--gpus", type=int, help="how long on this many GPUs; without it, on 1, 2, 4, ..."),
+    argument("--configfile", type=Path, help="the experiment file; config.yaml without it"),
+    argument("--experiment", help="another name for the file's experiment; without a file, the one of this name"),
+    argument("--gpus", type=number_of_gpus, help="how long on so many GPUs, 0: on this CPU; else on 1, 2, 4, ..."),
     argument("--device", default="", help="the GPU that it is for, such as A100 or rtx4090; without it, the profile's"),
     argument("--profile", help="the profile whose gpu_model says which GPU cells get (profiles/slurm)"),
     argument("--all", action="store_true", help="a line for everything, however long the table"),
 )
 def plan(arguments: argparse.Namespace) -> None:
     """Say what a call of snakemake would train, why, and what it costs, before anything runs."""
-    from gluegrid.experiment.loading import load_experiment
     from gluegrid.operations.estimates import estimates_of
     from gluegrid.operations.plan import plan
     from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
     from gluegrid.operations.site_profile import gpu_model_of_profile
 
-    experiment = load_experiment(arguments.configfile, arguments.experiment)
+    experiment = experiment_to_plan(arguments.configfile, arguments.experiment)
     gpu_model = gpu_model_of_profile(arguments.profile)
     estimates, problem = estimates_of(experiment, arguments.device.strip(), gpu_model)
     found = plan(experiment, estimates)
@@ -68,9 +77,32 @@ def plan(arguments: argparse.Namespace) -> None:
     print(text)
 
 
+def experiment_to_plan(file: Path | None, name: str | None):
+    """Return the experiment of a file, under another name if one is given; without a file, the one of that name.
+
+    That is config.yaml's, or what its last call of snakemake has planned. Raises GluegridError.
+    """
+    from gluegrid.experiment.config import name_in
+    from gluegrid.experiment.config_errors import Problems
+    from gluegrid.experiment.experiment_index import PLANNED, experiment_folders, newest_plan
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.local_data import look_at_local_data
+
+    if file or not name or (CONFIG.exists() and name_in(CONFIG) == name):
+        return load_experiment(file or CONFIG, name, look_at_local_data)
+    try:
+        (folder,) = experiment_folders(RESULTS, name, PLANNED)
+    except GluegridError as error:
+        raise GluegridError(f"{error}; for a file under this name: make plan CONFIG=mine.yaml EXPERIMENT=...") from None
+    experiment = newest_plan(folder)
+    look_at_local_data(experiment, Problems(folder / "heads", {}))
+    return experiment
+
+
 @command(
     "status",
     ONE_OR_ALL,
+    ITS_FILE,
     argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C"),
 )
 def status(arguments: argparse.Namespace) -> None:
@@ -97,6 +129,7 @@ def status(arguments: argparse.Namespace) -> None:
 @command(
     "verify",
     argument("experiments", nargs="*", metavar="experiment", help=ONE_OR_ALL[1]["help"]),
+    ITS_FILE,
     argument("--results", type=Path, default=RESULTS, help="folder of the experiments (results)"),
 )
 def verify(arguments: argparse.Namespace) -> None:
@@ -130,7 +163,7 @@ def verdict(problems: int) -> str:
     return "1 thing does not fit" if problems == 1 else f"{problems} things do not fit"
 
 
-@command("export", EXPERIMENT, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
+@command("export", ONE, ITS_FILE, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
 def export(arguments: argparse.Namespace) -> None:
     """Write an experiment into one file: results, predictions, records, config and tables, but no weights."""
     from gluegrid.sharing.archive import SUFFIX
@@ -152,7 +185,7 @@ def import_experiments(arguments: argparse.Namespace) -> None:
     print(*import_archives(RESULTS, arguments.experiment, arguments.files), sep="\n")
 
 
-@command("reports", EXPERIMENT)
+@command("reports", ONE, ITS_FILE)
 def reports(arguments: argparse.Namespace) -> None:
     """Make the tables and reports of an experiment from the results there are, without snakemake: also of an import."""
     from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
@@ -172,6 +205,7 @@ def reports(arguments: argparse.Namespace) -> None:
     "cancel",
     argument("cell", help="<model>/<task>/base/seed-<seed>, as below results/<experiment>/runs"),
     argument("--experiment", help="its name; not needed where only one has this cell"),
+    ITS_FILE,
 )
 def cancel(arguments: argparse.Namespace) -> None:
     """Cancel one cell that is queued or running; the running call of snakemake does not try it again."""
@@ -180,7 +214,7 @@ def cancel(arguments: argparse.Namespace) -> None:
     print(cancel_cell(arguments.cell.strip("/"), arguments.experiment or None))
 
 
-@command("disk", ONE_OR_ALL)
+@command("disk", ONE_OR_ALL, ITS_FILE)
 def disk(arguments: argparse.Namespace) -> None:
     """Tell how much of the disk each experiment takes, and each model, data set and set of tokens that they share."""
     from gluegrid.operations.disk import disk_use
@@ -188,7 +222,7 @@ def disk(arguments: argparse.Namespace) -> None:
     print(disk_use(RESULTS, Path("resources"), Path(".snakemake"), arguments.experiment))
 
 
-@command("clean-state", ONE_OR_ALL, argument("--yes", action="store_true", help="delete what was told"))
+@command("clean-state", ONE_OR_ALL, ITS_FILE, argument("--yes", action="store_true", help="delete what was told"))
 def clean_state(arguments: argparse.Namespace) -> None:
     """Tell what may be deleted without losing a result or work that goes on; with --yes, delete it."""
     from gluegrid.common.files import size_in_words
@@ -206,9 +240,24 @@ def clean_state(arguments: argparse.Namespace) -> None:
         print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
 
 
+def name_experiment(arguments: argparse.Namespace) -> None:
+    """Put the name that an experiment has in its file in the place of one that was not given. Raises ConfigError."""
+    file = getattr(arguments, "configfile", None)
+    if file is None:
+        return
+    from gluegrid.experiment.config import name_in
+
+    if "experiments" in arguments:
+        arguments.experiments = arguments.experiments or [name_in(file)]
+    else:
+        arguments.experiment = arguments.experiment or name_in(file)
+
+
 def main() -> None:
     """Call the command that is asked for. Its reader may leave before all is told."""
     arguments = parser.parse_args()
+    if arguments.function is not plan:
+        name_experiment(arguments)
     with reader_may_leave():
         arguments.function(arguments)
 

@@ -1,6 +1,8 @@
 """What is behind `make`: each target that calls scripts/commands.py has a command of its name, with help."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ import commands
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-TARGETS = re.findall(r"^([a-z-]+):.*\n\t@\S+python scripts/commands.py (\S+)", (PROJECT / "Makefile").read_text(), re.M)
+MAKEFILE = (PROJECT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z-]+):.*\n\t@\S+python scripts/commands.py (\S+)", MAKEFILE, re.M)
+HELP = dict(re.findall(r"^([a-z-]+):.*## (.*)", MAKEFILE, re.M))
 
 
 def test_a_target_calls_the_command_of_its_name_and_each_command_has_a_target():
@@ -25,3 +29,104 @@ def test_help_says_what_a_command_does_and_loads_no_package_for_it(name):
     assert " ".join(description.split()) in " ".join(done.stdout.split())
     packages = set(re.findall(r"\| +gluegrid\.(\w+)$", done.stderr, re.M))
     assert packages == {"common"}
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Call make as a person does, also where make runs the tests; nothing is done."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/installed", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=own | environment, capture_output=True, text=True)
+
+
+def called(*arguments: str, **environment: str) -> list[str]:
+    """Return what make would call behind scripts/commands.py."""
+    done = make(*arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return shlex.split(done.stdout.replace("\\\n", ""))[2:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        (("plan", "CONFIGFILE=mine.yaml"), "CONFIG= EXPERIMENT= GPUS="),
+        (("plan", "config=mine.yaml"), "CONFIG= EXPERIMENT= GPUS="),
+        (("status", "NAME=demo"), "EXPERIMENT= CONFIG= WATCH="),
+        (("verify", "GPUS=1"), "EXPERIMENT= CONFIG="),
+        (("gpu-check", "EXPERIMENT=demo"), "ONLY= DATA="),
+        (("demo", "EXPERIMENT=demo"), "no variables"),
+        (("WATCH=1",), "no variables"),
+        (("demo", "verify", "EXP=demo"), "EXPERIMENT= CONFIG="),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_a_target_does_not_take_is_refused_in_one_line_with_what_it_takes(arguments, taken):
+    done = make(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    name = arguments[-1].partition("=")[0]
+    (line,) = done.stderr.splitlines()
+    assert re.search(rf"\*\*\* make [a-z -]+: does not know {name}=; it takes {taken}", line)
+
+
+@pytest.mark.parametrize("target", HELP)
+def test_a_target_uses_the_variables_that_its_help_names(target):
+    recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", MAKEFILE, re.M)[1].replace(
+        "$(WHICH)", "$(EXPERIMENT) $(CONFIG)"
+    )
+    recipe = recipe.replace("$(PARALLEL)", "$(WORKERS)")
+    named = set(re.findall(r"([A-Z]+)=", HELP[target]))
+    used = set(re.findall(r"\$\((?:call (?:option|flag),|if (?:\$\(filter 1,\$\()?)?([A-Z]+)\b", recipe))
+    assert named == used - {"BIN", "PYTHON", "DEMO", "OLDEST", "CONCERNS_SNAKEMAKE", "CONCERNS"}
+    assert make(target, *(f"{name}=1" for name in named)).returncode == 0
+
+
+def test_a_file_is_called_config_and_an_experiment_experiment_by_all_targets_that_take_either():
+    of_one = {target for target, _ in TARGETS} - {"import"}
+    for target in of_one:
+        given = called(target, "CONFIG=mine.yaml", "EXPERIMENT=mine")
+        assert "--configfile=mine.yaml" in given
+        assert {"mine", "--experiment=mine"} & {*given}
+
+
+def test_values_are_taken_as_they_are():
+    value = """a b'c"d$x$(y)`z`;#.yaml"""
+    assert called("plan", f"CONFIG={value}", "GPUS=2", "ALL=1") == [
+        "plan",
+        f"--configfile={value}",
+        "--gpus=2",
+        "--all",
+    ]
+    assert called("status", f"EXPERIMENT={value}") == ["status", value]
+    assert called("import", "EXPERIMENT=all", "FILES=a.zip it's=b.zip") == ["import", "all", "a.zip", "it's=b.zip"]
+    assert called("import", "EXPERIMENT=all", "FILES=READ*.md")[2:] == ["README.md", "README.zh.md"]
+
+
+def test_what_stands_in_the_environment_is_not_taken_and_that_is_said():
+    done = make("status", EXPERIMENT="other", WATCH="1")
+    assert shlex.split(done.stdout)[2:] == ["status"]
+    assert "EXPERIMENT= of the environment is not used: make status EXPERIMENT=..." in done.stderr
+    assert called("status", "EXPERIMENT=mine", EXPERIMENT="other") == ["status", "mine"]
+
+
+def test_a_make_that_calls_this_one_may_have_variables_of_its_own():
+    assert called("status", MAKEFLAGS=" -- THEIRS=1", MAKELEVEL="1") == ["status"]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["status", "--configfile=mine.yaml"], "results/mine is no experiment; there are: none"),
+        (["verify", "--configfile=mine.yaml"], "results: holds no experiment; run snakemake first"),
+        (["export", "--configfile=mine.yaml"], "results/mine is no experiment; there are: none"),
+        (["status", "--configfile=mine.yaml", "other"], "results/other is no experiment; there are: none"),
+        (["disk", "--configfile=empty.yaml"], "empty.yaml: names no experiment; it needs the key experiment, as in"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_experiment_may_be_named_by_its_file(tmp_path, command, expected):
+    (tmp_path / "mine.yaml").write_text("experiment: mine\nmodels: is looked at by others\n")
+    (tmp_path / "empty.yaml").write_text("models: {}\n")
+    command = [sys.executable, PROJECT / "scripts/commands.py", *command]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"gluegrid: {expected}")
+    assert done.stderr.count("\n") == 1

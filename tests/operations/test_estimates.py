@@ -290,6 +290,54 @@ def test_a_device_of_which_a_broken_table_may_tell_is_not_refused_for_what_the_t
     assert estimates.of(next(iter(estimates.experiment.cells.values()))).known_from == "its data sheet"
 
 
+# Rows, tokens of a row, rows of a batch, epochs, and the seconds of CPU that their training took with one thread, on a
+# server that other work kept busy.
+TINY = {"parameters": 95_488, "embeddings": 313}, {"hidden_size": 64}
+MINILM = {"parameters": 22_713_216, "embeddings": 30_522}, {"hidden_size": 384}
+TRAININGS = [
+    (TINY, 4000, 40.3, 16, 3, 9.7),
+    (TINY, 1600, 40.1, 8, 3, 5.1),
+    (TINY, 320, 64.0, 16, 3, 1.0),
+    (MINILM, 320, 12.9, 16, 3, 17.2),
+    (MINILM, 1600, 12.8, 8, 1, 33.5),
+    (MINILM, 40, 126.5, 16, 3, 16.3),
+    (MINILM, 40, 13.4, 16, 3, 2.3),
+]
+
+
+def small(model: tuple[dict, dict], rows: int, tokens: float, batch: int, epochs: int, **values) -> Experiment:
+    """Return an experiment on a CPU of a staged model on tokens that are made."""
+    values = {"per_device_train_batch_size": batch, "num_train_epochs": epochs, "device": "cpu", **values}
+    of = experiment(tasks={"rte": None}, threads=1, **values)
+    manifest = Path(of.model_manifest("base"))
+    made = Path(of.tokens_manifest(next(iter(of.cells.values()))))
+    for path in (manifest, made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(json.dumps(model[0]))
+    (manifest.parent / "config.json").write_text(json.dumps(model[1]))
+    splits = {name: {"rows": rows, "tokens": round(rows * tokens)} for name in ("train", "validation", "test")}
+    made.write_text(json.dumps({"splits": splits}))
+    return of
+
+
+@pytest.mark.parametrize(("model", "rows", "tokens", "batch", "epochs", "seconds"), TRAININGS)
+def test_small_models_on_a_cpu_take_what_they_were_seen_to_take(model, rows, tokens, batch, epochs, seconds):
+    made = estimate(small(model, rows, tokens, batch, epochs))
+    assert 0.85 < made.train_seconds / seconds < 1.2
+
+
+def test_a_run_on_a_cpu_teaches_what_another_takes():
+    """Also where updates take long beside their operations: of more rows, and of larger batches."""
+    of = small(TINY, 320, 13, 8, 3)
+    expected = estimate(of).train_seconds
+    finished(of, 2 * expected)
+    (entry,) = learn(of, run_end.finished_now(read_outcomes(of)))
+    entry = replace(entry, device=CPU)
+    assert estimate(of, measured=(entry,)).train_seconds == pytest.approx(2 * expected, rel=1e-3)
+    more = small(TINY, 5000, 60, 32, 1)
+    assert estimate(more, measured=(entry,)).train_seconds == pytest.approx(2 * estimate(more).train_seconds, rel=1e-3)
+
+
 def test_cells_on_a_cpu_are_for_no_card():
     of = experiment(device="cpu")
     estimates = Estimates(of, [], "a100")

@@ -16,7 +16,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.operations.makespan import makespan
-from gluegrid.operations.plan import plan, why
+from gluegrid.operations.plan import SECONDS_OF_A_CALL, SECONDS_OF_A_JOB, plan, why
 from gluegrid.operations.plan_text import plan_text, warnings_of_cards
 
 DEMO = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
@@ -86,14 +86,16 @@ def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     assert text.startswith("bert-glue: 0 of 18 cells have their result.")
     rows = [line for line in text.splitlines() if line.startswith("| bert-")]
     assert len(rows) == 18
-    assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 2 h 00 min | 2.00 | new |"
+    assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 1 h 59 min | 1.99 | new |"
     assert rows[-1].split()[1:4] == ["bert-base-uncased", "|", "wnli"]
-    assert "To train: 18 cells, 6.52 GPU-hours." in text
-    assert "The longest: bert-large-uncased/mnli/base/seed-42, 2 h 00 min." in text
-    assert "Until the last is done: 6 h 31 min on 1 GPU, 3 h 16 min on 2 GPUs, 2 h 00 min on 4 GPUs." in text
+    assert "To train: 18 cells, 6.39 GPU-hours." in text
+    assert "The longest: bert-large-uncased/mnli/base/seed-42, 1 h 59 min." in text
+    until = "Until the last is done: 6 h 25 min on 1 GPU, 3 h 14 min on 2 GPUs, 2 h 01 min on 4 GPUs"
+    assert f"{until}, not counting downloads." in text
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
     assert "Sizes are guessed until they are staged: bert-large-uncased (from its name)" in text
     assert "on 3 GPUs" in text_of(shipped, gpus=3)
+    assert "Without a GPU none of the cells that ask for one is trained; device: cpu trains" in text_of(shipped, gpus=0)
 
 
 def warned(device: str = "", gpu_model=lambda cell: "", **values) -> list[str]:
@@ -171,6 +173,73 @@ def test_the_plan_for_a_device_and_for_the_profiles(project):
 
 
 @pytest.mark.usefixtures("in_a_folder")
+@pytest.mark.parametrize("gpus", ["-1", "x", "", "1.5", "99999999"])
+def test_what_is_no_number_of_gpus_is_one_line(project, gpus):
+    done = called(project, f"--gpus={gpus}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"gluegrid: GPUS={gpus}: must be a whole number of GPUs, such as 8; 0 for .*\n", done.stderr)
+
+
+@pytest.fixture
+def with_reviews(in_a_folder, shared) -> Path:
+    """Return an experiment file of MiniLM on 400 rows of a CSV file, whose experiment is called own."""
+    Path("reviews.csv").write_text("text,label\n" + "the film was not as good as the book,bad\n" * 400)
+    task = {"source": "./reviews.csv", "text_columns": ["text"], "labels": ["bad", "good"], "metrics": ["accuracy"]}
+    content = {
+        "experiment": "own",
+        "device": "cpu",
+        "models": {"minilm": {"source": str(shared / "models/minilm-l6-h384")}},
+        "tasks": {"reviews": task | {"cut_from_train": {"validation": 0.2}}},
+    }
+    Path("config.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return Path("config.yaml")
+
+
+def plan_of(project: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-X", "importtime", project / "scripts/commands.py", "plan", *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_own_data_are_counted_before_anything_runs_and_then_nothing_heavy_is_loaded(project, with_reviews):
+    done = plan_of(project)
+    assert done.returncode == 0, done.stderr
+    (seconds,) = re.findall(r"Until the last is done: (\d+) s on 1 process", done.stdout)
+    assert 15 < int(seconds) < 120
+    assert "guessed as" not in done.stdout
+    assert "| pyarrow" in re.sub(" +", " ", done.stderr)
+    experiment = load_experiment(with_reviews)
+    manifest = Path(experiment.task_manifest("reviews"))
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(json.dumps({"rows": {"train": 320, "validation": 80}}))
+    done = plan_of(project)
+    assert "To fetch: model: minilm." in done.stdout
+    assert "| pyarrow" not in re.sub(" +", " ", done.stderr)
+
+
+def test_rows_that_nobody_knows_are_said_to_be_guessed(with_reviews):
+    content = yaml.safe_load(with_reviews.read_text())
+    content["tasks"]["reviews"] |= {"source": "org/reviews", "revision": "1", "files": {"train": "a.csv"}}
+    with_reviews.write_text(yaml.safe_dump(content), encoding="utf-8")
+    said = "Rows are guessed as 100,000 until they are fetched (train_rows: says better): reviews."
+    assert said in text_of(load_experiment(with_reviews))
+
+
+def test_a_name_alone_is_that_of_an_experiment_and_beside_a_file_the_name_it_gets(project, with_reviews):
+    assert plan_of(project, "--experiment=own").stdout.startswith("own: 0 of 1 cells")
+    assert plan_of(project, "--experiment=more", "--configfile=config.yaml").stdout.startswith("more: 0 of 1 cells")
+    done = plan_of(project, "--experiment=earlier")
+    assert done.returncode == 1
+    assert "gluegrid: results/earlier is no experiment; there are: none; for a file under this name:" in done.stderr
+    earlier = load_experiment(with_reviews, "earlier")
+    heads = Path("results/earlier/heads")
+    heads.mkdir(parents=True)
+    (heads / "2026-01-01T00-00-00-1.json").write_text(json.dumps({"config": earlier.config}))
+    with_reviews.unlink()
+    done = plan_of(project, "--experiment=earlier")
+    assert done.stdout.startswith("earlier: 0 of 1 cells"), done.stderr
+
+
+@pytest.mark.usefixtures("in_a_folder")
 def test_an_unknown_device_is_one_line(project):
     done = called(project, "--device", "banana")
     assert (done.returncode, done.stdout) == (1, "")
@@ -182,8 +251,10 @@ def test_time_on_several_gpus_is_that_of_the_longest_first(shipped):
     found = plan(shipped, Estimates(shipped, []))
     seconds = [planned.estimate.seconds for planned in found.cells]
     assert seconds == sorted(seconds, reverse=True)
-    assert found.seconds_on(3) == makespan(seconds, 3)
-    assert found.seconds_on(1) == pytest.approx(found.gpu_hours * 3600)
+    before = SECONDS_OF_A_CALL + found.seconds_of_staging
+    jobs = [SECONDS_OF_A_JOB + each for each in seconds]
+    assert found.seconds_on(3) == pytest.approx(before + makespan(jobs, 3))
+    assert found.seconds_on(1) == pytest.approx(before + 18 * SECONDS_OF_A_JOB + found.gpu_hours * 3600)
 
 
 def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):
@@ -194,6 +265,8 @@ def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):
     assert "... and 1 more lines, of shorter cells (ALL=1 shows them)" in text
     assert "more lines" not in text_of(experiment, most_lines=None)
     assert "hours on the CPU." in text
+    cores = len(os.sched_getaffinity(0))
+    assert re.search(rf"Until the last is done: [\w ]+ on this machine's {cores} cores?\.", text_of(experiment, gpus=0))
 
 
 def test_a_finished_experiment_has_nothing_to_train(tmp_path, monkeypatch):

@@ -31,6 +31,15 @@ class DataError(GluegridError):
     """A file's content is not what its task or its manifest says."""
 
 
+class MisfitError(DataError):
+    """Data are not what the experiment file says of them: what it says under a task's `key`, or of a `column`."""
+
+    def __init__(self, message: str, key: str | None = None, column: str | None = None):
+        super().__init__(message)
+        self.key = key
+        self.column = column
+
+
 class TrainingError(GluegridError):
     """A cell cannot be trained as asked."""
 

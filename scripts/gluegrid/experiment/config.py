@@ -55,6 +55,15 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
     return config, problems
 
 
+def name_in(path: Path) -> str:
+    """Return the name that an experiment has in its file, whatever else stands there. Raises ConfigError."""
+    content, _ = yaml_loader.load(path)
+    name = content.get("experiment") if isinstance(content, dict) else None
+    if not isinstance(name, str):
+        raise ConfigError([f"{path}: names no experiment; it needs the key experiment, as in config.yaml"])
+    return name
+
+
 @cache
 def load_registry() -> dict[str, dict]:
     """Return the task registry that ships with the project."""

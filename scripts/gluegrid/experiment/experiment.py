@@ -18,13 +18,15 @@ from gluegrid.experiment.variants import all_variants, base_values, plain_value,
 class Experiment:
     """A checked config with every revision named. Plain data: equal configs give equal run.json files.
 
-    `warnings` has a line with file and line for what is allowed, but should be known before it runs. `imported` has the
+    `warnings` has a line with file and line for what is allowed, but should be known before it runs. `data_seen` has of
+    local tasks, as long as they are not staged, what is known of each split. `imported` has the
     cells by name where they were run in other clones; the config's values then say nothing.
     """
 
     def __init__(self, config: dict, warnings: Iterable[str] = ()):
         self.config = config
         self.warnings = list(warnings)
+        self.data_seen: dict[str, dict] = {}
         self.name: str = config["experiment"]
         self.models: dict[str, dict] = config["models"]
         self.tasks: dict[str, dict] = config["tasks"]

@@ -1,6 +1,7 @@
 """From an experiment file, or from what a call of snakemake has frozen of it, to the experiment."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from gluegrid.common.files import read_json
@@ -18,10 +19,13 @@ from gluegrid.experiment.variants import swept
 MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
 
 
-def load_experiment(path: Path, experiment: object = None) -> Experiment:
+def load_experiment(
+    path: Path, experiment: object = None, look_at_data: Callable[[Experiment, Problems], None] | None = None
+) -> Experiment:
     """Load an experiment file; ConfigError has a line for each mistake, and nothing was written.
 
-    `experiment` is the value of `--config experiment=...`, None without one.
+    `experiment` is the value of `--config experiment=...`, None without one. `look_at_data` notes what of the data does
+    not suit the file, where somebody is to be told that before anything runs.
     """
     config, problems = load_config(path, experiment)
     _check_number_of_cells(Experiment(config), problems)
@@ -32,7 +36,12 @@ def load_experiment(path: Path, experiment: object = None) -> Experiment:
             entry.setdefault("revision", "main")
     name_states_of_folders(config, problems)
     read_in(config, problems)
-    return Experiment(config, problems.warnings)
+    loaded = Experiment(config)
+    if look_at_data is not None:
+        look_at_data(loaded, problems)
+        problems.raise_any()
+    loaded.warnings += problems.warnings
+    return loaded
 
 
 def planned_experiment(head: Path) -> Experiment:

@@ -10,7 +10,7 @@ from gluegrid.common.escaping import nearest, quoted
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Problems, quoted_name
 from gluegrid.experiment.file_formats import DELIMITED, TEXTS, format_of
-from gluegrid.experiment.task_files import is_converted, is_one_file, patterns_of, splits_of
+from gluegrid.experiment.task_files import is_converted, is_one_file, key_of_split, patterns_of, splits_of
 
 Problem = tuple[str, str]  # the key to blame, and what is wrong
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -54,15 +54,11 @@ def _problems_of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Pro
     for split in splits_of(task):
         if split not in files and split not in cut:
             advice = "name its file under files, or its share under cut_from_train"
-            yield _key_of(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
+            yield key_of_split(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
     for split in files:
         if split not in splits_of(task):
             advice = f"name it under one of them, such as validation: {{{split}: ''}}"
             yield f"files.{split}", f"{quoted(split)} is no split under train, validation or test; {advice}"
-
-
-def _key_of(task: dict, split: str) -> str:
-    return "train" if split == task["train"] else "validation" if split in task["validation"] else "test"
 
 
 def check_reading(problems: Problems, tasks: Mapping[str, dict]) -> None:

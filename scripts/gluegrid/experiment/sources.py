@@ -129,9 +129,9 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
         place = ("task_defaults", "source") if part == "tasks" and entry["source"] == default else own
         what = "file" if part == "tasks" and is_one_file(entry["source"]) else "folder"
         try:
-            folder, names = _listed_task(entry) if part == "tasks" else _listed_folder(entry["source"])
+            folder, names = listed_task(entry) if part == "tasks" else _listed_folder(entry["source"])
             place = own  # what a folder lacks, it lacks for this task alone
-            wanted = _wanted_files(names, part, entry)
+            wanted = wanted_files(names, part, entry)
             entry["revision"] = state_of_folder(folder, wanted)
             _check_that_they_are_whole(folder, wanted)
         except DataError as error:  # others of the file may run
@@ -152,7 +152,7 @@ def _check_that_they_are_whole(folder: Path, names: list[str]) -> None:
     check_all_parts(sets)
 
 
-def _listed_task(entry: dict) -> tuple[Path, list[str]]:
+def listed_task(entry: dict) -> tuple[Path, list[str]]:
     """Return a task's folder and the names of its files; of a source that is one file its folder, and that name alone.
 
     Raises StagingError for a file that cannot be read.
@@ -190,7 +190,7 @@ def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
     raise FileNotFoundError(f"it is an entry of the hub's cache, of which a snapshot is a source: write {below}")
 
 
-def _wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
+def wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
     """Return which files of a folder are the model or task; FileNotFoundError or GluegridError where some lack."""
     if part == "tasks" and is_converted(entry):
         return [name for of_split in files_of_splits(names, entry).values() for name in of_split]

@@ -51,6 +51,11 @@ def splits_of(entry: Mapping) -> list[str]:
     return list(dict.fromkeys(filter(None, [entry["train"], *entry["validation"], *entry["test"]])))
 
 
+def key_of_split(entry: Mapping, split: str) -> str:
+    """Return the key of a task under which a split of it stands."""
+    return "train" if split == entry["train"] else "validation" if split in entry["validation"] else "test"
+
+
 def patterns_of(entry: Mapping) -> dict[str, list[str]]:
     """Return the names of the files of each split that is not cut, in which `*` stands for any characters but `/`.
 

@@ -6,9 +6,11 @@ is operations divided by a speed, which is what is measured of a device (measure
 for all that a device does not do as well as it could.
 """
 
+import glob
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.run import examples_per_update
 from gluegrid.experiment.staged_tokens import staged_tokens
+from gluegrid.experiment.task_files import splits_of
 
 STAGED, FOLDER, NAME, UNKNOWN = "staged", "its folder", "its name", "nothing"
 LENGTH_BYTES, LARGEST_HEADER = 8, 10_000_000  # of safetensors' format; see weights.py
@@ -28,6 +31,7 @@ LARGEST_HIDDEN_SIZE = 100_000
 MOST_DIMENSIONS = 16
 LONGEST_KIND = 100  # characters
 WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")  # the names that a config may have for it
+BYTES_OF_A_WEIGHT = 4
 ROWS_OF_AN_UNKNOWN_TASK = 100_000
 # Of a task whose splits' rows are not known, beside those it trains on.
 SHARE_OF_PREDICTED_ROWS = 0.2
@@ -67,17 +71,43 @@ class SplitSize:
 
     def tokens_of(self, most: int | None) -> float:
         """Return the tokens of the first `most` rows, if all are of like length; of all for None."""
-        return self.tokens * self.rows_of(most) / max(self.rows, 1)
+        return self.tokens_of_a_row * self.rows_of(most)
+
+    @property
+    def tokens_of_a_row(self) -> float:
+        """The mean tokens of its rows."""
+        return self.tokens / max(self.rows, 1)
+
+    def truncated(self, max_seq_length: int) -> "SplitSize":
+        """Return about what it is at another length."""
+        return SplitSize(self.rows, round(self.rows * min(self.tokens_of_a_row, max_seq_length)))
+
+
+@dataclass(frozen=True)
+class RowsSeen:
+    """What was seen of a split before it is tokenised: its rows, and how many of those read have so many tokens."""
+
+    rows: int
+    lengths: Mapping[int, int]
+
+    def size(self, max_seq_length: int) -> SplitSize:
+        """Return its size where rows are truncated to this length."""
+        tokens = sum(min(length, max_seq_length) * count for length, count in self.lengths.items())
+        return SplitSize(self.rows, round(self.rows * tokens / max(sum(self.lengths.values()), 1)))
 
 
 @dataclass(frozen=True)
 class TaskSize:
-    """The sizes of a task's splits. `is_counted`: its tokens are made, and these are their numbers."""
+    """The sizes of a task's splits.
+
+    `is_counted`: its tokens are made, and these are their numbers. `is_guessed`: not even its rows are known.
+    """
 
     train: SplitSize
     validation: tuple[SplitSize, ...]
     test: tuple[SplitSize, ...]
     is_counted: bool
+    is_guessed: bool = False
 
     @property
     def predicted_rows(self) -> int:
@@ -121,15 +151,16 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
 
 
 def task_size(experiment: Experiment, cell: Cell) -> TaskSize:
-    """Return the size of a cell's task: as its tokens were counted, else by what the experiment says."""
-    manifest = staged_tokens(experiment, cell)
-    entry = experiment.tasks[cell.task]
-    try:
-        if manifest.exists():
-            return _counted_size(entry, read_json(manifest)["splits"])
-    except (DataError, OSError, KeyError, TypeError):
-        pass
-    return _expected_size(entry, cell.values["max_seq_length"])
+    """Return the size of a cell's task: as its tokens were counted, else by what was seen of its data, or of tokens
+    that another tokenizer has made of them, else by what the experiment says.
+    """
+    entry, max_seq_length = experiment.tasks[cell.task], cell.values["max_seq_length"]
+    sizes = _counted(staged_tokens(experiment, cell))
+    if sizes.keys() >= set(splits_of(entry)):
+        return _task_size(entry, sizes, is_counted=True)
+    sizes = {name: seen.size(max_seq_length) for name, seen in experiment.data_seen.get(cell.task, {}).items()}
+    staged_rows = _staged_rows(Path(experiment.task_manifest(cell.task)))
+    return _expected_size(entry, max_seq_length, staged_rows, sizes or _by_other_tokens(experiment, cell))
 
 
 def _staged_size(manifest: Path) -> ModelSize:
@@ -188,29 +219,52 @@ def _whole_numbers(numbers: list) -> list[int]:
     return numbers
 
 
-def _counted_size(entry: dict, splits: dict) -> TaskSize:
-    sizes = {name: SplitSize(split["rows"], split["tokens"], split.get("longest")) for name, split in splits.items()}
-    return _task_size(entry, sizes, is_counted=True)
+def _counted(manifest: Path) -> dict[str, SplitSize]:
+    """Return the sizes of the splits in a manifest of tokens; none where it is not there, or broken."""
+    try:
+        splits = read_json(manifest)["splits"] if manifest.exists() else {}
+        return {name: SplitSize(split["rows"], split["tokens"], split.get("longest")) for name, split in splits.items()}
+    except (DataError, OSError, KeyError, TypeError, AttributeError):
+        return {}
 
 
-def _expected_size(entry: dict, max_seq_length: int) -> TaskSize:
-    official = entry.get("official", {})
-    train_rows = entry.get("train_rows") or official.get(entry["train"], {}).get("rows") or ROWS_OF_AN_UNKNOWN_TASK
-    rows = {
-        name: official.get(name, {}).get("rows", round(train_rows * SHARE_OF_PREDICTED_ROWS))
-        for name in (*entry["validation"], *entry["test"])
-    } | {entry["train"]: train_rows}
+def _by_other_tokens(experiment: Experiment, cell: Cell) -> dict[str, SplitSize]:
+    """Return the sizes of a cell's splits as other tokenizers, or for other lengths, have made them."""
+    names = {"tokenizer_key": "*", "examples_key": glob.escape(experiment.examples_key(cell.task))}
+    manifests = Path().glob(paths.TOKENS_MANIFEST.format(**names, max_seq_length="*"))
+    longest = max(map(_counted, sorted(manifests)), key=lambda sizes: sum(s.tokens for s in sizes.values()), default={})
+    return {name: size.truncated(cell.values["max_seq_length"]) for name, size in longest.items()}
+
+
+def _staged_rows(manifest: Path) -> dict[str, int]:
+    try:
+        return dict(read_json(manifest)["rows"]) if manifest.exists() else {}
+    except (DataError, OSError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _expected_size(
+    entry: dict, max_seq_length: int, staged_rows: Mapping[str, int], known: Mapping[str, SplitSize]
+) -> TaskSize:
+    """Return the size of a task of which the rows may be staged, or the sizes of some splits known."""
+    rows = {split: of["rows"] for split, of in entry.get("official", {}).items()}
+    rows |= {entry["train"]: entry["train_rows"]} if "train_rows" in entry else {}
+    rows |= staged_rows
+    train_rows = rows.get(entry["train"], ROWS_OF_AN_UNKNOWN_TASK)
+    expected = {name: round(train_rows * SHARE_OF_PREDICTED_ROWS) for name in splits_of(entry)}
+    expected |= {entry["train"]: train_rows} | rows
     tokens = min(entry.get("tokens_per_example", max_seq_length), max_seq_length)
-    sizes = {name: SplitSize(count, round(count * tokens)) for name, count in rows.items()}
-    return _task_size(entry, sizes, is_counted=False)
+    sizes = {name: SplitSize(count, round(count * tokens)) for name, count in expected.items()} | dict(known)
+    return _task_size(entry, sizes, is_counted=False, is_guessed=not (known or entry["train"] in rows))
 
 
-def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool) -> TaskSize:
+def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool, is_guessed: bool = False) -> TaskSize:
     return TaskSize(
         train=sizes.get(entry["train"], SplitSize(0, 0)),
         validation=tuple(sizes[name] for name in entry["validation"]),
         test=tuple(sizes[name] for name in entry["test"]),
         is_counted=is_counted,
+        is_guessed=is_guessed,
     )
 
 

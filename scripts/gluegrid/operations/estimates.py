@@ -15,6 +15,7 @@ from gluegrid.execution import attempts
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.cost_model import (
+    BYTES_OF_A_WEIGHT,
     STAGED,
     ModelSize,
     TaskSize,
@@ -42,9 +43,16 @@ from gluegrid.results.outcomes import Outcome, state_of
 
 # Of a device that nothing is known of, not even its name: a GPU as that of references/document.yaml, whose 18 times are
 # within a factor 2 of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a
-# thread of a CPU.
-OPERATIONS_PER_SECOND = {"cuda": 1.2e13, "cpu": 6e10}
-SECONDS_BESIDE_TRAINING = 60  # loading libraries, weights and data, beside the predictions
+# thread of a CPU at the products of large matrices.
+OPERATIONS_PER_SECOND = {"cuda": 1.2e13, "cpu": 7e10}
+# Of a CPU beside them, measured on 2 threads of a server with models of 64 and 384 hidden units: what is between the
+# products, as many hidden units as would take as long; what calls take, a layer and an update, however small; AdamW.
+HIDDEN_UNITS_BETWEEN_PRODUCTS = 50
+SECONDS_OF_CALLS = 2.5e-3
+BYTES_PER_SECOND_OF_A_CPU = 1e10
+# Of a run beside its training and predictions: libraries and CUDA; weights, which are hashed and read.
+SECONDS_OF_THE_START = {"cuda": 30, "cpu": 7}
+BYTES_OF_WEIGHTS_PER_SECOND = 2.5e8
 SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
 
 START_MINUTES = 30  # a cold file system, a busy node
@@ -152,7 +160,7 @@ class Estimates:
             return max(measured, key=lambda estimate: estimate.seconds)
         if card := self.card_of(cell):
             return _by_data_sheet(card, cell.values, model, task)
-        return _at_speed(OPERATIONS_PER_SECOND[cell.values["device"]], cell.values, model, task)
+        return _of_an_unknown_device(cell.values, model, task)
 
     def _measured_for(self, cell: Cell, model: ModelSize) -> dict[str, list[Measured]]:
         """Return what was measured, by device, of those that a cell may get."""
@@ -221,18 +229,52 @@ def _by_data_sheet(card: Device, values: dict, model: ModelSize, task: TaskSize)
 
 def _at_speed(speed: float, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
     """Return the estimate of which the speed of one process (on a CPU: of one thread) is all that is known."""
-    speed = _speed_of_processes(speed, values)
-    training = operations_of_training(values, model, task) / speed
-    beside = SECONDS_BESIDE_TRAINING + operations_of_predicting(values, model, task) / speed
+    made = _of_an_unknown_device(values, model, task)
+    times = OPERATIONS_PER_SECOND[values["device"]] / speed
+    start = _seconds_of_the_start(values, model)
+    training = times * made.train_seconds
+    return replace(made, train_seconds=training, seconds=start + times * (made.seconds - start))
+
+
+def _of_an_unknown_device(values: dict, model: ModelSize, task: TaskSize) -> Estimate:
+    training = _seconds_of_training(values, model, task)
+    predicting = operations_of_predicting(values, model, task) / _usual_speed(values, model, task)
     return Estimate(
         train_seconds=training,
-        seconds=training + beside,
+        seconds=training + predicting + _seconds_of_the_start(values, model),
         gpus=values["gpus"] * values["nodes"],
         known_from=Basis.NO_RUN,
         device=None,
         memory_in_mb=memory_in_mb(values, model),
         is_staged=model.known_from == STAGED and task.is_counted,
     )
+
+
+def _seconds_of_training(values: dict, model: ModelSize, task: TaskSize) -> float:
+    """Return how long a training takes on a device that nothing is known of."""
+    seconds = operations_of_training(values, model, task) / _usual_speed(values, model, task)
+    if values["device"] == "cuda":
+        return seconds
+    calls = values["gradient_accumulation_steps"] * SECONDS_OF_CALLS * model.layers
+    adamw = BYTES_OF_AN_ADAMW_STEP * trained_parameters(values, model) / BYTES_PER_SECOND_OF_A_CPU
+    return seconds + number_of_updates(values, task) * (calls + adamw)
+
+
+def _usual_speed(values: dict, model: ModelSize, task: TaskSize) -> float:
+    """Return the operations a second of a run's processes together on a device that nothing is known of.
+
+    A CPU is far from its best at the products of a narrow model; where rows are long, so is attention between tokens.
+    """
+    speed = _speed_of_processes(OPERATIONS_PER_SECOND[values["device"]], values)
+    if values["device"] == "cuda":
+        return speed
+    beside = HIDDEN_UNITS_BETWEEN_PRODUCTS + task.train.tokens_of_a_row / 6
+    return speed * model.hidden_size / (model.hidden_size + beside)
+
+
+def _seconds_of_the_start(values: dict, model: ModelSize) -> float:
+    weights = BYTES_OF_A_WEIGHT * model.parameters / BYTES_OF_WEIGHTS_PER_SECOND
+    return SECONDS_OF_THE_START[values["device"]] + weights
 
 
 def _by_measured(
@@ -276,7 +318,8 @@ def _speed_of_processes(speed: float, values: dict) -> float:
 def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     cell, record = outcome.cell, outcome.record
     model = model_size(experiment, cell.model)
-    done = operations_of_training(cell.values, model, task_size(experiment, cell))
+    # As fast as it would have to be for a device that nothing is known of to take as long: the speed stands for all.
+    expected = _seconds_of_training(cell.values, model, task_size(experiment, cell))
     train_runtime = outcome.results["train_runtime"]
     lasted = attempts.seconds_of_last(state_of(experiment, cell))
     return Measured(
@@ -285,7 +328,7 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
         model=experiment.models[cell.model]["source"],
         passed_parameters=model.passed,
         task=cell.task,
-        operations_per_second=[done / max(train_runtime, 1e-3) / _speed_of_processes(1, cell.values)],
+        operations_per_second=[OPERATIONS_PER_SECOND[cell.values["device"]] * expected / max(train_runtime, 1e-3)],
         seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )

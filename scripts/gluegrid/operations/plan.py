@@ -5,6 +5,7 @@ The same cells as `snakemake -n` plans (tests compare the two), within seconds f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
@@ -26,6 +27,13 @@ BYTES_OF_PREDICTION = 8 + 8 + 4 * 3  # idx, label, logits of up to three classes
 STATE_OF_TRAINING = 3  # weights and the optimizer's two moments
 CHECKPOINTS = 2  # the last good one, and the one that is being written
 MOST_KEYS_NAMED = 3
+# Measured on 2 threads of a server. Of a call: Snakemake's start and end, and the tables. Of a cell: what comes before
+# its own start, Snakemake's of the job and the launcher's. Of staging: what starts, beside downloads.
+SECONDS_OF_A_CALL = 6
+SECONDS_OF_A_JOB = 3
+SECONDS_OF_STAGING = {"model": 4, "data": 1.5, "tokens": 1.5}
+TOKENS_PER_SECOND = 500_000  # that are made, with the rows that they are made of read twice
+STAGED_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,24 @@ class Plan:
         return sum(planned.estimate.gpu_hours for planned in self.cells)
 
     def seconds_on(self, gpus: int) -> float:
-        """Return when the last cell is done on so many GPUs, from now; a cell of several takes their time for one."""
-        return makespan([planned.estimate.gpu_hours * 3600 for planned in self.cells], gpus)
+        """Return when the last cell is done on so many GPUs, from now; a cell of several takes their time for one.
+
+        What is staged first counts too; neither downloads nor a scheduler's queue are known.
+        """
+        cells = [planned.estimate.gpu_hours * 3600 + SECONDS_OF_A_JOB for planned in self.cells]
+        return SECONDS_OF_A_CALL + self.seconds_of_staging + makespan(cells, gpus)
+
+    @cached_property
+    def seconds_of_staging(self) -> float:
+        """How long it takes to stage what is missing, once it is on this machine."""
+        starts = sum(SECONDS_OF_STAGING[resource.kind] for resource in self.to_stage)
+        return (starts + self._tokens_to_make / TOKENS_PER_SECOND) / STAGED_AT_ONCE
+
+    @cached_property
+    def _tokens_to_make(self) -> int:
+        kinds = {_kind(planned.cell): planned.cell for planned in self.cells}
+        sizes = {self.experiment.tokens_manifest(cell): task_size(self.experiment, cell) for cell in kinds.values()}
+        return sum(size.tokens for size in sizes.values() if not size.is_counted)
 
     def disk_needed(self) -> DiskNeeded:
         """Return the bytes that are needed beside what is there."""
@@ -71,13 +95,7 @@ class Plan:
         tasks = {kind: task_size(self.experiment, cell) for kind, cell in kinds.items()}
         missing = {(resource.kind, resource.name) for resource in self.to_stage}
         to_stage = sum(models[name].parameters * BYTES_OF_NUMBER for kind, name in missing if kind == "model")
-        to_stage += sum(
-            {
-                self.experiment.tokens_manifest(kinds[kind]): size.tokens * BYTES_OF_TOKEN
-                for kind, size in tasks.items()
-                if not size.is_counted
-            }.values()
-        )
+        to_stage += self._tokens_to_make * BYTES_OF_TOKEN
         results = sum(
             tasks[_kind(planned.cell)].predicted_rows * BYTES_OF_PREDICTION
             + (models[planned.cell.model].parameters * BYTES_OF_NUMBER if _keeps_model(planned.cell) else 0)

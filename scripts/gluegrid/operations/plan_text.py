@@ -1,12 +1,14 @@
 """A plan, as people read it before they pay: cells and reasons, hours, time on so many GPUs, what is fetched, disk."""
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
 from gluegrid.common.formatting import counted, duration
-from gluegrid.operations.cost_model import STAGED, ModelSize, TaskSize, model_size, task_size
+from gluegrid.common.paths import is_local
+from gluegrid.operations.cost_model import ROWS_OF_AN_UNKNOWN_TASK, STAGED, ModelSize, TaskSize, model_size, task_size
 from gluegrid.operations.estimates import Basis
 from gluegrid.operations.gpu_memory import Shortage, gpu_memory, shortage
 from gluegrid.operations.plan import Plan, PlannedCell
@@ -27,10 +29,13 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
         return "\n".join([*lines, "Nothing to train."])
     lines += ["", *_table(plan, most_lines), ""]
     longest = plan.cells[0]
-    hours = f"{plan.gpu_hours:,.2f} {_hours_of(plan)}"
+    hours = f"{_in_hours(plan.gpu_hours)} {_hours_of(plan)}"
     lines.append(f"To train: {counted(len(plan.cells), 'cell')}, {hours}.")
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
-    lines.append(f"Until the last is done: {', '.join(_times(plan, gpus))}.")
+    if times := list(_times(plan, gpus)):
+        lines.append(f"Until the last is done: {', '.join(times)}{_without_downloads(plan)}.")
+    else:
+        lines.append("Without a GPU none of the cells that ask for one is trained; device: cpu trains them on the CPU.")
     lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
     return "\n".join(lines)
 
@@ -107,13 +112,16 @@ def _row(cells: list[PlannedCell]) -> tuple[str, ...]:
         escaping.shortened(first.cell.task, WIDEST_NAME),
         str(len(cells)),
         duration(first.estimate.seconds),
-        f"{sum(planned.estimate.gpu_hours for planned in cells):,.2f}",
+        _in_hours(sum(planned.estimate.gpu_hours for planned in cells)),
         escaping.shortened(escaping.one_line(first.why), WIDEST_REASON),
     )
 
 
 def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
     """Yield how long it takes on more and more devices, until more of them are of no use."""
+    if gpus == 0:
+        yield from _time_on_this_cpu(plan)
+        return
     before = None
     for number in NUMBERS_OF_GPUS if gpus is None else (gpus,):
         seconds = plan.seconds_on(number)
@@ -121,6 +129,15 @@ def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
             return
         before = seconds
         yield f"{duration(seconds)} on {counted(number, _device_of(plan))}"
+
+
+def _time_on_this_cpu(plan: Plan) -> Iterator[str]:
+    """Yield how long it takes without a GPU; nothing where a cell needs one."""
+    if not any(_is_on_gpu(planned) for planned in plan.cells):
+        cores = len(os.sched_getaffinity(0))
+        threads = max(planned.cell.values["threads"] * planned.cell.values["gpus"] for planned in plan.cells)
+        at_once = max(1, cores // threads)
+        yield f"{duration(plan.seconds_on(at_once))} on this machine's {counted(cores, 'core')}"
 
 
 def _to_stage(plan: Plan) -> list[str]:
@@ -133,6 +150,11 @@ def _to_stage(plan: Plan) -> list[str]:
     if "tokens" in kinds:
         lines.append(f"To tokenise: {_names(kinds['tokens'])}.")
     return lines
+
+
+def _without_downloads(plan: Plan) -> str:
+    is_fetched = any(resource.kind != "tokens" and not is_local(resource.source) for resource in plan.to_stage)
+    return ", not counting downloads" if is_fetched else ""
 
 
 def _names(names: list[str], most: int = 9) -> str:
@@ -199,6 +221,11 @@ def _basis(plan: Plan) -> list[str]:
         lines.append(f"Sizes are guessed until they are staged: {_names(guessed)}.")
     elif not all(planned.estimate.is_staged for planned in plan.cells):
         lines.append("Tokens are guessed until they are made.")
+    kinds = _one_of_each_kind(plan)
+    unknown = [planned.cell.task for planned in kinds if task_size(plan.experiment, planned.cell).is_guessed]
+    if unknown:
+        rows = f"{ROWS_OF_AN_UNKNOWN_TASK:,}"
+        lines.append(f"Rows are guessed as {rows} until they are fetched (train_rows: says better): {_names(unknown)}.")
     return lines
 
 
@@ -209,6 +236,10 @@ def _source(planned: PlannedCell) -> str:
     if estimate.device is None:
         return "no run yet, a device of middling speed"
     return f"runs of {estimate.known_from} on {estimate.device}"
+
+
+def _in_hours(hours: float) -> str:
+    return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
 
 
 def _device_of(plan: Plan) -> str:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pyarrow
 from pyarrow import types
 
-from gluegrid.common.errors import DataError, in_one_line
+from gluegrid.common.errors import DataError, MisfitError, in_one_line
 from gluegrid.common.escaping import listed, nearest, quoted, shortened
 from gluegrid.experiment.task import Task
 from gluegrid.staging.label_names import LabelNames
@@ -117,18 +117,37 @@ class Place:
 
     def error(self, problem: str) -> DataError:
         """Return an error about the whole column."""
-        return DataError(f"{self.file}: column {self.column!r} {problem}")
+        return DataError(self._said(problem))
 
     def error_in(self, row: int, problem: str, advice: str = "") -> DataError:
         """Return an error about one of these values."""
+        return self.error(self._in_row(row, problem, advice))
+
+    def no_text(self, kind: pyarrow.DataType) -> MisfitError:
+        """Return the error that the column is of another type than text."""
+        return MisfitError(self._said(f"holds {shortened(str(kind))}, not text"), column=self.column)
+
+    def no_labels(self, kind: pyarrow.DataType, allowed: str) -> MisfitError:
+        """Return the error that no value of the column's type is a label."""
+        problem = f"holds {shortened(str(kind))}, which is no label; allowed: {allowed}"
+        return MisfitError(self._said(problem), "labels")
+
+    def no_label(self, row: int, value: object, advice: str) -> MisfitError:
+        """Return the error that one of these values is no label."""
+        return MisfitError(self._said(self._in_row(row, _described(value), advice)), "labels")
+
+    def _said(self, problem: str) -> str:
+        return f"{self.file}: column {self.column!r} {problem}"
+
+    def _in_row(self, row: int, problem: str, advice: str) -> str:
         line = f" (line {self.lines[row]})" if self.lines else ""
-        return self.error(f"has {problem} in row {self.first_row + row}{line}{advice}")
+        return f"has {problem} in row {self.first_row + row}{line}{advice}"
 
 
 def texts_of(place: Place, column: pyarrow.Array) -> list[str]:
     """Return a column's texts. Raises DataError for another type, for nulls and for what is no UTF-8."""
     if not (is_text(column.type) or types.is_null(column.type)):
-        raise place.error(f"holds {shortened(str(column.type))}, not text")
+        raise place.no_text(column.type)
     texts = values_of(place, column)
     if None in texts:
         raise place.error_in(texts.index(None), "no text")
@@ -151,7 +170,7 @@ def labels_of(place: Place, column: pyarrow.Array, reader: LabelReader) -> list[
     """Return a column's labels: numbers of classes, or a regression's numbers. Raises DataError."""
     is_number = _is_any(column.type, types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     if not (is_number or is_text(column.type) or types.is_null(column.type)):
-        raise place.error(f"holds {shortened(str(column.type))}, which is no label; allowed: {reader.allowed}")
+        raise place.no_labels(column.type, reader.allowed)
     return labels_in(place, values_of(place, column), reader)
 
 
@@ -160,7 +179,7 @@ def labels_in(place: Place, values: list, reader: LabelReader) -> list[int] | li
     labels = [reader.read(value) for value in values]
     if None in labels:
         row = labels.index(None)
-        raise place.error_in(row, _described(values[row]), reader.advice(values[row]))
+        raise place.no_label(row, values[row], reader.advice(values[row]))
     return labels
 
 

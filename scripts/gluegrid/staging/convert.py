@@ -33,7 +33,7 @@ def convert(folder: Path, task: Task, files: dict[str, list[str]]) -> None:
     made = folder / MADE
     made.mkdir(exist_ok=True)
     for split, names in files.items():
-        rows = _Rows(folder, task, split, names)
+        rows = CheckedRows(folder, task, split, names)
         cut = (task.cut_from_train or {}) if split == task.train else {}
         owners = splits_of_rows(rows.count(), split, cut) if cut else None
         _write(made, rows, [split, *cut], owners)
@@ -44,7 +44,7 @@ def convert(folder: Path, task: Task, files: dict[str, list[str]]) -> None:
     made.rmdir()
 
 
-class _Rows:
+class CheckedRows:
     """The checked rows of a split, from all its files; `idx` numbers them from 0."""
 
     def __init__(self, folder: Path, task: Task, split: str, names: list[str]):
@@ -109,7 +109,7 @@ def shown_name(source: str, name: str) -> str:
     return source if is_one_file(source) else str(Path(source) / name)
 
 
-def _write(folder: Path, rows: _Rows, splits: list[str], owners: list[str] | None) -> None:
+def _write(folder: Path, rows: CheckedRows, splits: list[str], owners: list[str] | None) -> None:
     """Write rows to the files of some splits: each to that of its owner, or all to the only one."""
     schema = _schema(rows.task)
     paths = {split: folder / f"{split}-00000-of-00001.parquet" for split in splits}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pyarrow
 
-from gluegrid.common.errors import DataError
+from gluegrid.common.errors import DataError, MisfitError
 from gluegrid.common.escaping import listed
 from gluegrid.common.manifests import check_file
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.sources import split_of
 from gluegrid.experiment.task import Task
-from gluegrid.experiment.task_files import check_parts
+from gluegrid.experiment.task_files import check_parts, key_of_split
 from gluegrid.staging.columns import LabelReader, Place, idx_of, labels_of, texts_of
 from gluegrid.staging.label_names import LabelNames, names_to_go_by
 from gluegrid.staging.parquet_files import holds_text, label_names, read_batches
@@ -60,7 +60,8 @@ class Split:
         self.files = [file for file in data["files"] if split_of(file) == name]
         if not self.files:
             known = listed(sorted(data["rows"]))
-            raise DataError(f"{self.manifest.parent}: task {task.name!r} has no split {name!r}; it has: {known}")
+            problem = f"{self.manifest.parent}: task {task.name!r} has no split {name!r}; it has: {known}"
+            raise MisfitError(problem, key_of_split(vars(task), name))
         check_parts(name, self.files, self._shown)
 
     def check(self) -> int:
@@ -147,18 +148,25 @@ def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[s
 
     The rows' numbers in the order of their hashes are dealt out to the splits in the order of their names, to each
     its share of all rows, rounded; what is left stays in the training split. So neither another library's random
-    numbers nor the rows' content matter. Raises DataError where a split would be empty.
+    numbers nor the rows' content matter. Raises MisfitError where a split would be empty.
     """
+    counts = rows_of_cuts(rows, train, shares)
     owners = [train] * rows
-    counts = {split: round(rows * share) for split, share in sorted(shares.items())}
-    if 0 in counts.values() or sum(counts.values()) >= rows:
-        wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
-        raise DataError(f"cut_from_train ({wanted}) would leave a split without rows; the split {train!r} has {rows}")
     shuffled = iter(sorted(range(rows), key=lambda row: hashlib.sha256(f"{SALT} {row}".encode()).digest()))
     for split, count in counts.items():
         for _ in range(count):
             owners[next(shuffled)] = split
     return owners
+
+
+def rows_of_cuts(rows: int, train: str, shares: Mapping[str, float]) -> dict[str, int]:
+    """Return how many of a training split's rows each split gets that is cut from it; MisfitError for none."""
+    counts = {split: round(rows * share) for split, share in sorted(shares.items())}
+    if 0 in counts.values() or sum(counts.values()) >= rows:
+        wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
+        problem = f"cut_from_train ({wanted}) would leave a split without rows; the split {train!r} has {rows}"
+        raise MisfitError(problem, "cut_from_train")
+    return counts
 
 
 def rows_of_split(split: str, rows: Mapping[str, int], train: str, shares: Mapping[str, float]) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from gluegrid.common.errors import DataError
+from gluegrid.common.errors import MisfitError
 from gluegrid.common.escaping import listed, nearest
 
 ROWS_AT_ONCE = 10_000
@@ -47,14 +47,16 @@ class RawRows:
 
 
 def check_columns(shown: str, names: list[str], wanted: Iterable[str], advice: str = "") -> None:
-    """Check that a file's columns include the wanted ones, once each. DataError has the nearest match, or `advice`."""
+    """Check that a file's columns include the wanted ones, once each; MisfitError has the nearest match or `advice`."""
     for column in wanted:
         if column not in names:
             meant = nearest(column, names)
             hint = advice or (f". Did you mean {meant!r}?" if meant else "")
-            raise DataError(f"{shown}: has no column {column!r}; it has: {listed(names)}{hint}")
+            raise MisfitError(f"{shown}: has no column {column!r}; it has: {listed(names)}{hint}", column=column)
         if names.count(column) > 1:
-            raise DataError(f"{shown}: has {names.count(column)} columns {column!r}; rename all but one")
+            raise MisfitError(
+                f"{shown}: has {names.count(column)} columns {column!r}; rename all but one", column=column
+            )
 
 
 def in_batches(rows: Iterable) -> Iterator[tuple[int, list]]:

@@ -9,6 +9,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates, estimates_of
+from gluegrid.operations.local_data import look_at_local_data
 from gluegrid.operations.site_profile import RESOURCE, gpu_model_of
 
 DEFAULT_CONFIG = Path("config.yaml")
@@ -25,7 +26,9 @@ def experiment_of_workflow(workflow) -> Experiment:
             return Experiment(head["config"])
         settings = workflow.config_settings
         file = _config_file(settings.configfiles, Path(workflow.basedir).resolve())
-        experiment = load_experiment(file, _experiment_name(settings.config))
+        # Of the head alone: jobs need not look at what it has looked at.
+        look_at_data = look_at_local_data if workflow.is_main_process else None
+        experiment = load_experiment(file, _experiment_name(settings.config), look_at_data)
         _check_that_it_is_no_import(experiment)
     except GluegridError as error:
         raise SystemExit(str(error)) from None
