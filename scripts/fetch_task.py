@@ -11,9 +11,9 @@ from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, StagingError
 from gluegrid.experiment.loading import planned_experiment
-from gluegrid.experiment.sources import files_below, split_of, wanted_task_files
+from gluegrid.experiment.sources import advice_on_names, files_below, split_of, wanted_task_files
 from gluegrid.experiment.task import Task, definition
-from gluegrid.experiment.task_files import files_of_splits, is_converted
+from gluegrid.experiment.task_files import depth_of, files_of_splits, is_converted
 from gluegrid.staging.label_names import CARDS, names_in_cards
 from gluegrid.staging.repositories import Source
 from gluegrid.staging.stage import stage
@@ -31,8 +31,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     cli.setup()
-    source = Source("dataset", arguments.source, arguments.revision)
     task = task_to_convert(arguments.head, arguments.manifest) if arguments.head else None
+    depth = depth_of(vars(task)) if task else 1
+    source = Source("dataset", arguments.source, arguments.revision, depth)
     if task:
         stage_converted(source, arguments.manifest, task)
     else:
@@ -62,7 +63,7 @@ def stage_converted(source: Source, manifest: Path, task: Task) -> None:
     def convert_them(folder: Path) -> None:
         from gluegrid.staging.convert import convert
 
-        convert(folder, task, files_of_splits(files_below(folder), vars(task)))
+        convert(folder, task, files_of_splits(files_below(folder, source.depth), vars(task)))
 
     stage(source, manifest, wanted, describe, convert_them, CARDS)
 
@@ -73,7 +74,8 @@ def stage_as_named(source: Source, manifest: Path, folder: str, cards: Sequence[
     def wanted(names: list[str]) -> list[str]:
         files = wanted_task_files(names, folder)
         if not files:
-            raise StagingError(f"{source.name} holds no {folder or '.'}/<split>-00000-of-00001.parquet")
+            lacking = f"{folder or '.'}/<split>-00000-of-00001.parquet"
+            raise StagingError(f"{source.name} holds no {lacking}{advice_on_names(names, folder)}")
         return files
 
     def describe_with_names(partial: Path) -> dict:

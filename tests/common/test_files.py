@@ -10,7 +10,17 @@ import pytest
 from waiting import HANG
 
 from gluegrid.common.errors import DataError, TransientError
-from gluegrid.common.files import canonical_json, read_json, replacing, replacing_folder, sha256, write_json, write_text
+from gluegrid.common.files import (
+    canonical_json,
+    check_no_lfs_pointer,
+    is_lfs_pointer,
+    read_json,
+    replacing,
+    replacing_folder,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def kill(process):
@@ -163,3 +173,25 @@ def test_a_folder_on_a_full_disk_is_told_and_not_there(tmp_path):
             # A mock: no disk is full here.
             raise OSError(errno.ENOSPC, "full")
     assert not list(tmp_path.iterdir())
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 438061032\n"
+
+
+@pytest.mark.parametrize("content", [POINTER, POINTER.replace(b"\n", b"\r\n"), POINTER.replace(b"git-lfs", b"hawser")])
+def test_a_pointer_of_git_lfs_is_named_with_what_to_run(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    assert is_lfs_pointer(path)
+    with pytest.raises(DataError, match=r"^the file: is a pointer of git-lfs, .*; run `git lfs pull`"):
+        check_no_lfs_pointer(path, "the file")
+
+
+def test_other_files_are_no_pointers(tmp_path):
+    (tmp_path / "about it").write_bytes(POINTER * 20)
+    (tmp_path / "rows.csv").write_bytes(b"text,label\n" + POINTER)
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("about it", "rows.csv", "empty", "pipe", "nothing", "."):
+        assert not is_lfs_pointer(tmp_path / name), name
+        check_no_lfs_pointer(tmp_path / name)

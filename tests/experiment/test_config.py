@@ -31,7 +31,7 @@ TOP_KEYS = known(
 )
 MODEL_KEYS = known("reference", "revision", "source", "tokenizer", "trust_remote_code")
 TASK_KEYS = known(
-    *("cut_from_train", "files"),
+    *("columns", "cut_from_train", "encoding", "files", "quoting", "uneven_rows"),
     *("display_name", "folder", "label_column", "labels", "metric_label", "metrics", "official", "revision"),
     *("source", "test", "text_columns", "train", "train_rows", "validation"),
 )

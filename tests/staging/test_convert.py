@@ -161,6 +161,149 @@ def test_a_tsv_without_quoting_loses_no_row_between_two_quotes(tmp_path):
     assert only_train(content, "tsv", tmp_path / "it")["review"] == ["a", '"b', "c", 'd"', "e"]
 
 
+def test_a_file_of_any_separator_is_read_without_quoting_where_the_task_says_so(tmp_path):
+    for suffix, delimiter in (("csv", ","), ("tsv", "\t")):
+        content = "".join(f"{delimiter.join(row)}\n" for row in [("review", "mood"), ("a", "bad"), ('"b"', "good")])
+        columns = only_train(content.encode(), suffix, tmp_path / suffix, quoting="none")
+        assert columns["review"] == ["a", '"b"']
+
+
+def test_without_quoting_no_row_is_swallowed(tmp_path):
+    content = b'mood,review\ngood,a\nbad,"b\ngood,c\nbad,d"\ngood,e\n'
+    assert only_train(content, folder=tmp_path / "it", quoting="none")["review"] == ["a", '"b', "c", 'd"', "e"]
+
+
+def test_uneven_rows_are_left_out_and_said_where_the_task_says_so(tmp_path, caplog):
+    content = b"id\treview\tmood\n0\ta\tgood\n1\tb\n\tc\tgood\n3\td\te\tbad\n4\tf\tbad\n"
+    task = reviews(files={"train": ["t.tsv"]}, cut_from_train={"validation": 0.4}, quoting="none", uneven_rows="skip")
+    with caplog.at_level("INFO"):
+        columns = converted(tmp_path / "it", task, t_tsv=content)
+    assert sorted(columns["train"]["review"] + columns["validation"]["review"]) == ["a", "c", "f"]
+    assert sorted(columns["train"]["idx"] + columns["validation"]["idx"]) == [0, 1, 2]
+    said = [message for message in caplog.messages if "left out" in message]
+    assert said == ["mine/t.tsv: 2 rows left out, with more or fewer columns than it has: line 3, 5"]
+
+
+def test_a_file_of_which_all_rows_would_be_left_out_is_refused(tmp_path):
+    with pytest.raises(
+        DataError, match=r"mine/train.csv: none of its 2 rows has 2 columns, as its header or `columns`"
+    ):
+        only_train(b"review,mood\na\nb\n", folder=tmp_path / "it", uneven_rows="skip")
+
+
+def test_columns_are_those_of_a_file_without_a_header(tmp_path):
+    task = reviews(
+        files={"train": ["t.csv"], "validation": ["v.csv"], "hard": ["h.csv"], "bare": ["b.csv"]},
+        test=["hard", "bare"],
+        columns=["id", "mood", "review"],
+    )
+    files = {
+        "t_csv": b'1,good,"a, b"\n2,bad,c\n',
+        "v_csv": b"mood,review\ngood,d\n",  # with a header of its own
+        "h_csv": b"1,e\n2,f\n",  # without labels
+        "b_csv": b"id,review\n1,g\n",
+    }
+    columns = converted(tmp_path / "it", task, **files)
+    assert {split: of_split["review"] for split, of_split in columns.items()} == {
+        "train": ["a, b", "c"],
+        "validation": ["d"],
+        "hard": ["e", "f"],
+        "bare": ["g"],
+    }
+    assert columns["train"]["mood"] == [1, 0]
+
+
+IN_OBJECTS = [
+    {"a": {"b": "one"}, "a.b.c": "literal", "meta": {"label": "good", "more": {"x": 1}}},
+    {"a": {"b": "two"}, "a.b.c": "again", "meta": {"label": "bad", "more": None}},
+]
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet", "arrow"])
+def test_a_column_may_lie_in_objects(tmp_path, suffix):
+    content = {
+        "json": json.dumps(IN_OBJECTS).encode(),
+        "jsonl": "\n".join(map(json.dumps, IN_OBJECTS)).encode(),
+        "parquet": {name: [row[name] for row in IN_OBJECTS] for name in IN_OBJECTS[0]},
+    }
+    content["arrow"] = arrow_of(content["parquet"])
+    for name, texts in (("a.b", ["one", "two"]), ("a.b.c", ["literal", "again"])):
+        columns = only_train(
+            content[suffix], suffix, tmp_path / name, text_columns=[name], label_column="meta.label", revision="2"
+        )
+        assert columns == {"idx": [0, 1], name: texts, "meta.label": [1, 0]}
+    with pytest.raises(
+        DataError, match=r"has no column 'meta\.labels'; it has: .*meta\.label.* Did you mean 'meta.label'"
+    ):
+        only_train(content[suffix], suffix, tmp_path / "it", text_columns=["a.b"], label_column="meta.labels")
+
+
+def arrow_of(columns: dict, metadata: dict | None = None, of_rows: int = 1) -> bytes:
+    table = pyarrow.table(columns)
+    table = table.replace_schema_metadata(metadata)
+    stream = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table, of_rows)
+    return stream.getvalue().to_pybytes()
+
+
+CLASSES = {"mood": {"names": ["good", "bad"], "_type": "ClassLabel"}}
+
+
+def test_the_names_in_an_arrow_files_metadata_are_those_of_its_numbers(tmp_path):
+    metadata = {"huggingface": json.dumps({"info": {"features": CLASSES}})}
+    content = arrow_of({"review": ["a", "b"], "mood": [0, 1]}, metadata)
+    assert only_train(content, "arrow", tmp_path / "it")["mood"] == [1, 0]
+
+
+def test_the_names_of_numbers_in_structs_are_known_too(tmp_path):
+    metadata = {"huggingface": json.dumps({"info": {"features": {"meta": CLASSES}}})}
+    content = arrow_of({"review": ["a", "b"], "meta": [{"mood": 0}, {"mood": 1}]}, metadata)
+    columns = only_train(content, "arrow", tmp_path / "it", label_column="meta.mood")
+    assert columns["meta.mood"] == [1, 0]
+
+
+@pytest.mark.parametrize("left", [-1, -8, -100])
+def test_an_arrow_file_that_is_cut_off_is_never_taken_for_a_whole_one(tmp_path, left):
+    content = arrow_of({"review": ["a", "b"], "mood": [0, 1]})
+    with pytest.raises(DataError, match=r"^mine/train\.arrow: is no readable Arrow file: it is cut off, or no stream"):
+        only_train(content[:left], "arrow", tmp_path / "it")
+
+
+def test_a_json_may_be_of_lines(tmp_path):
+    content = b'{"review": "a", "mood": 1}\n\n{"review": "b", "mood": 0}\n'
+    assert only_train(content, "json", tmp_path / "it")["review"] == ["a", "b"]
+    with pytest.raises(DataError, match=r"^mine/train\.json: line 4: cannot be read as JSON: "):
+        only_train(content + b"{", "json", tmp_path / "other")
+
+
+def test_an_encoding_that_the_task_names_is_that_of_its_files(tmp_path):
+    for suffix, content in (
+        ("csv", b"review,mood\n\xe9t\xe9,bad\n"),
+        ("json", b'[{"review": "\xe9t\xe9", "mood": 0}]'),
+    ):
+        assert only_train(content, suffix, tmp_path / suffix, encoding="latin-1")["review"] == ["été"]
+
+
+def test_an_encoding_that_would_garble_utf_8_is_refused(tmp_path):
+    content = "review,mood\nété,bad\nGröße,good\nnaïve,bad\nplain,bad\n"
+    with pytest.raises(
+        DataError, match=r"^mine/train\.csv: all its texts seem to be UTF-8, and `encoding` is cp1252; leave"
+    ):
+        only_train(content.encode(), folder=tmp_path / "it", encoding="cp1252")
+    mixed = content.encode() + "à,bad\n".encode("latin-1")
+    assert only_train(mixed, folder=tmp_path / "other", encoding="cp1252")["review"][-1] == "à"
+
+
+def test_bytes_that_are_not_of_the_named_encoding_are_one_line(tmp_path):
+    with pytest.raises(DataError) as caught:
+        only_train(b"review,mood\na,bad\n\x81\xff,bad\n", folder=tmp_path / "it", encoding="cp1252")
+    assert str(caught.value) == (
+        "mine/train.csv: column 'review' has text that is not cp1252 in row 1 (line 3): '\\udc81ÿ'; `encoding` is"
+        " cp1252: name the one in which it was written"
+    )
+
+
 def test_nothing_but_the_made_files_is_left(tmp_path):
     only_train(FORMATS["csv"][1], folder=tmp_path / "it")
     assert [path.name for path in (tmp_path / "it").iterdir()] == ["train-00000-of-00001.parquet"]
@@ -360,7 +503,22 @@ REFUSED = {
         "has no column 'review'; it has: text, mood",
     ),
     "semicolons": ("csv", b"review;mood\na;good\n", f"has no column 'review'; it has: review;mood{SEPARATED}"),
-    "no header": ("csv", b"a fine film,good\n", "has no column 'review'; it has: a fine film, good"),
+    "no header": (
+        *("csv", b"a fine film,good\n"),
+        "has no column 'review'; it has: a fine film, good; if its first line is a row and no header, name its 2",
+    ),
+    "no header, and numbers": (
+        *("tsv", b"gj04\t1\t\tthe story\n"),
+        "has no column 'review'; it has: gj04, 1, , the story; if its first line is a row and no header, name its 4",
+    ),
+    "a header in another encoding": (
+        *("csv", "größe,mood\na,good\n".encode("latin-1")),
+        r"has no column 'review'; it has: 'gr\udcf6\udcdfe', mood; it may be cp1252: then write `encoding: cp1252`",
+    ),
+    "whole rows within quotes": (
+        *("csv", b'mood,review\ngood,"well, a\nbad,b\ngood,c\nbad,well, d"\n'),
+        "row 0 is in quotes from line 2 to line 5, and both",
+    ),
     "a column twice": ("csv", b"review,mood,review\na,good,b\n", "has 2 columns 'review'; rename all but one"),
     "a key twice": (
         *("json", b'[{"review": "a", "mood": 1, "review": "b"}]'),
@@ -381,7 +539,10 @@ REFUSED = {
         *("csv", b"review,mood\na,good\n\xe9t\xe9,bad\n"),
         r"column 'review' has text that is not UTF-8 in row 1 (line 3): '\udce9t\udce9'",
     ),
-    "no UTF-8 in a label": ("csv", b"review,mood\na,g\xf6od\n", r"column 'mood' has 'g\udcf6od' in row 0 (line 2)"),
+    "no UTF-8 in a label": (
+        *("csv", b"review,mood\na,g\xf6od\n"),
+        r"column 'mood' has text that is not UTF-8 in row 0 (line 2): 'g\udcf6od'; it may be cp1252: then write",
+    ),
     "no UTF-8 in json": (
         "jsonl",
         b'{"review": "\xff", "mood": 1}',
@@ -392,7 +553,10 @@ REFUSED = {
         rb'[{"review": "\ud800", "mood": 1}]',
         "column 'review' has text that is not UTF-8 in row 0",
     ),
-    "UTF-16": ("csv", "review,mood\na,good\n".encode("utf-16"), "is not UTF-8; save it as UTF-8"),
+    "UTF-16": (
+        *("csv", "review,mood\na,good\n".encode("utf-16-le")),
+        "is not UTF-8; it may be utf-16-le: then write `encoding: utf-16-le`",
+    ),
     "a quote that does not end": (
         *("csv", b'review,mood\na,good\n"b,good\nc,bad\n'),
         "cannot be read at line 3: unexpected end of data; a text that holds quotes stands in quotes",

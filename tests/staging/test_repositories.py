@@ -105,6 +105,15 @@ def test_a_link_out_of_a_checkpoint_is_refused_by_name(tmp_path, checkpoint, tar
     assert not list((tmp_path / "it").glob("*"))
 
 
+@pytest.mark.parametrize("kind", ["model", "data"])
+def test_a_pointer_of_git_lfs_is_one_line_and_not_copied(fetch, tmp_path, checkpoint, data, kind):
+    folder, name = (checkpoint, "model.safetensors") if kind == "model" else (data, SPLIT)
+    write(folder, {name: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"})
+    fetched = fetch.model(str(folder), "v1") if kind == "model" else fetch.task("", str(folder), "v1")
+    expected = f"gluegrid: {folder / name}: is a pointer of git-lfs, not the file; run `git lfs pull` where it lies"
+    assert fetched.error == expected
+
+
 def test_a_chain_of_links_out_of_a_checkpoint_is_refused(tmp_path, checkpoint):
     write(tmp_path, {"secret": b"not the model's"})
     (checkpoint / "hop").symlink_to(tmp_path / "secret")

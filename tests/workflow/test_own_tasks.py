@@ -159,6 +159,10 @@ MISTAKES = {
         "source: the folder './data' cannot be used: it holds no trian.csv;"
         " it has: dev.csv, more/test.csv, train.csv. Did you mean 'train.csv'?",
     ),
+    "no file of another split for train": (
+        {"files": {"train": "devs.csv", "validation": "dev.csv"}},
+        "source: the folder './data' cannot be used: it holds no devs.csv; it has: dev.csv, more/test.csv, train.csv.$",
+    ),
     "no file for a pattern": ({"files": {"train": "x*.csv", "validation": "dev.csv"}}, "source: the folder './data'"),
     "no folder": ({"source": "./dta"}, "source: the folder './dta' cannot be used: it does not exist"),
     "no such source": (
@@ -221,13 +225,68 @@ MISTAKES = {
     ),
     "a file without its mark": (
         {"source": "data/train.csv", "files": None},
-        "source: 'data/train.csv' would be an id on the hub; for the file of that name write ./data/train.csv",
+        "source: 'data/train.csv' would be asked of the hub, but it exists here: write ./data/train.csv, or add `rev",
+    ),
+    "a deeper file without its mark": (
+        {"source": "data/more/test.csv", "files": None},
+        "source: 'data/more/test.csv' exists here, but a path needs a mark: write ./data/more/test.csv",
+    ),
+    "a folder without its mark": (
+        {"source": "data/more", "files": {"train": "test.csv", "validation": "test.csv"}},
+        "source: 'data/more' would be asked of the hub, but it exists here: write ./data/more, or add",
+    ),
+    "a workbook": (
+        {"source": "./odd/it.xlsx", "files": None},
+        "source: the folder './odd/it.xlsx' cannot be used: it is a file, and of no format that is read; read are"
+        " .csv, .tsv, .json, .jsonl (also compressed: .gz, .bz2, .xz, .zst, .lz4, .zip), .parquet, .arrow; in Python,"
+        " pandas.read_excel('it.xlsx').to_parquet('data.parquet') makes one of it",
+    ),
+    "an archive": (
+        {"source": "./odd/it.tar.gz", "files": None},
+        "source: the folder './odd/it.tar.gz' cannot be used: it is a file, and of no format that is read; it is an"
+        " archive: unpack it, and give the folder",
+    ),
+    "nothing that is read": (
+        {"source": "./odd", "files": None},
+        "source: the folder './odd' cannot be used: it holds no <split>-00000-of-00001.parquet; it has: it.tar.gz,"
+        " it.xlsx, train.txt; it is an archive: unpack it, and give the folder",
+    ),
+    "no name that says train": (
+        {"source": "./data/more", "files": None},
+        "source: the folder './data/more' cannot be used: it holds no <split>-00000-of-00001.parquet; files of other"
+        " names stand under files, as files: {train: <a file>, validation: <a file>}; it has: test.csv.$",
+    ),
+    "a pointer of git-lfs": (
+        {"source": "./odd/lfs", "files": {"train": "it.csv.gz", "validation": "dev.csv"}},
+        "source: the folder './odd/lfs' cannot be used: it.csv.gz: is a pointer of git-lfs, not the file; run `git lfs",
+    ),
+    "an encoding with a typo": (
+        {"encoding": "latin-l"},
+        "encoding: 'latin-l' is no encoding of texts that Python knows. Did you mean 'latin-1'?",
+    ),
+    "an encoding of bytes": ({"encoding": "base64"}, "encoding: 'base64' is no encoding of texts that Python knows$"),
+    "another quoting": (
+        {"quoting": "all"},
+        "quoting: 'all' is not allowed; allowed: one of none; none where quotes in",
+    ),
+    "columns without the text's": (
+        {"columns": ["id", "revew", "mood"]},
+        "text_columns: 'review' is none of `columns`. Did you mean 'revew'?",
+    ),
+    "columns of json": (
+        {"columns": ["review", "mood"], "files": {"train": "a.json", "validation": "b.jsonl.xz"}},
+        "columns: is for .csv, .tsv files, and the task has none; leave it out",
+    ),
+    "an encoding of parquet": (
+        {"encoding": "latin-1", "files": {"train": "a.parquet", "validation": "b.parquet"}},
+        "encoding: is for .csv, .tsv, .json, .jsonl files, and the task has none; leave it out",
     ),
     "the label as text": ({"text_columns": ["mood"]}, "text_columns: 'mood' is the column of the label, too"),
     "names left out": (
         {"files": None},
         "source: the folder './data' cannot be used: it holds no <split>-00000-of-00001.parquet;"
-        " files of other names stand under files, as files: {train: dev.csv}",
+        " files of other names stand under files, as files: {train: train.csv, validation: dev.csv, test:"
+        " more/test.csv}; it has: dev.csv, more/test.csv, train.csv.$",
     ),
 }
 
@@ -235,11 +294,50 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_told_before_anything_runs(case):
     changes, expected = MISTAKES[case]
+    Path("odd/lfs").mkdir(parents=True)
+    for name in ("it.xlsx", "it.tar.gz", "train.txt"):
+        Path("odd", name).touch()
+    if "lfs" in expected:
+        Path("odd/lfs/dev.csv").touch()
+        Path("odd/lfs/it.csv.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(ConfigError) as caught:
         load(ENTRY, **changes)
-    assert [
-        re.sub(r"^c\.yaml:\d+: tasks\.reviews\.", "", problem)[: len(expected)] for problem in caught.value.problems
-    ] == [expected]
+    (problem,) = (re.sub(r"^c\.yaml:\d+: tasks\.reviews\.", "", problem) for problem in caught.value.problems)
+    assert f"{problem}$"[: len(expected)] == expected
+
+
+def test_a_source_with_a_revision_is_of_the_hub_whatever_is_called_so_here():
+    assert load(ENTRY, source="data/more", revision="v1").tasks["reviews"]["source"] == "data/more"
+
+
+def test_a_model_without_its_mark_is_told_before_anything_runs():
+    Path("org/bert").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"models\.bert\.source: 'org/bert' would be asked of the hub, but it exists"):
+        load(ENTRY)
+
+
+READING = {"encoding": "latin-1", "quoting": "none", "columns": ["review", "mood"], "uneven_rows": "skip"}
+
+
+@pytest.mark.parametrize("key", READING)
+def test_how_files_are_read_is_part_of_a_run_and_decides_where_they_and_their_tokens_lie(key):
+    plain, other = load(ENTRY), load(ENTRY, **{key: READING[key]})
+    assert key not in json.loads(run_of(plain))["task"]
+    assert json.loads(run_of(other))["task"][key] == READING[key]
+    assert other.task_key("reviews") != plain.task_key("reviews")
+    assert other.examples_key("reviews") != plain.examples_key("reviews")
+
+
+@pytest.mark.parametrize("name", ["deep/er/still/train.csv", "**/still/*.csv"])
+def test_files_may_lie_in_folders_of_any_depth(name):
+    Path("data/deep/er/still").mkdir(parents=True)
+    Path("data/deep/er/still/train.csv").write_text(CSV)
+    experiment = load(ENTRY, files={"train": name, "validation": "dev.csv"})
+    manifest = fetched(experiment)
+    assert manifest["rows"] == {"train": 2, "validation": 2}
+    assert sorted(manifest["source_files"]) == ["deep/er/still/train.csv", "dev.csv"]
+    folder = Path("resources", experiment.task_key("reviews"))
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["manifest.json", *manifest["files"]]
 
 
 def test_an_incomplete_set_of_parts_is_told_before_anything_runs():

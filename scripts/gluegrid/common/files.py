@@ -12,6 +12,10 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, TransientError
 
+# What a clone made without git-lfs has of a large file (its docs/spec.md).
+LFS_POINTERS = (b"version https://git-lfs.github.com/spec/v1\n", b"version https://hawser.github.com/spec/v1\n")
+LARGEST_LFS_POINTER = 1024
+
 
 @contextmanager
 def telling_of_full_disk(path: Path) -> Iterator[None]:
@@ -151,6 +155,19 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Tell whether a file is but the pointer that a clone without git-lfs has in its place."""
+    if not path.is_file() or path.stat().st_size > LARGEST_LFS_POINTER:
+        return False
+    return path.read_bytes().replace(b"\r\n", b"\n").startswith(LFS_POINTERS)
+
+
+def check_no_lfs_pointer(path: Path, shown: str = "") -> None:
+    """Raise DataError where a file is but a pointer of git-lfs; `shown` is what the message calls it."""
+    if is_lfs_pointer(path):
+        raise DataError(f"{shown or path}: is a pointer of git-lfs, not the file; run `git lfs pull` where it lies")
 
 
 def size_in_words(count: float) -> str:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import yaml
 
-from gluegrid.common.errors import ConfigError
+from gluegrid.common.errors import ConfigError, StagingError
 from gluegrid.common.escaping import quoted
 from gluegrid.experiment import yaml_loader
 from gluegrid.experiment.config_checks import check
 from gluegrid.experiment.config_errors import Problems
+from gluegrid.experiment.folder_layouts import keys_of_layout
 from gluegrid.experiment.metrics import METRICS
 from gluegrid.experiment.options import OPTIONS
+from gluegrid.experiment.source_checks import check_paths
 from gluegrid.experiment.task_files import is_converted
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -44,9 +46,11 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
     if "tasks" in content:
         content["tasks"] = _tasks_as_mapping(problems, content["tasks"])
     registry = load_registry()
+    check_paths(problems, content)
+    problems.raise_any()
     problems.check_schema(content, config_schema())
     problems.raise_any()
-    config = _completed(content, registry)
+    config = _completed(problems, content, registry)
     check(problems, config, registry)
     return config, problems
 
@@ -130,12 +134,17 @@ def _tasks_as_mapping(problems: Problems, tasks: object) -> object:
     return mapping
 
 
-def _completed(config: dict, registry: dict) -> dict:
+def _completed(problems: Problems, config: dict, registry: dict) -> dict:
     """Complete the tasks, and read a key with nothing below it (all may be commented out) as one that has none."""
     defaults = config.get("task_defaults") or {}
-    tasks = {
-        name: _completed_task(registry.get(name, {}), defaults, entry or {}) for name, entry in config["tasks"].items()
-    }
+    tasks = {}
+    for name, entry in config["tasks"].items():
+        levels = (registry.get(name, {}), defaults, entry or {})
+        tasks[name] = _merged_task(*levels)
+        try:
+            _find_files(tasks[name], is_test_named=any("test" in level for level in levels))
+        except StagingError as error:
+            problems.add(("tasks", name, "source"), f"{quoted(tasks[name]['source'])} cannot be used: {error}")
     cells = {
         model: {task: values or {} for task, values in (of_model or {}).items()}
         for model, of_model in (config.get("cells") or {}).items()
@@ -143,11 +152,8 @@ def _completed(config: dict, registry: dict) -> dict:
     return config | {"task_defaults": defaults, "tasks": tasks, "cells": cells}
 
 
-def _completed_task(*levels: dict) -> dict:
-    """Merge a task's levels, the later winning; a new source does not inherit the revision of the one it replaces.
-
-    A task that names its files has no test split, if it does not name one.
-    """
+def _merged_task(*levels: dict) -> dict:
+    """Merge a task's levels, the later winning; a new source does not inherit the revision of the one it replaces."""
     task = dict(TASK_DEFAULTS)
     for level in levels:
         if "source" in level:
@@ -155,7 +161,14 @@ def _completed_task(*levels: dict) -> dict:
         task |= level
     if "files" in task:
         task["files"] = {split: [names] if isinstance(names, str) else names for split, names in task["files"].items()}
-    if is_converted(task) and not any("test" in level for level in levels):
+    return task
+
+
+def _find_files(task: dict, is_test_named: bool) -> None:
+    """Name the files of a folder in a known layout. A task that names its files has no test split by default."""
+    task |= keys_of_layout(task)
+    if not task.get("folder"):
+        task.pop("folder", None)
+    if is_converted(task) and not is_test_named:
         there = {*task.get("files", {}), *task.get("cut_from_train", {})}
         task["test"] = [split for split in TASK_DEFAULTS["test"] if split in there]
-    return task

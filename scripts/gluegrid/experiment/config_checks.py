@@ -1,16 +1,13 @@
 """What the schema cannot say of an experiment file: how its parts must suit each other, and what should be known."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-from gluegrid.common.escaping import quoted
-from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Problems, quoted_name, suggest
 from gluegrid.experiment.levels import Given, all_levels, given_values
 from gluegrid.experiment.metrics import problem_of_metric
 from gluegrid.experiment.options import BATCH_KEYS, OPTIONS
-from gluegrid.experiment.task_files import SUFFIXES, is_converted, is_one_file, key_of_split, splits_of
+from gluegrid.experiment.source_checks import Problem, check_reading, check_sources, check_splits
 from gluegrid.experiment.yaml_loader import Position
 
 REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
@@ -24,6 +21,8 @@ def check(problems: Problems, config: dict, registry: dict) -> None:
     _check_names(problems, config)
     _check_tasks(problems, config["tasks"], registry)
     check_splits(problems, config["tasks"])
+    check_reading(problems, config["tasks"])
+    check_sources(problems, config)
     _check_tokenizers(problems, config["models"])
     _check_cells(problems, config)
     _check_batch_sizes(problems, config)
@@ -109,59 +108,6 @@ def _warn_of_trust(problems: Problems, models: dict) -> None:
                 position,
                 "Python code that comes with the model will run with your rights, here and on compute nodes",
             )
-
-
-Problem = tuple[str, str]  # the key to blame, and what is wrong
-
-
-def check_splits(problems: Problems, tasks: Mapping[str, dict]) -> None:
-    """Note what is wrong with `files` and `cut_from_train` of each task, and with sources that are one file."""
-    for name, task in tasks.items():
-        if "source" in task:
-            for key, problem in _problems_of_files(task) if is_converted(task) else _problems_of_other_sources(task):
-                problems.add(("tasks", name, *key.split(".")), problem)
-
-
-def _problems_of_files(task: dict) -> Iterator[Problem]:
-    files, cut = task.get("files") or {}, task.get("cut_from_train") or {}
-    if is_one_file(task["source"]):
-        if more := [key for key in ("files", "folder") if task.get(key)]:
-            advice = f"write its folder as source, or leave {more[0]} out"
-            yield more[0], f"does not go with a source that is one file; {advice}"
-            return
-        files = {split: [task["source"]] for split in splits_of(task)[:1]}
-    yield from _problems_of_cut(task, files, cut)
-    if files:
-        yield from _problems_of_names(task, files, cut)
-
-
-def _problems_of_cut(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
-    if cut and task["train"] is None:
-        yield "cut_from_train", "there is no training split to cut from; leave it out"
-    for split in cut:
-        if split == task["train"] or split not in splits_of(task):
-            yield f"cut_from_train.{split}", f"must be a split under validation or test, and {quoted(split)} is none"
-        elif split in files:
-            yield f"cut_from_train.{split}", "has files of its own under files; leave one of them out"
-    if sum(cut.values()) >= 1:
-        yield "cut_from_train", f"the shares make {sum(cut.values()):g} of the training split; leave some of it"
-
-
-def _problems_of_names(task: dict, files: Mapping, cut: Mapping) -> Iterator[Problem]:
-    for split in splits_of(task):
-        if split not in files and split not in cut:
-            advice = "name its file under files, or its share under cut_from_train"
-            yield key_of_split(task, split), f"the split {quoted(split)} comes from nowhere; {advice}"
-    for split in files:
-        if split not in splits_of(task):
-            advice = f"name it under one of them, such as validation: {{{split}: ''}}"
-            yield f"files.{split}", f"{quoted(split)} is no split under train, validation or test; {advice}"
-
-
-def _problems_of_other_sources(task: dict) -> Iterator[Problem]:
-    source = task["source"]
-    if not is_local(source) and source.lower().endswith(SUFFIXES) and Path(source).is_file():
-        yield "source", f"{quoted(source)} would be an id on the hub; for the file of that name write ./{source}"
 
 
 def check_starts(problems: Problems, config: dict) -> None:

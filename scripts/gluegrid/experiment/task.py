@@ -19,6 +19,11 @@ DEFINING_KEYS = (
     # Absent: parquet files named as on the hub, and no split cut from another.
     "files",
     "cut_from_train",
+    # Absent: UTF-8, with quotes around what holds separators, a header, and all rows as wide as it.
+    "encoding",
+    "quoting",
+    "columns",
+    "uneven_rows",
 )
 
 
@@ -39,6 +44,10 @@ class Task:
     labels: list[str] | None = None  # None: a regression
     files: dict[str, list[str]] | None = None  # split -> its files; None: as they are named on the hub
     cut_from_train: dict[str, float] | None = None  # split -> the share of the training split's rows that it is
+    encoding: str | None = None  # of files of text; None: UTF-8, or what their byte order marks say
+    quoting: str | None = None  # of .csv and .tsv; "none": quotes are signs of the texts; None: as usual for them
+    columns: list[str] | None = None  # of .csv and .tsv without a header
+    uneven_rows: str | None = None  # "skip": rows of .csv and .tsv with more or fewer columns than there are
 
     @property
     def kind(self) -> TaskKind:

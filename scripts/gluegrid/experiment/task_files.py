@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from gluegrid.common.errors import DataError, StagingError
 from gluegrid.common.escaping import listed, nearest
 from gluegrid.common.paths import is_local
+from gluegrid.experiment.file_formats import SUFFIXES, format_of, kind_of_split, what_is_there
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+# How files of texts are read, where they are not as usual; absent where they are, as in older runs.
+READING_KEYS = ("encoding", "quoting", "columns", "uneven_rows")
 # What decides the files that are made.
 LAYOUT_KEYS = ("files", "cut_from_train", "text_columns", "label_column", "labels", "train", "test")
+DEEPEST = 8  # folders, one in another, that `**` looks into
+STAR = re.compile(r"(\*\*/|\*\*|\*)")
+STARS = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*"}
 
 
 def is_one_file(source: str) -> bool:
@@ -31,7 +36,8 @@ def layout(entry: Mapping) -> dict | None:
     """Return what decides the converted files of a task beside its source; None where none are converted."""
     if not is_converted(entry):
         return None
-    return {key: entry.get(key) for key in LAYOUT_KEYS} | {"validation": sorted(entry["validation"])}
+    reading = {key: entry[key] for key in READING_KEYS if entry.get(key)}
+    return {key: entry.get(key) for key in LAYOUT_KEYS} | reading | {"validation": sorted(entry["validation"])}
 
 
 def definition_of_examples(entry: Mapping) -> dict:
@@ -53,7 +59,7 @@ def key_of_split(entry: Mapping, split: str) -> str:
 def patterns_of(entry: Mapping) -> dict[str, list[str]]:
     """Return the names of the files of each split that is not cut, in which `*` stands for any characters but `/`.
 
-    They are relative to the task's folder of its source.
+    `**/` stands for any folders. They are relative to the task's folder of its source.
     """
     if is_one_file(entry["source"]):
         return {split: [entry["source"].rpartition("/")[2]] for split in splits_of(entry)[:1]}
@@ -62,12 +68,19 @@ def patterns_of(entry: Mapping) -> dict[str, list[str]]:
     return entry.get("files") or as_on_the_hub
 
 
+def depth_of(entry: Mapping) -> int:
+    """Return in how many folders, one in another, the files of a task may lie; 1 at least."""
+    patterns = [pattern for of_split in patterns_of(entry).values() for pattern in of_split]
+    depth = max((DEEPEST if "**" in pattern else pattern.count("/") for pattern in patterns), default=0)
+    return max(1, depth + bool(entry.get("folder")))
+
+
 def files_of_splits(names: Iterable[str], entry: Mapping) -> dict[str, list[str]]:
     """Return the files of each split, of those in a source, in the order of their rows. Raises GluegridError."""
     names = sorted(names)
     folder = f"{entry['folder']}/" if entry.get("folder") else ""
     files = {
-        split: [name for pattern in patterns for name in _matching(names, folder + pattern)]
+        split: [name for pattern in patterns for name in _matching(names, folder + pattern, split)]
         for split, patterns in patterns_of(entry).items()
     }
     for name, count in Counter(name for of_split in files.values() for name in of_split).items():
@@ -97,16 +110,18 @@ def check_parts(split: str, names: list[str], shown: Callable[[str], str]) -> No
             raise DataError(f"{shown(name)}: is missing; split {split!r} has {len(parts)} of its {total} files")
 
 
-def _matching(names: list[str], pattern: str) -> list[str]:
+def _matching(names: list[str], pattern: str, split: str) -> list[str]:
     """Return the names that a pattern stands for, sorted. Raises StagingError where there are none."""
-    expression = re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))
+    expression = re.compile("".join(STARS.get(part) or re.escape(part) for part in STAR.split(pattern)))
     matching = [name for name in names if expression.fullmatch(name)]
     if not matching:
-        raise StagingError(f"it holds no {pattern}{_others(pattern, names)}")
+        meant = nearest(pattern, [name for name in names if format_of(name)[0] and _may_be_for(name, split)])
+        hint = f" Did you mean {meant!r}?" if meant else ""
+        raise StagingError(f"it holds no {pattern}; {what_is_there(names)}{hint}")
     return matching
 
 
-def _others(pattern: str, names: list[str]) -> str:
-    readable = [name for name in names if name.lower().endswith(SUFFIXES)]
-    meant = nearest(pattern, readable)
-    return f"; it has: {listed(readable)}.{f' Did you mean {meant!r}?' if meant else ''}"
+def _may_be_for(name: str, split: str) -> bool:
+    """Tell whether a file may be proposed for a split: for training only one whose name says so."""
+    said = kind_of_split(name)
+    return said == "train" if kind_of_split(split) == "train" else said in (None, kind_of_split(split))

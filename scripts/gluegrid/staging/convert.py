@@ -52,20 +52,20 @@ class CheckedRows:
         self.may_be_hidden = split in task.predicted_only
         self.names_of_card = names_in_cards(folder, names, task.folder)
         self.over_lines: dict[str, list[Span]] = {}  # by file
+        self.skipped: dict[str, Sequence[int]] = {}  # lines of rows that were left out, by file
 
     def count(self) -> int:
         """Read all; return the number of rows. Raises DataError where there are none."""
         return sum(map(len, self))
 
     def __iter__(self) -> Iterator[Examples]:
-        wanted, label = self.task.text_columns, [self.task.label_column]
-        required, optional = (wanted, label) if self.may_be_hidden else ([*wanted, *label], [])
         rows = 0
         self.over_lines.clear()
         for name in self.names:
             shown = shown_name(self.task.source, name)
             reader = self._label_reader(name, shown)
-            for raw in read_rows(self.folder / name, shown, required, optional):
+            for raw in read_rows(self.folder / name, shown, self.task, self.may_be_hidden):
+                self.skipped[shown] = raw.skipped
                 self._check_spans(raw.spans, shown, reader)
                 yield self._checked(raw, shown, reader, rows)
                 rows += len(raw)
@@ -81,7 +81,7 @@ class CheckedRows:
         """Keep what is to be said of rows over several lines; DataError for one that seems to swallow others."""
         for span in spans:
             self.over_lines.setdefault(shown, []).append(span)
-            if self._look_like_rows(span.as_rows, reader):
+            if self._look_like_rows(span.as_rows, reader) or self._look_like_rows(span.between, reader):
                 lines = f"from line {span.first_line} to line {span.last_line}"
                 raise DataError(f"{shown}: row {span.row} is in quotes {lines}, {LIKE_ROWS}")
 
@@ -130,6 +130,12 @@ def _write(folder: Path, rows: CheckedRows, splits: list[str], owners: list[str]
         logger.info("%s: made of %s", split, listed(rows.names))
     for file, spans in rows.over_lines.items():
         logger.info("%s: %s", file, _in_words(spans))
+    for file, lines in rows.skipped.items():
+        if lines:
+            where = listed(list(map(str, lines)))
+            logger.warning(
+                "%s: %d rows left out, with more or fewer columns than it has: line %s", file, len(lines), where
+            )
 
 
 def _in_words(spans: Sequence[Span]) -> str:

@@ -1,97 +1,186 @@
 """CSV and TSV files as people and spreadsheets write them: a header, and quotes around what holds separators or lines.
 
 Python's own reader is strict about quotes where pyarrow's is not: of `"one,1` and `"two,0` that makes a single row.
-Where even it takes several lines for a row, RawRows.spans says so. A .tsv may also be written without quoting, as
-GLUE's own are, and is read so where it can be read in no other way.
+Where even it takes several lines for a row, RawRows.spans says so. Files may also be written without quoting, as GLUE's
+own are: a task says so by `quoting: none`, and a .tsv is read so where it can be read in no other way.
 """
 
 import csv
 import logging
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TextIO
 
 from gluegrid.common.errors import DataError
+from gluegrid.experiment.file_formats import format_of
+from gluegrid.experiment.task import Task
+from gluegrid.staging.columns import NUMBER
 from gluegrid.staging.raw_rows import LIKE_ROWS, RawRows, Span, check_columns, in_batches
+from gluegrid.staging.text_files import advice_on_encoding, lines_of
 
 logger = logging.getLogger(__name__)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 WITH_QUOTES, WITHOUT_QUOTES = csv.QUOTE_MINIMAL, csv.QUOTE_NONE
+WORDS_OF_A_NAME = 4  # what has more is a text rather than the name of a column
 
 Row = tuple[list[str], list[str]]  # its fields, and the lines that it was read from
 
 
-def read_delimited(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
+def read_delimited(path: Path, shown: str, task: Task, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
     """Yield a file's rows: the wanted columns, and the optional ones that it has, all as text; empty lines are no rows.
 
-    `shown` names the file in messages. Bytes that are not UTF-8 become halves of surrogate pairs. Raises DataError.
+    `shown` names the file in messages. Bytes that are not of its encoding become halves of surrogate pairs. Raises
+    DataError.
     """
-    delimiter = DELIMITERS[path.suffix.lower()]
     csv.field_size_limit(sys.maxsize)
-    quoting = _quoting_of_tsv(path, shown, wanted) if delimiter == "\t" else WITH_QUOTES
-    with _open(path) as stream:
-        rows = _rows(stream, shown, delimiter, quoting, wanted)
-        _, (header, _) = next(rows)
-        there = [*wanted, *(name for name in optional if name in header)]
-        check_columns(shown, header, there)
-        places = {name: header.index(name) for name in there}
-        for first, batch in in_batches(rows):
-            columns = {name: [fields[place] for _, (fields, _) in batch] for name, place in places.items()}
-            spans = [
-                Span(first + row, line, line + len(lines) - 1, _as_rows_of_their_own(lines, delimiter, header))
-                for row, (line, (_, lines)) in enumerate(batch)
-                if len(lines) > 1
-            ]
-            yield RawRows(first, columns, [line for line, _ in batch], spans)
+    table = _Table(path, shown, task, wanted, optional)
+    quoting = table.quoting()
+    skipped: list[int] = []
+    rows = table.rows(quoting, skipped)
+    _, (header, _) = next(rows)
+    there = [*wanted, *(name for name in optional if name in header)]
+    check_columns(shown, header, there)
+    places = {name: header.index(name) for name in there}
+    is_empty = True
+    for first, batch in in_batches(rows):
+        is_empty = False
+        columns = {name: [fields[place] for _, (fields, _) in batch] for name, place in places.items()}
+        spans = [
+            table.span(first + row, line, lines, header)
+            for row, (line, (_, lines)) in enumerate(batch)
+            if len(lines) > 1
+        ]
+        yield RawRows(first, columns, [line for line, _ in batch], spans, tuple(skipped))
+    if is_empty and skipped:
+        raise DataError(
+            f"{shown}: none of its {len(skipped)} rows has {len(header)} columns, as its header or `columns`"
+        )
 
 
-def _open(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+class _Table:
+    """A file of rows, as it may be read with quotes or without."""
 
+    def __init__(self, path: Path, shown: str, task: Task, wanted: list[str], optional: list[str]):
+        self.path, self.shown, self.task = path, shown, task
+        self.wanted, self.optional = wanted, optional
+        self.delimiter = DELIMITERS[format_of(path.name)[0]]
 
-def _quoting_of_tsv(path: Path, shown: str, wanted: list[str]) -> int:
-    """Return whether a file of tabs is written with quotes around texts. DataError says where the better try ended."""
-    ends: list[tuple[int, DataError]] = []
-    for quoting in (WITH_QUOTES, WITHOUT_QUOTES):
-        reached = 0
-        try:
-            with _open(path) as stream:
-                for line, _ in _rows(stream, shown, "\t", quoting, wanted):
+    def quoting(self) -> int:
+        """Return whether it is written with quotes around texts. DataError says where the better try ended."""
+        if self.task.quoting == "none":
+            return WITHOUT_QUOTES
+        if self.delimiter == ",":
+            return WITH_QUOTES
+        ends: list[tuple[int, DataError]] = []
+        for quoting in (WITH_QUOTES, WITHOUT_QUOTES):
+            reached = 0
+            try:
+                for line, _ in self.rows(quoting, []):
                     reached = line
-            if quoting == WITHOUT_QUOTES:
-                logger.info("%s: is written without quoting; quotes are signs of its texts", shown)
-            return quoting
-        except DataError as error:
-            ends.append((reached, error))
-    _, error = max(ends, key=lambda end: end[0])
-    raise error
+                if quoting == WITHOUT_QUOTES:
+                    logger.info("%s: is written without quoting; quotes are signs of its texts", self.shown)
+                return quoting
+            except DataError as error:
+                ends.append((reached, error))
+        _, error = max(ends, key=lambda end: end[0])
+        raise error
 
+    def rows(self, quoting: int, skipped: list[int]) -> Iterator[tuple[int, Row]]:
+        """Yield the header, which has the wanted columns, and each row with the number of the line it begins in.
 
-def _rows(stream: TextIO, shown: str, delimiter: str, quoting: int, wanted: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yield the header, which has the wanted columns, and each row with the number of the line it begins in."""
-    rows = _parsed(stream, shown, delimiter, quoting)
-    line, (header, lines) = first = next(rows, (0, ([], [])))
-    _check_header(header, shown, delimiter, wanted)
-    if len(lines) > 1 and _as_rows_of_their_own(lines, delimiter, header):
-        where = f"from line {line} to line {line + len(lines) - 1}"
-        raise DataError(f"{shown}: the header is in quotes {where}, {LIKE_ROWS}")
-    yield first
-    for number, (line, (fields, lines)) in enumerate(rows):
+        `skipped` gets the lines of those that are left out for their number of columns.
+        """
+        rows = _parsed(lines_of(self.path, self.shown, self.task.encoding), self.shown, self.delimiter, quoting)
+        line, (fields, lines) = first = next(rows, (0, ([], [])))
+        header = self._header(fields)
+        if header is not fields:
+            rows, first = chain([first], rows), (0, (header, []))
+        elif len(lines) > 1 and self._as_rows_of_their_own(lines, header):
+            where = f"from line {line} to line {line + len(lines) - 1}"
+            raise DataError(f"{self.shown}: the header is in quotes {where}, {LIKE_ROWS}")
+        yield first
+        number = 0
+        for line, row in rows:
+            if len(row[0]) != len(header) and self.task.uneven_rows == "skip":
+                skipped.append(line)
+            else:
+                self._check(number, line, row, header, quoting)
+                yield line, row
+                number += 1
+
+    def _header(self, fields: list[str]) -> list[str]:
+        """Return the names of the columns: the first line, or `columns` where that names none of those that are wanted.
+
+        A split whose labels are hidden may have no column for them.
+        """
+        named = self.task.columns
+        if not named or set(self.wanted) <= set(fields):
+            self._check_header(fields)
+            return fields
+        without_label = [name for name in named if name not in self.optional]
+        return without_label if len(without_label) == len(fields) != len(named) else named
+
+    def _check_header(self, header: list[str]) -> None:
+        if not header:
+            raise DataError(f"{self.shown}: is empty; its first line must name the columns")
+        check_columns(self.shown, header, self.wanted, self._advice_on_header(header))
+
+    def _advice_on_header(self, header: list[str]) -> str:
+        """Return what to do about a header without the wanted columns; '' where a column was probably misspelt."""
+        if len(header) == 1 and any(mark in header[0] for mark in ";\t,|"):
+            return f"; columns must be separated by {({',': 'commas (.csv)', chr(9): 'tabs (.tsv)'})[self.delimiter]}"
+        if any(ord(letter) in range(0xDC80, 0xDD00) for name in header for letter in name):
+            return advice_on_encoding(self.path, self.shown, self.task.encoding)
+        if any(map(self._is_value, header)):
+            return f"; if its first line is a row and no header, name its {len(header)} columns in `columns: [...]`"
+        return ""
+
+    def _is_value(self, field: str) -> bool:
+        is_label = field in (self.task.labels or ())
+        return is_label or bool(NUMBER.fullmatch(field.strip())) or len(field.split()) > WORDS_OF_A_NAME
+
+    def _check(self, number: int, line: int, row: Row, header: list[str], quoting: int) -> None:
+        fields, lines = row
         if len(fields) != len(header):
-            problem = f"has {len(fields)} columns and the header {len(header)}"
+            those = "`columns`" if header == self.task.columns else "the header"
+            problem = f"has {len(fields)} columns and {those} {len(header)}"
             is_quoted = quoting == WITH_QUOTES
-            advice = "put texts that hold separators in quotes" if is_quoted else r"a text without quotes holds no \t"
-            raise DataError(f"{shown}: row {number} (line {line}) {problem}; {advice}{_goes_on(line, lines)}")
+            separator = {",": "comma", "\t": r"\t"}[self.delimiter]
+            advice = (
+                f"a text without quotes holds no {separator}"
+                if not is_quoted
+                else "put texts that hold separators in quotes"
+            )
+            raise DataError(f"{self.shown}: row {number} (line {line}) {problem}; {advice}{_goes_on(line, lines)}")
         # Files that do not use quotes have texts that begin with one; it would swallow rows up to the next.
-        if delimiter == "\t" and quoting == WITH_QUOTES and any("\t" in field for field in fields):
+        if self.delimiter == "\t" and quoting == WITH_QUOTES and any("\t" in field for field in fields):
             advice = "write the file as .csv or .jsonl" + _goes_on(line, lines)
-            raise DataError(f"{shown}: row {number} (line {line}) has a tab within quotes; {advice}")
-        yield line, (fields, lines)
+            raise DataError(f"{self.shown}: row {number} (line {line}) has a tab within quotes; {advice}")
+
+    def span(self, row: int, line: int, lines: list[str], header: list[str]) -> Span:
+        """Return what is to be said of a row over several lines."""
+        as_rows = self._as_rows_of_their_own(lines, header)
+        inner = [next(csv.reader([each], delimiter=self.delimiter), []) for each in lines[1:-1] if each.strip()]
+        is_enough = len(inner) > 1 and all(len(fields) == len(header) for fields in inner)
+        between = [dict(zip(header, fields, strict=True)) for fields in inner] if is_enough else []
+        return Span(row, line, line + len(lines) - 1, as_rows, between)
+
+    def _as_rows_of_their_own(self, lines: list[str], header: list[str]) -> list[dict[str, str]]:
+        """Return a row's first and last line as the two rows that they may be; none where their columns are not enough.
+
+        The quotes that lead from one to the other are then those of texts, and what stands between them is not looked
+        at.
+        """
+        *before, opened = next(csv.reader([lines[0].rstrip("\r\n")], delimiter=self.delimiter))
+        closed, *after = next(csv.reader([f'"{lines[-1]}'], delimiter=self.delimiter))
+        rows = [[*before, *opened.split(self.delimiter)], [*closed.split(self.delimiter), *after]]
+        is_enough = all(len(fields) == len(header) for fields in rows)
+        return [dict(zip(header, fields, strict=True)) for fields in rows] if is_enough else []
 
 
-def _parsed(stream: TextIO, shown: str, delimiter: str, quoting: int) -> Iterator[tuple[int, Row]]:
+def _parsed(stream: Iterator[str], shown: str, delimiter: str, quoting: int) -> Iterator[tuple[int, Row]]:
     """Yield the fields of each row that has any, and its lines, with the number of the first."""
     lines: list[str] = []
     reader = csv.reader(_kept(stream, lines), delimiter=delimiter, quoting=quoting, strict=True)
@@ -104,11 +193,12 @@ def _parsed(stream: TextIO, shown: str, delimiter: str, quoting: int) -> Iterato
             lines.clear()
     except csv.Error as error:
         problem = str(error).replace("\t", r"\t")
-        advice = "a text that holds quotes stands in quotes, and its own are doubled" + _goes_on(line, lines)
+        unquoted = "" if quoting == WITHOUT_QUOTES else "; if quotes enclose none of its texts, write `quoting: none`"
+        advice = f"a text that holds quotes stands in quotes, and its own are doubled{_goes_on(line, lines)}{unquoted}"
         raise DataError(f"{shown}: cannot be read at line {line}: {problem}; {advice}") from error
 
 
-def _kept(stream: TextIO, lines: list[str]) -> Iterator[str]:
+def _kept(stream: Iterator[str], lines: list[str]) -> Iterator[str]:
     for line in stream:
         lines.append(line)
         yield line
@@ -117,25 +207,3 @@ def _kept(stream: TextIO, lines: list[str]) -> Iterator[str]:
 def _goes_on(line: int, lines: list[str]) -> str:
     """Return, for the end of a message, how far quotes have led that begin in a line and end in another."""
     return f" (by its quotes, the text goes on to line {line + len(lines) - 1})" if len(lines) > 1 else ""
-
-
-def _check_header(header: list[str], shown: str, delimiter: str, wanted: list[str]) -> None:
-    if not header:
-        raise DataError(f"{shown}: is empty; its first line must name the columns")
-    if "\0" in "".join(header):
-        raise DataError(f"{shown}: is not UTF-8; save it as UTF-8")
-    is_split = len(header) > 1 or not any(mark in header[0] for mark in ";\t,|")
-    name = {",": "commas (.csv)", "\t": "tabs (.tsv)"}[delimiter]
-    check_columns(shown, header, wanted, "" if is_split else f"; columns must be separated by {name}")
-
-
-def _as_rows_of_their_own(lines: list[str], delimiter: str, header: list[str]) -> list[dict[str, str]]:
-    """Return a row's first and last line as the two rows that they may be; none where their columns are not enough.
-
-    The quotes that lead from one to the other are then those of texts, and what stands between them is not looked at.
-    """
-    *before, opened = next(csv.reader([lines[0].rstrip("\r\n")], delimiter=delimiter))
-    closed, *after = next(csv.reader([f'"{lines[-1]}'], delimiter=delimiter))
-    rows = [[*before, *opened.split(delimiter)], [*closed.split(delimiter), *after]]
-    is_enough = all(len(fields) == len(header) for fields in rows)
-    return [dict(zip(header, fields, strict=True)) for fields in rows] if is_enough else []

@@ -6,7 +6,7 @@ README.md, or the older dataset_infos.json.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -107,8 +107,17 @@ def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, 
 
 def names_in_features(features: object) -> dict[str, list[str]]:
     """Return the names of each column that is a ClassLabel in `datasets`' JSON of features."""
-    kinds = features if isinstance(features, dict) else {}
+    kinds = dict(_flattened(features if isinstance(features, dict) else {}))
     return _named({column: kind for column, kind in kinds.items() if _get(kind, "_type") == "ClassLabel"})
+
+
+def _flattened(features: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield columns and those in structs, as `a.b`: a struct is a mapping of its own that names no type."""
+    for name, kind in features.items():
+        if isinstance(kind, dict) and not isinstance(kind.get("_type"), str):
+            yield from _flattened(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
 
 
 def _named(kinds: Mapping[str, object]) -> dict[str, list[str]]:

@@ -1,10 +1,13 @@
 """Parquet files, read some rows at a time, so that memory does not grow with them; what is damaged is named."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow
+import pyarrow.compute
+import pyarrow.ipc
 import pyarrow.parquet
 from pyarrow.parquet import ParquetFile
 
@@ -14,14 +17,15 @@ from gluegrid.staging.label_names import names_in_features
 from gluegrid.staging.raw_rows import ROWS_AT_ONCE, check_columns
 
 BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
+ARROW_FILE, END_OF_STREAM = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
 # What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
 
 
 def read_batches(
-    path: Path, shown: str, wanted: list[str], numbers: str | None = None, optional: Sequence[str] = ()
+    path: Path, shown: str, wanted: list[str], numbers: str | None = None
 ) -> Iterator[pyarrow.RecordBatch]:
-    """Yield a file's rows: the wanted columns, one of whole `numbers` and the optional ones if the file has them.
+    """Yield a file's rows: the wanted columns, and one of whole `numbers` if the file has it.
 
     Batches never span row groups. `shown` names the file in messages. Raises DataError for a damaged file and for
     columns that are not there.
@@ -29,8 +33,10 @@ def read_batches(
     try:
         file = ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
-        columns = [*wanted, *(name for name in optional if name in names)]
-        check_columns(shown, names, [*columns, numbers] if numbers in names else columns)
+        columns = list(wanted)
+        in_structs = [column for column in wanted if column not in names and column.partition(".")[0] in names]
+        advice = "; a column in a struct is read where the files are named under `files:`" if in_structs else ""
+        check_columns(shown, names, [*columns, numbers] if numbers in names else columns, advice)
         if numbers in names and pyarrow.types.is_integer(file.schema_arrow.field(numbers).type):
             columns.append(numbers)
     except UNREADABLE as error:
@@ -46,15 +52,100 @@ def read_batches(
             raise DataError(f"{shown}: is damaged, for {claim}; write it again")
 
 
+def read_columns(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[dict[str, pyarrow.Array]]:
+    """Yield columns of a parquet or an Arrow file, some rows at once: the wanted ones, and the optional ones it has.
+
+    A column that lies in a struct is called `a.b`, unless one is called so itself. Raises DataError as read_batches.
+    """
+    schema = _schema_of(path, shown)
+    fields = {field.name: field.type for field in schema}
+    names = [*schema.names, *_names_in_structs(fields)]
+    columns = [*wanted, *(name for name in optional if name in names)]
+    check_columns(shown, names, columns)
+    paths = {name: _path_of(fields, name) for name in columns}
+    tops = list(dict.fromkeys(path_of[0] for path_of in paths.values()))
+    batches = read_batches(path, shown, tops) if _is_parquet(path) else arrow_batches(path, shown)
+    for batch in batches:
+        yield {name: _column_at(batch, path_of) for name, path_of in paths.items()}
+
+
+def _column_at(batch: pyarrow.RecordBatch, path: list[str]) -> pyarrow.Array:
+    column = batch.column(path[0])
+    return pyarrow.compute.struct_field(column, path[1:]) if path[1:] else column
+
+
+def _path_of(fields: Mapping[str, pyarrow.DataType], name: str) -> list[str]:
+    """Return the names of the structs that lead to a column, and its own; [] where there is none."""
+    if name in fields:
+        return [name]
+    for match in re.finditer(r"\.", name):
+        outer = name[: match.start()]
+        if rest := _path_of(_fields_of(fields.get(outer)), name[match.end() :]):
+            return [outer, *rest]
+    return []
+
+
+def _names_in_structs(fields: Mapping[str, pyarrow.DataType]) -> list[str]:
+    inner = {outer: _fields_of(kind) for outer, kind in fields.items()}
+    return [f"{outer}.{name}" for outer, of_it in inner.items() for name in (*of_it, *_names_in_structs(of_it))]
+
+
+def _fields_of(kind: pyarrow.DataType | None) -> dict[str, pyarrow.DataType]:
+    return {field.name: field.type for field in kind} if kind is not None and pyarrow.types.is_struct(kind) else {}
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _schema_of(path: Path, shown: str) -> pyarrow.Schema:
+    try:
+        if _is_parquet(path):
+            return pyarrow.parquet.read_schema(path)
+        with _open_arrow(path) as reader:
+            return reader.schema
+    except UNREADABLE as error:
+        kind = "parquet" if _is_parquet(path) else "Arrow"
+        raise DataError(f"{shown}: is no readable {kind} file: {in_one_line(error)}") from error
+
+
+def _open_arrow(path: Path) -> pyarrow.ipc.RecordBatchStreamReader | pyarrow.ipc.RecordBatchFileReader:
+    """Open a stream of batches, as `save_to_disk` of `datasets` writes it, or a file of them.
+
+    A stream that was cut off between two batches would seem to be whole but for its end.
+    """
+    with path.open("rb") as file:
+        is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
+        file.seek(max(0, path.stat().st_size - len(END_OF_STREAM)))
+        if not is_file and file.read() != END_OF_STREAM:
+            raise ValueError("it is cut off, or no stream of Arrow")
+    content = pyarrow.memory_map(str(path))
+    return pyarrow.ipc.open_file(content) if is_file else pyarrow.ipc.open_stream(content)
+
+
+def arrow_batches(path: Path, shown: str) -> Iterator[pyarrow.RecordBatch]:
+    """Yield an Arrow file's rows, with all columns. Raises DataError for a damaged file."""
+    rows = 0
+    try:
+        with _open_arrow(path) as reader:
+            is_file = isinstance(reader, pyarrow.ipc.RecordBatchFileReader)
+            for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
+                batch.validate(full=True)
+                for start in range(0, len(batch), ROWS_AT_ONCE):
+                    yield batch.slice(start, ROWS_AT_ONCE)
+                rows += len(batch)
+    except UNREADABLE as error:
+        raise DataError(f"{shown}: cannot be read at row {rows} or after it: {in_one_line(error)}") from error
+
+
 def label_names(path: Path) -> dict[str, list[str]]:
     """Return the names that a file's metadata, as `datasets` writes them, have for the numbers of its columns.
 
     A file that cannot be read has none: whoever reads its rows says what is wrong.
     """
     try:
-        with ParquetFile(path) as file:
-            written = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"null"))
-    except (*UNREADABLE, RecursionError):
+        written = json.loads((_schema_of(path, "").metadata or {}).get(b"huggingface", b"null"))
+    except (DataError, ValueError, RecursionError):
         return {}
     info = written.get("info") if isinstance(written, dict) else None
     return names_in_features(info.get("features")) if isinstance(info, dict) else {}

@@ -9,7 +9,8 @@ from gluegrid.common.escaping import listed, nearest
 
 ROWS_AT_ONCE = 10_000
 LIKE_ROWS = (
-    "and both look like whole rows; double the quotes of a text and put it in quotes, or write the file as .jsonl"
+    "and both look like whole rows; double the quotes of a text and put it in quotes, or write the file as .jsonl,"
+    " or `quoting: none` if quotes enclose none of its texts"
 )
 
 
@@ -18,26 +19,28 @@ class Span:
     """A row that quotes lead over several lines, of which it takes the first and the last one.
 
     `as_rows` are these two lines as rows by themselves, should the quotes be none but signs of the texts: their columns
-    by name; nothing where they cannot be.
+    by name; nothing where they cannot be. So for the lines between them, `between`.
     """
 
     row: int
     first_line: int
     last_line: int
     as_rows: list[dict[str, str]]
+    between: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class RawRows:
     """Some consecutive rows of a file: the values of each column, and the lines they begin in, of a file of lines.
 
-    Rows are counted from 0, lines from 1.
+    Rows are counted from 0, lines from 1. `skipped` are the lines of rows before the end of these that were left out.
     """
 
     first_row: int
     columns: dict[str, list]
     lines: list[int] | None = None
     spans: Sequence[Span] = ()
+    skipped: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Protocol
 
 from gluegrid.common.errors import StagingError
-from gluegrid.common.files import replacing
+from gluegrid.common.files import check_no_lfs_pointer, replacing
 from gluegrid.experiment.sources import files_below
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'."""
+    """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'.
+
+    `depth` says in how many folders, one in another, the files of a local folder may lie.
+    """
 
     kind: str
     name: str
     revision: str
+    depth: int = 1
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} at revision {self.revision!r}"
@@ -48,13 +52,16 @@ class Folder(Repository):
     """A folder of this machine."""
 
     def __init__(self, source: Source):
-        self.folder = Path(source.name).expanduser()
+        self.folder, self.depth = Path(source.name).expanduser(), source.depth
         if not self.folder.is_dir():
             raise StagingError(f"{source.name}: there is no such folder (seen from {Path.cwd()})")
 
     def names(self) -> list[str]:
         """Return the names of the files in the folder."""
-        return files_below(self.folder)
+        try:
+            return files_below(self.folder, self.depth)
+        except StagingError as error:
+            raise StagingError(f"{self.folder}: {error}") from None
 
     def has(self, name: str) -> bool:
         """Tell whether a file is there."""
@@ -71,6 +78,7 @@ class Folder(Repository):
             raise StagingError(
                 f"{self.folder / name}: is a link to {path}, outside its folder; put the file itself there"
             )
+        check_no_lfs_pointer(path, str(self.folder / name))
         copy_whole(path, target)
 
     def _root(self) -> Path:
@@ -96,6 +104,7 @@ class OneFile(Folder):
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file; a link too, since it is what the user has named."""
+        check_no_lfs_pointer(self.folder / name)
         copy_whole(self.folder / name, target)
 
 
