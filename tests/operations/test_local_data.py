@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import builders
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -145,6 +147,22 @@ def test_files_that_cannot_be_read_are_a_warning_and_stop_no_other_task():
     assert re.fullmatch(r"mine.yaml:3: tasks.hub.source: hub/validation\S+: is no readable parquet .* will fail", hub)
     assert csv.startswith("mine.yaml:4: tasks.csv.source: ./broken.csv: cannot be read at line 2:")
     assert task_size(experiment, experiment.cell("base", "gone", "base", "42")).train.rows == 6
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(monkeypatch):
+    os.mkfifo("pipe.csv")
+    monkeypatch.setattr(local_data, "files_of_splits", lambda names, entry: {"train": ["pipe.csv"]})
+    seen, (error,) = local_data.look(builders.task(source="./", files={"train": ["pipe.csv"]}))
+    assert (seen, str(error)) == ({}, "pipe.csv: is no file, or a link to none")
+
+
+def test_many_rows_in_a_small_file_are_not_all_read(monkeypatch):
+    write_as_on_the_hub("train", rows=30_000)
+    write_as_on_the_hub("validation")
+    monkeypatch.setattr(local_data, "MOST_ROWS", 10_000)
+    experiment = looked_at(hub=AS_ON_THE_HUB)
+    (lengths,) = {sum(seen.lengths.values()) for name, seen in experiment.data_seen["hub"].items() if name == "train"}
+    assert lengths < 30_000 == experiment.data_seen["hub"]["train"].rows
 
 
 def test_what_is_staged_is_not_looked_at(monkeypatch):

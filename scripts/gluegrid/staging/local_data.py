@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyarrow.parquet import read_metadata
 
-from gluegrid.common.errors import GluegridError, one_line_errors
+from gluegrid.common.errors import DataError, GluegridError, one_line_errors
 from gluegrid.experiment.file_formats import TABLES, format_of
 from gluegrid.experiment.sources import listed_task, split_of, wanted_files
 from gluegrid.experiment.task import Task
@@ -20,6 +20,7 @@ from gluegrid.staging.text_files import beginning_of
 
 READ_WHOLE = 20_000_000  # bytes of a split's files; of more, as many rows are read as below
 ROWS_OF_MORE = 20_000
+MOST_ROWS = 500_000  # of a split, however small its files are
 READ_IN_PARTS = (".csv", ".jsonl", *TABLES)  # of other formats files are read whole before their first row is known
 BYTES_TO_COUNT_IN = 1_000_000
 EXPANSION = 4  # how many times as large compressed text becomes
@@ -70,6 +71,7 @@ def _rows_of_splits(task: Task) -> tuple[Path, dict[str, tuple[Iterable[Examples
 
 def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list[Path]) -> dict[str, Seen]:
     """Read rows of a split, and return what was seen of it and of those that are cut from it."""
+    _check_that_they_are_files(files)
     is_large = sum(file.stat().st_size * (EXPANSION if format_of(file.name)[1] else 1) for file in files) > READ_WHOLE
     if is_large and not all(format_of(file.name)[0] in READ_IN_PARTS for file in files):
         return _cut(task, split, _guessed(files, task))
@@ -77,10 +79,16 @@ def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list
     for examples in rows:
         count += len(examples)
         lengths.update(map(_tokens, *examples.texts))
-        if is_large and count >= ROWS_OF_MORE:
+        if count >= (ROWS_OF_MORE if is_large else MOST_ROWS):
             count, _ = _guessed(files, task)
             break
     return _cut(task, split, (count, lengths))
+
+
+def _check_that_they_are_files(files: list[Path]) -> None:
+    for file in files:
+        if not file.is_file():  # to open a named pipe is to wait for its writer
+            raise DataError(f"{file}: is no file, or a link to none")
 
 
 def _cut(task: Task, split: str, seen: Seen) -> dict[str, Seen]:
