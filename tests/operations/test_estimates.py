@@ -326,6 +326,13 @@ def test_small_models_on_a_cpu_take_what_they_were_seen_to_take(model, rows, tok
     assert 0.85 < made.train_seconds / seconds < 1.2
 
 
+def test_threads_help_as_far_as_this_machine_has_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seconds = [estimate(experiment(device="cpu", threads=threads)).train_seconds for threads in (1, 2, 8)]
+    assert seconds[0] > 1.8 * seconds[1]
+    assert seconds[1] == seconds[2]
+
+
 def test_a_run_on_a_cpu_teaches_what_another_takes():
     """Also where updates take long beside their operations: of more rows, and of larger batches."""
     of = small(TINY, 320, 13, 8, 3)

@@ -14,6 +14,7 @@ from fetching import TRAIN, Fetcher, parquet
 from gluegrid.common.errors import ConfigError, DataError, StagingError
 from gluegrid.common.files import read_json
 from gluegrid.experiment.loading import load_experiment
+from gluegrid.operations.local_data import look_at_local_data
 
 SPLIT = "train-00000-of-00001.parquet"
 MODEL_FILES = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"weights"}
@@ -179,15 +180,18 @@ def test_a_pointer_among_data_is_named_too(fetch, data):
 def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("model"), MODEL_FILES | {"model.safetensors": POINTER})
-    write(Path("data"), {"train-00000-of-00002.parquet": parquet(), "validation-00000-of-00001.parquet": POINTER})
-    loaded = load(Path("model"), Path("data"))
+    validation = "validation-00000-of-00001.parquet"
+    write(Path("data"), {SPLIT: parquet(), validation: POINTER})
+    loaded = load(Path("model"), Path("data"), look_at_local_data)
     assert loaded.models["m"]["revision"]
     assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
         "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
-        "config.yaml:8: tasks.t.source: validation-00000-of-00001.parquet: is a pointer of git-lfs, not the file",
+        f"config.yaml:8: tasks.t.source: ./data/{validation}: is a pointer of git-lfs, not the file",
     ]
-    write(Path("data"), {"validation-00000-of-00001.parquet": parquet()})
-    assert "train-00001-of-00002.parquet: is missing" in load(Path("model"), Path("data")).warnings[1]
+    write(Path("data"), {"validation-00000-of-00003.parquet": parquet()})
+    (Path("data") / validation).unlink()
+    _, warning = load(Path("model"), Path("data"), look_at_local_data).warnings
+    assert "validation-00001-of-00003.parquet: is missing" in warning
 
 
 def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_path, monkeypatch):
@@ -217,11 +221,17 @@ def test_a_folder_above_a_model_names_the_one_below(tmp_path, monkeypatch):
         load(Path("models"), write(Path("data"), {SPLIT: parquet()}))
 
 
-def load(model: Path, data: Path):
-    task = {"source": f"./{data}", "text_columns": ["sentence"], "labels": ["a", "b"], "metrics": ["accuracy"]}
+def load(model: Path, data: Path, *look_at_data):
+    task = {
+        "source": f"./{data}",
+        "text_columns": ["sentence"],
+        "labels": ["a", "b"],
+        "metrics": ["accuracy"],
+        "test": [],
+    }
     content = {"experiment": "e", "models": {"m": {"max_seq_length": 8, "source": f"./{model}"}}, "tasks": {"t": task}}
     Path("config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return load_experiment(Path("config.yaml"))
+    return load_experiment(Path("config.yaml"), None, *look_at_data)
 
 
 def test_a_snapshots_subfolder_may_link_to_the_blobs_of_its_entry(tmp_path):

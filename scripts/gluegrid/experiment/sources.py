@@ -13,7 +13,7 @@ from gluegrid.common.files import check_no_lfs_pointer, sha256
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.file_formats import WORDS, advice_on_file, format_of, kind_of_split, what_is_there
-from gluegrid.experiment.task_files import PART, check_all_parts, depth_of, files_of_splits, is_converted, is_one_file
+from gluegrid.experiment.task_files import depth_of, files_of_splits, is_converted, is_one_file
 
 # Weights as safetensors only: a pickle runs code when it is loaded.
 MODEL_FILES = re.compile(
@@ -133,23 +133,15 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
             place = own  # what a folder lacks, it lacks for this task alone
             wanted = wanted_files(names, part, entry)
             entry["revision"] = state_of_folder(folder, wanted)
-            _check_that_they_are_whole(folder, wanted)
-        except DataError as error:  # others of the file may run
-            problems.warn(own, f"{error}; until then its cells fail")
+            if part == "models":
+                for of_it in wanted:
+                    check_no_lfs_pointer(folder / of_it, of_it)
+        except DataError as error:  # of a task's data it is said where they are looked at
+            problems.warn(own, f"{error}; only the cells of this model will fail")
         except (OSError, RuntimeError, ValueError, GluegridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             problems.add(place, f"the {what} {quoted(entry['source'])} cannot be used: {reason}")
     problems.raise_any()
-
-
-def _check_that_they_are_whole(folder: Path, names: list[str]) -> None:
-    """Raise DataError where one of the files is but a pointer, or a part of a set is missing."""
-    for name in names:
-        check_no_lfs_pointer(folder / name, name)
-    sets: dict[str, list[str]] = {}
-    for name in names:
-        sets.setdefault(PART.sub("", name), []).append(name)
-    check_all_parts(sets)
 
 
 def listed_task(entry: dict) -> tuple[Path, list[str]]:

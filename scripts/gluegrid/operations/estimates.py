@@ -310,7 +310,7 @@ def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) 
 
 def _speed_of_processes(speed: float, values: dict) -> float:
     if values["device"] == "cpu":
-        speed *= values["threads"]
+        speed *= min(values["threads"], os.cpu_count() or 1)  # more than there are make nothing faster
     processes = values["gpus"] * values["nodes"]
     return speed * (processes * SPREAD_OF_PROCESSES if processes > 1 else 1)
 

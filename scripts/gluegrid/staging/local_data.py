@@ -1,29 +1,29 @@
 """What a task's local data are before they are staged: read as staging reads them, where they lie, and in bounds."""
 
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 
 from pyarrow.parquet import read_metadata
 
 from gluegrid.common.errors import DataError, GluegridError, one_line_errors
-from gluegrid.experiment.file_formats import format_of
+from gluegrid.experiment.file_formats import TABLES, format_of
 from gluegrid.experiment.sources import listed_task, split_of, wanted_files
 from gluegrid.experiment.task import Task
 from gluegrid.experiment.task_files import check_all_parts, files_of_splits, is_converted
 from gluegrid.staging.convert import CheckedRows
 from gluegrid.staging.examples import LABEL_NAMES, Examples, Split, rows_of_cuts
 from gluegrid.staging.label_names import names_in_cards
-from gluegrid.staging.text_files import lines_of
+from gluegrid.staging.parquet_files import arrow_batches
+from gluegrid.staging.text_files import beginning_of
 
 READ_WHOLE = 20_000_000  # bytes of a split's files; of more, as many rows are read as below
 ROWS_OF_MORE = 20_000
 MOST_ROWS = 500_000  # of a split, however small its files are
-# Files of other formats are read whole before their first row is known.
-READ_IN_PARTS = (".csv", ".jsonl", ".parquet", ".arrow")
-TIMES_COMPRESSED = 3  # that texts are larger than what they are compressed to
-LINES_TO_COUNT_IN, CHARACTERS_TO_COUNT_IN = 1_000, 1_000_000
+READ_IN_PARTS = (".csv", ".jsonl", *TABLES)  # of other formats files are read whole before their first row is known
+BYTES_TO_COUNT_IN = 1_000_000
+EXPANSION = 4  # how many times as large compressed text becomes
 # Of a tokenizer of some ten thousand tokens: English text has 4 characters for each; of other alphabets' letters, which
 # take 2 bytes each, 1.6 make one, and every sign of Chinese, of 3 bytes, is one.
 TOKENS_OF_A_CHARACTER, TOKENS_OF_A_FURTHER_BYTE = 1 / 4, 3 / 8
@@ -73,15 +73,15 @@ def _rows_of_splits(task: Task) -> tuple[Path, dict[str, tuple[Iterable[Examples
 def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list[Path]) -> dict[str, Seen]:
     """Read rows of a split, and return what was seen of it and of those that are cut from it."""
     _check_that_they_are_files(files)
-    size = sum(map(_size, files))
-    if size > READ_WHOLE and not all(format_of(file.name)[0] in READ_IN_PARTS for file in files):
-        return _cut(task, split, _guessed(files[0], size, task.text_columns[0]))
+    is_large = sum(file.stat().st_size * (EXPANSION if format_of(file.name)[1] else 1) for file in files) > READ_WHOLE
+    if is_large and not all(format_of(file.name)[0] in READ_IN_PARTS for file in files):
+        return _cut(task, split, _guessed(files, task))
     count, lengths = 0, Counter()
     for examples in rows:
         count += len(examples)
         lengths.update(map(_tokens, *examples.texts))
-        if count >= (ROWS_OF_MORE if size > READ_WHOLE else MOST_ROWS):
-            count = _rows_in(files, size, task.text_columns[0], lengths)
+        if count >= (ROWS_OF_MORE if is_large else MOST_ROWS):
+            count, _ = _guessed(files, task)
             break
     return _cut(task, split, (count, lengths))
 
@@ -106,30 +106,22 @@ def _tokens(*texts: str) -> int:
     return round(of_texts) + 1 + len(texts)
 
 
-def _size(file: Path) -> int:
-    """Return about how many bytes a file has that is not compressed, or no more than tables are."""
-    return file.stat().st_size * (TIMES_COMPRESSED if format_of(file.name)[1] else 1)
+def _guessed(files: list[Path], task: Task) -> Seen:
+    """Return what a split is like, by what its files say of their rows, else by how its first one begins."""
+    if all(format_of(file.name)[0] == ".parquet" for file in files):
+        return sum(read_metadata(file).num_rows for file in files), {}
+    size = sum(file.stat().st_size for file in files)
+    rows, of_text, on_disk = _beginning(files[0], task)
+    count = round(size * rows / on_disk)
+    return count, {round(of_text / rows * TOKENS_OF_A_CHARACTER): count}
 
 
-def _rows_in(files: list[Path], size: int, column: str, lengths: Counter[int]) -> int:
-    """Return how many rows files of such a size in all have: as they say, else as what was read of them tells."""
-    formats = {format_of(file.name)[0] for file in files}
-    if formats == {".parquet"}:
-        return sum(read_metadata(file).num_rows for file in files)
-    if formats & {".parquet", ".arrow"}:
-        tokens = sum(length * rows for length, rows in lengths.items())
-        return round(size * TOKENS_OF_A_CHARACTER * lengths.total() / tokens)
-    return round(size / _bytes_of_a_row(files[0], column))
-
-
-def _guessed(file: Path, size: int, column: str) -> Seen:
-    """Return what a split is like of which nothing but its size, and the beginning of its first file, are known."""
-    of_a_row = _bytes_of_a_row(file, column)
-    rows = round(size / of_a_row)
-    return rows, {round(of_a_row * TOKENS_OF_A_CHARACTER): rows}
-
-
-def _bytes_of_a_row(file: Path, column: str) -> float:
-    beginning = "".join(islice(lines_of(file, str(file)), LINES_TO_COUNT_IN))[:CHARACTERS_TO_COUNT_IN]
-    sign = f'"{column.rpartition(".")[2]}"' if format_of(file.name)[0] == ".json" else "\n"
-    return len(beginning.encode(errors="surrogateescape")) / max(beginning.count(sign), 1)
+def _beginning(file: Path, task: Task) -> tuple[int, int, int]:
+    """Return about how many rows a file's beginning has, the bytes of its content, and how many they are on disk."""
+    kind, compression = format_of(file.name)
+    if kind == ".arrow":
+        batch = next(arrow_batches(file, file.name))
+        return len(batch), batch.nbytes, batch.nbytes
+    text = beginning_of(file, file.name, BYTES_TO_COUNT_IN)
+    sign = f'"{task.text_columns[0]}"'.encode() if kind == ".json" else b"\n"
+    return max(text.count(sign), 1), len(text), len(zlib.compress(text)) if compression else len(text)

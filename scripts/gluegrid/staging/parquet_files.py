@@ -64,7 +64,7 @@ def read_columns(path: Path, shown: str, wanted: list[str], optional: list[str])
     check_columns(shown, names, columns)
     paths = {name: _path_of(fields, name) for name in columns}
     tops = list(dict.fromkeys(path_of[0] for path_of in paths.values()))
-    batches = read_batches(path, shown, tops) if _is_parquet(path) else _arrow_batches(path, shown)
+    batches = read_batches(path, shown, tops) if _is_parquet(path) else arrow_batches(path, shown)
     for batch in batches:
         yield {name: _column_at(batch, path_of) for name, path_of in paths.items()}
 
@@ -123,7 +123,8 @@ def _open_arrow(path: Path) -> pyarrow.ipc.RecordBatchStreamReader | pyarrow.ipc
     return pyarrow.ipc.open_file(content) if is_file else pyarrow.ipc.open_stream(content)
 
 
-def _arrow_batches(path: Path, shown: str) -> Iterator[pyarrow.RecordBatch]:
+def arrow_batches(path: Path, shown: str) -> Iterator[pyarrow.RecordBatch]:
+    """Yield an Arrow file's rows, with all columns. Raises DataError for a damaged file."""
     rows = 0
     try:
         with _open_arrow(path) as reader:

@@ -79,6 +79,12 @@ def lines_of(path: Path, shown: str, encoding: str | None = None) -> Iterator[st
         raise DataError(f"{shown}: {damaged}: {in_one_line(error)}; copy or write it again") from error
 
 
+def beginning_of(path: Path, shown: str, size: int) -> bytes:
+    """Return the first bytes of a file's text, in its own encoding."""
+    with ExitStack() as stack:
+        return _read(_opened(path, shown, stack), size)
+
+
 class _After(io.RawIOBase):
     """A stream whose head has been read already."""
 
@@ -166,8 +172,6 @@ def advice_on_encoding(path: Path, shown: str, encoding: str | None) -> str:
     """Return, for the end of a message on text that is not of its encoding, what to write."""
     if encoding:
         return f"; `encoding` is {encoding}: name the one in which it was written"
-    with ExitStack() as stack:
-        likely = likely_encoding(_read(_opened(path, shown, stack), SAMPLE))
-    if likely:
+    if likely := likely_encoding(beginning_of(path, shown, SAMPLE)):
         return f"; it may be {likely}: then write `encoding: {likely}`"
     return "; name its encoding, as in `encoding: latin-1`, or save it as UTF-8"
