@@ -257,4 +257,7 @@ def test_the_head_looks_and_its_jobs_do_not():
         SystemExit, match=r"^mine.yaml:3: tasks.mine.label_column: ./reviews.csv: has no column 'lable'"
     ):
         experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings, basedir="."))
-    assert experiment_of_workflow(SimpleNamespace(is_main_process=False, config_settings=settings, basedir=".")).name == "mine"
+    assert (
+        experiment_of_workflow(SimpleNamespace(is_main_process=False, config_settings=settings, basedir=".")).name
+        == "mine"
+    )

@@ -224,7 +224,7 @@ def test_a_folder_above_a_model_names_the_one_below(tmp_path, monkeypatch):
 def load(model: Path, data: Path, *look_at_data):
     task = {
         "source": f"./{data}",
-        "text_columns": ["sentence"],
+        "text_columns": ["filling"],
         "labels": ["a", "b"],
         "metrics": ["accuracy"],
         "test": [],

@@ -17,8 +17,10 @@ from fetching import Fetched, Fetcher, parquet_of
 from gluegrid.common.errors import ConfigError
 from gluegrid.common.files import read_json, sha256
 from gluegrid.experiment.cell import run_text
+from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
+from gluegrid.operations.local_data import look_at_local_data
 
 CSV = 'review,mood\na fine film,good\n"long, and dull",bad\n'
 ENTRY = {
@@ -256,10 +258,6 @@ MISTAKES = {
         "source: the folder './data/more' cannot be used: it holds no <split>-00000-of-00001.parquet; files of other"
         " names stand under files, as files: {train: <a file>, validation: <a file>}; it has: test.csv.$",
     ),
-    "a pointer of git-lfs": (
-        {"source": "./odd/lfs", "files": {"train": "it.csv.gz", "validation": "dev.csv"}},
-        "source: the folder './odd/lfs' cannot be used: it.csv.gz: is a pointer of git-lfs, not the file; run `git lfs",
-    ),
     "an encoding with a typo": (
         {"encoding": "latin-l"},
         "encoding: 'latin-l' is no encoding of texts that Python knows. Did you mean 'latin-1'?",
@@ -294,12 +292,9 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_told_before_anything_runs(case):
     changes, expected = MISTAKES[case]
-    Path("odd/lfs").mkdir(parents=True)
+    Path("odd").mkdir()
     for name in ("it.xlsx", "it.tar.gz", "train.txt"):
         Path("odd", name).touch()
-    if "lfs" in expected:
-        Path("odd/lfs/dev.csv").touch()
-        Path("odd/lfs/it.csv.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(ConfigError) as caught:
         load(ENTRY, **changes)
     (problem,) = (re.sub(r"^c\.yaml:\d+: tasks\.reviews\.", "", problem) for problem in caught.value.problems)
@@ -340,10 +335,14 @@ def test_files_may_lie_in_folders_of_any_depth(name):
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["manifest.json", *manifest["files"]]
 
 
-def test_an_incomplete_set_of_parts_is_told_before_anything_runs():
+def test_an_incomplete_set_of_parts_is_told_before_anything_runs_and_stops_no_other_task():
     Path("data/train-00000-of-00002.parquet").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"train-00001-of-00002.parquet: is missing; split 'train' has 1 of its 2"):
-        load(ENTRY, files={"train": "train-*.parquet", "validation": "dev.csv"})
+    experiment = load(ENTRY, files={"train": "train-*.parquet", "validation": "dev.csv"})
+    problems = Problems(Path("c.yaml"), {})
+    look_at_local_data(experiment, problems)
+    (warning,) = problems.warnings
+    assert "train-00001-of-00002.parquet: is missing; split 'train' has 1 of its 2 files; only the cells of" in warning
+    assert "is missing; split 'train' has 1 of its 2 files" in start_fetching(experiment, unreachable_hub()).error
 
 
 def test_what_the_documentation_shows_is_an_experiment(project):
@@ -382,10 +381,13 @@ def start_fetching(experiment: Experiment, hub: FakeHub) -> Fetched:
 
 def fetched(experiment: Experiment, hub: FakeHub | None = None) -> dict:
     """Fetch the task; return its manifest."""
-    if hub is None:
-        hub = FakeHub()
-        hub.ports["hub"] = 9
-    return start_fetching(experiment, hub).content
+    return start_fetching(experiment, hub or unreachable_hub()).content
+
+
+def unreachable_hub() -> FakeHub:
+    hub = FakeHub()
+    hub.ports["hub"] = 9
+    return hub
 
 
 def test_the_manifest_has_the_hashes_of_both_the_users_files_and_those_made_of_them():
