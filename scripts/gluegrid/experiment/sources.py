@@ -20,6 +20,7 @@ MODEL_FILES = re.compile(
 )
 
 
+OF_DEMO = Path("demo/generated")  # what no clone has before it is made
 CODE_FILES = re.compile(r"[A-Za-z0-9_]+\.py")
 
 
@@ -83,7 +84,8 @@ def _listed_folder(source: str, what: str) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files; of a source that is one file its folder, and that name alone."""
     path = Path(source).expanduser()
     if not (path.is_file() if what == "file" else path.is_dir()):
-        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
+        how = "; python demo/generate.py makes it" if path.is_relative_to(OF_DEMO) else ""
+        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()}){how}")
     return (path.parent, [path.name]) if what == "file" else (path, files_below(path))
 
 
