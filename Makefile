@@ -40,7 +40,8 @@ install: $(INSTALLED) ## create .venv from the lock
 demo: $(INSTALLED) ## run the demo experiment and print its table
 	@$(BIN)/python demo/generate.py
 	@$(DEMO)
-	@echo "The table lies in results/demo/results.md"
+	@echo && sed -n -e 's/\\\*/* /g' -e '/^## Models by tasks/,/^Numbers/{/^|/p;}' results/demo/results.md
+	@echo && echo "All of it: results/demo/results.md. Next: make status, make verify, or an experiment of your own (README.md)"
 
 .PHONY: status
 status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo: of one experiment; WATCH=1: live)
@@ -56,7 +57,7 @@ verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIME
 	@$(BIN)/python scripts/commands.py verify $(EXPERIMENT)
 
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo; FILE=demo.zip)
+export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo where there are several; FILE=demo.zip)
 	@$(BIN)/python scripts/commands.py export "$(EXPERIMENT)" $(if $(FILE),--file "$(FILE)")
 
 .PHONY: import
