@@ -63,7 +63,8 @@ install: $(INSTALLED) ## create .venv from the lock
 demo: $(INSTALLED) ## run the demo experiment and print its table
 	@$(BIN)/python demo/generate.py
 	@$(DEMO)
-	@echo "The table lies in results/demo/results.md"
+	@echo && sed -n -e 's/\\\*/* /g' -e '/^## Models by tasks/,/^Numbers/{/^|/p;}' results/demo/results.md
+	@echo && echo "All of it: results/demo/results.md. Next: make status, make verify, or an experiment of your own (README.md)"
 
 # EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
 .PHONY: status
@@ -80,7 +81,7 @@ verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIME
 	@$(BIN)/python scripts/commands.py verify $(WHICH)
 
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml; FILE=demo.zip)
+export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml, where there are several; FILE=demo.zip)
 	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=)
 
 .PHONY: import

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import string
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -225,4 +226,7 @@ def compare_texts(model, generator) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # nothing is left of it
+        sys.exit("interrupted")

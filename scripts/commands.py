@@ -16,6 +16,7 @@ RESULTS = Path("results")
 CONFIG = Path("config.yaml")
 SECONDS_BETWEEN_LOOKS = 5
 REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
+IMPORT = 'make import EXPERIMENT=merged FILES="a.zip b.zip"'
 
 parser = argparse.ArgumentParser(description=__doc__)
 commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -166,44 +167,51 @@ def verdict(problems: int) -> str:
 @command("export", ONE, ITS_FILE, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
 def export(arguments: argparse.Namespace) -> None:
     """Write an experiment into one file: results, predictions, records, config and tables, but no weights."""
+    from gluegrid.experiment.experiment_index import the_experiment
     from gluegrid.sharing.archive import SUFFIX
     from gluegrid.sharing.exporting import export_experiment
 
-    file = arguments.file or Path(f"{arguments.experiment}{SUFFIX}")
-    print(*export_experiment(RESULTS, arguments.experiment, file), sep="\n")
+    name = the_experiment(RESULTS, arguments.experiment).name
+    print(*export_experiment(RESULTS, name, arguments.file or Path(f"{name}{SUFFIX}")), sep="\n")
 
 
 @command(
     "import",
-    argument("experiment", help="the name that it gets below results/"),
-    argument("files", nargs="+", metavar="FILE", help="archive of `make export`, or label=archive"),
+    argument("experiment", nargs="?", help="the name that it gets below results/"),
+    argument("files", nargs="*", metavar="FILE", help="archive of `make export`, or label=archive"),
 )
 def import_experiments(arguments: argparse.Namespace) -> None:
     """Make one experiment of the archives of several clones, to be compared and verified like one that was run here."""
     from gluegrid.sharing.importing import import_archives
 
+    if not arguments.files:
+        raise GluegridError(f"say what is to be imported, and the name that it gets: {IMPORT}")
     print(*import_archives(RESULTS, arguments.experiment, arguments.files), sep="\n")
 
 
 @command("reports", ONE, ITS_FILE)
 def reports(arguments: argparse.Namespace) -> None:
     """Make the tables and reports of an experiment from the results there are, without snakemake: also of an import."""
-    from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
+    from gluegrid.experiment.experiment_index import newest_invocation, newest_plan, the_experiment
 
-    (folder,) = experiment_folders(RESULTS, arguments.experiment)
-    head = newest_invocation(folder)
-    if head is None:
-        raise GluegridError(f"{folder}: no call of snakemake has begun this experiment")
-    for name in REPORTS:
-        script = Path(__file__).with_name(f"{name}.py")
-        if subprocess.run([sys.executable, script, "--head", head], stdout=subprocess.DEVNULL).returncode != 0:
-            raise GluegridError(f"{script.name}: failed; what it says stands above")
-    print(f"Made anew below {folder}: {', '.join(REPORTS)}")
+    folder = the_experiment(RESULTS, arguments.experiment)
+    is_compared = len(newest_plan(folder).models) > 1
+    wanted = [name for name in REPORTS if name != "compare" or is_compared]
+    failed = [name for name in wanted if not _is_made(name, newest_invocation(folder))]
+    if made := [name for name in wanted if name not in failed]:
+        print(f"Made anew below {folder}: {', '.join(made)}")
+    if failed:
+        raise GluegridError(f"{', '.join(failed)}: failed; what is wrong stands above")
+
+
+def _is_made(report: str, head: Path) -> bool:
+    script = Path(__file__).with_name(f"{report}.py")
+    return subprocess.run([sys.executable, script, "--head", head], stdout=subprocess.DEVNULL).returncode == 0
 
 
 @command(
     "cancel",
-    argument("cell", help="<model>/<task>/base/seed-<seed>, as below results/<experiment>/runs"),
+    argument("cell", nargs="?", default="", help="<model>/<task>/base/seed-<seed>, as below results/<experiment>/runs"),
     argument("--experiment", help="its name; not needed where only one has this cell"),
     ITS_FILE,
 )

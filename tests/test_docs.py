@@ -8,6 +8,7 @@ import pytest
 import write_docs
 
 from gluegrid.experiment.config import config_schema
+from gluegrid.experiment.loading import load_experiment
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
@@ -27,6 +28,16 @@ def test_make_targets_in_documents_exist(document):
     targets = set(re.findall(r"^([a-z][a-z-]*):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", document.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= targets
+
+
+def test_the_experiment_in_the_readme_is_one(tmp_path, monkeypatch):
+    (text,) = re.findall(
+        r"```yaml\n(experiment: .*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    experiment = load_experiment(Path("mine.yaml"))
+    assert (experiment.name, len(experiment.cells), experiment.warnings) == ("my-first-grid", 6, [])
 
 
 def test_every_key_of_the_schema_is_documented():

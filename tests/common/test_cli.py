@@ -1,5 +1,8 @@
 """Scripts that only tell something, and a reader who goes before all is said, as `head` does."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import builders
@@ -18,3 +21,21 @@ def test_what_only_tells_something_ends_in_silence(tmp_path, monkeypatch, comman
     arguments = ["--configfile", builders.SCRIPTS.parent / "config.yaml"] if command == "plan" else []
     done = builders.run_without_reader(command, *arguments, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("where", ["", "run_script(main)"], ids=["while it imports", "in its main"])
+def test_ctrl_c_ends_a_script_with_a_line_and_no_traceback(where):
+    interrupted = "signal.raise_signal(signal.SIGINT)"
+    main = f"def main():\n    {interrupted}\n"
+    listening = (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)"  # it is ignored in what a shell starts with &
+    )
+    text = f"import signal\nfrom gluegrid.common.cli import run_script\n{listening}\n{main}{where or interrupted}\n"
+    done = subprocess.run([sys.executable, "-c", text], cwd=builders.SCRIPTS, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "gluegrid: interrupted\n")
+
+
+def test_an_error_of_ours_that_nobody_expects_has_its_traceback():
+    text = "import gluegrid.common.cli\nraise ValueError(1)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=builders.SCRIPTS, capture_output=True, text=True)
+    assert done.stderr.startswith("Traceback") and done.stderr.endswith("ValueError: 1\n")

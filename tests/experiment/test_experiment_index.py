@@ -3,7 +3,7 @@
 import pytest
 
 from gluegrid.common.errors import GluegridError
-from gluegrid.experiment.experiment_index import ANY_TRACE, PLANNED, TO_VERIFY, experiment_folders
+from gluegrid.experiment.experiment_index import ANY_TRACE, PLANNED, TO_VERIFY, experiment_folders, the_experiment
 
 FILES = ("called/heads/1.json", "begun/heads/code/x", "moved/results.md", "left/state/x", "ran/runs/x", ".import.lock")
 
@@ -31,7 +31,17 @@ def test_an_experiment_is_what_has_what_the_asker_needs(results, having, expecte
     assert experiment_folders(results, expected[0], having) == [results / expected[0]]
     with pytest.raises(GluegridError) as told:
         experiment_folders(results, "call", having)
-    assert str(told.value) == f"{results}/call is no experiment; there are: {', '.join(expected)}"
+    there = ", ".join(expected)
+    assert str(told.value) == f"{results}/call is no experiment; there are: {there} (did you mean 'called'?)"
+
+
+def test_without_a_name_it_is_the_only_one(results):
+    assert the_experiment(results, None) == the_experiment(results, "") == results / "called"
+    assert the_experiment(results, "called") == results / "called"
+    with pytest.raises(GluegridError, match=r"^which experiment\? Say EXPERIMENT=\.\.\.; there are: begun, called$"):
+        the_experiment(results, "", ("heads",))
+    with pytest.raises(GluegridError, match=r"no experiment yet; call snakemake"):
+        the_experiment(results / "nowhere", "")
 
 
 def test_where_there_is_none_it_says_so(tmp_path):

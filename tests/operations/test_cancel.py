@@ -147,6 +147,14 @@ def test_a_cancellation_is_of_the_attempts_and_calls_before_it_whatever_the_cloc
     assert read_outcomes(experiment)[0].reason == "loss is NaN"
 
 
+def test_without_a_cell_it_says_how_one_is_named(slurm, experiment, project):
+    done = subprocess.run(
+        [sys.executable, str(project / "scripts/commands.py"), "cancel", ""], capture_output=True, text=True
+    )
+    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
 def test_the_script_says_what_is_wrong_in_one_line(slurm, experiment, project):
     command = [sys.executable, str(project / "scripts/commands.py"), "cancel", "no/such/base/seed-1"]
     done = subprocess.run(command, capture_output=True, text=True)

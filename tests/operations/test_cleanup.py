@@ -247,5 +247,5 @@ def test_only_the_experiment_that_is_named_is_cleaned(cell, no_head_lives, proje
     wrong = subprocess.run([*command, "gird"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        "gluegrid: results/gird is no experiment; there are: grid, other\n",
+        "gluegrid: results/gird is no experiment; there are: grid, other (did you mean 'grid'?)\n",
     )

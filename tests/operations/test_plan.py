@@ -154,6 +154,37 @@ def called(project: Path, *options: str, **environment: str) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
 
 
+SHIPPED = [
+    *("config.yaml", "demo/config.yaml", "examples/own_task/config.yaml"),
+    *("experiments/minilm-glue.yaml", "experiments/minilm-seeds.yaml"),
+]
+
+
+def test_all_experiments_that_are_shipped_are_planned_in_a_clone_with_the_demos_inputs(demo, monkeypatch):
+    files = [path for path in demo.root.rglob("*.yaml") if not {"results", ".snakemake", "generated"} & {*path.parts}]
+    experiments = {
+        str(path.relative_to(demo.root)) for path in files if re.search(r"^experiment:", path.read_text(), re.M)
+    }
+    assert experiments == {*SHIPPED}
+    monkeypatch.chdir(demo.root)
+    for name in SHIPPED:
+        experiment = load_experiment(Path(name))
+        assert text_of(experiment).startswith(f"{experiment.name}: ")
+        assert not [warning for warning in experiment.warnings if "reference" not in warning]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_in_a_fresh_clone_an_experiment_is_planned_or_says_what_makes_what_it_lacks(tmp_path, name):
+    clone = clone_into(tmp_path / "clone")
+    command = [sys.executable, "scripts/commands.py", "plan", "--configfile", name]
+    done = subprocess.run(command, cwd=clone.root, capture_output=True, text=True)
+    if "demo/generated" in (clone.root / name).read_text(encoding="utf-8"):
+        lines = done.stderr.splitlines()
+        assert lines and all(line.endswith("; python demo/generate.py makes it") for line in lines)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_plan_for_a_device_and_for_the_profiles(project):
     hours = {}

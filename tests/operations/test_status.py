@@ -159,9 +159,9 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
         f"snakemake runs: process {os.getpid()} since {head_started:%H:%M}",
     ]
-    counted = "1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
+    counted = "6 seeds: 1 running 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
     assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
-    assert "  pair    running    1 of 6 seeds, 43 %, 10 min left, 1 done 77.50, 1 queued,..." in text
+    assert "  pair    running    6 seeds: 1 running 43 %, 10 min left, 1 done 77.50," in text
     assert "  number  not begun  6 seeds\n" in text
     assert "Cells: 1 done, 1 running, 1 queued, 1 stopped, 1 failed, 7 not begun.\n" in text
     assert f"FAILED tiny/pair/base/seed-4: {REASON}" in " ".join(text.split())
@@ -573,7 +573,7 @@ def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):
     assert [call[-1] for call in slurm.calls("squeue")] == ["--jobs=17,18"]
     done = subprocess.run(script("smal"), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "gluegrid: results/smal is no experiment; there are: other, small\n"
+    assert done.stderr == "gluegrid: results/smal is no experiment; there are: other, small (did you mean 'small'?)\n"
 
 
 def test_the_script_loads_nothing_heavy(slurm, experiment):

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from rendering import HOSTILE, texts_of
 
 from gluegrid.common import paths
-from gluegrid.execution import attempts
+from gluegrid.execution import attempts, invocation
 from gluegrid.execution.job_logs import last_line
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.cell import run_text
+from gluegrid.operations.staged import staged_table
 from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import results_markdown, table_definition, write_tables
 from gluegrid.workflow.run_end import last_words
@@ -316,6 +317,82 @@ def test_the_last_words_of_a_complete_set_name_no_failure(experiment, pair):
     assert "50.00/-25.00" in text
 
 
+@pytest.fixture
+def call(experiment, monkeypatch):
+    """A call of snakemake, of which everything that follows is a part."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return invocation.freeze(experiment.config, Path(experiment.paths.heads))
+
+
+def test_what_ctrl_c_has_ended_is_stopped_and_no_failure(experiment, pair, call):
+    attempts.start(state_of(experiment, pair), "0")
+    attempts.end(state_of(experiment, pair), Reason(Cause.INTERRUPTED, step=7))
+    invocation.interrupt()
+    outcomes = read_outcomes(experiment)
+    assert (outcomes[0].is_stopped, outcomes[0].has_failed) == (True, False)
+    assert last_words(experiment, outcomes).splitlines()[-3:] == [
+        "Tables: results/small/results.md",
+        "STOPPED tiny/pair/base/seed-42: interrupted; step 7 is kept",
+        "Stopped, goes on with the next call (0 of 2 cells are done)",
+    ]
+    text = write_tables(experiment, outcomes)
+    assert "| Pair   | accuracy/f1       | stopped  | -" in text
+    assert "## Stopped cells" in text and "failed" not in text.casefold()
+    rows = list(csv.DictReader(io.StringIO(Path(experiment.paths.results_csv).read_text(encoding="utf-8"))))
+    assert [row["state"] for row in rows] == ["stopped", "not run"]
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+@pytest.mark.parametrize("ended", [Reason(Cause.SIGTERM, step=7), None], ids=["scancel", "without a word"])
+def test_what_an_interrupted_call_has_cancelled_is_stopped_and_what_somebody_else_has_is_not(
+    experiment, pair, call, ended, is_interrupted
+):
+    attempts.start(state_of(experiment, pair), "0")
+    if ended:
+        attempts.end(state_of(experiment, pair), ended)
+    if is_interrupted:
+        invocation.interrupt()
+    outcome = outcome_of(experiment, pair)
+    assert (outcome.is_stopped, outcome.has_failed) == (is_interrupted, not is_interrupted)
+    assert ended or (outcome.why.cause == Cause.INTERRUPTED) == is_interrupted
+
+
+def test_what_was_wrong_before_ctrl_c_is_a_failure_all_the_same(experiment, pair, call):
+    attempts.start(state_of(experiment, pair), "0")
+    attempts.end(state_of(experiment, pair), Reason(Cause.FAILED, "the loss is nan"))
+    invocation.interrupt()
+    assert outcome_of(experiment, pair).has_failed
+
+
+@pytest.mark.parametrize(
+    ("text", "is_of_the_call", "reason"),
+    [
+        ("fetching", True, "not run yet"),
+        ("fetching\ngluegrid: interrupted\n", True, "not run yet"),
+        ("gluegrid: no such model", True, "fetch_model failed: no such model"),
+        ("gluegrid: no such model", False, "fetch_model failed: no such model"),
+        ("fetching", False, "fetch_model failed: fetching"),
+    ],
+)
+def test_what_ctrl_c_ended_while_it_was_fetched_is_not_run_yet(experiment, pair, call, text, is_of_the_call, reason):
+    invocation.interrupt()
+    log = write_log(experiment, "fetch_model", experiment.model_key("tiny"), text)
+    moment = call.stat().st_mtime + (1 if is_of_the_call else -1)
+    os.utime(log, (moment, moment))
+    assert outcome_of(experiment, pair).reason == reason
+    assert ("FAILED model" in staged_table(experiment)) == (reason != "not run yet")
+
+
+def test_a_cell_that_ctrl_c_ended_while_it_started_is_not_run_yet(experiment, pair, call):
+    for path in (experiment.model_manifest("tiny"), experiment.task_manifest("pair"), experiment.tokens_manifest(pair)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("{}", encoding="utf-8")
+    write_log(experiment, "train", paths.CELL.format(**pair.wildcards), "gluegrid: interrupted\nTraceback")
+    assert outcome_of(experiment, pair).reason == "train failed before its first step: interrupted"
+    invocation.interrupt()
+    assert outcome_of(experiment, pair).why == Reason(Cause.NOT_RUN)
+
+
 def test_what_is_peculiar_about_a_number_is_noted(experiment, pair):
     builders.write_result(experiment, pair, PAIR | {"train_samples": 10, "degenerate": True})
     text = write_tables(experiment, read_outcomes(experiment))
@@ -441,7 +518,7 @@ def test_other_data_are_said_in_every_table_and_their_files_once(official):
     text = write_tables(official, read_outcomes(official))
     assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
     assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
-    assert "\n- on Pair: train 100 of 1,000\n\n## Beside" in text
+    assert "\n- on Pair: train 100 of 1,000\n\n## What to know" in text
     assert "\n- Not the official files: train, test of pair.\n" in text
     assert "subset" not in text
     (row,) = csv.DictReader(io.StringIO(Path(official.paths.results_csv).read_text(encoding="utf-8")))

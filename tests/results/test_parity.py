@@ -21,7 +21,7 @@ from gluegrid.results.parity import BELOW, NOT_COMPARED, WITHIN, parity_content,
 from gluegrid.results.parity_report import below, parity_in_terminal, parity_markdown, reference_sections, write_parity
 from gluegrid.results.results_md import results_markdown
 from gluegrid.results.selection import chosen
-from gluegrid.results.summary import Group
+from gluegrid.results.summary import Group, groups
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.markdown import read_sections
 from gluegrid.verification.runs import VerifiedRun
@@ -295,6 +295,28 @@ def test_names_from_outside_cannot_become_markup(one_reference):
         assert "\u202e" not in text
     assert len(rows_of(table_in(parity_markdown(content)))[1]) == 8
     assert "\u202e" not in parity_in_terminal(content)
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "is_in_it"),
+    [(BERT, "rte", True), (BERT, "reviews", False), ("org/bert", "rte", False), ("org/bert", "reviews", False)],
+)
+def test_only_who_has_its_models_and_tasks_reads_of_the_document(tmp_path, monkeypatch, source, task, is_in_it):
+    monkeypatch.chdir(tmp_path)
+    reviews = {"source": "org/reviews", "text_columns": ["text"], "labels": ["no", "yes"], "metrics": ["accuracy"]}
+    tasks = {task: {**(reviews if task == "reviews" else {}), "revision": "1"}}
+    write_experiment(tmp_path, models={"bert": {"source": source, "revision": "1"}}, tasks=tasks)
+    experiment = load_experiment(Path("mine.yaml"))
+    outcomes = read_outcomes(experiment)
+    content = parity_content(experiment, groups(experiment, outcomes))
+    page, table, terminal = (
+        results_markdown(experiment, outcomes),
+        parity_markdown(content),
+        parity_in_terminal(content),
+    )
+    assert ("## Beside the document" in page, "## References" in page) == (is_in_it, is_in_it)
+    assert ("No published number" in table, "No published number" in terminal) == (not is_in_it, not is_in_it)
+    assert is_in_it or "document" not in page + table + terminal
 
 
 def results_of(experiment: Experiment, accuracy: float) -> None:

@@ -5,10 +5,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import builders
 import pytest
 from shared_experiments import REASON, digest, killed_in_between, write_experiment
 
@@ -200,6 +203,19 @@ def test_what_cannot_be_exported_is_one_line(clone, name, file, message):
         list(export_experiment(RESULTS, name, Path(file)))
     assert str(caught.value) == message
     assert not Path(file).exists()
+
+
+def test_without_a_name_the_only_experiment_is_exported_and_of_several_none(clone):
+    command = [sys.executable, builders.SCRIPTS / "commands.py", "export", ""]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("grid.zip: "), done.stderr
+    write_experiment("other", {"bert": {}}, ["pair"])
+    for name, said in (
+        ("", "which experiment? Say EXPERIMENT=...; there are: grid, other\n"),
+        ("gird", "results/gird is no experiment; there are: grid, other (did you mean 'grid'?)\n"),
+    ):
+        done = subprocess.run([*command[:-1], name], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gluegrid: {said}")
 
 
 def test_an_export_that_is_killed_leaves_the_archive_as_it_was_and_the_next_one_cleans_up(clone):

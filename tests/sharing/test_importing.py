@@ -460,6 +460,16 @@ def test_an_import_that_is_killed_leaves_nothing_and_the_next_one_cleans_up(arch
     assert sorted(path.name for path in RESULTS.iterdir()) == ["merged"]
 
 
+@pytest.mark.parametrize("arguments", [[], [""], ["merged"]])
+def test_without_an_archive_it_says_how_one_is_named(archive_of, arguments):
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    done = subprocess.run(
+        [sys.executable, scripts / "commands.py", "import", *arguments], capture_output=True, text=True
+    )
+    said = 'gluegrid: say what is to be imported, and the name that it gets: make import EXPERIMENT=merged FILES="a.zip'
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f'{said} b.zip"\n')
+
+
 def test_two_imports_at_once_do_not_disturb_each_other(archive_of):
     archive = archive_of("grid", {"bert": {}})
     scripts = Path(__file__).resolve().parents[2] / "scripts"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from builders import stage_model, stage_task
 from fake_hub import FakeHub
-from fetching import TRAIN, Fetcher, parquet
+from fetching import TRAIN, Fetcher, parquet, parquet_of
 
 from gluegrid.common.errors import ConfigError, DataError, StagingError
 from gluegrid.common.files import read_json
@@ -181,14 +181,15 @@ def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(t
     monkeypatch.chdir(tmp_path)
     write(Path("model"), MODEL_FILES | {"model.safetensors": POINTER})
     validation = "validation-00000-of-00001.parquet"
-    write(Path("data"), {SPLIT: parquet(), validation: POINTER})
+    data = parquet_of({"filling": ["cheese"], "label": [1]})
+    write(Path("data"), {SPLIT: data, validation: POINTER})
     loaded = load(Path("model"), Path("data"), look_at_local_data)
     assert loaded.models["m"]["revision"]
     assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
         "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
         f"config.yaml:8: tasks.t.source: ./data/{validation}: is a pointer of git-lfs, not the file",
     ]
-    write(Path("data"), {"validation-00000-of-00003.parquet": parquet()})
+    write(Path("data"), {"validation-00000-of-00003.parquet": data})
     (Path("data") / validation).unlink()
     _, warning = load(Path("model"), Path("data"), look_at_local_data).warnings
     assert "validation-00001-of-00003.parquet: is missing" in warning

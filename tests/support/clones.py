@@ -56,6 +56,18 @@ class Clone:
         assert old in text, f"{name} does not contain {old!r}"
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
+    def with_copies(self, name: str, shared: Path) -> str:
+        """Write an experiment of the hub's MiniLM and GLUE beside the clone, with the shared folder's copies of both.
+
+        Return its path, as seen from the clone, which stays as it was committed.
+        """
+        text = (self.root / name).read_text(encoding="utf-8")
+        assert "source: sentence-transformers/all-MiniLM-L6-v2" in text
+        text = text.replace("sentence-transformers/all-MiniLM-L6-v2", f"{shared}/models/minilm-l6-h384")
+        path = self.root.parent / Path(name).name
+        path.write_text(f"{text}\ntask_defaults: {{source: {shared}/glue}}\n", encoding="utf-8")
+        return f"../{path.name}"
+
     def write_experiment(self, experiment: str, tasks: dict) -> None:
         """Write mine.yaml, an experiment of one of the demo's models on these tasks with these values."""
         config = {

@@ -13,7 +13,11 @@ import verifiable
 from gluegrid.analysis.comparison_report import write_comparisons
 from gluegrid.analysis.comparisons import compare
 from gluegrid.analysis.glue_submission import write_submission
-from gluegrid.common.files import read_json
+from gluegrid.common.files import read_json, sha256
+from gluegrid.common.paths import state_folder
+from gluegrid.execution import attempts
+from gluegrid.execution.reasons import Cause, Reason
+from gluegrid.experiment.cell import run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import read_outcomes
@@ -158,21 +162,167 @@ def test_lines_at_the_end_are_compared_too(made):
     assert "'| tiny | better |', the runs give ''" in problem
 
 
-def test_files_that_are_older_than_the_runs_are_told(made):
-    experiment = Experiment(read_json(next(made.glob("heads/*.json")))["config"])
-    (made / "runs/tiny/mrpc/base/seed-2/all_results.json").unlink()
-    write_tables(experiment, read_outcomes(experiment))
-    found = {Path(problem.partition(":")[0]).name for problem in problems()}
-    assert {"comparisons.json", "comparisons.md"} <= found
-    assert not {"results.md", "results.csv", "results.json"} & found
+def frozen() -> Experiment:
+    return Experiment(read_json(next(FOLDER.glob("heads/*.json")))["config"])
 
 
-def test_a_report_that_is_older_than_the_runs_is_told(made):
-    experiment = Experiment(read_json(next(made.glob("heads/*.json")))["config"])
-    for name in ("comparisons.json", "comparisons.md", "runs/tiny/mrpc/base/seed-2/all_results.json"):
+def make_anew(experiment: Experiment) -> None:
+    """Do what `make reports` does."""
+    found = read_outcomes(experiment)
+    write_tables(experiment, found)
+    write_parity(experiment, found)
+    write_comparisons(experiment, compare(experiment, found))
+    write_report(experiment, read_outcomes(experiment))
+
+
+def noted() -> dict[str, str]:
+    """Return the notes of a verification that finds no problem, by the files that they are of."""
+    findings = verify_experiment(FOLDER, Hashes())
+    assert findings.problems == []
+    assert all(f"  note: {note}" in list(summary(findings)) for note in findings.notes)
+    return dict(note.split(": outdated, ") for note in findings.notes)
+
+
+OF_OTHER_RESULTS = "made from other results than there are now; to make it anew: make reports EXPERIMENT=small"
+COMPARISONS = "results/small/comparisons.md, results/small/comparisons.json"
+REPORT = "results/small/report.html, results/small/table.tex"
+TABLES = "results/small/results.csv, results/small/results.json, results/small/results.md"
+
+
+@pytest.mark.parametrize("are_tables_anew", [True, False])
+def test_what_was_made_before_a_cell_was_trained_is_outdated_and_no_problem(made, are_tables_anew):
+    experiment = frozen()
+    results = made / "runs/tiny/mrpc/base/seed-2/all_results.json"
+    content = results.read_bytes()
+    results.unlink()
+    make_anew(experiment)
+    assert noted() == {}
+    results.write_bytes(content)
+    if are_tables_anew:
+        write_tables(experiment, read_outcomes(experiment))
+    expected = [COMPARISONS, REPORT, *([] if are_tables_anew else [TABLES])]
+    # Not parity: it has nothing of this model's, and would be the same.
+    assert noted() == dict.fromkeys(expected, OF_OTHER_RESULTS)
+    make_anew(experiment)
+    assert noted() == {}
+
+
+def test_a_report_that_is_older_than_the_comparisons_is_outdated(made):
+    for name in ("comparisons.json", "comparisons.md"):
         (made / name).unlink()
-    write_tables(experiment, read_outcomes(experiment))
-    assert {Path(problem.partition(":")[0]).name for problem in problems()} == {"report.html", "table.tex"}
+    experiment = frozen()
+    write_report(experiment, read_outcomes(experiment))
+    assert noted() == {}
+    write_comparisons(experiment, compare(experiment, read_outcomes(experiment)))
+    assert noted() == {REPORT: OF_OTHER_RESULTS}
+
+
+def test_what_is_outdated_and_edited_is_a_problem(made):
+    replace(made / "table.tex", "&", "& 9")
+    (made / "runs/tiny/mrpc/base/seed-2/all_results.json").unlink()
+    write_tables(frozen(), read_outcomes(frozen()))
+    findings = verify_experiment(made, Hashes())
+    assert {Path(problem.partition(":")[0]).name for problem in findings.problems} == {"report.html", "table.tex"}
+    assert [note.partition(": outdated")[0] for note in findings.notes] == [COMPARISONS]
+
+
+def test_a_contradiction_to_what_a_file_says_it_was_made_from_is_a_problem(made):
+    """Somebody who edits a number may note the new hash as well: what it was made from is there all the same."""
+    path = made / "table.tex"
+    noted_before = made / "made_from.jsonl"
+    before = sha256(path)
+    replace(path, "&", "& 9")
+    replace(noted_before, before, sha256(path))
+    (problem,) = problems()
+    assert problem.startswith(f"{path}: line ")
+
+
+def test_what_another_version_made_otherwise_is_outdated(made):
+    path, lines = made / "comparisons.md", made / "made_from.jsonl"
+    before = sha256(path)
+    replace(path, "Scores x 100", "Scores times 100")
+    entries = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    for entry in entries:
+        entry["code"] = "0" * 64
+        entry["sha256"] = entry["sha256"].replace(before, sha256(path))
+    lines.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    told = "made by another version of gluegrid, or of what it calculates with"
+    assert noted() == {COMPARISONS: f"{told}; to make it anew: make reports EXPERIMENT=small"}
+
+
+def test_what_an_earlier_release_made_otherwise_is_outdated(made):
+    replace(made / "report.html", "</svg>", "</svg><!-- as it was drawn then -->")
+    (made / "made_from.jsonl").unlink()
+    told = "made by an earlier release of gluegrid, which noted nothing of what from"
+    assert noted() == {REPORT: f"{told}; to make it anew: make reports EXPERIMENT=small"}
+
+
+@pytest.mark.parametrize("line", ["", "{", "[1]", "{}", '{"file": 1, "sha256": 2, "results": 3, "code": 4}'])
+def test_a_line_that_notes_nothing_is_left_out(made, line):
+    with (made / "made_from.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(f"{line}\n")
+    assert noted() == {}
+
+
+def test_more_seeds_make_tables_outdated_until_they_are_made_anew(made):
+    head = next(made.glob("heads/*.json"))
+    content = read_json(head)
+    content["config"]["seeds"] = [1, 2, 3]
+    head.write_text(json.dumps(content), encoding="utf-8")
+    assert noted()[TABLES] == OF_OTHER_RESULTS
+    make_anew(frozen())
+    assert noted() == {}
+
+
+@pytest.mark.parametrize("is_run_json_written", [True, False])
+def test_results_of_an_earlier_plan_are_no_problem_until_they_are_made_anew(made, is_run_json_written):
+    """A value was changed, and the call was interrupted before it had trained the cells anew, or trains none."""
+    before = frozen()
+    for cell in before.cells.values():
+        if cell.name != FAILED:
+            state = state_folder(Path(before.paths.run.format(**cell.wildcards)))
+            attempts.start(state, run_hash(run_text(cell)))
+            attempts.end(state, Reason(Cause.DONE))
+    head = next(made.glob("heads/*.json"))
+    content = read_json(head)
+    content["config"]["tasks"]["mrpc"]["learning_rate"] = 3e-5
+    head.write_text(json.dumps(content), encoding="utf-8")
+    experiment = frozen()
+    changed = [cell for cell in experiment.cells.values() if cell.task == "mrpc"]
+    for cell in changed if is_run_json_written else []:
+        Path(experiment.paths.run.format(**cell.wildcards)).write_text(run_text(cell), encoding="utf-8")
+    note = f"results of an earlier plan, which snakemake makes anew: {', '.join(sorted(cell.name for cell in changed))}"
+    for make in (lambda: None, lambda: make_anew(experiment)):
+        make()
+        findings = verify_experiment(FOLDER, Hashes())
+        assert findings.problems == []
+        assert findings.notes[0] == f"results/small: {note}"
+        assert {*findings.without_result} == {FAILED, *(cell.name for cell in changed)}
+    assert findings.notes == [f"results/small: {note}"]
+    record = Path(experiment.paths.run_record.format(**changed[0].wildcards))
+    replace(record, read_json(record)["run_sha256"], "0" * 64)
+    assert any(problem.startswith(f"{record}: run_sha256 is 000000000000") for problem in problems())
+
+
+def test_an_experiment_whose_call_was_killed_before_its_tables_has_none_yet(made):
+    for name in (*MADE, "results.md", "results.csv", "results.json"):
+        (made / name).unlink()
+    findings = verify_experiment(made, Hashes())
+    assert findings.problems == []
+    assert findings.notes == ["results/small: has no tables yet; to make them: make reports EXPERIMENT=small"]
+
+
+def test_tables_elsewhere_may_be_outdated_too(made):
+    results = made / "runs/tiny/mrpc/base/seed-2/all_results.json"
+    content = results.read_bytes()
+    results.unlink()
+    write_tables(frozen(), read_outcomes(frozen()))
+    results.write_bytes(content)
+    shutil.move(made, "archive/small")
+    findings = verify_experiment(Path("archive/small"), Hashes())
+    assert findings.problems == []
+    (note,) = findings.notes
+    assert note.endswith(OF_OTHER_RESULTS)
 
 
 def test_runs_that_do_not_fit_are_told_alone(made):
@@ -202,12 +352,15 @@ def test_what_is_no_json_is_told(made):
     assert "comparisons.json: cannot be read as JSON" in problem
 
 
-def test_comparisons_of_fewer_models_than_two_are_told(made):
+def test_comparisons_of_models_whose_results_are_gone_are_outdated_and_the_tables_are_not(made):
     for path in made.glob("runs/tiny/*/*/*/all_results.json"):
         path.unlink()
     (made / "report.html").unlink()
     (made / "table.tex").unlink()
-    assert any("comparisons.md: could not be made of the runs there are: small: 1 of 2" in line for line in problems())
+    (made / "made_from.jsonl").unlink()
+    findings = verify_experiment(made, Hashes())
+    assert any(note.startswith(f"{COMPARISONS}: outdated, ") for note in findings.notes)
+    assert any("tiny/mrpc/base/seed-1: state is 'done'" in line for line in findings.problems)
 
 
 def test_an_untouched_submission_fits(submitted):
@@ -283,7 +436,14 @@ def test_bytes_that_are_no_text_are_told(made):
     assert problem.startswith(f"{made / 'table.tex'}: line 1 has ")
 
 
-def test_a_submission_of_runs_that_have_gone_is_told(submitted):
+def test_a_submission_of_other_runs_than_there_are_is_outdated(submitted):
     Path("results/small/runs/tiny/rte/base/seed-2/all_results.json").unlink()
+    findings = Findings(Hashes())
+    compare_made_again(submitted, findings)
+    assert findings.problems == []
+    (note,) = findings.notes
+    assert note.startswith(f"{ZIP}, {ZIP.with_suffix('.json')}: outdated, made from other results than there are now")
+    assert note.endswith("to make it anew: snakemake submission")
+    rewritten(AX=None)
     (problem,) = problems_of_submission(submitted)
     assert problem.startswith(f"{ZIP}: could not be made of the runs there are: tiny: cells that a submission")

@@ -179,7 +179,7 @@ def test_a_missing_file_is_named(finished, pattern):
         assert found == ["results/small: has no heads/*.json, which say what the experiment is; call snakemake again"]
     elif path.name == "all_results.json":
         # A cell without a result, which the tables still have.
-        state = "tiny/mrpc/base/seed-1: state is 'done', it should be failed or not run"
+        state = "tiny/mrpc/base/seed-1: state is 'done', it should be failed or stopped or not run"
         assert f"results/small/results.csv: {state}" in found
         assert f"results/small/results.json: {state}" in found
         assert "results/small/results.md: cells with a result: it says 14 of 16, the runs give 13 of 16" in found
@@ -827,7 +827,7 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
             "tiny,mrpc,base,1,failed",
             "tiny/mrpc/base/seed-1: state is 'failed', it should be done",
         ),
-        ("2,not run", "2,done", f"{NOT_RUN}: state is 'done', it should be failed or not run"),
+        ("2,not run", "2,done", f"{NOT_RUN}: state is 'done', it should be failed or stopped or not run"),
         ("eval_accuracy,", "eval_precision,", "tiny/mrpc/base/seed-1: eval_accuracy is None, its run has "),
         ("model,task,", "model,job,", "has no column task"),
         ("bert,own,base,2,", "bert,own,base,", "row 17 has "),
@@ -904,6 +904,13 @@ def test_numbers_over_seeds_are_those_of_numpy(values):
 def test_a_result_that_came_after_the_tables_is_said(finished):
     experiment = frozen_experiment(FOLDER)
     verifiable.write_cell(experiment, experiment.cells["bert", "own", "base", "2"], 99)
+    findings = verify_experiment(FOLDER, Hashes())
+    assert findings.problems == []
+    (note,) = findings.notes
+    assert note.endswith("made from other results than there are now; to make it anew: make reports EXPERIMENT=small")
+    # One that somebody has edited is not outdated, and then all is told.
+    path = FOLDER / "results.md"
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     found = problems()
     assert f"results/small/results.csv: {NOT_RUN}: state is 'not run', it should be done" in found
     assert (
@@ -999,7 +1006,7 @@ def test_a_verification_whose_reader_left_does_not_end_well(finished, unbuffered
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["smal"], "results/smal: there is no such experiment; there are: small"),
+        (["smal"], "results/smal is no experiment; there are: small (did you mean 'small'?)"),
         (
             ["--results", "nowhere"],
             "nowhere: holds no experiment; run snakemake first, or name another folder: --results",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.logging import logger
 from snakemake.shell import shell
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from waiting import HANG, wait_until
@@ -98,6 +99,23 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     # A second time, it is only said to be under way.
     for number in ASKING:
         signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(("ending", "is_told"), [(KeyboardInterrupt(), False), (RuntimeError("lost"), True)])
+def test_that_jobs_end_as_they_were_told_is_no_error(tmp_path, monkeypatch, caplog, ending, is_told):
+    """Snakemake says of each job of an interrupted call that it has failed, and shows its log."""
+    monkeypatch.setattr(logger, "filters", [])
+    invocation.freeze({}, tmp_path)
+    monkeypatch.setattr(LocalExecutor, "cancel", lambda self: None)
+    tell_jobs_of_interruption()
+    try:
+        raise ending
+    except BaseException:
+        LocalExecutor.cancel(None)
+    with caplog.at_level("INFO", logger.name):
+        logger.error("Error in rule train")
+        logger.info("Complete log")
+    assert [record.getMessage() for record in caplog.records] == [*["Error in rule train"] * is_told, "Complete log"]
 
 
 def test_a_process_that_has_ended_meanwhile_is_no_problem(monkeypatch):

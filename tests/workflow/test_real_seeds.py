@@ -13,7 +13,8 @@ from clones import PROJECT, Clone, clone_into, job_counts
 from gluegrid.common.files import read_json, write_text
 
 FILE = "experiments/minilm-seeds.yaml"
-CALL = ("--profile", "profiles/local", "--configfile", FILE, "--cores", "2", "--resources", "gpu=2")
+OWN = f"../{Path(FILE).name}"  # of the same values, with local copies of model and data
+CALL = ("--profile", "profiles/local", "--configfile", OWN, "--cores", "2", "--resources", "gpu=2")
 TARGETS = ("--", "all", "compare", "report")
 RESULTS = Path("results/minilm-seeds")
 MODELS = ("minilm-l6-h384", "minilm-lora")
@@ -34,10 +35,11 @@ on a machine with {cores} CPU cores: results.md, then comparisons.md.
 
 @pytest.fixture
 def clone(shared: Path, tmp_path: Path) -> Clone:
-    """A git clone with the shared folder beside it, as the experiment expects."""
-    (tmp_path / "shared").symlink_to(shared.resolve())
+    """A git clone, and beside it the experiment with the shared folder's copies."""
     subprocess.run(["git", "clone", "--quiet", PROJECT, tmp_path / "clone"], check=True)
-    return clone_into(tmp_path / "clone")
+    clone = clone_into(tmp_path / "clone")
+    assert clone.with_copies(FILE, shared.resolve()) == OWN
+    return clone
 
 
 def test_the_experiment_is_planned_without_a_warning(clone):
@@ -64,10 +66,10 @@ def test_seeds_of_two_models_are_learnt_compared_and_verified(clone):
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "report.html" in verified.stdout
     # Another seed, rate and model: only their cells.
-    clone.replace(FILE, "seeds: [1, 2, 3]", "seeds: [1, 2, 3, 4]")
+    clone.replace(OWN, "seeds: [1, 2, 3]", "seeds: [1, 2, 3, 4]")
     assert clone.planned(*CALL)["train"] == 6
-    clone.replace(FILE, "seeds: [1, 2, 3, 4]", "seeds: [1, 2, 3]")
-    clone.replace(FILE, "[1e-4, 2e-4]", "[5e-5, 1e-4, 2e-4]")
+    clone.replace(OWN, "seeds: [1, 2, 3, 4]", "seeds: [1, 2, 3]")
+    clone.replace(OWN, "[1e-4, 2e-4]", "[5e-5, 1e-4, 2e-4]")
     assert clone.planned(*CALL)["train"] == 6
     if kept := os.environ.get("GLUEGRID_KEEP_REAL_SEEDS"):
         write_text(PROJECT / kept, real_seeds(clone))
@@ -84,7 +86,7 @@ def real_seeds(clone: Clone) -> str:
     header = HEADER.format(
         date=datetime.date.today().isoformat(),
         cores=len(os.sched_getaffinity(0)),
-        command=" ".join((*CALL, *TARGETS)),
+        command=" ".join((*CALL, *TARGETS)).replace(OWN, FILE),
     )
     texts = [(clone.root / RESULTS / name).read_text(encoding="utf-8") for name in ("results.md", "comparisons.md")]
     return header + "\n".join(re.sub("^#", "##", text, flags=re.MULTILINE) for text in texts)

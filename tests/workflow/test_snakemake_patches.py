@@ -48,6 +48,16 @@ class Owner:
         self.seconds = value
 
 
+@pytest.mark.parametrize(("jobs_to_run", "is_dry"), [(0, False), (0, True), (3, False)])
+def test_where_nothing_is_to_be_done_it_is_told_what_there_is(jobs_to_run, is_dry):
+    told = []
+    workflow = SimpleNamespace(execute=lambda *, executor_plugin, **settings: told.append("executed"))
+    workflow.dryrun, workflow.dag = is_dry, [None] * jobs_to_run
+    snakemake_patches.where_nothing_is_to_be_done(workflow, lambda: told.append("idle"))
+    workflow.execute(executor_plugin=SimpleNamespace(name="local"), scheduler_plugin=None)
+    assert told == ["executed", *["idle"] * (not jobs_to_run and not is_dry)]
+
+
 def longer(original, self, jobs, executor=None):
     return [*original(self, jobs, executor), "longer"]
 

@@ -28,6 +28,19 @@ def finished(demo: Clone, tmp_path: Path) -> Clone:
     return copy_of(demo, tmp_path / "copy")
 
 
+def test_the_demo_again_does_nothing_and_prints_its_table(finished):
+    make = ["make", "--old-file=.venv/installed", "demo"]
+    done = subprocess.run(make, cwd=finished.root, env=finished.full_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to be done" in done.stderr
+    assert re.search(r"^\| CoLA +\| Matthews corr +\| \d+\.\d\d", done.stdout, re.M)
+    header, _, *rows, _, last = done.stdout.splitlines()[-6:]
+    assert header.split("|")[1:3] == [" Model           ", " CoLA    "]
+    assert [row.split("|")[1].strip() for row in rows] == ["bert-demo-small", "bert-demo-tiny"]
+    assert {len(line) for line in (header, *rows)} == {len(header)}
+    assert last.startswith("All of it: results/demo/results.md")
+
+
 def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
     (tmp_path / "bin").mkdir()
     for program in ("bash", "sh", "git", "which"):

@@ -8,10 +8,11 @@ from pathlib import Path
 from gluegrid.analysis.bootstrap import LEVEL
 from gluegrid.analysis.comparisons import Comparison, Comparisons, LeftOut
 from gluegrid.common import escaping
-from gluegrid.common.files import canonical_json, write_text
+from gluegrid.common.files import canonical_json
 from gluegrid.common.formatting import NOTHING, percent, probability, signed_percent
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
+from gluegrid.results.made_from import write_made
 from gluegrid.results.notes import precision_notes, precision_of, precisions_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import MARK, MARKED, score_text, seeds_text, task_name
@@ -110,8 +111,7 @@ INPUTS = (
 def write_comparisons(experiment: Experiment, comparisons: Comparisons) -> str:
     """Write both files; return the Markdown."""
     texts = comparison_texts(experiment, comparisons)
-    for path, text in texts.items():
-        write_text(path, text)
+    write_made(experiment, comparisons.outcomes, texts)
     return texts[Path(experiment.paths.comparisons_md)]
 
 

@@ -57,13 +57,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All comparisons of an experiment, and the groups that have a validation split to be scored on."""
+    """All comparisons of an experiment, the groups that have a validation split to be scored on, and all outcomes."""
 
     resamples: int
     groups: Sequence[Group]
     of_tasks: Sequence[Comparison]
     of_means: Sequence[Comparison]
     left_out: Sequence[LeftOut]
+    outcomes: Sequence[Outcome] = ()
 
     @property
     def by_task(self) -> list[list[Group]]:
@@ -76,6 +77,7 @@ def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples
 
     Raises GluegridError where fewer than two models have any.
     """
+    outcomes = list(outcomes)
     of_all = [group for group in chosen(groups(experiment, outcomes)) if group.task.validation]
     _check_models(experiment, of_all)
     resamples = max(least_resamples, RESAMPLES_OF_EACH * _most_comparisons(of_all))
@@ -90,7 +92,7 @@ def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples
         by_models[first.group.model, second.group.model].append((first, second))
     of_tasks = [_comparison([pair]) for pair in pairs]
     of_means = [_comparison(of_models) for of_models in by_models.values() if len(of_models) > 1]
-    return Comparisons(resamples, of_all, _adjusted(of_tasks), _adjusted(of_means), left_out)
+    return Comparisons(resamples, of_all, _adjusted(of_tasks), _adjusted(of_means), left_out, outcomes)
 
 
 def _check_models(experiment: Experiment, of_all: Sequence[Group]) -> None:

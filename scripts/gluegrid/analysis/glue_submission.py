@@ -15,13 +15,14 @@ from gluegrid.analysis.predictions import read_predictions
 from gluegrid.common import paths
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.common.escaping import quoted
-from gluegrid.common.files import read_json, replacing, sha256, write_json
+from gluegrid.common.files import canonical_json, read_json, replacing, sha256
 from gluegrid.common.manifests import recorded_hashes
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.task import Task
 from gluegrid.results.glue_choice import FILES, HEADER, LEAST, MOST, Choice, GlueFile, choices
+from gluegrid.results.made_from import note_made, origin_now, write_made
 from gluegrid.results.official_data import other_files
-from gluegrid.results.outcomes import Outcome
+from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.staging.examples import check_label_names
 
 INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
@@ -138,14 +139,18 @@ def write_submission(experiment: Experiment, model: str) -> dict:
     Raises ConfigError where the experiment's tasks make no submission, and RecordError or DataError where a result is
     missing or not what GLUE takes: then nothing is written.
     """
+    outcomes = read_outcomes(experiment)
     texts, about = submission_of(experiment, model)
     archive = _archive(texts)
     about |= {"zip_sha256": hashlib.sha256(archive).hexdigest()}
-    with replacing(Path(experiment.paths.submission_zip.format(model=model))) as temporary:
+    file = Path(experiment.paths.submission_zip.format(model=model))
+    with replacing(file) as temporary:
         temporary.write_bytes(archive)
         check_archive(temporary, texts)
+        note_made(experiment, file, about["zip_sha256"], origin_now(experiment, outcomes))
         # Before the zip takes its place, so that there is none without it.
-        write_json(Path(experiment.paths.submission_json.format(model=model)), about)
+        beside = Path(experiment.paths.submission_json.format(model=model))
+        write_made(experiment, outcomes, {beside: canonical_json(about)})
     return about
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.escaping import redacted
@@ -55,3 +56,15 @@ def run_script(main: Callable[[], None]) -> None:
     except (GluegridError, Stopped) as error:
         print(f"{OURS}{error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Let Ctrl-C end a program with a line; anything else that nobody has caught with its traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{OURS}interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Here and not around a `main`: what is still importing its modules may be interrupted, too.
+sys.excepthook = _end

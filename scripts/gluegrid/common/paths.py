@@ -38,6 +38,7 @@ class ExperimentPaths:
         self.comparisons_json = f"{self.root}/comparisons.json"
         self.report_html = f"{self.root}/report.html"
         self.table_tex = f"{self.root}/table.tex"
+        self.made_from = f"{self.root}/made_from.jsonl"
         self.heads = f"{self.root}/heads"
 
     def made_from_runs(self) -> list[str]:

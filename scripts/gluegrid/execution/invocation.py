@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gluegrid.common.files import json_if_there, read_json, write_text
 from gluegrid.common.provenance import git_state, is_running, now, this_process
-from gluegrid.experiment.experiment_index import invocation_files
+from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 
 VARIABLE = "GLUEGRID_HEAD"
 
@@ -102,6 +102,25 @@ def has_ended() -> bool:
     if path is None:
         return False
     return _interruption(path).exists() or not is_running(read_json(Path(path))["process"])
+
+
+def was_interrupted(path: str | None) -> bool:
+    """Tell whether the invocation of this file, if there is one, was asked to end by Ctrl-C or a signal."""
+    return path is not None and _interruption(path).exists()
+
+
+def was_left_behind(folder: Path, log: Path) -> bool:
+    """Tell whether a log was written by a job of the experiment's last invocation, and this was interrupted.
+
+    By the clock of what keeps both.
+    """
+    newest = newest_invocation(folder)
+    if newest is None or not was_interrupted(str(newest)):
+        return False
+    try:
+        return log.stat().st_mtime >= newest.stat().st_mtime
+    except OSError:
+        return False
 
 
 def _interruption(path: str) -> Path:

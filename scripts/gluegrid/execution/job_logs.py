@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 from gluegrid.common.cli import OURS
+from gluegrid.execution.reasons import PREEMPTED, Reason
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # the executor plugin's; a site may have set slurm-logdir
 SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
 LAST_BYTES = 20_000
+ASKED_TO_END = {str(Reason(cause)) for cause in PREEMPTED}
 
 
 def last_line(log: Path) -> str:
@@ -22,6 +24,11 @@ def last_line(log: Path) -> str:
 def has_error(log: Path) -> bool:
     """Tell whether a job's log has an error of our scripts: it has failed, and does not run any more."""
     return bool(_ours(_lines(log)))
+
+
+def has_error_of_its_own(log: Path) -> bool:
+    """Tell the same, but for what a script says that was asked to end before it had begun an attempt."""
+    return any(line not in ASKED_TO_END for line in _ours(_lines(log)))
 
 
 def last_words_of_slurm(slurm_job_id: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.escaping import listed, nearest
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import planned_experiment
@@ -25,9 +26,24 @@ def experiment_folders(results: Path, name: str | None = None, having: Iterable[
     if name is None:
         return known
     if results / name not in known:
-        there = ", ".join(folder.name for folder in known) or "none"
-        raise GluegridError(f"{results}/{name} is no experiment; there are: {there}")
+        raise GluegridError(f"{results}/{name} is no experiment; {_there_are(name, known)}")
     return [results / name]
+
+
+def the_experiment(results: Path, name: str | None, having: Iterable[str] = PLANNED) -> Path:
+    """Return the folder of the experiment of this name; without one, of the only one there is. Raises GluegridError."""
+    folders = experiment_folders(results, name or None, having)
+    if not folders:
+        raise GluegridError(f"{results}: no experiment yet; call snakemake")
+    if len(folders) > 1:
+        raise GluegridError(f"which experiment? Say EXPERIMENT=...; {_there_are('', folders)}")
+    return folders[0]
+
+
+def _there_are(name: str, known: list[Path]) -> str:
+    names = [folder.name for folder in known]
+    meant = nearest(name, names)
+    return f"there are: {listed(names)}" + (f" (did you mean {meant!r}?)" if meant else "")
 
 
 def invocation_files(folder: Path) -> list[Path]:

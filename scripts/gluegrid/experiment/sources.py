@@ -23,6 +23,7 @@ MODEL_FILES = re.compile(
 )
 
 
+OF_DEMO = Path("demo/generated")  # what no clone has before it is made
 CODE_FILES = re.compile(r"[A-Za-z0-9_]+\.py")
 MOST_ENTRIES = 100_000  # of a folder and those in it; a home has more, and no data set of a few files
 
@@ -161,7 +162,8 @@ def _listed_folder(source: str, depth: int = 1) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files."""
     path = Path(source).expanduser()
     if not path.is_dir():
-        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()})")
+        how = "; python demo/generate.py makes it" if path.is_relative_to(OF_DEMO) else ""
+        raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()}){how}")
     _check_that_it_is_no_cache(source, path)
     return path, files_below(path, depth)
 

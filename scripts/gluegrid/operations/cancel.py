@@ -49,6 +49,11 @@ def _end(state: Path) -> str:
 
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
     candidates = {path.name: _cells(path) for path in experiment_folders(results, experiment, ("heads",))}
+    if not name:
+        example = min(
+            (cell for cells in candidates.values() for cell in cells), default="<model>/<task>/base/seed-<seed>"
+        )
+        raise GluegridError(f"say which cell: make cancel CELL={example}, as below {results}/{experiment or '*'}/runs")
     having = [candidate for candidate, cells in candidates.items() if name in cells]
     if len(having) > 1:
         raise GluegridError(f"{name} is a cell of {' and of '.join(having)}; name one: EXPERIMENT={having[0]}")

@@ -137,7 +137,7 @@ def why(experiment: Experiment, cell: Cell) -> str | None:
         more = f" and {len(changes) - MOST_KEYS_NAMED} more" if len(changes) > MOST_KEYS_NAMED else ""
         return ", ".join(changes[:MOST_KEYS_NAMED]) + more
     last = outcome(experiment, cell)
-    return last.reason if last.has_failed else "has no result yet"
+    return last.reason if last.has_failed or last.is_stopped else "has no result yet"
 
 
 def _why_in_spite_of_its_result(experiment: Experiment, cell: Cell) -> str | None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from gluegrid.common import escaping, paths
 from gluegrid.common.files import read_json, size_in_words
+from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
 from gluegrid.execution.job_logs import last_line
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
+from gluegrid.results.outcomes import is_cut_off
+from gluegrid.results.results_md import STOPPED
 
 COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
@@ -55,11 +58,13 @@ def staged_table(experiment: Experiment) -> str:
     needed = resources(experiment)
     missing = [resource for resource in needed if resource.is_missing]
     lines = ["", tables.plain(COLUMNS, [resource.row() for resource in needed]), ""]
-    lines += [_failure(resource) for resource in missing if resource.was_tried]
-    if waiting := [f"{resource.kind} {resource.name}" for resource in missing if not resource.was_tried]:
+    failed = [each for each in missing if each.was_tried and not is_cut_off(experiment, each.log)]
+    lines += map(_failure, failed)
+    if waiting := [f"{resource.kind} {resource.name}" for resource in missing if resource not in failed]:
         lines.append(f"Not tried: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(needed)} are missing."
-    return "\n".join([*lines, count if missing else "All is staged: cells need no network."])
+    lines.append(count if missing else "All is staged: cells need no network.")
+    return "\n".join([*lines, *([STOPPED] if was_interrupted(path_of_current_invocation()) else [])])
 
 
 def resources(experiment: Experiment) -> list[Resource]:

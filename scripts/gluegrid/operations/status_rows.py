@@ -51,10 +51,10 @@ def _details(row: Row) -> str:
     if len(counts) == 1:
         return ", ".join(filter(None, [_counted(row), _said_of(row, row.state)]))
     first, *others = sorted(counts, key=list(State).index)
-    parts = [f"{counts[first]} of {_counted(row)}", _said_of(row, first) if first not in WITH_REASONS else ""]
-    parts += [f"{counts[State.DONE]} {State.DONE} {_said_of(row, State.DONE)}"] if counts[State.DONE] else []
-    parts += [f"{counts[state]} {state}" for state in others if state != State.DONE]
-    return ", ".join(filter(None, parts))
+    told = {State.DONE} if first in WITH_REASONS else {first, State.DONE}
+    order = [first, *([State.DONE] if counts[State.DONE] else []), *(state for state in others if state != State.DONE)]
+    parts = [f"{counts[state]} {state} {_said_of(row, state) if state in told else ''}".rstrip() for state in order]
+    return f"{_counted(row)}: {', '.join(parts)}"
 
 
 def _counted(row: Row) -> str:

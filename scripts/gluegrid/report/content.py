@@ -15,6 +15,7 @@ from gluegrid.report.figures import MARKERS, OTHER, Style, styles, swatch
 from gluegrid.report.scores import ScoreTable, score_table
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import LONGEST_NAME, task_name
+from gluegrid.results.results_md import without_result
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups
 
@@ -28,7 +29,7 @@ class Material:
         self.experiment = experiment
         self.outcomes = outcomes
         self.done = [outcome for outcome in outcomes if outcome.is_done]
-        self.failed = [outcome for outcome in outcomes if outcome.has_failed]
+        self.failed, self.stopped = without_result(list(outcomes))
         self.groups = groups(experiment, outcomes)
         self.chosen = chosen(self.groups)
         self._names = {group.identity: f"number-{place}" for place, group in enumerate(self.groups, start=1)}

@@ -47,8 +47,8 @@ class Score:
     def seeds(self) -> str:
         """How many seeds the number is of, and what became of the others; empty where nothing is scored or run."""
         group = self.group
-        if not group.done and group.failed:
-            return f"{len(group.failed)} of {len(group.outcomes)} seeds"
+        if not group.done and (alike := group.failed or group.stopped):
+            return f"{len(alike)} of {len(group.outcomes)} seeds"
         if not group.done or not group.task.metric_keys():
             return ""
         return "1 seed" if len(group.outcomes) == 1 and not group.degenerate else seeds_text(group)

@@ -6,7 +6,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from gluegrid.common import escaping
-from gluegrid.common.files import write_text
 from gluegrid.common.formatting import grouped, percent
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.blocks import Block, Items, Section, Text, code, table
@@ -19,8 +18,10 @@ from gluegrid.report.parity_section import parity_section
 from gluegrid.report.score_section import score_section
 from gluegrid.report.sweep_section import sweep_section
 from gluegrid.report.training_section import training_section
+from gluegrid.results.made_from import write_made
 from gluegrid.results.notes import code_of, notes, precision_of
 from gluegrid.results.outcomes import Outcome
+from gluegrid.results.results_md import GOES_ON
 from gluegrid.results.tables import reason
 
 FOLDER = Path(__file__).parent
@@ -31,8 +32,7 @@ FOOTER = "Made by gluegrid from the results beside this page; equal results make
 
 def write_report(experiment: Experiment, outcomes: list[Outcome]) -> None:
     """Write both files from whatever results there are."""
-    for path, text in report_texts(experiment, outcomes).items():
-        write_text(path, text)
+    write_made(experiment, outcomes, report_texts(experiment, outcomes), [Path(experiment.paths.comparisons_json)])
 
 
 def report_texts(experiment: Experiment, outcomes: list[Outcome]) -> dict[Path, str]:
@@ -82,11 +82,13 @@ def _counted(count: int, noun: str) -> str:
 
 def _tiles(material: Material) -> list[tuple[str, str, str]]:
     """Return the numbers at the top of the page: for each a term, the number, and what stands below it in small."""
-    every, done, failed = (len(each) for each in (material.outcomes, material.done, material.failed))
+    parts = (material.outcomes, material.done, material.failed, material.stopped)
+    every, done, failed, stopped = map(len, parts)
     tiles = [
         ("Cells with a result", f"{done} of {every}", ""),
         ("Failed", str(failed), ""),
-        ("Not run", str(every - done - failed), ""),
+        *([("Stopped", str(stopped), "")] if stopped else []),
+        ("Not run", str(every - done - failed - stopped), ""),
     ]
     if seconds := sum(device_seconds(outcome) or 0 for outcome in material.done):
         kind = "GPU" if on_gpus(material.groups) else "Device"
@@ -100,15 +102,29 @@ def failure_section(material: Material) -> Section | None:
     """Return the section of failed cells; None where none has failed."""
     if not material.failed:
         return None
+    blocks = _blocks_of(material, "Cells that were tried and have no valid result", material.failed)
+    return Section("failures", "Failed cells", blocks)
+
+
+def stopped_section(material: Material) -> Section | None:
+    """Return the section of cells that go on with the next call; None where there are none."""
+    if not material.stopped:
+        return None
+    return Section(
+        "stopped", "Stopped cells", [Text(GOES_ON), *_blocks_of(material, "Stopped cells", material.stopped)]
+    )
+
+
+def _blocks_of(material: Material, caption: str, outcomes: list[Outcome]) -> list[Block]:
+    """Return a table of cells without a result: which, why, and the log that says more."""
     rows = [
         [outcome.cell.name, reason(outcome), code(str(outcome.log), material.log_link(outcome))]
-        for outcome in material.failed[:MOST_FAILURES]
+        for outcome in outcomes[:MOST_FAILURES]
     ]
-    caption = "Cells that were tried and have no valid result"
     blocks: list[Block] = [table(caption, ["Cell", "Reason", "Log"], rows)]
-    if len(material.failed) > MOST_FAILURES:
-        blocks.append(Text(f"The first {MOST_FAILURES} of {len(material.failed)}; results.csv has all.", "note"))
-    return Section("failures", "Failed cells", blocks)
+    if len(outcomes) > MOST_FAILURES:
+        blocks.append(Text(f"The first {MOST_FAILURES} of {len(outcomes)}; results.csv has all.", "note"))
+    return blocks
 
 
 def note_section(material: Material) -> Section:
@@ -122,6 +138,7 @@ SECTIONS = (
     parity_section,
     comparison_section,
     failure_section,
+    stopped_section,
     sweep_section,
     training_section,
     cost_section,

@@ -9,8 +9,9 @@ from gluegrid.common import escaping, paths
 from gluegrid.common.errors import DataError, RecordError
 from gluegrid.common.files import json_if_there, read_json
 from gluegrid.execution import attempts
-from gluegrid.execution.job_logs import last_line
-from gluegrid.execution.reasons import Cause, Reason, reason_elsewhere
+from gluegrid.execution.invocation import was_interrupted, was_left_behind
+from gluegrid.execution.job_logs import has_error_of_its_own, last_line
+from gluegrid.execution.reasons import PREEMPTED, STOPPED, Cause, Reason, reason_elsewhere
 from gluegrid.execution.submissions import refusal
 from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
@@ -23,8 +24,9 @@ from gluegrid.results import official_data
 class Outcome:
     """A cell with its results and record, or why it has none, and its log.
 
-    `data` says in what the data of the results differ from the task's official; `other_files` are the splits of which
-    the cell had another file. `attempts` are those of a cell without results, the oldest first.
+    `is_stopped`: it was asked to end before it was done, with nothing wrong, and goes on with the next call. `data`
+    says in what the data of the results differ from the task's official; `other_files` are the splits of which the cell
+    had another file. `attempts` are those of a cell without results, the oldest first.
     """
 
     cell: Cell
@@ -32,6 +34,7 @@ class Outcome:
     results: dict | None = None
     record: dict | None = None
     why: Reason | None = None
+    is_stopped: bool = False
     data: str = ""
     other_files: Sequence[str] = ()
     attempts: Sequence[dict] = ()
@@ -48,8 +51,8 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the cell was tried and left no valid result."""
-        return not self.is_done and self.why.cause != Cause.NOT_RUN
+        """Whether the cell was tried and left no valid result, which nobody has asked it for."""
+        return not self.is_done and not self.is_stopped and self.why.cause != Cause.NOT_RUN
 
     @property
     def is_degenerate(self) -> bool:
@@ -72,7 +75,7 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
     if not results_path.exists():
         tried = attempts.read(state_of(experiment, cell))
         why, log = _why_missing(experiment, cell, tried, log)
-        return Outcome(cell, log, why=why, attempts=tried)
+        return Outcome(cell, log, why=why, is_stopped=_is_stopped(why, tried), attempts=tried)
     entry = experiment.tasks[cell.task]
     task = Task(name=cell.task, **definition(entry))
     try:
@@ -108,6 +111,11 @@ def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str,
         for rule, wildcards, manifest in _prerequisites(experiment, cell)
         if not Path(manifest).exists()
     ]
+
+
+def is_cut_off(experiment: Experiment, log: Path) -> bool:
+    """Tell whether a job was ended, as its log shows, by the interruption of its call: nothing was wrong with it."""
+    return was_left_behind(Path(experiment.paths.root), log) and not has_error_of_its_own(log)
 
 
 def has_result(experiment: Experiment, cell: Cell) -> bool:
@@ -166,16 +174,30 @@ def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Pat
     if refused := refusal(state, tried):
         return refused, log
     if tried:
-        return attempts.why_without_result(tried[-1]), log
+        return _why_ended(tried[-1]), log
     for rule, rule_log in missing_prerequisites(experiment, cell):
-        if rule_log.exists():
+        if rule_log.exists() and not is_cut_off(experiment, rule_log):
             return Reason(Cause.NOT_STAGED, last_line(rule_log), where=rule), rule_log
-    if log.exists():
+    if log.exists() and not is_cut_off(experiment, log):
         return Reason(Cause.NOT_STARTED, last_line(log)), log
     start = experiment.start_of_cell(cell)
     if start and (before := outcome(experiment, start)).has_failed:
         return Reason(Cause.NO_START, where=start.name), before.log
     return Reason(Cause.NOT_RUN), log
+
+
+def _why_ended(attempt: dict) -> Reason:
+    """Return why an attempt left no result; of one that an interrupted call has killed, that it was interrupted."""
+    why = attempts.why_without_result(attempt)
+    is_silent = why.cause in STOPPED - PREEMPTED
+    return Reason(Cause.INTERRUPTED) if is_silent and was_interrupted(attempt.get("head")) else why
+
+
+def _is_stopped(why: Reason, tried: list[dict]) -> bool:
+    """Tell whether a cell is without its result because somebody wanted it to end, not for anything that was wrong."""
+    if why.cause in (Cause.INTERRUPTED, Cause.SIGHUP):
+        return True
+    return why.cause in PREEMPTED and was_interrupted(tried[-1].get("head"))
 
 
 def state_of(experiment: Experiment, cell: Cell) -> Path:

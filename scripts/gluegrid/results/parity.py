@@ -111,7 +111,7 @@ def _why_without_number(group: Group, reference: Reference) -> str:
     if f"eval_{reference.metric}" not in group.task.metric_keys():
         return f"{reference.metric} is not scored here"
     if not group.done:
-        return "ours failed" if group.failed else "ours was not run yet"
+        return "ours failed" if group.failed else f"ours was {'stopped' if group.stopped else 'not run yet'}"
     return "ours is undefined" if group.mean(f"eval_{reference.metric}") is None else ""
 
 

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gluegrid.common import escaping
-from gluegrid.common.files import canonical_json, write_text
+from gluegrid.common.files import canonical_json
 from gluegrid.common.formatting import points, signed_points
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import SINGLE_RUN, VALIDATION
 from gluegrid.experiment.variants import BASE
 from gluegrid.results import tables
+from gluegrid.results.made_from import write_made
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.parity import BELOW, NOT_COMPARED, parity_content, with_verdict
 from gluegrid.results.result_text import LONGEST_NAME
@@ -17,6 +18,10 @@ from gluegrid.results.summary import groups
 
 COLUMNS = ("Model", "Task", "Metric", "Ours", "Reference", "Difference", "Tolerance", "Verdict")
 COLUMNS_NOT_COMPARED = (*COLUMNS[:3], "Reference", "Why")
+NONE = (
+    "No published number that gluegrid knows is of these models and tasks. How to name your own: docs/references.md in"
+    " gluegrid's repository."
+)
 WHAT_IS_COMPARED = (
     "Metrics x 100 on the validation splits, mean ± standard deviation over our seeds. Within: the difference is not"
     " more than the tolerance, in which it lies with a chance of {level:.0%} if only seeds make it."
@@ -26,8 +31,7 @@ WHAT_IS_COMPARED = (
 def write_parity(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Write both files from whatever results there are; return the verdicts for the terminal."""
     content = parity_content(experiment, groups(experiment, outcomes))
-    for path, text in parity_texts(experiment, content).items():
-        write_text(path, text)
+    write_made(experiment, outcomes, parity_texts(experiment, content))
     return parity_in_terminal(content)
 
 
@@ -42,6 +46,8 @@ def parity_texts(experiment: Experiment, content: dict) -> dict[Path, str]:
 def parity_markdown(content: dict) -> str:
     """Return parity.md."""
     records, others = with_verdict(content), rows_not_compared(content)
+    if not content["verdicts"]:
+        return f"# Parity of {escaping.markdown(content['experiment'])}\n\n{NONE}\n"
     sections = [
         f"# Parity of {escaping.markdown(content['experiment'])}\n",
         WHAT_IS_COMPARED.format(level=content["level"]) + "\n",
@@ -57,6 +63,8 @@ def parity_markdown(content: dict) -> str:
 def parity_in_terminal(content: dict) -> str:
     """Return the verdicts for the terminal."""
     records = with_verdict(content)
+    if not content["verdicts"]:
+        return NONE
     lines = [tables.plain(COLUMNS, map(verdict_row, records))] if records else []
     lines += map(escaping.one_line, precision_lines(records))
     return "\n\n".join(lines + _how_many_others(content))

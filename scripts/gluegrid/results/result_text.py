@@ -62,12 +62,14 @@ def state(group: Group) -> str:
     """Return why a group has no number, in a word."""
     if not group.outcomes:
         return NOTHING
-    return "failed" if group.failed else "not run"
+    return "failed" if group.failed else "stopped" if group.stopped else "not run"
 
 
 def cell_state(outcome: Outcome) -> str:
     """Return what became of one cell, in a word or two."""
-    return "done" if outcome.is_done else "failed" if outcome.has_failed else "not run"
+    if outcome.is_done:
+        return "done"
+    return "stopped" if outcome.is_stopped else "failed" if outcome.has_failed else "not run"
 
 
 def value_text(value: object) -> str:
@@ -78,8 +80,9 @@ def value_text(value: object) -> str:
 
 def _result(group: Group, mark: str, limits: Sequence[str]) -> str:
     if not group.done:
-        several = group.failed and len(group.outcomes) > 1
-        return state(group) + (f" ({len(group.failed)} of {len(group.outcomes)} seeds)" if several else "")
+        alike = group.failed or group.stopped
+        several = alike and len(group.outcomes) > 1
+        return state(group) + (f" ({len(alike)} of {len(group.outcomes)} seeds)" if several else "")
     said = _joined(limits)
     return numbers(group) + mark + (f" ({said})" if said else "")
 
@@ -96,7 +99,7 @@ def _seeds(group: Group) -> list[str]:
 def _troubles(group: Group) -> list[str]:
     if len(group.outcomes) == 1 and group.done:
         return ["degenerate"] if group.degenerate else []
-    counts = {"failed": len(group.failed), "degenerate": len(group.degenerate)}
+    counts = {"failed": len(group.failed), "stopped": len(group.stopped), "degenerate": len(group.degenerate)}
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 

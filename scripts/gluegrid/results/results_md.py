@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from gluegrid.common import escaping
-from gluegrid.common.files import canonical_json, write_text
+from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import by_model_and_task, document, fingerprint, reference_model
 from gluegrid.results import tables
 from gluegrid.results.exports import results_csv, results_json
+from gluegrid.results.made_from import write_made
 from gluegrid.results.notes import notes
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.parity import parity_content
@@ -22,6 +23,8 @@ SCORES = (
 )
 OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count, and (3 of 5) had a result."
 OF_SWEEPS = " Of each sweep, the chosen point."
+STOPPED = "Stopped, goes on with the next call"
+GOES_ON = "They were asked to end, and nothing is wrong with them: the same call goes on where they are."
 BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
 WHERE = (
     "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
@@ -32,10 +35,13 @@ WHERE = (
 def write_tables(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Write the three files from whatever results there are; return the Markdown."""
     text = results_markdown(experiment, outcomes)
-    _write_if_changed(experiment.paths.results_csv, results_csv(experiment, outcomes))
-    _write_if_changed(experiment.paths.results_json, results_json(experiment, outcomes))
-    # Last: it is what `rule all` asks for, so where it is, the others are.
-    _write_if_changed(experiment.paths.results_md, text)
+    texts = {
+        Path(experiment.paths.results_csv): results_csv(experiment, outcomes),
+        Path(experiment.paths.results_json): results_json(experiment, outcomes),
+        # Last: it is what `rule all` asks for, so where it is, the others are.
+        Path(experiment.paths.results_md): text,
+    }
+    write_made(experiment, outcomes, texts, may_stay=True)
     return text
 
 
@@ -55,7 +61,7 @@ def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
     """Return results.md."""
     every = groups(experiment, outcomes)
     grouped = chosen(every)
-    failed = [outcome for outcome in outcomes if outcome.has_failed]
+    failed, stopped = without_result(outcomes)
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
         *_model_sections(grouped),
@@ -64,11 +70,17 @@ def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
         *_beside_the_document(experiment, grouped),
         *reference_sections(parity_content(experiment, every)),
         *(["## Failed cells\n", tables.failures(failed) + "\n"] if failed else []),
+        *(["## Stopped cells\n", f"{GOES_ON}\n", tables.failures(stopped) + "\n"] if stopped else []),
         "## What to know\n",
         *(f"- {escaping.markdown(line)}" for line in notes(outcomes)),
         *([WHERE] if any(outcome.is_done for outcome in outcomes) else []),
     ]
     return "\n".join(sections) + "\n"
+
+
+def without_result(outcomes: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Return the cells that have failed, and those that were stopped."""
+    return [each for each in outcomes if each.has_failed], [each for each in outcomes if each.is_stopped]
 
 
 def by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
@@ -103,25 +115,15 @@ def _models_by_tasks(grouped: list[Group]) -> list[str]:
 
 
 def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:
+    """Return the tables of the models and tasks that the document has numbers of; nothing where it has none."""
     reference, numbers = document(), by_model_and_task(document())
     label = reference["label"]
-    sections = [f"## Beside {label}\n"]
-    ids = {name: reference_model(entry) for name, entry in experiment.models.items()}
+    sections = []
     for model, of_model in by_model(grouped):
-        if ids[model] in numbers:
-            beside = tables.beside_reference(of_model, numbers[ids[model]], label)
+        theirs = numbers.get(reference_model(experiment.models[model]), {})
+        if any(group.task.name in theirs for group in of_model):
+            beside = tables.beside_reference(of_model, theirs, label)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
             lines = tables.precisions_beside(of_model, reference["common"].get("precision"), label)
             sections += [escaping.markdown(line) + "\n" for line in lines]
-    if numbers.keys() & ids.values():
-        sections.insert(1, reference["note"] + "\n")
-    else:
-        known = ", ".join(numbers)
-        sections.append(f"None of these models is in {label}, which has {known}.\n")
-    return sections
-
-
-def _write_if_changed(name: str, text: str) -> None:
-    path = Path(name)
-    if not path.exists() or path.read_bytes() != text.encode():
-        write_text(path, text)
+    return [f"## Beside {label}\n", reference["note"] + "\n", *sections] if sections else []

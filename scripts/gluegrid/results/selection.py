@@ -120,7 +120,7 @@ def _best(points: list[Group], scores_of: Callable[[Group], list[float]]) -> Gro
     def rank(group: Group) -> tuple[float, ...]:
         scores = scores_of(group)
         # Without any score, what was tried says more than what was not.
-        return len(scores), _mean(scores), len(group.done), len(group.failed)
+        return len(scores), _mean(scores), len(group.done), len(group.failed), len(group.stopped)
 
     return max(points, key=rank)
 

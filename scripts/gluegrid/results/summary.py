@@ -63,8 +63,13 @@ class Group:
 
     @property
     def failed(self) -> list[Outcome]:
-        """The cells that were tried and have none."""
+        """The cells that were tried and have none, for a reason."""
         return [outcome for outcome in self.outcomes if outcome.has_failed]
+
+    @property
+    def stopped(self) -> list[Outcome]:
+        """The cells that were asked to end before they were done, and go on with the next call."""
+        return [outcome for outcome in self.outcomes if outcome.is_stopped]
 
     @property
     def degenerate(self) -> list[Outcome]:

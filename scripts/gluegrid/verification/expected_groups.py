@@ -86,6 +86,11 @@ class Group:
         """How many runs results.csv says to have failed."""
         return self.states.count("failed")
 
+    @property
+    def stopped(self) -> int:
+        """How many runs results.csv says to have been stopped."""
+        return self.states.count("stopped")
+
     def without_degenerate(self) -> Self:
         """Return the group of the runs that are not degenerate."""
         return replace(self, runs=[run for run in self.runs if run.state != "done" or not is_degenerate(run)])
@@ -158,7 +163,8 @@ def best_of(points: list[Group], scores_of: Callable[[Group], list[Value]]) -> G
     if not any(scores) and not all(point.states for point in points):
         return None
     ranks = [
-        (len(of), mean(of) or 0.0, len(point.done), point.failed) for of, point in zip(scores, points, strict=True)
+        (len(of), mean(of) or 0.0, len(point.done), point.failed, point.stopped)
+        for of, point in zip(scores, points, strict=True)
     ]
     return points[ranks.index(max(ranks))]
 

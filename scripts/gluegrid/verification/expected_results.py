@@ -33,8 +33,8 @@ def without_result(group: Group) -> Expected:
     if not group.runs:
         return texts.NOTHING
     if not group.states:
-        return [{"failed", "not run"}]
-    return [{"failed" if group.failed else "not run"}]
+        return [{"failed", "stopped", "not run"}]
+    return [{"failed" if group.failed else "stopped" if group.stopped else "not run"}]
 
 
 def data_mark(groups: list[Group]) -> Expected:
@@ -60,8 +60,8 @@ def share_of_points(chosen: Group) -> str:
 def _failures(group: Group) -> Expected:
     if group.runs and not group.states:
         return texts.ANYTHING
-    several = group.failed and len(group.runs) > 1
-    return [{f" ({group.failed} of {len(group.runs)} seeds)"}] if several else []
+    alike = group.failed or group.stopped
+    return [{f" ({alike} of {len(group.runs)} seeds)"}] if alike and len(group.runs) > 1 else []
 
 
 def _counts(group: Group, seeds: list[str]) -> Expected:
@@ -70,6 +70,7 @@ def _counts(group: Group, seeds: list[str]) -> Expected:
         return texts.ANYTHING
     degenerate = len(group.degenerate)
     troubles = [f"{group.failed} failed"] if group.failed else []
+    troubles += [f"{group.stopped} stopped"] if group.stopped else []
     if degenerate:
         troubles.append("degenerate" if len(group.runs) == 1 else f"{degenerate} degenerate")
     return [{", ".join(seeds + troubles)}] if seeds or troubles else []

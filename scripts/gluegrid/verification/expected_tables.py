@@ -182,14 +182,23 @@ def _optimism_row(by_holdout: Group, by_validation: Group) -> Row:
 
 
 def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]]) -> Iterator[Part]:
-    """Yield the tables of the models that the document has: the runs' numbers, and the document's own."""
+    """Yield the tables of the models and tasks that the document has: the runs' numbers, and the document's own.
+
+    Earlier releases have the section, and tables of the document's models, whatever their tasks are.
+    """
     label, documented = document()["label"], by_model_and_task(document())
-    yield Part(f"Beside {label}")
-    for model, groups in models.items():
-        theirs = documented.get(reference_model(experiment.models[model]))
-        if theirs is not None:
-            rows = (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups)
-            yield _table(model, rows, notes=_note_of_precisions(groups, document()["common"].get("precision"), label))
+    of_models = {model: documented.get(reference_model(experiment.models[model])) for model in models}
+    concerns = {
+        model: any(group.task.name in theirs for group in models[model])
+        for model, theirs in of_models.items()
+        if theirs is not None
+    }
+    yield Part(f"Beside {label}", is_clear=any(concerns.values()))
+    for model, is_concerned in concerns.items():
+        groups, theirs = models[model], of_models[model]
+        rows = (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups)
+        precision = document()["common"].get("precision")
+        yield _table(model, rows, notes=_note_of_precisions(groups, precision, label), is_clear=is_concerned)
 
 
 def _note_of_precisions(groups: list[Group], theirs: str | None, label: str) -> list[Note]:

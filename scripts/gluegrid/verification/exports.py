@@ -17,7 +17,7 @@ from gluegrid.verification.over_seeds import UNKNOWN, mean, over_seeds
 from gluegrid.verification.runs import VerifiedRun, precision_of
 
 TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and no number of it
-NO_RESULT = ("failed", "not run")
+NO_RESULT = ("failed", "stopped", "not run")
 STATES = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}
 MISSING = "not there"
 PRECISION = "precision_used"

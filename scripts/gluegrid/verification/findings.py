@@ -1,7 +1,7 @@
 """What a verification has looked at, and what it found that does not fit."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class Findings:
 
     hashes: Hashes
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is outdated, which is no problem
     hashed: dict[Path, int] = field(default_factory=dict)  # file -> bytes
     cells: int = 0
     without_result: list[str] = field(default_factory=list)  # names of cells
@@ -48,6 +49,21 @@ class Findings:
     def add(self, path: Path, problem: str) -> None:
         """Note what does not fit in a file."""
         self._add(f"{path}: {problem}")
+
+    @contextmanager
+    def excusing(self, why: Callable[[], str | None]) -> Iterator[None]:
+        """Let what is found inside be a note instead of problems, where there is one."""
+        before = len(self.problems)
+        yield
+        if len(self.problems) > before and (note := why()):
+            del self.problems[before:]
+            self.notes.append(note)
+
+    def note_earlier_plan(self, folder: Path, cells: Collection[str]) -> None:
+        """Note cells whose results are of values that were changed since; nothing where there are none."""
+        if cells:
+            names = escaping.shortened(", ".join(sorted(cells)), LONGEST_PROBLEM)
+            self.notes.append(f"{folder}: results of an earlier plan, which snakemake makes anew: {names}")
 
     @contextmanager
     def noting(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The files that targets beside `all` make from the runs: made again, in memory, and compared with what is there.
 
 Unlike the tables' numbers, which other code recomputes, by the code that wrote them: what is found is that they were
-edited, or that the runs are others by now.
+edited. That the runs are others by now is no fault of theirs: then they are outdated.
 """
 
 import itertools
@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from gluegrid.analysis.bootstrap import RESAMPLES
@@ -26,6 +27,7 @@ from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import parity_texts
 from gluegrid.results.summary import groups
 from gluegrid.verification.findings import Findings, from_difference
+from gluegrid.verification.outdated import note_on_outdated, remake
 
 MOST_RESAMPLES = 1_000_000  # more would be an edit
 
@@ -41,14 +43,18 @@ def compare_made_again(experiment: Experiment, findings: Findings) -> None:
             findings.not_made_again += there
         elif there:
             findings.made_again += there
-            with _noting(there[0], findings):
+            others = [Path(experiment.paths.comparisons_json)] if make is report_texts else []
+            note = partial(note_on_outdated, experiment, outcomes, there, remake(experiment), others)
+            with findings.excusing(note), _noting(there[0], findings):
                 texts = make(experiment, outcomes)
                 for path in there:
                     _compare(path, path.read_bytes(), texts[path].encode(), findings)
     for model in experiment.models:
         if (path := _zip(experiment, model)).exists():
             findings.made_again.append(path)
-            with _noting(path, findings):
+            there = [path, Path(experiment.paths.submission_json.format(model=model))]
+            note = partial(note_on_outdated, experiment, outcomes, there, "snakemake submission")
+            with findings.excusing(note), _noting(path, findings):
                 _compare_submission(experiment, model, findings)
 
 
@@ -104,8 +110,7 @@ def _compare(path: Path, actual: bytes, expected: bytes, findings: Findings) -> 
     number, (ours, new) = next((number, pair) for number, pair in enumerate(lines, start=1) if pair[0] != pair[1])
     texts = from_difference(ours or "", new or "")
     shown = ["nothing" if line is None else quoted(text) for line, text in zip((ours, new), texts, strict=True)]
-    advice = "make it again if the runs or gluegrid are newer"
-    findings.add(path, f"line {number} has {shown[0]}, the runs give {shown[1]}; {advice}")
+    findings.add(path, f"line {number} has {shown[0]}, the runs give {shown[1]}")
 
 
 @contextmanager

@@ -26,15 +26,15 @@ def verify_markdown(
         if references := references_by_cell(experiment):
             with findings.noting():
                 verify_verdicts(path, document.take("References"), references, runs, findings)
-        for part in [*_failed_cells(states), what_to_know(runs, experiment.tasks)]:
+        for part in [*_cells_without_result(states), what_to_know(runs, experiment.tasks)]:
             with findings.noting():
                 document.compare(part)
         document.note_what_is_left()
 
 
-def _failed_cells(states: dict[str, str] | None) -> Iterator[Part]:
-    """Yield the table of failed cells, which are those that results.csv has, if there are any."""
-    failed = [name for name, state in (states or {}).items() if state == "failed"]
-    rows = [[[{name}], ANYTHING, ANYTHING] for name in failed]
-    if rows or states is None:
-        yield Part("Failed cells", ["Cell", "Reason", "Log"], rows, is_clear=states is not None)
+def _cells_without_result(states: dict[str, str] | None) -> Iterator[Part]:
+    """Yield the tables of failed and of stopped cells, which are those that results.csv has, if there are any."""
+    for word in ("failed", "stopped"):
+        rows = [[[{name}], ANYTHING, ANYTHING] for name, state in (states or {}).items() if state == word]
+        if rows or states is None:
+            yield Part(f"{word.capitalize()} cells", ["Cell", "Reason", "Log"], rows, is_clear=states is not None)

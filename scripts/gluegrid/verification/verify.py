@@ -8,16 +8,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.files import json_if_there
+from gluegrid.common.paths import ExperimentPaths, state_folder
+from gluegrid.execution import attempts
+from gluegrid.execution.reasons import Cause
 from gluegrid.experiment import experiment_index
-from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.experiment.experiment_index import newest_invocation
+from gluegrid.experiment.experiment_index import TO_VERIFY, newest_invocation
 from gluegrid.experiment.staged_tokens import staged_tokens
+from gluegrid.results.made_from import is_noted
+from gluegrid.results.outcomes import read_outcomes
 from gluegrid.verification.exports import verify_csv, verify_json
 from gluegrid.verification.file_shapes import RECORD, head_shape, read_shaped
 from gluegrid.verification.findings import Findings, Hashes
-from gluegrid.verification.resources import verify_resources
-from gluegrid.verification.runs import has_result, verify_run
+from gluegrid.verification.outdated import note_on_outdated, remake
+from gluegrid.verification.resources import task_of, verify_resources
+from gluegrid.verification.runs import VerifiedRun, has_result, verify_run
 from gluegrid.verification.tables import verify_markdown
 
 COMPARED = "made again and compared"
@@ -26,13 +33,10 @@ NOT_COMPARED = "not compared, since what they are made from does not fit or lies
 
 def experiment_folders(results: Path, names: list[str]) -> list[Path]:
     """Return the folders of the named experiments, or of all there are. Raises GluegridError."""
-    known = [folder.name for folder in experiment_index.experiment_folders(results, having=experiment_index.TO_VERIFY)]
+    known = experiment_index.experiment_folders(results, having=TO_VERIFY)
     if not known:
         raise GluegridError(f"{results}: holds no experiment; run snakemake first, or name another folder: --results")
-    for name in names:
-        if name not in known:
-            raise GluegridError(f"{results / name}: there is no such experiment; there are: {', '.join(known)}")
-    return [results / name for name in names or known]
+    return [experiment_index.experiment_folders(results, name, TO_VERIFY)[0] for name in names] or known
 
 
 def verify_experiment(folder: Path, hashes: Hashes) -> Findings:
@@ -46,18 +50,52 @@ def verify_experiment(folder: Path, hashes: Hashes) -> Findings:
 def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
     paths = experiment.paths
     cells = [(cell, _moved(paths.runs.format(**cell.wildcards), folder)) for cell in experiment.cells.values()]
-    with_result = [cell for cell, path in cells if has_result(path)]
-    if not with_result:
+    earlier = {cell.name for cell, path in cells if is_of_earlier_plan(cell, path)}
+    results = [(cell, path) for cell, path in cells if has_result(path) and cell.name not in earlier]
+    if not results and not earlier:
         findings.add(folder, "has no cell with a result, so there is nothing to verify")
+    findings.note_earlier_plan(folder, earlier)
+    with_result = [cell for cell, _ in results]
     findings.cells = len(cells)
-    findings.without_result = [cell.name for cell, path in cells if not has_result(path)]
-    recorded = recorded_hashes_of(experiment, [(cell, path) for cell, path in cells if has_result(path)])
+    findings.without_result = [cell.name for cell, _ in cells if cell not in with_result]
+    recorded = recorded_hashes_of(experiment, results)
     resources = verify_resources(experiment, with_result, findings, recorded)
-    runs = [verify_run(experiment, cell, path, resources, findings) for cell, path in cells]
+    runs = [
+        VerifiedRun(cell, task_of(experiment, cell), "missing")
+        if cell.name in earlier
+        else verify_run(experiment, cell, path, resources, findings)
+        for cell, path in cells
+    ]
+    are_sound = not findings.problems
     _verify_made_from_runs(experiment, folder, findings)
-    states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
-    verify_json(_moved(paths.results_json, folder), experiment, runs, states, findings)
-    verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
+    states = None
+    gone = [run for run in runs if run.state == "missing" and run.cell.name not in earlier]
+    with findings.excusing(lambda: _note_on_tables(experiment, folder, gone, states) if are_sound else None):
+        states = verify_csv(_moved(paths.results_csv, folder), experiment, runs, findings)
+        verify_json(_moved(paths.results_json, folder), experiment, runs, states, findings)
+        verify_markdown(_moved(paths.results_md, folder), experiment, runs, states, findings)
+
+
+def _note_on_tables(
+    experiment: Experiment, folder: Path, missing: list[VerifiedRun], states: dict[str, str] | None
+) -> str | None:
+    """Return what is said of tables that are outdated, instead of their problems; None where they are not.
+
+    Those that show a result which is `missing` are not: nothing stands behind it any more.
+    """
+    here = Experiment(experiment.config)
+    here.paths = ExperimentPaths(experiment.name, str(folder))
+    tables = [Path(path) for path in (here.paths.results_csv, here.paths.results_json, here.paths.results_md)]
+    there = [path for path in tables if path.exists()]
+    if not there:
+        return f"{folder}: has no tables yet; to make them: {remake(experiment)}"
+    if (
+        any((states or {}).get(run.cell.name) == "done" for run in missing)
+        or there != tables
+        or not all(is_noted(here, path) for path in tables)
+    ):
+        return None
+    return note_on_outdated(here, read_outcomes(here), tables, remake(experiment))
 
 
 def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findings) -> None:
@@ -72,6 +110,17 @@ def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findi
         from gluegrid.verification.regenerated import compare_made_again
 
         compare_made_again(experiment, findings)
+
+
+def is_of_earlier_plan(cell: Cell, folder: Path) -> bool:
+    """Tell whether a cell's result is of an earlier run than is asked for now, as its record and its attempts say."""
+    if not has_result(folder):
+        return False
+    recorded = json_if_there(folder / "run_record.json").get("run_sha256")
+    if recorded == run_hash(run_text(cell)):
+        return False
+    tried = attempts.read(state_folder(folder / "run.json"))
+    return any(each["cause"] == Cause.DONE and each.get("run_sha256") == recorded for each in tried)
 
 
 def frozen_experiment(folder: Path) -> Experiment:
@@ -108,6 +157,7 @@ def summary(findings: Findings) -> Iterator[str]:
     for what, paths in ((COMPARED, findings.made_again), (NOT_COMPARED, findings.not_made_again)):
         if paths:
             yield f"  {what}: {', '.join(map(str, paths))}"
+    yield from (f"  note: {note}" for note in findings.notes)
 
 
 def recorded_hashes_of(experiment: Experiment, results: Iterable[tuple[Cell, Path]]) -> dict[Path, dict[str, str]]:

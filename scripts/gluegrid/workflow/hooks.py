@@ -19,12 +19,12 @@ from gluegrid.experiment.references import read_all_references
 from gluegrid.operations.estimates import Estimates, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import add_speeds
-from gluegrid.operations.staged import end_with_staged
+from gluegrid.operations.staged import end_with_staged, staged_table
 from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
-from gluegrid.workflow.run_end import end_with_tables, finished_now, note_expectations
+from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
 from gluegrid.workflow.snakemake_patches import (
     before_execution,
@@ -32,6 +32,7 @@ from gluegrid.workflow.snakemake_patches import (
     keep_files_of_jobs,
     let_jobs_run,
     tell_jobs_of_interruption,
+    where_nothing_is_to_be_done,
 )
 
 BEGUN = now()  # before anything is planned
@@ -53,6 +54,8 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
     cap_fetches(workflow)
     experiment = experiment_of_workflow(workflow)
     limit_gpus(experiment, workflow)
+    if workflow.is_main_process:
+        where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
     return experiment, estimates_of_workflow(experiment, workflow)
 
 
@@ -159,7 +162,7 @@ def _put_sbatch_first(scripts: Path) -> None:
 
 def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
-    if set(workflow.dag_settings.targets) == {"stage"}:
+    if _is_only_staged(workflow):
         end_with_staged(experiment)
         return
     outcomes = read_outcomes(experiment)
@@ -168,6 +171,17 @@ def end_of_run(experiment: Experiment, workflow) -> None:
         add_speeds(learn(experiment, finished_now(outcomes)))
     except (OSError, GluegridError, KeyError) as error:
         print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
+
+
+def tell_what_there_is(experiment: Experiment, workflow) -> None:
+    """Say, where nothing was to be done, what a call that has done it ends with."""
+    is_only_staged = _is_only_staged(workflow)
+    text = staged_table(experiment) if is_only_staged else last_words(experiment, read_outcomes(experiment))
+    print(text, flush=True)
+
+
+def _is_only_staged(workflow) -> bool:
+    return set(workflow.dag_settings.targets) == {"stage"}
 
 
 def _put_first_on_path(folder: Path) -> None:

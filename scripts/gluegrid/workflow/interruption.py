@@ -4,15 +4,18 @@ What it has started saves its work and leaves, and the call ends after it. Only 
 command finds them.
 """
 
+import logging
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from snakemake.logging import logger
 from snakemake.shell import shell
 
 from gluegrid.common.provenance import EXECUTOR
@@ -42,6 +45,10 @@ def tell_jobs_and_cancel(cancel: Callable, self) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _ask_for_patience)
     interrupt()
+    if isinstance(sys.exception(), KeyboardInterrupt):
+        # That its jobs have ended as they were told is no error, nor that the workflow has not come to its end.
+        logger.addFilter(lambda record: record.levelno < logging.ERROR)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # of a job that was just to begin
     with _local_jobs_told():
         cancel(self)
 

@@ -9,16 +9,13 @@ from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
-from gluegrid.execution.invocation import path_of_current_invocation
+from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.results import tables
 from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome, has_result
-from gluegrid.results.results_md import (
-    by_model,
-    write_tables,
-)
+from gluegrid.results.results_md import STOPPED, by_model, without_result, write_tables
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import groups
 
@@ -85,9 +82,9 @@ def last_words(experiment: Experiment, outcomes: list[Outcome]) -> str:
         lines += [f"{model}\n", tables.terminal_table(of_model) + "\n"]
     lines += map(escaping.one_line, precision_notes(outcomes)[:1])  # the tables say of which cells each is
     lines.append(f"Tables: {experiment.paths.results_md}")
-    lines += [
-        f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}"
-        for outcome in outcomes
-        if outcome.has_failed
-    ]
+    failed, stopped = without_result(outcomes)
+    lines += [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
+    lines += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]
+    if was_interrupted(path_of_current_invocation()):
+        lines.append(f"{STOPPED} ({sum(outcome.is_done for outcome in outcomes)} of {len(outcomes)} cells are done)")
     return "\n".join(lines)

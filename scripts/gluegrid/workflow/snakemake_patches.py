@@ -130,6 +130,17 @@ def before_execution(workflow, prepare: Callable[[str], None]) -> None:
     patch("nothing limits how many cells run at once on this machine", (workflow, "execute", execute))
 
 
+def where_nothing_is_to_be_done(workflow, tell: Callable[[], None]) -> None:
+    """Call `tell` after an execution that had nothing to do: Snakemake has a handler for any other end."""
+
+    def execute(original, *, executor_plugin, **settings):
+        original(executor_plugin=executor_plugin, **settings)
+        if not (workflow.dryrun or len(workflow.dag)):
+            tell()
+
+    patch("a call with nothing to do prints no tables", (workflow, "execute", execute))
+
+
 def let_jobs_run(snakefile: Path) -> None:
     """Let the jobs of this head run another Snakefile, a copy, and read no config: the user edits both meanwhile.
 
