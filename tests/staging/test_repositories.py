@@ -187,7 +187,7 @@ def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(t
     assert loaded.models["m"]["revision"]
     assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
         "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
-        f"config.yaml:8: tasks.t.source: ./data/{validation}: is a pointer of git-lfs, not the file",
+        f"config.yaml:8: tasks.t.source: data/{validation}: is a pointer of git-lfs, not the file",
     ]
     write(Path("data"), {"validation-00000-of-00003.parquet": data})
     (Path("data") / validation).unlink()

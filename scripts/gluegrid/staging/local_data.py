@@ -8,6 +8,7 @@ from pathlib import Path
 from pyarrow.parquet import read_metadata
 
 from gluegrid.common.errors import DataError, GluegridError, one_line_errors
+from gluegrid.common.files import check_no_lfs_pointer
 from gluegrid.experiment.file_formats import TABLES, format_of
 from gluegrid.experiment.sources import listed_task, split_of, wanted_files
 from gluegrid.experiment.task import Task
@@ -89,7 +90,8 @@ def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list
 def _check_that_they_are_files(files: list[Path]) -> None:
     for file in files:
         if not file.is_file():  # to open a named pipe is to wait for its writer
-            raise DataError(f"{file}: is no file, or a link to none")
+            raise DataError(f"{file}: is no file, or a link to none; put the file itself there")
+        check_no_lfs_pointer(file)
 
 
 def _cut(task: Task, split: str, seen: Seen) -> dict[str, Seen]:
