@@ -32,13 +32,16 @@ def _functions(tree: ast.AST) -> Iterator[ast.AST]:
 
 def _messages_in(function: ast.AST, constants: dict[str, ast.expr]) -> Iterator[str]:
     """Yield the messages of a function: of what it raises, and of problems and warnings with their place."""
-    named = dict(constants)
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            named[node.targets[0].id] = node.value
-    said = [message for node in ast.walk(function) if (message := _message_of(node)) is not None]
-    for message in sorted(said, key=lambda node: (node.lineno, node.col_offset)):
-        text = _text(message, named, DEEPEST)
+    named, said = (
+        dict(constants),
+        [message for node in ast.walk(function) if (message := _message_of(node)) is not None],
+    )
+    set_here = [node for node in ast.walk(function) if isinstance(node, ast.Assign)]
+    for node in sorted([*said, *set_here], key=lambda node: (node.lineno, node.col_offset)):
+        if isinstance(node, ast.Assign):
+            named |= {node.targets[0].id: node.value} if isinstance(node.targets[0], ast.Name) else {}
+            continue
+        text = _text(node, named, DEEPEST)
         if any(letter.isalpha() for letter in _without_placeholders(text)):
             yield " ".join(text.split())
 

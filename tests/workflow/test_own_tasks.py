@@ -262,7 +262,10 @@ MISTAKES = {
         {"encoding": "latin-l"},
         "encoding: 'latin-l' is no encoding of texts that Python knows. Did you mean 'latin-1'?",
     ),
-    "an encoding of bytes": ({"encoding": "base64"}, "encoding: 'base64' is no encoding of texts that Python knows$"),
+    "an encoding of bytes": (
+        {"encoding": "base64"},
+        "encoding: 'base64' is no encoding of texts that Python knows; name one as latin-1 or gb18030$",
+    ),
     "another quoting": (
         {"quoting": "all"},
         "quoting: 'all' is not allowed; allowed: one of none; none where quotes in",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from encodings.aliases import aliases
 from pathlib import Path
 
-from gluegrid.common.escaping import nearest, quoted
+from gluegrid.common.escaping import listed, nearest, quoted
 from gluegrid.common.paths import is_local
 from gluegrid.experiment.config_errors import Problems, quoted_name
 from gluegrid.experiment.file_formats import DELIMITED, TEXTS, format_of
@@ -72,12 +72,14 @@ def _problems_of_reading(task: dict) -> Iterator[Problem]:
     if (encoding := task.get("encoding")) and not _is_encoding(encoding):
         meant = nearest(encoding.lower().replace("_", "-"), _encodings())
         hint = f". Did you mean {meant!r}?" if meant else ""
-        yield "encoding", f"{quoted_name(encoding)} is no encoding of texts that Python knows{hint}"
+        advice = hint or "; name one as latin-1 or gb18030"
+        yield "encoding", f"{quoted_name(encoding)} is no encoding of texts that Python knows{advice}"
     if columns := task.get("columns"):
         for key, named in (("text_columns", task.get("text_columns", [])), ("label_column", [task["label_column"]])):
             if missing := [column for column in named if column not in columns]:
                 meant = nearest(missing[0], columns)
-                yield key, f"{quoted(missing[0])} is none of `columns`{f'. Did you mean {meant!r}?' if meant else ''}"
+                advice = f". Did you mean {meant!r}?" if meant else f", which are: {listed(columns)}"
+                yield key, f"{quoted(missing[0])} is none of `columns`{advice}"
     if "source" in task:
         formats = {format_of(name)[0] for of_split in patterns_of(task).values() for name in of_split}
         for key, of_key in (("encoding", TEXTS), *((key, DELIMITED) for key in ("quoting", "columns", "uneven_rows"))):

@@ -114,7 +114,8 @@ def _load(folder: Path, trust_remote_code: bool) -> tuple:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     if not tokenizer.is_fast:
-        raise StagingError(f"the tokenizer, a {type(tokenizer).__name__}, has no fast form, which gluegrid needs")
+        problem = f"the tokenizer, a {type(tokenizer).__name__}, has no fast form"
+        raise StagingError(f"{problem}, which gluegrid needs; use a model that has a tokenizer.json")
     pad_with_the_end_of_texts(tokenizer)
     return config, tokenizer
 

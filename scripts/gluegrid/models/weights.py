@@ -27,7 +27,7 @@ def read_shapes(folder: Path) -> dict[str, list[int]]:
     used = [WEIGHTS] if WEIGHTS in files else _shards(folder, files)
     shapes = {name: shape for file in used for name, shape in files[file].items()}
     if not shapes:
-        raise StagingError(f"{', '.join(used)}: holds no weights")
+        raise StagingError(f"{', '.join(used)}: holds no weights; save the model again")
     return shapes
 
 
@@ -90,7 +90,8 @@ def _header(path: Path) -> bytes:
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
         if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
-            raise StagingError(f"{path.name}: is not whole, or its header lies: {length} bytes of header in {size}")
+            problem = f"is not whole, or its header lies: {length} bytes of header in {size}"
+            raise StagingError(f"{path.name}: {problem}; copy or download it again")
         if length > LARGEST_HEADER:
             raise StagingError(
                 f"{path.name}: its header is {size_in_words(length)}, more than {size_in_words(LARGEST_HEADER)}"

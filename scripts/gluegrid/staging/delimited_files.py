@@ -54,9 +54,8 @@ def read_delimited(path: Path, shown: str, task: Task, wanted: list[str], option
         ]
         yield RawRows(first, columns, [line for line, _ in batch], spans, tuple(skipped))
     if is_empty and skipped:
-        raise DataError(
-            f"{shown}: none of its {len(skipped)} rows has {len(header)} columns, as its header or `columns`"
-        )
+        problem = f"none of its {len(skipped)} rows has {len(header)} columns, as its header or `columns`"
+        raise DataError(f"{shown}: {problem}; what separates them must be commas in a .csv, tabs in a .tsv")
 
 
 class _Table:
