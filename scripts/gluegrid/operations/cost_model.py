@@ -128,6 +128,7 @@ SIZES_BY_WORD = {
     "base": ModelSize(110_000_000, 86_000_000, 768, NAME),
     "xsmall": ModelSize(70_000_000, 22_000_000, 384, NAME),
     "small": ModelSize(29_000_000, 13_000_000, 512, NAME),
+    "minilm": ModelSize(22_700_000, 10_600_000, 384, NAME),
     "mini": ModelSize(11_000_000, 3_200_000, 256, NAME),
     "tiny": ModelSize(4_400_000, 400_000, 128, NAME),
 }
