@@ -156,7 +156,9 @@ def write_json(path: Path, value: dict) -> None:
 def write_model(folder: Path, sizes: dict[str, int], vocabulary: dict[str, int]) -> None:
     """Write an encoder, without a head, and its config."""
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of two small files
     # Without dropout: a few hundred rows have to be enough.
     config = BertConfig(
         vocab_size=len(vocabulary),
