@@ -139,21 +139,23 @@ def test_data_in_the_layout_of_the_hub_are_read_as_when_they_are_staged():
 def test_files_that_cannot_be_read_are_a_warning_and_stop_no_other_task():
     write_as_on_the_hub("train")
     Path("hub/validation-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
-    Path("broken.csv").write_text('text,label\n"as it is,good\n')
+    Path("broken.csv").write_text("text,label\n" + "fine,good\n" * 20 + '"as it is,good\n')
     experiment = looked_at(
         hub=AS_ON_THE_HUB, csv=OF_ONE_FILE | {"source": "./broken.csv"}, gone=OF_ONE_FILE | {"revision": "1"}
     )
     hub, csv = experiment.warnings
     assert re.fullmatch(r"mine.yaml:3: tasks.hub.source: hub/validation\S+: is no readable parquet .* will fail", hub)
-    assert csv.startswith("mine.yaml:4: tasks.csv.source: ./broken.csv: cannot be read at line 2:")
+    assert csv.startswith("mine.yaml:4: tasks.csv.source: ./broken.csv: cannot be read at line 22:")
     assert task_size(experiment, experiment.cell("base", "gone", "base", "42")).train.rows == 6
+    # By their size, though they cannot be read.
+    assert task_size(experiment, experiment.cell("base", "csv", "base", "42")).train.rows == 16
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(monkeypatch):
     os.mkfifo("pipe.csv")
     monkeypatch.setattr(local_data, "files_of_splits", lambda names, entry: {"train": ["pipe.csv"]})
     seen, (error,) = local_data.look(builders.task(source="./", files={"train": ["pipe.csv"]}))
-    assert (seen, str(error)) == ({}, "pipe.csv: is no file, or a link to none")
+    assert (seen, str(error)) == ({}, "pipe.csv: is no file, or a link to none; put the file itself there")
 
 
 def test_many_rows_in_a_small_file_are_not_all_read(monkeypatch):

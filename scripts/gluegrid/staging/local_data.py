@@ -3,6 +3,7 @@
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from pyarrow.parquet import read_metadata
@@ -42,11 +43,13 @@ def look(task: Task) -> tuple[dict[str, Seen], list[GluegridError]]:
     except GluegridError as error:
         return {}, [error]
     for split, (rows, names) in splits.items():
+        files = [folder / name for name in names]
         try:
             with one_line_errors(task.source):
-                seen |= _look_at_split(task, split, rows, [folder / name for name in names])
+                seen |= _look_at_split(task, split, rows, files)
         except GluegridError as error:
             problems.append(error)
+            seen |= _guessed_of_broken(task, split, files)
     return seen, problems
 
 
@@ -85,6 +88,14 @@ def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list
             count, _ = _guessed(files, task)
             break
     return _cut(task, split, (count, lengths))
+
+
+def _guessed_of_broken(task: Task, split: str, files: list[Path]) -> dict[str, Seen]:
+    """Return what a split may be like of which a file cannot be read; nothing where not even that can be told."""
+    with suppress(GluegridError), one_line_errors(task.source):
+        _check_that_they_are_files(files)
+        return _cut(task, split, _guessed(files, task))
+    return {}
 
 
 def _check_that_they_are_files(files: list[Path]) -> None:
