@@ -35,7 +35,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 def workflow(is_main_process, configfiles=(), config=()):
     """Return as much of Snakemake's workflow object as is looked at."""
     settings = SimpleNamespace(configfiles=list(configfiles), config=dict(config))
-    return SimpleNamespace(is_main_process=is_main_process, config_settings=settings)
+    return SimpleNamespace(is_main_process=is_main_process, config_settings=settings, basedir=".")
 
 
 def test_a_job_works_on_what_its_head_has_frozen_whatever_the_config_says_now(workplace):

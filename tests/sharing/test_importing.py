@@ -415,10 +415,13 @@ def test_snakemake_does_not_run_an_experiment_of_the_name_of_an_import(archive_o
     Path("config.yaml").write_text(json.dumps(config), encoding="utf-8")
     settings = SimpleNamespace(configfiles=[], config={})
     with pytest.raises(SystemExit) as ended:
-        experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings))
+        experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings, basedir="."))
     assert str(ended.value) == "results/merged: is an import (docs/sharing.md); give this experiment another name"
     settings.config = {"experiment": "mine"}
-    assert experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings)).name == "mine"
+    assert (
+        experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings, basedir=".")).name
+        == "mine"
+    )
 
 
 def test_a_folder_with_anything_else_in_it_is_not_overwritten_either(archive_of):

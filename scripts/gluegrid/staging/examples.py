@@ -60,8 +60,10 @@ class Split:
         self.files = [file for file in data["files"] if split_of(file) == name]
         if not self.files:
             known = listed(sorted(data["rows"]))
-            problem = f"{self.manifest.parent}: task {task.name!r} has no split {name!r}; it has: {known}"
-            raise MisfitError(problem, key_of_split(vars(task), name))
+            key = key_of_split(vars(task), name)
+            advice = "; write `test: []` to predict none" if key == "test" else ""
+            problem = f"{self.manifest.parent}: task {task.name!r} has no split {name!r}; it has: {known}{advice}"
+            raise MisfitError(problem, key)
         check_parts(name, self.files, self._shown)
 
     def check(self) -> int:
