@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gluegrid.common.errors import DataError, GluegridError
+from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import invocation
 from gluegrid.execution.invocation import freeze
@@ -474,7 +475,7 @@ def test_the_end_of_a_run_says_what_was_expected_of_it():
     expected = estimate(of).seconds
     finished(of, 20)
     line = run_end.comparison(of, read_outcomes(of))
-    assert f"of the 2 cells finished now: 0.01 hours, estimated {2 * expected / 3600:.2f}" in line
+    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)}; ")
     assert f"took {25 / expected:.2f} times" in line
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from gluegrid.common import escaping
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, write_json
+from gluegrid.common.formatting import counted, duration
 from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
@@ -39,11 +40,11 @@ def comparison(experiment: Experiment, outcomes: list[Outcome]) -> str | None:
     pairs = [(expected[outcome.cell.name], seconds_taken(experiment, outcome)) for outcome in finished_now(outcomes)]
     if not pairs:
         return None
-    hours_expected, hours_taken = (sum(side) / 3600 for side in zip(*pairs, strict=True))
+    all_expected, all_taken = map(sum, zip(*pairs, strict=True))
     ratios = [taken / seconds for seconds, taken in pairs]
     near = sum(0.5 <= ratio <= 2 for ratio in ratios)
     return (
-        f"Time of the {len(pairs):,} cells finished now: {hours_taken:.2f} hours, estimated {hours_expected:.2f};"
+        f"Finished now: {counted(len(pairs), 'cell')} in {duration(all_taken)}, estimated {duration(all_expected)};"
         f" a cell took {statistics.median(ratios):.2f} times its estimate (median), {near:,} within a factor 2"
     )
 
