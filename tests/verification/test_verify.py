@@ -1009,7 +1009,7 @@ def test_a_verification_whose_reader_left_does_not_end_well(finished, unbuffered
         (["smal"], "results/smal is no experiment; there are: small (did you mean 'small'?)"),
         (
             ["--results", "nowhere"],
-            "nowhere: holds no experiment; run snakemake first, or name another folder: --results",
+            "nowhere: holds no experiment; run snakemake first",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def experiment_folders(results: Path, names: list[str]) -> list[Path]:
     """Return the folders of the named experiments, or of all there are. Raises GluegridError."""
     known = experiment_index.experiment_folders(results, having=TO_VERIFY)
     if not known:
-        raise GluegridError(f"{results}: holds no experiment; run snakemake first, or name another folder: --results")
+        raise GluegridError(f"{results}: holds no experiment; run snakemake first")
     return [experiment_index.experiment_folders(results, name, TO_VERIFY)[0] for name in names] or known
 
 
