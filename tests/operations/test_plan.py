@@ -47,7 +47,7 @@ def test_the_cells_are_those_that_snakemake_plans_each_with_its_reason(demo, tmp
     # Its result is of the run that is wanted, whatever stands in run.json meanwhile, as after a value was taken back.
     (runs / "bert-demo-tiny/mrpc/base/seed-42/run.json").write_text("{}")
     (runs / "bert-demo-small/cola/base/seed-42/run.json").unlink()
-    clone.replace("demo/config.yaml", "wnli: {", "wnli: {learning_rate: 0.5, lora: {r: 4}, seeds: [42, 7], ")
+    clone.replace("demo/config.yaml", "wnli:", "wnli: {learning_rate: 0.5, lora: {r: 4}, seeds: [42, 7]}")
     found = reasons(clone, monkeypatch)
     assert set(found) == planned_by_snakemake(clone)
     changed = "learning_rate: 0.001 -> 0.5, lora: None -> "
