@@ -36,6 +36,11 @@ def main() -> None:
     parser.add_argument("--record", required=True, type=Path, help="run_record.json to write")
     arguments = parser.parse_args()
     cli.setup()
+    train(arguments)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Do it in this process, which a pack has forked (train_pack.py) or a launcher has started."""
     files = CellFiles(arguments.run)
     preemption = Preemption(end_of_job())
     if rank() > 0:

@@ -69,6 +69,13 @@ def end(state: Path, reason: Reason, is_permanent: bool = False) -> None:
     _write(state, [*earlier, last | how])
 
 
+def note_death(state: Path, pid: int) -> None:
+    """Note that a process of this host, which could not do it itself any more, has ended its attempt, if it began one."""
+    last = (read(state) or [{}])[-1]
+    if (last.get("pid"), last.get("host")) == (pid, job()["host"]) and last["cause"] is None:
+        end(state, Reason(Cause.KILLED))
+
+
 def published(state: Path) -> None:
     """Note that the result of an attempt that could not publish it has been published."""
     if read(state)[-1]["cause"] != Cause.DONE:

@@ -30,7 +30,6 @@ MOST_KEYS_NAMED = 3
 # Measured on 2 threads of a server. Of a call: Snakemake's start and end, and the tables. Of a cell: what comes before
 # its own start, Snakemake's of the job and the launcher's. Of staging: what starts, beside downloads.
 SECONDS_OF_A_CALL = 6
-SECONDS_OF_A_JOB = 3
 SECONDS_OF_STAGING = {"model": 4, "data": 1.5, "tokens": 1.5}
 TOKENS_PER_SECOND = 500_000  # that are made, with the rows that they are made of read twice
 STAGED_AT_ONCE = 2

@@ -21,7 +21,7 @@ from snakemake.spawn_jobs import SpawnedJobArgsFactory
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid.execution.cell_state import has_published, is_being_trained
+from gluegrid.execution.cell_state import make_room
 from gluegrid.workflow.interruption import tell_jobs_and_cancel
 
 TRAIN = "train"
@@ -181,20 +181,13 @@ def keep_files_of_jobs() -> None:
 async def remove_existing_output(original, self) -> None:
     """Let a cell's training not delete what another call's is writing, or has published since this call has planned it.
 
-    A log is emptied instead of deleted: two trainings that begin at once then write into the same file, each behind
-    what is there, and not one of them into a file without a name. Snakemake knows one call at a time, by its lock.
+    Snakemake knows one call at a time, by its lock.
     """
     if self.rule.name != TRAIN:
         await original(self)
         return
     inputs = (self.input.run, self.input.model, self.input.task, self.input.tokens)
-    is_published = has_published(*map(Path, (*inputs, *self.output)))
-    if not is_published:
-        for output in self.output:
-            Path(output).unlink(missing_ok=True)
-    if not is_published and not is_being_trained(Path(self.input.run)):
-        for log in filter(os.path.exists, self.log):
-            os.truncate(log, 0)
+    make_room(*map(Path, (*inputs, *self.output)), logs=map(Path, self.log))
 
 
 async def cleanup(original, self, skip_outputs) -> None:
