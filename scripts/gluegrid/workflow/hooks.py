@@ -25,6 +25,7 @@ from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
 from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
+from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
 from gluegrid.workflow.snakemake_patches import (
     before_execution,
@@ -55,6 +56,7 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
     experiment = experiment_of_workflow(workflow)
     limit_gpus(experiment, workflow)
     if workflow.is_main_process:
+        site_choices(workflow)  # what is wrong with them is said before anything is planned
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
     return experiment, estimates_of_workflow(experiment, workflow)
 
@@ -128,7 +130,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     try:
         check_programs(os.environ.get(EXECUTOR))
         read_all_references()
-        freeze(experiment.config, heads, started=BEGUN)
+        freeze(experiment.config, heads, started=BEGUN, site=site_choices(workflow))
         note_expectations(experiment, estimates)
         code = copy_code(Path(workflow.basedir), heads)
     except GluegridError as error:
