@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gluegrid.operations.estimates import SECONDS_OF_THE_START, Estimate
+from gluegrid.operations.estimates import LARGEST_LIMIT_MINUTES, SECONDS_OF_THE_START, START_MINUTES, Estimate
 
 SECONDS_OF_A_JOB = 3  # of a cell's own: Snakemake, shell and launcher, beside the start of the training itself
 SMALL = 5  # times its start is what the training of a cell may take that is packed
@@ -29,8 +29,14 @@ def seconds_in_pack(estimate: Estimate, device: str) -> float:
     return max(estimate.train_seconds, estimate.seconds - SECONDS_OF_THE_START[device]) + SECONDS_OF_A_FORK
 
 
+def limit_of_pack(estimates: Sequence[Estimate], attempt: int) -> int:
+    """Return the time limit of a pack in minutes, for which it starts once; each attempt gets as much more."""
+    minutes = START_MINUTES + sum(estimate.limit_in_minutes - START_MINUTES for estimate in estimates)
+    return min(minutes * attempt, LARGEST_LIMIT_MINUTES)
+
+
 def packs_of(
-    cells: Sequence[Packed], seconds: Callable[[Packed], float], pack_seconds: float, places: int
+    cells: Sequence[Packed], seconds: Callable[[Packed], float], pack_seconds: float, places: float
 ) -> list[list[Packed]]:
     """Return cells in packs that take about `pack_seconds`, the longest cells first; as many packs as `places` at least.
 
@@ -38,7 +44,7 @@ def packs_of(
     so that those of one task, which share tokens, follow each other.
     """
     longest_first = sorted(cells, key=seconds, reverse=True)
-    number = max(math.ceil(sum(map(seconds, cells)) / pack_seconds), min(places, len(cells)))
+    number = max(math.ceil(sum(map(seconds, cells)) / pack_seconds), min(math.ceil(places), len(cells)))
     packs: list[list[Packed]] = [[] for _ in range(number)]
     loads = [(0.0, index) for index in range(number)]
     for cell in longest_first:

@@ -24,6 +24,7 @@ from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.pack_jobs import SmallCells, pack_small_cells
 from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
 from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
@@ -96,26 +97,26 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
+def prepare_execution(experiment: Experiment, estimates: Estimates, workflow, executor: str) -> None:
+    """Do what depends on how jobs are run, which is not known before."""
+    os.environ[EXECUTOR] = executor
+    leave_job_of_caller(executor)
+    if executor == "local":
+        limit_gpus(experiment, workflow)
+    if executor == "slurm":
+        check_version()
+    minutes = site_choices(workflow).pack_minutes
+    # A pack's process has one environment, that of this call: no rule's own.
+    if executor in ("local", "slurm") and minutes and not workflow.deployment_settings.deployment_method:
+        pack_small_cells(SmallCells(experiment, estimates, minutes))
+
+
 def limit_gpus(experiment: Experiment, workflow) -> None:
     """Let as many cells run at once on this machine as it has GPUs, unless --resources gpu=... says how many.
 
     Cells on the CPU ask for one too: where there are no others, as many run as there are cores. Not in the profile, for
-    the reason of `cap_fetches`; and only when the workflow is executed, since what with is not known before.
+    the reason of `cap_fetches`.
     """
-
-    def prepare_execution(executor: str) -> None:
-        os.environ[EXECUTOR] = executor
-        leave_job_of_caller(executor)
-        if executor == "local":
-            _limit_gpus(experiment, workflow)
-        if executor == "slurm":
-            check_version()
-
-    if workflow.is_main_process:
-        before_execution(workflow, prepare_execution)
-
-
-def _limit_gpus(experiment: Experiment, workflow) -> None:
     gpus = len(visible_gpus()) if experiment.needs_gpus else None
     if "gpu" not in workflow.global_resources:
         limit = max(workflow.resource_settings.cores, experiment.most_gpus) if gpus is None else gpus or 1
