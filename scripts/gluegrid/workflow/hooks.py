@@ -55,11 +55,12 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
         patch_slurm_plugin()
     cap_fetches(workflow)
     experiment = experiment_of_workflow(workflow)
-    limit_gpus(experiment, workflow)
+    estimates = estimates_of_workflow(experiment, workflow)
     if workflow.is_main_process:
-        site_choices(workflow)  # what is wrong with them is said before anything is planned
+        small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
+        before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
-    return experiment, estimates_of_workflow(experiment, workflow)
+    return experiment, estimates
 
 
 def let_jobs_find_programs(workflow) -> None:
@@ -97,7 +98,7 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
-def prepare_execution(experiment: Experiment, estimates: Estimates, workflow, executor: str) -> None:
+def prepare_execution(experiment: Experiment, small: SmallCells, workflow, executor: str) -> None:
     """Do what depends on how jobs are run, which is not known before."""
     os.environ[EXECUTOR] = executor
     leave_job_of_caller(executor)
@@ -105,10 +106,9 @@ def prepare_execution(experiment: Experiment, estimates: Estimates, workflow, ex
         limit_gpus(experiment, workflow)
     if executor == "slurm":
         check_version()
-    minutes = site_choices(workflow).pack_minutes
-    # A pack's process has one environment, that of this call: no rule's own.
-    if executor in ("local", "slurm") and minutes and not workflow.deployment_settings.deployment_method:
-        pack_small_cells(SmallCells(experiment, estimates, minutes))
+    # All cells of a pack have one environment, that of this call: no rule's own.
+    if executor in ("local", "slurm") and small.pack_minutes and not workflow.deployment_settings.deployment_method:
+        pack_small_cells(small)
 
 
 def limit_gpus(experiment: Experiment, workflow) -> None:

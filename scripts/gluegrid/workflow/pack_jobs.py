@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from snakemake.dag import DAG
 from snakemake.executors.local import Executor as LocalExecutor
 from snakemake.executors.local import SpawnedJobError, SubmittedJobInfo
 from snakemake.iocontainers import ResourceList
@@ -107,9 +106,9 @@ class SmallCells:
     def __init__(self, experiment: Experiment, estimates: Estimates, pack_minutes: float):
         self.experiment = experiment
         self._estimates = estimates
-        self._pack_seconds = 60 * pack_minutes
+        self.pack_minutes = pack_minutes
 
-    def packs(self, dag: DAG) -> list[PackJob]:
+    def packs(self, dag) -> list[PackJob]:
         """Return the packs of the jobs that are to be run; those of a pack ask for the same, but for their limits."""
         alike: dict[str, list[Job]] = defaultdict(list)
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
@@ -119,7 +118,7 @@ class SmallCells:
         for kind, jobs in alike.items():
             # Cards are shared among kinds as the work is.
             places = places_for(dag.workflow, jobs[0]) * seconds[kind] / sum(seconds.values())
-            packs = packs_of(jobs, self.seconds_of, self._pack_seconds, places)
+            packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places)
             chosen += [pack for pack in packs if len(pack) > 1]
         return [PackJob(_name(number, len(chosen), jobs), jobs, self) for number, jobs in enumerate(chosen, start=1)]
 
@@ -135,7 +134,7 @@ class SmallCells:
             return asked
         return limit_of_pack(estimates, attempt)
 
-    def _is_packable(self, dag: DAG, job: Job) -> bool:
+    def _is_packable(self, dag, job: Job) -> bool:
         """Tell whether a job's cell is small, and neither starts from another's model nor is started from."""
         if job.rule.name != TRAIN:
             return False
@@ -151,6 +150,8 @@ class SmallCells:
 
 def pack_small_cells(small: SmallCells) -> None:
     """Let this call of snakemake train small cells in packs."""
+    from snakemake.dag import DAG  # which can only be imported when Snakemake itself is
+
     packed: set[Job] = set()
 
     def update_groups(original, self):
