@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from train import kernels_for, load_training, train
+
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, Stopped
@@ -30,10 +32,9 @@ from gluegrid.execution.attempts import note_death
 from gluegrid.execution.cell_state import CellFiles, is_being_trained, make_room
 from gluegrid.execution.invocation import has_ended
 from gluegrid.execution.locks import remove_lock_of
-from gluegrid.execution.packs import PackedCell, read_pack
+from gluegrid.execution.packs import PackedCell, note_begun, read_pack
 from gluegrid.execution.preemption import Preemption, end_of_job, follow_launcher
-from gluegrid.experiment.run import Run, read_run
-from train import kernels_for, load_training, train
+from gluegrid.experiment.run import read_run
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +59,16 @@ def main() -> None:
     with leaving.held_back():
         if left:
             import_libraries(left[0])
+        note_begun(arguments.pack)
         for number, cell in enumerate(those_of_others_last(left), start=1):
-            if leaving.reason() or was_left_behind():
-                raise Stopped(f"{name_of(cell)} and what comes after it: not begun")
-            if reason := time_left.reason():
-                raise Stopped(f"{name_of(cell)} and what comes after it: not begun, since {reason}")
+            if leaving.reason() or time_left.reason() or was_left_behind():
+                raise Stopped(f"{name_of(cell)} and what comes after it are not begun")
             logger.info("%s (%d of %d)", name_of(cell), number, len(left))
             train_in_child(cell, leaving)
     if failed := [name_of(cell) for cell in left if not cell.is_done()]:
-        raise GluegridError(f"{len(failed)} of {len(left)} cells have no result, and their logs say why: {', '.join(failed)}")
+        raise GluegridError(
+            f"{len(failed)} of {len(left)} cells have no result, and their logs say why: {', '.join(failed)}"
+        )
 
 
 def import_libraries(cell: PackedCell) -> None:
@@ -92,7 +94,7 @@ def those_of_others_last(cells: list[PackedCell]) -> Iterator[PackedCell]:
 
 
 def was_left_behind() -> bool:
-    """Tell whether nobody waits for this pack any more: the call of snakemake that runs it on this machine has ended."""
+    """Tell whether nobody waits for this pack any more: the call of snakemake that runs it on this machine is over."""
     return os.environ.get(EXECUTOR) == "local" and has_ended()
 
 

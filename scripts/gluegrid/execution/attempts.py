@@ -70,7 +70,7 @@ def end(state: Path, reason: Reason, is_permanent: bool = False) -> None:
 
 
 def note_death(state: Path, pid: int) -> None:
-    """Note that a process of this host, which could not do it itself any more, has ended its attempt, if it began one."""
+    """Note the end of the attempt, if it began one, of a process of this host that could not do it itself any more."""
     last = (read(state) or [{}])[-1]
     if (last.get("pid"), last.get("host")) == (pid, job()["host"]) and last["cause"] is None:
         end(state, Reason(Cause.KILLED))

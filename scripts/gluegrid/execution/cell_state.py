@@ -126,7 +126,9 @@ def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Pat
     return bool(is_the_last) and would_only_publish(run, model, task, tokens)
 
 
-def make_room(run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path, logs: Iterable[Path]) -> None:
+def make_room(
+    run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path, logs: Iterable[Path]
+) -> None:
     """Prepare the training of a cell that is to begin: delete its outputs, and empty its logs.
 
     Not what another call of snakemake is writing, or has published since this call has planned it. A log is emptied

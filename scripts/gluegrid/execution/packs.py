@@ -3,20 +3,16 @@
 Each cell stays what it is alone: its lock, attempts, log, record and results are its own (scripts/train_pack.py).
 """
 
-import json
-import os
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import json_if_there, read_json, write_json
 from gluegrid.common.paths import state_folder
-from gluegrid.common.provenance import PACK
 from gluegrid.execution.cell_state import has_published
-from gluegrid.execution.invocation import path_of_current_invocation
 
+NOTE = "pack.json"  # of a cell's state folder
 SCRIPT = "launch_pack.sh"
 NAMED_IN_COMMAND = re.compile(rf"\b{re.escape(SCRIPT)} (\S+)")
 
@@ -57,8 +53,12 @@ def write_pack(path: Path, pack: Pack) -> None:
     """Write the file of a pack, and note in the state folder of each of its cells which pack it is in."""
     write_json(path, asdict(pack))
     for cell in pack.cells:
-        note = {"pack": pack.name, "log": pack.log, "head": path_of_current_invocation()}
-        write_json(state_folder(Path(cell.run)) / "pack.json", note)
+        write_json(state_folder(Path(cell.run)) / NOTE, {"pack": pack.name, "file": str(path), "log": pack.log})
+
+
+def note_begun(path: Path) -> None:
+    """Note that the process of the pack of this file has come to its first cell."""
+    _begun(path).touch()
 
 
 def read_pack(path: Path) -> Pack:
@@ -76,7 +76,16 @@ def states_in_pack(command: str) -> list[Path]:
     return [state_folder(Path(cell.run)) for cell in read_pack(Path(named[1])).cells] if named else []
 
 
-def log_of_pack(state: Path) -> Path | None:
-    """Return the log of the pack that a cell was last put into by the present state of its folder; None without one."""
-    log = json_if_there(state / "pack.json").get("log")
-    return Path(log) if isinstance(log, str) else None
+def log_of_failed_start(state: Path) -> Path | None:
+    """Return the log of the pack that a cell was put into last, where this has not come to its first cell; else None.
+
+    It may be about to.
+    """
+    noted = json_if_there(state / NOTE)
+    if not {"file", "log"} <= noted.keys() or _begun(Path(noted["file"])).exists():
+        return None
+    return Path(noted["log"])
+
+
+def _begun(path: Path) -> Path:
+    return path.with_suffix(".begun")

@@ -81,7 +81,8 @@ def submit(arguments: list[str], script: str | None) -> str:
             answer = _with_patience(arguments, script, [*states], is_known_by_comment="" in commands)
             number, _, of_cluster = answer.partition(";")
             for state, task in states.items():
-                note_job(state, f"{number}{task}", _value(arguments, "--job-name"), _value(arguments, "--comment"))
+                name, comment = (_value(arguments, option) for option in ("--job-name", "--comment"))
+                note_job(state, f"{number}{task}", name, comment, is_pack=len(states) > len(commands))
     except GluegridError as error:
         if not has_ended():
             for state in states:

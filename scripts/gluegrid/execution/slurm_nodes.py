@@ -7,7 +7,15 @@ from gluegrid.execution.slurm_queue import answer_of
 
 LINE = re.compile(r"(?P<node>\S+)\|(?P<partition>[^|]+)\|(?P<state>[a-z_]+)[^|]*\|(?P<gres>[^|]*)\|(?P<cpus>\d+)")
 GPUS = re.compile(r"gpu(?::(?P<kind>[^:,()\s]+?))?:(?P<number>\d+)(?=[,(\s]|$)")  # gpu:4, gpu:a100:4(S:0-1)
-OF_NO_USE = ("down", "drain", "drng", "fail", "maint", "inval", "unk")  # how the states begin of nodes that take no jobs
+OF_NO_USE = (
+    "down",
+    "drain",
+    "drng",
+    "fail",
+    "maint",
+    "inval",
+    "unk",
+)  # how the states begin of nodes that take no jobs
 ANSWER_SECONDS = 20
 
 

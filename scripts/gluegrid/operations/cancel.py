@@ -36,10 +36,14 @@ def cancel_cell(name: str, experiment: str | None, results: Path = Path("results
 
 def _end(state: Path) -> str:
     """End the job or the process that works on a cell; say what it was."""
-    if jobs := in_queue(jobs_of_cell(state)):
-        cancel_jobs(*jobs)
-        return f"SLURM job {', '.join(jobs)} is cancelled"
+    jobs = jobs_of_cell(state)
+    if alone := in_queue(job for job in jobs if not job.is_pack):
+        cancel_jobs(*alone)
+        return f"SLURM job {', '.join(alone)} is cancelled"
     holder = living_holder(state / "lock")
+    packs = in_queue(job for job in jobs if job.is_pack)
+    if packs and holder is None:
+        return f"nothing works on it; SLURM job {', '.join(packs)}, a pack, goes on without it"
     # Its job is none of ours where snakemake was called in an allocation: it may live all the same.
     if holder is None or (holder["slurm_job_id"] and probable_holder(state / "lock") is None):
         return "nothing works on it; the running snakemake will not start it"

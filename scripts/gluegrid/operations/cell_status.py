@@ -76,7 +76,11 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     jobs = [job for each in traces.jobs if (job := each.found_in(queue or {}))]
     job = min(jobs, key=lambda job: job.waits, default=None)  # one that runs before one that waits for it
     nothing = Outcome(cell, train_log(experiment, cell), why=Reason(Cause.NOT_RUN))
-    if _is_held(traces, queue) or (job is not None and not job.waits):
+    if _is_held(traces, queue):
+        return CellStatus(nothing, State.RUNNING, _phase(traces, job), traces.progress, job)
+    if job is not None and not job.waits and any(each.is_pack for each in traces.jobs if each.number == job.number):
+        return _status_in_pack(experiment, cell, traces, around, job)
+    if job is not None and not job.waits:
         return CellStatus(nothing, State.RUNNING, _phase(traces, job), traces.progress, job)
     if job is not None:
         return CellStatus(nothing, State.QUEUED, job.reason, traces.progress, job)
@@ -92,6 +96,18 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     if is_silent:
         return CellStatus(ended, State.QUEUED, "when SLURM last answered", traces.progress)
     return _status_when_ended(ended, traces, around)
+
+
+def _status_in_pack(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings, job: Job) -> CellStatus:
+    """Return the status of a cell on which the running pack that it is in does not work: its turn comes, or is over."""
+    ended = outcome(experiment, cell)
+    if ended.is_done:
+        return CellStatus(ended, State.DONE)
+    if traces.is_outdated():
+        return CellStatus(ended, State.RUNNING, Phase.STARTING)
+    if _has_begun(job.number, ended.attempts) or ended.why.cause == Cause.CANCELLED:
+        return _status_when_ended(ended, traces, around)
+    return CellStatus(ended, State.QUEUED, "its pack runs", traces.progress, job)
 
 
 def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gluegrid.operations.estimates import LARGEST_LIMIT_MINUTES, SECONDS_OF_THE_START, START_MINUTES, Estimate
 
-SECONDS_OF_A_JOB = 3  # of a cell's own: Snakemake, shell and launcher, beside the start of the training itself
+SECONDS_OF_A_JOB = 3  # before the start of its training: Snakemake's of the job, and the launcher's
 SMALL = 5  # times its start is what the training of a cell may take that is packed
 SECONDS_OF_A_FORK = 2  # of a cell in a pack: until it trains, and to write its result
 
@@ -36,15 +36,15 @@ def limit_of_pack(estimates: Sequence[Estimate], attempt: int) -> int:
 
 
 def packs_of(
-    cells: Sequence[Packed], seconds: Callable[[Packed], float], pack_seconds: float, places: float
+    cells: Sequence[Packed], seconds: Callable[[Packed], float], pack_seconds: float, places: int
 ) -> list[list[Packed]]:
-    """Return cells in packs that take about `pack_seconds`, the longest cells first; as many packs as `places` at least.
+    """Return cells in packs of about `pack_seconds`, in each the longest first; as many packs as `places` at least.
 
     Each cell goes where least is to be done, so that packs end together; cells of the same length stay in their order,
     so that those of one task, which share tokens, follow each other.
     """
     longest_first = sorted(cells, key=seconds, reverse=True)
-    number = max(math.ceil(sum(map(seconds, cells)) / pack_seconds), min(math.ceil(places), len(cells)))
+    number = max(math.ceil(sum(map(seconds, cells)) / pack_seconds), min(places, len(cells)))
     packs: list[list[Packed]] = [[] for _ in range(number)]
     loads = [(0.0, index) for index in range(number)]
     for cell in longest_first:
@@ -52,3 +52,12 @@ def packs_of(
         packs[index].append(cell)
         heapq.heappush(loads, (load + seconds(cell), index))
     return [pack for pack in packs if pack]
+
+
+def shares(places: int, loads: Sequence[float]) -> list[int]:
+    """Return how many of the places each of some loads gets: one at least, the others in proportion to what is left."""
+    given = [1] * len(loads)
+    for _ in range(places - len(loads)):
+        neediest = max(range(len(loads)), key=lambda index: loads[index] / given[index])
+        given[neediest] += 1
+    return given

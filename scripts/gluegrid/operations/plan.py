@@ -17,6 +17,7 @@ from gluegrid.operations.cost_model import model_size, task_size
 from gluegrid.operations.devices import Device
 from gluegrid.operations.estimates import Estimate, Estimates
 from gluegrid.operations.makespan import makespan
+from gluegrid.operations.packs import SECONDS_OF_A_JOB
 from gluegrid.operations.staged import Resource, resources
 from gluegrid.results.outcomes import has_result, outcome
 

@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from gluegrid.execution.slurm_nodes import places_in_cluster
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates, limit_of_attempt
-from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack
+from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack, shares
 from gluegrid.workflow.snakemake_patches import TRAIN, patch
 
 LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
@@ -113,12 +112,11 @@ class SmallCells:
         alike: dict[str, list[Job]] = defaultdict(list)
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
-        seconds = {kind: sum(map(self.seconds_of, jobs)) for kind, jobs in alike.items()}
+        places = min((places_for(dag.workflow, jobs[0]) for jobs in alike.values()), default=1)
+        given = shares(places, [sum(map(self.seconds_of, jobs)) for jobs in alike.values()])
         chosen = []
-        for kind, jobs in alike.items():
-            # Cards are shared among kinds as the work is.
-            places = places_for(dag.workflow, jobs[0]) * seconds[kind] / sum(seconds.values())
-            packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places)
+        for jobs, places_of_kind in zip(alike.values(), given, strict=True):
+            packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
             chosen += [pack for pack in packs if len(pack) > 1]
         return [PackJob(_name(number, len(chosen), jobs), jobs, self) for number, jobs in enumerate(chosen, start=1)]
 
@@ -130,9 +128,9 @@ class SmallCells:
     def minutes_of(self, jobs: list[Job], asked: int | None, attempt: int) -> int | None:
         """Return the time limit of a pack; `asked` is the longest of its cells', which a site may have set."""
         estimates = [self._estimates.of(self._cell(job)) for job in jobs]
-        if any(job.resources.get("runtime") != limit_of_attempt(made, attempt) for job, made in zip(jobs, estimates)):
-            return asked
-        return limit_of_pack(estimates, attempt)
+        usual = [limit_of_attempt(estimate, attempt) for estimate in estimates]
+        is_usual = [job.resources.get("runtime") for job in jobs] == usual
+        return limit_of_pack(estimates, attempt) if is_usual else asked
 
     def _is_packable(self, dag, job: Job) -> bool:
         """Tell whether a job's cell is small, and neither starts from another's model nor is started from."""
