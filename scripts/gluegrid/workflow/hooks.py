@@ -24,7 +24,7 @@ from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
-from gluegrid.workflow.pack_jobs import SmallCells, pack_small_cells
+from gluegrid.workflow.pack_jobs import SmallCells
 from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
 from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
@@ -33,6 +33,7 @@ from gluegrid.workflow.snakemake_patches import (
     begin_with_the_longest,
     keep_files_of_jobs,
     let_jobs_run,
+    run_in_packs,
     tell_jobs_of_interruption,
     where_nothing_is_to_be_done,
 )
@@ -108,7 +109,7 @@ def prepare_execution(experiment: Experiment, small: SmallCells, workflow, execu
         check_version()
     # All cells of a pack have one environment, that of this call: no rule's own.
     if executor in ("local", "slurm") and small.pack_minutes and not workflow.deployment_settings.deployment_method:
-        pack_small_cells(small)
+        run_in_packs(small.packs)
 
 
 def limit_gpus(experiment: Experiment, workflow) -> None:

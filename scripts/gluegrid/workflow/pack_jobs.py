@@ -5,17 +5,12 @@ Snakemake itself would run a group by another Snakemake, in its job, and ask for
 
 import os
 import shlex
-import subprocess
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
-from snakemake.executors.local import Executor as LocalExecutor
-from snakemake.executors.local import SpawnedJobError, SubmittedJobInfo
 from snakemake.iocontainers import ResourceList
 from snakemake.jobs import GroupJob, Job
-from snakemake.shell import shell
-from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from gluegrid.execution.invocation import path_of_current_invocation
 from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, write_pack
@@ -24,7 +19,7 @@ from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.estimates import Estimates, limit_of_attempt
 from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack, shares
-from gluegrid.workflow.snakemake_patches import TRAIN, patch
+from gluegrid.workflow.snakemake_patches import TRAIN
 
 LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
 MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
@@ -146,43 +141,6 @@ class SmallCells:
         return self.experiment.cell(names.model, names.task, names.variant, names.seed)
 
 
-def pack_small_cells(small: SmallCells) -> None:
-    """Let this call of snakemake train small cells in packs."""
-    from snakemake.dag import DAG  # which can only be imported when Snakemake itself is
-
-    packed: set[Job] = set()
-
-    def update_groups(original, self):
-        for job in packed:
-            job.group = None
-        packed.clear()
-        original(self)
-        for pack in small.packs(self):
-            for job in pack:
-                job.group = pack.groupid
-                self._group[job] = pack
-            packed.update(pack)
-
-    def format_job_exec(original, self, job):
-        return job.command() if isinstance(job, PackJob) else original(self, job)
-
-    def run_job(original, self, job):
-        if not isinstance(job, PackJob):
-            original(self, job)
-            return
-        info = SubmittedJobInfo(job=job)
-        future = self.pool.submit(_run, job, self.workflow.workdir_init)
-        future.add_done_callback(partial(self._callback, info))
-        self.report_job_submission(info)
-
-    patch(
-        "small cells are trained in jobs of their own",
-        (DAG, "update_groups", update_groups),
-        (RealExecutor, "format_job_exec", format_job_exec),
-        (LocalExecutor, "run_job", run_job),
-    )
-
-
 def places_for(workflow, job: Job) -> int:
     """Return how many jobs that ask for as much as this one can run at once: by the call's limits, and the cluster's.
 
@@ -206,17 +164,6 @@ def as_packed(job: Job) -> PackedCell:
     inputs = {name: str(job.input[name]) for name in ("run", "model", "task", "tokens")}
     outputs = {name: str(job.output[name]) for name in ("results", "record")}
     return PackedCell(**inputs, **outputs, log=str(job.log[0]), benchmark=str(job.benchmark))
-
-
-def _run(pack: PackJob, folder: str) -> None:
-    """Train a pack on this machine; where Ctrl-C looks for the processes of jobs, it finds this one."""
-    process = subprocess.Popen(pack.command(), shell=True, cwd=folder)
-    shell._processes[pack.jobid] = process
-    try:
-        if process.wait() != 0:
-            raise SpawnedJobError
-    finally:
-        del shell._processes[pack.jobid]
 
 
 def _what_all_ask_for(job: Job) -> str:
