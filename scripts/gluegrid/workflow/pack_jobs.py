@@ -108,7 +108,7 @@ class SmallCells:
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
         places = min((places_for(dag.workflow, jobs[0]) for jobs in alike.values()), default=1)
-        given = shares(places, [sum(map(self.seconds_of, jobs)) for jobs in alike.values()])
+        given = shares(places, [*alike.values()], self.seconds_of)
         chosen = []
         for jobs, places_of_kind in zip(alike.values(), given, strict=True):
             packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
