@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def main() -> None:
                 arms = {name: measure(clone, cluster, place, minutes) for name, minutes in ARMS.items()}
                 rows.append(row(grid, place, **arms))
                 print(rows[-1], file=sys.stderr, flush=True)
-    print(HEADER, *rows, sep="\n")
+    print(line_of(COLUMNS), "|---" * len(COLUMNS) + "|", *rows, sep="\n")
 
 
 def write_grid(clone: Clone, seeds: list[int]) -> None:
@@ -104,9 +104,10 @@ def numbers_of_jobs(cluster: Cluster) -> dict[str, int]:
     return {number: int(seconds) for number, seconds, allocated in rows if "gres/gpu=1" in allocated.split(",")}
 
 
-HEADER = """\
-| Grid | Where | Jobs alone | Jobs packed | Card-s alone | Card-s packed | Ratio | s to the table alone | packed | Ratio | Predictions of the same bits |
-|---|---|---|---|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    *("Grid", "Where", "Jobs alone", "Jobs packed", "Card-seconds alone", "Card-seconds packed", "Ratio"),
+    *("Seconds to the table alone", "Seconds packed", "Ratio", "Predictions of the same bits"),
+)
 
 
 def row(grid: str, place: str, alone: Measured, packed: Measured) -> str:
@@ -115,7 +116,11 @@ def row(grid: str, place: str, alone: Measured, packed: Measured) -> str:
     cards = ratio_of(alone, packed, lambda measured: measured.card_seconds)
     seconds = ratio_of(alone, packed, lambda measured: measured.seconds)
     jobs = [str(measured.jobs or "") for measured in (alone, packed)]
-    cells = [grid, place, *jobs, *cards, *seconds, f"{equal} of {len(alone.predictions)}"]
+    return line_of([grid, place, *jobs, *cards, *seconds, f"{equal} of {len(alone.predictions)}"])
+
+
+def line_of(cells: Iterable[str]) -> str:
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
