@@ -24,7 +24,7 @@ from pathlib import Path
 from train import kernels_for, load_training, train
 
 from gluegrid.common import cli
-from gluegrid.common.cli import run_script
+from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.files import write_text
 from gluegrid.common.provenance import EXECUTOR, PACK
@@ -77,7 +77,11 @@ def import_libraries(cell: PackedCell) -> None:
     with suppress(GluegridError):  # the training of each cell says what is wrong
         run = read_run(Path(cell.run))
         load_training(kernels_for(run, as_arguments(cell)))
-        from gluegrid.models.classifier import load_shapes
+        with quick_imports():
+            import scipy.stats  # noqa: F401  these two are for scores
+            import sklearn.metrics  # noqa: F401
+
+            from gluegrid.models.classifier import load_shapes
 
         load_shapes(Path(cell.model).parent, run.model.get("trust_remote_code", False))
 
