@@ -24,8 +24,7 @@ def check_files(manifest: Path) -> None:
 
 def check_file(manifest: Path, name: str, recorded: str) -> None:
     """Compare one file beside a manifest with its hash there. Raises DataError."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise DataError(f"{manifest}: names the file {name!r}, which is outside its folder; stage it again")
+    check_name(manifest, name)
     path = manifest.parent / name
     again = f"delete {manifest.parent} and run snakemake again"
     try:
@@ -35,3 +34,9 @@ def check_file(manifest: Path, name: str, recorded: str) -> None:
     if present != recorded:
         hashes = f"SHA-256 {present[:12]}..., in its manifest {recorded[:12]}..."
         raise DataError(f"{path}: is not the file that was staged ({hashes}); {again}")
+
+
+def check_name(manifest: Path, name: str) -> None:
+    """Raise DataError for a name in a manifest that leads out of its folder."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise DataError(f"{manifest}: names the file {name!r}, which is outside its folder; stage it again")

@@ -13,6 +13,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import read_all_references
@@ -58,6 +59,8 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
     if workflow.is_main_process:
         site_choices(workflow)  # what is wrong with them is said before anything is planned
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
+    else:
+        note_scratch()
     return experiment, estimates_of_workflow(experiment, workflow)
 
 
