@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from train import kernels_for, load_training, train
+from train import check_inputs, kernels_for, load_training, train
 
 from gluegrid.common import cli
 from gluegrid.common.cli import quick_imports, run_script
@@ -64,6 +64,7 @@ def main() -> None:
             if leaving.reason() or time_left.reason() or was_left_behind():
                 raise Stopped(f"{name_of(cell)} and what comes after it are not begun")
             logger.info("%s (%d of %d)", name_of(cell), number, len(left))
+            read_inputs_once(cell)
             train_in_child(cell, leaving)
     if failed := [name_of(cell) for cell in left if not cell.is_done()]:
         raise GluegridError(
@@ -84,6 +85,12 @@ def import_libraries(cell: PackedCell) -> None:
             from gluegrid.models.classifier import load_shapes
 
         load_shapes(Path(cell.model).parent, run.model.get("trust_remote_code", False))
+
+
+def read_inputs_once(cell: PackedCell) -> None:
+    """Check what a cell reads here, so that the children after it need not read it again, or copy it to scratch."""
+    with suppress(GluegridError, OSError):  # the training of the cell says what is wrong
+        check_inputs(read_run(Path(cell.run)), as_arguments(cell))
 
 
 def those_of_others_last(cells: list[PackedCell]) -> Iterator[PackedCell]:

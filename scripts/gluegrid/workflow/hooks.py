@@ -13,6 +13,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import read_all_references
@@ -61,7 +62,13 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
         small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
         before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
+<<<<<<< HEAD
     return experiment, estimates
+=======
+    else:
+        note_scratch()
+    return experiment, estimates_of_workflow(experiment, workflow)
+>>>>>>> e506936
 
 
 def let_jobs_find_programs(workflow) -> None:
