@@ -62,13 +62,9 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
         small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
         before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
-<<<<<<< HEAD
-    return experiment, estimates
-=======
     else:
         note_scratch()
-    return experiment, estimates_of_workflow(experiment, workflow)
->>>>>>> e506936
+    return experiment, estimates
 
 
 def let_jobs_find_programs(workflow) -> None:
