@@ -5,7 +5,6 @@ from pathlib import Path, PurePosixPath
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256
 
-
 _checked: dict[Path, tuple] = {}  # files that were as their manifest says, and how they were then
 
 
