@@ -138,6 +138,7 @@ def end_as_child(cell: PackedCell) -> None:
     exit_code = 1
     try:
         atexit._clear()  # what the parent is to do at its end
+        os.environ.pop(COUNT_GPUS_WITHOUT_CUDA, None)
         make_room(**cell.inputs, results=Path(cell.results), record=Path(cell.record), logs=[Path(cell.log)])
         write_into(Path(cell.log))
         run_script(lambda: train(as_arguments(cell)))
