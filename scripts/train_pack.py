@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from train import check_inputs, kernels_for, load_training, train
@@ -28,12 +28,12 @@ from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.files import write_text
 from gluegrid.common.provenance import EXECUTOR, PACK
-from gluegrid.execution.attempts import note_death
+from gluegrid.execution.attempts import has_died, note_death
 from gluegrid.execution.cell_state import CellFiles, is_being_trained, make_room
 from gluegrid.execution.invocation import has_ended
 from gluegrid.execution.locks import remove_lock_of
 from gluegrid.execution.packs import PackedCell, note_begun, read_pack
-from gluegrid.execution.preemption import Preemption, end_of_job, follow_launcher
+from gluegrid.execution.preemption import SIGNALS, Preemption, end_of_job, follow_launcher
 from gluegrid.experiment.run import read_run
 
 logger = logging.getLogger(__name__)
@@ -55,18 +55,19 @@ def main() -> None:
     leaving, time_left = Preemption(), Preemption(end_of_job())
     leaving.listen()
     follow_launcher()
-    left = [cell for cell in pack.cells if not cell.is_done()]
+    left, failed = [cell for cell in pack.cells if not cell.is_done()], []
     with leaving.held_back():
         if left:
             import_libraries(left[0])
         note_begun(arguments.pack)
-        for number, cell in enumerate(those_of_others_last(left), start=1):
+        for number, cell in enumerate(in_turn(left), start=1):
             if leaving.reason() or time_left.reason() or was_left_behind():
                 raise Stopped(f"{name_of(cell)} and what comes after it are not begun")
             logger.info("%s (%d of %d)", name_of(cell), number, len(left))
             read_inputs_once(cell)
-            train_in_child(cell, leaving)
-    if failed := [name_of(cell) for cell in left if not cell.is_done()]:
+            if not train_in_child(cell, leaving):
+                failed.append(name_of(cell))
+    if failed:
         raise GluegridError(
             f"{len(failed)} of {len(left)} cells have no result, and their logs say why: {', '.join(failed)}"
         )
@@ -75,7 +76,7 @@ def main() -> None:
 def import_libraries(cell: PackedCell) -> None:
     """Import what all cells of a pack need, and its model's classes, before CUDA is touched."""
     os.environ[COUNT_GPUS_WITHOUT_CUDA] = "1"
-    with suppress(GluegridError):  # the training of each cell says what is wrong
+    try:
         run = read_run(Path(cell.run))
         load_training(kernels_for(run, as_arguments(cell)))
         with quick_imports():
@@ -85,6 +86,8 @@ def import_libraries(cell: PackedCell) -> None:
             from gluegrid.models.classifier import load_shapes
 
         load_shapes(Path(cell.model).parent, run.model.get("trust_remote_code", False))
+    except Exception as error:  # the training of each cell meets it too, and says what is wrong
+        logger.info("not all is imported ahead of the first cell: %s", error)
 
 
 def read_inputs_once(cell: PackedCell) -> None:
@@ -93,10 +96,12 @@ def read_inputs_once(cell: PackedCell) -> None:
         check_inputs(read_run(Path(cell.run)), as_arguments(cell))
 
 
-def those_of_others_last(cells: list[PackedCell]) -> Iterator[PackedCell]:
-    """Yield the cells in their order, but last those that another process trains when their turn comes."""
-    others = []
-    for cell in cells:
+def in_turn(cells: list[PackedCell]) -> Iterator[PackedCell]:
+    """Yield the cells in their order, but last those that another process trains when their turn comes, and those that
+    died without a word: what kills a cell may kill the whole job, and those behind it would never begin.
+    """
+    later, others = [cell for cell in cells if has_died(CellFiles(Path(cell.run)).state)], []
+    for cell in [*(cell for cell in cells if cell not in later), *later]:
         if is_being_trained(Path(cell.run)):
             others.append(cell)
         else:
@@ -109,14 +114,14 @@ def was_left_behind() -> bool:
     return os.environ.get(EXECUTOR) == "local" and has_ended()
 
 
-def train_in_child(cell: PackedCell, leaving: Preemption) -> None:
-    """Train a cell in a fork of this process, and wait for its end; what asks this process to leave ends it too."""
+def train_in_child(cell: PackedCell, leaving: Preemption) -> bool:
+    """Train a cell in a fork of this process, and wait for its end; what asks this process to leave ends it too.
+
+    Tells whether it has its result.
+    """
     started = time.monotonic()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        end_as_child(cell)
+    with signals_blocked():
+        child = fork(cell)
     was_told = False
     while (ended := os.wait4(child, os.WNOHANG))[0] == 0:
         if leaving.reason() and not was_told:
@@ -125,12 +130,46 @@ def train_in_child(cell: PackedCell, leaving: Preemption) -> None:
         time.sleep(POLL_SECONDS)
     _, status, usage = ended
     seconds = time.monotonic() - started
-    if os.WIFSIGNALED(status):
-        files = CellFiles(Path(cell.run))
-        note_death(files.state, child)
-        remove_lock_of(files.lock, child)
     logger.info("%s %s after %.1f s", name_of(cell), outcome_of(status), seconds)
-    write_benchmark(Path(cell.benchmark), seconds, usage)
+    try:
+        if os.WIFSIGNALED(status):
+            clear_up_after(cell, child)
+        elif os.WEXITSTATUS(status) == 0:
+            write_benchmark(Path(cell.benchmark), seconds, usage)
+    except (OSError, GluegridError) as error:  # a full disk of one cell is none of the others'
+        logger.info("%s: its end could not be noted: %s", name_of(cell), error)
+    return status == 0
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Let no signal in that asks to leave; what is forked inside lets them in when it listens for itself.
+
+    Until then it has this process's handlers, and would lose it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def fork(cell: PackedCell) -> int:
+    """Start a child that trains a cell; return its number."""
+    with suppress(OSError):  # of a log that cannot be written
+        sys.stdout.flush()
+        sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        end_as_child(cell)
+    return child
+
+
+def clear_up_after(cell: PackedCell, child: int) -> None:
+    """Do what a child that was killed could not do itself any more."""
+    files = CellFiles(Path(cell.run))
+    remove_lock_of(files.lock, child)
+    note_death(files.state, child)
 
 
 def end_as_child(cell: PackedCell) -> None:
@@ -139,9 +178,8 @@ def end_as_child(cell: PackedCell) -> None:
     try:
         atexit._clear()  # what the parent is to do at its end
         os.environ.pop(COUNT_GPUS_WITHOUT_CUDA, None)
-        make_room(**cell.inputs, results=Path(cell.results), record=Path(cell.record), logs=[Path(cell.log)])
         write_into(Path(cell.log))
-        run_script(lambda: train(as_arguments(cell)))
+        run_script(lambda: train_anew(cell))
         exit_code = 0
     except SystemExit as error:
         exit_code = error.code if isinstance(error.code, int) else 1
@@ -153,6 +191,12 @@ def end_as_child(cell: PackedCell) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(exit_code)
+
+
+def train_anew(cell: PackedCell) -> None:
+    """Train a cell as Snakemake lets a job do it: without what is there of another run."""
+    make_room(**cell.inputs, results=Path(cell.results), record=Path(cell.record), logs=[Path(cell.log)])
+    train(as_arguments(cell))
 
 
 def write_into(log: Path) -> None:

@@ -76,6 +76,12 @@ def note_death(state: Path, pid: int) -> None:
         end(state, Reason(Cause.KILLED))
 
 
+def has_died(state: Path) -> bool:
+    """Tell whether the last attempt at a cell ended without a word, or has yet to end."""
+    tried = read(state)
+    return bool(tried) and tried[-1]["cause"] in (None, Cause.KILLED)
+
+
 def published(state: Path) -> None:
     """Note that the result of an attempt that could not publish it has been published."""
     if read(state)[-1]["cause"] != Cause.DONE:

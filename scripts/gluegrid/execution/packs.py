@@ -4,10 +4,11 @@ Each cell stays what it is alone: its lock, attempts, log, record and results ar
 """
 
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gluegrid.common.errors import DataError
+from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import json_if_there, read_json, write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.execution.cell_state import has_published
@@ -53,7 +54,8 @@ def write_pack(path: Path, pack: Pack) -> None:
     """Write the file of a pack, and note in the state folder of each of its cells which pack it is in."""
     write_json(path, asdict(pack))
     for cell in pack.cells:
-        write_json(state_folder(Path(cell.run)) / NOTE, {"pack": pack.name, "file": str(path), "log": pack.log})
+        with suppress(OSError, GluegridError):  # where it has no room, its training says so, and the others train
+            write_json(state_folder(Path(cell.run)) / NOTE, {"pack": pack.name, "file": str(path), "log": pack.log})
 
 
 def note_begun(path: Path) -> None:

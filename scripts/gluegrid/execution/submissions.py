@@ -39,14 +39,14 @@ def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]
 
     What is no number of a job is left out: earlier releases took all that a site's sbatch said for one.
     """
-    behind = submitted.get("behind")
-    names = behind if isinstance(behind, dict) else {}
-    known = {number: SubmittedJob(number, comment_of_cell(state), name) for number, name in names.items()}
-    number = str(submitted.get("slurm_job_id"))
+    number, of_holder = str(submitted.get("slurm_job_id")), str(holder.get("slurm_job_id"))
     comment, is_pack = submitted.get("comment") or comment_of_cell(state), submitted.get("is_pack") is True
-    known[number] = SubmittedJob(number, comment, submitted.get("name"), is_pack)
-    numbers = filter(NUMBER.fullmatch, dict.fromkeys((number, str(holder.get("slurm_job_id")))))
-    return [known.get(number) or SubmittedJob(number, comment_of_cell(state)) for number in numbers]
+    jobs = [SubmittedJob(number, comment, submitted.get("name"), is_pack)]
+    if of_holder != number:
+        behind = submitted.get("behind")
+        name = behind.get(of_holder) if isinstance(behind, dict) else None
+        jobs.append(SubmittedJob(of_holder, comment_of_cell(state), name, is_pack=bool(holder.get("pack"))))
+    return [job for job in jobs if NUMBER.fullmatch(job.number)]
 
 
 def refusal(state: Path, tried: list[dict]) -> Reason | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from gluegrid.common.provenance import this_process
 from gluegrid.execution.invocation import Invocations
 from gluegrid.execution.job_logs import has_error
-from gluegrid.execution.reasons import STOPPED, Cause, Reason
+from gluegrid.execution.reasons import PREEMPTED, STOPPED, Cause, Reason
 from gluegrid.execution.slurm_queue import Job
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -105,7 +105,9 @@ def _status_in_pack(experiment: Experiment, cell: Cell, traces: Traces, around: 
         return CellStatus(ended, State.DONE)
     if traces.is_outdated():
         return CellStatus(ended, State.RUNNING, Phase.STARTING)
-    if _has_begun(job.number, ended.attempts) or ended.why.cause == Cause.CANCELLED:
+    # One that has left while the job runs: SLURM has started this again, and its turn comes again.
+    is_over = _has_begun(job.number, ended.attempts) and ended.why.cause not in PREEMPTED
+    if is_over or ended.why.cause == Cause.CANCELLED:
         return _status_when_ended(ended, traces, around)
     return CellStatus(ended, State.QUEUED, "its pack runs", traces.progress, job)
 
@@ -122,6 +124,8 @@ def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
         if number not in queue:
             return False
         job = next((job for each in traces.jobs if each.number == number and (job := each.found_in(queue))), None)
+        if job is not None and holder.get("pack"):
+            return not job.waits and traces.heart_beats  # it may work on another cell, and this lock be a dead node's
         if job is not None:
             return not job.waits
         # Not of ours: somebody else's that has its number now, or an allocation in which snakemake was called.
