@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import OURS
 from gluegrid.execution.reasons import PREEMPTED, Reason
+from gluegrid.execution.slurm_queue import without_cluster
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # the executor plugin's; a site may have set slurm-logdir
 SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
@@ -36,9 +37,9 @@ def last_words_of_slurm(slurm_job_id: str) -> str | None:
 
     Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
     """
-    # That of an array job's task is not below its cell's name.
-    folder = SLURM_LOGS / "rule_train"
-    log = next(folder.glob(f"*/{slurm_job_id}.log"), folder / f"{slurm_job_id}.log")
+    # That of an array job's task is not below its cell's name; and each cluster has numbers of its own.
+    folder, name = SLURM_LOGS / "rule_train", f"{without_cluster(slurm_job_id)}.log"
+    log = next(folder.glob(f"*/{name}"), folder / name)
     if not log.exists():
         return None
     text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")

@@ -7,7 +7,7 @@ from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.locks import ask_to_leave, describe, living_holder, probable_holder
-from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
+from gluegrid.execution.slurm_queue import cancel, in_queue
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 from gluegrid.experiment.loading import planned_experiment
@@ -37,7 +37,7 @@ def cancel_cell(name: str, experiment: str | None, results: Path = Path("results
 def _end(state: Path) -> str:
     """End the job or the process that works on a cell; say what it was."""
     if jobs := in_queue(jobs_of_cell(state)):
-        cancel_jobs(*jobs)
+        cancel(jobs)
         return f"SLURM job {', '.join(jobs)} is cancelled"
     holder = living_holder(state / "lock")
     # Its job is none of ours where snakemake was called in an allocation: it may live all the same.
