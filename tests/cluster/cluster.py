@@ -89,7 +89,7 @@ def start(root: Path) -> "Cluster":
 
 
 def start_beside(first: "Cluster", root: Path) -> "Cluster":
-    """Return another running cluster of the same site: with a controller and nodes of its own, the accounting shared."""
+    """Return another running cluster of the same site: its controller and nodes are its own, not the accounting."""
     cluster = Neighbour(root, first)
     try:
         cluster.start()
