@@ -113,7 +113,7 @@ def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS
     Whose they are, SubmittedJob.found_in knows.
     """
     wanted, found = set(filter(NUMBER.fullmatch, numbers)), {}
-    for cluster, of_cluster in by_cluster(wanted).items():
+    for cluster, of_cluster in sorted(by_cluster(wanted).items()):
         which = [f"--jobs={','.join(sorted(of_cluster))}"] if len(of_cluster) <= MOST_NAMED else []
         jobs = _listed(*which, clusters=cluster, seconds=answer_seconds)
         found |= {job.number: job for job in jobs if job.number in wanted}
