@@ -78,6 +78,8 @@ def let_jobs_find_programs(workflow) -> None:
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ.update(GLUEGRID_SRUN=srun, GLUEGRID_SLURM_CONF=os.environ["SLURM_CONF"])
+    if "SLURM_CONF" in os.environ and not workflow.is_main_process:
+        os.environ["GLUEGRID_SLURM_CONF"] = os.environ["SLURM_CONF"]  # a job's cluster may be another than the head's
     _use_scripts(Path(workflow.basedir) / "scripts")
 
 

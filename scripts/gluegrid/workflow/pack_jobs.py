@@ -22,6 +22,7 @@ from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds
 from gluegrid.workflow.snakemake_patches import TRAIN
 
 LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
+CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # as the SLURM plugin reads them
 MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
 
 
@@ -154,8 +155,9 @@ def places_for(workflow, job: Job) -> int:
         limits.append(workflow.resource_settings.cores // job.threads)
     else:
         limits.append(workflow.resource_settings.nodes)
+        clusters = next((value for name in CLUSTERS if (value := job.resources.get(name))), "")
         kind, partitions = (str(job.resources.get(name) or "") for name in ("gpu_model", "slurm_partition"))
-        limits.append(places_in_cluster(job.threads, gpus, kind, partitions) or 1)
+        limits.append(places_in_cluster(job.threads, gpus, kind, partitions, str(clusters)) or 1)
     return max(min(limits), 1)
 
 
