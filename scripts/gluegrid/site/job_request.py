@@ -1,0 +1,99 @@
+"""How a job with a GPU is asked for at a site: partition, account, QOS, and the form that its sbatch accepts."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.execution.sbatch import HOPELESS
+from gluegrid.execution.slurm_queue import complaint
+from gluegrid.site.slurm_answers import Partition
+from gluegrid.site.slurm_site import SECONDS, Site
+
+MEMORY_MB = 4000  # of the job that reports, and of jobs that say nothing themselves
+LONG_ENOUGH_MINUTES = 4 * 60  # for one attempt at most cells
+MOST_TRIED = 4  # partitions, each with as many forms
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks for. `gpus` is sbatch's option for one GPU, '' for none; without `names_memory` none is named."""
+
+    partition: str
+    account: str | None
+    qos: str | None
+    gpus: str
+    names_memory: bool = True
+
+    @property
+    def by_gres(self) -> bool:
+        """Whether GPUs are asked for by --gres."""
+        return self.gpus.startswith("--gres")
+
+    def arguments(self, minutes: int) -> list[str]:
+        """Return sbatch's arguments for a small job."""
+        asked = [f"--partition={self.partition}", f"--time={minutes}", "--nodes=1", "--ntasks=1", "--cpus-per-task=1"]
+        asked += [f"--account={self.account}"] if self.account else []
+        asked += [f"--qos={self.qos}"] if self.qos else []
+        asked += [self.gpus] if self.gpus else []
+        return asked + ([f"--mem={MEMORY_MB}"] if self.names_memory else [])
+
+
+class NoRequestError(GluegridError):
+    """No form of asking for a job is accepted; `refusals` says why, by partition."""
+
+    def __init__(self, refusals: dict[str, str]):
+        super().__init__("\n".join(f"{partition}: {reason}" for partition, reason in refusals.items()))
+        self.refusals = refusals
+
+
+def usable_partitions(site: Site) -> list[Partition]:
+    """Return the partitions that the user may use, the best for cells first: with GPUs, where there are any."""
+    usable = [partition for partition in site.partitions if not site.why_not(partition)]
+    return sorted([partition for partition in usable if partition.has_cards] or usable, key=_rank)
+
+
+def _rank(partition: Partition) -> tuple:
+    """Return what sorts partitions: with usable GPUs, not taken back, long enough, the default one, with most GPUs."""
+    is_short = partition.max_minutes is not None and partition.max_minutes < LONG_ENOUGH_MINUTES
+    cards = sum(partition.cards.values())
+    return (not cards, partition.is_preempted, is_short, not partition.is_default, -cards, partition.name)
+
+
+def accepted_request(site: Site, minutes: int) -> Request:
+    """Return the first request that sbatch would accept, in which it is asked without submitting. NoRequestError."""
+    refusals: dict[str, str] = {}
+    for partition in usable_partitions(site)[:MOST_TRIED]:
+        for request in _forms(site, partition):
+            refusal = _refusal(request.arguments(minutes))
+            if refusal is None:
+                return request
+            refusals.setdefault(partition.name, refusal)
+    raise NoRequestError(refusals)
+
+
+def _forms(site: Site, partition: Partition) -> Iterator[Request]:
+    account, qos = site.account_for(partition), site.qos_for(partition)
+    ways = ["--gpus=1", "--gres=gpu:1"] if partition.has_cards else [""]
+    # --gpus is known to cons_tres alone, which is the only one left since 23.11.
+    if "cons_tres" not in site.configuration.get("SelectType", "cons_tres"):
+        ways.reverse()
+    for names_memory in (True, False):
+        for gpus in ways:
+            yield Request(partition.name, account, qos, gpus, names_memory)
+
+
+def _refusal(arguments: list[str]) -> str | None:
+    """Return why sbatch takes no such job, not even later; None where it would."""
+    command = ["sbatch", "--test-only", *arguments, "--wrap=true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"sbatch: no answer for {SECONDS} s"
+    except OSError as error:
+        return f"sbatch: {error.strerror}"
+    if done.returncode == 0:
+        return None
+    # All nodes busy or down is no refusal: the job would wait. A site's own rules have words of their own.
+    said = complaint(done)
+    return None if "busy" in said.lower() and not HOPELESS.search(said) else said
