@@ -4,6 +4,7 @@ Called there as `python - QUESTION`, where QUESTION is JSON: the `folder` for th
 node has left (path to content), the `endpoint` of the hub, and the `sbatch` arguments of a job to ask about.
 """
 
+import base64
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
@@ -136,8 +138,8 @@ def torch_as_used() -> dict:
 
 def reach(endpoint: str) -> dict:
     """Return whether something answers at the hub's address, and as a hub does: in JSON."""
-    request = urllib.request.Request(f"{endpoint.rstrip('/')}/api/models?limit=1", headers={"User-Agent": "gluegrid"})
     try:
+        request = _question(endpoint)
         with urllib.request.urlopen(request, timeout=SECONDS_FOR_NETWORK, context=_certificates()) as answer:
             return {"error": None, "status": answer.status, "is_json": _is_json(answer.headers)}
     except urllib.error.HTTPError as error:
@@ -145,6 +147,17 @@ def reach(endpoint: str) -> dict:
     except Exception as error:  # of a socket, TLS, a proxy, an address that is none
         reason = getattr(error, "reason", None) or error
         return {"error": " ".join(str(reason).split()) or type(reason).__name__, "status": None, "is_json": False}
+
+
+def _question(endpoint: str) -> urllib.request.Request:
+    """Return what to ask at an address, in which a name and a password may stand."""
+    parts = urllib.parse.urlsplit(f"{endpoint.rstrip('/')}/api/models?limit=1")
+    login, _, host = parts.netloc.rpartition("@")
+    headers = {"User-Agent": "gluegrid"}
+    if login:
+        encoded = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+    return urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)), headers=headers)
 
 
 def _certificates():

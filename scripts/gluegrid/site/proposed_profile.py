@@ -71,7 +71,7 @@ def _why_partition(site: Site, partition: Partition) -> str:
 
 
 def _kind(partition: Partition) -> Choice:
-    kinds = [kind for kind in partition.cards if kind]
+    kinds = partition.kinds
     if len(kinds) == 1 and KIND.fullmatch(kinds[0]):
         return Choice(FOR_ALL, "gpu_model", kinds[0], "the only kind in this partition: estimates are for it")
     if not kinds:
@@ -80,7 +80,7 @@ def _kind(partition: Partition) -> Choice:
 
 
 def _others(site: Site, partition: Partition, request: Request) -> Iterator[Choice]:
-    longest = site.max_minutes(partition, request.qos)
+    longest = site.max_minutes(partition, request.account, request.qos)
     if request.qos:
         yield Choice(FOR_ALL, "qos", request.qos, "this partition does not take every QOS")
     if longest is not None and longest < 60:

@@ -5,6 +5,7 @@ for, such as a banner: only lines of the asked shape count.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # What is asked, each with what reads the answer below.
@@ -60,11 +61,12 @@ class Partition:
     @property
     def cards(self) -> dict[str, int]:
         """How many GPUs its usable nodes have together, by kind."""
-        found: dict[str, int] = {}
-        for nodes in self.nodes:
-            for kind, count in nodes.cards.items() if nodes.is_usable else ():
-                found[kind] = found.get(kind, 0) + count * nodes.count
-        return found
+        return cards_of(nodes for nodes in self.nodes if nodes.is_usable)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the kinds of its GPUs, usable now or not."""
+        return [*dict.fromkeys(kind for nodes in self.nodes for kind in nodes.cards if kind)]
 
     @property
     def has_cards(self) -> bool:
@@ -90,6 +92,15 @@ class LimitsOfQos:
     name: str
     max_submit: int | None
     max_minutes: int | None
+
+
+def cards_of(some: Iterable[Nodes]) -> dict[str, int]:
+    """Return how many GPUs some nodes have together, by kind."""
+    found: dict[str, int] = {}
+    for nodes in some:
+        for kind, count in nodes.cards.items():
+            found[kind] = found.get(kind, 0) + count * nodes.count
+    return found
 
 
 def version_in(answer: str) -> str | None:

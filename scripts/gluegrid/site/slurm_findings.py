@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from gluegrid.common.files import size_in_words
 from gluegrid.common.formatting import counted, duration
 from gluegrid.site.findings import Finding, fault, note, ok
 from gluegrid.site.job_request import NoRequestError
-from gluegrid.site.slurm_answers import Partition, seconds_in
+from gluegrid.site.slurm_answers import Partition, cards_of, seconds_in
 from gluegrid.site.slurm_site import Site
 
 SECONDS_BETWEEN_LOOKS = 30  # as the profile says: a job that ended has to be listed for longer
@@ -113,19 +112,20 @@ def _partition(site: Site, partition: Partition) -> Finding:
     if reason := site.why_not(partition):
         return ok(f"{told}; not for you: {reason}")
     if not partition.cards:
-        return note(f"{told}; none is in use now", "sinfo -R says why; take another partition meanwhile")
+        return note(f"{told}; no node is in use now", "sinfo -R says why; take another partition meanwhile")
     return ok(told + ("; its jobs may be taken back for others'" if partition.is_preempted else ""))
 
 
 def _nodes_of(partition: Partition) -> str:
-    """Return the nodes, cards and limits of a partition in words."""
-    usable = [nodes for nodes in partition.nodes if nodes.is_usable]
-    cards = ", ".join(f"{count} {kind or 'GPUs'}" for kind, count in partition.cards.items()) or "no GPU"
-    count = f"{cards} on {counted(sum(nodes.count for nodes in usable), 'node')}"
-    memory = min((nodes.memory_mb for nodes in usable), default=0)
+    """Return the nodes, cards and limits of a partition in words; of its usable nodes, where there are any."""
+    told = [nodes for nodes in partition.nodes if nodes.is_usable] or partition.nodes
+    cards = ", ".join(f"{count} {kind or 'GPUs'}" for kind, count in cards_of(told).items())
+    nodes = counted(sum(nodes.count for nodes in told), "node")
+    # In SLURM's megabytes, of which sites say 1,000 are a GB.
+    memory = f"{min(nodes.memory_mb for nodes in told) / 1000:,.0f} GB"
     limit = partition.max_minutes
     how_long = "no time limit" if limit is None else f"at most {duration(limit * 60)}"
-    return count + (f" of {size_in_words(memory * 2**20)}" if memory else "") + f", {how_long}"
+    return f"{cards} on {nodes} of {memory}, {how_long}"
 
 
 def refused_findings(error: NoRequestError) -> Iterator[Finding]:

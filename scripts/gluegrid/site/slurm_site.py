@@ -15,6 +15,7 @@ from gluegrid.site import slurm_answers
 from gluegrid.site.slurm_answers import Association, LimitsOfQos, Partition
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")  # without which no job can be submitted or watched
+DEFAULT_QOS = "normal"  # that SLURM gives where nobody has said another
 SECONDS = 30  # for each answer; a controller that is away is noticed by the first
 
 
@@ -26,6 +27,8 @@ class Site:
     configuration: dict[str, str]
     partitions: list[Partition]
     user: str
+    groups: frozenset[str] = frozenset()
+    is_root: bool = False
     default_account: str | None = None
     associations: list[Association] = field(default_factory=list)
     qos: dict[str, LimitsOfQos] = field(default_factory=dict)
@@ -64,12 +67,9 @@ class Site:
 
     def account_for(self, partition: Partition) -> str | None:
         """Return the first of the user's accounts that a partition takes; None where there is none."""
-        allowed = [
-            name
-            for name in self.accounts
-            if (partition.accounts is None or name in partition.accounts) and name not in partition.not_accounts
-        ]
-        return next(iter(allowed), None)
+        usable = {one.account for one in self.associations if one.partition in ("", partition.name)}
+        usable -= {*partition.not_accounts}
+        return next((name for name in self.accounts if name in usable and name in (partition.accounts or [name])), None)
 
     def qos_for(self, partition: Partition) -> str | None:
         """Return the QOS that has to be named for a partition; None where the user's default one will do."""
@@ -81,26 +81,29 @@ class Site:
 
     def max_submit(self, account: str | None, qos: str | None) -> int | None:
         """Return how many jobs the user may have in the queue with an account and a QOS, as far as that is known."""
-        used = [one for one in self.associations if account in (None, one.account)]
-        names = [qos] if qos else [one.default_qos or "normal" for one in used]
-        limits = [one.max_submit for one in used]
-        limits += [self.qos[name].max_submit for name in names if name in self.qos]
+        limits = [one.max_submit for one in self.associations if account in (None, one.account)]
+        limits += [limits_of.max_submit for limits_of in self._used_qos(account, qos)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def max_minutes(self, partition: Partition, qos: str | None) -> int | None:
-        """Return how long a job may be in a partition with a QOS; None for no limit."""
-        limits = [partition.max_minutes, self.qos[qos].max_minutes if qos in self.qos else None]
+    def max_minutes(self, partition: Partition, account: str | None, qos: str | None) -> int | None:
+        """Return how long a job may be in a partition with an account and a QOS; None for no limit."""
+        limits = [partition.max_minutes, *(limits_of.max_minutes for limits_of in self._used_qos(account, qos))]
         return min((limit for limit in limits if limit is not None), default=None)
+
+    def _used_qos(self, account: str | None, qos: str | None) -> list[LimitsOfQos]:
+        """Return the QOS of a job that names this one, or takes the default one of its account."""
+        defaults = (one.default_qos or DEFAULT_QOS for one in self.associations if account in (None, one.account))
+        return [self.qos[name] for name in ([qos] if qos else dict.fromkeys(defaults)) if name in self.qos]
 
     def why_not(self, partition: Partition) -> str:
         """Return why the user cannot use a partition; '' where nothing says so."""
         if not partition.is_up:
             return "it is closed"
-        if os.getuid() == 0:
+        if self.is_root:
             return ""
         if partition.is_for_root:
             return "RootOnly"
-        if partition.groups is not None and not {*partition.groups} & groups_of_user():
+        if partition.groups is not None and self.groups.isdisjoint(partition.groups):
             return f"AllowGroups={','.join(partition.groups)}"
         if self.accounts and self.account_for(partition) is None:
             return f"of your accounts ({','.join(self.accounts)}) it takes none"
@@ -123,7 +126,7 @@ def ask_site() -> Site:
     version = slurm_answers.version_in(_answer(slurm_answers.VERSION)) or configuration.get("SLURM_VERSION", "unknown")
     nodes = slurm_answers.nodes_in(_answer(slurm_answers.NODES))
     partitions = slurm_answers.partitions_in(_answer(slurm_answers.PARTITIONS), nodes)
-    site = Site(version, configuration, partitions, name_of_user())
+    site = Site(version, configuration, partitions, name_of_user(), groups_of_user(), os.getuid() == 0)
     return _with_accounting(site) if site.has_accounting else site
 
 
@@ -154,10 +157,10 @@ def name_of_user() -> str:
     return str(os.getuid())
 
 
-def groups_of_user() -> set[str]:
+def groups_of_user() -> frozenset[str]:
     """Return the names of this user's groups, as far as they have names here."""
     names = set()
     for number in {os.getgid(), *os.getgroups()}:
         with suppress(KeyError):
             names.add(grp.getgrgid(number).gr_name)
-    return names
+    return frozenset(names)
