@@ -257,6 +257,8 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Look at this machine, at SLURM and at one of its nodes; say what to do, and propose a profile for the site."""
     from gluegrid.site.doctor import examine
 
+    if arguments.profile.name in ("", ".."):
+        raise GluegridError("PROFILE: name a folder for the profile, such as profiles/mine")
     sys.stdout.reconfigure(errors="replace")  # what SLURM's programs say may have letters that this terminal has not
     raise SystemExit(0 if examine(arguments.profile) else 1)
 

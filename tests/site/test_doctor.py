@@ -52,7 +52,7 @@ def doctor(folder: Path, *arguments: str, path: Path | None = None, **environmen
     done = subprocess.run(command, cwd=folder, env=plain | own, capture_output=True)
     done.stdout, done.stderr = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
     assert "Traceback" not in done.stdout + done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= WIDTH
+    assert max(map(len, done.stdout.splitlines()), default=0) <= WIDTH
     return done
 
 
@@ -276,6 +276,15 @@ def test_a_profile_that_cannot_be_written_is_a_fault(tmp_path, slurm):
     (tmp_path / "file").touch()
     done = doctor(tmp_path, "--profile", "file/mine", path=slurm.folder)
     assert (done.returncode, "FAULT file/mine: " in words(done.stdout)) == (1, True)
+
+
+@pytest.mark.parametrize("folder", ["", ".", ".."])
+def test_a_profile_needs_a_folder_of_its_own(folder, tmp_path):
+    done = doctor(tmp_path, f"--profile={folder}")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["gluegrid: PROFILE: name a folder for the profile, such as profiles/mine"],
+    )
 
 
 def test_a_check_that_fails_in_an_unknown_way_is_a_note_and_the_others_count(capsys):

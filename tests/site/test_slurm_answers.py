@@ -20,6 +20,7 @@ from gluegrid.site.slurm_site import Site, ask_site
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "slurm"
 RELEASES = sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
 SITES_OWN = {"default-resources", "set-resources", "jobs"}
+ASKED: dict[str, Site] = {}
 
 
 @pytest.fixture
@@ -39,10 +40,13 @@ def answer_as(slurm: FakeSlurm, release: str) -> None:
 
 
 def site_of(slurm: FakeSlurm, release: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Return a release's site as its user sees it, who is not root."""
-    monkeypatch.setattr(slurm_site, "name_of_user", lambda: "root" if release == "22.05" else "alice")
-    answer_as(slurm, release)
-    return dataclasses.replace(ask_site(), is_root=False, groups=frozenset({"users"}))
+    """Return a release's site as its user sees it, who is not root. Each is asked for once only."""
+    if release not in ASKED:
+        monkeypatch.setattr(slurm_site, "name_of_user", lambda: "root" if release == "22.05" else "alice")
+        answer_as(slurm, release)
+        ASKED[release] = dataclasses.replace(ask_site(), is_root=False, groups=frozenset({"users"}))
+        assert ASKED[release].has_accounting == bool(slurm.calls("sacct"))
+    return ASKED[release]
 
 
 # Of each release: version, cluster, default account, the usable partitions with GPUs (or all, without any) and what
@@ -115,7 +119,6 @@ def test_a_site_is_read(release, slurm, monkeypatch):
     assert not site.complaint_of_accounting
     assert {partition.name: partition.cards for partition in usable_partitions(site)} == partitions
     assert [partition.name for partition in usable_partitions(site)] == [*partitions]
-    assert site.has_accounting == bool(slurm.calls("sacct"))
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -169,6 +172,16 @@ def test_a_profile_is_the_shipped_one_with_the_lines_of_the_site_and_a_reason_be
 def test_what_is_found_is_told(release, said, slurm, monkeypatch):
     found = [finding.what for finding in site_findings(site_of(slurm, release, monkeypatch))]
     assert any(what.startswith(said) for what in found), found
+
+
+def test_gpus_of_others_are_told_and_the_profile_does_without(slurm, monkeypatch):
+    site = site_of(slurm, "24.05", monkeypatch)
+    site = dataclasses.replace(
+        site, partitions=[dataclasses.replace(one, is_up=not one.has_cards) for one in site.partitions]
+    )
+    assert "no partition with GPUs is open to you" in [finding.what for finding in site_findings(site)]
+    request = accepted_request(site, 10)
+    assert (request.partition, request.gpus) == ("standard", "")
 
 
 def test_what_is_no_line_of_the_asked_shape_does_not_count():

@@ -97,6 +97,8 @@ def _partitions(site: Site) -> Iterator[Finding]:
     with_cards = [partition for partition in site.partitions if partition.has_cards]
     for partition in with_cards:
         yield _partition(site, partition)
+    if with_cards and all(site.why_not(partition) for partition in with_cards):
+        yield note("no partition with GPUs is open to you", "ask the site for access; until then `device: cpu`")
     if not site.partitions:
         yield fault("SLURM shows no partition that you may use", "ask the site for access")
     elif not with_cards:
