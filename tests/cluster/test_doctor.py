@@ -10,6 +10,7 @@ import yaml
 from clones import Clone
 from slurm_configuration import NODES
 from slurm_grid import accounted, drain, in_queue, undrain
+from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
 # The cluster's GPUs are pretended, so is the program that lists them.
@@ -54,7 +55,7 @@ def with_card(clone: Clone, tmp_path: Path) -> Clone:
     return Clone(clone.root, clone.environment | {"PATH": path})
 
 
-def test_a_node_reports_the_profile_is_one_and_a_closed_cluster_only_makes_one_wait(with_card, cluster):
+def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_fault(with_card, cluster):
     done = called(with_card, "make", "--old-file=.venv/installed", "doctor")
     for said in (
         f"ok SLURM 22.05.8, cluster {cluster.name}: its controller answers",
@@ -71,7 +72,7 @@ def test_a_node_reports_the_profile_is_one_and_a_closed_cluster_only_makes_one_w
     # Pretended cards: what torch thinks of them depends on its build. Nothing else may be at fault.
     faults = [part.split(" -> ")[0] for part in done.stdout.split("FAULT ")[1:]]
     assert all(text.startswith("torch ") for text in faults), faults
-    assert done.stdout.endswith("Next: snakemake --profile profiles/proposed -n")
+    assert "Next: snakemake --profile profiles/proposed -n" in done.stdout
     (job,) = accounted(cluster, "", "JobName%30", "State", "WorkDir%300")[-1:]
     assert job[2:] == ["gluegrid-doctor", "COMPLETED", str(with_card.root)]
 
@@ -80,18 +81,22 @@ def test_a_node_reports_the_profile_is_one_and_a_closed_cluster_only_makes_one_w
     planned = with_card.planned("--profile", "profiles/proposed", "--configfile", "demo/config.yaml")
     assert planned["train"] > 0
 
-    drain(cluster, *NODES)
-    try:
-        done = called(with_card, sys.executable, "-c", IMPATIENT)
-    finally:
-        undrain(cluster, *NODES)
+    of_another = cluster.run("sbatch", "--parsable", "--nodes=4", "--gpus-per-node=2", "--wrap=sleep 600")
+    assert wait_until(lambda: in_queue(cluster, "--format=%T") == ["RUNNING"])
+    done = called(with_card, sys.executable, "-c", IMPATIENT)
     assert "ok profiles/proposed/config.yaml says so already" in done.stdout
     assert "in the queue (" in done.stdout
     assert "and was cancelled: no node has reported" in done.stdout
-    assert "FAULT" not in done.stdout
-    assert done.returncode == 0
-    assert in_queue(cluster) == [""]
+    assert ("FAULT" in done.stdout, done.returncode) == (False, 0)
+    assert in_queue(cluster) == [of_another]
     assert not [*(with_card.root / ".snakemake").glob("doctor-*")]
+    cluster.run("scancel", of_another)
+
+    drain(cluster, *NODES)
+    done = called(with_card, sys.executable, "scripts/commands.py", "doctor")
+    undrain(cluster, *NODES)
+    assert "no node of partition gpu is in use now: none was asked" in done.stdout
+    assert ("FAULT" in done.stdout, done.returncode) == (False, 0)
 
 
 def test_without_a_controller_nothing_is_submitted_or_proposed(clone, cluster):

@@ -11,7 +11,7 @@ import yaml
 from fake_slurm import FakeSlurm
 
 from gluegrid.site import slurm_site
-from gluegrid.site.job_request import Request, _forms, accepted_request, usable_partitions
+from gluegrid.site.job_request import NoRequestError, Request, _forms, accepted_request, usable_partitions
 from gluegrid.site.proposed_profile import SHIPPED, choices_for, entry, profile_text
 from gluegrid.site.slurm_answers import cards_in, minutes_in, nodes_in, seconds_in
 from gluegrid.site.slurm_findings import site_findings
@@ -184,6 +184,13 @@ def test_gpus_of_others_are_told_and_the_profile_does_without(slurm, monkeypatch
     assert (request.partition, request.gpus) == ("standard", "")
 
 
+def test_an_account_of_one_partition_is_not_taken_for_another(slurm, monkeypatch):
+    site = site_of(slurm, "25.05", monkeypatch)
+    of_cpus, of_gpus = site.partitions
+    assert (site.account_for(of_cpus), site.account_for(of_gpus)) == ("guests", "nlp")
+    assert site.account_for(dataclasses.replace(of_cpus, not_accounts=["guests"])) is None
+
+
 def test_what_is_no_line_of_the_asked_shape_does_not_count():
     assert nodes_in("Welcome | to | the | cluster | of | 2026 | !| *\n\ngpu|up|idle|x|1|1|gpu:1|\n\udcfc\n") == []
 
@@ -285,6 +292,15 @@ def test_nodes_that_are_busy_are_no_refusal(slurm, monkeypatch):
     site = site_of(slurm, "22.05", monkeypatch)
     slurm.answers("sbatch", (1, "", "allocation failure: Requested nodes are busy\n"))
     assert accepted_request(site, 10).gpus == "--gpus=1"
+
+
+def test_nodes_that_are_all_out_of_use_are_no_refusal(slurm, monkeypatch):
+    unavailable = (1, "", "allocation failure: Requested node configuration is not available\n")
+    slurm.answers("sbatch", unavailable)
+    assert accepted_request(site_of(slurm, "26.05", monkeypatch), 10).partition == "h200"
+    slurm.answers("sbatch", unavailable)
+    with pytest.raises(NoRequestError, match="gpu: allocation failure: Requested node configuration"):
+        accepted_request(site_of(slurm, "22.05", monkeypatch), 10)
 
 
 def test_an_accounting_that_does_not_answer_is_a_note(slurm, monkeypatch):

@@ -12,6 +12,7 @@ from gluegrid.site.findings import Finding, Report, fault, note, ok
 from gluegrid.site.job_request import NoRequestError, Request, accepted_request
 from gluegrid.site.proposed_profile import choices_for, write_proposal
 from gluegrid.site.reporting_job import MINUTES, NodeError, node_answer
+from gluegrid.site.slurm_answers import Partition
 from gluegrid.site.slurm_site import PROGRAMS, Site, ask_site, missing_programs
 
 LOCAL = "profiles/local"
@@ -57,17 +58,19 @@ def _examine_slurm(report: Report, folder: Path) -> str | None:
     except NoRequestError as error:
         report.tell(slurm_findings.refused_findings(error))
         return None
+    partition = next(one for one in site.partitions if one.name == request.partition)
     report.begin("Profile")
     proposed: list[Path] = []
-    report.tell(_propose(site, request, folder, proposed))
+    report.tell(_propose(site, partition, request, folder, proposed))
     report.begin(f"A node of partition {request.partition} (one small job; Ctrl-C cancels it)")
-    report.tell(_look_at_node(request))
+    report.tell(_look_at_node(request) if partition.is_usable else [slurm_findings.without_node(request.partition)])
     return str(proposed[0].parent) if proposed else None
 
 
-def _propose(site: Site, request: Request, folder: Path, proposed: list[Path]) -> Iterator[Finding]:
+def _propose(
+    site: Site, partition: Partition, request: Request, folder: Path, proposed: list[Path]
+) -> Iterator[Finding]:
     """Write the profile, whose file `proposed` gets."""
-    partition = next(one for one in site.partitions if one.name == request.partition)
     choices = choices_for(site, partition, request)
     try:
         path, is_new = write_proposal(folder, site, choices)

@@ -1,17 +1,20 @@
 """How a job with a GPU is asked for at a site: partition, account, QOS, and the form that its sbatch accepts."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gluegrid.common.errors import GluegridError
-from gluegrid.execution.sbatch import HOPELESS
 from gluegrid.execution.slurm_queue import complaint
 from gluegrid.site.slurm_answers import Partition
 from gluegrid.site.slurm_site import SECONDS, Site
 
 MEMORY_MB = 4000  # of the job that reports, and of jobs that say nothing themselves
 LONG_ENOUGH_MINUTES = 4 * 60  # for one attempt at most cells
+# What sbatch says of a job only because of how nodes are now, where all are in use by others, or where none is in use.
+BUSY = re.compile("requested nodes are busy", re.IGNORECASE)
+BUSY_OR_OUT = re.compile("requested nodes are busy|node configuration is not available", re.IGNORECASE)
 MOST_TRIED = 4  # partitions, each with as many forms
 
 
@@ -66,7 +69,8 @@ def accepted_request(site: Site, minutes: int) -> Request:
     for partition in usable_partitions(site)[:MOST_TRIED]:
         for request in _forms(site, partition):
             refusal = _refusal(request.arguments(minutes))
-            if refusal is None:
+            only_for_now = BUSY if partition.is_usable else BUSY_OR_OUT
+            if refusal is None or only_for_now.search(refusal):
                 return request
             refusals.setdefault(partition.name, refusal)
     raise NoRequestError(refusals)
@@ -84,7 +88,7 @@ def _forms(site: Site, partition: Partition) -> Iterator[Request]:
 
 
 def _refusal(arguments: list[str]) -> str | None:
-    """Return why sbatch takes no such job, not even later; None where it would."""
+    """Return why sbatch says that it takes no such job; None where it would."""
     command = ["sbatch", "--test-only", *arguments, "--wrap=true"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)
@@ -92,8 +96,4 @@ def _refusal(arguments: list[str]) -> str | None:
         return f"sbatch: no answer for {SECONDS} s"
     except OSError as error:
         return f"sbatch: {error.strerror}"
-    if done.returncode == 0:
-        return None
-    # All nodes busy or down is no refusal: the job would wait. A site's own rules have words of their own.
-    said = complaint(done)
-    return None if "busy" in said.lower() and not HOPELESS.search(said) else said
+    return complaint(done) if done.returncode else None

@@ -69,6 +69,11 @@ class Partition:
         return [*dict.fromkeys(kind for nodes in self.nodes for kind in nodes.cards if kind)]
 
     @property
+    def is_usable(self) -> bool:
+        """Whether any of its nodes is in use, for jobs now or later."""
+        return any(nodes.is_usable for nodes in self.nodes)
+
+    @property
     def has_cards(self) -> bool:
         """Whether any of its nodes has GPUs, usable now or not."""
         return any(nodes.cards for nodes in self.nodes)

@@ -130,6 +130,14 @@ def _nodes_of(partition: Partition) -> str:
     return f"{cards} on {nodes} of {memory}, {how_long}"
 
 
+def without_node(partition: str) -> Finding:
+    """Say that no node of the best partition is in use, so that none was asked."""
+    return note(
+        f"no node of partition {partition} is in use now: none was asked",
+        "sinfo -R says why; the profile stands, and make doctor tries it again when one is back",
+    )
+
+
 def refused_findings(error: NoRequestError) -> Iterator[Finding]:
     """Yield why sbatch takes no job in any partition."""
     for partition, reason in error.refusals.items():
