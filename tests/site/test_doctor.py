@@ -16,7 +16,7 @@ import yaml
 from fake_slurm import FakeSlurm, slurm_in_a_folder, squeue_line
 
 from gluegrid.common.errors import TransientError
-from gluegrid.site import reporting_job, slurm_site, this_machine
+from gluegrid.site import job_request, reporting_job, slurm_site, this_machine
 from gluegrid.site.findings import WIDTH, Report, fault, note, ok
 from gluegrid.site.job_request import Request
 from gluegrid.site.proposed_profile import Choice, write_proposal
@@ -148,6 +148,15 @@ def test_a_program_that_hangs_is_not_waited_for(slurm, monkeypatch):
     with pytest.raises(TransientError, match="scontrol: no answer for") as hung:
         ask_site()
     assert "it hangs" in unanswered_finding(str(hung.value)).advice
+
+
+def test_an_sbatch_that_hangs_is_asked_once(slurm, monkeypatch):
+    put_program(slurm.folder, "sbatch", "#!/bin/sh\n# A stub that never answers.\necho >> asked\nexec sleep 600\n")
+    site = ask_site()
+    monkeypatch.setattr(job_request, "SECONDS", 0.5)
+    with pytest.raises(TransientError, match="sbatch: no answer for"):
+        job_request.accepted_request(site, 10)
+    assert Path("asked").read_text(encoding="utf-8") == "\n"
 
 
 def test_what_is_no_answer_at_all_is_a_fault(tmp_path, slurm):
@@ -361,8 +370,8 @@ def test_a_full_disk_and_one_that_is_not_writable_are_faults(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     space = os.statvfs(tmp_path)
     full = os.statvfs_result([*space[:4], 100, *space[5:]])
-    few_files = os.statvfs_result([*space[:4], 10**9, 10**6, 50, 50, *space[8:]])
-    for status, mark in ((full, "FAULT"), (few_files, "note")):
+    few, no_files = (os.statvfs_result([*space[:4], 10**9, 10**6, left, left, *space[8:]]) for left in (9000, 50))
+    for status, mark in ((full, "FAULT"), (few, "note"), (no_files, "FAULT")):
         monkeypatch.setattr(os, "statvfs", lambda _, status=status: status)
         assert next(this_machine.disk_findings()).mark == mark
     monkeypatch.setattr(os, "access", lambda *_: False)

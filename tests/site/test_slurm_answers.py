@@ -76,32 +76,32 @@ SITES = {
 # Of each release: what the best partition's job asks for, and what the profile says for it.
 PROPOSALS = {
     "20.11": (
-        Request("gpu", "alice_lab", None, "--gres=gpu:1"),
+        Request("gpu", "alice_lab", None, "--gres=gpu:v100:1"),
         {"slurm_account": "alice_lab", "slurm_partition": "gpu", "gpu_model": "v100", "gres": "gpu", "jobs": 39},
     ),
     "21.08": (Request("all", None, None, "--gpus=1"), {"slurm_partition": "'all'"}),
     "22.05": (Request("gpu", "gluegrid", None, "--gpus=1"), {"slurm_account": "gluegrid", "slurm_partition": "gpu"}),
     "23.02": (
-        Request("a2", "default", None, "--gpus=1"),
+        Request("a2", "default", None, "--gpus=a100:1"),
         {"slurm_account": "default", "slurm_partition": "a2", "gpu_model": "a100"},
     ),
-    "23.11": (Request("gpu", None, None, "--gpus=1"), {"slurm_partition": "gpu", "runtime": 720}),
+    "23.11": (Request("gpu", None, None, "--gpus=1"), {"slurm_partition": "gpu"}),
     "24.05": (
-        Request("gpu_a100", "monks", "gpu_a100", "--gpus=1"),
+        Request("gpu_a100", "monks", "gpu_a100", "--gpus=a100:1"),
         {"slurm_account": "monks", "slurm_partition": "gpu_a100", "gpu_model": "a100", "qos": "gpu_a100"}
-        | {"runtime": 480, "jobs": 11},
+        | {"jobs": 11},
     ),
     "24.11": (
-        Request("debug", "research", None, "--gpus=1"),
+        Request("debug", "research", None, "--gpus=h100:1"),
         {"slurm_account": "research", "slurm_partition": "debug", "gpu_model": "h100"} | {"runtime": 30, "jobs": 3},
     ),
     "25.05": (
-        Request("input", "nlp", None, "--gpus=1"),
+        Request("input", "nlp", None, "--gpus=l40s:1"),
         {"slurm_account": "nlp", "slurm_partition": "'input'", "gpu_model": "l40s"},
     ),
     "25.11": (Request("compute", "bio", None, ""), {"slurm_account": "bio", "slurm_partition": "compute", "gpu": 0}),
     "26.05": (
-        Request("h200", "nlp", None, "--gpus=1"),
+        Request("h200", "nlp", None, "--gpus=nvidia_h200:1"),
         {"slurm_account": "nlp", "slurm_partition": "h200", "gpu_model": "nvidia_h200"},
     ),
 }

@@ -58,6 +58,9 @@ def _examine_slurm(report: Report, folder: Path) -> str | None:
     except NoRequestError as error:
         report.tell(slurm_findings.refused_findings(error))
         return None
+    except TransientError as error:
+        report.tell([slurm_findings.unanswered_finding(str(error))])
+        return None
     partition = next(one for one in site.partitions if one.name == request.partition)
     report.begin("Profile")
     proposed: list[Path] = []

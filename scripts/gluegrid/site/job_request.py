@@ -5,13 +5,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gluegrid.common.errors import GluegridError
+from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.execution.slurm_queue import complaint
 from gluegrid.site.slurm_answers import Partition
 from gluegrid.site.slurm_site import SECONDS, Site
 
 MEMORY_MB = 4000  # of the job that reports, and of jobs that say nothing themselves
 LONG_ENOUGH_MINUTES = 4 * 60  # for one attempt at most cells
+KIND = re.compile(r"[A-Za-z0-9_.]+")  # of GPU, as the plugin takes it
 # What sbatch says of a job only because of how nodes are now, where all are in use by others, or where none is in use.
 BUSY = re.compile("requested nodes are busy", re.IGNORECASE)
 BUSY_OR_OUT = re.compile("requested nodes are busy|node configuration is not available", re.IGNORECASE)
@@ -64,7 +65,10 @@ def _rank(partition: Partition) -> tuple:
 
 
 def accepted_request(site: Site, minutes: int) -> Request:
-    """Return the first request that sbatch would accept, in which it is asked without submitting. NoRequestError."""
+    """Return the first request that sbatch would accept, in which it is asked without submitting.
+
+    NoRequestError where it accepts none, TransientError where it does not answer.
+    """
     refusals: dict[str, str] = {}
     for partition in usable_partitions(site)[:MOST_TRIED]:
         for request in _forms(site, partition):
@@ -78,8 +82,9 @@ def accepted_request(site: Site, minutes: int) -> Request:
 
 def _forms(site: Site, partition: Partition) -> Iterator[Request]:
     account, qos = site.account_for(partition), site.qos_for(partition)
-    ways = ["--gpus=1", "--gres=gpu:1"] if partition.has_cards else [""]
-    # --gpus is known to cons_tres alone, which is the only one left since 23.11.
+    kind = f"{only_kind(partition)}:" if only_kind(partition) else ""
+    ways = [f"--gpus={kind}1", f"--gres=gpu:{kind}1"] if partition.has_cards else [""]
+    # --gpus is known to select/cons_tres alone.
     if "cons_tres" not in site.configuration.get("SelectType", "cons_tres"):
         ways.reverse()
     for names_memory in (True, False):
@@ -87,13 +92,19 @@ def _forms(site: Site, partition: Partition) -> Iterator[Request]:
             yield Request(partition.name, account, qos, gpus, names_memory)
 
 
+def only_kind(partition: Partition) -> str | None:
+    """Return the kind of GPU that jobs can ask for where a partition has one only, else None."""
+    kinds = {kind for nodes in partition.nodes for kind in nodes.cards}
+    return next(iter(kinds)) if len(kinds) == 1 and all(map(KIND.fullmatch, kinds)) else None
+
+
 def _refusal(arguments: list[str]) -> str | None:
-    """Return why sbatch says that it takes no such job; None where it would."""
+    """Return why sbatch says that it takes no such job; None where it would. TransientError where it says nothing."""
     command = ["sbatch", "--test-only", *arguments, "--wrap=true"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return f"sbatch: no answer for {SECONDS} s"
+        raise TransientError(f"sbatch: no answer for {SECONDS} s") from None
     except OSError as error:
         return f"sbatch: {error.strerror}"
     return complaint(done) if done.returncode else None

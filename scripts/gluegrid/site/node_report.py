@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 
 REPORT = "report.json"
-NODE_MARKER = "of_the_node"
 SECONDS_FOR_NETWORK = 10
 SECONDS_FOR_TORCH = 300  # its first import from a cold shared disk may take minutes
 SECONDS_FOR_PROGRAMS = 60
@@ -47,7 +46,6 @@ def main() -> None:
     """Write the report, under its name only when it is whole."""
     question = json.loads(sys.argv[1])
     folder = Path(question["folder"])
-    (folder / NODE_MARKER).write_text("seen", encoding="utf-8")
     part = folder / f"{REPORT}.part"
     part.write_text(json.dumps(report(question, folder)), encoding="utf-8")
     part.replace(folder / REPORT)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from gluegrid.common.escaping import one_line
 from gluegrid.common.files import write_text
+from gluegrid.common.formatting import duration
 from gluegrid.common.provenance import PROJECT
-from gluegrid.site.job_request import LONG_ENOUGH_MINUTES, Request
+from gluegrid.site.job_request import LONG_ENOUGH_MINUTES, Request, only_kind
 from gluegrid.site.slurm_answers import Partition
 from gluegrid.site.slurm_site import Site
 
@@ -20,9 +21,7 @@ FILE = "config.yaml"
 FOR_ALL, FOR_TRAIN, AT_TOP = "default-resources", "train", ""
 RULER = re.compile(r"^# -{20,}$")
 MOST_JOBS = 100  # as the shipped profile says
-A_DAY = 24 * 60  # minutes; no estimate of a GLUE cell is near it
 PLAIN = re.compile(r"[A-Za-z_][\w-]*")
-KIND = re.compile(r"[A-Za-z0-9_.]+")  # of GPU, as the plugin takes it
 # What an expression in a profile sees beside Python's own names.
 SEEN = {"wildcards", "attempt", "input", "threads", "resources", "rules", "config"}
 
@@ -41,7 +40,7 @@ def choices_for(site: Site, partition: Partition, request: Request) -> list[Choi
     """Return what the site's lines should say, with the reasons."""
     return [
         _account(site, request),
-        Choice(FOR_ALL, "slurm_partition", partition.name, _why_partition(site, partition)),
+        Choice(FOR_ALL, "slurm_partition", partition.name, _why_partition(site, partition, request)),
         _kind(partition),
         *_others(site, partition, request),
     ]
@@ -61,19 +60,21 @@ def _account(site: Site, request: Request) -> Choice:
     return Choice(FOR_ALL, "slurm_account", request.account, why)
 
 
-def _why_partition(site: Site, partition: Partition) -> str:
+def _why_partition(site: Site, partition: Partition, request: Request) -> str:
     default = "the default partition" if partition.is_default else "not the default partition"
     cards = ", ".join(f"{count} {kind or 'GPUs'}" for kind, count in partition.cards.items()) or "no GPU"
     others = [
         other.name for other in site.partitions if other.has_cards and other != partition and not site.why_not(other)
     ]
-    return f"{default}; {cards}" + (f"; also with GPUs: {', '.join(others)}" if others else "")
+    longest = site.max_minutes(partition, request.account, request.qos)
+    limit = "" if longest is None else f"; at most {duration(longest * 60)}, else see `runtime` in docs/cluster.md"
+    return f"{default}; {cards}{limit}" + (f"; also with GPUs: {', '.join(others)}" if others else "")
 
 
 def _kind(partition: Partition) -> Choice:
+    if kind := only_kind(partition):
+        return Choice(FOR_ALL, "gpu_model", kind, "the only kind in this partition: estimates are for it")
     kinds = partition.kinds
-    if len(kinds) == 1 and KIND.fullmatch(kinds[0]):
-        return Choice(FOR_ALL, "gpu_model", kinds[0], "the only kind in this partition: estimates are for it")
     if not kinds:
         return Choice(FOR_ALL, "gpu_model", None, "GPUs have no kinds here")
     return Choice(FOR_ALL, "gpu_model", None, f"kinds here: {', '.join(kinds)}; without a name, SLURM takes any")
@@ -91,9 +92,9 @@ def _others(site: Site, partition: Partition, request: Request) -> Iterator[Choi
         yield Choice(FOR_TRAIN, "gres", "gpu", "sbatch takes --gres here, and not --gpus")
     if not request.names_memory:
         yield Choice(FOR_TRAIN, "mem_mb", 0, "sbatch refuses --mem here: memory comes with the CPUs (cpus_per_task)")
-    if longest is not None and longest < A_DAY:
-        short = "; short: a cell goes on in its next attempt" if longest < LONG_ENOUGH_MINUTES else ""
-        yield Choice(FOR_TRAIN, "runtime", longest, f"minutes, the time limit here{short}")
+    # Where estimates may well be longer. Elsewhere they stay: a cell that asks for all the time waits the longest.
+    if longest is not None and longest < LONG_ENOUGH_MINUTES:
+        yield Choice(FOR_TRAIN, "runtime", longest, "minutes, the time limit here: a cell goes on in its next attempt")
     limit = site.max_submit(request.account, request.qos)
     if limit is not None and limit <= MOST_JOBS:
         yield Choice(AT_TOP, "jobs", max(1, limit - 1), f"you may have {limit} queued, one of them the controller")

@@ -15,7 +15,7 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.formatting import clock, duration
 from gluegrid.execution.sbatch import ANSWER
-from gluegrid.execution.slurm_queue import answer_of, cancel_jobs, jobs_in_queue
+from gluegrid.execution.slurm_queue import Job, answer_of, cancel_jobs, jobs_in_queue
 from gluegrid.site import node_report
 from gluegrid.site.job_request import Request
 from gluegrid.site.slurm_site import SECONDS
@@ -24,7 +24,8 @@ NAME = "gluegrid-doctor"
 MINUTES = 10  # the job's time limit; a first import of torch from a cold disk takes the longest
 SECONDS_IN_QUEUE = 300
 SECONDS_FOR_FILES = 90  # until what a node has written is seen here; the profile's latency-wait is 60
-SECONDS_BETWEEN_LOOKS = 2
+SECONDS_BETWEEN_LOOKS = 1
+SECONDS_BETWEEN_QUESTIONS = 10  # which squeue has to answer
 MARKER, LOG = "of_the_login_node", "job.log"
 SCRIPT = """#!/bin/bash
 python={python}
@@ -70,7 +71,7 @@ def node_answer(request: Request, folders: list[Path], endpoint: str) -> Answer:
         behind = node_report.clock_behind(shared)
         job = _submitted(request, shared, markers, endpoint)
         try:
-            _wait_for_start_and_end(job, shared)
+            _wait(job, shared)
             report, seconds = _read(job, shared, behind)
         except BaseException:
             with suppress(TransientError):
@@ -131,48 +132,75 @@ def _submitted(request: Request, shared: Path, markers: dict[str, str], endpoint
     return numbers[-1].partition(";")[0]
 
 
-def _wait_for_start_and_end(job: str, shared: Path) -> None:
-    """Wait until the report is there or the job is gone; NodeError when the job has waited too long to start."""
-    begun, silent_since, started = time.monotonic(), None, None
-    while not (shared / node_report.REPORT).exists():
+class _Patience:
+    """How long a job is waited for, by what squeue says of it."""
+
+    def __init__(self, job: str):
+        self.job = job
+        self.begun = self.answered = time.monotonic()
+        self.started: float | None = None
+
+    def is_in_queue(self) -> bool:
+        """Ask whether the job waits or runs. NodeError when it has done so for too long, or nobody says."""
         now = time.monotonic()
         try:
-            listed = jobs_in_queue([job], SECONDS).get(job)
-            silent_since = None
+            listed = jobs_in_queue([self.job], SECONDS).get(self.job)
+            self.answered = now
         except TransientError as error:
-            silent_since = silent_since or now
-            if now - silent_since > SECONDS_FOR_FILES:
+            if now - self.answered > SECONDS_FOR_FILES:
                 raise NodeError(f"squeue does not answer any more: {error}", "make doctor again, later") from None
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            continue
+            return True
         if listed is None:
+            return False
+        if listed.waits:
+            self._wait_on(listed, now)
+        else:
+            self._run_on(now)
+        return True
+
+    def _wait_on(self, listed: Job, now: float) -> None:
+        if now - self.begun <= SECONDS_IN_QUEUE:
             return
-        if not listed.waits:
-            started = started or now
-            if now - started > MINUTES * 60 + SECONDS_FOR_FILES:
-                raise NodeError(f"job {job} does not end", "look at its node with the site's support")
-        elif now - begun > SECONDS_IN_QUEUE:
-            expected = f"; SLURM expects it to start at {clock(listed.starts)}" if listed.starts else ""
-            why = f"{listed.reason or 'no reason'}{expected}"
-            raise NodeError(
-                f"job {job} has waited {duration(SECONDS_IN_QUEUE)} in the queue ({why})"
-                " and was cancelled: no node has reported",
-                "make doctor again when the queue is shorter; the profile stands, but was not tried on a node",
-                is_late=True,
-            )
+        expected = f"; SLURM expects it to start at {clock(listed.starts)}" if listed.starts else ""
+        why = f"{listed.reason or 'no reason'}{expected}"
+        raise NodeError(
+            f"job {self.job} has waited {duration(SECONDS_IN_QUEUE)} in the queue ({why})"
+            " and was cancelled: no node has reported",
+            "make doctor again when the queue is shorter; the profile stands, but was not tried on a node",
+            is_late=True,
+        )
+
+    def _run_on(self, now: float) -> None:
+        self.started = self.started or now
+        if now - self.started > MINUTES * 60 + SECONDS_FOR_FILES:
+            raise NodeError(f"job {self.job} does not end", "tell the site, and look at its node")
+
+
+def _wait(job: str, shared: Path) -> None:
+    """Wait until the report is there or the job is gone. NodeError when neither happens."""
+    patience, asked = _Patience(job), None
+    while not _has_report(shared):
+        now = time.monotonic()
+        if asked is None or now - asked >= SECONDS_BETWEEN_QUESTIONS:
+            asked = now
+            if not patience.is_in_queue():
+                return
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _has_report(shared: Path) -> bool:
+    # The folder is listed, since a shared file system may remember that a file was not there.
+    return node_report.REPORT in {path.name for path in shared.iterdir()}
 
 
 def _read(job: str, shared: Path, behind: float) -> tuple[dict, float]:
     """Return the report, and how long it took to be seen here. NodeError where there is none."""
     deadline = time.monotonic() + SECONDS_FOR_FILES
-    path = shared / node_report.REPORT
-    while not path.exists():
+    while not _has_report(shared):
         if time.monotonic() > deadline:
             raise _without_report(job, shared / LOG)
         time.sleep(SECONDS_BETWEEN_LOOKS)
-        path.parent.stat()
-    seen = time.time() + behind
+    seen, path = time.time() + behind, shared / node_report.REPORT
     try:
         return json.loads(path.read_text(encoding="utf-8")), max(0.0, seen - path.stat().st_mtime)
     except (OSError, ValueError) as error:

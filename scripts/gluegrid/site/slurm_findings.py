@@ -18,7 +18,10 @@ ADVICE = [
         "configuration source|configuration file|config file|ClusterName needs|slurm\\.conf|DNS SRV",
         "SLURM's configuration is not found here: load the site's module, or set SLURM_CONF",
     ),
-    ("no answer for", "it hangs: try again later, and `scontrol ping`; tell the site if it stays so"),
+    (
+        "no answer for",
+        "it hangs, as it does without munge or a controller: try again later, then tell the site",
+    ),
     (
         "contact slurm controller|connect|timed out|communication",
         "the controller is away: try again when `scontrol ping` says UP; jobs that run go on",

@@ -27,7 +27,7 @@ HUB = "https://huggingface.co"
 LITTLE_SPACE = 20e9  # bytes: about ten models of BERT's size, staged and trained
 NO_SPACE = 1e9
 LITTLE_TEMPORARY_SPACE = 1e9
-FEW_FILES = 20_000
+FEW_FILES, HARDLY_ANY_FILES = 20_000, 1_000
 REINSTALL = "rm -r .venv, then make install"
 TRUE = {"1", "true", "yes", "on"}
 
@@ -151,7 +151,8 @@ def _space(what: str, place: Path, little: float, advice: str) -> Finding:
     free, kind = status.f_bavail * status.f_frsize, node_report.kind_of_file_system(str(place))
     told = f"{what}: {size_in_words(free)} free ({kind})"
     if status.f_files and status.f_favail < FEW_FILES:  # 0: this file system does not count files
-        return note(f"{told}, but room for {status.f_favail:,} files only", advice)
+        mark = note if status.f_favail > HARDLY_ANY_FILES else fault
+        return mark(f"{told}, but room for {status.f_favail:,} files only", advice)
     if free < min(NO_SPACE, little / 10):
         return fault(told, advice)
     return note(told, advice) if free < little else ok(told)
