@@ -9,10 +9,11 @@ import pytest
 import yaml
 from clones import Clone
 from slurm_configuration import NODES
-from slurm_grid import accounted, drain, in_queue, undrain
+from slurm_grid import QUICK, accounted, drain, in_queue, undrain
 from waiting import wait_until
 
 pytestmark = pytest.mark.cluster
+CELL = "results/demo/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json"
 # The cluster's GPUs are pretended, so is the program that lists them.
 NVIDIA_SMI = """#!/bin/sh
 # A stub that stands in for NVIDIA's nvidia-smi.
@@ -80,6 +81,10 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     assert {"slurm_account=gluegrid", "slurm_partition=gpu"} <= {*profile["default-resources"]}
     planned = with_card.planned("--profile", "profiles/proposed", "--configfile", "demo/config.yaml")
     assert planned["train"] > 0
+    trained = with_card.snakemake("--profile", "profiles/proposed", *QUICK, CELL, "--configfile", "demo/config.yaml")
+    assert trained.returncode == 0, trained.stdout
+    (job,) = accounted(cluster, "rule_train_wildcards_bert-demo-tiny_wnli", "Account", "Partition", "WorkDir%300")[-1:]
+    assert job[2:] == ["gluegrid", "gpu", str(with_card.root)]
 
     of_another = cluster.run("sbatch", "--parsable", "--nodes=4", "--gpus-per-node=2", "--wrap=sleep 600")
     assert wait_until(lambda: in_queue(cluster, "--format=%T") == ["RUNNING"])
@@ -91,6 +96,7 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     assert in_queue(cluster) == [of_another]
     assert not [*(with_card.root / ".snakemake").glob("doctor-*")]
     cluster.run("scancel", of_another)
+    assert wait_until(lambda: in_queue(cluster) == [""])
 
     drain(cluster, *NODES)
     done = called(with_card, sys.executable, "scripts/commands.py", "doctor")

@@ -78,13 +78,13 @@ def test_a_node_on_which_all_is_well():
         ({"clock": -5.0, "behind": 1.0}, "note", "the node's and this machine's differ by 6 s", "set the clocks"),
         ({"clock": 400.0}, "FAULT", "the node's and the shared disk's differ by 400 s", "set the clocks"),
         (
-            {"cards": {"error": "nvidia-smi: No such file or directory", "cards": []}},
+            {"cards": {"error": "nvidia-smi: No such file", "cards": []}, "torch__is_available": False},
             "FAULT",
             "SLURM has given the job a GPU (CUDA_VISIBLE_DEVICES=0), and none is seen",
             "driver is missing",
         ),
         (
-            {"cards": {"error": "No devices were found", "cards": []}, "given": None},
+            {"cards": {"error": "No devices were found", "cards": []}, "given": None, "torch__is_available": False},
             "FAULT",
             "SLURM has set no CUDA_VISIBLE_DEVICES; No devices were found",
             "gres.conf",
@@ -132,6 +132,13 @@ def test_a_build_without_cuda_is_a_fault_on_a_card_and_none_where_no_card_is_wan
     assert "torch==2.13.0+cu130" in finding.advice
     without = {"error": "nvidia-smi: No such file or directory", "cards": []}
     assert {finding.mark for finding in findings(wants_card=False, cards=without)} == {"ok"}
+
+
+def test_a_card_of_another_maker_is_seen_by_torch_alone():
+    without = {"error": "nvidia-smi: No such file or directory", "cards": []}
+    found = findings(cards=without, torch__name="AMD Instinct MI250X", torch__version="2.13.0+rocm6.4")
+    assert {finding.mark for finding in found} == {"ok"}
+    assert "torch 2.13.0+rocm6.4 computes on AMD Instinct MI250X" in [finding.what for finding in found]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _examine_slurm(report: Report, folder: Path) -> str | None:
     report.begin("Profile")
     proposed: list[Path] = []
     report.tell(_propose(site, partition, request, folder, proposed))
-    report.begin(f"A node of partition {request.partition} (one small job; Ctrl-C cancels it)")
+    report.begin(f"A node of partition {request.partition} (a small job, for minutes; Ctrl-C cancels it)")
     report.tell(_look_at_node(request) if partition.is_usable else [slurm_findings.without_node(request.partition)])
     return str(proposed[0].parent) if proposed else None
 

@@ -85,7 +85,9 @@ def card_findings(report: dict, wants_card: bool) -> Iterator[Finding]:
             yield fault(f"torch cannot be imported there: {torch['error']}", "rm -r .venv, then make install")
         return
     if listed["error"]:
-        yield _without_cards(report)
+        # A card of another maker has a program of its own.
+        is_used = torch.get("is_available")
+        yield ok(f"torch {torch['version']} computes on {torch['name']}") if is_used else _without_cards(report)
         return
     card = listed["cards"][0]
     memory = int(card["memory_mb"]) * 2**20 if card["memory_mb"].isdecimal() else None

@@ -149,10 +149,11 @@ def _space(what: str, place: Path, little: float, advice: str) -> Finding:
         return fault(f"{what}: {place.resolve()} is not writable", "clone, or link, to where you may write")
     status = os.statvfs(place)
     free, kind = status.f_bavail * status.f_frsize, node_report.kind_of_file_system(str(place))
-    told = f"{what}: {size_in_words(free)} free ({kind})"
+    files = f", room for {status.f_favail:,} files" if status.f_files else ""
+    told = f"{what}: {size_in_words(free)} free{files} ({kind})"
     if status.f_files and status.f_favail < FEW_FILES:  # 0: this file system does not count files
         mark = note if status.f_favail > HARDLY_ANY_FILES else fault
-        return mark(f"{told}, but room for {status.f_favail:,} files only", advice)
+        return mark(told, advice)
     if free < min(NO_SPACE, little / 10):
         return fault(told, advice)
     return note(told, advice) if free < little else ok(told)
