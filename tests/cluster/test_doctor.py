@@ -56,6 +56,17 @@ def with_card(clone: Clone, tmp_path: Path) -> Clone:
     return Clone(clone.root, clone.environment | {"PATH": path})
 
 
+def test_without_a_controller_nothing_is_submitted_or_proposed(clone, cluster):
+    cluster.kill("slurmctld")
+    done = called(clone, sys.executable, "scripts/commands.py", "doctor")
+    cluster.launch("slurmctld")
+    assert wait_until(cluster._is_idle)  # until its nodes have spoken, none of them counts as being in use
+    assert done.returncode == 1
+    assert "FAULT SLURM does not answer: " in done.stdout
+    assert "the controller is away" in done.stdout
+    assert not (clone.root / "profiles/proposed").exists()
+
+
 def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_fault(with_card, cluster):
     done = called(with_card, "make", "--old-file=.venv/installed", "doctor")
     for said in (
@@ -103,12 +114,3 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     undrain(cluster, *NODES)
     assert "no node of partition gpu is in use now: none was asked" in done.stdout
     assert ("FAULT" in done.stdout, done.returncode) == (False, 0)
-
-
-def test_without_a_controller_nothing_is_submitted_or_proposed(clone, cluster):
-    cluster.kill("slurmctld")
-    done = called(clone, sys.executable, "scripts/commands.py", "doctor")
-    assert done.returncode == 1
-    assert "FAULT SLURM does not answer: " in done.stdout
-    assert "the controller is away" in done.stdout
-    assert not (clone.root / "profiles/proposed").exists()
