@@ -59,7 +59,9 @@ def card(**changes: str) -> list[dict]:
 
 def test_a_node_on_which_all_is_well():
     assert {finding.mark for finding in findings()} == {"ok"}
-    assert "NVIDIA L40S, 48.3 GB, driver 580.95.05" in [finding.what for finding in findings()]
+    told = [finding.what for finding in findings()]
+    assert "NVIDIA L40S, 48.3 GB, driver 580.95.05" in told
+    assert "local scratch: /tmp 100.0 GB (xfs); `scratch: /tmp` in the profile would use it" in told
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_node_on_which_all_is_well():
             "install torch==",
         ),
         ({"given": None, "torch__count": 4}, "FAULT", "a job for one GPU sees 4", "ConstrainDevices"),
-        ({"scratch": []}, "note", "hardly any local scratch (none)", "shared disk"),
+        ({"scratch": []}, "note", "hardly any local scratch (none)", "leave `scratch` out"),
         ({"shm": 64 * 2**20}, "note", "/dev/shm: 67.1 MB free", "`gpus` at 1"),
         ({"sbatch": "sbatch is not there"}, "note", "a job may not submit jobs: sbatch is not there", "login node"),
     ],

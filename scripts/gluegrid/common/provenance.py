@@ -14,6 +14,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
 EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
+PACK = "GLUEGRID_PACK"  # the name of the pack that a process trains cells of
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -104,8 +105,13 @@ def is_running(process: dict) -> bool:
 
 
 def job() -> dict:
-    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job."""
+    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job.
+
+    And of a cell in a pack, the pack.
+    """
+    pack = {"pack": os.environ[PACK]} if PACK in os.environ else {}
     return {
+        **pack,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "slurm_job_id": _slurm_job_id(),

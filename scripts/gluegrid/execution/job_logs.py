@@ -36,10 +36,10 @@ def last_words_of_slurm(slurm_job_id: str) -> str | None:
 
     Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
     """
-    # That of an array job's task is not below its cell's name.
-    folder = SLURM_LOGS / "rule_train"
-    log = next(folder.glob(f"*/{slurm_job_id}.log"), folder / f"{slurm_job_id}.log")
-    if not log.exists():
+    # That of an array job's task is not below its cell's name, and that of a pack below the pack's.
+    places = (f"rule_train/*/{slurm_job_id}.log", f"rule_train/{slurm_job_id}.log", f"group_*/{slurm_job_id}.log")
+    log = next((path for place in places for path in SLURM_LOGS.glob(place)), None)
+    if log is None:
         return None
     text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
     said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]

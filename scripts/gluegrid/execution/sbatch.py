@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -69,21 +69,23 @@ def submit(arguments: list[str], script: str | None) -> str:
     """
     commands = commands_of_tasks(arguments, _command_of(arguments, script))
     states = states_of_tasks(commands)
-    reasons = [attempts.reason_to_stop(state) for state in states.values()]
-    # Of an array job, a task that is in vain ends by itself as soon as it starts.
+    reasons = [attempts.reason_to_stop(state) for state in states]
+    # Of an array job or a pack, what is in vain ends by itself as soon as it starts.
     if reasons and all(reasons):
         raise GluegridError(f"not submitted: {reasons[0]}")
     if "" not in commands:
         arguments, script = _without_command(arguments), script_of_array(commands)
     try:
         with _no_other_submission(states):
-            answer = _with_patience(arguments, script, [*states.values()])
+            # An array job has the comment of its first cell, as may another that is still there.
+            answer = _with_patience(arguments, script, [*states], is_known_by_comment="" in commands)
             number, _, of_cluster = answer.partition(";")
-            for task, state in states.items():
-                note_job(state, f"{number}{task}", _value(arguments, "--job-name"), _value(arguments, "--comment"))
+            for state, task in states.items():
+                name, comment = (_value(arguments, option) for option in ("--job-name", "--comment"))
+                note_job(state, f"{number}{task}", name, comment, is_pack=len(states) > len(commands))
     except GluegridError as error:
         if not has_ended():
-            for state in states.values():
+            for state in states:
                 note_refusal(state, " ".join(str(error).split()))
         raise
     if states and has_ended():
@@ -93,10 +95,10 @@ def submit(arguments: list[str], script: str | None) -> str:
 
 
 @contextmanager
-def _no_other_submission(states: dict[str, Path]) -> Iterator[None]:
+def _no_other_submission(states: Collection[Path]) -> Iterator[None]:
     """Let no other call of snakemake submit a job of the same cell meanwhile: its job is to wait for this one.
 
-    Not for the many cells of an array job: of their tasks, the later one ends and is submitted again.
+    Not for the many cells of an array job or a pack: the later one ends and is submitted again.
     """
 
     def give_up_with_head(holder: dict) -> None:
@@ -104,7 +106,7 @@ def _no_other_submission(states: dict[str, Path]) -> Iterator[None]:
             raise GluegridError(NOT_WANTED)
 
     with ExitStack() as stack:
-        for state in states.values() if len(states) == 1 else ():
+        for state in states if len(states) == 1 else ():
             with suppress(OSError):  # the cell's lock guards it too
                 stack.enter_context(lock(state / "submission", lambda holder: None, on_alive=give_up_with_head))
         yield
@@ -120,13 +122,12 @@ def _without_command(arguments: list[str]) -> list[str]:
     return [*(argument for argument in arguments if not argument.startswith((WRAPPED, STDIN))), STDIN]
 
 
-def _with_patience(arguments: list[str], script: str | None, states: list[Path]) -> str:
+def _with_patience(arguments: list[str], script: str | None, states: list[Path], is_known_by_comment: bool) -> str:
     """Return the number that sbatch has given the job, and behind a `;` its cluster if it says so."""
 
     def submit_once(is_another_try: bool) -> str:
         earlier = [job for state in states for job in jobs_of_cell(state)]
-        # An array job has the comment of its first cell, as may another that is still there.
-        if is_another_try and len(states) <= 1 and (answer := _accepted_unanswered(arguments, earlier)):
+        if is_another_try and is_known_by_comment and (answer := _accepted_unanswered(arguments, earlier)):
             return answer
         return _sbatch(arguments, script, earlier)
 

@@ -28,6 +28,7 @@ ERROR = re.compile(r"^(sbatch|squeue|scancel|scontrol): |\berror: ")  # how SLUR
 # The plugin names jobs by a random number, after a prefix that a site may have chosen, and comments on the cell.
 RANDOM_NAME = re.compile(r"(?:.*_)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RULE = "rule_train"
+RULE_OF_PACKS = "rule_pack_"
 COMMENTS_OF_THE_PLUGIN = ("rule_", "group_")
 
 
@@ -61,12 +62,13 @@ class SubmittedJob:
     set up anew, gives it to another, which is somebody else's.
 
     `comment` is what the plugin said of it, of an array job's task that of the first; `name` is None in files that an
-    earlier release wrote.
+    earlier release wrote. `is_pack`: it trains other cells too.
     """
 
     number: str
     comment: str
     name: str | None = None
+    is_pack: bool = False
 
     def found_in(self, queue: Mapping[str, Job]) -> Job | None:
         """Return this job, from those that wait or run by their numbers; None where it is not among them."""
@@ -83,7 +85,7 @@ class SubmittedJob:
 
     def _fits(self, comment: str) -> bool:
         is_task = "_" in self.number
-        return comment in ("", self.comment) or (is_task and comment.startswith(RULE))
+        return comment in ("", self.comment) or comment.startswith((RULE_OF_PACKS, *([RULE] if is_task else [])))
 
 
 def comment_of_cell(state: Path) -> str:

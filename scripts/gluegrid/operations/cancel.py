@@ -36,15 +36,23 @@ def cancel_cell(name: str, experiment: str | None, results: Path = Path("results
 
 def _end(state: Path) -> str:
     """End the job or the process that works on a cell; say what it was."""
-    if jobs := in_queue(jobs_of_cell(state)):
-        cancel_jobs(*jobs)
-        return f"SLURM job {', '.join(jobs)} is cancelled"
+    jobs = jobs_of_cell(state)
+    alone = in_queue(job for job in jobs if not job.is_pack)
+    if alone:
+        cancel_jobs(*alone)
+    ended = [f"SLURM job {', '.join(alone)} is cancelled"] if alone else []
     holder = living_holder(state / "lock")
     # Its job is none of ours where snakemake was called in an allocation: it may live all the same.
-    if holder is None or (holder["slurm_job_id"] and probable_holder(state / "lock") is None):
-        return "nothing works on it; the running snakemake will not start it"
-    ask_to_leave(state / "lock", holder)
-    return f"{describe(holder)}, is asked to save its work and end"
+    if holder is not None and holder["slurm_job_id"] and probable_holder(state / "lock") is None:
+        holder = None
+    if holder is not None and holder["slurm_job_id"] not in alone:
+        ask_to_leave(state / "lock", holder)
+        ended.append(f"{describe(holder)}, is asked to save its work and end")
+    if ended:
+        return "; ".join(ended)
+    if packs := in_queue(job for job in jobs if job.is_pack):
+        return f"nothing works on it; SLURM job {', '.join(packs)}, a pack, goes on without it"
+    return "nothing works on it; the running snakemake will not start it"
 
 
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:

@@ -153,12 +153,7 @@ def _count(report: dict) -> Iterator[Finding]:
 
 def other_findings(report: dict) -> Iterator[Finding]:
     """Yield what only some uses need: scratch, shared memory, the network, sbatch."""
-    places = [place for place in report["scratch"] if place["is_local"] and place["kind"] != "tmpfs"]
-    told = ", ".join(f"{place['name']} {size_in_words(place['free'] or 0)} ({place['kind']})" for place in places)
-    if any((place["free"] or 0) >= LITTLE_SCRATCH for place in places):
-        yield ok(f"local scratch: {told}")
-    else:
-        yield note(f"hardly any local scratch ({told or 'none'})", "stay on the shared disk, which is the default")
+    yield _scratch(report["scratch"])
     yield from shared_memory_findings(report["shm"])
     network = report["network"]
     if network["error"] or not network["is_json"]:
@@ -172,6 +167,15 @@ def other_findings(report: dict) -> Iterator[Finding]:
         )
     else:
         yield ok("a job may submit jobs: the controller can be one")
+
+
+def _scratch(places: list[dict]) -> Finding:
+    """Return where a job may keep copies of what its cells read; a tmpfs is the job's own memory."""
+    local = [place for place in places if place["is_local"] and place["kind"] != "tmpfs"]
+    told = ", ".join(f"{place['name']} {size_in_words(place['free'] or 0)} ({place['kind']})" for place in local)
+    if roomy := [place["name"] for place in local if (place["free"] or 0) >= LITTLE_SCRATCH]:
+        return ok(f"local scratch: {told}; `scratch: {roomy[0]}` in the profile would use it")
+    return note(f"hardly any local scratch ({told or 'none'})", "leave `scratch` out of the profile")
 
 
 def shared_memory_findings(free: int | None) -> Iterator[Finding]:
