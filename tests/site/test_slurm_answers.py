@@ -10,10 +10,11 @@ import pytest
 import yaml
 from fake_slurm import FakeSlurm
 
+from gluegrid.execution.slurm_nodes import cards_in
 from gluegrid.site import slurm_site
 from gluegrid.site.job_request import NoRequestError, Request, _forms, accepted_request, usable_partitions
 from gluegrid.site.proposed_profile import SHIPPED, choices_for, entry, profile_text
-from gluegrid.site.slurm_answers import cards_in, minutes_in, nodes_in, seconds_in
+from gluegrid.site.slurm_answers import minutes_in, nodes_in, seconds_in
 from gluegrid.site.slurm_findings import site_findings
 from gluegrid.site.slurm_site import Site, ask_site
 

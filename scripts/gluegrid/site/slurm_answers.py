@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gluegrid.execution.slurm_nodes import cards_in, takes_jobs
+
 # What is asked, each with what reads the answer below.
 VERSION = ("sinfo", "--version")
 CONFIGURATION = ("scontrol", "show", "config")
@@ -21,10 +23,6 @@ QOS = (*OF_SACCTMGR, "qos", "format=Name,MaxSubmitPU,MaxWall")
 
 NO_LIMIT = {"UNLIMITED", "INFINITE", "MAXTIME", "NONE", "N/A", "", "(NULL)", "-1"}
 DURATION = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")  # [days-][hours:[minutes:]][seconds]
-# After a node's state: not responding, powered down, powering up, ... and, since 23.02, planned by the backfill.
-MARKS_OF_STATE = "*~#!%$@^-+"
-# A node in another state takes jobs now or when others have left it; one that is powered down is started for a job.
-OUT_OF_USE = ("down", "drain", "fail", "inval", "unk", "future", "maint", "error", "no_respond")
 SIZES = {"": 1, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}  # of memory in MB
 TYPE_OF_NO_ACCOUNTING = {"", "(null)", "none", "accounting_storage/none"}
 
@@ -182,30 +180,14 @@ def nodes_in(answer: str) -> list[Nodes]:
 
 
 def _nodes(partition: str, is_up: str, state: str, count: str, cpus: str, memory: str, gres: str, _: str) -> Nodes:
-    is_out = "*" in state or state.rstrip(MARKS_OF_STATE).lower().startswith(OUT_OF_USE)
-    return Nodes(
-        partition, is_up == "up" and not is_out, int(count), int(_megabytes(cpus)), _megabytes(memory), cards_in(gres)
-    )
+    is_usable = is_up == "up" and takes_jobs(state)
+    return Nodes(partition, is_usable, int(count), int(_megabytes(cpus)), _megabytes(memory), cards_in(gres))
 
 
 def _megabytes(text: str) -> int:
     """Return a number that may have a unit, and a `+` where some nodes have more."""
     found = re.match(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
     return int(float(found[1]) * SIZES[found[2]]) if found else 0
-
-
-def cards_in(gres: str) -> dict[str, int]:
-    """Return the GPUs in a list of generic resources, such as `gpu:a100:4(S:0-1),nvme:1`, by kind; '' for no name."""
-    found: dict[str, int] = {}
-    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
-        name, *rest = entry.strip().removeprefix("gres/").split(":")
-        if name != "gpu":
-            continue
-        count = int(rest.pop()) if rest and rest[-1].isdecimal() else 1
-        kind = rest[0] if rest and rest[0] != "no_consume" else ""
-        if count:
-            found[kind] = found.get(kind, 0) + count
-    return found
 
 
 def default_account_in(answer: str, user: str) -> str | None:
