@@ -21,6 +21,7 @@ from gluegrid.common.provenance import git_state, is_running, now, this_process
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 
 VARIABLE = "GLUEGRID_HEAD"
+SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job: the file of the plan that it carries out
 
 
 def freeze(config: dict, folder: Path, started: str | None = None) -> Path:
@@ -33,15 +34,27 @@ def freeze(config: dict, folder: Path, started: str | None = None) -> Path:
     return path
 
 
-def write_import(config: dict, folder: Path) -> Path:
-    """Write the file of an invocation that starts no job: it says what an imported experiment is. Return its path."""
+def write_plan(config: dict, folder: Path) -> Path:
+    """Write the file of an invocation that starts no job: an imported experiment, or what a controller is to carry out.
+
+    Return its path.
+    """
     # Nobody is to wait for this process, or to think that a snakemake runs.
     return _write(config, folder, now(), this_process() | {"process_started": None})
+
+
+def submitted_plan() -> dict | None:
+    """Return what `make submit` has planned for this call of snakemake, in a controller's job; None in any other."""
+    path = os.environ.get(SUBMITTED)
+    return read_json(Path(path)) if path else None
 
 
 def _write(config: dict, folder: Path, started: str, process: dict) -> Path:
     path = folder / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
     content = {"started": started, "process": process, "git": git_state(), "config": config}
+    if plan := submitted_plan():
+        # Whose code it runs a copy of, that git knows nothing of.
+        content |= {"git": plan["git"], "submitted": os.environ[SUBMITTED]}
     content["written"] = datetime.datetime.now(datetime.UTC).isoformat()
     # Not sorted: the order of models and tasks in the config is the order of the tables.
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -129,9 +142,13 @@ def _interruption(path: str) -> Path:
 
 @dataclass(frozen=True)
 class Invocations:
-    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it."""
+    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it.
+
+    `controlled` is the plan that a controller carries out now, of which SLURM says that it runs.
+    """
 
     all: list[dict]
+    controlled: str | None = None
 
     @property
     def newest(self) -> dict:
@@ -140,9 +157,15 @@ class Invocations:
 
     @cached_property
     def running(self) -> list[dict]:
-        """Those that run on this host."""
+        """Those that run on this host, and the controller's, on whatever host."""
         host = this_process()["host"]
-        return [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
+        here = [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
+        of_controller = next((each for each in self.all if self.is_controlled(each)), None)
+        return here if of_controller is None or of_controller in here else [*here, of_controller]
+
+    def is_controlled(self, invocation: dict) -> bool:
+        """Tell whether an invocation is a start of the controller that runs now; the newest of them is the last."""
+        return self.controlled is not None and invocation.get("submitted") == self.controlled
 
     @property
     def unknown(self) -> dict | None:

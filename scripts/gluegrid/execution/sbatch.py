@@ -172,13 +172,13 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob
         said = complaint(done)
         raise (GluegridError if HOPELESS.search(said) else TransientError)(said)
     # Not tried again: there is a job.
-    if (answer := _number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
+    if (answer := number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
         said = " ".join(done.stdout.split()) or "nothing"
         raise GluegridError(f"sbatch accepted the job without its number, which gluegrid needs; it said: {said}")
     return answer
 
 
-def _number_in(said: str) -> str | None:
+def number_in(said: str) -> str | None:
     """Return the last line that is a job's number, with `;` and its cluster if that is there: sites print banners."""
     numbers = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
     return numbers[-1]["number"] if numbers else None

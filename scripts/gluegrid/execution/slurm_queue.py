@@ -122,6 +122,12 @@ def job_submitted_as(name: str, comment: str) -> str | None:
     return max((job.number.partition("_")[0] for job in jobs), key=int, default=None)
 
 
+def job_named(name: str) -> Job | None:
+    """Return the newest job of this name that waits or runs; None where there is none. TransientError as above."""
+    jobs = [job for job in _listed(f"--name={name}") if job.name == name]
+    return max(jobs, key=lambda job: int(job.number.partition("_")[0]), default=None)
+
+
 def is_in_queue(name: str) -> bool:
     """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
     return bool(_listed(f"--name={name}"))

@@ -15,8 +15,10 @@ SUBMITTED, REFUSAL = "slurm_job.json", "refusal.json"
 
 
 def note_job(state: Path, number: str, name: str | None, comment: str | None) -> None:
-    """Note the job of a cell, and which it may wait behind, so that they are known again: numbers come again."""
-    behind = {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
+    """Note the job of a cell, and all that it may wait behind, so that they are known again: numbers come again."""
+    before = json_if_there(state / SUBMITTED).get("behind")
+    behind = before if isinstance(before, dict) else {}
+    behind |= {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
     job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind}
     _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_invocation()})
     with suppress(OSError):
@@ -46,6 +48,17 @@ def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]
     known[number] = SubmittedJob(number, submitted.get("comment") or comment_of_cell(state), submitted.get("name"))
     numbers = filter(NUMBER.fullmatch, dict.fromkeys((number, str(holder.get("slurm_job_id")))))
     return [known.get(number) or SubmittedJob(number, comment_of_cell(state)) for number in numbers]
+
+
+def jobs_of_experiment(experiment: Path) -> list[SubmittedJob]:
+    """Return every SLURM job that an invocation may have left for a cell of the experiment in this folder."""
+    jobs = []
+    for path in experiment.glob(f"state/{'*/' * 4}{SUBMITTED}"):
+        submitted = json_if_there(path)
+        behind = submitted.get("behind") if isinstance(submitted.get("behind"), dict) else {}
+        jobs += noted_jobs(path.parent, submitted, json_if_there(path.with_name("lock")))
+        jobs += [SubmittedJob(number, comment_of_cell(path.parent), name) for number, name in behind.items()]
+    return jobs
 
 
 def refusal(state: Path, tried: list[dict]) -> Reason | None:
