@@ -151,7 +151,8 @@ def test_without_a_cell_it_says_how_one_is_named(slurm, experiment, project):
     done = subprocess.run(
         [sys.executable, str(project / "scripts/commands.py"), "cancel", ""], capture_output=True, text=True
     )
-    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs\n"
+    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs;"
+    said += " or what make submit has begun: make cancel EXPERIMENT=...\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
