@@ -206,7 +206,7 @@ def _requeue(experiment: Path, job: str) -> None:
 
 
 def _end_cells(experiment: Path) -> str:
-    """Cancel what earlier starts of the controller have left in the queue; return why it has ended."""
+    """Cancel what snakemake has left in the queue that was just beginning; return why the controller has ended."""
     try:
         cancel_cells(experiment)
     except TransientError as error:

@@ -79,14 +79,14 @@ def _controller(snapshot: Snapshot) -> list[str]:
     if job is not None:
         has_begun = any(each.get("submitted") == controller.plan for each in snapshot.invocations.all)
         waits = f"{'was requeued and waits' if has_begun else 'waits'}{f' ({job.reason})' if job.reason else ''}"
-        left = f", {duration(job.seconds_left)} left until it requeues itself" if job.seconds_left is not None else ""
-        said = f"{number}, {waits if job.waits else f'runs{left}'}"
+        left = f"; it requeues itself in {duration(job.seconds_left)} at the latest" if job.seconds_left else ""
+        said = f"{number} {waits if job.waits else f'runs{left}'}"
     elif snapshot.silence is not None and again:
-        said, again = f"{number}, when SLURM last answered", ""
+        said, again = f"{number} when SLURM last answered", ""
     elif "exit_code" in end:
-        said = f"{number}, ended at {clock(end['ended'])} with exit code {end['exit_code']}"
+        said = f"{number} ended at {clock(end['ended'])} with exit code {end['exit_code']}"
     else:
-        said = f"{number}, was cancelled, killed, or at its time limit."
+        said = f"{number} was cancelled, killed, or at its time limit."
     reason = f": {escaping.one_line(end['reason'])}" if end.get("reason") and job is None else ""
     return [f"controller: {said}{reason}{again if job is None else ''}", f"  log: {controller.log}"]
 
