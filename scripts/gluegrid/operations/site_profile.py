@@ -56,7 +56,8 @@ class Profile:
 
 def slurm_profile(name: str | None) -> Profile:
     """Return the profile of this name or path, or this clone's for SLURM. Raises GluegridError."""
-    file = _file(name or str(OF_THIS_CLONE))
+    name = name or str(OF_THIS_CLONE)
+    file = _file(name)
     if file is None:
         raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
     content = load(file)[0]
