@@ -71,6 +71,21 @@ def test_a_controller_works_on_what_was_submitted_after_each_requeue(workplace, 
         assert (begun["git"], begun["submitted"]) == (state, str(plan))
 
 
+def test_whoever_ends_a_controller_ends_all_its_starts_and_no_other_call(workplace, monkeypatch):
+    other = invocation.freeze({}, Path("heads"))
+    plan = invocation.write_plan({}, Path("heads"))
+    monkeypatch.setenv(invocation.SUBMITTED, str(plan))
+    starts = [invocation.freeze({}, Path("heads")) for _ in range(3)]
+    invocation.interrupt()
+    assert [invocation.was_interrupted(str(path)) for path in (other, plan, *starts)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
 def test_the_experiments_name_can_be_given_on_the_command_line(workplace):
     assert experiment_of_workflow(workflow(True, config={"experiment": "other"})).name == "other"
 

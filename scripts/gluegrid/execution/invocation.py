@@ -104,9 +104,18 @@ def begun(path: Path, invocation: dict) -> float:
 
 
 def interrupt() -> None:
-    """Let no program that this invocation has started submit anything more."""
+    """Let no program that this invocation has started submit anything more; nor that another start of it has."""
     if path := path_of_current_invocation():
-        _interruption(path).touch()
+        for start in _starts(Path(path)):
+            _interruption(start).touch()
+
+
+def _starts(path: Path) -> list[Path]:
+    """Return the files of all starts of an invocation: of a controller, which may have several; else its own."""
+    plan = os.environ.get(SUBMITTED)
+    if plan is None:
+        return [path]
+    return [file for file in path.parent.glob("*.json") if file == path or json_if_there(file).get("submitted") == plan]
 
 
 def has_ended() -> bool:
@@ -136,7 +145,7 @@ def was_left_behind(folder: Path, log: Path) -> bool:
         return False
 
 
-def _interruption(path: str) -> Path:
+def _interruption(path: Path | str) -> Path:
     return Path(path).with_suffix(".interrupted")
 
 
