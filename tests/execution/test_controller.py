@@ -134,6 +134,7 @@ def test_as_long_as_it_cannot_be_requeued_that_is_said_and_tried_again(job, slur
 
 
 def test_slurms_own_end_of_the_job_leaves_the_cells_in_the_queue(job, slurm):
+    write_json(END, {"reason": "of an earlier start"})
     process = job()
     assert wait_until(notes)
     process.send_signal(signal.SIGTERM)
