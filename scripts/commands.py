@@ -14,6 +14,7 @@ from gluegrid.common.errors import GluegridError
 
 RESULTS = Path("results")
 CONFIG = Path("config.yaml")
+PROPOSED = Path("profiles/proposed")
 SECONDS_BETWEEN_LOOKS = 5
 REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
 IMPORT = 'make import EXPERIMENT=merged FILES="a.zip b.zip"'
@@ -66,12 +67,12 @@ def plan(arguments: argparse.Namespace) -> None:
     from gluegrid.operations.estimates import estimates_of
     from gluegrid.operations.plan import plan
     from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
-    from gluegrid.operations.site_profile import gpu_model_of_profile
+    from gluegrid.operations.site_profile import gpu_model_of_profile, pack_minutes_of_profile
 
     experiment = experiment_to_plan(arguments.configfile, arguments.experiment)
     gpu_model = gpu_model_of_profile(arguments.profile)
     estimates, problem = estimates_of(experiment, arguments.device.strip(), gpu_model)
-    found = plan(experiment, estimates)
+    found = plan(experiment, estimates, pack_minutes_of_profile(arguments.profile))
     text = plan_text(found, arguments.gpus, None if arguments.all else MOST_LINES)
     for warning in (*experiment.warnings, *([problem] if problem else []), *warnings_of_cards(found)):
         print(f"warning: {warning}")
@@ -268,6 +269,20 @@ def clean_state(arguments: argparse.Namespace) -> None:
     if arguments.yes:
         left = delete(leftovers)
         print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
+
+
+@command(
+    "doctor",
+    argument("--profile", type=Path, default=PROPOSED, help="the folder for the proposed profile (profiles/proposed)"),
+)
+def doctor(arguments: argparse.Namespace) -> None:
+    """Look at this machine, at SLURM and at one of its nodes; say what to do, and propose a profile for the site."""
+    from gluegrid.site.doctor import examine
+
+    if arguments.profile.name in ("", ".."):
+        raise GluegridError("PROFILE: name a folder for the profile, such as profiles/mine")
+    sys.stdout.reconfigure(errors="replace")  # what SLURM's programs say may have letters that this terminal has not
+    raise SystemExit(0 if examine(arguments.profile) else 1)
 
 
 def name_experiment(arguments: argparse.Namespace) -> None:

@@ -211,7 +211,7 @@ def test_what_slurm_refuses_for_a_while_is_left_to_the_cells_submissions(job, sl
 
 def test_a_controller_is_known_by_what_was_noted_of_it(slurm):
     assert controller_of(EXPERIMENT) is None
-    note_submission(EXPERIMENT, "12", None, "gluegrid-mine-1", PLAN)
+    note_submission(EXPERIMENT, "12", "gluegrid-mine-1", PLAN)
     noted = controller_of(EXPERIMENT)
     assert (noted.job.number, noted.plan, noted.may_be_in_queue) == ("12", str(PLAN), True)
     write_json(END, {"slurm_job_id": "12", "exit_code": 0})

@@ -27,11 +27,13 @@ from gluegrid.execution.gpu_leases import lease_gpus
 from gluegrid.execution.invocation import freeze
 from gluegrid.execution.job_logs import last_line
 from gluegrid.execution.locks import lock
+from gluegrid.execution.packs import Pack, PackedCell, write_pack
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
-from gluegrid.workflow.hooks import limit_gpus
+from gluegrid.workflow.hooks import prepare_execution
+from gluegrid.workflow.pack_jobs import SmallCells
 
 CARDS = [f"GPU-{number}{number}1b2c3d-0000-1111-2222-333344445555" for number in range(3)]
 PARTS = [f"MIG-{number}5b6c7d8-0000-1111-2222-333344445555" for number in range(2)]
@@ -399,7 +401,7 @@ def test_a_launcher_does_not_wait_for_a_card_when_its_cell_is_cancelled_or_its_h
     assert last_line(machine / "log").startswith(str(Reason(Cause.CANCELLED)))
     write_json(head, read_json(head) | {"process": this_process() | {"process_started": "1"}})
     assert launch(machine, 1).wait(timeout=HANG) == 1
-    assert last_line(machine / "log") == "the call of snakemake that wanted this cell has ended"
+    assert last_line(machine / "log") == "the call of snakemake that wanted it has ended"
 
 
 @pytest.mark.parametrize(
@@ -420,6 +422,18 @@ def test_a_card_is_leased_where_a_cell_needs_one_and_nobody_gives_it_one(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == (leased or "0")
+    assert (CARDS[0] in free_cards()) == (leased is None)
+
+
+@pytest.mark.parametrize(("device", "leased"), [("cuda", CARDS[0]), ("cpu", None)])
+def test_the_cells_of_a_pack_have_one_card_for_all(machine, monkeypatch, device, leased):
+    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)  # given back afterwards
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run = run_of_cell(machine, device=device)
+    files = dict.fromkeys(("model", "task", "tokens", "results", "record", "log", "benchmark"), "any")
+    write_pack(machine / "pack.json", Pack("a pack", "its.log", [PackedCell(run=str(run), **files)] * 2))
+    lease_gpus_of_cell(["script.py", "--pack", str(machine / "pack.json")])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (leased or "0")
     assert (CARDS[0] in free_cards()) == (leased is None)
 
@@ -448,7 +462,8 @@ def cells(clone: Clone) -> list[str]:
 
 @pytest.mark.long
 def test_as_many_cells_run_at_once_as_there_are_cards_each_on_its_own(clone):
-    done = clone.snakemake("--profile", "profiles/local", "--cores", "8", *cells(clone))
+    alone = ("--set-resources", "train:pack_minutes=0")
+    done = clone.snakemake("--profile", "profiles/local", "--cores", "8", *alone, "--", *cells(clone))
     assert done.returncode == 0, done.stdout
     spans: dict[str, list[tuple[str, str]]] = {}
     for path in cells(clone):
@@ -465,23 +480,20 @@ def test_as_many_cells_run_at_once_as_there_are_cards_each_on_its_own(clone):
 class Workflow:
     """Stands in for Snakemake's: what gluegrid.workflow.hooks reads of it, and keeps what it registers."""
 
-    def __init__(self, is_main_process: bool = True, **resources: int):
-        self.is_main_process = is_main_process
+    def __init__(self, **resources: int):
         self.global_resources = {name: SimpleNamespace(value=value) for name, value in resources.items()}
         self.resource_settings = SimpleNamespace(cores=8)
 
     def register_resource(self, name: str, value: int) -> None:
         self.global_resources[name] = SimpleNamespace(value=value)
 
-    def execute(self, executor_plugin, **settings) -> dict[str, object]:
-        return {name: resource.value for name, resource in self.global_resources.items()}
-
 
 def limits(config: dict, workflow: Workflow, executor: str = "local") -> dict[str, object]:
     """Return the resources that a call of snakemake is executed with."""
     values = {"experiment": "e", "models": {"m": {"source": "some/model", "revision": "1"}}, "tasks": {"rte": {}}}
-    limit_gpus(Experiment(values | config), workflow)
-    return workflow.execute(executor_plugin=SimpleNamespace(name=executor), others=None)
+    experiment = Experiment(values | config)
+    prepare_execution(experiment, SmallCells(experiment, None, pack_minutes=0), workflow, executor)
+    return {name: resource.value for name, resource in workflow.global_resources.items()}
 
 
 def test_cells_at_once_are_as_many_as_cards_and_on_the_cpu_as_cores(machine, monkeypatch):
@@ -502,8 +514,7 @@ def test_a_limit_that_is_given_holds_and_more_than_there_are_cards_is_warned_of(
     assert capsys.readouterr().err.startswith("warning: --resources gpu=4, of which there are 3 here: ")
 
 
-def test_a_head_of_slurms_a_plan_and_a_job_have_no_limit_and_ask_for_no_cards(monkeypatch):
+def test_a_head_of_slurms_and_a_plan_have_no_limit_and_ask_for_no_cards(monkeypatch):
     monkeypatch.setattr("gluegrid.workflow.hooks.visible_gpus", pytest.fail)
     assert limits({}, Workflow(), "slurm") == {}
     assert limits({}, Workflow(), "dryrun") == {}
-    assert limits({}, Workflow(is_main_process=False)) == {}

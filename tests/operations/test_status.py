@@ -467,7 +467,7 @@ CONTROLLER = "gluegrid-grid-1"
 def submit_controller(experiment: Experiment) -> Path:
     """Note a controller as make submit does; return its plan's file."""
     plan = invocation.write_plan(experiment.config, Path(experiment.paths.heads))
-    note_submission(Path(experiment.paths.root), "12", None, CONTROLLER, plan)
+    note_submission(Path(experiment.paths.root), "12", CONTROLLER, plan)
     return plan
 
 

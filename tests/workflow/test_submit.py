@@ -117,7 +117,7 @@ def test_a_controller_is_submitted_with_all_frozen_that_it_needs(slurm, calls, m
     assert {"--requeue", "--open-mode=append", f"--output=results/{experiment.name}/logs/controller.log"} <= {*sbatch}
     folder = Path(experiment.paths.root)
     noted = read_json(folder / "controller/job.json")
-    assert (noted["slurm_job_id"], noted["cluster"]) == ("12", None)
+    assert noted["slurm_job_id"] == "12"
     plan = read_json(Path(noted["plan"]))
     assert plan["config"] == experiment.config
     assert plan["process"]["process_started"] is None
@@ -127,6 +127,15 @@ def test_a_controller_is_submitted_with_all_frozen_that_it_needs(slurm, calls, m
     (code,) = (folder / "heads").glob("code-*")
     assert f" {code.resolve()}/scripts/controller.py --plan={noted['plan']} " in command
     assert (code / "profiles/default/config.yaml").exists()
+
+
+def test_in_another_cluster_it_is_looked_for_and_known_there(slurm, calls):
+    experiment = builders.experiment(Path())
+    slurm.answers("sbatch", (0, "12;beta\n", ""))
+    submit(experiment, FILE, profile(PROFILE + "set-resources: {controller: {clusters: beta}}"))
+    assert "--clusters=beta" in slurm.calls("sbatch")[0]
+    assert slurm.calls("squeue")[0][0] == "--clusters=beta"
+    assert read_json(Path(experiment.paths.root) / "controller/job.json")["slurm_job_id"] == "12;beta"
 
 
 def test_nothing_is_staged_here_where_nodes_have_a_network(slurm, calls):

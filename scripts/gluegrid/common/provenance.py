@@ -14,6 +14,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 # What makes the numbers. An experiment file or a profile that was edited does not make the code another.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
 EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
+PACK = "GLUEGRID_PACK"  # the name of the pack that a process trains cells of
+CLUSTERS = "GLUEGRID_CLUSTERS"  # the clusters that sbatch was told to choose from for a job, if it was
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -104,8 +106,13 @@ def is_running(process: dict) -> bool:
 
 
 def job() -> dict:
-    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job."""
+    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job.
+
+    And of a cell in a pack, the pack.
+    """
+    pack = {"pack": os.environ[PACK]} if PACK in os.environ else {}
     return {
+        **pack,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "slurm_job_id": _slurm_job_id(),
@@ -115,15 +122,18 @@ def job() -> dict:
 
 
 def _slurm_job_id() -> str | None:
-    """Return the job's number; of an array job's task that by which SLURM's programs know it alone.
+    """Return the job's number, with its cluster where sbatch was asked for one; of an array job's task that by which
+    SLURM's programs know it alone.
 
     A job in which a head runs many cells is none of a cell's: it must neither be cancelled nor waited for with it.
     """
     if not has_slurm_job_of_its_own():
         return None
+    number = os.environ["SLURM_JOB_ID"]
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
+        number = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    cluster = os.environ.get("SLURM_CLUSTER_NAME") if CLUSTERS in os.environ else None
+    return f"{number};{cluster}" if cluster else number
 
 
 def has_slurm_job_of_its_own() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.paths import ExperimentPaths, state_folder
 from gluegrid.execution.invocation import current_invocation
+from gluegrid.execution.packs import states_in_pack
 
 # How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
 PACKED_BY_PLUGIN = re.compile(r"\s+--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)'?\s*$")
@@ -50,10 +51,15 @@ def commands_of_tasks(arguments: list[str], command: str) -> dict[str, str]:
     return {f"_{number}": own for number, own in zip(numbers, [first, *others.values()], strict=True)}
 
 
-def states_of_tasks(commands: dict[str, str]) -> dict[str, Path]:
-    """Return the state folder of each cell that a job's tasks train; of those that do something else, none."""
-    states = {task: state_of_cell(command) for task, command in commands.items()}
-    return {task: state for task, state in states.items() if state}
+def states_of_tasks(commands: dict[str, str]) -> dict[Path, str]:
+    """Return the task that trains it for the state folder of each cell that is trained by one of a job's."""
+    return {state: task for task, command in commands.items() for state in states_of_cells(command)}
+
+
+def states_of_cells(command: str) -> list[Path]:
+    """Return the state folders of the cells that a command of Snakemake's, or a pack's, trains."""
+    state = state_of_cell(command)
+    return [state] if state else states_in_pack(command)
 
 
 def state_of_cell(command: str) -> Path | None:

@@ -69,6 +69,19 @@ def end(state: Path, reason: Reason, is_permanent: bool = False) -> None:
     _write(state, [*earlier, last | how])
 
 
+def note_death(state: Path, pid: int) -> None:
+    """Note the end of the attempt, if it began one, of a process of this host that could not do it itself any more."""
+    last = (read(state) or [{}])[-1]
+    if (last.get("pid"), last.get("host")) == (pid, job()["host"]) and last["cause"] is None:
+        end(state, Reason(Cause.KILLED))
+
+
+def has_died(state: Path) -> bool:
+    """Tell whether the last attempt at a cell ended without a word, or has yet to end."""
+    tried = read(state)
+    return bool(tried) and tried[-1]["cause"] in (None, Cause.KILLED)
+
+
 def published(state: Path) -> None:
     """Note that the result of an attempt that could not publish it has been published."""
     if read(state)[-1]["cause"] != Cause.DONE:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gluegrid.execution.cell_lock import Latecomer, waits_for_others
 from gluegrid.execution.cell_state import CellFiles, would_only_publish
 from gluegrid.execution.gpu_leases import OF_A_CELL, POLL_SECONDS, Holders, Lease, described, lease_gpus, whose
 from gluegrid.execution.locks import describe, probable_holder
+from gluegrid.execution.packs import Pack, read_pack
 from gluegrid.execution.preemption import SIGNALS, Preemption
 from gluegrid.execution.visible_gpus import MIG, visible_gpus
 from gluegrid.experiment.run import Run, read_run
@@ -35,11 +36,14 @@ INPUTS = ("run", "model", "task", "tokens")  # of a training, as its command lin
 def lease_gpus_of_cell(arguments: list[str]) -> None:
     """Let this process, and all that it starts from here on, use GPUs of their own, waiting for them if need be.
 
-    `arguments` are the launcher's, with `--run` of the cell's training. Nothing is leased for a cell on the CPU or on
-    several nodes, in a job of SLURM's, nor where no GPU is seen: the training says so. Raises TransientError (also
-    where the processes of a cell would have to share a GPU), and Stopped when there is nothing to wait for any more.
+    `arguments` are the launcher's, with `--run` of the cell's training, or with the `--pack` of several. Nothing is
+    leased for a cell on the CPU or on several nodes, in a job of SLURM's, nor where no GPU is seen: the training says
+    so. Raises TransientError (also where the processes of a cell would have to share a GPU), and Stopped when there is
+    nothing to wait for any more.
     """
     inputs = _inputs_in(arguments)
+    if pack := inputs.pop("pack"):
+        _lease_for_pack(read_pack(pack))
     if inputs["run"] is None:
         return
     try:
@@ -58,12 +62,34 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
         # What the one has left that was waited for is only to be published, which needs no GPU.
         is_trained = leases and run.processes == 1 and None not in inputs.values() and would_only_publish(**inputs)
         if gpus and not is_trained:
-            cards = lease_gpus(gpus, run.gpus, _name(run), _tell_waiting, waiting)
-            leases += cards
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in cards)
-            _tell(f"this cell has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
+            leases += _lease_cards(gpus, run.gpus, _name(run), waiting)
     if leases:
         _hand_on([lease.descriptor for lease in leases])
+
+
+def _lease_for_pack(pack: Pack) -> None:
+    """Lease a GPU for the cells of a pack, which share it one after another; each waits for its own lock."""
+    try:
+        run = read_run(Path(pack.cells[0].run))
+    except (GluegridError, IndexError):
+        return  # the training reports it, or there is none left
+    if run.device == "cuda" and not has_slurm_job_of_its_own() and (gpus := visible_gpus()):
+        with _ended_by_signals():
+            leases = _lease_cards(gpus, run.gpus, pack.name, _stop_if_ended)
+        _hand_on([lease.descriptor for lease in leases])
+
+
+def _lease_cards(gpus: list[str], count: int, name: str, while_waiting: Callable[[], None]) -> list[Lease]:
+    """Lease so many of the GPUs, and let all that this process starts see no others."""
+    cards = lease_gpus(gpus, count, name, _tell_waiting, while_waiting)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in cards)
+    _tell(f"{name} has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
+    return cards
+
+
+def _stop_if_ended() -> None:
+    if invocation.has_ended():
+        raise Stopped("the call of snakemake that wanted it has ended")
 
 
 def _usable(gpus: list[str], run: Run) -> list[str]:
@@ -85,7 +111,7 @@ def _usable(gpus: list[str], run: Run) -> list[str]:
 def _inputs_in(arguments: list[str]) -> dict[str, Path | None]:
     """Return what a launcher's arguments give the training as its inputs."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in INPUTS:
+    for name in (*INPUTS, "pack"):
         parser.add_argument(f"--{name}", type=Path)
     return vars(parser.parse_known_args(arguments)[0])
 
@@ -134,8 +160,7 @@ class _Waiting:
         self._has_told = False
 
     def __call__(self) -> None:
-        if invocation.has_ended():
-            raise Stopped("the call of snakemake that wanted this cell has ended")
+        _stop_if_ended()
         stop_if_in_vain(self._state)
         # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.
         holder = probable_holder(self.lock)

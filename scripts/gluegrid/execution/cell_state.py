@@ -3,7 +3,9 @@
 Imports nothing heavy, so that a process that finds its work done or taken ends within a second.
 """
 
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError
@@ -122,6 +124,24 @@ def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Pat
     except (GluegridError, OSError):
         return False
     return bool(is_the_last) and would_only_publish(run, model, task, tokens)
+
+
+def make_room(
+    run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path, logs: Iterable[Path]
+) -> None:
+    """Prepare the training of a cell that is to begin: delete its outputs, and empty its logs.
+
+    Not what another call of snakemake is writing, or has published since this call has planned it. A log is emptied
+    instead of deleted: two trainings that begin at once then write into the same file, each behind what is there, and
+    not one of them into a file without a name.
+    """
+    if has_published(run, model, task, tokens, results, record):
+        return
+    for output in (results, record):
+        output.unlink(missing_ok=True)
+    if not is_being_trained(run):
+        for log in filter(Path.exists, logs):
+            os.truncate(log, 0)
 
 
 def _is_made_by(attempt: dict, record: dict) -> bool:

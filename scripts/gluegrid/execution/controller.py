@@ -23,7 +23,7 @@ from gluegrid.common.files import json_if_there, write_json
 from gluegrid.common.provenance import now
 from gluegrid.execution.invocation import SUBMITTED
 from gluegrid.execution.sbatch import HOPELESS
-from gluegrid.execution.slurm_queue import SubmittedJob, answer_of, cancel_jobs, complaint, in_queue
+from gluegrid.execution.slurm_queue import SubmittedJob, answer_of, cancel, complaint, in_queue
 from gluegrid.execution.submissions import jobs_of_experiment
 
 FOLDER, LOG = "controller", "logs/controller.log"  # of an experiment
@@ -59,9 +59,9 @@ def controller_of(experiment: Path) -> Controller | None:
     return Controller(job, noted["plan"], experiment / LOG, json_if_there(experiment / FOLDER / "end.json"))
 
 
-def note_submission(experiment: Path, number: str, cluster: str | None, name: str, plan: Path) -> None:
+def note_submission(experiment: Path, number: str, name: str, plan: Path) -> None:
     """Note the job of a controller."""
-    job = {"slurm_job_id": number, "cluster": cluster, "name": name, "plan": str(plan), "submitted": now()}
+    job = {"slurm_job_id": number, "name": name, "plan": str(plan), "submitted": now()}
     write_json(experiment / FOLDER / "job.json", job)
 
 
@@ -77,7 +77,7 @@ def cancel_cells(experiment: Path) -> list[str]:
     """
     jobs = in_queue(jobs_of_experiment(experiment))
     if jobs:
-        cancel_jobs(*jobs)
+        cancel(jobs)
     return jobs
 
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,12 +24,24 @@ VARIABLE = "GLUEGRID_HEAD"
 SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job: the file of the plan that it carries out
 
 
-def freeze(config: dict, folder: Path, started: str | None = None) -> Path:
+@dataclass(frozen=True)
+class SiteChoices:
+    """What a site has chosen in its profile, and no result depends on.
+
+    `pack_minutes` is how long a pack of small cells should take, 0 for no packs. `scratch` is the folder of a node's
+    own disk that inputs are copied to, with variables as the profile writes them: the job knows their values.
+    """
+
+    pack_minutes: float = 15
+    scratch: str = ""
+
+
+def freeze(config: dict, folder: Path, started: str | None = None, site: SiteChoices | None = None) -> Path:
     """Write the invocation's file into `folder` and tell all jobs started from here on about it.
 
     `started` is when it began to plan, now if not given: what others have made since then it does not know of.
     """
-    path = _write(config, folder, started or now(), this_process())
+    path = _write(config, folder, started or now(), this_process(), site)
     os.environ[VARIABLE] = str(path)
     return path
 
@@ -49,9 +61,10 @@ def submitted_plan() -> dict | None:
     return read_json(Path(path)) if path else None
 
 
-def _write(config: dict, folder: Path, started: str, process: dict) -> Path:
+def _write(config: dict, folder: Path, started: str, process: dict, site: SiteChoices | None = None) -> Path:
     path = folder / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
     content = {"started": started, "process": process, "git": git_state(), "config": config}
+    content["site"] = asdict(site or SiteChoices())
     if plan := submitted_plan():
         # Whose code it runs a copy of, that git knows nothing of.
         content |= {"git": plan["git"], "submitted": os.environ[SUBMITTED]}
@@ -70,6 +83,11 @@ def current_invocation() -> dict | None:
     """Return the content of the invocation's file; None for a script that was started by hand."""
     path = path_of_current_invocation()
     return read_json(Path(path)) if path else None
+
+
+def choices_of_site() -> SiteChoices:
+    """Return the site's choices as the invocation has them; the usual ones for a script that was started by hand."""
+    return SiteChoices(**(current_invocation() or {}).get("site", {}))
 
 
 def is_newer_than_invocation(path: Path) -> bool:

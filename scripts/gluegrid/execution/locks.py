@@ -194,6 +194,13 @@ def _release(path: Path, holder: dict) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_lock_of(path: Path, pid: int) -> None:
+    """Remove a lock that a process of this host holds which has died: other hosts would wait for its heart to stop."""
+    holder = _holder(path)
+    if holder is not None and holder["pid"] == pid and _is_of_this_host(holder):
+        _release(path, holder)
+
+
 def _beat(path: Path, mine: dict, released: threading.Event, told: _Callbacks) -> None:
     beaten, was_missed = time.monotonic(), False
     while not released.wait(min(POLL_SECONDS, HEARTBEAT_SECONDS)):

@@ -42,6 +42,7 @@ class Preemption:
             # What nohup ignores stays ignored. The other signals are ignored by the shell around the launcher.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pack blocks them until its child can heed them
 
     @contextmanager
     def held_back(self) -> Iterator[None]:

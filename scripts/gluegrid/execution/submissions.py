@@ -14,12 +14,12 @@ from gluegrid.execution.slurm_queue import NUMBER, SubmittedJob, comment_of_cell
 SUBMITTED, REFUSAL = "slurm_job.json", "refusal.json"
 
 
-def note_job(state: Path, number: str, name: str | None, comment: str | None) -> None:
+def note_job(state: Path, number: str, name: str | None, comment: str | None, is_pack: bool = False) -> None:
     """Note the job of a cell, and all that it may wait behind, so that they are known again: numbers come again."""
     before = json_if_there(state / SUBMITTED).get("behind")
     behind = before if isinstance(before, dict) else {}
     behind |= {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
-    job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind}
+    job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind, "is_pack": is_pack}
     _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_invocation()})
     with suppress(OSError):
         (state / REFUSAL).unlink()
@@ -41,13 +41,14 @@ def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]
 
     What is no number of a job is left out: earlier releases took all that a site's sbatch said for one.
     """
-    behind = submitted.get("behind")
-    names = behind if isinstance(behind, dict) else {}
-    known = {number: SubmittedJob(number, comment_of_cell(state), name) for number, name in names.items()}
-    number = str(submitted.get("slurm_job_id"))
-    known[number] = SubmittedJob(number, submitted.get("comment") or comment_of_cell(state), submitted.get("name"))
-    numbers = filter(NUMBER.fullmatch, dict.fromkeys((number, str(holder.get("slurm_job_id")))))
-    return [known.get(number) or SubmittedJob(number, comment_of_cell(state)) for number in numbers]
+    number, of_holder = str(submitted.get("slurm_job_id")), str(holder.get("slurm_job_id"))
+    comment, is_pack = submitted.get("comment") or comment_of_cell(state), submitted.get("is_pack") is True
+    jobs = [SubmittedJob(number, comment, submitted.get("name"), is_pack)]
+    if of_holder != number:
+        behind = submitted.get("behind")
+        name = behind.get(of_holder) if isinstance(behind, dict) else None
+        jobs.append(SubmittedJob(of_holder, comment_of_cell(state), name, is_pack=bool(holder.get("pack"))))
+    return [job for job in jobs if NUMBER.fullmatch(job.number)]
 
 
 def jobs_of_experiment(experiment: Path) -> list[SubmittedJob]:

@@ -8,7 +8,7 @@ from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.controller import cancel_cells, controller_of
 from gluegrid.execution.locks import ask_to_leave, describe, living_holder, probable_holder
-from gluegrid.execution.slurm_queue import cancel_jobs, in_queue, jobs_in_queue
+from gluegrid.execution.slurm_queue import cancel, cancel_jobs, cluster_of, in_queue, jobs_in_queue, without_cluster
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 from gluegrid.experiment.loading import planned_experiment
@@ -48,10 +48,10 @@ def cancel_experiment(name: str, results: Path = Path("results")) -> str:
         )
     job = controller.job.found_in(jobs_in_queue([controller.job.number]))
     if job is not None and not job.waits:
-        cancel_jobs("--signal=INT", "--batch", job.number)
+        cancel_jobs("--signal=INT", "--batch", without_cluster(job.number), clusters=cluster_of(job.number))
         return f"the controller of {name}, SLURM job {job.number}, is asked to end with all its cells: {controller.log}"
     if job is not None:
-        cancel_jobs(job.number)
+        cancel([job.number])
     of_cells = cancel_cells(folder)
     cancelled = [*([f"its controller, SLURM job {job.number}"] if job else []), f"{len(of_cells)} jobs of cells"]
     return f"{name}: cancelled: {' and '.join(cancelled)}"
@@ -59,15 +59,23 @@ def cancel_experiment(name: str, results: Path = Path("results")) -> str:
 
 def _end(state: Path) -> str:
     """End the job or the process that works on a cell; say what it was."""
-    if jobs := in_queue(jobs_of_cell(state)):
-        cancel_jobs(*jobs)
-        return f"SLURM job {', '.join(jobs)} is cancelled"
+    jobs = jobs_of_cell(state)
+    alone = in_queue(job for job in jobs if not job.is_pack)
+    if alone:
+        cancel(alone)
+    ended = [f"SLURM job {', '.join(alone)} is cancelled"] if alone else []
     holder = living_holder(state / "lock")
     # Its job is none of ours where snakemake was called in an allocation: it may live all the same.
-    if holder is None or (holder["slurm_job_id"] and probable_holder(state / "lock") is None):
-        return "nothing works on it; the running snakemake will not start it"
-    ask_to_leave(state / "lock", holder)
-    return f"{describe(holder)}, is asked to save its work and end"
+    if holder is not None and holder["slurm_job_id"] and probable_holder(state / "lock") is None:
+        holder = None
+    if holder is not None and holder["slurm_job_id"] not in alone:
+        ask_to_leave(state / "lock", holder)
+        ended.append(f"{describe(holder)}, is asked to save its work and end")
+    if ended:
+        return "; ".join(ended)
+    if packs := in_queue(job for job in jobs if job.is_pack):
+        return f"nothing works on it; SLURM job {', '.join(packs)}, a pack, goes on without it"
+    return "nothing works on it; the running snakemake will not start it"
 
 
 def _experiment_with(name: str, experiment: str | None, results: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from gluegrid.common.provenance import this_process
 from gluegrid.execution.invocation import Invocations
 from gluegrid.execution.job_logs import has_error
-from gluegrid.execution.reasons import STOPPED, Cause, Reason
+from gluegrid.execution.reasons import PREEMPTED, STOPPED, Cause, Reason
 from gluegrid.execution.slurm_queue import Job
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -76,7 +76,11 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     jobs = [job for each in traces.jobs if (job := each.found_in(queue or {}))]
     job = min(jobs, key=lambda job: job.waits, default=None)  # one that runs before one that waits for it
     nothing = Outcome(cell, train_log(experiment, cell), why=Reason(Cause.NOT_RUN))
-    if _is_held(traces, queue) or (job is not None and not job.waits):
+    if _is_held(traces, queue):
+        return CellStatus(nothing, State.RUNNING, _phase(traces, job), traces.progress, job)
+    if job is not None and not job.waits and any(each.is_pack for each in traces.jobs if each.number == job.number):
+        return _status_in_pack(experiment, cell, traces, around, job)
+    if job is not None and not job.waits:
         return CellStatus(nothing, State.RUNNING, _phase(traces, job), traces.progress, job)
     if job is not None:
         return CellStatus(nothing, State.QUEUED, job.reason, traces.progress, job)
@@ -94,6 +98,20 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
     return _status_when_ended(ended, traces, around)
 
 
+def _status_in_pack(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings, job: Job) -> CellStatus:
+    """Return the status of a cell on which the running pack that it is in does not work: its turn comes, or is over."""
+    ended = outcome(experiment, cell)
+    if ended.is_done:
+        return CellStatus(ended, State.DONE)
+    if traces.is_outdated():
+        return CellStatus(ended, State.RUNNING, Phase.STARTING)
+    # One that has left while the job runs: SLURM has started this again, and its turn comes again.
+    is_over = _has_begun(job.number, ended.attempts) and ended.why.cause not in PREEMPTED
+    if is_over or ended.why.cause == Cause.CANCELLED:
+        return _status_when_ended(ended, traces, around)
+    return CellStatus(ended, State.QUEUED, "its pack runs", traces.progress, job)
+
+
 def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
     """Tell whether a living process holds the cell's lock."""
     holder = traces.holder
@@ -106,6 +124,8 @@ def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
         if number not in queue:
             return False
         job = next((job for each in traces.jobs if each.number == number and (job := each.found_in(queue))), None)
+        if job is not None and holder.get("pack"):
+            return not job.waits and traces.heart_beats  # it may work on another cell, and this lock be a dead node's
         if job is not None:
             return not job.waits
         # Not of ours: somebody else's that has its number now, or an allocation in which snakemake was called.

@@ -137,10 +137,21 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
     counts = snapshot.counts
     states = (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED, State.NOT_BEGUN)
     counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
-    lines = [f"Cells: {counted}.", *_time_left(snapshot), *_next_call(snapshot)]
+    lines = [f"Cells: {counted}.", *_packs(snapshot), *_time_left(snapshot), *_next_call(snapshot)]
     if any(status.outcome.data for status in snapshot.cells):
         lines.append(f"Numbers with {MARK} are not from the official data: {snapshot.experiment.paths.results_md}")
     return [line for each in lines for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
+
+
+def _packs(snapshot: Snapshot) -> list[str]:
+    """Say how many jobs of SLURM's work on the cells, where one works on several."""
+    jobs = {cell.job.number: cell.job for cell in snapshot.cells if cell.job is not None}
+    cells = Counter(cell.job.number for cell in snapshot.cells if cell.job is not None)
+    packs = sum(number > 1 for number in cells.values())
+    if not packs:
+        return []
+    waiting = sum(job.waits for job in jobs.values())
+    return [f"SLURM jobs: {len(jobs) - waiting:,} running, {waiting:,} queued; {packs:,} of them for several cells."]
 
 
 def _time_left(snapshot: Snapshot) -> list[str]:

@@ -11,6 +11,7 @@ from gluegrid.common.files import json_if_there, read_json
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import was_interrupted, was_left_behind
 from gluegrid.execution.job_logs import has_error_of_its_own, last_line
+from gluegrid.execution.packs import log_of_failed_start
 from gluegrid.execution.reasons import PREEMPTED, STOPPED, Cause, Reason, reason_elsewhere
 from gluegrid.execution.submissions import refusal
 from gluegrid.experiment.cell import Cell, run_hash, run_text
@@ -180,6 +181,9 @@ def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Pat
             return Reason(Cause.NOT_STAGED, last_line(rule_log), where=rule), rule_log
     if log.exists() and not is_cut_off(experiment, log):
         return Reason(Cause.NOT_STARTED, last_line(log)), log
+    of_pack = log_of_failed_start(state)
+    if of_pack and of_pack.exists() and not is_cut_off(experiment, of_pack):
+        return Reason(Cause.NOT_STARTED, last_line(of_pack)), of_pack
     start = experiment.start_of_cell(cell)
     if start and (before := outcome(experiment, start)).has_failed:
         return Reason(Cause.NO_START, where=start.name), before.log

@@ -11,6 +11,7 @@ from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates, estimates_of
 from gluegrid.operations.local_data import look_at_local_data
 from gluegrid.operations.site_profile import RESOURCE, gpu_model_of
+from gluegrid.workflow.site_choices import resource_of_train
 
 DEFAULT_CONFIG = Path("config.yaml")
 
@@ -47,18 +48,11 @@ def check_that_it_is_no_import(experiment: Experiment) -> None:
 
 def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
     """Return the estimates of this call's cells; a file of measured speeds that is broken costs a line, and no more."""
-    estimates, problem = estimates_of(experiment, gpu_model=gpu_model_of(_gpu_model(workflow.resource_settings)))
+    gpu_model = gpu_model_of(resource_of_train(workflow.resource_settings, RESOURCE))
+    estimates, problem = estimates_of(experiment, gpu_model=gpu_model)
     if problem and workflow.is_main_process:
         print(f"warning: {problem}; time limits are guessed", file=sys.stderr)
     return estimates
-
-
-def _gpu_model(settings) -> object:
-    """Return `gpu_model` of `train`'s jobs as the profile or the command line has it."""
-    resources = (settings.overwrite_resources.get("train") or {}, settings.default_resources or {})
-    # Not by `get`, which of what is not there returns a resource too.
-    resource = next((of_rules[RESOURCE] for of_rules in resources if RESOURCE in of_rules), None)
-    return getattr(resource, "raw", resource)
 
 
 def _config_file(given: list[Path], project: Path) -> Path:

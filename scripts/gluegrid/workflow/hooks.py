@@ -13,6 +13,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import read_all_references
@@ -24,13 +25,16 @@ from gluegrid.results.outcomes import read_outcomes
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.pack_jobs import SmallCells
 from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
+from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
 from gluegrid.workflow.snakemake_patches import (
     before_execution,
     begin_with_the_longest,
     keep_files_of_jobs,
     let_jobs_run,
+    run_in_packs,
     tell_jobs_of_interruption,
     where_nothing_is_to_be_done,
 )
@@ -53,10 +57,14 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
         patch_slurm_plugin()
     cap_fetches(workflow)
     experiment = experiment_of_workflow(workflow)
-    limit_gpus(experiment, workflow)
+    estimates = estimates_of_workflow(experiment, workflow)
     if workflow.is_main_process:
+        small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
+        before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
-    return experiment, estimates_of_workflow(experiment, workflow)
+    else:
+        note_scratch()
+    return experiment, estimates
 
 
 def let_jobs_find_programs(workflow) -> None:
@@ -70,6 +78,8 @@ def let_jobs_find_programs(workflow) -> None:
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ.update(GLUEGRID_SRUN=srun, GLUEGRID_SLURM_CONF=os.environ["SLURM_CONF"])
+    if "SLURM_CONF" in os.environ and not workflow.is_main_process:
+        os.environ["GLUEGRID_SLURM_CONF"] = os.environ["SLURM_CONF"]  # a job's cluster may be another than the head's
     _use_scripts(Path(workflow.basedir) / "scripts")
 
 
@@ -94,26 +104,25 @@ def cap_fetches(workflow) -> None:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
+def prepare_execution(experiment: Experiment, small: SmallCells, workflow, executor: str) -> None:
+    """Do what depends on how jobs are run, which is not known before."""
+    os.environ[EXECUTOR] = executor
+    leave_job_of_caller(executor)
+    if executor == "local":
+        limit_gpus(experiment, workflow)
+    if executor == "slurm":
+        check_version()
+    # All cells of a pack have one environment, that of this call: no rule's own.
+    if executor in ("local", "slurm") and small.pack_minutes and not workflow.deployment_settings.deployment_method:
+        run_in_packs(small.packs)
+
+
 def limit_gpus(experiment: Experiment, workflow) -> None:
     """Let as many cells run at once on this machine as it has GPUs, unless --resources gpu=... says how many.
 
     Cells on the CPU ask for one too: where there are no others, as many run as there are cores. Not in the profile, for
-    the reason of `cap_fetches`; and only when the workflow is executed, since what with is not known before.
+    the reason of `cap_fetches`.
     """
-
-    def prepare_execution(executor: str) -> None:
-        os.environ[EXECUTOR] = executor
-        leave_job_of_caller(executor)
-        if executor == "local":
-            _limit_gpus(experiment, workflow)
-        if executor == "slurm":
-            check_version()
-
-    if workflow.is_main_process:
-        before_execution(workflow, prepare_execution)
-
-
-def _limit_gpus(experiment: Experiment, workflow) -> None:
     gpus = len(visible_gpus()) if experiment.needs_gpus else None
     if "gpu" not in workflow.global_resources:
         limit = max(workflow.resource_settings.cores, experiment.most_gpus) if gpus is None else gpus or 1
@@ -128,7 +137,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     try:
         check_programs(os.environ.get(EXECUTOR))
         read_all_references()
-        freeze(experiment.config, heads, started=BEGUN)
+        freeze(experiment.config, heads, started=BEGUN, site=site_choices(workflow))
         note_expectations(experiment, estimates)
         code = copy_code(Path(workflow.basedir), heads)
     except GluegridError as error:

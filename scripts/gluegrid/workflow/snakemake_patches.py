@@ -10,18 +10,21 @@ import datetime
 import functools
 import inspect
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from snakemake.executors.local import Executor as LocalExecutor
+from snakemake.executors.local import SpawnedJobError, SubmittedJobInfo
 from snakemake.persistence import FileBackupMixin, PersistenceBase
+from snakemake.shell import shell
 from snakemake.spawn_jobs import SpawnedJobArgsFactory
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from gluegrid.execution.cell_state import has_published, is_being_trained
+from gluegrid.execution.cell_state import make_room
 from gluegrid.workflow.interruption import tell_jobs_and_cancel
 
 TRAIN = "train"
@@ -162,6 +165,59 @@ def tell_jobs_of_interruption() -> None:
         patch("cells on this machine may not save their work on Ctrl-C", (executor, "cancel", tell_jobs_and_cancel))
 
 
+def run_in_packs(packs: Callable[[object], list]) -> None:
+    """Let jobs be run in the packs that `packs` makes of those of a plan: groups, each with a command of its own.
+
+    Snakemake lets a rule name its jobs' groups, but not a group's command: it would start itself in the group's job.
+    """
+    from snakemake.dag import DAG
+
+    packed = set()
+
+    def update_groups(original, self):
+        for job in packed:
+            job.group = None
+        original(self)
+        made = {job: pack for pack in packs(self) for job in pack}
+        for job, pack in made.items():
+            job.group = pack.groupid
+        self._group |= made
+        packed.clear()
+        packed.update(made)
+
+    patch(
+        "small cells are trained in jobs of their own",
+        (DAG, "update_groups", update_groups),
+        (RealExecutor, "format_job_exec", lambda original, self, job: _command_of(job) or original(self, job)),
+        (LocalExecutor, "run_job", run_job),
+    )
+
+
+def _command_of(job) -> str | None:
+    """Return the command of a pack, which is written now; None of any other job."""
+    return job.command() if hasattr(job, "command") else None
+
+
+def run_job(original, self, job) -> None:
+    """Let the executor of this machine run a pack as one process, which Ctrl-C finds as it finds other jobs."""
+    if not hasattr(job, "command"):
+        original(self, job)
+        return
+
+    def run() -> None:
+        process = subprocess.Popen(job.command(), shell=True, cwd=self.workflow.workdir_init)
+        shell._processes[job.jobid] = process
+        try:
+            if process.wait() != 0:
+                raise SpawnedJobError
+        finally:
+            del shell._processes[job.jobid]
+
+    info = SubmittedJobInfo(job=job)
+    self.pool.submit(run).add_done_callback(functools.partial(self._callback, info))
+    self.report_job_submission(info)
+
+
 def keep_files_of_jobs() -> None:
     """Let no job delete what another call of snakemake has made, or is making, and no clock cost a result."""
     from snakemake.dag import DAG
@@ -181,20 +237,13 @@ def keep_files_of_jobs() -> None:
 async def remove_existing_output(original, self) -> None:
     """Let a cell's training not delete what another call's is writing, or has published since this call has planned it.
 
-    A log is emptied instead of deleted: two trainings that begin at once then write into the same file, each behind
-    what is there, and not one of them into a file without a name. Snakemake knows one call at a time, by its lock.
+    Snakemake knows one call at a time, by its lock.
     """
     if self.rule.name != TRAIN:
         await original(self)
         return
     inputs = (self.input.run, self.input.model, self.input.task, self.input.tokens)
-    is_published = has_published(*map(Path, (*inputs, *self.output)))
-    if not is_published:
-        for output in self.output:
-            Path(output).unlink(missing_ok=True)
-    if not is_published and not is_being_trained(Path(self.input.run)):
-        for log in filter(os.path.exists, self.log):
-            os.truncate(log, 0)
+    make_room(*map(Path, (*inputs, *self.output)), logs=map(Path, self.log))
 
 
 async def cleanup(original, self, skip_outputs) -> None:

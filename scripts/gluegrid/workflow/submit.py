@@ -23,8 +23,8 @@ from gluegrid.execution.controller import (
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import write_plan
 from gluegrid.execution.locks import describe, lock
-from gluegrid.execution.sbatch import number_in
-from gluegrid.execution.slurm_queue import complaint, job_named
+from gluegrid.execution.sbatch import clusters_asked_for, number_in
+from gluegrid.execution.slurm_queue import complaint, job_named, without_cluster
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.site_profile import Profile
 from gluegrid.operations.staged import resources
@@ -38,6 +38,7 @@ OPTIONS = {
     "slurm_partition": "--partition",
     "qos": "--qos",
     "constraint": "--constraint",
+    "clusters": "--clusters",
     "cpus_per_task": "--cpus-per-task",
 }
 NETWORK = "network"  # not 0: the node of the controller can fetch what is not staged
@@ -56,13 +57,13 @@ def submit(experiment: Experiment, file: Path, profile: Profile) -> list[str]:
     options = [*options_of(wanted, profile), *_options_of_a_controller(folder)]
     snakemake = [sys.executable, "-m", "snakemake", "--profile", str(profile.file), "--configfile", str(file)]
     with lock(folder / FOLDER / "lock", _refuse_beside):
-        _refuse_second(experiment, folder)
+        _refuse_second(experiment, folder, clusters_asked_for(options))
         _check(snakemake)
         if not wanted.get(NETWORK) and any(resource.is_missing for resource in resources(experiment)):
             _stage(snakemake)
         plan, command = _frozen(experiment, folder, profile)
-        number, cluster = _submitted([*options, f"--wrap={shlex.join(['exec', *command, '--', *options])}"], folder)
-        note_submission(folder, number, cluster, _name(folder), plan)
+        number = _submitted([*options, f"--wrap={shlex.join(['exec', *command, '--', *options])}"], folder)
+        note_submission(folder, number, _name(folder), plan)
     return [
         f"Submitted: the controller of {experiment.name} is SLURM job {number}.",
         f"  what it says:      tail -f {folder / LOG}",
@@ -113,8 +114,8 @@ def _refuse_beside(holder: dict) -> None:
     raise GluegridError(f"another make submit of this experiment is under way: {describe(holder)}")
 
 
-def _refuse_second(experiment: Experiment, folder: Path) -> None:
-    if job := job_named(_name(folder)):
+def _refuse_second(experiment: Experiment, folder: Path, clusters: str) -> None:
+    if job := job_named(_name(folder), clusters):
         state = "waits in SLURM's queue" if job.waits else "runs"
         raise GluegridError(
             f"{experiment.name}: its controller, SLURM job {job.number}, {state} already; what it says:"
@@ -152,8 +153,8 @@ def _frozen(experiment: Experiment, folder: Path, profile: Profile) -> tuple[Pat
     return plan, [*script, f"--plan={plan}", f"--profile={copy / profile.file.name}"]
 
 
-def _submitted(arguments: list[str], folder: Path) -> tuple[str, str | None]:
-    """Call sbatch; return the job's number, and its cluster where SLURM has several. Raises GluegridError."""
+def _submitted(arguments: list[str], folder: Path) -> str:
+    """Call sbatch; return the job's number. Raises GluegridError."""
     (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
     forget_end(folder)
     leave_caller()
@@ -168,5 +169,5 @@ def _submitted(arguments: list[str], folder: Path) -> tuple[str, str | None]:
         raise GluegridError(f"SLURM took no controller: {complaint(done)}")
     if (answer := number_in(done.stdout)) is None:
         raise GluegridError(f"sbatch accepted the controller without its number; it said: {done.stdout.strip()}")
-    number, _, cluster = answer.partition(";")
-    return number, cluster or None
+    # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
+    return answer if clusters_asked_for(arguments) else without_cluster(answer)

@@ -1,0 +1,177 @@
+"""Packs of cells as Snakemake knows them: a group of `train`'s jobs, which one process works on, one after another.
+
+Snakemake itself would run a group by another Snakemake, in its job, and ask for the resources of all cells at once.
+"""
+
+import os
+import shlex
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+from snakemake.iocontainers import ResourceList
+from snakemake.jobs import GroupJob, Job
+
+from gluegrid.execution.invocation import path_of_current_invocation
+from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, write_pack
+from gluegrid.execution.slurm_nodes import places_in_cluster
+from gluegrid.experiment.cell import Cell
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.estimates import Estimates, limit_of_attempt
+from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack, shares
+from gluegrid.workflow.snakemake_patches import TRAIN
+
+LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
+CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # as the SLURM plugin reads them
+MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
+
+
+class PackJob(GroupJob):
+    """A pack of cells, which are `train`'s jobs, the longest first."""
+
+    def __init__(self, name: str, jobs: list[Job], small: "SmallCells"):
+        super().__init__(name, frozenset(jobs), jobs[0].dag.workflow.global_resources)
+        self._toposorted = [jobs]
+        self._small = small
+
+    @property
+    def name(self) -> str:
+        """What SLURM's comment and folders of logs name it by."""
+        return self.groupid
+
+    @property
+    def rule(self):
+        """The rule of all its jobs, which the SLURM plugin names where a submission fails."""
+        return self._toposorted[0][0].rule
+
+    @property
+    def priority(self) -> float:
+        """As urgent as a cell that takes as long."""
+        return sum(self.dag.priority(job) for job in self.jobs)
+
+    @property
+    def resources(self) -> ResourceList:
+        """What one of its cells asks for, as much as the largest one, and time for all that are left."""
+        if self._resources is None:
+            left = self._left() or self._toposorted[0]
+            asked = dict(left[0].resources.items())
+            for name in LIMITS:
+                if isinstance(asked.get(name), int):
+                    asked[name] = max(job.resources[name] for job in left)
+            asked["runtime"] = self._small.minutes_of(left, asked.get("runtime"), self.attempt)
+            if asked.get("mem_mb"):
+                asked["mem_mb"] += MEMORY_OF_STARTER_IN_MB
+            self._resources = asked
+        return ResourceList(fromdict=self._resources)
+
+    def command(self) -> str:
+        """Return the command that trains what is left of it, whose file is written here."""
+        invocation = Path(path_of_current_invocation())
+        name = f"{invocation.stem}/{self.name}"
+        # By a path of this folder, without what a shell would heed in that of another disk.
+        scripts = invocation.parent / Path(os.environ["GLUEGRID_SCRIPTS"]).parent.name / "scripts"
+        file = invocation.with_suffix(".packs") / f"{self.name}-attempt-{self.attempt}.json"
+        log = self._small.experiment.paths.log("packs", name)
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        write_pack(file, Pack(name, log, [as_packed(job) for job in self._left()]))
+        return shlex.join(["bash", str(scripts / SCRIPT), str(file), log, str(self.threads)])
+
+    def log_error(self, msg: str | None = None, aux_logs: list | None = None, **kwargs) -> None:
+        """Show the errors of the cells that have failed, and not the logs of those that are done."""
+        failed = frozenset(self._left()) or self.jobs
+        GroupJob(self.groupid, failed, self.global_resources).log_error(msg, aux_logs, **kwargs)
+
+    async def postprocess(self, error: bool = False, **kwargs) -> None:
+        """Let Snakemake note what it notes of a job's end; a cell that is done is no failure in a pack that is one."""
+        if not error:
+            await super().postprocess(error=False, **kwargs)
+            return
+        left = {*self._left()}
+        for job in self._toposorted[0]:
+            await job.postprocess(error=job in left, check_output_mtime=False)
+
+    def _left(self) -> list[Job]:
+        """Return the jobs of the cells that this call has not trained yet."""
+        return [job for job in self._toposorted[0] if not as_packed(job).is_done()]
+
+
+class SmallCells:
+    """The cells that are worth packing, and how long they take."""
+
+    def __init__(self, experiment: Experiment, estimates: Estimates, pack_minutes: float):
+        self.experiment = experiment
+        self._estimates = estimates
+        self.pack_minutes = pack_minutes
+
+    def packs(self, dag) -> list[PackJob]:
+        """Return the packs of the jobs that are to be run; those of a pack ask for the same, but for their limits."""
+        alike: dict[str, list[Job]] = defaultdict(list)
+        for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
+            alike[_what_all_ask_for(job)].append(job)
+        places = min((places_for(dag.workflow, jobs[0]) for jobs in alike.values()), default=1)
+        given = shares(places, [*alike.values()], self.seconds_of)
+        chosen = []
+        for jobs, places_of_kind in zip(alike.values(), given, strict=True):
+            packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
+            chosen += [pack for pack in packs if len(pack) > 1]
+        return [PackJob(_name(number, len(chosen), jobs), jobs, self) for number, jobs in enumerate(chosen, start=1)]
+
+    def seconds_of(self, job: Job) -> float:
+        """Return how long a job's cell takes in a pack."""
+        cell = self._cell(job)
+        return seconds_in_pack(self._estimates.of(cell), cell.values["device"])
+
+    def minutes_of(self, jobs: list[Job], asked: int | None, attempt: int) -> int | None:
+        """Return the time limit of a pack; `asked` is the longest of its cells', which a site may have set."""
+        estimates = [self._estimates.of(self._cell(job)) for job in jobs]
+        usual = [limit_of_attempt(estimate, attempt) for estimate in estimates]
+        is_usual = [job.resources.get("runtime") for job in jobs] == usual
+        return limit_of_pack(estimates, attempt) if is_usual else asked
+
+    def _is_packable(self, dag, job: Job) -> bool:
+        """Tell whether a job's cell is small, and neither starts from another's model nor is started from."""
+        if job.rule.name != TRAIN:
+            return False
+        cell = self._cell(job)
+        around = [*dag.dependencies[job], *dag.depending[job]]
+        is_on_its_own = not any(other.rule.name == TRAIN and dag.needrun(other) for other in around)
+        return is_on_its_own and is_small(self._estimates.of(cell), cell.values)
+
+    def _cell(self, job: Job) -> Cell:
+        names = job.wildcards
+        return self.experiment.cell(names.model, names.task, names.variant, names.seed)
+
+
+def places_for(workflow, job: Job) -> int:
+    """Return how many jobs that ask for as much as this one can run at once: by the call's limits, and the cluster's.
+
+    One at least; of a cluster that does not say how large it is, one.
+    """
+    gpus = job.resources.get("gpu") or 0
+    limits = []
+    if gpus and "gpu" in workflow.global_resources:
+        limits.append(workflow.global_resources["gpu"].value // gpus)
+    if workflow.local_exec:
+        limits.append(workflow.resource_settings.cores // job.threads)
+    else:
+        limits.append(workflow.resource_settings.nodes)
+        clusters = next((value for name in CLUSTERS if (value := job.resources.get(name))), "")
+        kind, partitions = (str(job.resources.get(name) or "") for name in ("gpu_model", "slurm_partition"))
+        limits.append(places_in_cluster(job.threads, gpus, kind, partitions, str(clusters)) or 1)
+    return max(min(limits), 1)
+
+
+def as_packed(job: Job) -> PackedCell:
+    """Return the files of a job of `train`'s."""
+    inputs = {name: str(job.input[name]) for name in ("run", "model", "task", "tokens")}
+    outputs = {name: str(job.output[name]) for name in ("results", "record")}
+    return PackedCell(**inputs, **outputs, log=str(job.log[0]), benchmark=str(job.benchmark))
+
+
+def _what_all_ask_for(job: Job) -> str:
+    asked = {name: str(value) for name, value in job.resources.items() if name not in LIMITS}
+    return str((job.wildcards.model, job.threads, sorted(asked.items())))
+
+
+def _name(number: int, of: int, jobs: list[Job]) -> str:
+    return f"pack_{number}_of_{of}_{jobs[0].wildcards.model}_{len(jobs)}_cells"

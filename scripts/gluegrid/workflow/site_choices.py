@@ -1,0 +1,70 @@
+"""What a site has chosen for its cells in the profile, or a user on the command line: resources of the rule `train`.
+
+Snakemake's profiles know Snakemake's own options only; a resource may have any name, and neither Snakemake nor its
+SLURM plugin does anything with one that it does not know.
+"""
+
+import argparse
+import math
+import os
+import re
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.execution.invocation import SiteChoices
+
+# An absolute path, which may begin with a variable, or a variable's bare name.
+FOLDER = re.compile(r"(/|\$\w|\$\{\w).*|[A-Za-z_]\w*")
+
+
+def site_choices(workflow) -> SiteChoices:
+    """Return the site's choices; one that makes no sense ends this call of snakemake."""
+    written = {name: _written(workflow, name) for name in READERS}
+    try:
+        chosen = {name: read(written[name]) for name, read in READERS.items() if written[name] is not None}
+    except GluegridError as error:
+        raise SystemExit(str(error)) from None
+    return SiteChoices(**chosen)
+
+
+def resource_of_train(settings, name: str) -> object:
+    """Return a resource of `train`'s jobs as the profile or the command line has it, its variables as they are written.
+
+    Snakemake puts their values in when it makes a job: those of the login node, or of the job that it runs in.
+    """
+    resources = (settings.overwrite_resources.get("train") or {}, settings.default_resources or {})
+    # Not by `get`, which of what is not there returns a resource too.
+    resource = next((of_rules[name] for of_rules in resources if name in of_rules), None)
+    return getattr(resource, "raw", resource)
+
+
+def _written(workflow, name: str) -> str | None:
+    """Return a choice without quotes around it; None where there is none (in YAML, a key without a value)."""
+    text = str(resource_of_train(workflow.resource_settings, name)).strip()
+    return None if text == "None" else text.strip("\"'")
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise GluegridError(f"{_place('pack_minutes', text)} has to be a number of minutes, such as 15; 0: no packs")
+    return minutes
+
+
+def _folder(text: str) -> str:
+    if text and not FOLDER.fullmatch(text):
+        raise GluegridError(f"{_place('scratch', text)} has to be an absolute path or a variable, as $SLURM_TMPDIR")
+    return text
+
+
+def _place(name: str, text: str) -> str:
+    """Return what a message calls a choice: it may stand in several profiles, and on the command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--profile", nargs="+", default=os.environ.get("SNAKEMAKE_PROFILE", "default").split())
+    profiles = " ".join(parser.parse_known_args()[0].profile)
+    return f"profile {profiles}: {name}={text}, of set-resources (train) or default-resources,"
+
+
+READERS = {"pack_minutes": _minutes, "scratch": _folder}
