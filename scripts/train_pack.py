@@ -140,9 +140,8 @@ def signals_blocked() -> Iterator[None]:
 
 def fork(cell: PackedCell) -> int:
     """Start a child that trains a cell; return its number."""
-    with suppress(OSError):  # of a log that cannot be written
-        sys.stdout.flush()
-        sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     child = os.fork()
     if child == 0:
         end_as_child(cell)

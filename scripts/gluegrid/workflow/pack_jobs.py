@@ -13,7 +13,7 @@ from snakemake.iocontainers import ResourceList
 from snakemake.jobs import GroupJob, Job
 
 from gluegrid.execution.invocation import path_of_current_invocation
-from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, write_pack
+from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, folder_of_packs, write_pack
 from gluegrid.execution.slurm_nodes import places_in_cluster
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -69,7 +69,7 @@ class PackJob(GroupJob):
         name = f"{invocation.stem}/{self.name}"
         # By a path of this folder, without what a shell would heed in that of another disk.
         scripts = invocation.parent / Path(os.environ["GLUEGRID_SCRIPTS"]).parent.name / "scripts"
-        file = invocation.with_suffix(".packs") / f"{self.name}-attempt-{self.attempt}.json"
+        file = folder_of_packs(invocation) / f"{self.name}-attempt-{self.attempt}.json"
         log = self._small.experiment.paths.log("packs", name)
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         write_pack(file, Pack(name, log, [as_packed(job) for job in self._left()]))
@@ -87,7 +87,8 @@ class PackJob(GroupJob):
             return
         left = {*self._left()}
         for job in self._toposorted[0]:
-            await job.postprocess(error=job in left, check_output_mtime=False)
+            # Snakemake would make a log where there is none: as if the cell had begun.
+            await job.postprocess(error=job in left, handle_log=False, check_output_mtime=False)
 
     def _left(self) -> list[Job]:
         """Return the jobs of the cells that this call has not trained yet."""
