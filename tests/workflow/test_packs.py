@@ -40,6 +40,7 @@ from gluegrid.execution.reasons import Cause
 LOCAL = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=1")
 LONGER, SHORT = {"num_train_epochs": 20}, {"num_train_epochs": 1}
 TASKS = {"stsb": LONGER, "rte": LONGER, "sst2": LONGER, "cola": SHORT, "wnli": SHORT}
+WITHOUT_DATA = "mrpc"
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def clone(demo: Clone, tmp_path: Path) -> Iterator[Clone]:
     clone = copy_of(demo, tmp_path / "clone")
     shutil.rmtree(clone.root / "results")
     pack_everything(clone)
-    clone.write_experiment("packed", TASKS)
+    clone.write_experiment("packed", TASKS | {WITHOUT_DATA: SHORT})
     yield clone
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"] == str(clone.root):
@@ -71,11 +72,17 @@ def is_over(clone: Clone, task: str) -> bool:
 
 @pytest.mark.long
 def test_whatever_ends_a_cell_or_its_pack_costs_the_others_nothing(clone, tmp_path):
-    """One pack: a cell is killed, one cancelled as it runs, one before its turn; then what starts them is killed.
+    """One pack: a cell is killed, one cancelled as it runs, one before its turn; then what starts them is killed. And
+    one is not in it, since its data cannot be fetched.
 
     Then three calls at once: the one that trains is interrupted, the next one killed; the third ends what is left.
     """
     log = tmp_path / "head.log"
+    data = next(clone.root.glob(f"demo/generated/glue/{WITHOUT_DATA}/train-*.parquet"))
+    kept = data.read_bytes()
+    data.write_bytes(b"no table")
+    for staged in clone.root.glob(f"resources/t*/**/*--{WITHOUT_DATA}@*"):
+        shutil.rmtree(staged)
     head = start_head(clone, log, *LOCAL)
     wait(lambda: packs_of(clone, "packed"), log)
     (pack,) = packs_of(clone, "packed")
@@ -88,7 +95,7 @@ def test_whatever_ends_a_cell_or_its_pack_costs_the_others_nothing(clone, tmp_pa
     with pause_at_checkpoint(clone, "packed", cancelled, log):
         said = say(clone, "status")
         assert f"{killed} stopped" in said and f"{cancelled} running" in said, said
-        assert "Cells: 0 done, 1 running, 0 queued, 1 stopped, 0 failed, 3 not begun." in said
+        assert "Cells: 0 done, 1 running, 0 queued, 1 stopped, 0 failed, 4 not begun." in said
         assert "nothing works on it" in say(clone, "cancel", CELL.format(task=not_begun))
         assert "is asked to save its work" in say(clone, "cancel", CELL.format(task=cancelled))
     wait(lambda: is_over(clone, cancelled), log)
@@ -108,7 +115,9 @@ def test_whatever_ends_a_cell_or_its_pack_costs_the_others_nothing(clone, tmp_pa
         assert f"FAILED {CELL.format(task=task)}: cancelled by make cancel" in said
     assert f"FAILED {CELL.format(task=killed)}: ended without a word" in said
     assert f"FAILED {CELL.format(task=done)}" not in said  # its turn did not come
-    assert "0 of 5" in table_of(clone, "packed")
+    assert f"FAILED {CELL.format(task=WITHOUT_DATA)}: fetch_task failed: " in said
+    data.write_bytes(kept)
+    assert "0 of 6" in table_of(clone, "packed")
     end_what_is_left_by_three_calls_at_once(clone, tmp_path, (cancelled, last))
     for task in order:
         tried = attempts_of(clone, "packed", task)
@@ -116,7 +125,7 @@ def test_whatever_ends_a_cell_or_its_pack_costs_the_others_nothing(clone, tmp_pa
         assert record_of(clone, "packed", task)["attempts"] == len(tried)
         assert record_of(clone, "packed", task)["job"]["pack"].rpartition("/")[2].startswith("pack_1_of_1_")
         assert bool(record_of(clone, "packed", task)["continued"]) == (task in order[:3])
-    assert "5 of 5" in table_of(clone, "packed")
+    assert "6 of 6" in table_of(clone, "packed")
 
 
 def end_what_is_left_by_three_calls_at_once(clone: Clone, folder: Path, begun: tuple[str, str]) -> None:
@@ -151,4 +160,3 @@ def pause_at_next_step(clone: Clone, task: str, log: Path) -> Iterator[int]:
     with paused(clone, "packed", task):
         path = clone.root / attempts_of(clone, "packed", task)[-1]["head"]
         yield json.loads(path.read_text(encoding="utf-8"))["process"]["pid"]
-
