@@ -18,6 +18,7 @@ from slurm_grid import (
     causes_of,
     ended,
     folder_of_cell,
+    in_queue,
     is_running,
     jobs_of_packs,
     never_overlap,
@@ -34,6 +35,7 @@ from slurm_grid import (
     undrain,
     wait,
 )
+from waiting import wait_until
 
 from gluegrid.execution.reasons import Cause
 
