@@ -114,12 +114,12 @@ def grid(experiment: str, **values: object) -> dict:
 
 
 def call_snakemake(clone: Clone, *arguments: str) -> Call:
-    """Call snakemake in a clone and measure it."""
+    """Call snakemake in a clone and measure it; pretended trainings are not packed."""
     log = clone.root / "head.log"
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
         head = subprocess.Popen(
-            clone.command("--configfile", CONFIG, *arguments),
+            clone.command("--configfile", CONFIG, "--set-resources", "train:pack_minutes=0", *arguments),
             cwd=clone.root,
             env=clone.full_environment(),
             stdout=stream,

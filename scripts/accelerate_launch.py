@@ -9,10 +9,12 @@ from collections.abc import Callable
 from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.execution.cell_gpus import lease_gpus_of_cell
 from gluegrid.execution.environment import make_environment_of_cell
+from gluegrid.execution.scratch import note_scratch
 
 
 def main() -> None:
     """Launch what the command line says."""
+    note_scratch()
     make_environment_of_cell()
     lease_gpus_of_cell(sys.argv[1:])
     load_launch()()

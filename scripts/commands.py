@@ -66,12 +66,12 @@ def plan(arguments: argparse.Namespace) -> None:
     from gluegrid.operations.estimates import estimates_of
     from gluegrid.operations.plan import plan
     from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
-    from gluegrid.operations.site_profile import gpu_model_of_profile
+    from gluegrid.operations.site_profile import gpu_model_of_profile, pack_minutes_of_profile
 
     experiment = experiment_to_plan(arguments.configfile, arguments.experiment)
     gpu_model = gpu_model_of_profile(arguments.profile)
     estimates, problem = estimates_of(experiment, arguments.device.strip(), gpu_model)
-    found = plan(experiment, estimates)
+    found = plan(experiment, estimates, pack_minutes_of_profile(arguments.profile))
     text = plan_text(found, arguments.gpus, None if arguments.all else MOST_LINES)
     for warning in (*experiment.warnings, *([problem] if problem else []), *warnings_of_cards(found)):
         print(f"warning: {warning}")

@@ -19,6 +19,7 @@ from gluegrid.execution.cell_lock import only_one
 from gluegrid.execution.cell_state import CellFiles, has_result_of_this_call, identity_of_inputs
 from gluegrid.execution.isolation import isolate
 from gluegrid.execution.preemption import Preemption, end_of_job, follow_launcher
+from gluegrid.execution.scratch import copy_to_scratch
 from gluegrid.execution.worker_failures import helped, helping
 from gluegrid.experiment.run import Run, read_run
 
@@ -68,9 +69,8 @@ def train(arguments: argparse.Namespace) -> None:
 def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, preemption: Preemption) -> None:
     """Train and publish as a new attempt."""
     with attempting(files.state, files.run), helped(files.failure_of_helper):
-        for manifest in (arguments.model, arguments.task, arguments.tokens):
-            check_files(manifest)
         run = read_run(arguments.run)
+        check_inputs(run, arguments)
         run_cell = load_training(kernels_for(run, arguments))
         run_cell.finetune(run, files, arguments.model, tokens_of(run, arguments), inputs, preemption)
         files.publish(arguments.record, arguments.results)
@@ -79,8 +79,23 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, pr
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, preemption: Preemption) -> None:
     """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
     run = read_run(arguments.run)
+    for manifest in read_files(run, arguments):
+        copy_to_scratch(manifest)
     run_cell = load_training(kernels_for(run, arguments))
     run_cell.help_to_finetune(run, files, arguments.model, tokens_of(run, arguments), inputs_of(arguments), preemption)
+
+
+def check_inputs(run: Run, arguments: argparse.Namespace) -> None:
+    """Compare all files that the manifests name with the hashes there: those of a copy, where the site wants one."""
+    copied = [manifest for manifest in read_files(run, arguments) if copy_to_scratch(manifest)]
+    for manifest in (arguments.model, arguments.task, arguments.tokens):
+        if manifest not in copied:
+            check_files(manifest)
+
+
+def read_files(run: Run, arguments: argparse.Namespace) -> list[Path]:
+    """Return the manifests whose files a training reads: of the data, only the tokens, and weights of one model."""
+    return [arguments.tokens] if run.init_from else [arguments.model, arguments.tokens]
 
 
 def let_helpers_go(run: Run) -> None:

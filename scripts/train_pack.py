@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from train import kernels_for, load_training, train
+from train import check_inputs, kernels_for, load_training, train
 
 from gluegrid.common import cli
-from gluegrid.common.cli import run_script
+from gluegrid.common.cli import quick_imports, run_script
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.files import write_text
 from gluegrid.common.provenance import EXECUTOR, PACK
@@ -55,7 +55,7 @@ def main() -> None:
     leaving, time_left = Preemption(), Preemption(end_of_job())
     leaving.listen()
     follow_launcher()
-    left = [cell for cell in pack.cells if not cell.is_done()]
+    left, failed = [cell for cell in pack.cells if not cell.is_done()], []
     with leaving.held_back():
         if left:
             import_libraries(left[0])
@@ -64,8 +64,10 @@ def main() -> None:
             if leaving.reason() or time_left.reason() or was_left_behind():
                 raise Stopped(f"{name_of(cell)} and what comes after it are not begun")
             logger.info("%s (%d of %d)", name_of(cell), number, len(left))
-            train_in_child(cell, leaving)
-    if failed := [name_of(cell) for cell in left if not cell.is_done()]:
+            read_inputs_once(cell)
+            if not train_in_child(cell, leaving):
+                failed.append(name_of(cell))
+    if failed:
         raise GluegridError(
             f"{len(failed)} of {len(left)} cells have no result, and their logs say why: {', '.join(failed)}"
         )
@@ -77,11 +79,21 @@ def import_libraries(cell: PackedCell) -> None:
     try:
         run = read_run(Path(cell.run))
         load_training(kernels_for(run, as_arguments(cell)))
-        from gluegrid.models.classifier import load_shapes
+        with quick_imports():
+            import scipy.stats  # noqa: F401  these two are for scores
+            import sklearn.metrics  # noqa: F401
+
+            from gluegrid.models.classifier import load_shapes
 
         load_shapes(Path(cell.model).parent, run.model.get("trust_remote_code", False))
     except Exception as error:  # the training of each cell meets it too, and says what is wrong
         logger.info("not all is imported ahead of the first cell: %s", error)
+
+
+def read_inputs_once(cell: PackedCell) -> None:
+    """Check what a cell reads here, so that the children after it need not read it again, or copy it to scratch."""
+    with suppress(GluegridError, OSError):  # the training of the cell says what is wrong
+        check_inputs(read_run(Path(cell.run)), as_arguments(cell))
 
 
 def in_turn(cells: list[PackedCell]) -> Iterator[PackedCell]:
@@ -102,8 +114,11 @@ def was_left_behind() -> bool:
     return os.environ.get(EXECUTOR) == "local" and has_ended()
 
 
-def train_in_child(cell: PackedCell, leaving: Preemption) -> None:
-    """Train a cell in a fork of this process, and wait for its end; what asks this process to leave ends it too."""
+def train_in_child(cell: PackedCell, leaving: Preemption) -> bool:
+    """Train a cell in a fork of this process, and wait for its end; what asks this process to leave ends it too.
+
+    Tells whether it has its result.
+    """
     started = time.monotonic()
     with signals_blocked():
         child = fork(cell)
@@ -123,6 +138,7 @@ def train_in_child(cell: PackedCell, leaving: Preemption) -> None:
             write_benchmark(Path(cell.benchmark), seconds, usage)
     except (OSError, GluegridError) as error:  # a full disk of one cell is none of the others'
         logger.info("%s: its end could not be noted: %s", name_of(cell), error)
+    return status == 0
 
 
 @contextmanager
@@ -160,6 +176,7 @@ def end_as_child(cell: PackedCell) -> None:
     exit_code = 1
     try:
         atexit._clear()  # what the parent is to do at its end
+        os.environ.pop(COUNT_GPUS_WITHOUT_CUDA, None)
         write_into(Path(cell.log))
         run_script(lambda: train_anew(cell))
         exit_code = 0

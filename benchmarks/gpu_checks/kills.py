@@ -1,4 +1,4 @@
-"""Check 4: a cell trained twice gives the same, and so does one that is killed with -9 twice on the way."""
+"""Check 4: a cell trained twice gives the same, and so do one of a pack and one that is killed with -9 twice."""
 
 import dataclasses
 
@@ -10,19 +10,19 @@ from gluegrid.common.errors import TrainingError
 from gluegrid.common.files import read_json, sha256
 from gluegrid.experiment.run import MODEL
 
-from .launching import checkpoints_of, result_of, start_training, wait_for
+from .launching import checkpoints_of, result_of, start_pack, start_training, wait_for
 from .materials import cell_of, with_values
 from .setting import Findings, Setting
 
 KILLS = 2
-RUNS = ("first", "second", "killed")
+RUNS = ("first", "second", "packed", "killed")
 SECONDS_BETWEEN_CHECKPOINTS = 0.1
 
 
 def compare(setting: Setting, findings: Findings) -> None:
-    """Train the same cell three times in each precision, all at once, and compare what comes out.
+    """Train the same cell four times in each precision, all at once, and compare what comes out.
 
-    They start without a launcher, which would lease the card to one of them.
+    They start without a launcher, which would lease the card to one of them. The pack has a cell of each precision.
     """
     has_bf16 = setting.findings(0).get("figures", {}).get("has_bf16") is not False
     precisions = setting.of(("fp32", "bf16") if has_bf16 else ("fp32",), ("fp32",))
@@ -34,13 +34,17 @@ def compare(setting: Setting, findings: Findings) -> None:
         for precision in precisions
         for name in RUNS
     }
-    others = {key: start_training(setting, each) for key, each in runs.items() if key[1] != "killed"}
+    alone = ("first", "second")
+    others = {key: start_training(setting, each) for key, each in runs.items() if key[1] in alone}
+    pack = start_pack(setting, [runs[precision, "packed"] for precision in precisions])
     for precision in precisions:
         killed_at = train_and_kill(setting, runs[precision, "killed"])
         findings.figures[precision] = {"killed_after": killed_at}
     for key, process in others.items():
         wait_for(result_of(runs[key]).exists, "its result", process)
         process.join()
+    pack.join()
+    findings.must(pack.exitcode == 0, "the pack has failed: check-4-pack.log and the logs it names say why")
     for precision in precisions:
         _compare(precision, [Outcome.read(runs[precision, name]) for name in RUNS], findings)
 
@@ -99,17 +103,19 @@ class Outcome:
 
 
 def _compare(precision: str, outcomes: list[Outcome], findings: Findings) -> None:
-    first, second, killed = outcomes
-    repeated, after_kills, continued = first.differs_from(second), first.differs_from(killed), killed.times_continued
-    promised = all(outcome.is_repeatable for outcome in outcomes)
-    figures = {"repeated": repeated, "after_kills": after_kills, "times_continued": continued, "promised": promised}
+    first, second, packed, killed = outcomes
+    repeated, in_pack, after_kills = (first.differs_from(other) for other in (second, packed, killed))
+    continued, promised = killed.times_continued, all(outcome.is_repeatable for outcome in outcomes)
+    figures = {"repeated": repeated, "in_a_pack": in_pack, "after_kills": after_kills}
+    figures |= {"times_continued": continued, "promised": promised}
     findings.figures[precision] |= figures
     findings.must(continued == KILLS, f"{precision}: the killed run went on {continued} times, and not {KILLS}")
     if promised:
         findings.must(repeated == 0, f"{precision}: two runs of the same cell differ by {repeated:.1e}")
+        findings.must(in_pack == 0, f"{precision}: a cell of a pack differs from one alone by {in_pack:.1e}")
         findings.must(after_kills == 0, f"{precision}: the killed run differs from another by {after_kills:.1e}")
     else:
         findings.note(
             f"{precision}: this card lacks deterministic kernels for a part of it; two runs of a cell differ by"
-            f" {repeated:.1e}, the killed one by {after_kills:.1e}"
+            f" {repeated:.1e}, one of a pack by {in_pack:.1e}, the killed one by {after_kills:.1e}"
         )

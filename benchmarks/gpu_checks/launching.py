@@ -14,19 +14,24 @@ from gluegrid.common.errors import TrainingError
 from gluegrid.common.files import write_json
 from gluegrid.common.provenance import now, this_process
 from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.packs import Pack, PackedCell, write_pack
 
 from .setting import Setting
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-TRAIN, LAUNCH = SCRIPTS / "train.py", SCRIPTS / "launch.sh"
+TRAIN, TRAIN_PACK, LAUNCH = (SCRIPTS / name for name in ("train.py", "train_pack.py", "launch.sh"))
 VARIABLE_OF_HEADS = "GLUEGRID_HEAD"
 
 
 def arguments_of(cell: Cell) -> list[str]:
     """Return what scripts/train.py is given to train a cell."""
+    return [f"--{name}={path}" for name, path in files_of(cell).items()]
+
+
+def files_of(cell: Cell) -> dict[str, Path]:
+    """Return the files of a cell's training, by the names that it has for them."""
     paths = {"run": cell.run_json, "model": cell.model, "task": cell.data, "tokens": cell.tokens}
-    paths |= {"results": result_of(cell), "record": cell.run_json.with_name("run_record.json")}
-    return [f"--{name}={path}" for name, path in paths.items()]
+    return paths | {"results": result_of(cell), "record": cell.run_json.with_name("run_record.json")}
 
 
 def result_of(cell: Cell) -> Path:
@@ -42,6 +47,30 @@ def checkpoints_of(cell: Cell) -> set[str]:
 def start_training(setting: Setting, cell: Cell, seconds_between_checkpoints: float | None = None) -> BaseProcess:
     """Start a cell's training; without a time between checkpoints, it makes as many as usual."""
     return setting.start(_train, arguments_of(cell), seconds_between_checkpoints, cell.folder / "head.json")
+
+
+def start_pack(setting: Setting, cells: list[Cell]) -> BaseProcess:
+    """Start a pack of cells, as scripts/launch_pack.sh does but for the launcher."""
+    log = setting.out / "check-4-pack.log"
+    packed = [
+        PackedCell(
+            **{name: str(path) for name, path in files_of(cell).items()},
+            log=str(cell.run_json.with_name("train.log")),
+            benchmark=str(cell.run_json.with_name("benchmark.tsv")),
+        )
+        for cell in cells
+    ]
+    file = setting.folder / "pack.json"
+    write_pack(file, Pack("the pack", str(log), packed))
+    return setting.start(_start_script, TRAIN_PACK, [f"--pack={file}"], log)
+
+
+def _start_script(script: Path, arguments: list[str], log: Path) -> None:
+    """Be a script that finds its neighbours, and writes into a log."""
+    with log.open("wb") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    os.execv(sys.executable, [sys.executable, str(script), *arguments])
 
 
 def _train(arguments: list[str], seconds_between_checkpoints: float | None, head: Path) -> None:

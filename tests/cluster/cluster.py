@@ -88,6 +88,17 @@ def start(root: Path) -> "Cluster":
     return cluster
 
 
+def start_beside(first: "Cluster", root: Path) -> "Cluster":
+    """Return another running cluster of the same site: its controller and nodes are its own, not the accounting."""
+    cluster = Neighbour(root, first)
+    try:
+        cluster.start()
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
 def check_machine() -> None:
     """Raise ClusterError where a cluster cannot start."""
     if os.geteuid() != 0:
@@ -114,6 +125,9 @@ class Cluster:
         self._make_database()
         for daemon in ("munged", "mariadbd", "slurmdbd"):
             self.launch(daemon)
+        self._start_controller()
+
+    def _start_controller(self) -> None:
         self._make_account()
         for daemon in ("slurmctld", *NODES):
             self.launch(daemon)
@@ -235,8 +249,9 @@ class Cluster:
         add = ("sacctmgr", "--immediate", "add")
         self.run(*add, "cluster", self.name)
         self.run(*add, "account", "gluegrid", f"Cluster={self.name}")
-        self.run(*add, "qos", QOS)
-        self.run(*add, "user", "root", "DefaultAccount=gluegrid", f"QOS=normal,{QOS}")
+        if QOS not in self.run("sacctmgr", "--noheader", "show", "qos", "format=name%20"):
+            self.run(*add, "qos", QOS)
+        self.run(*add, "user", "root", "DefaultAccount=gluegrid", f"QOS=normal,{QOS}", f"Cluster={self.name}")
 
     def _is_idle(self) -> bool:
         states = self._call("sinfo", "--noheader", "--Node", "--partition=gpu", "--format=%T")
@@ -303,6 +318,22 @@ class Cluster:
             return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=START_SECONDS)
         except (OSError, subprocess.TimeoutExpired) as error:
             return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+class Neighbour(Cluster):
+    """Another cluster beside a first one, whose accounting it shares: SLURM's programs reach both by `--clusters`.
+
+    To be stopped before the first.
+    """
+
+    def __init__(self, root: Path, first: Cluster) -> None:
+        super().__init__(root)
+        self.first = first
+
+    def start(self) -> None:
+        """Make the files and start what is its own."""
+        write_files(self.root, self.private, self.name, self.first.root)
+        self._start_controller()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

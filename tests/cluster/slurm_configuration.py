@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import socket
 import stat
 from pathlib import Path
@@ -23,7 +24,7 @@ SlurmctldPort={slurmctld_port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={private}/munge.socket,cred_expire=10
+AuthInfo=socket={munge},cred_expire=10
 StateSaveLocation={root}/state
 SlurmdSpoolDir={private}/%n
 SlurmctldPidFile={root}/slurmctld.pid
@@ -38,7 +39,7 @@ ReturnToService=1
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={slurmdbd_port}
-AccountingStoragePass={private}/munge.socket
+AccountingStoragePass={munge}
 AccountingStorageTRES=gres/gpu
 AccountingStorageEnforce=limits,qos
 AccountingStoreFlags=job_comment
@@ -88,10 +89,13 @@ StorageLoc=slurm
 GRES_CONF = "NodeName={node} Name=gpu Type={kind} File={root}/devices/{node}-[0-1]\n"
 
 
-def write_files(root: Path, private: Path, name: str) -> None:
-    """Fill the cluster's two folders; `private` is made, `root` may be there and empty."""
+def write_files(root: Path, private: Path, name: str, first: Path | None = None) -> None:
+    """Fill the cluster's two folders; `private` is made, `root` may be there and empty.
+
+    `first` is the root of the cluster whose accounting and key it shares, if that is not its own.
+    """
     root.mkdir(exist_ok=True)
-    write_configuration(root, private, name)
+    write_configuration(root, private, name, first)
     make_munge_folder(private)
     for folder in ("logs", "state", "devices", "tables"):
         (root / folder).mkdir()
@@ -100,7 +104,7 @@ def write_files(root: Path, private: Path, name: str) -> None:
         make_devices(root / "devices", node)
 
 
-def write_configuration(root: Path, private: Path, name: str) -> None:
+def write_configuration(root: Path, private: Path, name: str, first: Path | None = None) -> None:
     """Write SLURM's files, with ports that are free now."""
     slurmctld_port, slurmdbd_port, *node_ports = free_ports(2 + len(NODES))
     ports = zip(NODES, node_ports, strict=True)
@@ -111,7 +115,8 @@ def write_configuration(root: Path, private: Path, name: str) -> None:
         "private": private,
         "host": host,
         "slurmctld_port": slurmctld_port,
-        "slurmdbd_port": slurmdbd_port,
+        "slurmdbd_port": setting_of(first, "AccountingStoragePort") if first else slurmdbd_port,
+        "munge": setting_of(first, "AccountingStoragePass") if first else private / "munge.socket",
         "node_lines": "\n".join(NODE.format(node=node, port=port, host=host, kind=KINDS[node]) for node, port in ports),
     }
     gres = "".join(GRES_CONF.format(node=node, kind=kind, root=root) for node, kind in KINDS.items())
@@ -119,6 +124,11 @@ def write_configuration(root: Path, private: Path, name: str) -> None:
     (root / "gres.conf").write_text(gres)
     (root / "slurmdbd.conf").touch(mode=0o600)
     (root / "slurmdbd.conf").write_text(SLURMDBD_CONF.format(**values))
+
+
+def setting_of(root: Path, key: str) -> str:
+    """Return what a cluster's configuration says."""
+    return re.search(rf"^{key}=(.*)$", (root / "slurm.conf").read_text(), re.MULTILINE)[1]
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,25 +20,28 @@ from waiting import HANG, wait_until
 pytestmark = pytest.mark.cluster
 
 
-def test_the_demo_grid_is_one_job_on_one_gpu_for_each_cell(clone, cluster):
+def test_the_demo_grid_is_as_many_packs_as_there_are_gpus(clone, cluster):
     done = clone.snakemake(*DEMO)
     assert done.returncode == 0, done.stdout
     assert done.stdout.rstrip().endswith("Tables: results/demo/results.md")
-    jobs = accounted(cluster, "rule_train", "AllocTRES%100", "State", "WorkDir%300")
+    jobs = accounted(cluster, "rule_pack_", "AllocTRES%100", "State", "WorkDir%300")
     jobs = [row for row in jobs if row[4] == str(clone.root)]  # other tests have theirs
-    assert len(jobs) == 18, jobs
+    assert len(jobs) == 8, done.stdout
     assert all("gres/gpu=1" in row[2].split(",") for row in jobs), jobs
     assert {row[3] for row in jobs} == {"COMPLETED"}
     records = [json.loads(path.read_text()) for path in (clone.root / "results/demo/runs").rglob("run_record.json")]
     assert len(records) == 18
-    comments = {row[0]: row[1] for row in jobs}
+    of_jobs = {row[0]: [] for row in jobs}
+    git = json.loads(next((clone.root / "results/demo/heads").glob("*.json")).read_text())["git"]
     for record in records:
-        job = record["job"]
-        assert job["cuda_visible_devices"] in ("0", "1")
-        assert record["identity"]["model"] in comments[job["slurm_job_id"]]
-        assert record["identity"]["task"] in comments[job["slurm_job_id"]]
-        assert record["git"] == json.loads(next((clone.root / "results/demo/heads").glob("*.json")).read_text())["git"]
-    assert len({record["job"]["slurm_job_id"] for record in records}) == 18
+        of_jobs[record["job"]["slurm_job_id"]].append(record)
+        assert record["job"]["cuda_visible_devices"] in ("0", "1")
+        assert record["git"] == git
+    for number, comment, *_ in jobs:
+        trained = of_jobs[number]
+        assert comment.endswith(f"_{len(trained)}_cells")
+        assert {record["job"]["pack"].rpartition("/")[2] for record in trained} == {comment.removeprefix("rule_")}
+        assert len({record["identity"]["model"] for record in trained}) == 1
 
 
 def test_a_cell_of_several_gpus_or_nodes_is_one_job_and_one_launch(clone, cluster):

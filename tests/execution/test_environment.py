@@ -104,6 +104,21 @@ def test_missing_programs_are_named_before_anything_starts(given, tmp_path):
         check_programs("slurm")
 
 
+def test_a_job_asks_the_slurm_of_its_own_cluster(given, tmp_path):
+    """Its snakemake is told the head's, by which `srun` inside of it would find another cluster's controller."""
+
+    class Job:
+        is_main_process = False
+        basedir = "/clone"
+
+    given(
+        PATH=os.environ["PATH"], GLUEGRID_SRUN="/bin/srun", GLUEGRID_SLURM_CONF="of-the-head", SLURM_CONF="of-the-job"
+    )
+    let_jobs_find_programs(Job)
+    assert os.environ["GLUEGRID_SLURM_CONF"] == "of-the-job"
+    assert os.environ["GLUEGRID_SRUN"] == "/bin/srun"
+
+
 def test_a_head_without_a_path_finds_what_the_system_has(given):
     class Workflow:
         is_main_process = True

@@ -14,6 +14,7 @@ import pytest
 from fake_slurm import NAME, FakeSlurm, squeue_line
 from waiting import wait_until
 
+from gluegrid.common import provenance
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.files import read_json, write_json
 from gluegrid.execution import attempts, invocation, sbatch
@@ -60,6 +61,62 @@ def test_a_job_given_as_a_script_is_one_too(slurm):
     slurm.answers("sbatch", (0, "17;other-cluster", ""))
     assert sbatch.submit(["--parsable", "/dev/stdin"], f"#!/bin/sh\n{COMMAND}") == "17;other-cluster"
     assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17"
+
+
+@pytest.mark.parametrize("asked", [["--clusters", "blue,green"], ["--clusters=all"], ["-Mblue,green"], []])
+def test_a_job_of_a_cluster_is_noted_with_it_and_knows_its_number_so(slurm, monkeypatch, asked):
+    if not asked:
+        monkeypatch.setenv("SLURM_CLUSTERS", "blue,green")
+    environments = []
+    run = subprocess.run
+    monkeypatch.setattr(sbatch.subprocess, "run", lambda *a, **o: environments.append(o["env"]) or run(*a, **o))
+    slurm.answers("sbatch", (0, "17;green", ""))
+    assert sbatch.submit([*asked, *ARGUMENTS], None) == "17;green"
+    assert read_json(STATE / "slurm_job.json")["slurm_job_id"] == "17;green"
+    in_its_job = {"SLURM_JOB_ID": "17", "SLURM_CLUSTER_NAME": "green", "SLURM_JOBID": "17"}
+    for name, value in (environments[-1] | in_its_job).items():
+        monkeypatch.setenv(name, value)
+    assert provenance.job()["slurm_job_id"] == "17;green"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "16")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert provenance.job()["slurm_job_id"] == "16_3;green"
+    monkeypatch.delenv(provenance.CLUSTERS)
+    assert provenance.job()["slurm_job_id"] == "16_3"
+
+
+@pytest.mark.parametrize(
+    ("waits_for", "asked", "then"),
+    [
+        ("5;green", ["--clusters", "green"], ["--dependency=afterany:5", "--clusters", "green"]),
+        ("5;green", ["--clusters", "blue,green"], ["--dependency=afterany:5", "--clusters=green"]),
+        ("5_1;green", ["-M", "all"], ["--dependency=afterany:5_1", "--clusters=green"]),
+        ("5", [], ["--dependency=afterany:5"]),
+        ("5;green", ["--clusters", "blue"], None),
+        ("5;green", [], None),
+        ("5", ["--clusters", "blue,green"], None),
+    ],
+)
+def test_a_job_waits_in_the_cluster_of_the_one_before_or_until_that_is_gone(slurm, waits_for, asked, then):
+    write_json(STATE / "slurm_job.json", {"slurm_job_id": waits_for, "name": NAME, "comment": COMMENT})
+    number, _, cluster = waits_for.partition(";")
+    listed = (f"CLUSTER: {cluster}\nJOBID|STATE\n" if cluster else "") + squeue_line(number, "RUNNING", comment=COMMENT)
+    slurm.answers("squeue", (0, listed, ""), (0, listed, ""), (0, "", ""))
+    sbatch.submit([*asked, *ARGUMENTS], None)
+    (submitted,) = slurm.calls("sbatch")
+    assert submitted == [*(then if then is not None else asked), *ARGUMENTS]
+    asked_of = [word for word in slurm.calls("squeue")[0] if word.startswith("--clusters")]
+    assert asked_of == ([f"--clusters={cluster}"] if cluster else [])
+    if then is None:
+        assert any("no job of another cluster can wait for it" in line for line in told())
+
+
+def test_an_answer_that_was_lost_is_looked_for_in_each_cluster(slurm):
+    slurm.answers("sbatch", BUSY)
+    others = squeue_line("17", "RUNNING", "uuid", "another")
+    mine = squeue_line("17", "PENDING", "uuid", COMMENT)
+    slurm.answers("squeue", (0, f"CLUSTER: blue\nJOBID\n{others}\nCLUSTER: green\nJOBID\n{mine}", ""))
+    assert sbatch.submit(["--clusters", "blue,green", *ARGUMENTS], None) == "17;green"
+    assert "--clusters=blue,green" in slurm.calls("squeue")[0]
 
 
 def commands_of(*tasks: str) -> list[str]:
@@ -182,7 +239,7 @@ LATIN = "Willkommen im Gr\udcfcnen\n"
         (LATIN + "17;blue\n", "17;blue\n"),
         ("17\nYou have 5 jobs in the queue.\n", "17\n"),
         ("Submitted batch job 17\n", "17\n"),
-        ("checking...\nSubmitted batch job 17 on cluster blue\n", "17\n"),
+        ("checking...\nSubmitted batch job 17 on cluster blue\n", "17;blue\n"),
     ],
 )
 def test_whatever_a_sites_sbatch_says_besides_the_plugin_reads_the_number_alone(slurm, project, said, printed):
@@ -268,7 +325,7 @@ def test_a_job_that_holds_the_lock_is_known_by_name_though_another_was_submitted
     ]
 
 
-@pytest.mark.parametrize("number", ["Welcome to 5 clusters\n17", "17;blue", "", None, ["5"], {"a": 1}, 1.5])
+@pytest.mark.parametrize("number", ["Welcome to 5 clusters\n17", "17; blue", "", None, ["5"], {"a": 1}, 1.5])
 def test_what_is_no_number_of_a_job_is_asked_of_nobody(slurm, number):
     write_json(STATE / "slurm_job.json", {"slurm_job_id": number, "behind": "x"})
     write_json(STATE / "lock", {"slurm_job_id": number})

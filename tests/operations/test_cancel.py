@@ -52,6 +52,14 @@ def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, exp
     assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
 
 
+def test_a_job_in_another_clusters_queue_is_cancelled_there(slurm, cell, state):
+    write_json(state / "slurm_job.json", {"slurm_job_id": "17;blue"})
+    slurm.answers("squeue", (0, f"CLUSTER: blue\nJOBID|STATE\n{squeue_line('17', 'RUNNING')}", ""))
+    assert cancel_cell(cell.name, None).endswith("SLURM job 17;blue is cancelled")
+    assert slurm.calls("scancel") == [["17", "--clusters=blue"]]
+    assert "--clusters=blue" in slurm.calls("squeue")[0] and "--jobs=17" in slurm.calls("squeue")[0]
+
+
 def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
     slurm.answers("squeue", (0, squeue_line("17", "COMPLETED"), ""))

@@ -145,6 +145,16 @@ def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
     assert log.exists()
 
 
+def test_the_log_of_a_job_that_runs_in_another_cluster_is_kept(slurm, cell):
+    write(LOG.with_name("18.log"))
+    write(LOG.with_name("19.log"))
+    write_json(cell.state / "slurm_job.json", {"slurm_job_id": "18;blue"})
+    slurm.answers("squeue", (0, "", ""), (0, f"CLUSTER: blue\n{squeue_line('18', 'RUNNING')}", ""))
+    gone, _ = cleaned()
+    assert LOG.with_name("19.log") in gone and LOG.with_name("18.log") not in gone
+    assert not any(path.is_relative_to(cell.state) for path in gone)
+
+
 def test_what_a_living_call_of_snakemake_may_need_stays(cell):
     old, code = write(Path("results/grid/heads/2020.json")), write(Path("results/grid/heads/code-1/Snakefile"))
     write(Path(os.environ[invocation.VARIABLE]).with_suffix(".expected.json"))

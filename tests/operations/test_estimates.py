@@ -33,6 +33,7 @@ from gluegrid.operations.cost_model import (
 from gluegrid.operations.estimates import (
     MARGINS,
     OPERATIONS_PER_SECOND,
+    SECONDS_OF_THE_START,
     START_MINUTES,
     Estimates,
     estimates_of,
@@ -434,7 +435,7 @@ def test_a_broken_manifest_is_anothers_business():
     assert estimate(of).seconds == pytest.approx(estimate(experiment()).seconds)
 
 
-def finished(of: Experiment, seconds: float) -> None:
+def finished(of: Experiment, seconds: float, **more_of_record: object) -> None:
     """Let a head begin, and then every cell have a result of so many seconds of training, and 5 beside it."""
     freeze(of.config, Path(of.paths.heads))
     run_end.note_expectations(of, Estimates(of, []))
@@ -453,7 +454,17 @@ def finished(of: Experiment, seconds: float) -> None:
         samples = {f"eval_samples{suffix}": 9 for suffix in suffixes}
         record = {"finished": "2000-01-01T00:00:00+00:00", "attempts": 1, "device": A100}
         record["peak_memory_bytes"] = {"host": 3_000_000_000, "gpu": 1}
-        builders.write_result(of, cell, metrics | samples | {"train_runtime": seconds}, **record)
+        builders.write_result(of, cell, metrics | samples | {"train_runtime": seconds}, **record, **more_of_record)
+
+
+def test_a_cell_of_a_pack_teaches_what_one_alone_takes_with_its_start():
+    of = experiment(tasks={"rte": None}, seeds=[1, 2])
+    finished(of, 20, job={"pack": "a pack"})
+    learned = [*learn(of, run_end.finished_now(read_outcomes(of)))]
+    assert [entry.seconds_beside_training for entry in learned] == [[5 + SECONDS_OF_THE_START["cuda"]]] * 2
+    expected = estimate(of).seconds - SECONDS_OF_THE_START["cuda"]
+    line = run_end.comparison(of, read_outcomes(of))
+    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)}; ")
 
 
 def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch):

@@ -89,8 +89,9 @@ def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 1 h 59 min | 1.99 | new |"
     assert rows[-1].split()[1:4] == ["bert-base-uncased", "|", "wnli"]
     assert "To train: 18 cells, 6.39 GPU-hours." in text
+    assert "Small cells that share jobs (pack_minutes: 15): 10 of them." in text
     assert "The longest: bert-large-uncased/mnli/base/seed-42, 1 h 59 min." in text
-    until = "Until the last is done: 6 h 25 min on 1 GPU, 3 h 14 min on 2 GPUs, 2 h 01 min on 4 GPUs"
+    until = "Until the last is done: 6 h 21 min on 1 GPU, 3 h 12 min on 2 GPUs, 2 h 01 min on 4 GPUs"
     assert f"{until}, not counting downloads." in text
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
     assert "Sizes are guessed until they are staged: bert-large-uncased (from its name)" in text
@@ -279,13 +280,21 @@ def test_an_unknown_device_is_one_line(project):
 
 
 def test_time_on_several_gpus_is_that_of_the_longest_first(shipped):
-    found = plan(shipped, Estimates(shipped, []))
+    found = plan(shipped, Estimates(shipped, []), pack_minutes=0)
     seconds = [planned.estimate.seconds for planned in found.cells]
     assert seconds == sorted(seconds, reverse=True)
     before = SECONDS_OF_A_CALL + found.seconds_of_staging
     jobs = [SECONDS_OF_A_JOB + each for each in seconds]
     assert found.seconds_on(3) == pytest.approx(before + makespan(jobs, 3))
     assert found.seconds_on(1) == pytest.approx(before + 18 * SECONDS_OF_A_JOB + found.gpu_hours * 3600)
+
+
+def test_packs_save_starts_and_leave_no_gpu_idle(shipped):
+    alone, packed = (plan(shipped, Estimates(shipped, []), pack_minutes=minutes) for minutes in (0, 15))
+    assert [len(job) for job in alone.jobs_on(8)] == [1] * 18
+    assert len(packed.jobs_on(8)) == 16  # 10 small cells on 8 GPUs, 4 of each model's packs; the 8 others alone
+    assert sorted(map(len, packed.jobs_on(2)))[-2:] == [5, 5]
+    assert packed.seconds_on(1) < alone.seconds_on(1)
 
 
 def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):

@@ -279,6 +279,52 @@ def test_ctrl_c_names_no_numbers_which_other_jobs_have_in_other_clusters(executo
     ]
 
 
+def test_jobs_of_one_number_in_several_clusters_are_told_apart(executor, slurm, monkeypatch):
+    for owner, name in (
+        (plugin, "validate_or_get_slurm_job_id"),
+        (plugin.Executor, "_report_job_submission_threadsafe"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    slurm_patches.tell_jobs_of_several_clusters_apart(plugin)
+    executor._main_event_loop, reported = None, []
+    executor.report_job_submission = lambda job_info: reported.append(job_info.external_jobid)
+    for answer, task in (("1;blue", ""), ("1;green", "_2"), ("1", "")):
+        number = plugin.validate_or_get_slurm_job_id(answer.partition(";")[0], f"{answer}\n")
+        executor._report_job_submission_threadsafe(SimpleNamespace(external_jobid=f"{number}{task}"))
+    assert reported == ["1@blue", "1_2@green", "1"]
+    slurm.answers("squeue", (0, "1|RUNNING\n", ""), (0, "1|FAILED\n", ""), (0, "1_2|RUNNING\n", ""))
+    assert (still_active(executor, ["1", "1@blue", "1_2@green"]), executor.failed) == (["1", "1_2@green"], ["1@blue"])
+    assert [call[-1] for call in slurm.calls("squeue")] == ["--array", "--clusters=blue", "--clusters=green"]
+    executor.cancel_jobs([])
+    asked = [[word for word in call if word.startswith("--clusters")] for call in slurm.calls("scancel")]
+    assert asked == [[], ["--clusters=blue"], ["--clusters=green"]]
+
+
+def test_a_cluster_that_does_not_answer_is_no_news_of_its_jobs_alone(logger, caplog):
+    clock, asked = Clock(), []
+
+    async def query(command, logger):
+        asked.append(command)
+        if command.startswith("sacct"):
+            return {}, 0.1
+        return SILENCE if command.endswith("blue") else ({}, 0.1)
+
+    states = JobStates(query, clock)
+    for clock.seconds in (0, 121):
+        found = states_of(states, logger, {"1", "1@blue", "2@green"})
+    assert found == {"1": "ERROR", "2@green": "ERROR"}
+    assert caplog.text.count("SLURM of cluster blue does not answer") == 1
+    assert any(command.startswith("sacct") and "--clusters=green" in command for command in asked)
+
+
+def test_the_accounting_is_asked_about_one_cluster_at_a_time(logger):
+    asked = []
+    states = JobStates(answering(asked, sacct=({"1": "RUNNING"}, 0.1)))
+    command = plugin.job_status_query.query_job_status_sacct("uuid")
+    assert states_of(states, logger, {"1", "1@blue"}, command) == {"1": "RUNNING", "1@blue": "RUNNING"}
+    assert ["--clusters" in command for command in sorted(asked)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("change", "misfits"),
     [
@@ -286,6 +332,10 @@ def test_ctrl_c_names_no_numbers_which_other_jobs_have_in_other_clusters(executo
         (slurm_patches.leave_accounts_and_partitions_to_slurm, "plugin.get_default_partition"),
         (slurm_patches.wait_for_a_controller_that_is_away, "Executor.__post_init__"),
         (slurm_patches.cancel_all_jobs_of_an_interrupted_head, "Executor.cancel_jobs and Executor.shutdown"),
+        (
+            slurm_patches.tell_jobs_of_several_clusters_apart,
+            "plugin.validate_or_get_slurm_job_id and Executor._report_job_submission_threadsafe",
+        ),
         (slurm_patches.ask_for_gpus_of_each_node, "plugin.set_gres_string"),
         (slurm_patches.make_array_jobs_of_equal_jobs, "Executor.run_array_jobs and plugin.apply_mem_fudge"),
     ],

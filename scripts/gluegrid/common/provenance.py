@@ -15,6 +15,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 CODE = ("Snakefile", "rules", "scripts", "schemas")
 EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
 PACK = "GLUEGRID_PACK"  # the name of the pack that a process trains cells of
+CLUSTERS = "GLUEGRID_CLUSTERS"  # the clusters that sbatch was told to choose from for a job, if it was
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -121,15 +122,18 @@ def job() -> dict:
 
 
 def _slurm_job_id() -> str | None:
-    """Return the job's number; of an array job's task that by which SLURM's programs know it alone.
+    """Return the job's number, with its cluster where sbatch was asked for one; of an array job's task that by which
+    SLURM's programs know it alone.
 
     A job in which a head runs many cells is none of a cell's: it must neither be cancelled nor waited for with it.
     """
     if not has_slurm_job_of_its_own():
         return None
+    number = os.environ["SLURM_JOB_ID"]
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
+        number = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    cluster = os.environ.get("SLURM_CLUSTER_NAME") if CLUSTERS in os.environ else None
+    return f"{number};{cluster}" if cluster else number
 
 
 def has_slurm_job_of_its_own() -> bool:

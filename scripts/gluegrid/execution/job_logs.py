@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gluegrid.common.cli import OURS
 from gluegrid.execution.reasons import PREEMPTED, Reason
+from gluegrid.execution.slurm_queue import without_cluster
 
 SLURM_LOGS = Path(".snakemake/slurm_logs")  # the executor plugin's; a site may have set slurm-logdir
 SAID_BY_SLURM = re.compile(r"^(?:slurmstepd|srun): error: (?P<words>.+)$", re.MULTILINE)
@@ -36,10 +37,11 @@ def last_words_of_slurm(slurm_job_id: str) -> str | None:
 
     Such as "STEP 12.0 ON gpu1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT".
     """
-    # That of an array job's task is not below its cell's name, and that of a pack below the pack's.
-    places = (f"rule_train/*/{slurm_job_id}.log", f"rule_train/{slurm_job_id}.log", f"group_*/{slurm_job_id}.log")
-    log = next((path for place in places for path in SLURM_LOGS.glob(place)), None)
-    if log is None:
+    # That of an array job's task is not below its cell's name, and that of a pack below the pack's. Each cluster has
+    # numbers of its own.
+    name = f"{without_cluster(slurm_job_id)}.log"
+    logs = (log for place in ("rule_train/*", "rule_train", "group_*") for log in SLURM_LOGS.glob(f"{place}/{name}"))
+    if (log := next(logs, None)) is None:
         return None
     text = log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
     said = [match["words"].strip("* ") for match in SAID_BY_SLURM.finditer(text)]

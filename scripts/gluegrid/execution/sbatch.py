@@ -16,11 +16,22 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError, TransientError
+from gluegrid.common.provenance import CLUSTERS
 from gluegrid.execution import attempts
 from gluegrid.execution.array_jobs import commands_of_tasks, script_of_array, states_of_tasks
 from gluegrid.execution.invocation import has_ended, tell_terminal
 from gluegrid.execution.locks import lock
-from gluegrid.execution.slurm_queue import SubmittedJob, cancel_jobs, complaint, in_queue, job_submitted_as
+from gluegrid.execution.slurm_queue import (
+    SubmittedJob,
+    by_cluster,
+    cancel,
+    cluster_of,
+    complaint,
+    in_queue,
+    job_submitted_as,
+    without_cluster,
+    without_task,
+)
 from gluegrid.execution.submissions import jobs_of_cell, note_job, note_refusal
 
 FIRST_PAUSE_SECONDS = 5
@@ -44,7 +55,11 @@ HOPELESS = re.compile(
     re.IGNORECASE,
 )
 # With --parsable, and as sbatch answers where a site's own program in its place drops that.
-ANSWER = re.compile(r"(?:Submitted batch job )?(?P<number>\d+(?:;\S+)?)(?: on cluster \S+)?")
+ANSWER = re.compile(r"(?:Submitted batch job )?(?P<number>\d+)(?:;| on cluster |$)(?P<cluster>[\w.-]*)")
+# The option that lets sbatch choose a cluster, and the variables that stand for it.
+OF_CLUSTERS = re.compile(r"(?:--clusters(?:=|$)|-M)(?P<value>.*)")
+VARIABLES_OF_CLUSTERS = ("SBATCH_CLUSTERS", "SLURM_CLUSTERS")
+ALL_CLUSTERS = "all"
 DEPENDENCY_GONE = "Job dependency problem"
 
 
@@ -79,17 +94,19 @@ def submit(arguments: list[str], script: str | None) -> str:
         with _no_other_submission(states):
             # An array job has the comment of its first cell, as may another that is still there.
             answer = _with_patience(arguments, script, [*states], is_known_by_comment="" in commands)
-            number, _, of_cluster = answer.partition(";")
+            # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
+            cluster = f";{cluster_of(answer)}" if _clusters(arguments) and cluster_of(answer) else ""
+            name, comment = (_value(arguments, option) for option in ("--job-name", "--comment"))
             for state, task in states.items():
-                name, comment = (_value(arguments, option) for option in ("--job-name", "--comment"))
-                note_job(state, f"{number}{task}", name, comment, is_pack=len(states) > len(commands))
+                number = f"{without_cluster(answer)}{task}{cluster}"
+                note_job(state, number, name, comment, is_pack=len(states) > len(commands))
     except GluegridError as error:
         if not has_ended():
             for state in states:
                 note_refusal(state, " ".join(str(error).split()))
         raise
     if states and has_ended():
-        cancel_jobs(number, *([f"--clusters={of_cluster}"] if of_cluster else []))
+        cancel([answer])
         raise GluegridError(NOT_WANTED)
     return answer
 
@@ -164,8 +181,10 @@ def _sleep(seconds: float) -> None:
 def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob]) -> str:
     """Call sbatch once. TransientError where another call may succeed, else GluegridError."""
     waiting = in_queue(earlier)
+    if waiting:
+        arguments = _within_cluster_of(waiting, arguments)
     # First, so that a dependency that the user asks for takes its place: the lock guards the cell too.
-    dependency = [f"--dependency=afterany:{':'.join(waiting)}"] if waiting else []
+    dependency = [f"--dependency=afterany:{':'.join(map(without_cluster, waiting))}"] if waiting else []
     done = _call([*dependency, *arguments], script)
     if waiting and DEPENDENCY_GONE in done.stderr:
         done = _call(arguments, script)
@@ -179,15 +198,45 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob
     return answer
 
 
+def _within_cluster_of(waiting: list[str], arguments: list[str]) -> list[str]:
+    """Return a command line for the cluster of jobs that the new one is to wait for: no job waits for one elsewhere.
+
+    Raises TransientError where that is none of the clusters asked for.
+    """
+    asked = _clusters(arguments)
+    (cluster, *others) = by_cluster(waiting)
+    if others or (cluster not in asked.split(",") and not (cluster and asked == ALL_CLUSTERS)):
+        jobs = f"SLURM job {', '.join(waiting)} of this cell is still there"
+        raise TransientError(f"{jobs}, and no job of another cluster can wait for it (--clusters={asked})")
+    return arguments if cluster == asked else [f"--clusters={cluster}", *_without_clusters(arguments)]
+
+
+def _clusters(arguments: list[str]) -> str:
+    """Return from which clusters sbatch is to choose; "" where it is not told so."""
+    given = [argument for argument in arguments if OF_CLUSTERS.fullmatch(argument)]
+    if given:
+        return OF_CLUSTERS.fullmatch(given[-1])["value"] or _value(arguments, given[-1]) or ""
+    return next((os.environ[name] for name in VARIABLES_OF_CLUSTERS if os.environ.get(name)), "")
+
+
+def _without_clusters(arguments: list[str]) -> list[str]:
+    is_value = [False, *(argument in ("--clusters", "-M") for argument in arguments)]
+    pairs = zip(arguments, is_value, strict=False)
+    return [argument for argument, after in pairs if not (after or OF_CLUSTERS.fullmatch(argument))]
+
+
 def _number_in(said: str) -> str | None:
     """Return the last line that is a job's number, with `;` and its cluster if that is there: sites print banners."""
-    numbers = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
-    return numbers[-1]["number"] if numbers else None
+    answers = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
+    return ";".join(filter(None, answers[-1].group("number", "cluster"))) if answers else None
 
 
 def _call(arguments: list[str], script: str | None) -> subprocess.CompletedProcess:
     command = [os.environ["GLUEGRID_SBATCH"], *arguments]
-    done = subprocess.run(command, input=os.fsencode(script or ""), capture_output=True)
+    # The job is to know whether its number is told with its cluster.
+    environment = {name: value for name, value in os.environ.items() if name != CLUSTERS}
+    environment |= {CLUSTERS: asked} if (asked := _clusters(arguments)) else {}
+    done = subprocess.run(command, input=os.fsencode(script or ""), capture_output=True, env=environment)
     # Whatever encoding a site's banner has.
     said, complained = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(command, done.returncode, said, complained)
@@ -199,10 +248,10 @@ def _accepted_unanswered(arguments: list[str], earlier: list[SubmittedJob]) -> s
     if name is None or comment is None:
         return None
     try:
-        number = job_submitted_as(name, comment)
+        number = job_submitted_as(name, comment, _clusters(arguments))
     except TransientError:
         return None  # the next call of sbatch will say so
-    return None if number in {job.number.partition("_")[0] for job in earlier} else number
+    return None if number in {without_task(job.number) for job in earlier} else number
 
 
 def _value(arguments: list[str], option: str) -> str | None:

@@ -19,13 +19,15 @@ OF_NO_USE = (
 ANSWER_SECONDS = 20
 
 
-def places_in_cluster(cpus: int, gpus: int, kind: str = "", partitions: str = "") -> int | None:
+def places_in_cluster(cpus: int, gpus: int, kind: str = "", partitions: str = "", clusters: str = "") -> int | None:
     """Return how many jobs of so many CPUs and GPUs fit on the nodes, were these empty; None where SLURM does not say.
 
-    `kind` is that of the GPUs, "" for any; `partitions` are those that the jobs may use, "" for SLURM's default one.
+    `kind` is that of the GPUs, "" for any; `partitions` and `clusters` are those that the jobs may use, "" for SLURM's
+    default one.
     """
+    where = [f"--clusters={clusters}"] if clusters else []
     try:
-        said = answer_of("sinfo", "--noheader", "--Node", "--format=%N|%P|%t|%G|%c", seconds=ANSWER_SECONDS)
+        said = answer_of("sinfo", "--noheader", "--Node", "--format=%N|%P|%t|%G|%c", *where, seconds=ANSWER_SECONDS)
     except TransientError:
         return None
     lines = [match for line in said.splitlines() if (match := LINE.fullmatch(line.strip()))]

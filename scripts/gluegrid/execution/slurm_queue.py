@@ -6,6 +6,7 @@ Sites let SLURM's programs say more than they are asked for, such as a banner: o
 import os
 import re
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,10 @@ ANSWER_SECONDS = 60
 MOST_NAMED = 1_000  # jobs in a command line; of more, the whole queue is asked for
 # Number, state, start, time left, user, name, reason, comment: only the last may hold what separates them.
 COLUMNS = "%i|%T|%S|%L|%U|%j|%r|%k"
-NUMBER = re.compile(r"\d+(_\d+)?")  # of a job, or of a task of an array job
+# Of a job, or of a task of an array job, and of which cluster where sbatch was told to choose among clusters: each has
+# numbers of its own. As SLURM itself writes it.
+NUMBER = re.compile(r"\d+(_\d+)?(;[\w.-]+)?")
+CLUSTER = re.compile(r"CLUSTER: (\S+)")  # above the jobs of each, where squeue is asked for clusters
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")  # [days-][hours:]minutes:seconds
 ERROR = re.compile(r"^(sbatch|squeue|scancel|scontrol): |\berror: ")  # how SLURM's programs begin to say what is wrong
 # The plugin names jobs by a random number, after a prefix that a site may have chosen, and comments on the cell.
@@ -97,7 +101,7 @@ def comment_of_cell(state: Path) -> str:
 def in_queue(jobs: Iterable[SubmittedJob]) -> list[str]:
     """Return the numbers of those of some jobs that wait or run. TransientError when SLURM does not answer.
 
-    A task of an array job has the number <job>_<task>.
+    A task of an array job has the number <job>_<task>; one in a cluster that was asked for, <job>;<cluster>.
     """
     jobs = list(jobs)
     queue = jobs_in_queue(job.number for job in jobs)
@@ -105,39 +109,76 @@ def in_queue(jobs: Iterable[SubmittedJob]) -> list[str]:
 
 
 def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS) -> dict[str, Job]:
-    """Return the jobs that wait or run and have these numbers; one call of squeue. TransientError as above.
+    """Return the jobs that wait or run and have these numbers; one call of squeue for each cluster. TransientError as
+    above.
 
     Whose they are, SubmittedJob.found_in knows.
     """
-    wanted = set(filter(NUMBER.fullmatch, numbers))
-    if not wanted:
-        return {}
-    which = [f"--jobs={','.join(sorted(wanted))}"] if len(wanted) <= MOST_NAMED else []
-    return {job.number: job for job in _listed(*which, seconds=answer_seconds) if job.number in wanted}
+    wanted, found = set(filter(NUMBER.fullmatch, numbers)), {}
+    for cluster, of_cluster in sorted(by_cluster(wanted).items()):
+        which = [f"--jobs={','.join(sorted(of_cluster))}"] if len(of_cluster) <= MOST_NAMED else []
+        jobs = _listed(*which, clusters=cluster, seconds=answer_seconds)
+        found |= {job.number: job for job in jobs if job.number in wanted}
+    return found
 
 
-def job_submitted_as(name: str, comment: str) -> str | None:
+def job_submitted_as(name: str, comment: str, clusters: str = "") -> str | None:
     """Return the number of the newest job that waits or runs with this name and comment; of an array job, without that
     of a task. TransientError as above.
     """
-    jobs = [job for job in _listed(f"--name={name}") if (job.name, job.comment) == (name, comment)]
-    return max((job.number.partition("_")[0] for job in jobs), key=int, default=None)
+    jobs = [job for job in _listed(f"--name={name}", clusters=clusters) if (job.name, job.comment) == (name, comment)]
+    newest = max(jobs, key=lambda job: int(re.match(r"\d+", job.number)[0]), default=None)
+    return newest and without_task(newest.number)
 
 
-def is_in_queue(name: str) -> bool:
+def is_in_queue(name: str, clusters: str = "") -> bool:
     """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
-    return bool(_listed(f"--name={name}"))
+    return bool(_listed(f"--name={name}", clusters=clusters))
 
 
-def cancel_jobs(*which: str) -> None:
+def cancel(numbers: Iterable[str]) -> None:
+    """Cancel jobs by their numbers. Raises TransientError."""
+    for cluster, of_cluster in by_cluster(numbers).items():
+        cancel_jobs(*of_cluster, clusters=cluster)
+
+
+def cancel_jobs(*which: str, clusters: str = "") -> None:
     """Cancel jobs, named as scancel's arguments. Raises TransientError."""
-    answer_of("scancel", *which)
+    answer_of("scancel", *which, *([f"--clusters={clusters}"] if clusters else []))
+
+
+def by_cluster(numbers: Iterable[str]) -> dict[str, list[str]]:
+    """Return the numbers of jobs without their clusters, by those; "" where none was asked for."""
+    of_clusters = defaultdict(list)
+    for number in numbers:
+        of_clusters[cluster_of(number)].append(without_cluster(number))
+    return of_clusters
+
+
+def cluster_of(number: str) -> str:
+    """Return the cluster of a job; "" where none was asked for."""
+    return number.partition(";")[2]
+
+
+def without_cluster(number: str) -> str:
+    """Return a job's number in its cluster."""
+    return number.partition(";")[0]
+
+
+def without_task(number: str) -> str:
+    """Return the number of an array job from that of a task; any other as it is."""
+    return re.sub(r"_\d+", "", number, count=1)
 
 
 def answer_of(*command: str, seconds: float = ANSWER_SECONDS) -> str:
-    """Return what a program of SLURM's prints. Raises TransientError, in one line, where it fails or does not end."""
+    """Return what a program of SLURM's prints. Raises TransientError, in one line, where it fails or does not end.
+
+    What clusters it is to ask, its arguments alone say.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "SLURM_CLUSTERS"}
+    pipes = {"capture_output": True, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
+        done = subprocess.run(command, **pipes, timeout=seconds, env=environment)
     except subprocess.TimeoutExpired as error:
         raise TransientError(f"{command[0]}: no answer for {seconds:.0f} s") from error
     except OSError as error:
@@ -155,18 +196,24 @@ def complaint(done: subprocess.CompletedProcess) -> str:
     return said or f"{Path(done.args[0]).name} ended with exit code {done.returncode}"
 
 
-def _listed(*which: str, seconds: float = ANSWER_SECONDS) -> list[Job]:
+def _listed(*which: str, clusters: str = "", seconds: float = ANSWER_SECONDS) -> list[Job]:
     """Return those of the jobs asked for that have not ended."""
     try:
-        asked = ("--noheader", "--array", "--states=all", f"--format={COLUMNS}")
+        where = f"--clusters={clusters}" if clusters else "--noheader"  # which would leave out the clusters' names, too
+        asked = (where, "--array", "--states=all", f"--format={COLUMNS}")
         answer = answer_of("squeue", *asked, *which, seconds=seconds)
     except TransientError as error:
         # What squeue says of a single job that has left the queue for long.
         if "Invalid job id specified" in str(error):
             return []
         raise
-    lines = [line.strip().split("|", COLUMNS.count("|")) for line in answer.splitlines()]
-    jobs = [_job(*line) for line in lines if len(line) == COLUMNS.count("|") + 1 and NUMBER.fullmatch(line[0])]
+    jobs, cluster = [], clusters
+    for line in map(str.strip, answer.splitlines()):
+        columns = line.split("|", COLUMNS.count("|"))
+        if named := CLUSTER.fullmatch(line):
+            cluster = named[1]
+        elif len(columns) == COLUMNS.count("|") + 1 and NUMBER.fullmatch(columns[0]):
+            jobs.append(_job(f"{columns[0]};{cluster}" if cluster else columns[0], *columns[1:]))
     return [job for job in jobs if job.state not in ENDED]
 
 

@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging as transformers_logging
 
 from gluegrid.common.errors import StagingError, TrainingError, one_line_errors
+from gluegrid.execution.scratch import read_from
 from gluegrid.experiment.task import Task
 from gluegrid.models.model_config import CONFIG, NOT_TRUSTED, check_trusted_code, read_model_config, shown
 from gluegrid.models.tokenizer import positions_of
@@ -55,6 +56,7 @@ def load_shapes(folder: Path, trust_remote_code: bool = False) -> PreTrainedMode
 def _config(folder: Path, trust_remote_code: bool) -> PreTrainedConfig:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    folder = read_from(folder)
     as_written = read_model_config(folder)
     _check_architecture(folder, as_written, trust_remote_code)
     with one_line_errors(f"{CONFIG}: cannot be used"):
@@ -107,7 +109,7 @@ def _load(
 ) -> tuple[PreTrainedModel, set[str]]:
     with one_line_errors("the model cannot be loaded"):
         model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
-            folder,
+            read_from(folder),
             config=config,
             # transformers keeps the file's dtype otherwise; training in fp16 weights diverges or learns nothing.
             dtype=torch.float32,

@@ -7,7 +7,7 @@ from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.locks import ask_to_leave, describe, living_holder, probable_holder
-from gluegrid.execution.slurm_queue import cancel_jobs, in_queue
+from gluegrid.execution.slurm_queue import cancel, in_queue
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 from gluegrid.experiment.loading import planned_experiment
@@ -39,7 +39,7 @@ def _end(state: Path) -> str:
     jobs = jobs_of_cell(state)
     alone = in_queue(job for job in jobs if not job.is_pack)
     if alone:
-        cancel_jobs(*alone)
+        cancel(alone)
     ended = [f"SLURM job {', '.join(alone)} is cancelled"] if alone else []
     holder = living_holder(state / "lock")
     # Its job is none of ours where snakemake was called in an allocation: it may live all the same.

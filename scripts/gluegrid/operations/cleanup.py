@@ -16,7 +16,7 @@ from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.job_logs import SLURM_LOGS
 from gluegrid.execution.locks import describe, lock
 from gluegrid.execution.reasons import Cause
-from gluegrid.execution.slurm_queue import NUMBER, Job, jobs_in_queue
+from gluegrid.execution.slurm_queue import NUMBER, Job, jobs_in_queue, without_cluster
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders
 from gluegrid.operations.leftovers import (
@@ -41,7 +41,8 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     tried = {cell.run: attempts.read(cell.state) for cell in every_cell}
     numbers = {job.number for of_cell in jobs.values() for job in of_cell}
     numbers_ever = numbers | {attempt["slurm_job_id"] for of_cell in tried.values() for attempt in of_cell}
-    logs = [log for log in _logs_of_jobs() if name is None or log.stem in numbers_ever]
+    known = _names_of_logs(numbers_ever)
+    logs = [log for log in _logs_of_jobs() if name is None or log.stem in known]
     queue = _queue({*numbers, *(log.stem for log in logs)})
 
     def is_busy(cell: CellFiles) -> bool:
@@ -52,7 +53,8 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     # The log of the last job of a cell that ended without a result may say why.
     last = [of_cell[-1] for of_cell in tried.values() if of_cell]
     wanted = {attempt["slurm_job_id"] for attempt in last if attempt["cause"] != Cause.DONE}
-    ended = [log for log in logs if log.stem not in queue.keys() | wanted]
+    kept = _names_of_logs(queue.keys() | wanted)
+    ended = [log for log in logs if log.stem not in kept]
     places.append(Place(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else []))
     if name is None:
         places.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_invocation, folders))))
@@ -106,6 +108,11 @@ def _runs(folder: Path) -> set[Path]:
 def _logs_of_jobs() -> Iterator[Path]:
     """Yield SLURM's own logs."""
     return (log for log in sorted(SLURM_LOGS.rglob("*.log")) if NUMBER.fullmatch(log.stem))
+
+
+def _names_of_logs(numbers: Iterable[str | None]) -> set[str]:
+    """Return what SLURM calls the logs of jobs, whatever their clusters."""
+    return {without_cluster(number) for number in numbers if number}
 
 
 def _queue(numbers: set[str]) -> dict[str, Job]:

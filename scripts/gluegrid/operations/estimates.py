@@ -186,6 +186,11 @@ def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measu
             yield _measured(experiment, outcome)
 
 
+def start_saved(outcome: Outcome) -> float:
+    """Return how many seconds of a start of its own a finished cell did not take, since it was one of a pack."""
+    return SECONDS_OF_THE_START[outcome.cell.values["device"]] if "pack" in outcome.record.get("job", {}) else 0
+
+
 def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
     """Return the time limit of an attempt in minutes: each gets as much more as the first one had."""
     return min(estimate.limit_in_minutes * attempt, LARGEST_LIMIT_MINUTES)
@@ -329,7 +334,9 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
         passed_parameters=model.passed,
         task=cell.task,
         operations_per_second=[OPERATIONS_PER_SECOND[cell.values["device"]] * expected / max(train_runtime, 1e-3)],
-        seconds_beside_training=[max(lasted - train_runtime, 0)] if lasted and record.get("attempts") == 1 else [],
+        seconds_beside_training=(
+            [max(lasted - train_runtime, 0) + start_saved(outcome)] if lasted and record.get("attempts") == 1 else []
+        ),
         host_memory_bytes=record["peak_memory_bytes"]["host"],
     )
 

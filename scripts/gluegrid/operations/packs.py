@@ -54,10 +54,11 @@ def packs_of(
     return [pack for pack in packs if pack]
 
 
-def shares(places: int, loads: Sequence[float]) -> list[int]:
-    """Return how many of the places each of some loads gets: one at least, the others in proportion to what is left."""
-    given = [1] * len(loads)
-    for _ in range(places - len(loads)):
-        neediest = max(range(len(loads)), key=lambda index: loads[index] / given[index])
-        given[neediest] += 1
+def shares(places: int, kinds: Sequence[Sequence[Packed]], seconds: Callable[[Packed], float]) -> list[int]:
+    """Return how many of the places the cells of each kind get: one at least, the others where most is to be done."""
+    given = [1] * len(kinds)
+    loads = [sum(map(seconds, cells)) for cells in kinds]
+    while sum(given) < min(places, sum(map(len, kinds))):
+        wanting = (index for index, cells in enumerate(kinds) if given[index] < len(cells))
+        given[max(wanting, key=lambda index: loads[index] / given[index])] += 1
     return given

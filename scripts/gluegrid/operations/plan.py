@@ -10,14 +10,15 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
+from gluegrid.execution.invocation import SiteChoices
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.options import RECIPES
 from gluegrid.operations.cost_model import model_size, task_size
 from gluegrid.operations.devices import Device
-from gluegrid.operations.estimates import Estimate, Estimates
+from gluegrid.operations.estimates import SECONDS_OF_THE_START, Estimate, Estimates
 from gluegrid.operations.makespan import makespan
-from gluegrid.operations.packs import SECONDS_OF_A_JOB
+from gluegrid.operations.packs import SECONDS_OF_A_JOB, is_small, packs_of, seconds_in_pack, shares
 from gluegrid.operations.staged import Resource, resources
 from gluegrid.results.outcomes import has_result, outcome
 
@@ -62,6 +63,7 @@ class Plan:
     experiment: Experiment
     cells: Sequence[PlannedCell]
     to_stage: Sequence[Resource]
+    pack_minutes: float = SiteChoices().pack_minutes
 
     @property
     def gpu_hours(self) -> float:
@@ -73,8 +75,23 @@ class Plan:
 
         What is staged first counts too; neither downloads nor a scheduler's queue are known.
         """
-        cells = [planned.estimate.gpu_hours * 3600 + SECONDS_OF_A_JOB for planned in self.cells]
-        return SECONDS_OF_A_CALL + self.seconds_of_staging + makespan(cells, gpus)
+        jobs = sorted((seconds_of_job(job) for job in self.jobs_on(gpus)), reverse=True)
+        return SECONDS_OF_A_CALL + self.seconds_of_staging + makespan(jobs, gpus)
+
+    def jobs_on(self, gpus: int) -> list[list[PlannedCell]]:
+        """Return the cells of each job, on so many GPUs: small ones of a model share packs, others have their own."""
+        small: dict[str, list[PlannedCell]] = {}
+        for planned in self.cells if self.pack_minutes else ():
+            if is_small(planned.estimate, planned.cell.values) and not self.experiment.start_of_cell(planned.cell):
+                small.setdefault(planned.cell.model, []).append(planned)
+        given = shares(gpus, [*small.values()], _seconds_in_pack)
+        packs = [
+            pack
+            for places, cells in zip(given, small.values(), strict=True)
+            for pack in packs_of(cells, _seconds_in_pack, 60 * self.pack_minutes, places)
+        ]
+        packed = {planned.cell.name for pack in packs for planned in pack}
+        return [*packs, *([planned] for planned in self.cells if planned.cell.name not in packed)]
 
     @cached_property
     def seconds_of_staging(self) -> float:
@@ -106,7 +123,19 @@ class Plan:
         return DiskNeeded(to_stage, results, state)
 
 
-def plan(experiment: Experiment, estimates: Estimates) -> Plan:
+def seconds_of_job(cells: Sequence[PlannedCell]) -> float:
+    """Return how long a job of these cells is expected to take, from its start, and on all its devices together."""
+    first = cells[0]
+    if len(cells) == 1:
+        return first.estimate.gpu_hours * 3600 + SECONDS_OF_A_JOB
+    return SECONDS_OF_A_JOB + SECONDS_OF_THE_START[first.cell.values["device"]] + sum(map(_seconds_in_pack, cells))
+
+
+def _seconds_in_pack(planned: PlannedCell) -> float:
+    return seconds_in_pack(planned.estimate, planned.cell.values["device"])
+
+
+def plan(experiment: Experiment, estimates: Estimates, pack_minutes: float = SiteChoices().pack_minutes) -> Plan:
     """Return what is to be done for an experiment, the longest cell first."""
     reasons = ((cell, why(experiment, cell)) for cell in experiment.cells.values())
     cells = [
@@ -119,7 +148,7 @@ def plan(experiment: Experiment, estimates: Estimates) -> Plan:
     to_stage = [
         resource for resource in resources(experiment) if resource.is_missing and str(resource.manifest) in needed
     ]
-    return Plan(experiment, cells, to_stage)
+    return Plan(experiment, cells, to_stage, pack_minutes)
 
 
 def why(experiment: Experiment, cell: Cell) -> str | None:

@@ -31,6 +31,10 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     longest = plan.cells[0]
     hours = f"{_in_hours(plan.gpu_hours)} {_hours_of(plan)}"
     lines.append(f"To train: {counted(len(plan.cells), 'cell')}, {hours}.")
+    packed = sum(len(job) for job in plan.jobs_on(1) if len(job) > 1)
+    if packed:
+        of = "all of them" if packed == len(plan.cells) else f"{packed:,} of them"
+        lines.append(f"Small cells that share jobs (pack_minutes: {plan.pack_minutes:g}): {of}.")
     lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     if times := list(_times(plan, gpus)):
         lines.append(f"Until the last is done: {', '.join(times)}{_without_downloads(plan)}.")

@@ -1,4 +1,4 @@
-"""Which kind of GPU a profile of Snakemake asks for: its `gpu_model`, of all rules or of `train`."""
+"""What a profile of Snakemake says of `train`'s jobs, or of all rules: the kind of GPU, and how long packs are."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from gluegrid.common.errors import GluegridError
+from gluegrid.execution.invocation import SiteChoices
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.yaml_loader import load
 
@@ -21,15 +22,27 @@ def gpu_model_of_profile(name: str | None) -> Callable[[Cell], str]:
 
     Raises GluegridError for a profile that is named, and is not there or cannot be read.
     """
+    return gpu_model_of(_written_in(_content(name), RESOURCE))
+
+
+def pack_minutes_of_profile(name: str | None) -> float:
+    """Return how long packs are by such a profile; where it does not say, or says what is no number, the usual."""
+    try:
+        return float(str(_written_in(_content(name), "pack_minutes")))
+    except ValueError:
+        return SiteChoices().pack_minutes
+
+
+def _content(name: str | None) -> object:
     if name:
         file = _file(name)
         if file is None:
             raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
-        return gpu_model_of(_written_in(load(file)[0]))
+        return load(file)[0]
     with suppress(GluegridError):  # Snakemake may read more than strict YAML, and says what is wrong with it
         if file := _file(str(OF_THIS_CLONE)):
-            return gpu_model_of(_written_in(load(file)[0]))
-    return gpu_model_of(None)
+            return load(file)[0]
+    return None
 
 
 def gpu_model_of(written: object) -> Callable[[Cell], str]:
@@ -62,18 +75,19 @@ def _file(profile: str) -> Path | None:
     return None
 
 
-def _written_in(profile: object) -> object:
-    """Return `gpu_model` as it is written for `train`, else for all rules. Each of both may be a mapping or a list."""
+def _written_in(profile: object, name: str) -> object:
+    """Return a resource as it is written for `train`, else for all rules. Each of both may be a mapping or a list."""
     if not isinstance(profile, dict):
         return None
     of_train = profile.get("set-resources")
     if isinstance(of_train, dict):
         of_train = of_train.get("train")
-    return _value(of_train, f"train:{RESOURCE}") or _value(profile.get("default-resources"), RESOURCE)
+    written = _value(of_train, name, f"train:{name}")
+    return _value(profile.get("default-resources"), name, name) if written is None else written
 
 
-def _value(resources: object, name: str) -> object:
+def _value(resources: object, name: str, name_in_list: str) -> object:
     if isinstance(resources, dict):
-        return resources.get(RESOURCE)
+        return resources.get(name)
     entries = [str(entry).partition("=") for entry in resources] if isinstance(resources, list) else []
-    return next((value for key, _, value in reversed(entries) if key == name), None)
+    return next((value for key, _, value in reversed(entries) if key == name_in_list), None)

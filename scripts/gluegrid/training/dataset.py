@@ -11,6 +11,7 @@ import torch
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json
+from gluegrid.execution.scratch import read_from
 from gluegrid.experiment.run import Run
 from gluegrid.experiment.staged_tokens import tokens_identity
 from gluegrid.staging.examples import check_label_names
@@ -38,7 +39,7 @@ class Tokens:
         """Return a split's rows, or its first `most`."""
         path = self.folder / f"{name}.arrow"
         try:
-            return Rows(path, most)
+            return Rows(read_from(self.folder) / path.name, most)
         except (OSError, pyarrow.ArrowException) as error:
             raise DataError(f"{path}: cannot be read ({error}); {self.remedy}") from error
 

@@ -13,6 +13,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import read_all_references
@@ -61,6 +62,8 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
         small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
         before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
+    else:
+        note_scratch()
     return experiment, estimates
 
 
@@ -75,6 +78,8 @@ def let_jobs_find_programs(workflow) -> None:
     srun = shutil.which("srun")
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ.update(GLUEGRID_SRUN=srun, GLUEGRID_SLURM_CONF=os.environ["SLURM_CONF"])
+    if "SLURM_CONF" in os.environ and not workflow.is_main_process:
+        os.environ["GLUEGRID_SLURM_CONF"] = os.environ["SLURM_CONF"]  # a job's cluster may be another than the head's
     _use_scripts(Path(workflow.basedir) / "scripts")
 
 

@@ -12,6 +12,14 @@ from gluegrid.execution.slurm_queue import ANSWER_SECONDS, NUMBER
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 LOST = "ERROR"  # a state that the plugin takes for a failure
+# Between a job's number and its cluster in what the plugin knows it by, and writes into commands of a shell.
+BEFORE_CLUSTER = "@"
+ALL_CLUSTERS = " --clusters all"  # which the plugin asks sacct about
+
+
+def id_of(number: str, cluster: str) -> str:
+    """Return what the plugin is to know a job by; `cluster` is empty where none was asked for."""
+    return f"{number}{BEFORE_CLUSTER}{cluster}" if cluster else number
 
 
 async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, float | None]:
@@ -48,34 +56,58 @@ class JobStates:
         self._query = query
         self._clock = clock
         self._doubtful_since: dict[str, float] = {}
-        self._is_silent = False
+        self._silent: set[str] = set()
 
     async def query(self, command: str, logger) -> tuple[dict[str, str], float]:
         """Return the states of all jobs that SLURM tells of; none, that is no news, when it does not answer."""
-        states, seconds = await self._query(_with_a_line_for_each_task(command), logger)
+        states, unknown, silent, total = {}, set(), set(), 0.0
+        for cluster, numbers in self._wanted_by_cluster().items():
+            listed, seconds = await self._states_in(cluster, numbers, command, logger)
+            if listed is None:
+                silent.add(cluster)
+                continue
+            states |= {id_of(number, cluster): state for number, state in listed.items()}
+            total += seconds
+            # The accounting may not have heard of a job yet; the queue has.
+            if command.startswith("squeue"):
+                unknown |= {id_of(number, cluster) for number in numbers - listed.keys()}
+        self._tell_once(silent, logger)
+        return states | dict.fromkeys(self._lost(states, unknown, logger), LOST), total
+
+    def _wanted_by_cluster(self) -> dict[str, set[str]]:
+        """Return the numbers of the jobs that are asked for, by their clusters."""
+        of_clusters = {}
+        for job in self.wanted:
+            number, _, cluster = job.partition(BEFORE_CLUSTER)
+            of_clusters.setdefault(cluster, set()).add(number)
+        return dict(sorted(of_clusters.items())) or {"": set()}
+
+    async def _states_in(
+        self, cluster: str, numbers: set[str], command: str, logger
+    ) -> tuple[dict[str, str] | None, float | None]:
+        """Return the states of all jobs that a cluster tells of, and after how many seconds; else None for both."""
+        has_others = len(self._wanted_by_cluster()) > 1
+        states, seconds = await self._query(_in_cluster(command, cluster, has_others), logger)
         if states is None:
-            self._tell_once(logger)
-            return {}, 0.0
-        self._is_silent = False
+            return None, None
         states = {job: _plain(state) for job, state in states.items()}
-        states |= await self._states_of_unlisted(self.wanted - states.keys(), logger)
-        # The accounting may not have heard of a job yet; the queue has.
-        unknown = self.wanted - states.keys() if command.startswith("squeue") else set()
-        return states | dict.fromkeys(self._lost(states, unknown, logger), LOST), seconds
+        return states | await self._states_of_unlisted(numbers - states.keys(), cluster, logger), seconds
 
-    def _tell_once(self, logger) -> None:
-        if not self._is_silent:
-            logger.warning("SLURM does not answer; its jobs run on, and the head waits until it does.")
-        self._is_silent = True
+    def _tell_once(self, silent: set[str], logger) -> None:
+        for cluster in sorted(silent - self._silent):
+            whose = f" of cluster {cluster}" if cluster else ""
+            logger.warning(f"SLURM{whose} does not answer; its jobs run on, and the head waits until it does.")
+        self._silent = silent
 
-    async def _states_of_unlisted(self, jobs: set[str], logger) -> dict[str, str]:
+    async def _states_of_unlisted(self, jobs: set[str], cluster: str, logger) -> dict[str, str]:
         """Ask the accounting for jobs that squeue does not list."""
         numbers = sorted(filter(NUMBER.fullmatch, jobs))
         if not numbers:
             return {}
         # By name too: the numbers may be those of somebody else's jobs by now.
         asked = f"--name={self.name} --jobs={','.join(numbers)}"
-        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State {asked}"
+        where = f" --clusters={cluster}" if cluster else ""
+        command = f"sacct --allocations --noheader --parsable2 --format=JobID,State{where} {asked}"
         states, _ = await self._query(command, logger)
         plain = {job: _plain(state) for job, state in (states or {}).items()}
         # What it says of jobs that have not ended may be old: squeue knows better.
@@ -84,7 +116,7 @@ class JobStates:
     def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
         """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
         passing = {job for job in self.wanted if states.get(job) in PASSING_STATES}
-        doubtful = set(filter(NUMBER.fullmatch, passing | unknown))
+        doubtful = {job for job in passing | unknown if NUMBER.fullmatch(job.partition(BEFORE_CLUSTER)[0])}
         now = self._clock()
         self._doubtful_since = {job: self._doubtful_since.get(job, now) for job in doubtful}
         lost = [job for job, since in self._doubtful_since.items() if now - since > LOST_AFTER_SECONDS]
@@ -93,9 +125,14 @@ class JobStates:
         return lost
 
 
-def _with_a_line_for_each_task(command: str) -> str:
-    """Let a query of the plugin's name each task of an array job as <job>_<task>, as the plugin does."""
-    return f"{command} --array" if command.startswith("squeue") else command.replace("JobIdRaw", "JobId")
+def _in_cluster(command: str, cluster: str, has_others: bool) -> str:
+    """Let a query of the plugin's ask one cluster, and name each task of an array job as <job>_<task>, as the plugin
+    does.
+    """
+    command = f"{command} --array" if command.startswith("squeue") else command.replace("JobIdRaw", "JobId")
+    if cluster or has_others:
+        command = command.replace(ALL_CLUSTERS, "")
+    return f"{command} --clusters={cluster}" if cluster else command
 
 
 def _plain(state: str) -> str:

@@ -23,6 +23,7 @@ from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds
 from gluegrid.workflow.snakemake_patches import TRAIN
 
 LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
+CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # as the SLURM plugin reads them
 MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
 
 
@@ -122,7 +123,7 @@ class SmallCells:
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
         places = min((places_for(dag.workflow, jobs[0]) for jobs in alike.values()), default=1)
-        given = shares(places, [sum(map(self.seconds_of, jobs)) for jobs in alike.values()])
+        given = shares(places, [*alike.values()], self.seconds_of)
         chosen = []
         for jobs, places_of_kind in zip(alike.values(), given, strict=True):
             packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
@@ -168,8 +169,9 @@ def places_for(workflow, job: Job) -> int:
         limits.append(workflow.resource_settings.cores // job.threads)
     else:
         limits.append(workflow.resource_settings.nodes)
+        clusters = next((value for name in CLUSTERS if (value := job.resources.get(name))), "")
         kind, partitions = (str(job.resources.get(name) or "") for name in ("gpu_model", "slurm_partition"))
-        limits.append(places_in_cluster(job.threads, gpus, kind, partitions) or 1)
+        limits.append(places_in_cluster(job.threads, gpus, kind, partitions, str(clusters)) or 1)
     return max(min(limits), 1)
 
 

@@ -12,7 +12,7 @@ from gluegrid.common.paths import state_folder
 from gluegrid.execution import attempts
 from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.operations.estimates import Estimates
+from gluegrid.operations.estimates import Estimates, start_saved
 from gluegrid.results import tables
 from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome, has_result
@@ -37,7 +37,10 @@ def finished_now(outcomes: list[Outcome]) -> list[Outcome]:
 def comparison(experiment: Experiment, outcomes: list[Outcome]) -> str | None:
     """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
     expected = _expected()
-    pairs = [(expected[outcome.cell.name], seconds_taken(experiment, outcome)) for outcome in finished_now(outcomes)]
+    pairs = [
+        (max(expected[outcome.cell.name] - start_saved(outcome), 1), seconds_taken(experiment, outcome))
+        for outcome in finished_now(outcomes)
+    ]
     if not pairs:
         return None
     all_expected, all_taken = map(sum, zip(*pairs, strict=True))

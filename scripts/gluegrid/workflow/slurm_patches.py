@@ -11,6 +11,7 @@ import getpass
 import re
 import shutil
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -24,11 +25,12 @@ from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.execution.invocation import interrupt
 from gluegrid.execution.sbatch import patiently
 from gluegrid.execution.slurm_queue import answer_of, cancel_jobs, is_in_queue
-from gluegrid.workflow.job_states import JobStates, listed_states
+from gluegrid.workflow.job_states import JobStates, id_of, listed_states
 from gluegrid.workflow.snakemake_patches import patch
 
 OLDEST = "2.8.0"  # as in pyproject.toml: the oldest that is tested
 UNKNOWN_SIZE = "SLURM does not say how large array jobs may be"
+ANSWER_OF_CLUSTER = re.compile(r"\d+;(?P<cluster>[\w.-]+)")  # gluegrid/execution/sbatch.py prints nothing else
 SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (KillWait)
 
 
@@ -50,6 +52,7 @@ def patch_slurm_plugin() -> None:
     keep_jobs_of_unanswered_queries(plugin)
     leave_accounts_and_partitions_to_slurm(plugin)
     wait_for_a_controller_that_is_away(plugin)
+    tell_jobs_of_several_clusters_apart(plugin)
     cancel_all_jobs_of_an_interrupted_head(plugin)
     ask_for_gpus_of_each_node(plugin)
     make_array_jobs_of_equal_jobs(plugin)
@@ -124,6 +127,33 @@ def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
         original(self, test_mode)
 
     patch("array jobs may be too large for this SLURM", (plugin.Executor, "__post_init__", begin))
+
+
+def tell_jobs_of_several_clusters_apart(plugin: ModuleType) -> None:
+    """Let the plugin know each job by its number and its cluster, where sbatch has chosen one.
+
+    It keeps the number alone, which another job may have in another cluster, and asks squeue about the head's cluster
+    only: other jobs it takes for running, for ever (sacct it asks about all, and takes one job for another). A thread
+    of the plugin's submits a job, or an array job, and then reports it.
+    """
+    submission = threading.local()
+
+    def note_cluster(original, job_id, output):
+        answer = ANSWER_OF_CLUSTER.fullmatch(output.strip())
+        submission.cluster = answer["cluster"] if answer else ""
+        return original(job_id, output)
+
+    def report(original, self, job_info):
+        if cluster := getattr(submission, "cluster", ""):
+            self._submitted_job_clusters.add(cluster)
+            job_info.external_jobid = id_of(job_info.external_jobid, cluster)
+        original(self, job_info)
+
+    patch(
+        "jobs in other clusters (--clusters) are not waited for",
+        (plugin, "validate_or_get_slurm_job_id", note_cluster),
+        (plugin.Executor, "_report_job_submission_threadsafe", report),
+    )
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
@@ -209,19 +239,24 @@ def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
 
 def _cancel_by_name(executor) -> None:
     """Cancel the jobs of a head, in each of its clusters: their numbers may be other jobs' in another cluster."""
-    clusters = {name for names in executor._submitted_job_clusters for name in str(names).split(",")}
-    for where in [[], *([f"--clusters={name}"] for name in sorted(clusters))]:
+    for cluster in _clusters(executor):
         try:
-            cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}", *where)
+            cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}", clusters=cluster)
         except TransientError as error:
             executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
+
+
+def _clusters(executor) -> list[str]:
+    """Return the clusters that may have a head's jobs; "" is the one that SLURM's programs ask by themselves."""
+    return sorted({"", *(name for names in executor._submitted_job_clusters for name in str(names).split(","))})
 
 
 def _wait_until_gone(executor) -> None:
     """Let cells save their work and note why they left, before the last lines tell what became of them."""
     deadline = time.monotonic() + SECONDS_TO_LEAVE_QUEUE
     try:
-        while time.monotonic() < deadline and is_in_queue(executor.run_uuid):
-            time.sleep(1)
+        for cluster in _clusters(executor):
+            while time.monotonic() < deadline and is_in_queue(executor.run_uuid, cluster):
+                time.sleep(1)
     except TransientError as error:
         executor.logger.warning(f"SLURM does not say whether jobs named {executor.run_uuid} are left: {error}")
