@@ -104,11 +104,12 @@ def test_the_full_disk_of_a_cell_that_was_killed_is_none_of_the_others(tmp_path,
     assert not (tmp_path / "benchmark-1").exists()
 
 
-def test_a_library_that_cannot_be_imported_is_said_by_each_cell(tmp_path, monkeypatch, caplog):
+def test_what_cannot_be_imported_or_read_ahead_is_said_by_the_cells(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(train_pack, "read_run", lambda path: exec("raise ImportError('no torch')"))
     monkeypatch.setenv(train_pack.COUNT_GPUS_WITHOUT_CUDA, "1")
     with caplog.at_level("INFO"):
         train_pack.import_libraries(packed(tmp_path, 1))
+        train_pack.read_inputs_once(packed(tmp_path, 1))
     assert "no torch" in caplog.text
 
 
