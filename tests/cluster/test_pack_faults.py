@@ -43,11 +43,11 @@ pytestmark = pytest.mark.cluster
 
 ONE_PACK = (*MINE, "--resources", "gpu=1")
 # The longest first: so they are in this order in their pack.
-LONG = {"stsb": {"num_train_epochs": 20}, "rte": {"num_train_epochs": 20}}
+LONG = {"stsb": {"num_train_epochs": 12}, "rte": {"num_train_epochs": 12}}
 TASKS = {
     **LONG,
-    "mrpc": {"num_train_epochs": 13},
-    "sst2": {"num_train_epochs": 20},
+    "mrpc": {"num_train_epochs": 7.4},
+    "sst2": {"num_train_epochs": 12},
     **{task: {"num_train_epochs": 1} for task in ("qnli", "cola", "wnli")},
 }
 KILLED, CANCELLED, DONE, LEAVING, SHORT, NOT_BEGUN, DAMAGED = TASKS
@@ -77,7 +77,7 @@ def test_whatever_ends_a_cell_or_the_job_of_a_pack_costs_the_others_nothing(clon
         'return attempt if self.experiment.name == "brief" else limit_of_pack(estimates, attempt)',
     )
     brief = tmp_path / "brief.log"
-    clone.write_experiment("brief", {"rte": {"num_train_epochs": 20}, "cola": {"num_train_epochs": 1}})
+    clone.write_experiment("brief", {"rte": {"num_train_epochs": 12}, "cola": {"num_train_epochs": 1}})
     head_of_brief = start_head(clone, brief, *ONE_PACK)
     wait(lambda: packs_of(clone, "brief"), brief)
     clone.write_experiment("packed", TASKS)
@@ -197,7 +197,7 @@ def test_refused_packs_killed_heads_and_several_heads_at_once(clone, cluster, tm
     """Whoever calls again waits in the queue for the pack that a killed head has left, and uses its results."""
     pack_everything(clone)
     tasks = ("rte", "cola", "wnli")
-    clone.write_experiment("heads", {"rte": {"num_train_epochs": 20}, **{task: TASKS[task] for task in tasks[1:]}})
+    clone.write_experiment("heads", {"rte": {"num_train_epochs": 12}, **{task: TASKS[task] for task in tasks[1:]}})
     account = ("slurm_account=nobody", "mem_mb=4000", "runtime=60")
     refused = clone.snakemake(*ONE_PACK, "--default-resources", *account)
     assert refused.returncode == 1
@@ -212,7 +212,7 @@ def test_refused_packs_killed_heads_and_several_heads_at_once(clone, cluster, tm
         killed.kill()
         killed.wait()
         last, interrupted = (start_head(clone, log, *ONE_PACK) for log in logs[1:])
-        wait(lambda: "\n".join(in_queue(cluster, "--format=%E")).count("afterany") == 2, logs[1])
+        wait(lambda: sum("afterany" in line for line in in_queue(cluster, "--format=%E")) == 2, logs[1])
         interrupted.send_signal(signal.SIGINT)
         assert ended(interrupted, logs[2]) == 1
         said = logs[2].read_text(encoding="utf-8")

@@ -38,7 +38,7 @@ from waiting import wait_until
 from gluegrid.execution.reasons import Cause
 
 LOCAL = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=1")
-LONGER, SHORT = {"num_train_epochs": 20}, {"num_train_epochs": 1}
+LONGER, SHORT = {"num_train_epochs": 12}, {"num_train_epochs": 1}
 TASKS = {"stsb": LONGER, "rte": LONGER, "sst2": LONGER, "cola": SHORT, "wnli": SHORT}
 WITHOUT_DATA = "mrpc"
 
