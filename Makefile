@@ -97,6 +97,10 @@ reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also 
 cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo or CONFIG=mine.yaml)
 	@$(BIN)/python scripts/commands.py cancel $(call option,CELL) $(call option,EXPERIMENT,--experiment=) $(call option,CONFIG,--configfile=)
 
+.PHONY: doctor
+doctor: $(INSTALLED) ## before anything is spent: is all well here, with SLURM and on a node; proposes a profile (PROFILE=profiles/mine)
+	@$(BIN)/python scripts/commands.py doctor $(call option,PROFILE,--profile=)
+
 .PHONY: disk
 disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo or CONFIG=mine.yaml: one)
 	@$(BIN)/python scripts/commands.py disk $(WHICH)

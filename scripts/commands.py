@@ -14,6 +14,7 @@ from gluegrid.common.errors import GluegridError
 
 RESULTS = Path("results")
 CONFIG = Path("config.yaml")
+PROPOSED = Path("profiles/proposed")
 SECONDS_BETWEEN_LOOKS = 5
 REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
 IMPORT = 'make import EXPERIMENT=merged FILES="a.zip b.zip"'
@@ -246,6 +247,20 @@ def clean_state(arguments: argparse.Namespace) -> None:
     if arguments.yes:
         left = delete(leftovers)
         print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
+
+
+@command(
+    "doctor",
+    argument("--profile", type=Path, default=PROPOSED, help="the folder for the proposed profile (profiles/proposed)"),
+)
+def doctor(arguments: argparse.Namespace) -> None:
+    """Look at this machine, at SLURM and at one of its nodes; say what to do, and propose a profile for the site."""
+    from gluegrid.site.doctor import examine
+
+    if arguments.profile.name in ("", ".."):
+        raise GluegridError("PROFILE: name a folder for the profile, such as profiles/mine")
+    sys.stdout.reconfigure(errors="replace")  # what SLURM's programs say may have letters that this terminal has not
+    raise SystemExit(0 if examine(arguments.profile) else 1)
 
 
 def name_experiment(arguments: argparse.Namespace) -> None:

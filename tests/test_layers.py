@@ -24,16 +24,19 @@ PACKAGES = {
     "results": {"tabulate"},
     "analysis": {"numpy", "pyarrow", "scipy"},
     "operations": set(),
+    "site": set(),
     "report": {"jinja2", "markupsafe", "matplotlib", "scipy"},
     "verification": {"jsonschema", "numpy"},
     "sharing": set(),
     "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
 }
-LIGHT = {"common", "experiment", "execution", "results", "operations", "sharing", "workflow"}
+LIGHT = {"common", "experiment", "execution", "results", "operations", "site", "sharing", "workflow"}
 ONLY_WHEN_CALLED = {
     # What is known of metrics and kinds of tasks is asked when a plan is made, too; formulas are called on a device.
     "experiment.metrics": {"numpy", "scipy", "sklearn"},
     "experiment.task_kinds": {"scipy"},
+    # The authorities that the hub's client trusts, where they are at hand: this module runs alone on a node, too.
+    "site.node_report": {"certifi"},
     # Only a result that has a reference is compared with it.
     "results.parity": {"scipy"},
 }

@@ -1,21 +1,16 @@
-"""SLURM's nodes: how many jobs of a kind can run on them at once."""
+"""SLURM's nodes: which take jobs, what cards they have, and how many jobs of a kind can run on them at once."""
 
 import re
 
 from gluegrid.common.errors import TransientError
 from gluegrid.execution.slurm_queue import answer_of
 
-LINE = re.compile(r"(?P<node>\S+)\|(?P<partition>[^|]+)\|(?P<state>[a-z_]+)[^|]*\|(?P<gres>[^|]*)\|(?P<cpus>\d+)")
-GPUS = re.compile(r"gpu(?::(?P<kind>[^:,()\s]+?))?:(?P<number>\d+)(?=[,(\s]|$)")  # gpu:4, gpu:a100:4(S:0-1)
-OF_NO_USE = (
-    "down",
-    "drain",
-    "drng",
-    "fail",
-    "maint",
-    "inval",
-    "unk",
-)  # how the states begin of nodes that take no jobs
+# Node, partition, state, generic resources, CPUs.
+LINE = re.compile(r"(?P<node>\S+)\|(?P<partition>[^|]+)\|(?P<state>[^|]+)\|(?P<gres>[^|]*)\|(?P<cpus>\d+)")
+# After a node's state: not responding, powered down, powering up, ... and, since 23.02, planned by the backfill.
+MARKS_OF_STATE = "*~#!%$@^-+"
+# A node in another state takes jobs now or when others have left it; one that is powered down is started for a job.
+OUT_OF_USE = ("down", "drain", "fail", "inval", "unk", "future", "maint", "error", "no_respond")
 ANSWER_SECONDS = 20
 
 
@@ -27,13 +22,13 @@ def places_in_cluster(cpus: int, gpus: int, kind: str = "", partitions: str = ""
     """
     where = [f"--clusters={clusters}"] if clusters else []
     try:
-        said = answer_of("sinfo", "--noheader", "--Node", "--format=%N|%P|%t|%G|%c", *where, seconds=ANSWER_SECONDS)
+        said = answer_of("sinfo", "--noheader", "--Node", "--format=%N|%P|%T|%G|%c", *where, seconds=ANSWER_SECONDS)
     except TransientError:
         return None
     lines = [match for line in said.splitlines() if (match := LINE.fullmatch(line.strip()))]
     wanted = {name.strip() for name in partitions.split(",")} - {""}
     of_partitions = [line for line in lines if _is_wanted(line["partition"], wanted)] or lines
-    nodes = {line["node"]: line for line in of_partitions if not line["state"].startswith(OF_NO_USE)}
+    nodes = {line["node"]: line for line in of_partitions if takes_jobs(line["state"])}
     places = sum(_places(line, cpus, gpus, kind) for line in nodes.values())
     return places or None
 
@@ -47,5 +42,24 @@ def _places(line: re.Match, cpus: int, gpus: int, kind: str) -> int:
     of_cpus = int(line["cpus"]) // max(cpus, 1)
     if gpus == 0:
         return of_cpus
-    there = [int(each["number"]) for each in GPUS.finditer(line["gres"]) if kind in ("", each["kind"])]
-    return min(of_cpus, sum(there) // gpus)
+    there = sum(number for each, number in cards_in(line["gres"]).items() if kind in ("", each))
+    return min(of_cpus, there // gpus)
+
+
+def takes_jobs(state: str) -> bool:
+    """Tell whether a node in a state, as sinfo writes it out (%T), takes jobs."""
+    return "*" not in state and not state.rstrip(MARKS_OF_STATE).lower().startswith(OUT_OF_USE)
+
+
+def cards_in(gres: str) -> dict[str, int]:
+    """Return the GPUs in a list of generic resources, such as `gpu:a100:4(S:0-1),nvme:1`, by kind; '' for no name."""
+    found: dict[str, int] = {}
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *rest = entry.strip().removeprefix("gres/").split(":")
+        if name != "gpu":
+            continue
+        count = int(rest.pop()) if rest and rest[-1].isdecimal() else 1
+        kind = rest[0] if rest and rest[0] != "no_consume" else ""
+        if count:
+            found[kind] = found.get(kind, 0) + count
+    return found

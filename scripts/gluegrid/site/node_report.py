@@ -1,0 +1,238 @@
+"""What a machine says of itself, as JSON. The standard library alone: `make doctor` sends this file to a node as it is.
+
+Called there as `python - QUESTION`, where QUESTION is JSON: the `folder` for the report, the `markers` that the login
+node has left (path to content), the `endpoint` of the hub, and the `sbatch` arguments of a job to ask about.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+REPORT = "report.json"
+SECONDS_FOR_NETWORK = 10
+SECONDS_FOR_TORCH = 300  # its first import from a cold shared disk may take minutes
+SECONDS_FOR_PROGRAMS = 60
+CARDS = "name,memory.total,driver_version"
+SCRATCH_VARIABLES = ("SLURM_TMPDIR", "TMPDIR")
+SCRATCH_FOLDERS = ("/tmp", "/local", "/localscratch", "/local_scratch", "/lscratch", "/scratch/local", "/raid")
+# By their names in /proc/mounts: file systems that other machines see, too.
+SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|cifs|smb|ceph|panfs|wekafs|pvfs|orangefs|afs|9p|glusterfs|daos|vast")
+TORCH = """
+import json, torch
+cuda = torch.cuda
+found = {"version": torch.__version__, "cuda": torch.version.cuda, "hip": torch.version.hip}
+found |= {"is_available": cuda.is_available(), "count": cuda.device_count(), "built_for": cuda.get_arch_list()}
+if found["is_available"]:
+    found["capability"] = list(cuda.get_device_capability(0))
+    found["name"] = cuda.get_device_name(0)
+    (torch.ones(8, device="cuda") * 2).sum().item()
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    """Write the report, under its name only when it is whole."""
+    question = json.loads(sys.argv[1])
+    folder = Path(question["folder"])
+    part = folder / f"{REPORT}.part"
+    part.write_text(json.dumps(report(question, folder)), encoding="utf-8")
+    part.replace(folder / REPORT)
+
+
+def report(question: dict, folder: Path) -> dict:
+    """Return what this node says of itself."""
+    return {
+        "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "has_python": True,
+        "python": sys.version.split()[0],
+        "seen": {path: read_or_none(path) == text for path, text in question["markers"].items()},
+        "clock": clock_behind(folder),
+        "given": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "cards": cards(),
+        "torch": torch_as_used(),
+        "network": reach(question["endpoint"]),
+        "scratch": scratch(),
+        "shm": free_bytes("/dev/shm"),
+        "sbatch": complaint_of_sbatch(question["sbatch"]),
+    }
+
+
+def read_or_none(path: str) -> str | None:
+    """Return what is in a file; None where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def clock_behind(folder: Path) -> float:
+    """Return by how many seconds this machine's clock is behind that of a folder's file system."""
+    before = time.time()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="clock-") as stream:
+        stream.write(b"now")
+        stream.flush()
+        os.fsync(stream.fileno())
+        changed = os.fstat(stream.fileno()).st_mtime
+    # Anything in between is the time that writing took; some file systems keep whole seconds.
+    return changed - before if changed < before else max(0.0, changed - time.time())
+
+
+def cards() -> dict:
+    """Return the cards that nvidia-smi lists, or in `error` why it lists none."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={CARDS}", "--format=csv,noheader,nounits"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_FOR_PROGRAMS,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"nvidia-smi: no answer for {SECONDS_FOR_PROGRAMS} s", "cards": []}
+    except OSError as error:
+        return {"error": f"nvidia-smi: {error.strerror}", "cards": []}
+    if done.returncode != 0:
+        return {
+            "error": last_line(done.stdout + done.stderr) or f"nvidia-smi: exit code {done.returncode}",
+            "cards": [],
+        }
+    rows = [[field.strip() for field in line.rsplit(",", 2)] for line in done.stdout.splitlines()]
+    found = [{"name": row[0], "memory_mb": row[1], "driver": row[2]} for row in rows if len(row) == 3]
+    return {"error": None if found else "nvidia-smi lists no card", "cards": found}
+
+
+def torch_as_used() -> dict:
+    """Return what torch says of itself and of the cards, in a process of its own; in `error` why it does not."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-E", "-P", "-c", TORCH],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_FOR_TORCH,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"torch is not imported after {SECONDS_FOR_TORCH} s"}
+    except OSError as error:
+        return {"error": f"{sys.executable}: {error.strerror}"}
+    with suppress(ValueError):
+        return {"error": None, **json.loads(last_line(done.stdout))}
+    return {"error": last_line(done.stderr) or f"importing torch ended with exit code {done.returncode}"}
+
+
+def reach(endpoint: str) -> dict:
+    """Return whether something answers at the hub's address, and as a hub does: in JSON."""
+    try:
+        request = _question(endpoint)
+        with urllib.request.urlopen(request, timeout=SECONDS_FOR_NETWORK, context=_certificates()) as answer:
+            return {"error": None, "status": answer.status, "is_json": _is_json(answer.headers)}
+    except urllib.error.HTTPError as error:
+        return {"error": None, "status": error.code, "is_json": _is_json(error.headers)}
+    except Exception as error:  # of a socket, TLS, a proxy, an address that is none
+        reason = getattr(error, "reason", None) or error
+        return {"error": " ".join(str(reason).split()) or type(reason).__name__, "status": None, "is_json": False}
+
+
+def _question(endpoint: str) -> urllib.request.Request:
+    """Return what to ask at an address, in which a name and a password may stand."""
+    parts = urllib.parse.urlsplit(f"{endpoint.rstrip('/')}/api/models?limit=1")
+    login, _, host = parts.netloc.rpartition("@")
+    headers = {"User-Agent": "gluegrid"}
+    if login:
+        encoded = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+    return urllib.request.Request(urllib.parse.urlunsplit(parts._replace(netloc=host)), headers=headers)
+
+
+def _certificates():
+    """Return the authorities that the hub's own client trusts, where they are at hand."""
+    import ssl
+
+    context = ssl.create_default_context()
+    with suppress(ImportError, OSError):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def _is_json(headers) -> bool:
+    return "json" in headers.get("Content-Type", "")
+
+
+def scratch() -> list[dict]:
+    """Return the folders in which a job may keep files while it runs, each file system once."""
+    named = [(os.environ[variable], f"${variable}") for variable in SCRATCH_VARIABLES if os.environ.get(variable)]
+    found, devices = [], set()
+    for path, name in [*named, *((folder, folder) for folder in SCRATCH_FOLDERS)]:
+        with suppress(OSError):
+            device = Path(path).stat().st_dev
+            if device not in devices and os.access(path, os.W_OK | os.X_OK):
+                devices.add(device)
+                kind = kind_of_file_system(path)
+                is_local = not SHARED.search(kind)
+                found.append({"path": path, "name": name, "free": free_bytes(path), "kind": kind, "is_local": is_local})
+    return found
+
+
+def free_bytes(path: str) -> int | None:
+    """Return how much this user may still write below a path; None where it is not there."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def kind_of_file_system(path: str) -> str:
+    """Return the kind of the file system that a path is on, as /proc/mounts says it; 'unknown' where it does not."""
+    real, kinds = Path(path).resolve(), {"/": "unknown"}
+    with suppress(OSError), Path("/proc/mounts").open(encoding="utf-8", errors="replace") as mounts:
+        for fields in map(str.split, mounts):
+            kinds[fields[1].replace("\\040", " ")] = fields[2]
+    return next(kinds[str(place)] for place in (real, *real.parents) if str(place) in kinds)
+
+
+def complaint_of_sbatch(arguments: list[str]) -> str | None:
+    """Return why a job could not be submitted from here; None where it could. Submits none."""
+    if shutil.which("sbatch") is None:
+        return "sbatch is not there"
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only", *arguments, "--wrap=true"],
+            env={name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+            | {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_JWT") if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_FOR_PROGRAMS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"sbatch: no answer for {SECONDS_FOR_PROGRAMS} s"
+    except OSError as error:
+        return f"sbatch: {error.strerror}"
+    return None if done.returncode == 0 else last_line(done.stderr) or f"sbatch ended with exit code {done.returncode}"
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text that is not empty."""
+    return next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+if __name__ == "__main__":
+    main()
