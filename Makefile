@@ -66,6 +66,10 @@ demo: $(INSTALLED) ## run the demo experiment and print its table
 	@echo && sed -n -e 's/\\\*/* /g' -e '/^## Models by tasks/,/^Numbers/{/^|/p;}' results/demo/results.md
 	@echo && echo "All of it: results/demo/results.md. Next: make status, make verify, or an experiment of your own (README.md)"
 
+.PHONY: submit
+submit: $(INSTALLED) ## run an experiment on SLURM without a terminal, its controller as a job (CONFIG=mine.yaml, PROFILE=mine)
+	@$(BIN)/python scripts/commands.py submit $(call option,CONFIG,--configfile=) $(call option,PROFILE,--profile=)
+
 # EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
 .PHONY: status
 status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo or CONFIG=mine.yaml: of one experiment; WATCH=1: live)
@@ -94,7 +98,7 @@ reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also 
 	@$(BIN)/python scripts/commands.py reports $(WHICH)
 
 .PHONY: cancel
-cancel: $(INSTALLED) ## end one cell and do not try it again (CELL=<model>/<task>/base/seed-42; EXPERIMENT=demo or CONFIG=mine.yaml)
+cancel: $(INSTALLED) ## end what make submit has begun (EXPERIMENT=demo or CONFIG=mine.yaml); CELL=<model>/<task>/base/seed-42: one cell for good
 	@$(BIN)/python scripts/commands.py cancel $(call option,CELL) $(call option,EXPERIMENT,--experiment=) $(call option,CONFIG,--configfile=)
 
 .PHONY: doctor

@@ -102,6 +102,25 @@ def experiment_to_plan(file: Path | None, name: str | None):
 
 
 @command(
+    "submit",
+    argument("--configfile", type=Path, help="the experiment file; config.yaml without it"),
+    argument("--profile", help="the profile that says how jobs are asked for (profiles/slurm)"),
+)
+def submit(arguments: argparse.Namespace) -> None:
+    """Run an experiment on SLURM without a terminal: stage here what is missing, and submit the controller as a job."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.local_data import look_at_local_data
+    from gluegrid.operations.site_profile import slurm_profile
+    from gluegrid.workflow.submit import submit
+
+    file = arguments.configfile or CONFIG
+    experiment = load_experiment(file, look_at_data=look_at_local_data)
+    for warning in experiment.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(*submit(experiment, file, slurm_profile(arguments.profile)), sep="\n")
+
+
+@command(
     "status",
     ONE_OR_ALL,
     ITS_FILE,
@@ -217,10 +236,13 @@ def _is_made(report: str, head: Path) -> bool:
     ITS_FILE,
 )
 def cancel(arguments: argparse.Namespace) -> None:
-    """Cancel one cell that is queued or running; the running call of snakemake does not try it again."""
-    from gluegrid.operations.cancel import cancel_cell
+    """Cancel a cell, which is not tried again; without one, the controller of `make submit` and all its cells' jobs."""
+    from gluegrid.operations.cancel import cancel_cell, cancel_experiment
 
-    print(cancel_cell(arguments.cell.strip("/"), arguments.experiment or None))
+    if arguments.experiment and not arguments.cell:
+        print(cancel_experiment(arguments.experiment))
+    else:
+        print(cancel_cell(arguments.cell.strip("/"), arguments.experiment or None))
 
 
 @command("disk", ONE_OR_ALL, ITS_FILE)
@@ -279,7 +301,7 @@ def name_experiment(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Call the command that is asked for. Its reader may leave before all is told."""
     arguments = parser.parse_args()
-    if arguments.function is not plan:
+    if arguments.function not in (plan, submit):
         name_experiment(arguments)
     with reader_may_leave():
         arguments.function(arguments)

@@ -182,7 +182,8 @@ def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp
     clone.write_experiment("array", {"rte": {"num_train_epochs": 1}})
     with (clone.root / "mine.yaml").open("a", encoding="utf-8") as stream:
         stream.write(f"seeds: {[*range(1, 15)]}\n")
-    head = start_head(clone, log, *MINE, "--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s")
+    array = ("--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s", "--set-resources")
+    head = start_head(clone, log, *MINE, *array, "train:pack_minutes=0")
     states = folder_of_cell(clone, "state", "array", "rte").parent
     wait(lambda: len([*states.glob("*/slurm_job.json")]) == 14, log)
     noted = {path.parent.name: json.loads(path.read_text()) for path in states.glob("*/slurm_job.json")}

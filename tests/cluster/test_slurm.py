@@ -24,7 +24,7 @@ def test_the_demo_grid_is_as_many_packs_as_there_are_gpus(clone, cluster):
     done = clone.snakemake(*DEMO)
     assert done.returncode == 0, done.stdout
     assert done.stdout.rstrip().endswith("Tables: results/demo/results.md")
-    jobs = accounted(cluster, "rule_pack_", "AllocTRES%100", "State", "WorkDir%300")
+    jobs = accounted(cluster, "rule_", "AllocTRES%100", "State", "WorkDir%300")
     jobs = [row for row in jobs if row[4] == str(clone.root)]  # other tests have theirs
     assert len(jobs) == 8, done.stdout
     assert all("gres/gpu=1" in row[2].split(",") for row in jobs), jobs
@@ -37,11 +37,15 @@ def test_the_demo_grid_is_as_many_packs_as_there_are_gpus(clone, cluster):
         of_jobs[record["job"]["slurm_job_id"]].append(record)
         assert record["job"]["cuda_visible_devices"] in ("0", "1")
         assert record["git"] == git
-    for number, comment, *_ in jobs:
+    packs = [row for row in jobs if row[1].startswith("rule_pack_")]
+    assert len(packs) > 1
+    for number, comment, *_ in packs:
         trained = of_jobs[number]
         assert comment.endswith(f"_{len(trained)}_cells")
         assert {record["job"]["pack"].rpartition("/")[2] for record in trained} == {comment.removeprefix("rule_")}
         assert len({record["identity"]["model"] for record in trained}) == 1
+    # What is left for a pack of one cell is a job of its own.
+    assert sum(len(of_jobs[row[0]]) for row in jobs if row not in packs) == len(jobs) - len(packs)
 
 
 def test_a_cell_of_several_gpus_or_nodes_is_one_job_and_one_launch(clone, cluster):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
+from gluegrid.common.files import read_json
 from gluegrid.execution import invocation
 from gluegrid.experiment.cell import run_text
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
@@ -53,6 +54,36 @@ def test_a_head_reads_the_config_and_not_another_heads_file(workplace):
     invocation.freeze(planned.config, Path(planned.paths.heads))
     (workplace / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"experiment": "newer"}), encoding="utf-8")
     assert experiment_of_workflow(workflow(is_main_process=True)).name == "newer"
+
+
+def test_a_controller_works_on_what_was_submitted_after_each_requeue(workplace, monkeypatch):
+    submitted = load_experiment(Path("config.yaml"))
+    state = {"commit": "of the submission", "dirty": True}
+    with monkeypatch.context() as at_submission:
+        at_submission.setattr(invocation, "git_state", lambda: state)
+        plan = invocation.write_plan(submitted.config, Path(submitted.paths.heads))
+    (workplace / "config.yaml").write_text("experiment: [broken", encoding="utf-8")
+    monkeypatch.setenv(invocation.SUBMITTED, str(plan))
+    for _ in range(2):
+        experiment = experiment_of_workflow(workflow(is_main_process=True, configfiles=[Path("gone.yaml")]))
+        assert experiment.config == submitted.config
+        begun = read_json(invocation.freeze(experiment.config, Path(experiment.paths.heads)))
+        assert (begun["git"], begun["submitted"]) == (state, str(plan))
+
+
+def test_whoever_ends_a_controller_ends_all_its_starts_and_no_other_call(workplace, monkeypatch):
+    other = invocation.freeze({}, Path("heads"))
+    plan = invocation.write_plan({}, Path("heads"))
+    monkeypatch.setenv(invocation.SUBMITTED, str(plan))
+    starts = [invocation.freeze({}, Path("heads")) for _ in range(3)]
+    invocation.interrupt()
+    assert [invocation.was_interrupted(str(path)) for path in (other, plan, *starts)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_the_experiments_name_can_be_given_on_the_command_line(workplace):

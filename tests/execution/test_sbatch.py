@@ -476,7 +476,7 @@ def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
 
 
 def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
-    monkeypatch.setattr(sbatch, "note_job", lambda *noted, **how: invocation.interrupt())
+    monkeypatch.setattr(sbatch, "note_job", lambda *noted, **more: invocation.interrupt())
     with pytest.raises(GluegridError, match="the head has ended"):
         sbatch.submit(ARGUMENTS, None)
     assert slurm.calls("scancel") == [["17"]]

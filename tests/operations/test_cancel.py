@@ -14,9 +14,11 @@ from gluegrid.common.files import write_json
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import job, this_process
 from gluegrid.execution import attempts, invocation
+from gluegrid.execution.controller import note_submission
 from gluegrid.execution.locks import lock
 from gluegrid.execution.reasons import Cause, Reason
-from gluegrid.operations.cancel import cancel_cell
+from gluegrid.execution.submissions import note_job
+from gluegrid.operations.cancel import cancel_cell, cancel_experiment
 from gluegrid.results.outcomes import read_outcomes
 
 
@@ -72,6 +74,42 @@ def test_another_job_that_has_its_number_now_is_left_alone(slurm, cell, state):
     slurm.answers("squeue", (0, squeue_line("17", "RUNNING", "somebodys"), ""))
     assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
     assert not slurm.calls("scancel")
+
+
+def test_a_running_controller_is_asked_to_end_with_its_cells(slurm, experiment):
+    submit_controller(experiment)
+    slurm.answers("squeue", (0, squeue_line("12", "RUNNING", "gluegrid-1"), ""))
+    said = cancel_experiment(experiment.name)
+    assert said.startswith(f"the controller of {experiment.name}, SLURM job 12, is asked to end with all its cells: ")
+    assert slurm.calls("scancel") == [["--signal=INT", "--batch", "12"]]
+
+
+@pytest.mark.parametrize("controller", ["gluegrid-1", "another"], ids=["it waits", "it is gone"])
+def test_of_a_controller_that_does_not_run_all_jobs_are_cancelled_also_those_of_earlier_starts(
+    slurm, experiment, state, controller
+):
+    submit_controller(experiment)
+    for number in ("17", "18", "19"):
+        note_job(state, number, NAME, None)
+    lines = [squeue_line(number, "PENDING") for number in ("17", "19")]
+    slurm.answers("squeue", (0, "".join([squeue_line("12", "PENDING", controller), *lines]), ""))
+    said = cancel_experiment(experiment.name)
+    is_there = controller == "gluegrid-1"
+    assert (
+        said == f"{experiment.name}: cancelled: " + "its controller, SLURM job 12 and " * is_there + "2 jobs of cells"
+    )
+    assert slurm.calls("scancel") == [*[["12"]] * is_there, ["17", "19"]]
+
+
+def test_an_experiment_without_a_controller_has_none_to_end(slurm, experiment, project):
+    command = [sys.executable, str(project / "scripts/commands.py"), "cancel", f"--experiment={experiment.name}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    said = "was not begun by make submit; end its snakemake by Ctrl-C, or one cell: make cancel CELL=...\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gluegrid: {experiment.name}: {said}")
+
+
+def submit_controller(experiment) -> None:
+    note_submission(Path(experiment.paths.root), "12", "gluegrid-1", Path(experiment.paths.heads) / "plan.json")
 
 
 def test_a_training_in_somebodys_allocation_is_asked_to_leave_and_the_allocation_left_alone(slurm, cell, state):
@@ -185,7 +223,8 @@ def test_without_a_cell_it_says_how_one_is_named(slurm, experiment, project):
     done = subprocess.run(
         [sys.executable, str(project / "scripts/commands.py"), "cancel", ""], capture_output=True, text=True
     )
-    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs\n"
+    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs;"
+    said += " or what make submit has begun: make cancel EXPERIMENT=...\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 

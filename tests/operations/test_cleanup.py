@@ -17,6 +17,7 @@ from gluegrid.common.files import write_json, write_text
 from gluegrid.common.manifests import file_identity
 from gluegrid.execution import attempts, invocation
 from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.controller import note_submission
 from gluegrid.execution.locks import lock
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.experiment.experiment_index import newest_plan
@@ -177,6 +178,18 @@ def test_a_call_of_snakemake_that_begins_meanwhile_gets_its_copy_of_the_code_bac
     assert delete(found) == ["left: old calls of snakemake, copies of the code (a call of snakemake has just begun)"]
     assert code.exists()
     assert not list(Path("results/grid/heads").glob(".removed*"))
+
+
+def test_what_a_controller_in_the_queue_is_to_read_stays(cell, no_head_lives, slurm):
+    code = write(RESULTS / "grid/heads/code-1/Snakefile")
+    note_submission(RESULTS / "grid", "12", "gluegrid-grid-1", RESULTS / "grid/heads/plan.json")
+    slurm.answers("squeue", (0, squeue_line("12", "PENDING", name="gluegrid-grid-1"), ""))
+    gone, told = cleaned()
+    assert code not in gone
+    assert "kept: results/grid/heads, since jobs of it wait or run" in told
+    # Another's job has its number by now.
+    slurm.answers("squeue", (0, squeue_line("12", "PENDING", name="another"), ""))
+    assert code in cleaned()[0]
 
 
 def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):

@@ -24,6 +24,7 @@ from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
 from gluegrid.common.provenance import this_process
 from gluegrid.execution import attempts, invocation, reasons
+from gluegrid.execution.controller import note_submission
 from gluegrid.execution.job_logs import has_error, last_line
 from gluegrid.execution.reasons import Cause, Reason
 from gluegrid.execution.slurm_queue import MOST_NAMED, Job, jobs_in_queue
@@ -481,6 +482,68 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
         replace(status, outcome=replace(status.outcome, cell=cell)) for status, cell in zip(cells, on_gpus, strict=True)
     ]
     assert time_left(cells, lambda cell: 0).gpu_hours * 3600 == pytest.approx(4 * (2 * 10 + 3 * 12.5))
+
+
+CONTROLLER = "gluegrid-grid-1"
+
+
+def submit_controller(experiment: Experiment) -> Path:
+    """Note a controller as make submit does; return its plan's file."""
+    plan = invocation.write_plan(experiment.config, Path(experiment.paths.heads))
+    note_submission(Path(experiment.paths.root), "12", CONTROLLER, plan)
+    return plan
+
+
+def begin_controller(experiment: Experiment, plan: Path, monkeypatch) -> None:
+    """Let a start of the controller begin on another host, of whose process nothing is known here."""
+    with monkeypatch.context() as job:
+        job.setenv(invocation.SUBMITTED, str(plan))
+        elsewhere = this_process() | {"host": "node7"}
+        job.setattr(invocation, "this_process", lambda: elsewhere)
+        invocation.freeze(experiment.config, Path(experiment.paths.heads))
+
+
+@pytest.mark.parametrize(
+    ("job", "has_begun", "end", "said"),
+    [
+        ({"state": "PENDING", "reason": "Priority"}, False, None, "waits (Priority)"),
+        ({"state": "PENDING", "reason": "BeginTime"}, True, None, "was requeued and waits (BeginTime)"),
+        ({"state": "RUNNING"}, True, None, "runs; it requeues itself in 5 min at the latest"),
+        (None, True, {"exit_code": 1, "reason": "no sbatch"}, "ended at .* with exit code 1: no sbatch"),
+        (None, True, None, "was cancelled, killed, or at its time limit. Its cells' jobs run on; the same make submit"),
+        ({"state": "RUNNING", "name": "another"}, True, None, "was cancelled, killed, or at its time limit"),
+    ],
+    ids=["queued", "requeued", "running", "ended", "lost", "lost, and its number another's"],
+)
+def test_where_the_controller_is_and_its_log(slurm, tmp_path, monkeypatch, job, has_begun, end, said):
+    experiment = builders.experiment(tmp_path)
+    plan = submit_controller(experiment)
+    if has_begun:
+        begin_controller(experiment, plan, monkeypatch)
+    if end:
+        write_json(Path(experiment.paths.root) / "controller/end.json", end | {"ended": EARLIER})
+    if job:
+        slurm.answers("squeue", (0, squeue_line("12", **{"name": CONTROLLER, **job}), ""))
+    text = " ".join(text_of(experiment).split())
+    assert re.search(f"controller: SLURM job 12 {said.replace('(', '[(]').replace(')', '[)]')}", text), text
+    assert f"log: {experiment.paths.root}/logs/controller.log" in text
+    snapshot = snapshot_of(experiment)
+    is_there = bool(job) and "name" not in job
+    assert snapshot.is_under_way == is_there
+    assert bool(snapshot.invocations.running) == (is_there and job["state"] == "RUNNING")
+    assert "snakemake runs" not in text
+    assert ("No snakemake runs" in text or "still runs is not known here" in text) != is_there
+    # What has ended is not asked for.
+    assert (slurm.calls("squeue") == []) == (end is not None)
+
+
+def test_a_controller_is_not_told_of_once_another_call_of_snakemake_has_begun(slurm, tmp_path, monkeypatch):
+    experiment = builders.experiment(tmp_path)
+    begin_controller(experiment, submit_controller(experiment), monkeypatch)
+    slurm.answers("squeue", (1, "", "Unable to contact slurm controller"))
+    assert "controller: SLURM job 12 when SLURM last answered" in text_of(experiment)
+    invocation.freeze(experiment.config, Path(experiment.paths.heads))
+    assert "controller: " not in text_of(experiment)
 
 
 def test_a_finished_variant_tells_nothing_of_how_long_another_takes(slurm, tmp_path):

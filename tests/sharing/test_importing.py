@@ -441,7 +441,7 @@ def test_an_import_takes_the_place_of_the_one_before_as_a_whole(archive_of):
     assert sorted(path.name for path in RESULTS.iterdir()) == ["merged"]
 
 
-@pytest.mark.parametrize("slow", ["archive.ArchiveFile.unpack", "importing.write_import", "importing.write_tables"])
+@pytest.mark.parametrize("slow", ["archive.ArchiveFile.unpack", "importing.write_plan", "importing.write_tables"])
 def test_an_import_that_is_killed_leaves_nothing_and_the_next_one_cleans_up(archive_of, slow):
     first, second = archive_of("grid", {"bert": {}}), archive_of("other", {"electra": {}}, ["pair"])
     after = 3 if "unpack" in slow else 1

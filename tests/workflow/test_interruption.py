@@ -64,12 +64,15 @@ def as_before(monkeypatch):
         ("local", None, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}),
         ("local", signal.SIGHUP, {signal.SIGINT, signal.SIGTERM}),  # nohup
         ("slurm", None, {signal.SIGINT, signal.SIGTERM}),  # jobs outlast a lost connection
+        ("slurm", "controller", {signal.SIGINT}),  # and the end of a controller's job
     ],
 )
 def test_which_signals_end_a_call_as_ctrl_c_does(executor, ignored, asking):
     signal.signal(signal.SIGTERM, lambda *_: None)  # Snakemake's, which waits for running jobs
+    if ignored == "controller":
+        os.environ[invocation.SUBMITTED] = "results/mine/heads/plan.json"
     for number in (signal.SIGHUP, ignored):
-        if number is not None:
+        if isinstance(number, signal.Signals):
             signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
     os.environ[EXECUTOR] = executor
     end_when_asked()
@@ -77,6 +80,7 @@ def test_which_signals_end_a_call_as_ctrl_c_does(executor, ignored, asking):
     for number in asking:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
+    assert (signal.getsignal(signal.SIGTERM) == signal.SIG_DFL) == (ignored == "controller")
 
 
 def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_waited_for(tmp_path, monkeypatch):

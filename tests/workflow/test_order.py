@@ -15,7 +15,8 @@ from pretended_trainings import pretend_trainings, set_seconds
 
 pytestmark = pytest.mark.long
 
-ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1")
+ALONE = ("--set-resources", "train:pack_minutes=0")
+ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1", *ALONE)
 MODELS, TASKS = (
     ("bert-demo-small", "bert-demo-tiny"),
     ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),

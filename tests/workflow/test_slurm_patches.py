@@ -1,14 +1,16 @@
 """What is changed in Snakemake's SLURM plugin, with the plugin as it is installed and SLURM's answers played."""
 
 import asyncio
+import getpass
 import logging
 import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from fake_slurm import FakeSlurm
+from fake_slurm import NAME, FakeSlurm, squeue_line
 
+from gluegrid.common.files import write_json
 from gluegrid.execution import invocation, sbatch
 from gluegrid.workflow import slurm_patches
 from gluegrid.workflow.job_states import JobStates
@@ -158,6 +160,24 @@ def still_active(executor, numbers=("1", "2")) -> list[str]:
         return [job.external_jobid async for job in executor.check_active_jobs(jobs)]
 
     return asyncio.run(check())
+
+
+def test_an_interrupted_controller_ends_what_its_earlier_starts_have_left(executor, slurm, monkeypatch, tmp_path):
+    state = tmp_path / "results/grid/state/m/t/base/seed-1"
+    write_json(state / "slurm_job.json", {"slurm_job_id": "19", "name": NAME, "behind": {"17": NAME}})
+    # Asked once for what is left, and then until all has left.
+    left = squeue_line("17", "RUNNING")
+    slurm.answers("squeue", (0, left, ""), (0, "", ""), (0, left, ""), (0, "", ""))
+    monkeypatch.setattr(plugin.Executor, "shutdown", lambda self: None)
+    slurm_patches.cancel_all_jobs_of_an_interrupted_head(plugin)
+    executor.was_interrupted = True
+    monkeypatch.setenv(invocation.SUBMITTED, str(tmp_path / "results/grid/heads/plan.json"))
+    executor.shutdown()
+    assert slurm.calls("scancel")[-1] == ["17"]
+    assert len(slurm.calls("squeue")) == 4
+    monkeypatch.delenv(invocation.SUBMITTED)
+    executor.shutdown()
+    assert slurm.calls("scancel")[-1] == [f"--user={getpass.getuser()}", "--name=uuid"]
 
 
 def test_checks_outlast_an_executor_that_is_slow_to_begin(executor):

@@ -21,6 +21,7 @@ from gluegrid.common.provenance import git_state, is_running, now, this_process
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 
 VARIABLE = "GLUEGRID_HEAD"
+SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job: the file of the plan that it carries out
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,28 @@ def freeze(config: dict, folder: Path, started: str | None = None, site: SiteCho
     return path
 
 
-def write_import(config: dict, folder: Path) -> Path:
-    """Write the file of an invocation that starts no job: it says what an imported experiment is. Return its path."""
+def write_plan(config: dict, folder: Path) -> Path:
+    """Write the file of an invocation that starts no job: an imported experiment, or what a controller is to carry out.
+
+    Return its path.
+    """
     # Nobody is to wait for this process, or to think that a snakemake runs.
     return _write(config, folder, now(), this_process() | {"process_started": None})
+
+
+def submitted_plan() -> dict | None:
+    """Return what `make submit` has planned for this call of snakemake, in a controller's job; None in any other."""
+    path = os.environ.get(SUBMITTED)
+    return read_json(Path(path)) if path else None
 
 
 def _write(config: dict, folder: Path, started: str, process: dict, site: SiteChoices | None = None) -> Path:
     path = folder / f"{now().replace(':', '')}-{uuid.uuid4().hex[:6]}.json"
     content = {"started": started, "process": process, "git": git_state(), "config": config}
     content["site"] = asdict(site or SiteChoices())
+    if plan := submitted_plan():
+        # Whose code it runs a copy of, that git knows nothing of.
+        content |= {"git": plan["git"], "submitted": os.environ[SUBMITTED]}
     content["written"] = datetime.datetime.now(datetime.UTC).isoformat()
     # Not sorted: the order of models and tasks in the config is the order of the tables.
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -109,9 +122,18 @@ def begun(path: Path, invocation: dict) -> float:
 
 
 def interrupt() -> None:
-    """Let no program that this invocation has started submit anything more."""
+    """Let no program that this invocation has started submit anything more; nor that another start of it has."""
     if path := path_of_current_invocation():
-        _interruption(path).touch()
+        for start in _starts(Path(path)):
+            _interruption(start).touch()
+
+
+def _starts(path: Path) -> list[Path]:
+    """Return the files of all starts of an invocation: of a controller, which may have several; else its own."""
+    plan = os.environ.get(SUBMITTED)
+    if plan is None:
+        return [path]
+    return [file for file in path.parent.glob("*.json") if file == path or json_if_there(file).get("submitted") == plan]
 
 
 def has_ended() -> bool:
@@ -141,15 +163,19 @@ def was_left_behind(folder: Path, log: Path) -> bool:
         return False
 
 
-def _interruption(path: str) -> Path:
+def _interruption(path: Path | str) -> Path:
     return Path(path).with_suffix(".interrupted")
 
 
 @dataclass(frozen=True)
 class Invocations:
-    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it."""
+    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it.
+
+    `controlled` is the plan that a controller carries out now, of which SLURM says that it runs.
+    """
 
     all: list[dict]
+    controlled: str | None = None
 
     @property
     def newest(self) -> dict:
@@ -158,9 +184,15 @@ class Invocations:
 
     @cached_property
     def running(self) -> list[dict]:
-        """Those that run on this host."""
+        """Those that run on this host, and the controller's, on whatever host."""
         host = this_process()["host"]
-        return [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
+        here = [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
+        of_controller = next((each for each in self.all if self.is_controlled(each)), None)
+        return here if of_controller is None or of_controller in here else [*here, of_controller]
+
+    def is_controlled(self, invocation: dict) -> bool:
+        """Tell whether an invocation is a start of the controller that runs now; the newest of them is the last."""
+        return self.controlled is not None and invocation.get("submitted") == self.controlled
 
     @property
     def unknown(self) -> dict | None:

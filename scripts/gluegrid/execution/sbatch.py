@@ -95,7 +95,7 @@ def submit(arguments: list[str], script: str | None) -> str:
             # An array job has the comment of its first cell, as may another that is still there.
             answer = _with_patience(arguments, script, [*states], is_known_by_comment="" in commands)
             # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
-            cluster = f";{cluster_of(answer)}" if _clusters(arguments) and cluster_of(answer) else ""
+            cluster = f";{cluster_of(answer)}" if clusters_asked_for(arguments) and cluster_of(answer) else ""
             name, comment = (_value(arguments, option) for option in ("--job-name", "--comment"))
             for state, task in states.items():
                 number = f"{without_cluster(answer)}{task}{cluster}"
@@ -192,7 +192,7 @@ def _sbatch(arguments: list[str], script: str | None, earlier: list[SubmittedJob
         said = complaint(done)
         raise (GluegridError if HOPELESS.search(said) else TransientError)(said)
     # Not tried again: there is a job.
-    if (answer := _number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
+    if (answer := number_in(done.stdout) or _accepted_unanswered(arguments, earlier)) is None:
         said = " ".join(done.stdout.split()) or "nothing"
         raise GluegridError(f"sbatch accepted the job without its number, which gluegrid needs; it said: {said}")
     return answer
@@ -203,7 +203,7 @@ def _within_cluster_of(waiting: list[str], arguments: list[str]) -> list[str]:
 
     Raises TransientError where that is none of the clusters asked for.
     """
-    asked = _clusters(arguments)
+    asked = clusters_asked_for(arguments)
     (cluster, *others) = by_cluster(waiting)
     if others or (cluster not in asked.split(",") and not (cluster and asked == ALL_CLUSTERS)):
         jobs = f"SLURM job {', '.join(waiting)} of this cell is still there"
@@ -211,7 +211,7 @@ def _within_cluster_of(waiting: list[str], arguments: list[str]) -> list[str]:
     return arguments if cluster == asked else [f"--clusters={cluster}", *_without_clusters(arguments)]
 
 
-def _clusters(arguments: list[str]) -> str:
+def clusters_asked_for(arguments: list[str]) -> str:
     """Return from which clusters sbatch is to choose; "" where it is not told so."""
     given = [argument for argument in arguments if OF_CLUSTERS.fullmatch(argument)]
     if given:
@@ -225,7 +225,7 @@ def _without_clusters(arguments: list[str]) -> list[str]:
     return [argument for argument, after in pairs if not (after or OF_CLUSTERS.fullmatch(argument))]
 
 
-def _number_in(said: str) -> str | None:
+def number_in(said: str) -> str | None:
     """Return the last line that is a job's number, with `;` and its cluster if that is there: sites print banners."""
     answers = [match for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
     return ";".join(filter(None, answers[-1].group("number", "cluster"))) if answers else None
@@ -235,7 +235,7 @@ def _call(arguments: list[str], script: str | None) -> subprocess.CompletedProce
     command = [os.environ["GLUEGRID_SBATCH"], *arguments]
     # The job is to know whether its number is told with its cluster.
     environment = {name: value for name, value in os.environ.items() if name != CLUSTERS}
-    environment |= {CLUSTERS: asked} if (asked := _clusters(arguments)) else {}
+    environment |= {CLUSTERS: asked} if (asked := clusters_asked_for(arguments)) else {}
     done = subprocess.run(command, input=os.fsencode(script or ""), capture_output=True, env=environment)
     # Whatever encoding a site's banner has.
     said, complained = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
@@ -248,7 +248,7 @@ def _accepted_unanswered(arguments: list[str], earlier: list[SubmittedJob]) -> s
     if name is None or comment is None:
         return None
     try:
-        number = job_submitted_as(name, comment, _clusters(arguments))
+        number = job_submitted_as(name, comment, clusters_asked_for(arguments))
     except TransientError:
         return None  # the next call of sbatch will say so
     return None if number in {without_task(job.number) for job in earlier} else number

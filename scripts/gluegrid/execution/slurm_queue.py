@@ -131,6 +131,11 @@ def job_submitted_as(name: str, comment: str, clusters: str = "") -> str | None:
     return newest and without_task(newest.number)
 
 
+def job_named(name: str, clusters: str = "") -> Job | None:
+    """Return a job of this name that waits or runs; None where there is none. TransientError as above."""
+    return next((job for job in _listed(f"--name={name}", clusters=clusters) if job.name == name), None)
+
+
 def is_in_queue(name: str, clusters: str = "") -> bool:
     """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
     return bool(_listed(f"--name={name}", clusters=clusters))

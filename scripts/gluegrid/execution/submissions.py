@@ -15,8 +15,10 @@ SUBMITTED, REFUSAL = "slurm_job.json", "refusal.json"
 
 
 def note_job(state: Path, number: str, name: str | None, comment: str | None, is_pack: bool = False) -> None:
-    """Note the job of a cell, and which it may wait behind, so that they are known again: numbers come again."""
-    behind = {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
+    """Note the job of a cell, and all that it may wait behind, so that they are known again: numbers come again."""
+    before = json_if_there(state / SUBMITTED).get("behind")
+    behind = before if isinstance(before, dict) else {}
+    behind |= {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
     job = {"slurm_job_id": number, "name": name, "comment": comment, "behind": behind, "is_pack": is_pack}
     _note(state / SUBMITTED, job | {"submitted": now(), "head": path_of_current_invocation()})
     with suppress(OSError):
@@ -47,6 +49,17 @@ def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]
         name = behind.get(of_holder) if isinstance(behind, dict) else None
         jobs.append(SubmittedJob(of_holder, comment_of_cell(state), name, is_pack=bool(holder.get("pack"))))
     return [job for job in jobs if NUMBER.fullmatch(job.number)]
+
+
+def jobs_of_experiment(experiment: Path) -> list[SubmittedJob]:
+    """Return every SLURM job that an invocation may have left for a cell of the experiment in this folder."""
+    jobs = []
+    for path in experiment.glob(f"state/{'*/' * 4}{SUBMITTED}"):
+        submitted = json_if_there(path)
+        behind = submitted.get("behind") if isinstance(submitted.get("behind"), dict) else {}
+        jobs += noted_jobs(path.parent, submitted, json_if_there(path.with_name("lock")))
+        jobs += [SubmittedJob(number, comment_of_cell(path.parent), name) for number, name in behind.items()]
+    return jobs
 
 
 def refusal(state: Path, tried: list[dict]) -> Reason | None:

@@ -1,4 +1,4 @@
-"""Cancelling one cell: it is marked, so that the running snakemake does not try it again, and its job is ended."""
+"""Cancelling one cell, so that the running snakemake does not try it again; or a controller with all its cells."""
 
 import difflib
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.paths import CELL, ExperimentPaths, state_folder
 from gluegrid.execution import attempts
+from gluegrid.execution.controller import cancel_cells, controller_of
 from gluegrid.execution.locks import ask_to_leave, describe, living_holder, probable_holder
-from gluegrid.execution.slurm_queue import cancel, in_queue
+from gluegrid.execution.slurm_queue import cancel, cancel_jobs, cluster_of, in_queue, jobs_in_queue, without_cluster
 from gluegrid.execution.submissions import jobs_of_cell
 from gluegrid.experiment.experiment_index import experiment_folders, newest_invocation
 from gluegrid.experiment.loading import planned_experiment
@@ -32,6 +33,28 @@ def cancel_cell(name: str, experiment: str | None, results: Path = Path("results
             f"{name} of {experiment}: snakemake will not try it again, but its job, if it has one, goes on, since SLURM"
             f" does not answer ({error}); make cancel again"
         ) from error
+
+
+def cancel_experiment(name: str, results: Path = Path("results")) -> str:
+    """End the controller of an experiment and the jobs of its cells, which save their work; return a line that says so.
+
+    A running controller does it itself, and writes the tables. Raises GluegridError.
+    """
+    (folder,) = experiment_folders(results, name, ("heads",))
+    controller = controller_of(folder)
+    if controller is None:
+        raise GluegridError(
+            f"{name}: was not begun by make submit; end its snakemake by Ctrl-C, or one cell: make cancel CELL=..."
+        )
+    job = controller.job.found_in(jobs_in_queue([controller.job.number]))
+    if job is not None and not job.waits:
+        cancel_jobs("--signal=INT", "--batch", without_cluster(job.number), clusters=cluster_of(job.number))
+        return f"the controller of {name}, SLURM job {job.number}, is asked to end with all its cells: {controller.log}"
+    if job is not None:
+        cancel([job.number])
+    of_cells = cancel_cells(folder)
+    cancelled = [*([f"its controller, SLURM job {job.number}"] if job else []), f"{len(of_cells)} jobs of cells"]
+    return f"{name}: cancelled: {' and '.join(cancelled)}"
 
 
 def _end(state: Path) -> str:
@@ -61,7 +84,10 @@ def _experiment_with(name: str, experiment: str | None, results: Path) -> str:
         example = min(
             (cell for cells in candidates.values() for cell in cells), default="<model>/<task>/base/seed-<seed>"
         )
-        raise GluegridError(f"say which cell: make cancel CELL={example}, as below {results}/{experiment or '*'}/runs")
+        raise GluegridError(
+            f"say which cell: make cancel CELL={example}, as below {results}/{experiment or '*'}/runs;"
+            " or what make submit has begun: make cancel EXPERIMENT=..."
+        )
     having = [candidate for candidate, cells in candidates.items() if name in cells]
     if len(having) > 1:
         raise GluegridError(f"{name} is a cell of {' and of '.join(having)}; name one: EXPERIMENT={having[0]}")

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from gluegrid.common.errors import TransientError
 from gluegrid.execution import attempts
 from gluegrid.execution.cell_state import CellFiles
+from gluegrid.execution.controller import controller_of
 from gluegrid.execution.job_logs import SLURM_LOGS
 from gluegrid.execution.locks import describe, lock
 from gluegrid.execution.reasons import Cause
@@ -39,7 +40,9 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     every_cell = [cell for of_folder in cells.values() for cell in of_folder]
     jobs = {cell.run: jobs_of_cell(cell.state) for cell in every_cell}
     tried = {cell.run: attempts.read(cell.state) for cell in every_cell}
+    controllers = {folder: controller.job for folder in folders if (controller := controller_of(folder))}
     numbers = {job.number for of_cell in jobs.values() for job in of_cell}
+    numbers |= {job.number for job in controllers.values()}
     numbers_ever = numbers | {attempt["slurm_job_id"] for of_cell in tried.values() for attempt in of_cell}
     known = _names_of_logs(numbers_ever)
     logs = [log for log in _logs_of_jobs() if name is None or log.stem in known]
@@ -49,7 +52,8 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
         return any(job.found_in(queue) for job in jobs[cell.run]) or is_locked(cell.lock)
 
     busy = {folder: list(filter(is_busy, of_folder)) for folder, of_folder in cells.items()}
-    places = [leftovers_of_experiment(folder, cells[folder], busy[folder]) for folder in folders]
+    to_go_on = {folder for folder, job in controllers.items() if job.found_in(queue)}
+    places = [leftovers_of_experiment(folder, cells[folder], busy[folder], folder in to_go_on) for folder in folders]
     # The log of the last job of a cell that ended without a result may say why.
     last = [of_cell[-1] for of_cell in tried.values() if of_cell]
     wanted = {attempt["slurm_job_id"] for attempt in last if attempt["cause"] != Cause.DONE}
@@ -57,7 +61,11 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     ended = [log for log in logs if log.stem not in kept]
     places.append(Place(str(SLURM_LOGS), [Leftovers("logs of ended SLURM jobs", ended)] if ended else []))
     if name is None:
-        places.append(leftovers_of_resources(results, any(busy.values()) or any(map(living_invocation, folders))))
+        places.append(
+            leftovers_of_resources(
+                results, any(busy.values()) or bool(to_go_on) or any(map(living_invocation, folders))
+            )
+        )
     return places
 
 

@@ -71,8 +71,13 @@ class Place:
         return sum(bytes_freed_by_removing(path) for leftovers in self.leftovers for path in leftovers.paths)
 
 
-def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[CellFiles]) -> Place:
-    """Return what may be deleted of an experiment's cells, of which nobody works on those that are not `busy`."""
+def leftovers_of_experiment(
+    folder: Path, cells: list[CellFiles], busy: list[CellFiles], has_controller: bool = False
+) -> Place:
+    """Return what may be deleted of an experiment's cells, of which nobody works on those that are not `busy`.
+
+    `has_controller`: one is in SLURM's queue, and is to read what was frozen for it.
+    """
     place = Place(str(folder))
     unfinished = []
     for cell in cells:
@@ -90,7 +95,7 @@ def leftovers_of_experiment(folder: Path, cells: list[CellFiles], busy: list[Cel
     place.notes += _about_unfinished(folder, unfinished)
     if busy:
         place.notes.append(f"all of {len(busy)} cells that have a job in the queue or are being trained")
-    _add_invocations(place, folder, bool(busy))
+    _add_invocations(place, folder, bool(busy) or has_controller)
     return place
 
 

@@ -1,8 +1,9 @@
-"""What a profile of Snakemake says of `train`'s jobs, or of all rules: the kind of GPU, and how long packs are."""
+"""What a profile of Snakemake says, read without it: the kind of GPU, how long packs are, the resources of a rule."""
 
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,56 @@ RESOURCE = "gpu_model"
 OF_THIS_CLONE = Path("profiles/slurm")  # which README says to edit
 NAMES = ("profile.yaml", "config.yaml")
 PLACES = (Path(), Path(os.environ.get("XDG_CONFIG_HOME", "~/.config")).expanduser() / "snakemake")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile: its file, and what is written in it."""
+
+    file: Path
+    content: dict
+
+    @property
+    def is_for_slurm(self) -> bool:
+        """Whether its jobs are SLURM's."""
+        return self.content.get("executor") == "slurm"
+
+    def resources_of(self, rule: str, defaults: dict[str, object]) -> dict[str, object]:
+        """Return the values of a rule's resources that need no job to be known; `defaults` are the rule's own.
+
+        Raises GluegridError for one that does.
+        """
+        of_all, of_rule = self.content.get("default-resources"), self.content.get("set-resources")
+        written = _pairs(of_all) | defaults | _pairs(of_rule.get(rule) if isinstance(of_rule, dict) else None)
+        if isinstance(of_rule, list):
+            written |= {name.removeprefix(f"{rule}:"): text for name, text in _pairs(of_rule).items() if ":" in name}
+        return {name: self._value_of(name, text, rule) for name, text in written.items() if ":" not in name}
+
+    def _value_of(self, name: str, written: object, rule: str) -> object:
+        """Evaluate a resource as Snakemake does, for a job without wildcards: Python, if it is that."""
+        if not isinstance(written, str):
+            return written
+        text = os.path.expandvars(written)
+        try:
+            return eval(text, {"attempt": 1, "input": None, "threads": 1, "wildcards": SimpleNamespace()})
+        except (NameError, SyntaxError):
+            return text
+        except Exception as error:  # whatever an expression may do
+            told = f"{self.file}: {name}: {text} has no value for {rule} ({error})"
+            raise GluegridError(f"{told}; write one into set-resources: {rule}:") from None
+
+
+def slurm_profile(name: str | None) -> Profile:
+    """Return the profile of this name or path, or this clone's for SLURM. Raises GluegridError."""
+    name = name or str(OF_THIS_CLONE)
+    file = _file(name)
+    if file is None:
+        raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
+    content = load(file)[0]
+    profile = Profile(file, content if isinstance(content, dict) else {})
+    if not profile.is_for_slurm:
+        raise GluegridError(f"{file}: has no `executor: slurm`; name a profile of a SLURM cluster by PROFILE=...")
+    return profile
 
 
 def gpu_model_of_profile(name: str | None) -> Callable[[Cell], str]:
@@ -84,6 +135,14 @@ def _written_in(profile: object, name: str) -> object:
         of_train = of_train.get("train")
     written = _value(of_train, name, f"train:{name}")
     return _value(profile.get("default-resources"), name, name) if written is None else written
+
+
+def _pairs(resources: object) -> dict[str, object]:
+    """Return resources by their names, which a profile has as a mapping, or as a list of name=value."""
+    if isinstance(resources, dict):
+        return resources
+    entries = [str(entry).partition("=") for entry in resources] if isinstance(resources, list) else []
+    return {name.strip(): text.strip() for name, _, text in entries}
 
 
 def _value(resources: object, name: str, name_in_list: str) -> object:

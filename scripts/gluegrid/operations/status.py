@@ -2,14 +2,14 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from gluegrid.common.errors import DataError, GluegridError, TransientError
+from gluegrid.execution.controller import Controller, controller_of
 from gluegrid.execution.invocation import Invocations, invocations_of
-from gluegrid.execution.slurm_queue import Job, jobs_in_queue
+from gluegrid.execution.slurm_queue import Job, SubmittedJob, jobs_in_queue
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import PLANNED, experiment_folders
@@ -26,7 +26,9 @@ ANSWER_SECONDS = 15  # somebody is looking at the screen
 class Snapshot:
     """All cells of an experiment at a moment, in the order of the config.
 
-    `silence` is what came instead of SLURM's answer, None where it has answered or was not asked.
+    `silence` is what came instead of SLURM's answer, None where it has answered or was not asked. `controller` is the
+    last that `make submit` has submitted, if no other call of snakemake has begun since, and `controller_job` its job
+    where that waits or runs.
     """
 
     experiment: Experiment
@@ -35,6 +37,8 @@ class Snapshot:
     silence: str | None
     time_left: TimeLeft
     taken: datetime.datetime
+    controller: Controller | None = None
+    controller_job: Job | None = None
 
     @cached_property
     def counts(self) -> Counter[State]:
@@ -42,14 +46,19 @@ class Snapshot:
         return Counter(cell.state for cell in self.cells)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether a call of snakemake runs, or waits in SLURM's queue as a controller."""
+        return bool(self.invocations.running or self.controller_job)
+
+    @property
     def is_under_way(self) -> bool:
-        """Whether a call of snakemake runs, or jobs that one has left."""
-        return bool(self.invocations.running or self.counts[State.RUNNING] or self.counts[State.QUEUED])
+        """Whether a call of snakemake runs or is to run, or jobs that one has left."""
+        return bool(self.goes_on or self.counts[State.RUNNING] or self.counts[State.QUEUED])
 
     @property
     def is_final(self) -> bool:
-        """Whether all is done or failed, and no call of snakemake runs that might try again."""
-        return not self.invocations.running and self.counts[State.DONE] + self.counts[State.FAILED] == len(self.cells)
+        """Whether all is done or failed, and no call of snakemake might try again."""
+        return not self.goes_on and self.counts[State.DONE] + self.counts[State.FAILED] == len(self.cells)
 
 
 class Observer:
@@ -69,18 +78,22 @@ class Observer:
         cells = experiment.cells
         known = {key: self._done_status(experiment, cell) for key, cell in cells.items()}
         traces = {key: traces_of(experiment, cells[key]) for key, status in known.items() if status is None}
-        return Reading(experiment, invocations, known, traces)
+        return Reading(experiment, invocations, known, traces, controller_of(self.folder))
 
     def snapshot(self, reading: "Reading", queue: dict[str, Job] | None, silence: str | None) -> Snapshot:
         """Return where all cells are, now that SLURM was asked for the jobs of what was read."""
-        experiment, traces = reading.experiment, reading.traces
+        experiment, traces, controller = reading.experiment, reading.traces, reading.controller
+        job = controller.job.found_in(queue or {}) if controller else None
+        carried_out = controller.plan if controller and job and not job.waits else None
+        invocations = replace(reading.invocations, controlled=carried_out)
         some = {(cell.model, cell.task): cell for cell in (experiment.cells[key] for key in traces)}
         missing = {key: missing_prerequisites(experiment, cell) for key, cell in some.items()}
-        around = Surroundings(queue, reading.invocations, missing)
+        around = Surroundings(queue, invocations, missing)
         others = {key: status_of(experiment, experiment.cells[key], each, around) for key, each in traces.items()}
         cells = list((reading.known | others).values())
         left = time_left(cells, estimates_of(experiment)[0].seconds_of)
-        return Snapshot(experiment, cells, reading.invocations, silence, left, datetime.datetime.now())
+        controller = controller if job or (controller and _is_last(controller, invocations)) else None
+        return Snapshot(experiment, cells, invocations, silence, left, datetime.datetime.now(), controller, job)
 
     def _experiment_of(self, config: dict) -> Experiment:
         if self._experiment is None or self._experiment.config != config:
@@ -117,12 +130,19 @@ class Reading:
     invocations: Invocations
     known: dict[tuple, CellStatus | None]
     traces: dict[tuple, Traces]
+    controller: Controller | None = None
+
+    @property
+    def jobs(self) -> list[SubmittedJob]:
+        """The jobs that SLURM is to be asked for."""
+        of_controller = [self.controller.job] if self.controller and self.controller.may_be_in_queue else []
+        return [*of_controller, *(job for traces in self.traces.values() for job in traces.jobs)]
 
 
 def look(observers: list[Observer]) -> list[Snapshot]:
     """Return where all cells of some experiments are now, with one call of squeue for all. Raises GluegridError."""
     readings = [observer.read() for observer in observers]
-    queue, silence = _asked_of_slurm(traces for reading in readings for traces in reading.traces.values())
+    queue, silence = _asked_of_slurm([job.number for reading in readings for job in reading.jobs])
     return [observer.snapshot(reading, queue, silence) for observer, reading in zip(observers, readings, strict=True)]
 
 
@@ -137,9 +157,15 @@ def experiments(results: Path, name: str | None) -> list[Path]:
     return folders
 
 
-def _asked_of_slurm(traces: Iterable[Traces]) -> tuple[dict[str, Job] | None, str | None]:
-    """Return the cells' jobs that wait or run, from one call of squeue; None and why, where SLURM does not answer."""
+def _is_last(controller: Controller, invocations: Invocations) -> bool:
+    """Tell whether no call of snakemake has begun since a controller was submitted, but for its own."""
+    newest = invocations.newest
+    return controller.plan in (newest.get("submitted"), str(newest["path"]))
+
+
+def _asked_of_slurm(numbers: list[str]) -> tuple[dict[str, Job] | None, str | None]:
+    """Return the jobs of these numbers that wait or run, by one call of squeue; None and why, where SLURM is silent."""
     try:
-        return jobs_in_queue((job.number for each in traces for job in each.jobs), ANSWER_SECONDS), None
+        return jobs_in_queue(numbers, ANSWER_SECONDS), None
     except TransientError as error:
         return None, str(error)

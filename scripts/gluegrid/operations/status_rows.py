@@ -89,7 +89,7 @@ def _running(row: Row, cells: list[CellStatus]) -> str:
 
 def _queued(row: Row, cells: list[CellStatus]) -> str:
     parts = [*dict.fromkeys(cell.why for cell in cells if cell.why)]
-    if starts := [cell.job.starts for cell in cells if cell.job and cell.job.starts]:
+    if starts := [cell.job.starts for cell in cells if cell.job and cell.job.waits and cell.job.starts]:
         parts.append(f"starts about {clock(min(starts))}")
     return ", ".join([*parts, *(f"{_share(cell)} done" for cell in cells if cell.progress)])
 

@@ -56,15 +56,39 @@ def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     models, tasks = counted(len(experiment.models), "model"), counted(len(experiment.tasks), "task")
     size = f"{models} x {tasks}, {counted(len(snapshot.cells), 'cell')}"
     lines = [paper.painted(f"{experiment.name}: {size}, at {snapshot.taken:%H:%M:%S}", BOLD)]
-    if running := snapshot.invocations.running:
+    invocations = snapshot.invocations
+    if running := [each for each in invocations.running if not invocations.is_controlled(each)]:
         named = ", ".join(f"process {each['process']['pid']} since {clock(each['started'])}" for each in running)
         lines += [f"snakemake runs: {named}"]
+    lines += [line for each in _controller(snapshot) for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
     if snapshot.silence is not None:
         said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
         lines += [
             paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width, **WHOLE_WORDS)
         ]
     return lines
+
+
+def _controller(snapshot: Snapshot) -> list[str]:
+    """Return what is to be said of the controller that `make submit` has submitted."""
+    controller, job = snapshot.controller, snapshot.controller_job
+    if controller is None:
+        return []
+    end, number = controller.end, f"SLURM job {controller.job.number}"
+    again = " Its cells' jobs run on; the same make submit goes on." if "exit_code" not in end else ""
+    if job is not None:
+        has_begun = any(each.get("submitted") == controller.plan for each in snapshot.invocations.all)
+        waits = f"{'was requeued and waits' if has_begun else 'waits'}{f' ({job.reason})' if job.reason else ''}"
+        left = f"; it requeues itself in {duration(job.seconds_left)} at the latest" if job.seconds_left else ""
+        said = f"{number} {waits if job.waits else f'runs{left}'}"
+    elif snapshot.silence is not None and again:
+        said, again = f"{number} when SLURM last answered", ""
+    elif "exit_code" in end:
+        said = f"{number} ended at {clock(end['ended'])} with exit code {end['exit_code']}"
+    else:
+        said = f"{number} was cancelled, killed, or at its time limit."
+    reason = f": {escaping.one_line(end['reason'])}" if end.get("reason") and job is None else ""
+    return [f"controller: {said}{reason}{again if job is None else ''}", f"  log: {controller.log}"]
 
 
 def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
@@ -145,7 +169,7 @@ def _time_left(snapshot: Snapshot) -> list[str]:
 
 def _next_call(snapshot: Snapshot) -> list[str]:
     missing = len(snapshot.cells) - snapshot.counts[State.DONE]
-    if not missing or snapshot.invocations.running:
+    if not missing or snapshot.goes_on:
         return []
     if snapshot.experiment.imported:
         return ["It was imported; what is missing was missing where it was run."]

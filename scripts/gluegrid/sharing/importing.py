@@ -10,7 +10,7 @@ from gluegrid.common.errors import GluegridError
 from gluegrid.common.escaping import quoted
 from gluegrid.common.files import replacing_folder, write_json
 from gluegrid.common.paths import ExperimentPaths
-from gluegrid.execution.invocation import write_import
+from gluegrid.execution.invocation import write_plan
 from gluegrid.execution.locks import describe, lock
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.experiment import Experiment
@@ -72,7 +72,7 @@ def _write(merged: Merged, name: str, sources: list[Source], folder: Path) -> li
             placed.source.archive.file.unpack(of_archive, target / part)
     for number, source in enumerate(sources, start=1):
         _write_origin(source, folder / ORIGINS / f"{number}-{source.archive.experiment}")
-    write_import(experiment.config, folder / "heads")
+    write_plan(experiment.config, folder / "heads")
     outcomes = read_outcomes(experiment)
     write_tables(experiment, outcomes)
     return outcomes

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# What Snakemake's jobs read of the project.
-PARTS = ("Snakefile", "rules", "scripts", "schemas", "references", "envs")
+# What Snakemake's jobs read of the project, and a controller's start.
+PARTS = ("Snakefile", "rules", "scripts", "schemas", "references", "envs", "profiles/default")
 
 
 def copy_code(project: Path, heads: Path) -> Path:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError
-from gluegrid.execution.invocation import current_invocation
+from gluegrid.execution.invocation import current_invocation, submitted_plan
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.experiment_index import is_import
 from gluegrid.experiment.loading import load_experiment
@@ -20,17 +20,18 @@ def experiment_of_workflow(workflow) -> Experiment:
     """Return the experiment of this call of snakemake; what is wrong with its file ends it with one line each.
 
     A job takes the experiment that its head has frozen. The head reads the file given by --configfile alone, or
-    config.yaml: that of the working folder, else the one beside the Snakefile.
+    config.yaml: that of the working folder, else the one beside the Snakefile. A controller takes what was
+    submitted, after each requeue too.
     """
     try:
-        if not workflow.is_main_process and (head := current_invocation()):
-            return Experiment(head["config"])
+        if frozen := submitted_plan() if workflow.is_main_process else current_invocation():
+            return Experiment(frozen["config"])
         settings = workflow.config_settings
         file = _config_file(settings.configfiles, Path(workflow.basedir).resolve())
         # Of the head alone: jobs need not look at what it has looked at.
         look_at_data = look_at_local_data if workflow.is_main_process else None
         experiment = load_experiment(file, _experiment_name(settings.config), look_at_data)
-        _check_that_it_is_no_import(experiment)
+        check_that_it_is_no_import(experiment)
     except GluegridError as error:
         raise SystemExit(str(error)) from None
     for warning in experiment.warnings:
@@ -38,7 +39,8 @@ def experiment_of_workflow(workflow) -> Experiment:
     return experiment
 
 
-def _check_that_it_is_no_import(experiment: Experiment) -> None:
+def check_that_it_is_no_import(experiment: Experiment) -> None:
+    """Raise GluegridError for an experiment of the name of one that was imported."""
     folder = Path(experiment.paths.root)
     if is_import(folder):
         raise GluegridError(f"{folder}: is an import (docs/sharing.md); give this experiment another name")

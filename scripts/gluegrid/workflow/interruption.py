@@ -19,7 +19,7 @@ from snakemake.logging import logger
 from snakemake.shell import shell
 
 from gluegrid.common.provenance import EXECUTOR
-from gluegrid.execution.invocation import interrupt
+from gluegrid.execution.invocation import SUBMITTED, interrupt
 
 SECONDS_BETWEEN_ROUNDS = 1
 
@@ -28,10 +28,11 @@ def end_when_asked() -> None:
     """Let SIGTERM end this call as Ctrl-C does, and SIGHUP too where its cells are on this machine.
 
     Snakemake (9.27) itself waits after a SIGTERM until all its jobs are done: hours, and whoever sends one mostly kills
-    within seconds what is left. Jobs on SLURM outlast a connection that is lost.
+    within seconds what is left. Jobs on SLURM outlast a connection that is lost, and the job of a controller, in which
+    SIGTERM comes from SLURM when it is requeued, preempted or cancelled: there, it is as good as a `kill -9`.
     """
     # Snakemake's own handlers are there by now. What nohup ignores stays ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if SUBMITTED in os.environ else signal.default_int_handler)
     if os.environ.get(EXECUTOR) == "local" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
 

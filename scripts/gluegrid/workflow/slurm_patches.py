@@ -8,6 +8,7 @@ with each release as surely as a patch, and without a warning. Hence patches; ea
 """
 
 import getpass
+import os
 import re
 import shutil
 import sys
@@ -17,14 +18,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from gluegrid.common.errors import GluegridError, TransientError
-from gluegrid.execution.invocation import interrupt
+from gluegrid.execution.controller import cancel_cells
+from gluegrid.execution.invocation import SUBMITTED, interrupt
 from gluegrid.execution.sbatch import patiently
-from gluegrid.execution.slurm_queue import answer_of, cancel_jobs, is_in_queue
+from gluegrid.execution.slurm_queue import answer_of, cancel_jobs, is_in_queue, jobs_in_queue
 from gluegrid.workflow.job_states import JobStates, id_of, listed_states
 from gluegrid.workflow.snakemake_patches import patch
 
@@ -161,7 +164,8 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
 
     The plugin cancels the jobs that it counts as active at that moment: none while it asks for their states, and none
     that it is just submitting; and all submissions that wait for their turn it still makes. By their numbers, in all
-    clusters (plugin issue 397 is another failure of the same function).
+    clusters (plugin issue 397 is another failure of the same function). And it knows nothing of those that an earlier
+    start of a controller has left.
     """
 
     def cancel_jobs(original, self, active_jobs):
@@ -174,7 +178,7 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
         # Now that no submission is under way any more.
         if getattr(self, "was_interrupted", False):
             _cancel_by_name(self)
-            _wait_until_gone(self)
+            _wait_until_gone(self, _cancel_those_of_earlier_starts(self))
 
     patch(
         "Ctrl-C may leave jobs in SLURM's queue",
@@ -246,17 +250,30 @@ def _cancel_by_name(executor) -> None:
             executor.logger.warning(f"SLURM does not cancel the jobs named {executor.run_uuid}: {error}")
 
 
+def _cancel_those_of_earlier_starts(executor) -> list[str]:
+    """Cancel the jobs that earlier starts of a controller have left for its cells; return their numbers."""
+    if SUBMITTED not in os.environ:
+        return []
+    try:
+        return cancel_cells(Path(os.environ[SUBMITTED]).parents[1])
+    except TransientError as error:
+        executor.logger.warning(f"SLURM does not cancel what earlier starts of the controller have submitted: {error}")
+        return []
+
+
 def _clusters(executor) -> list[str]:
     """Return the clusters that may have a head's jobs; "" is the one that SLURM's programs ask by themselves."""
     return sorted({"", *(name for names in executor._submitted_job_clusters for name in str(names).split(","))})
 
 
-def _wait_until_gone(executor) -> None:
+def _wait_until_gone(executor, others: list[str]) -> None:
     """Let cells save their work and note why they left, before the last lines tell what became of them."""
     deadline = time.monotonic() + SECONDS_TO_LEAVE_QUEUE
     try:
         for cluster in _clusters(executor):
             while time.monotonic() < deadline and is_in_queue(executor.run_uuid, cluster):
                 time.sleep(1)
+        while time.monotonic() < deadline and jobs_in_queue(others):
+            time.sleep(1)
     except TransientError as error:
         executor.logger.warning(f"SLURM does not say whether jobs named {executor.run_uuid} are left: {error}")

@@ -1,0 +1,173 @@
+"""`make submit`: all that is done on the login node, then the controller as a job (execution/controller.py)."""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.common.provenance import PROJECT
+from gluegrid.execution.controller import (
+    COMMENT,
+    FOLDER,
+    LOG,
+    environment_to_take_along,
+    forget_end,
+    note_submission,
+)
+from gluegrid.execution.environment import leave_caller, leave_job_of_caller
+from gluegrid.execution.invocation import write_plan
+from gluegrid.execution.locks import describe, lock
+from gluegrid.execution.sbatch import clusters_asked_for, number_in
+from gluegrid.execution.slurm_queue import complaint, job_named, without_cluster
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.operations.site_profile import Profile
+from gluegrid.operations.staged import resources
+from gluegrid.workflow.code_copy import copy_code
+
+# What the job asks for where the profile says nothing in set-resources, for a rule called `controller`.
+RULE = "controller"
+DEFAULTS = {"cpus_per_task": 1, "mem_mb": 4000, "runtime": "1d"}
+OPTIONS = {
+    "slurm_account": "--account",
+    "slurm_partition": "--partition",
+    "qos": "--qos",
+    "constraint": "--constraint",
+    "clusters": "--clusters",
+    "cpus_per_task": "--cpus-per-task",
+}
+NETWORK = "network"  # not 0: the node of the controller can fetch what is not staged
+MINUTES = {"s": 1 / 60, "m": 1, "h": 60, "d": 1440, "w": 10080}
+LONGEST_WARNING = 300  # seconds before its time limit at which the job is told to requeue itself
+LARGEST_FILE = 1_000_000  # bytes, of those beside a profile that it may name
+
+
+def submit(experiment: Experiment, file: Path, profile: Profile) -> list[str]:
+    """Submit the controller of an experiment, which was read from a file; return lines about it for people.
+
+    What is missing is staged before. Raises GluegridError, also where the experiment has a controller already.
+    """
+    folder = Path(experiment.paths.root)
+    wanted = profile.resources_of(RULE, DEFAULTS)
+    options = [*options_of(wanted, profile), *_options_of_a_controller(folder)]
+    snakemake = [sys.executable, "-m", "snakemake", "--profile", str(profile.file), "--configfile", str(file)]
+    with lock(folder / FOLDER / "lock", _refuse_beside):
+        _refuse_second(experiment, folder, clusters_asked_for(options))
+        _check(snakemake)
+        if not wanted.get(NETWORK) and any(resource.is_missing for resource in resources(experiment)):
+            _stage(snakemake)
+        plan, command = _frozen(experiment, folder, profile)
+        number = _submitted([*options, f"--wrap={shlex.join(['exec', *command, '--', *options])}"], folder)
+        note_submission(folder, number, _name(folder), plan)
+    return [
+        f"Submitted: the controller of {experiment.name} is SLURM job {number}.",
+        f"  what it says:      tail -f {folder / LOG}",
+        f"  where cells are:   make status EXPERIMENT={experiment.name}",
+        f"  to end it all:     make cancel EXPERIMENT={experiment.name}",
+    ]
+
+
+def options_of(wanted: dict[str, object], profile: Profile) -> list[str]:
+    """Return sbatch's options for resources, as the SLURM plugin names them. Raises GluegridError."""
+    wanted = {"qos": profile.content.get("slurm-qos"), **wanted}
+    options = [f"{option}={wanted[name]}" for name, option in OPTIONS.items() if wanted.get(name)]
+    if wanted.get("mem_mb_per_cpu"):
+        options.append(f"--mem-per-cpu={wanted['mem_mb_per_cpu']}")
+    elif wanted.get("mem_mb"):
+        options.append(f"--mem={wanted['mem_mb']}")
+    limit = _minutes(wanted["runtime"], profile)
+    # By which it requeues itself; SLURM may be a minute early.
+    warning = min(LONGEST_WARNING, limit * 60 // 2)
+    return [
+        *options,
+        f"--time={limit}",
+        *shlex.split(str(wanted.get("slurm_extra") or "")),
+        f"--signal=B:USR1@{warning}",
+    ]
+
+
+def _options_of_a_controller(folder: Path) -> Iterator[str]:
+    yield from ("--nodes=1", "--ntasks=1", "--export=ALL", f"--job-name={_name(folder)}", f"--comment={COMMENT}")
+    # Relative: in a path of another's choice, a % would stand for something.
+    yield from (f"--output={folder / LOG}", "--open-mode=append", "--requeue")
+
+
+def _minutes(runtime: object, profile: Profile) -> int:
+    """Return the minutes of a `runtime` as Snakemake takes it: a number of them, or 10h, 2d. Raises GluegridError."""
+    text = str(runtime).strip()
+    if parts := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)[a-z]*", text):
+        return max(1, round(float(parts[1]) * MINUTES[parts[2] or "m"]))
+    raise GluegridError(f"{profile.file}: set-resources: {RULE}: runtime: {text} is no time; write minutes, or 10h, 2d")
+
+
+def _name(folder: Path) -> str:
+    """Return the name of the controller's job, by which SLURM's queue has it: one for each experiment of a clone."""
+    return f"gluegrid-{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
+
+
+def _refuse_beside(holder: dict) -> None:
+    raise GluegridError(f"another make submit of this experiment is under way: {describe(holder)}")
+
+
+def _refuse_second(experiment: Experiment, folder: Path, clusters: str) -> None:
+    if job := job_named(_name(folder), clusters):
+        state = "waits in SLURM's queue" if job.waits else "runs"
+        raise GluegridError(
+            f"{experiment.name}: its controller, SLURM job {job.number}, {state} already; what it says:"
+            f" {folder / LOG}; to end it: make cancel EXPERIMENT={experiment.name}"
+        )
+
+
+def _check(snakemake: list[str]) -> None:
+    """Let Snakemake plan all with this profile, and say what it says only where it cannot."""
+    done = subprocess.run([*snakemake, "--dry-run", "--quiet", "all"], capture_output=True, text=True, errors="replace")
+    if done.returncode != 0:
+        print(done.stdout + done.stderr, file=sys.stderr)
+        raise GluegridError("nothing was submitted, since snakemake cannot plan it; what is wrong stands above")
+
+
+def _stage(snakemake: list[str]) -> None:
+    """Fetch and tokenise here what is missing."""
+    if subprocess.run([*snakemake, "--", "stage"]).returncode != 0:
+        raise GluegridError("nothing was submitted, since not all could be staged; what is wrong stands above")
+
+
+def _frozen(experiment: Experiment, folder: Path, profile: Profile) -> tuple[Path, list[str]]:
+    """Write down all that the controller works from; return its plan's file, and what its job is to run."""
+    heads = Path(experiment.paths.heads)
+    plan = write_plan(experiment.config, heads)
+    code = copy_code(PROJECT, heads)
+    copy = folder / FOLDER / "profile"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    # With what it may name, such as a table of partitions.
+    for path in profile.file.parent.iterdir():
+        if path.is_file() and path.stat().st_size <= LARGEST_FILE:
+            shutil.copy(path, copy)
+    script = [sys.executable, str(code / "scripts/controller.py")]
+    return plan, [*script, f"--plan={plan}", f"--profile={copy / profile.file.name}"]
+
+
+def _submitted(arguments: list[str], folder: Path) -> str:
+    """Call sbatch; return the job's number. Raises GluegridError."""
+    (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
+    forget_end(folder)
+    leave_caller()
+    leave_job_of_caller("slurm")
+    environment = os.environ | environment_to_take_along()
+    command = ["sbatch", "--parsable", *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise GluegridError(f"sbatch: {error.strerror}; install it, or load the module that has it") from None
+    if done.returncode != 0:
+        raise GluegridError(f"SLURM took no controller: {complaint(done)}")
+    if (answer := number_in(done.stdout)) is None:
+        raise GluegridError(f"sbatch accepted the controller without its number; it said: {done.stdout.strip()}")
+    # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
+    return answer if clusters_asked_for(arguments) else without_cluster(answer)
