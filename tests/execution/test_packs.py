@@ -125,7 +125,7 @@ def test_a_state_folder_that_cannot_be_written_keeps_no_other_cell_from_its_pack
 
 def test_a_pack_that_another_running_call_is_about_to_begin_has_not_failed(tmp_path, monkeypatch):
     cell = packed(tmp_path, 1)
-    head = invocation.write_import({}, tmp_path / "heads")
+    head = invocation.write_plan({}, tmp_path / "heads")
     file = packs.folder_of_packs(head) / "pack.json"
     log = tmp_path / "log"
     write_pack(file, Pack("pack", str(log), [cell]))
