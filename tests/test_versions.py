@@ -34,6 +34,7 @@ snakemake_patches.where_nothing_is_to_be_done(Workflow, print)
 snakemake_patches.let_jobs_run(Path("Snakefile"))
 snakemake_patches.leave_experiment_file_unread()
 snakemake_patches.tell_jobs_of_interruption()
+snakemake_patches.run_in_packs(list)
 slurm_patches.patch_slurm_plugin()
 plugin.Executor.cancel_jobs.__wrapped__
 """

@@ -121,6 +121,32 @@ def test_a_training_in_somebodys_allocation_is_asked_to_leave_and_the_allocation
     assert not slurm.calls("scancel")
 
 
+@pytest.mark.parametrize("number", ["17", "18"])
+def test_a_cell_that_a_pack_trains_is_asked_to_leave_and_the_pack_goes_on(slurm, cell, state, number):
+    """Also where another call's pack, which is the last that was submitted, waits behind it."""
+    submitted = {"slurm_job_id": number, "name": NAME, "comment": "rule_pack_1_of_1_m_2_cells", "is_pack": True}
+    write_json(state / "slurm_job.json", submitted | {"behind": {"17": NAME} if number == "18" else {}})
+    packs = squeue_line("17", "RUNNING", comment="rule_pack_1_of_2_m_3_cells") + squeue_line("18", "PENDING")
+    slurm.answers("squeue", (0, packs, ""))
+    assert f"SLURM job {number}, a pack, goes on without it" in cancel_cell(cell.name, None)
+    holder = {**job(), **this_process(), "slurm_job_id": "17", "pack": "x/pack_1", "host": "node7"}
+    write_json(state / "lock", holder | {"since": "now", "token": "t", "head": None})
+    assert "SLURM job 17, since now, is asked to save its work" in cancel_cell(cell.name, None)
+    assert (state / "lock.leave.t").exists()
+    assert not slurm.calls("scancel")
+
+
+def test_a_job_of_its_own_that_waits_behind_a_pack_is_cancelled_too(slurm, cell, state):
+    submitted = {"slurm_job_id": "18", "name": NAME, "comment": "x", "behind": {"17": NAME}}
+    write_json(state / "slurm_job.json", submitted)
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING") + squeue_line("18", "PENDING"), ""))
+    holder = {**job(), **this_process(), "slurm_job_id": "17", "pack": "x/pack_1", "host": "node7"}
+    write_json(state / "lock", holder | {"since": "now", "token": "t", "head": None})
+    said = cancel_cell(cell.name, None)
+    assert "SLURM job 18 is cancelled; " in said and said.endswith("is asked to save its work and end")
+    assert slurm.calls("scancel") == [["18"]]
+
+
 def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, state, project):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
     slurm.answers(

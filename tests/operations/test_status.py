@@ -130,6 +130,29 @@ def text_of(experiment: Experiment, *paper: Paper) -> str:
     return status_text(snapshot_of(experiment), *paper)
 
 
+def test_each_cell_of_a_pack_that_runs_is_where_its_turn_is(slurm, experiment, monkeypatch):
+    """The pack was started again on another node: where it was lost, a lock was left; who had left has its turn yet."""
+    trained, lost, left, killed, untouched, _ = (cell_of(experiment, seed) for seed in SEEDS)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    for cell in (trained, lost, left, killed, untouched):
+        path = state_of(experiment, cell) / "slurm_job.json"
+        pack = {"name": NAME, "comment": "rule_pack_1_of_1_tiny_5_cells", "is_pack": True}
+        write_json(path, {"slurm_job_id": "17", "submitted": EARLIER} | pack)
+    begin(experiment, left, Reason(Cause.SIGTERM))
+    begin(experiment, killed, Reason(Cause.KILLED))
+    on_a_node = {"slurm_job_id": "17", "pack": "x/pack", "host": "node7"}
+    write_lock(experiment, trained, **on_a_node)
+    lock = write_lock(experiment, lost, **on_a_node)
+    os.utime(lock, (time.time() - 1000,) * 2)
+    slurm.answers("squeue", (0, squeue_line("17", "RUNNING", comment="rule_pack_1_of_1_tiny_5_cells"), ""))
+    cells = (trained, lost, left, killed, untouched)
+    (snapshot,) = look([Observer(Path(experiment.paths.root))])
+    states = {cell.outcome.cell.name: cell.state for cell in snapshot.cells}
+    expected = [State.RUNNING, State.QUEUED, State.QUEUED, State.STOPPED, State.QUEUED]
+    assert [states[cell.name] for cell in cells] == expected
+    assert "SLURM jobs: 1 running, 0 queued; 1 of them for several cells.\n" in status_text(snapshot)
+
+
 def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     done, running, queued, failed, stopped, _ = (cell_of(experiment, seed) for seed in SEEDS)
     builders.write_result(experiment, done, SCORES)

@@ -15,6 +15,7 @@ from waiting import wait_until
 
 from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimate, estimates_of
+from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 
 # The profile's own pauses are longer, to spare a cluster's controller.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "3")
@@ -39,6 +40,11 @@ def attempts_of(clone: Clone, experiment: str, task: str) -> list[dict]:
 def reasons_of(clone: Clone, experiment: str, task: str) -> list[str | None]:
     """Return how each attempt at a cell ended."""
     return [attempt["reason"] for attempt in attempts_of(clone, experiment, task)]
+
+
+def causes_of(clone: Clone, experiment: str, task: str) -> list[str | None]:
+    """Return the same as the values that programs decide by."""
+    return [attempt["cause"] for attempt in attempts_of(clone, experiment, task)]
 
 
 def is_running(clone: Clone, experiment: str, task: str) -> bool:
@@ -90,13 +96,19 @@ def jobs_of(cluster: Cluster, clone: Clone, task: str, *fields: str) -> list[lis
     return [row[3:] for row in rows if row[2] == str(clone.root)]
 
 
+def jobs_of_packs(cluster: Cluster, clone: Clone, ending: str, *fields: str) -> list[list[str]]:
+    """Return these fields of the jobs of a clone's packs whose comment ends so, the first first."""
+    rows = accounted(cluster, "rule_pack_", "WorkDir%300", *fields)
+    return [row[3:] for row in rows if row[2] == str(clone.root) and row[1].endswith(ending)]
+
+
 def in_queue(cluster: Cluster, *arguments: str) -> list[str]:
     """Return the jobs that wait or run, as squeue's format says, their numbers if it does not."""
     return cluster.run("squeue", "--noheader", *(arguments or ("--format=%i",))).split("\n")
 
 
-def start_head(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
-    """Start snakemake and go on, as the leader of a group, as a shell does."""
+def start_head(clone: Clone, log: Path, *arguments: str, group: int | None = 0) -> subprocess.Popen:
+    """Start snakemake and go on, as the leader of a group, as a shell does, if no other group is named."""
     with log.open("a", encoding="utf-8") as stream:
         return subprocess.Popen(
             clone.command(*arguments),
@@ -104,7 +116,7 @@ def start_head(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
             env=clone.full_environment(),
             stdout=stream,
             stderr=subprocess.STDOUT,
-            process_group=0,
+            process_group=group,
         )
 
 
@@ -126,6 +138,35 @@ def undrain(cluster: Cluster, *nodes: str) -> None:
     """Let jobs start on these nodes again."""
     for node in nodes:
         cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def pack_everything(clone: Clone) -> None:
+    """Let all cells count as small, however slow this machine is, or was while one of them stood still."""
+    clone.replace("scripts/gluegrid/operations/packs.py", "SMALL = 5 ", "SMALL = 1e6 ")
+    (clone.root / MEASURED_SPEEDS).unlink(missing_ok=True)
+
+
+def packs_of(clone: Clone, experiment: str) -> list[Path]:
+    """Return the files of an experiment's packs, in the order of their heads."""
+    return sorted((clone.root / f"results/{experiment}/heads").glob("*.packs/*.json"))
+
+
+def order_of_pack(pack: Path) -> list[str]:
+    """Return the tasks of a pack's cells."""
+    return [Path(cell["run"]).parts[-4] for cell in json.loads(pack.read_text(encoding="utf-8"))["cells"]]
+
+
+def process_of_pack(training: int) -> int:
+    """Return the process that has started a training in a pack."""
+    return int(Path(f"/proc/{training}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@contextlib.contextmanager
+def pause_at_checkpoint(clone: Clone, experiment: str, task: str, log: Path) -> Iterator[int]:
+    """Wait until the training of a cell could be gone on with, and let it stand still meanwhile; its process."""
+    wait(lambda: has_checkpoint(clone, experiment, task), log)
+    with paused(clone, experiment, task):
+        yield attempts_of(clone, experiment, task)[-1]["pid"]
 
 
 @contextlib.contextmanager

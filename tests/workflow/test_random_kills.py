@@ -12,9 +12,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from clones import PROJECT, Clone, copy_of
+from slurm_grid import pack_everything
 from trainable_cell import TrainableCell, kill_group, make_resources, write_head
+from waiting import HANG, wait_until
 
 from gluegrid.common.files import sha256, write_text
 from gluegrid.common.paths import CELL
@@ -24,10 +27,12 @@ from gluegrid.execution.reasons import Cause
 pytestmark = pytest.mark.full
 
 EPOCHS = 80
-KILLS_OF_A_TRAINING, KILLS_OF_A_HEAD = 20, 10
+KILLS_OF_A_TRAINING, KILLS_OF_A_HEAD, KILLS_IN_PACKS = 20, 10, 15
 SECONDS_OF_AN_ATTEMPT = 12  # of which half is the start
 SECONDS_OF_A_HEAD = 25
+IN_A_PACK = ("snakemake", "accelerate_launch.py", "train_pack.py")  # whose processes are those of a call and its pack
 MINE = ("--profile", "profiles/local", "--configfile", "mine.yaml", "--cores", "2", "--resources", "gpu=2")
+ONE_PACK = ("--resources", "gpu=1")
 TASKS = {name: {"num_train_epochs": epochs} for name, epochs in (("wnli", 40), ("rte", 12), ("mrpc", 10), ("stsb", 12))}
 HEADER = """# Kills at random moments
 
@@ -111,6 +116,61 @@ def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, 
     title = f"## A head, killed {KILLS_OF_A_HEAD} times while its cells run"
     end = "At the end: the same bits, and each cell done once."
     _kept.extend([title, "", "| Kill | after s | Cells done | Attempts |", "|---|---|---|---|", *rows, "", end, ""])
+
+
+def test_whatever_is_killed_of_a_call_and_its_pack_loses_and_repeats_nothing(demo, tmp_path, moments):
+    """At random moments: the head, the launcher, what starts the cells, a cell, or all of them."""
+    whole, killed = experiment(demo, tmp_path / "whole"), experiment(demo, tmp_path / "killed")
+    for clone in (whole, killed):
+        pack_everything(clone)
+    assert whole.snakemake(*MINE, *ONE_PACK).returncode == 0
+    rows = []
+    for number in range(1, KILLS_IN_PACKS + 1):
+        moment, log = moments.uniform(2, SECONDS_OF_A_HEAD), tmp_path / f"head-{number}.log"
+        with log.open("w") as stream:
+            call = {"cwd": killed.root, "env": killed.full_environment(), "stdout": stream, "stderr": stream}
+            head = subprocess.Popen(killed.command(*MINE, *ONE_PACK), **call)
+        time.sleep(moment)
+        what = kill_something(killed, moments)
+        head.wait(HANG)
+        done = [task for task in TASKS if Cause.DONE in reasons_of(killed, task)]
+        tried = sum(len(reasons_of(killed, task)) for task in TASKS)
+        all_done = len(done) == len(TASKS)
+        rows.append(f"| {number} | {moment:.1f} | {what} | {len(done)} of {len(TASKS)}{ANEW * all_done} | {tried} |")
+        if all_done:
+            finished = killed.snakemake(*MINE, *ONE_PACK)
+            assert finished.returncode == 0, finished.stdout
+            assert_same(killed, whole)
+            shutil.rmtree(killed.root / "results")
+    finished = killed.snakemake(*MINE, *ONE_PACK)
+    assert finished.returncode == 0, finished.stdout
+    assert_same(killed, whole)
+    assert wait_until(lambda: not processes_of(killed))
+    title = f"## A pack, or its call, of which something is killed {KILLS_IN_PACKS} times"
+    head_of_table = ["| Kill | after s | What | Cells done | Attempts |", "|---|---|---|---|---|"]
+    _kept.extend([title, "", *head_of_table, *rows, "", "At the end: the same bits, and each cell done once.", ""])
+
+
+def kill_something(clone: Clone, moments: random.Random) -> str:
+    """Kill one of the processes of a call, or all; say which."""
+    processes = processes_of(clone)
+    chosen = processes if moments.random() < 0.2 else [moments.choice(processes)] if processes else []
+    for process, _ in chosen:
+        process.kill()
+    return "all" if len(chosen) > 1 else chosen[0][1] if chosen else "nothing"
+
+
+def processes_of(clone: Clone) -> list[tuple[psutil.Process, str]]:
+    """Return the processes of a clone's calls and packs, each with what it is; a cell is a child of its like."""
+    found = {}
+    for process in psutil.process_iter(["cwd", "cmdline", "ppid"]):
+        names = [name for name in IN_A_PACK if name in " ".join(process.info["cmdline"] or ())]
+        if process.info["cwd"] == str(clone.root) and names and "bash" not in process.info["cmdline"][0]:
+            found[process.pid] = (process, names[-1])
+    return [
+        (process, "a cell" if name == IN_A_PACK[-1] == found.get(process.info["ppid"], ("", ""))[1] else name)
+        for process, name in found.values()
+    ]
 
 
 def assert_same(killed: Clone, whole: Clone) -> None:

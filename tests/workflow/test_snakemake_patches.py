@@ -11,6 +11,7 @@ from snakemake.io import flag
 from snakemake.persistence import FileBackupMixin, PersistenceBase
 from snakemake.scheduling.job_scheduler import JobScheduler
 
+from gluegrid.execution import cell_state
 from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.locks import lock
 from gluegrid.workflow import snakemake_patches
@@ -152,7 +153,7 @@ def test_the_log_of_a_cell_that_is_being_trained_stays(train):
 
 
 def test_what_has_been_published_since_this_call_planned_stays_with_its_log(train, monkeypatch):
-    monkeypatch.setattr(snakemake_patches, "has_published", lambda *paths: True)
+    monkeypatch.setattr(cell_state, "has_published", lambda *paths: True)
     asyncio.run(jobs.Job.remove_existing_output(train))
     assert [Path(name).read_text() for name in (*train.output, *train.log)] == ["{}"] * 3
 
@@ -203,3 +204,72 @@ def test_a_backup_is_restored_with_its_time_unless_another_call_has_written_the_
     assert path.read_text() == "another call's"
     backups.cleanup_backup(path)  # gone already
     assert not any(backups._backup_path.rglob("*.json"))
+
+
+class Pack(list):
+    """As much of a pack of jobs as Snakemake's scheduler sees."""
+
+    groupid = "pack"
+    command = None
+
+    def __init__(self, jobs, done=()):
+        super().__init__(jobs)
+        self._done = done
+
+    __hash__ = object.__hash__
+
+    def is_group(self):
+        return True
+
+    def done(self):
+        return self._done
+
+    def without(self, some):
+        return Pack(job for job in self if job not in some)
+
+
+class Single:
+    """As much of a job."""
+
+    group = None
+
+    def is_group(self):
+        return False
+
+
+def fail_in_scheduler(job, dag, is_tried_again=False) -> None:
+    """Let a scheduler of this plan notice that a job has failed."""
+    workflow = SimpleNamespace(dag=dag, async_run=asyncio.run)
+    scheduler = SimpleNamespace(failed=set(), workflow=workflow)
+    original = lambda self, job, postprocess_job: self.failed.update([] if is_tried_again else [job])  # noqa: E731
+    snakemake_patches.handle_error(original, scheduler, job)
+
+
+@pytest.mark.parametrize("is_tried_again", [True, False])
+def test_cells_whose_data_cannot_be_fetched_leave_their_pack(is_tried_again):
+    without, other, fetch, tokenise = (Single() for _ in range(4))
+    ready = []
+    pack = Pack([without, other])
+    depending = {fetch: {tokenise: ()}, tokenise: {without: ()}, without: {}, other: {}}
+    groups = {without: pack, other: pack}
+    dag = SimpleNamespace(depending=depending, _group=groups, update_ready=ready.extend)
+    fail_in_scheduler(fetch, dag, is_tried_again)
+    if is_tried_again:
+        assert groups == {without: pack, other: pack} and not ready
+    else:
+        assert list(groups) == [other] == list(groups[other]) == ready
+        assert (without.group, other.group) == (None, "pack")
+
+
+def test_what_needs_a_done_cell_of_a_pack_that_has_failed_is_run():
+    done, failed, table = Single(), Single(), Single()
+    finished = []
+
+    async def finish(job):
+        dag._running.remove(job)
+        finished.append(job)
+
+    depending = {done: {table: ()}, failed: {table: ()}, table: {}}
+    dag = SimpleNamespace(depending=depending, _group={}, _running=set(), finish=finish, update_ready=None)
+    fail_in_scheduler(Pack([done, failed], done=[done]), dag)
+    assert finished == [done]

@@ -11,7 +11,9 @@ from pathlib import Path
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.common.files import json_if_there, read_json, write_json
 from gluegrid.common.paths import state_folder
+from gluegrid.common.provenance import is_running, this_process
 from gluegrid.execution.cell_state import has_published
+from gluegrid.execution.invocation import path_of_current_invocation
 
 NOTE = "pack.json"  # of a cell's state folder
 SCRIPT = "launch_pack.sh"
@@ -81,12 +83,25 @@ def states_in_pack(command: str) -> list[Path]:
 def log_of_failed_start(state: Path) -> Path | None:
     """Return the log of the pack that a cell was put into last, where this has not come to its first cell; else None.
 
-    It may be about to.
+    None too where it may be about to: another call of snakemake, which runs, has made it.
     """
     noted = json_if_there(state / NOTE)
-    if not {"file", "log"} <= noted.keys() or _begun(Path(noted["file"])).exists():
+    if not {"file", "log"} <= noted.keys():
         return None
-    return Path(noted["log"])
+    file = Path(noted["file"])
+    return None if _begun(file).exists() or _is_of_another_running_call(file) else Path(noted["log"])
+
+
+def folder_of_packs(invocation: Path) -> Path:
+    """Return the folder of a call's packs, beside its file."""
+    return invocation.with_suffix(".packs")
+
+
+def _is_of_another_running_call(file: Path) -> bool:
+    invocation = file.parent.with_suffix(".json")
+    process = json_if_there(invocation).get("process")
+    is_here = process is not None and process["host"] == this_process()["host"]
+    return is_here and str(invocation) != path_of_current_invocation() and is_running(process)
 
 
 def _begun(path: Path) -> Path:

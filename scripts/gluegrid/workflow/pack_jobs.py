@@ -6,6 +6,7 @@ Snakemake itself would run a group by another Snakemake, in its job, and ask for
 import os
 import shlex
 from collections import defaultdict
+from collections.abc import Container
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from snakemake.iocontainers import ResourceList
 from snakemake.jobs import GroupJob, Job
 
 from gluegrid.execution.invocation import path_of_current_invocation
-from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, write_pack
+from gluegrid.execution.packs import SCRIPT, Pack, PackedCell, folder_of_packs, write_pack
 from gluegrid.execution.slurm_nodes import places_in_cluster
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -27,11 +28,13 @@ MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its child
 
 
 class PackJob(GroupJob):
-    """A pack of cells, which are `train`'s jobs, the longest first."""
+    """A pack of cells, which are `train`'s jobs, the longest first; `place` says which of all packs it is."""
 
-    def __init__(self, name: str, jobs: list[Job], small: "SmallCells"):
+    def __init__(self, place: str, jobs: list[Job], small: "SmallCells"):
+        name = f"pack_{place}_{jobs[0].wildcards.model}_{len(jobs)}_cells"
         super().__init__(name, frozenset(jobs), jobs[0].dag.workflow.global_resources)
         self._toposorted = [jobs]
+        self._place = place
         self._small = small
 
     @property
@@ -70,11 +73,21 @@ class PackJob(GroupJob):
         name = f"{invocation.stem}/{self.name}"
         # By a path of this folder, without what a shell would heed in that of another disk.
         scripts = invocation.parent / Path(os.environ["GLUEGRID_SCRIPTS"]).parent.name / "scripts"
-        file = invocation.with_suffix(".packs") / f"{self.name}-attempt-{self.attempt}.json"
+        file = folder_of_packs(invocation) / f"{self.name}-attempt-{self.attempt}.json"
         log = self._small.experiment.paths.log("packs", name)
         Path(log).parent.mkdir(parents=True, exist_ok=True)
         write_pack(file, Pack(name, log, [as_packed(job) for job in self._left()]))
         return shlex.join(["bash", str(scripts / SCRIPT), str(file), log, str(self.threads)])
+
+    def without(self, some: Container[Job]) -> "PackJob | None":
+        """Return the pack of its other cells; None where there are none."""
+        others = [job for job in self._toposorted[0] if job not in some]
+        return PackJob(self._place, others, self._small) if others else None
+
+    def done(self) -> list[Job]:
+        """Return the jobs of the cells that are done."""
+        left = {*self._left()}
+        return [job for job in self._toposorted[0] if job not in left]
 
     def log_error(self, msg: str | None = None, aux_logs: list | None = None, **kwargs) -> None:
         """Show the errors of the cells that have failed, and not the logs of those that are done."""
@@ -88,7 +101,8 @@ class PackJob(GroupJob):
             return
         left = {*self._left()}
         for job in self._toposorted[0]:
-            await job.postprocess(error=job in left, check_output_mtime=False)
+            # Snakemake would make a log where there is none: as if the cell had begun.
+            await job.postprocess(error=job in left, handle_log=False, check_output_mtime=False)
 
     def _left(self) -> list[Job]:
         """Return the jobs of the cells that this call has not trained yet."""
@@ -114,7 +128,7 @@ class SmallCells:
         for jobs, places_of_kind in zip(alike.values(), given, strict=True):
             packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
             chosen += [pack for pack in packs if len(pack) > 1]
-        return [PackJob(_name(number, len(chosen), jobs), jobs, self) for number, jobs in enumerate(chosen, start=1)]
+        return [PackJob(f"{number}_of_{len(chosen)}", jobs, self) for number, jobs in enumerate(chosen, start=1)]
 
     def seconds_of(self, job: Job) -> float:
         """Return how long a job's cell takes in a pack."""
@@ -171,7 +185,3 @@ def as_packed(job: Job) -> PackedCell:
 def _what_all_ask_for(job: Job) -> str:
     asked = {name: str(value) for name, value in job.resources.items() if name not in LIMITS}
     return str((job.wildcards.model, job.threads, sorted(asked.items())))
-
-
-def _name(number: int, of: int, jobs: list[Job]) -> str:
-    return f"pack_{number}_of_{of}_{jobs[0].wildcards.model}_{len(jobs)}_cells"

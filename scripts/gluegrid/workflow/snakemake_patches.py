@@ -191,6 +191,43 @@ def run_in_packs(packs: Callable[[object], list]) -> None:
         (RealExecutor, "format_job_exec", lambda original, self, job: _command_of(job) or original(self, job)),
         (LocalExecutor, "run_job", run_job),
     )
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    patch("a cell that fails, or its data, keeps others from running", (JobScheduler, "_handle_error", handle_error))
+
+
+def handle_error(original, self, job, postprocess_job=True) -> None:
+    """Let a job that has failed for good keep no other from running than those which need what it was to make.
+
+    To Snakemake a group is ready when all its jobs are, which then never comes, and failed when one of them is.
+    """
+    original(self, job, postprocess_job)
+    if job not in self.failed:
+        return
+    dag = self.workflow.dag
+    for done in job.done() if hasattr(job, "command") else ():
+        dag._running.add(done)  # as Snakemake expects it of what has just finished
+        self.workflow.async_run(dag.finish(done))
+    hopeless = _all_depending(dag, job if job.is_group() else [job])
+    for pack in {dag._group[each] for each in hopeless if hasattr(dag._group.get(each), "command")}:
+        rest = pack.without(hopeless)
+        for each in pack:
+            each.group = None
+            del dag._group[each]
+        for each in rest or ():
+            each.group = rest.groupid
+            dag._group[each] = rest
+        dag.update_ready(rest or ())
+
+
+def _all_depending(dag, jobs: Iterable) -> set:
+    """Return all jobs that need what some jobs make, or what is made of it."""
+    found, to_look_at = set(), [*jobs]
+    while to_look_at:
+        further = {*dag.depending[to_look_at.pop()]} - found
+        found |= further
+        to_look_at += further
+    return found
 
 
 def _command_of(job) -> str | None:
