@@ -97,7 +97,9 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     (job,) = accounted(cluster, "rule_train_wildcards_bert-demo-tiny_wnli", "Account", "Partition", "WorkDir%300")[-1:]
     assert job[2:] == ["gluegrid", "gpu", str(with_card.root)]
 
-    of_another = cluster.run("sbatch", "--parsable", "--nodes=4", "--gpus-per-node=2", "--wrap=sleep 600")
+    of_another = cluster.run(
+        "sbatch", "--parsable", "--nodes=4", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 600"
+    )
     assert wait_until(lambda: in_queue(cluster, "--format=%T") == ["RUNNING"])
     done = called(with_card, sys.executable, "-c", IMPATIENT)
     assert "ok profiles/proposed/config.yaml says so already" in done.stdout
