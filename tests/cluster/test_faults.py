@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from slurm_grid import (
+    ALONE,
     CELL,
     MINE,
     attempts_of,
@@ -153,7 +154,8 @@ def test_slurm_refuses_jobs_and_its_daemons_die(clone, cluster, tmp_path):
     clone.write_experiment("silent", {task: {"num_train_epochs": 30} for task in tasks})
     # No partition is named, for which the plugin would ask the controller before it submits.
     cluster.kill("slurmctld")
-    head = start_head(clone, log, *MINE, "--jobs", "1", "--default-resources", "mem_mb=4000", "runtime=60")
+    one_at_a_time = ("--jobs", "1", "--default-resources", "mem_mb=4000", "runtime=60")
+    head = start_head(clone, log, *MINE, *ALONE, *one_at_a_time)
     wait(lambda: len(refusals(log)) >= 1, log)
     assert "Unable to contact slurm controller" in refusals(log)[0]
     cluster.launch("slurmctld")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from clones import Clone
 from slurm_grid import (
+    ALONE,
     CELL,
     MINE,
     SLURM,
@@ -121,7 +122,7 @@ def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone
     tasks = ("wnli", "rte", "stsb", "mrpc")
     longer = {"num_train_epochs": 20}
     clone.write_experiment("killed", {task: {"num_train_epochs": 1} if task == "wnli" else longer for task in tasks})
-    head = start_head(clone, log, *MINE)
+    head = start_head(clone, log, *MINE, *ALONE)
 
     def are_done() -> set[str]:
         return {task for task in tasks if reasons_of(clone, "killed", task) == ["done"]}
@@ -134,7 +135,7 @@ def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone
     head.send_signal(signal.SIGKILL)
     head.wait()
     left, done = in_queue(cluster), are_done()
-    second = start_head(clone, log, *MINE)
+    second = start_head(clone, log, *MINE, *ALONE)
     wait(lambda: "\n".join(in_queue(cluster, "--format=%E")).count("afterany") >= 1, log)
     undrain(cluster, "gpu2", "gpu3", "gpu4")
     assert ended(second, log) == 0, log.read_text()
@@ -158,7 +159,7 @@ def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluste
         clone.write_experiment(name, {task: {"num_train_epochs": 1} for task in tasks})
         (clone.root / "mine.yaml").rename(clone.root / f"{name}.yaml")
         logs[name] = tmp_path / f"{name}.log"
-        heads[name] = start_head(clone, logs[name], *SLURM, "--configfile", f"{name}.yaml")
+        heads[name] = start_head(clone, logs[name], *SLURM, *ALONE, "--configfile", f"{name}.yaml")
     wait(lambda: len(in_queue(cluster)) == 4, logs["first"])
     (clone.root / "first.yaml").write_text("experiment: [broken", encoding="utf-8")
     clone.replace("second.yaml", "  stsb:", "  qqp:")
@@ -182,8 +183,8 @@ def test_each_task_of_an_array_job_ends_as_its_own_cell_does(clone, cluster, tmp
     clone.write_experiment("array", {"rte": {"num_train_epochs": 1}})
     with (clone.root / "mine.yaml").open("a", encoding="utf-8") as stream:
         stream.write(f"seeds: {[*range(1, 15)]}\n")
-    array = ("--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s", "--set-resources")
-    head = start_head(clone, log, *MINE, *array, "train:pack_minutes=0")
+    array = ("--slurm-array-jobs", "train", "--max-jobs-per-timespan", "100/1s")
+    head = start_head(clone, log, *MINE, *ALONE, *array)
     states = folder_of_cell(clone, "state", "array", "rte").parent
     wait(lambda: len([*states.glob("*/slurm_job.json")]) == 14, log)
     noted = {path.parent.name: json.loads(path.read_text()) for path in states.glob("*/slurm_job.json")}

@@ -52,6 +52,12 @@ def test_places_are_those_of_nodes_that_take_jobs_each_counted_once(asked, optio
     assert not any(argument.startswith("--clusters") for argument in asked[0])
 
 
+def test_where_all_nodes_are_drained_they_count_since_they_may_come_back(asked, monkeypatch):
+    drained = NODES.replace("mixed", "drained").replace("allocated", "down").replace("idle~", "draining")
+    monkeypatch.setattr(slurm_nodes, "answer_of", lambda *command, seconds: drained)
+    assert places_in_cluster(1, 1) == 2 + 2 + 4 + 4 + 4
+
+
 def test_another_cluster_is_asked_for_its_own_nodes(asked):
     assert places_in_cluster(1, 1, clusters="blue") == 8
     assert "--clusters=blue" in asked[0]

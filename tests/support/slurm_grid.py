@@ -22,6 +22,7 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-st
 SLURM = ("--profile", "slurm", *QUICK)
 DEMO = (*SLURM, "--configfile", "demo/config.yaml")
 MINE = (*SLURM, "--configfile", "mine.yaml")
+ALONE = ("--set-resources", "train:pack_minutes=0")  # each cell in a job of its own
 LONG_ENOUGH = 400  # epochs of wnli: minutes
 CELL = "bert-demo-small/{task}/base/seed-42"
 

@@ -28,7 +28,9 @@ def places_in_cluster(cpus: int, gpus: int, kind: str = "", partitions: str = ""
     lines = [match for line in said.splitlines() if (match := LINE.fullmatch(line.strip()))]
     wanted = {name.strip() for name in partitions.split(",")} - {""}
     of_partitions = [line for line in lines if _is_wanted(line["partition"], wanted)] or lines
-    nodes = {line["node"]: line for line in of_partitions if takes_jobs(line["state"])}
+    # Where all are drained or down at present, they may be back when the jobs are to start.
+    usable = [line for line in of_partitions if takes_jobs(line["state"])] or of_partitions
+    nodes = {line["node"]: line for line in usable}
     places = sum(_places(line, cpus, gpus, kind) for line in nodes.values())
     return places or None
 

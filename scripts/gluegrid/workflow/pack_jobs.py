@@ -22,7 +22,9 @@ from gluegrid.operations.estimates import Estimates, limit_of_attempt
 from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack, shares
 from gluegrid.workflow.snakemake_patches import TRAIN
 
-LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")  # resources that cells of a pack need not have alike
+# Resources that cells of a pack need not have alike, and those that are the same in other units.
+LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")
+IN_OTHER_UNITS = ("mem", "disk")
 CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # as the SLURM plugin reads them
 MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
 
@@ -122,7 +124,7 @@ class SmallCells:
         alike: dict[str, list[Job]] = defaultdict(list)
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
-        places = min((places_for(dag.workflow, jobs[0]) for jobs in alike.values()), default=1)
+        places = min((places_for(dag.workflow, asked_for(jobs[0])) for jobs in alike.values()), default=1)
         given = shares(places, [*alike.values()], self.seconds_of)
         chosen = []
         for jobs, places_of_kind in zip(alike.values(), given, strict=True):
@@ -156,22 +158,23 @@ class SmallCells:
         return self.experiment.cell(names.model, names.task, names.variant, names.seed)
 
 
-def places_for(workflow, job: Job) -> int:
-    """Return how many jobs that ask for as much as this one can run at once: by the call's limits, and the cluster's.
+def places_for(workflow, asked: ResourceList) -> int:
+    """Return how many jobs that ask for this can run at once: by the call's limits, and the cluster's, if it tells.
 
-    One at least; of a cluster that does not say how large it is, one.
+    One at least.
     """
-    gpus = job.resources.get("gpu") or 0
+    gpus, threads = asked.get("gpu") or 0, asked["_cores"]
     limits = []
     if gpus and "gpu" in workflow.global_resources:
         limits.append(workflow.global_resources["gpu"].value // gpus)
     if workflow.local_exec:
-        limits.append(workflow.resource_settings.cores // job.threads)
+        limits.append(workflow.resource_settings.cores // threads)
     else:
         limits.append(workflow.resource_settings.nodes)
-        clusters = next((value for name in CLUSTERS if (value := job.resources.get(name))), "")
-        kind, partitions = (str(job.resources.get(name) or "") for name in ("gpu_model", "slurm_partition"))
-        limits.append(places_in_cluster(job.threads, gpus, kind, partitions, str(clusters)) or 1)
+        clusters = next((value for name in CLUSTERS if (value := asked.get(name))), "")
+        kind, partitions = (str(asked.get(name) or "") for name in ("gpu_model", "slurm_partition"))
+        if places := places_in_cluster(threads, gpus, kind, partitions, str(clusters)):
+            limits.append(places)
     return max(min(limits), 1)
 
 
@@ -182,6 +185,11 @@ def as_packed(job: Job) -> PackedCell:
     return PackedCell(**inputs, **outputs, log=str(job.log[0]), benchmark=str(job.benchmark))
 
 
+def asked_for(job: Job) -> ResourceList:
+    """Return what a job asks for but for its limits, which are not known while Snakemake plans: files tell them."""
+    return job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt, skip_evaluation={"tmpdir", *LIMITS})
+
+
 def _what_all_ask_for(job: Job) -> str:
-    asked = {name: str(value) for name, value in job.resources.items() if name not in LIMITS}
-    return str((job.wildcards.model, job.threads, sorted(asked.items())))
+    kept = {name: value for name, value in asked_for(job).items() if name not in ("tmpdir", *LIMITS, *IN_OTHER_UNITS)}
+    return str((job.wildcards.model, sorted((name, str(value)) for name, value in kept.items())))
