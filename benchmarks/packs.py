@@ -57,7 +57,7 @@ def main() -> None:
             clone.environment.update(cluster.environment)
         for grid in options.grids:
             write_grid(clone, GRIDS[grid])
-            call(clone, "stage", "--profile", "profiles/local")
+            call(clone, "--profile", "profiles/local", "--", "stage")
             for place in options.places:
                 arms = {name: measure(clone, cluster, place, minutes) for name, minutes in ARMS.items()}
                 rows.append(row(grid, place, **arms))
