@@ -11,6 +11,7 @@ from slurm_grid import (
     attempts_of,
     estimate_of,
     jobs_of,
+    pack_everything,
     record_of,
     start_head,
     table_of,
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.cluster
 
 
 def test_the_demo_grid_is_as_many_packs_as_there_are_gpus(clone, cluster):
+    pack_everything(clone)
     done = clone.snakemake(*DEMO)
     assert done.returncode == 0, done.stdout
     assert done.stdout.rstrip().endswith("Tables: results/demo/results.md")
