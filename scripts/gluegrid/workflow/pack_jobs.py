@@ -124,12 +124,16 @@ class SmallCells:
         alike: dict[str, list[Job]] = defaultdict(list)
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
-        places = min((places_for(dag.workflow, asked_for(jobs[0])) for jobs in alike.values()), default=1)
-        given = shares(places, [*alike.values()], self.seconds_of)
+        # What goes to the same cards shares them; what goes to others must leave none of those idle either.
+        of_cards: dict[str, list[list[Job]]] = defaultdict(list)
+        for jobs in alike.values():
+            of_cards[_which_cards(jobs[0])].append(jobs)
         chosen = []
-        for jobs, places_of_kind in zip(alike.values(), given, strict=True):
-            packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, places_of_kind)
-            chosen += [pack for pack in packs if len(pack) > 1]
+        for kinds in of_cards.values():
+            places = min(places_for(dag.workflow, asked_for(jobs[0])) for jobs in kinds)
+            for jobs, given in zip(kinds, shares(places, kinds, self.seconds_of), strict=True):
+                packs = packs_of(jobs, self.seconds_of, 60 * self.pack_minutes, given)
+                chosen += [pack for pack in packs if len(pack) > 1]
         return [PackJob(f"{number}_of_{len(chosen)}", jobs, self) for number, jobs in enumerate(chosen, start=1)]
 
     def seconds_of(self, job: Job) -> float:
@@ -188,6 +192,12 @@ def as_packed(job: Job) -> PackedCell:
 def asked_for(job: Job) -> ResourceList:
     """Return what a job asks for but for its limits, which are not known while Snakemake plans: files tell them."""
     return job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt, skip_evaluation={"tmpdir", *LIMITS})
+
+
+def _which_cards(job: Job) -> str:
+    """Return what of a job's resources says on which cards it can run."""
+    asked = asked_for(job)
+    return str([asked.get(name) for name in ("gpu_model", "gres", "constraint", "slurm_partition", *CLUSTERS)])
 
 
 def _what_all_ask_for(job: Job) -> str:
