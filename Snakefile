@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 min_version("9.19.0")
 
 # This clone's library, whatever is installed.
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+sys.path.insert(0, str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "scripts"))
 
 from gluegrid.common import paths
 from gluegrid.workflow.hooks import begin_run, end_of_run, prepare

@@ -2,11 +2,14 @@
 
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 import write_docs
+import yaml
 
+import gluegrid
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.loading import load_experiment
 
@@ -30,10 +33,10 @@ def test_make_targets_in_documents_exist(document):
     assert named <= targets
 
 
-def test_the_experiment_in_the_readme_is_one(tmp_path, monkeypatch):
-    (text,) = re.findall(
-        r"```yaml\n(experiment: .*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+@pytest.mark.parametrize("document", ["README.md", "config/README.md"])
+def test_the_experiment_in_a_readme_is_one(document, tmp_path, monkeypatch):
+    (text,) = re.findall(r"```yaml\n(experiment: .*?)```", (PROJECT / document).read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copy(PROJECT / "examples/own_task/reviews.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(text, encoding="utf-8")
     experiment = load_experiment(Path("mine.yaml"))
@@ -54,14 +57,40 @@ def test_the_table_of_options_is_that_of_their_declarations():
     assert write_docs.with_table(page) == page, "call make docs"
 
 
-def test_both_readmes_name_the_same_commands():
-    commands = r"^(make \w+|snakemake[^#\n]*?) *(?:#|$)"
-    english, chinese = (
-        set(re.findall(commands, (PROJECT / name).read_text(encoding="utf-8"), re.MULTILINE))
-        for name in ("README.md", "README.zh.md")
-    )
-    assert chinese <= english
-    assert {"make demo", "make test"} <= chinese
+def test_the_readmes_tell_the_same_in_two_languages():
+    english, chinese = ((PROJECT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md"))
+    for pattern in (
+        r"^((?:make|snakemake|source) [^#\n]*?) *(?:#|$)",  # commands
+        r"^```yaml\n(.*?)^```",
+        r"`((?:make|snakemake) [^`\n]+)`",
+        r"^(##?) ",
+        r"\]\(([^)]+)\)",
+    ):
+        told, also = (re.findall(pattern, text, re.MULTILINE | re.DOTALL) for text in (english, chinese))
+        assert len(told) > 2
+        swapped = {"README.zh.md": "README.md"}
+        assert sorted(swapped.get(item, item) for item in told) == sorted(also)
+
+
+def test_the_readme_is_found_by_the_workflow_catalog_and_read_in_one_sitting():
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert "a Snakemake workflow" in text.split("\n\n")[2]
+    assert len(text.splitlines()) <= 150
+    catalog = yaml.safe_load((PROJECT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8"))
+    assert catalog["usage"]["software-stack-deployment"]["conda"]
+    assert catalog["usage"]["report"]
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (gluegrid.__version__, "Apache-2.0")
+
+
+def test_github_runs_the_parts_of_continuous_integration():
+    parts = set(re.findall(r"^(?:make|bash) [\w./-]+", (PROJECT / ".ci/run").read_text(encoding="utf-8"), re.MULTILINE))
+    jobs = yaml.safe_load((PROJECT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = {step["run"] for job in jobs.values() for step in job["steps"] if "run" in step}
+    assert parts <= steps
 
 
 def test_the_drawn_rules_are_those_of_the_workflow():

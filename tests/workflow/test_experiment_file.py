@@ -100,3 +100,18 @@ def test_a_call_from_another_folder_takes_its_config_yaml_else_that_beside_the_s
     (tmp_path / "config.yaml").write_text(START, encoding="utf-8")
     (own,) = outputs_of(clone, tmp_path, elsewhere)
     assert job_counts("\n".join(own))["train"] == 2
+
+
+def test_another_workflow_that_uses_this_one_is_told_in_one_line_to_call_it_on_its_own(clone, tmp_path):
+    snakefile = clone.root / "Snakefile"
+    (tmp_path / "module").write_text(
+        f'module gluegrid:\n    snakefile: "{snakefile}"\n\nuse rule * from gluegrid as grid_*\n', encoding="utf-8"
+    )
+    (tmp_path / "include").write_text(f'include: "{snakefile}"\n', encoding="utf-8")
+    for name, (line,) in zip(
+        ("module", "include"),
+        outputs_of(clone, tmp_path, ("-n", "-s", "module"), ("-n", "-s", "include")),
+        strict=True,
+    ):
+        assert line.startswith(f"{tmp_path / name}: gluegrid cannot be a module of another workflow")
+        assert f"snakemake -s {snakefile}" in line

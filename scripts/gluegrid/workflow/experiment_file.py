@@ -24,6 +24,7 @@ def experiment_of_workflow(workflow) -> Experiment:
     submitted, after each requeue too.
     """
     try:
+        check_that_it_is_the_whole_workflow(workflow)
         if frozen := submitted_plan() if workflow.is_main_process else current_invocation():
             return Experiment(frozen["config"])
         settings = workflow.config_settings
@@ -37,6 +38,19 @@ def experiment_of_workflow(workflow) -> Experiment:
     for warning in experiment.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return experiment
+
+
+def check_that_it_is_the_whole_workflow(workflow) -> None:
+    """Raise GluegridError where another workflow uses this one by `module:` or `include:`.
+
+    The experiment file, the tables at the end and the packs belong to the whole call of snakemake.
+    """
+    snakefile = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "Snakefile"
+    if not snakefile.samefile(workflow.main_snakefile):
+        raise GluegridError(
+            f"{workflow.main_snakefile}: gluegrid cannot be a module of another workflow or included in it; run it on its"
+            f" own (snakemake -s {snakefile} ...) and use the files below results/ as inputs"
+        )
 
 
 def check_that_it_is_no_import(experiment: Experiment) -> None:
