@@ -33,6 +33,36 @@ def test_make_targets_in_documents_exist(document):
     assert named <= targets
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_make_takes_the_variables_in_documents(document):
+    lines = re.findall(r"^([a-z-]+): (.*)", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    taken = {target: {"PYTHON=", *re.findall(r"[A-Z]+=", line)} for target, line in lines}
+    calls = re.findall(
+        r"(?:^|`)make((?: [a-z-]+| [A-Z]+=(?:\"[^\"]*\"|[^\s`]*))+)", document.read_text("utf-8"), re.MULTILINE
+    )
+    refused = [
+        (call, variable)
+        for call in calls
+        for variable in re.findall(r"[A-Z]+=", call)
+        if not any(variable in taken.get(word, ()) for word in call.split())
+    ]
+    assert not refused
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_to_headings(document):
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    pages = [(document.parent / page if page else document, heading) for page, heading in links]
+    assert [(page.name, heading) for page, heading in pages if page.exists() and heading not in headings(page)] == []
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("document", ["README.md", "config/README.md"])
 def test_the_experiment_in_a_readme_is_one(document, tmp_path, monkeypatch):
     (text,) = re.findall(r"```yaml\n(experiment: .*?)```", (PROJECT / document).read_text(encoding="utf-8"), re.DOTALL)

@@ -36,11 +36,11 @@ ONE_PACK = ("--resources", "gpu=1")
 TASKS = {name: {"num_train_epochs": epochs} for name, epochs in (("wnli", 40), ("rte", 12), ("mrpc", 10), ("stsb", 12))}
 HEADER = """# Kills at random moments
 
-Written by `make test-full` (`tests/workflow/test_random_kills.py`). After each kill the same command was given again.
-What came out at the end was compared, bit for bit, with what came out where nothing was killed: predictions of all
-splits, and metrics but for times.
+Written by `make test-full` (`tests/workflow/test_random_kills.py`). After each kill, the same command was given
+again. At the end, the predictions of all splits and all metrics except times were compared bit for bit with those of
+an undisturbed run.
 """
-ANEW = "; from here on all begins anew"
+ANEW = "; the next one starts over"
 _kept: list[str] = []
 
 
@@ -83,8 +83,8 @@ def test_a_training_killed_at_random_moments_gives_the_same_bits(tmp_path, momen
     assert killed.record["attempts"] == len(killed.attempts())
     assert sorted(path.name for path in killed.state.iterdir()) == ["attempts.jsonl", "last_good_result"]
     title = f"## A training, killed {KILLS_OF_A_TRAINING} times"
-    end = f"At the end: the same bits, {killed.record['attempts']} attempts at the last result."
-    _kept.extend([title, "", "| Kill | after s | What was there |", "|---|---|---|", *rows, "", end, ""])
+    end = f"Bit-identical; attempts for the last result: {killed.record['attempts']}."
+    _kept.extend([title, "", "| Kill | After, s | What was left |", "|---|---|---|", *rows, "", end, ""])
 
 
 def what_is_there(cell: TrainableCell) -> str:
@@ -113,9 +113,9 @@ def test_heads_killed_at_random_moments_lose_and_repeat_nothing(demo, tmp_path, 
     finished = killed.snakemake(*MINE)
     assert finished.returncode == 0, finished.stdout
     assert_same(killed, whole)
-    title = f"## A head, killed {KILLS_OF_A_HEAD} times while its cells run"
-    end = "At the end: the same bits, and each cell done once."
-    _kept.extend([title, "", "| Kill | after s | Cells done | Attempts |", "|---|---|---|---|", *rows, "", end, ""])
+    title = f"## A controller, killed {KILLS_OF_A_HEAD} times while its cells run"
+    end = "Bit-identical, and each cell trained once."
+    _kept.extend([title, "", "| Kill | After, s | Cells done | Attempts |", "|---|---|---|---|", *rows, "", end, ""])
 
 
 def test_whatever_is_killed_of_a_call_and_its_pack_loses_and_repeats_nothing(demo, tmp_path, moments):
@@ -146,9 +146,9 @@ def test_whatever_is_killed_of_a_call_and_its_pack_loses_and_repeats_nothing(dem
     assert finished.returncode == 0, finished.stdout
     assert_same(killed, whole)
     assert wait_until(lambda: not processes_of(killed))
-    title = f"## A pack, or its call, of which something is killed {KILLS_IN_PACKS} times"
-    head_of_table = ["| Kill | after s | What | Cells done | Attempts |", "|---|---|---|---|---|"]
-    _kept.extend([title, "", *head_of_table, *rows, "", "At the end: the same bits, and each cell done once.", ""])
+    title = f"## A pack or its call, a process of which is killed {KILLS_IN_PACKS} times"
+    head_of_table = ["| Kill | After, s | What | Cells done | Attempts |", "|---|---|---|---|---|"]
+    _kept.extend([title, "", *head_of_table, *rows, "", "Bit-identical, and each cell trained once.", ""])
 
 
 def kill_something(clone: Clone, moments: random.Random) -> str:

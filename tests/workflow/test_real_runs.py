@@ -42,15 +42,15 @@ LEAST_OF_ALL = LEAST_OF_FIRST | {
 LEAST_ABOVE_MAJORITY = {"qqp": 0.08, "mnli": 0.10, "qnli": 0.15}
 
 HEADER = """\
-# Real runs
+# Real GLUE: one model
 
-The last output of `make test-full` for [experiments/minilm-glue.yaml](../experiments/minilm-glue.yaml), of {date}, on a
-machine with {cores} CPU cores:
+Output of `make test-full` for `experiments/minilm-glue.yaml` on {date}, on a machine with {cores} CPU cores:
 
     snakemake {command}
 
-Beside its scores those of transformers.Trainer with the same values, where they were measured, and of always giving the
-answer that is most frequent in the validation split. So small an encoder learns little or nothing of RTE and WNLI.
+The first table compares scores with those of `transformers.Trainer` at the same values, where measured, and with the
+accuracy of always predicting the most frequent label of the validation split. An encoder this small learns little or
+nothing of RTE and WNLI.
 
 {scores}
 
@@ -209,4 +209,4 @@ def beside_trainer(clone: Clone) -> str:
                 "/".join(map(tables.percent, shares)) or tables.NOTHING,
             )
         )
-    return tables.markdown(("Task", "Metric", "Result", "Trainer", "Accuracy of one answer"), rows)
+    return tables.markdown(("Task", "Metric", "Result", "Trainer", "Majority accuracy"), rows)

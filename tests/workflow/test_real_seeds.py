@@ -23,10 +23,10 @@ HOURS = 3600  # seconds
 LEAST = {("minilm-l6-h384", "cola"): 0.2, ("minilm-l6-h384", "stsb"): 0.75, ("minilm-lora", "stsb"): 0.75}
 
 HEADER = """\
-# Real seeds
+# Real GLUE: three seeds of two models
 
-The last output of `make test-full` for [experiments/minilm-seeds.yaml](../experiments/minilm-seeds.yaml), of {date},
-on a machine with {cores} CPU cores: results.md, then comparisons.md.
+Output of `make test-full` for `experiments/minilm-seeds.yaml` on {date}, on a machine with {cores} CPU
+cores: `results.md`, then `comparisons.md`.
 
     snakemake {command}
 

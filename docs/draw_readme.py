@@ -1,0 +1,67 @@
+"""Draw the README's two pictures from a demo that is run for them: docs/terminal.svg and docs/report.png."""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+PROJECT = Path(__file__).resolve().parents[1]
+COLUMNS = 100
+LINES = 44  # of the terminal: more would not be read in a README
+PAGE = (1280, 1100)  # pixels of the report's first screen
+
+
+def main() -> None:
+    """Run the demo in a fresh clone, and write both pictures."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "gluegrid"
+        subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
+        (clone / ".venv").symlink_to(PROJECT / ".venv")
+        told = output_of(clone, "make", "--old-file=.venv/installed", "demo")
+        output_of(clone, ".venv/bin/snakemake", "report", "--profile", "profiles/local", "--configfile", "demo/config.yaml")
+        (PROJECT / "docs/terminal.svg").write_text(terminal(told), encoding="utf-8")
+        take_page(clone / "results/demo/report.html", PROJECT / "docs/report.png")
+
+
+def output_of(folder: Path, *command: str) -> str:
+    """Return what a command says where nobody watches its terminal."""
+    environment = {**os.environ, "COLUMNS": str(COLUMNS)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    return done.stdout
+
+
+def terminal(told: str) -> str:
+    """Return the SVG of a terminal; what does not fit between its first and its last lines is left out."""
+    lines = ["$ make demo", *told.strip().splitlines()]
+    if len(lines) > LINES:
+        lines[LINES // 3 : LINES // 3 - LINES + 1] = ["  ..."]
+    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))
+    for line in lines:
+        console.print(Text.from_ansi(line))
+    drawing = console.export_svg(title="gluegrid", theme=MONOKAI, unique_id="terminal")
+    # Fonts of a server: the reader's own do.
+    return re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL)
+
+
+def take_page(page: Path, picture: Path) -> None:
+    """Write the first screen of a page, as Chromium shows it, into a PNG."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise SystemExit("chromium: is not installed; it takes the picture of the report")
+    size = "--window-size={},{}".format(*PAGE)
+    flags = ["--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}"]
+    subprocess.run([browser, *flags, page.as_uri()], check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
