@@ -185,8 +185,10 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock and e
 	@rm -rf .venv-lock
 
 .PHONY: docs
-docs: $(INSTALLED) ## write docs/config.md's table of options from their declarations
+docs: $(INSTALLED) ## write docs/config.md's tables from their declarations, then build the site: site/index.html
 	@$(BIN)/python scripts/write_docs.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser"
 
 .PHONY: rulegraph
 rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
