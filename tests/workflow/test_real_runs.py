@@ -44,7 +44,7 @@ LEAST_ABOVE_MAJORITY = {"qqp": 0.08, "mnli": 0.10, "qnli": 0.15}
 HEADER = """\
 # Real runs
 
-The last output of `make test-full` for [experiments/minilm-glue.yaml](../experiments/minilm-glue.yaml), of {date}, on a
+The last output of `make test-full` for `experiments/minilm-glue.yaml`, of {date}, on a
 machine with {cores} CPU cores:
 
     snakemake {command}

@@ -25,7 +25,7 @@ LEAST = {("minilm-l6-h384", "cola"): 0.2, ("minilm-l6-h384", "stsb"): 0.75, ("mi
 HEADER = """\
 # Real seeds
 
-The last output of `make test-full` for [experiments/minilm-seeds.yaml](../experiments/minilm-seeds.yaml), of {date},
+The last output of `make test-full` for `experiments/minilm-seeds.yaml`, of {date},
 on a machine with {cores} CPU cores: results.md, then comparisons.md.
 
     snakemake {command}
