@@ -184,9 +184,12 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock and e
 	@.venv-lock/bin/python scripts/write_lock.py
 	@rm -rf .venv-lock
 
+# Not --quiet: then --strict counts no warnings.
 .PHONY: docs
-docs: $(INSTALLED) ## write docs/config.md's table of options from their declarations
+docs: $(INSTALLED) ## write docs/config.md's table of options from their declarations, and build the site: site/index.html
 	@$(BIN)/python scripts/write_docs.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open site/index.html in a browser"
 
 .PHONY: rulegraph
 rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)

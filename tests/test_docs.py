@@ -1,8 +1,11 @@
 """What the documents name must be there."""
 
+import os
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,73 @@ import yaml
 import gluegrid
 from gluegrid.experiment.config import config_schema
 from gluegrid.experiment.loading import load_experiment
+from gluegrid.experiment.options import OPTIONS
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
 DOCUMENTS += [PROJECT / "tests/cluster/README.md"]
+
+
+def build(configuration: Path, folder: Path) -> subprocess.CompletedProcess:
+    options = ["--strict", "--config-file", configuration, "--site-dir", folder]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", *options], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = build(PROJECT / "mkdocs.yml", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_is_built_without_broken_links_and_fetches_nothing(site):
+    pages = {path.stem for path in site.glob("*.html")} - {"404"}
+    assert pages == {path.stem for path in (PROJECT / "docs").glob("*.md")}
+    fetched = r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?(?:https?:)?//[^>]*>"
+    assert not [found for page in site.rglob("*.html") for found in re.findall(fetched, page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ("[missing](missing.md)", "missing.md"),
+        ("[outside](../mkdocs.yml)", "../mkdocs.yml"),
+        ("# Title\n\n[no such heading](#heading)", "#heading"),
+        ("[absolute](/index.md)", "/index.md"),
+    ],
+)
+def test_a_broken_link_fails_the_build(tmp_path, page, problem):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(page, encoding="utf-8")
+    configuration = tmp_path / "mkdocs.yml"
+    configuration.write_text(f"INHERIT: {PROJECT / 'mkdocs.yml'}\nnav: [index.md]\n", encoding="utf-8")
+    done = build(configuration, tmp_path / "site")
+    assert done.returncode == 1
+    assert re.search(rf"WARNING.*'{re.escape(problem)}'", done.stderr)
+
+
+def test_the_site_is_searched_without_a_network(chromium, site):
+    """Opened as files, where a browser allows no workers."""
+    chromium.show(site / "index.html", 1280)
+    results = chromium.value("""new Promise(resolve => {
+      const found = () => [...document.querySelectorAll(".md-search-result__link")].map(link => link.href);
+      setInterval(() => found().length && resolve(found()), 100);
+      setTimeout(() => resolve([]), 60000);
+      document.querySelector("#__search").click();
+      const query = document.querySelector(".md-search__input");
+      query.focus();
+      query.value = "preemption";
+      query.dispatchEvent(new Event("keyup", { bubbles: true }));
+    })""")
+    pages = {Path(address.partition("?")[0]).stem for address in results}
+    texts = {path.stem: path.read_text(encoding="utf-8").lower() for path in (PROJECT / "docs").glob("*.md")}
+    assert pages
+    assert pages <= {name for name, text in texts.items() if "preempt" in text}
+    assert not [request for request in chromium.requests if not request.startswith(("file:", "data:"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
@@ -73,13 +139,30 @@ def test_the_experiment_in_a_readme_is_one(document, tmp_path, monkeypatch):
     assert (experiment.name, len(experiment.cells), experiment.warnings) == ("my-first-grid", 6, [])
 
 
-def test_every_key_of_the_schema_is_documented():
-    properties = config_schema()["properties"]
-    keys = set(properties)
-    keys |= set(properties["models"]["additionalProperties"]["properties"])
-    keys |= set(properties["tasks"]["additionalProperties"]["properties"])
-    text = (PROJECT / "docs/config.md").read_text(encoding="utf-8")
-    assert not [key for key in sorted(keys) if f"`{key}`" not in text]
+def test_the_experiment_of_the_tutorial_is_one(tmp_path, monkeypatch):
+    (text,) = re.findall(r"```yaml\n(experiment: .*?)```", (PROJECT / "docs/tutorial.md").read_text("utf-8"), re.DOTALL)
+    assert text.count("./demo/generated/models/bert-demo-small") == 1  # only `make demo` makes it
+    experiment_file = tmp_path / "mine.yaml"
+    experiment_file.write_text(text.replace("./demo/generated/models", "organisation"), encoding="utf-8")
+    monkeypatch.chdir(PROJECT)
+    experiment = load_experiment(experiment_file)
+    assert (experiment.name, len(experiment.cells), experiment.warnings) == ("my-reviews", 1, [])
+
+
+@pytest.mark.parametrize(
+    ("heading", "schema"),
+    [
+        ("Top level", config_schema()),
+        ("Models", config_schema()["properties"]["models"]["additionalProperties"]),
+        ("Tasks", config_schema()["properties"]["tasks"]["additionalProperties"]),
+    ],
+)
+def test_every_key_of_the_schema_is_documented(heading, schema):
+    """The training values, which may stand at every level, have a table of their own."""
+    page = (PROJECT / "docs/config.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(documented) == sorted(set(schema["properties"]) - set(OPTIONS))
 
 
 def test_the_table_of_options_is_that_of_their_declarations():

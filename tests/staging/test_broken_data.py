@@ -1,4 +1,4 @@
-"""What a user's parquet files may hold: docs/data.md, row by row."""
+"""What a user's parquet files may hold, and what docs/data.md says of it."""
 
 import dataclasses
 import datetime

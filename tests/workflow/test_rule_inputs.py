@@ -106,6 +106,15 @@ def test_what_all_cells_ask_for_alike_is_a_value_and_else_a_method(experiment):
     assert threads >= {3} and len(threads) == 2
 
 
+def test_cells_may_differ_in_gpus_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    models = {"tiny": {"source": "./model"}, "large": {"source": "./model", "gpus": 2}}
+    experiment = builders.experiment(tmp_path, models=models)
+    cells = Asked(experiment).cells
+    assert cells.nodes == 1
+    assert {cell.model: cells.gpus(wildcards_of(cell)) for cell in experiment.kinds} == {"tiny": 1, "large": 2}
+
+
 def test_a_later_attempt_gets_more(experiment):
     cell, *_ = experiment.cells.values()
     cells, wildcards = Asked(experiment).cells, wildcards_of(cell)

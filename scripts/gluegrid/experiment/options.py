@@ -99,7 +99,7 @@ class Options:
         {"type": "array", "minItems": 1, "maxItems": 1000, "uniqueItems": True}
         | {"items": integer(0, 2**32 - 1) | {"description": "a seed"}},
         "one cell per seed, such as [42, 43]",
-        "one cell per seed, at most 1,000",
+        "one cell for each; at most 1,000",
         key="seeds",
         in_recipe=False,
         is_swept=False,
@@ -108,8 +108,7 @@ class Options:
         4,
         integer(1, 1024),
         "CPU threads of one cell (part of what a run is, since results are bit-equal only at equal thread counts)",
-        "CPU threads of a cell, of each process where there are several; part of the run, since results are equal to"
-        " the last bit only at equal threads",
+        "CPU threads of a cell, or of each of its processes. Results are bit-equal only with equal threads",
         in_recipe=False,
         is_swept=False,
         for_prediction=True,
@@ -120,7 +119,7 @@ class Options:
         32,
         integer(1, 65536),
         "examples per device and update",
-        "examples per device and batch, as in Hugging Face's libraries",
+        "examples per device and batch",
     )
     per_device_eval_batch_size: int = option(
         32, integer(1, 65536), "examples per device and evaluation step", for_prediction=True
@@ -135,21 +134,22 @@ class Options:
         128,
         integer(4, 65536),
         "longer inputs are truncated to this many tokens",
-        "longer inputs are truncated, the longer text of a pair first; never more than tokenizer and model take",
+        "tokens after which inputs are truncated, the longer text of a pair first; lowered to what tokenizer and model"
+        " can take",
         for_prediction=True,
     )
     max_train_samples: int | None = option(
         None,
         integer(1, 10**9) | {"type": ["integer", "null"]},
         "only the first so many training examples",
-        "only the first so many training examples (the table says so)",
+        "train on this many examples, the first ones; the tables say so",
         docs_default="all",
     )
     max_eval_samples: int | None = option(
         None,
         integer(1, 10**9) | {"type": ["integer", "null"]},
         "only the first so many examples of each validation split",
-        "only the first so many examples of each validation split (the table says so)",
+        "score this many examples of each validation split, the first ones; the tables say so",
         docs_default="all",
         for_prediction=True,
     )
@@ -157,7 +157,7 @@ class Options:
         "cuda",
         one_of("cuda", "cpu"),
         "cuda: fail at once where the job finds no GPU; cpu: train without one",
-        "`cuda`: a job without a GPU fails at once; `cpu`: train without one",
+        "`cuda`: fail at once if the job has no GPU; `cpu`: train without one ([Install](install.md#without-a-gpu))",
         is_swept=False,
         for_prediction=True,
     )
@@ -165,9 +165,8 @@ class Options:
         "fp32",
         one_of("auto", "fp32", "tf32", "bf16", "fp16"),
         "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
-        "arithmetic over fp32 weights: `fp32`; `tf32`, which is fp32 with matrix products in TF32 (GPUs that have it"
-        " only); `bf16`; `fp16` (GPUs only); or `auto`, which is bf16 where the GPU has it, else fp32. What it was"
-        " stands in the record and below the tables",
+        "arithmetic over fp32 weights: `fp32`, `tf32` (fp32 with matrix products in TF32), `bf16`, `fp16`, or `auto`"
+        " (bf16 if the GPU has it, else fp32). `tf32` and `fp16` need a GPU. The tables name what was used",
         for_prediction=True,
         conflict=_conflict_of_precision,
     )
@@ -175,8 +174,8 @@ class Options:
         "random",
         one_of("random", "group_by_length"),
         "random batches, or batches of examples of like length, which other numbers come from",
-        "`random`: batches as they come; `group_by_length`: batches of like length, as transformers makes them. These"
-        " are other batches, so the table says so; they are hardly faster here",
+        "`random`, or `group_by_length`: batches of similar length, as in transformers. The tables say so, since they"
+        " are other batches; they are hardly faster here",
         beside=lambda _: "group_by_length",
         note=lambda _: "Batches of examples of like length, not random ones (train_sampling_strategy group_by_length)",
     )
@@ -187,14 +186,14 @@ class Options:
             *("constant", "constant_with_warmup", "inverse_sqrt"),
         ),
         "how the learning rate changes over the updates",
-        "`linear`, `cosine`, `cosine_with_restarts`, `polynomial`, `constant`, `constant_with_warmup`, `inverse_sqrt`,"
-        " as in transformers with its defaults (`cosine_with_restarts` has one cycle, so it is `cosine`)",
+        "`linear`, `cosine`, `cosine_with_restarts` (one cycle, so the same as `cosine`), `polynomial`, `constant`,"
+        " `constant_with_warmup` or `inverse_sqrt`, with transformers' defaults",
     )
     warmup_ratio: float = option(
         0,
         number(0, 1),
         "share of the updates in which the learning rate rises from 0",
-        "share of the updates in which the rate rises from 0; not with `constant`",
+        "share of the updates in which the learning rate rises from 0; not with `constant`",
         conflict=_conflict_of_warmup,
     )
     weight_decay: float = option(
@@ -212,15 +211,14 @@ class Options:
         False,
         {"type": "boolean"},
         "true: compute activations twice instead of keeping them; less memory, more time",
-        "`true`: less memory, about a third more time, the same numbers",
+        "`true`: use less memory and about a third more time, for the same numbers",
     )
     attn_implementation: str = option(
         "auto",
         one_of("auto", "eager", "sdpa", "flash_attention_2"),
         "auto: the fastest that the model and the device can do, without padding where possible",
-        "`auto`: without padding where the model allows it (see [How each number is made](results.md)); `sdpa`,"
-        " `eager`, `flash_attention_2`: transformers' own, with padding; the last needs the package flash-attn and a"
-        " `precision` of 16 bits",
+        "`auto`: [without padding](results.md) where the model allows it; `sdpa`, `eager`, `flash_attention_2`:"
+        " transformers' own, with padding. The last needs the package flash-attn and a 16-bit `precision`",
         for_prediction=True,
         conflict=_conflict_of_attention,
     )
@@ -245,11 +243,8 @@ class Options:
             },
         },
         "train low-rank adapters instead of all weights: r, lora_alpha, lora_dropout, target_modules",
-        "train low-rank adapters by peft and the head instead of all weights: `{r: 8, lora_alpha: 16, lora_dropout: 0,"
-        " target_modules: all-linear}`, these being the defaults of its keys; `target_modules` may be a list of names"
-        " of linear layers, such as `[query, value]`: each adapts all layers whose names end in it. What the checkpoint"
-        " lacks is trained whole. `{}` takes all defaults, nothing or `null` is no adapters. A more specific level's"
-        " replaces the whole. Adapters usually want a higher `learning_rate`, such as 2e-4. The table says so",
+        "train low-rank adapters (peft) and the head instead of all weights; `{}` takes all defaults. See"
+        " [LoRA](#lora)",
         beside=lambda _: "lora",
         note=_adapters,
     )
@@ -257,35 +252,40 @@ class Options:
         "no",
         one_of("no", "epoch"),
         "epoch: score the validation splits after each epoch too, and keep the curve",
-        "`epoch`: the validation splits are scored after each epoch too; the curve stands in `run_record.json`. The"
-        " table has the last epoch's scores in any case",
+        "`epoch`: also score the validation splits after each epoch, and keep the curve in `run_record.json`. The"
+        " tables have the last epoch's scores in any case",
     )
     save_model: str = option(
         "none",
         one_of("none", "last", "best"),
         "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch), as a folder that"
         " transformers loads",
-        "`last`, or `best`, the epoch with the best score (`eval_strategy: epoch`): kept in `model/` beside the"
-        " results, for `from_pretrained`",
+        "`last`, or `best`: the epoch with the best score (needs `eval_strategy: epoch`). The model is kept in `model/`"
+        " beside the results, for `from_pretrained`",
         conflict=_conflict_of_saving,
     )
     gpus: int = option(
         1,
         integer(1, 64),
         "GPUs per node of one cell, trained on together (with device: cpu, processes)",
-        "GPUs per node that train one cell together (with `device: cpu`, processes); see [Several GPUs](#several-gpus)",
+        "GPUs per node that train one cell together; with `device: cpu`, processes. See [Several GPUs](#several-gpus)",
         for_prediction=True,
         note=_together,
     )
     nodes: int = option(
-        1, integer(1, 64), "nodes of one cell", "nodes of one cell, on SLURM", for_prediction=True, note=_together
+        1,
+        integer(1, 64),
+        "nodes of one cell",
+        "nodes that train one cell together; SLURM only",
+        for_prediction=True,
+        note=_together,
     )
     init_from: dict | None = option(  # in run.json the cell: task, variant, run_sha256
         None,
         {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
         "a task of this file: start from the model that was trained on it, with the same seed",
-        "a task of this file: the cell starts from the model that the same model and seed have become on it, such as"
-        " `init_from: mnli` for rte, mrpc and stsb; see [From another task](#from-another-task)",
+        "a task of this file: start from the model that was trained on it, with the same seed. See"
+        " [From another task](#from-another-task)",
         is_swept=False,
         for_prediction=True,
         beside=lambda run: f"from {run['init_from']['task']}",
@@ -297,7 +297,7 @@ class Options:
         True,
         {"type": "boolean"},
         "false: evaluate and predict with the checkpoint's own head, without training",
-        "`false`: nothing is trained, the checkpoint is evaluated and predicts with its own head; see"
+        "`false`: evaluate and predict with the checkpoint's own head, without training. See"
         " [A finished checkpoint](#a-finished-checkpoint)",
         is_swept=False,
         for_prediction=True,
@@ -309,16 +309,16 @@ class Options:
         one_of("validation", "holdout"),
         "what the best of several variants is chosen on: the validation splits, or a tenth of train that is then not"
         " trained on",
-        "what the best of several points is chosen on: `validation`, or `holdout`, a tenth of train that is then not"
-        " trained on; see [Sweeps](#sweeps)",
+        "what the best of several variants is chosen on: `validation`, or `holdout`, a tenth of train that is not"
+        " trained on. See [Sweeps](#sweeps)",
         is_swept=False,
     )
     global_batch_size: int | None = option(
         None,
         integer(1, 1048576),
         "examples per update over all devices, instead of per_device_train_batch_size",
-        "examples per update over all devices and accumulated batches; in place of `per_device_train_batch_size`. A"
-        " multiple of the devices",
+        "examples per update over all devices and accumulated batches, a multiple of the devices; replaces"
+        " `per_device_train_batch_size`",
         in_recipe=False,
         conflict=_conflict_of_batch,
     )

@@ -174,7 +174,8 @@ class Cells:
 
     def gpus(self, wildcards: Wildcards) -> int:
         """Return the GPUs of a cell on all its nodes; its processes are as many."""
-        return self._cell(wildcards).values["gpus"] * self.nodes(wildcards)
+        values = self._cell(wildcards).values  # not self.nodes: it is a value where cells differ in `gpus` alone
+        return values["gpus"] * values["nodes"]
 
     def nodes(self, wildcards: Wildcards) -> int:
         """Return the nodes of a cell."""
