@@ -108,7 +108,7 @@ class Options:
         4,
         integer(1, 1024),
         "CPU threads of one cell (part of what a run is, since results are bit-equal only at equal thread counts)",
-        "CPU threads of a cell, or of each of its processes. Results are bit-equal only with equal threads",
+        "CPU threads of each process of a cell. Results are bit-equal only with equal threads",
         in_recipe=False,
         is_swept=False,
         for_prediction=True,
@@ -128,28 +128,27 @@ class Options:
         3,
         positive(10000),
         "passes over the training examples",
-        "passes over the training examples; 1.5 is allowed",
+        "passes over the training examples, such as 1.5",
     )
     max_seq_length: int = option(
         128,
         integer(4, 65536),
         "longer inputs are truncated to this many tokens",
-        "tokens after which inputs are truncated, the longer text of a pair first; lowered to what tokenizer and model"
-        " can take",
+        "tokens after which inputs are truncated, the longer text of a pair first; at most what the model takes",
         for_prediction=True,
     )
     max_train_samples: int | None = option(
         None,
         integer(1, 10**9) | {"type": ["integer", "null"]},
         "only the first so many training examples",
-        "train on this many examples, the first ones; the tables say so",
+        "train on the first so many examples",
         docs_default="all",
     )
     max_eval_samples: int | None = option(
         None,
         integer(1, 10**9) | {"type": ["integer", "null"]},
         "only the first so many examples of each validation split",
-        "score this many examples of each validation split, the first ones; the tables say so",
+        "score the first so many examples of each validation split",
         docs_default="all",
         for_prediction=True,
     )
@@ -157,7 +156,7 @@ class Options:
         "cuda",
         one_of("cuda", "cpu"),
         "cuda: fail at once where the job finds no GPU; cpu: train without one",
-        "`cuda`: fail at once if the job has no GPU; `cpu`: train without one ([Install](install.md#without-a-gpu))",
+        "`cuda`: fail at once if the job has no GPU; `cpu`: [train without one](install.md#without-a-gpu)",
         is_swept=False,
         for_prediction=True,
     )
@@ -165,8 +164,8 @@ class Options:
         "fp32",
         one_of("auto", "fp32", "tf32", "bf16", "fp16"),
         "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
-        "arithmetic over fp32 weights: `fp32`, `tf32` (fp32 with matrix products in TF32), `bf16`, `fp16`, or `auto`"
-        " (bf16 if the GPU has it, else fp32). `tf32` and `fp16` need a GPU. The tables name what was used",
+        "arithmetic over fp32 weights: `fp32`, `bf16`, on GPUs also `tf32` (fp32 with matrix products in TF32) and"
+        " `fp16`, or `auto` (bf16 if the GPU has it, else fp32)",
         for_prediction=True,
         conflict=_conflict_of_precision,
     )
@@ -174,8 +173,7 @@ class Options:
         "random",
         one_of("random", "group_by_length"),
         "random batches, or batches of examples of like length, which other numbers come from",
-        "`random`, or `group_by_length`: batches of similar length, as in transformers. The tables say so, since they"
-        " are other batches; they are hardly faster here",
+        "`random`, or `group_by_length`: batches of similar length, as in transformers; hardly faster here",
         beside=lambda _: "group_by_length",
         note=lambda _: "Batches of examples of like length, not random ones (train_sampling_strategy group_by_length)",
     )
@@ -186,14 +184,14 @@ class Options:
             *("constant", "constant_with_warmup", "inverse_sqrt"),
         ),
         "how the learning rate changes over the updates",
-        "`linear`, `cosine`, `cosine_with_restarts` (one cycle, so the same as `cosine`), `polynomial`, `constant`,"
-        " `constant_with_warmup` or `inverse_sqrt`, with transformers' defaults",
+        "`linear`, `cosine`, `cosine_with_restarts` (one cycle, so the same), `polynomial`, `constant`,"
+        " `constant_with_warmup` or `inverse_sqrt`, as in transformers",
     )
     warmup_ratio: float = option(
         0,
         number(0, 1),
         "share of the updates in which the learning rate rises from 0",
-        "share of the updates in which the learning rate rises from 0; not with `constant`",
+        "share of the updates in which the learning rate rises from 0",
         conflict=_conflict_of_warmup,
     )
     weight_decay: float = option(
@@ -211,14 +209,14 @@ class Options:
         False,
         {"type": "boolean"},
         "true: compute activations twice instead of keeping them; less memory, more time",
-        "`true`: use less memory and about a third more time, for the same numbers",
+        "`true`: less memory and about a third more time, with the same numbers",
     )
     attn_implementation: str = option(
         "auto",
         one_of("auto", "eager", "sdpa", "flash_attention_2"),
         "auto: the fastest that the model and the device can do, without padding where possible",
-        "`auto`: [without padding](results.md) where the model allows it; `sdpa`, `eager`, `flash_attention_2`:"
-        " transformers' own, with padding. The last needs the package flash-attn and a 16-bit `precision`",
+        "`auto`: [without padding](results.md) where the model allows it; `sdpa`, `eager`, `flash_attention_2` (needs"
+        " the package flash-attn): transformers' own, with padding",
         for_prediction=True,
         conflict=_conflict_of_attention,
     )
@@ -243,8 +241,7 @@ class Options:
             },
         },
         "train low-rank adapters instead of all weights: r, lora_alpha, lora_dropout, target_modules",
-        "train low-rank adapters (peft) and the head instead of all weights; `{}` takes all defaults. See"
-        " [LoRA](#lora)",
+        "train low-rank adapters (peft) and the head instead of all weights: [LoRA](#lora)",
         beside=lambda _: "lora",
         note=_adapters,
     )
@@ -252,23 +249,23 @@ class Options:
         "no",
         one_of("no", "epoch"),
         "epoch: score the validation splits after each epoch too, and keep the curve",
-        "`epoch`: also score the validation splits after each epoch, and keep the curve in `run_record.json`. The"
-        " tables have the last epoch's scores in any case",
+        "`epoch`: also score the validation splits after each epoch, for the curve in `run_record.json`; the tables"
+        " have the last epoch's scores",
     )
     save_model: str = option(
         "none",
         one_of("none", "last", "best"),
         "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch), as a folder that"
         " transformers loads",
-        "`last`, or `best`: the epoch with the best score (needs `eval_strategy: epoch`). The model is kept in `model/`"
-        " beside the results, for `from_pretrained`",
+        "keep the model of the `last` or of the `best` epoch (needs `eval_strategy: epoch`) in `model/`, for"
+        " `from_pretrained`",
         conflict=_conflict_of_saving,
     )
     gpus: int = option(
         1,
         integer(1, 64),
         "GPUs per node of one cell, trained on together (with device: cpu, processes)",
-        "GPUs per node that train one cell together; with `device: cpu`, processes. See [Several GPUs](#several-gpus)",
+        "GPUs per node that train one cell together: [Several GPUs](#several-gpus)",
         for_prediction=True,
         note=_together,
     )
@@ -284,8 +281,7 @@ class Options:
         None,
         {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
         "a task of this file: start from the model that was trained on it, with the same seed",
-        "a task of this file: start from the model that was trained on it, with the same seed. See"
-        " [From another task](#from-another-task)",
+        "a task of this file: start from the model that was trained on it ([From another task](#from-another-task))",
         is_swept=False,
         for_prediction=True,
         beside=lambda run: f"from {run['init_from']['task']}",
@@ -297,8 +293,7 @@ class Options:
         True,
         {"type": "boolean"},
         "false: evaluate and predict with the checkpoint's own head, without training",
-        "`false`: evaluate and predict with the checkpoint's own head, without training. See"
-        " [A finished checkpoint](#a-finished-checkpoint)",
+        "`false`: only evaluate and predict ([A finished checkpoint](#a-finished-checkpoint))",
         is_swept=False,
         for_prediction=True,
         beside=lambda _: "not trained here",
@@ -309,16 +304,14 @@ class Options:
         one_of("validation", "holdout"),
         "what the best of several variants is chosen on: the validation splits, or a tenth of train that is then not"
         " trained on",
-        "what the best of several variants is chosen on: `validation`, or `holdout`, a tenth of train that is not"
-        " trained on. See [Sweeps](#sweeps)",
+        "what the best variant of a [sweep](#sweeps) is chosen on: `validation` or `holdout`",
         is_swept=False,
     )
     global_batch_size: int | None = option(
         None,
         integer(1, 1048576),
         "examples per update over all devices, instead of per_device_train_batch_size",
-        "examples per update over all devices and accumulated batches, a multiple of the devices; replaces"
-        " `per_device_train_batch_size`",
+        "examples per update over all devices and accumulated batches; replaces `per_device_train_batch_size`",
         in_recipe=False,
         conflict=_conflict_of_batch,
     )
