@@ -24,7 +24,7 @@ def with_table(page: str) -> str:
     rows = (f"| `{key}` | {_default(option)} | {_sentence(option.docs)} |" for key, option in OPTIONS.items())
     table = "\n".join(["| Key | Default | Description |", "|---|---|---|", *rows])
     *most, last = (f"`{key}`" for key, option in OPTIONS.items() if not option.is_swept)
-    lists = f"Each may be a list of values to try ([Sweeps](#sweeps)), except {', '.join(most)} and {last}."
+    lists = f"Each may be a list of values to try ([Sweeps](#sweeps)), except\n{', '.join(most)} and {last}."
     return f"{before}{BEGIN}\n{table}\n\n{lists}\n\n{END}{rest.partition(END)[2]}"
 
 
