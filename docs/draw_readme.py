@@ -1,6 +1,7 @@
 """Draw the README's two pictures from a demo that is run for them: docs/terminal.svg and docs/report.png."""
 
 import argparse
+import io
 import os
 import re
 import shutil
@@ -26,7 +27,8 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
         (clone / ".venv").symlink_to(PROJECT / ".venv")
         told = output_of(clone, "make", "--old-file=.venv/installed", "demo")
-        output_of(clone, ".venv/bin/snakemake", "report", "--profile", "profiles/local", "--configfile", "demo/config.yaml")
+        demo = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
+        output_of(clone, ".venv/bin/snakemake", "report", *demo)
         (PROJECT / "docs/terminal.svg").write_text(terminal(told), encoding="utf-8")
         take_page(clone / "results/demo/report.html", PROJECT / "docs/report.png")
 
@@ -45,7 +47,7 @@ def terminal(told: str) -> str:
     lines = ["$ make demo", *told.strip().splitlines()]
     if len(lines) > LINES:
         lines[LINES // 3 : LINES // 3 - LINES + 1] = ["  ..."]
-    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for line in lines:
         console.print(Text.from_ansi(line))
     drawing = console.export_svg(title="gluegrid", theme=MONOKAI, unique_id="terminal")

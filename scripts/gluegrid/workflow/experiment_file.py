@@ -48,8 +48,8 @@ def check_that_it_is_the_whole_workflow(workflow) -> None:
     snakefile = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "Snakefile"
     if not snakefile.samefile(workflow.main_snakefile):
         raise GluegridError(
-            f"{workflow.main_snakefile}: gluegrid cannot be a module of another workflow or included in it; run it on its"
-            f" own (snakemake -s {snakefile} ...) and use the files below results/ as inputs"
+            f"{workflow.main_snakefile}: gluegrid cannot be a module of another workflow or included in it;"
+            f" run it on its own (snakemake -s {snakefile} ...) and use the files below results/ as inputs"
         )
 
 
