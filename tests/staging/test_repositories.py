@@ -167,14 +167,14 @@ def test_a_pointer_of_git_lfs_is_named_with_the_command_that_fetches_the_file(tm
     write(checkpoint, {name: POINTER})
     with pytest.raises(DataError) as error:
         stage_model(tmp_path / "it", checkpoint)
-    advice = "is a pointer of git-lfs, not the file; run `git lfs pull` in"
+    advice = "is a Git LFS pointer, not the file itself; run `git lfs pull` in"
     assert str(error.value) == f"{checkpoint}/{name}: {advice} {checkpoint}"
 
 
 def test_a_pointer_among_data_is_named_too(fetch, data):
     write(data, {SPLIT: POINTER})
     said = fetch.task("", str(data), "v1").error
-    assert said == f"gluegrid: {data / SPLIT}: is a pointer of git-lfs, not the file; run `git lfs pull` in {data}"
+    assert said == f"gluegrid: {data / SPLIT}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {data}"
 
 
 def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(tmp_path, monkeypatch):
@@ -186,8 +186,8 @@ def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(t
     loaded = load(Path("model"), Path("data"), look_at_local_data)
     assert loaded.models["m"]["revision"]
     assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
-        "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
-        f"config.yaml:8: tasks.t.source: data/{validation}: is a pointer of git-lfs, not the file",
+        "config.yaml:5: models.m.source: model.safetensors: is a Git LFS pointer, not the file itself",
+        f"config.yaml:8: tasks.t.source: data/{validation}: is a Git LFS pointer, not the file itself",
     ]
     write(Path("data"), {"validation-00000-of-00003.parquet": data})
     (Path("data") / validation).unlink()
