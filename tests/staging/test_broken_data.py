@@ -397,7 +397,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path, tiny, missing):
 def test_parts_of_two_sets_are_refused(tmp_path, tiny):
     tables = dict.fromkeys(("_00000_of_00001", "_00000_of_00002", "_00001_of_00002"), columns())
     message = refusal(tiny, parts(tmp_path, **tables), SINGLE)
-    assert "split 'train' has files of several sets, train-00000-of-00001.parquet, train-00000-of-00002" in message
+    assert "split 'train' mixes files of several sets, train-00000-of-00001.parquet, train-00000-of-00002" in message
 
 
 @pytest.mark.parametrize("change", [{"sentence": [1, 2, 3]}, {"label": None}, {"label": ["a", "b", "c"]}])

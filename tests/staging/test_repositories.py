@@ -203,8 +203,8 @@ def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_
     for wrong in (model.parent, model.parent.parent):
         with pytest.raises(ConfigError, match=re.escape("config.yaml:5: models.m.source: ")) as error:
             load(wrong, data)
-        assert f"a snapshot is a source: write ./{model}" in str(error.value)
-    with pytest.raises(ConfigError, match=re.escape(f"a snapshot is a source: write ./{data}")):
+        assert f"not one of its snapshots; write ./{model}" in str(error.value)
+    with pytest.raises(ConfigError, match=re.escape(f"not one of its snapshots; write ./{data}")):
         load(model, data.parent.parent)
     # Of several, the one that `main` names.
     write(model.parent / ("f" * 40), MODEL_FILES)
@@ -218,7 +218,7 @@ def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_
 def test_a_folder_above_a_model_names_the_one_below(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("models/bert"), MODEL_FILES)
-    with pytest.raises(ConfigError, match=re.escape("one lies in its folder bert: write ./models/bert")):
+    with pytest.raises(ConfigError, match=re.escape("its folder bert contains one: write ./models/bert")):
         load(Path("models"), write(Path("data"), {SPLIT: parquet()}))
 
 
