@@ -112,7 +112,7 @@ def check_parts(split: str, names: list[str], shown: Callable[[str], str]) -> No
         lacking = [number for number in range(total) if (number, total) not in parts.values()]
         if lacking:
             name = PART.sub(f"-{lacking[0]:05}-of-{total:05}.parquet", next(iter(parts)))
-            raise DataError(f"{shown(name)}: is missing; split {split!r} has only {len(parts)} of its {total} files")
+            raise DataError(f"{shown(name)}: is missing; split {split!r} has {len(parts)} of its {total} files")
 
 
 def _matching(names: list[str], pattern: str, split: str) -> list[str]:
