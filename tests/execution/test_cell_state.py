@@ -284,7 +284,7 @@ def test_a_result_whose_publishing_was_cut_off_is_published_and_not_trained_agai
     later.head.write_text(json.dumps(head))
     assert later.train() == 0
     assert short.bits() == before
-    assert any("its result is used" in line for line in lines_of(short.log))
+    assert any("using its result" in line for line in lines_of(short.log))
     (attempt,) = short.attempts()
     assert attempt["reason"] == "done"
     short.results.unlink()
