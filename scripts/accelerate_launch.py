@@ -1,6 +1,6 @@
-"""`accelerate launch`, with its arguments: accelerate's own program, without its other commands, imported quickly.
+"""Run `accelerate launch` with its usual arguments, importing only what it needs.
 
-Here the cell's environment is made; on a machine of several GPUs, its GPUs are leased.
+First, set up the cell's environment and, on a machine without a scheduler, lease its GPUs.
 """
 
 import sys
@@ -13,7 +13,7 @@ from gluegrid.execution.scratch import note_scratch
 
 
 def main() -> None:
-    """Launch what the command line says."""
+    """Launch the script on the command line."""
     note_scratch()
     make_environment_of_cell()
     lease_gpus_of_cell(sys.argv[1:])
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def load_launch() -> Callable[[], None]:
-    """Return accelerate's program. It is imported only here, after the lease, whose descriptors it has to hand on."""
+    """Return accelerate's main function, imported only after the lease, whose descriptors it must pass on."""
     with quick_imports():
         from accelerate.commands.launch import main as launch
     return launch

@@ -1,4 +1,4 @@
-"""What a controller's job runs: snakemake, with the code beside this script (gluegrid/execution/controller.py)."""
+"""Run snakemake in a controller's job, with the code beside this script (gluegrid/execution/controller.py)."""
 
 import argparse
 import sys
@@ -13,9 +13,9 @@ CODE = Path(__file__).resolve().parents[1]
 def main() -> None:
     """Carry out a plan."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plan", required=True, type=Path, help="the file below heads/ that make submit has written")
-    parser.add_argument("--profile", required=True, help="the folder of Snakemake's profile")
-    parser.add_argument("options", nargs="*", help="the options with which sbatch took the job")
+    parser.add_argument("--plan", required=True, type=Path, help="the file below heads/ that make submit wrote")
+    parser.add_argument("--profile", required=True, help="the folder of the Snakemake profile")
+    parser.add_argument("options", nargs="*", help="the options with which sbatch accepted the job")
     arguments = parser.parse_args()
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(CODE / "Snakefile")]
     snakemake += ["--workflow-profile", str(CODE / "profiles/default"), "--profile", arguments.profile]

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Train a pack of cells: what the shell of rules/train.smk is to one cell.
+# Train a pack of cells, as the shell command in rules/train.smk does for one cell.
 #
 #     launch_pack.sh PACK LOG CPUS
 #
-# PACK is the file that names the cells, LOG that of the process which starts them, CPUS what a job of SLURM's has for
-# them. The shell ignores the signals that ask a job to end: the script saves the work first, and SLURM kills what is
-# left when the shell has ended. In a job of its own it starts a step, as Snakemake does for a cell: signals reach steps.
+# PACK is the file that lists the cells, LOG the log of the process that starts them, CPUS the number of CPUs of their
+# SLURM job. The shell ignores the signals that ask a job to end: the script has to save its work first, and SLURM kills
+# the rest when the shell ends. In its own SLURM job, it starts a step, as Snakemake does for a cell, since SLURM sends
+# signals to steps.
 set -uo pipefail
 trap '' TERM INT USR1
 

@@ -1,6 +1,6 @@
-"""Train one cell: fine-tune a staged model as its run.json says, score it, and publish the results.
+"""Train one cell: fine-tune a staged model according to its run.json, score it, and publish the results.
 
-Started by `accelerate launch`; works by hand too.
+`accelerate launch` starts this script; it can also be started by hand.
 """
 
 import argparse
@@ -27,25 +27,25 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Train the cell, unless another job of it finished meanwhile."""
+    """Train the cell, unless another job of it has finished in the meantime."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, type=Path, help="run.json of the cell")
     parser.add_argument("--model", required=True, type=Path, help="manifest of the staged model")
     parser.add_argument("--task", required=True, type=Path, help="manifest of the staged data")
     parser.add_argument("--tokens", required=True, type=Path, help="manifest of the tokens")
-    parser.add_argument("--results", required=True, type=Path, help="all_results.json to write")
-    parser.add_argument("--record", required=True, type=Path, help="run_record.json to write")
+    parser.add_argument("--results", required=True, type=Path, help="where to write all_results.json")
+    parser.add_argument("--record", required=True, type=Path, help="where to write run_record.json")
     arguments = parser.parse_args()
     cli.setup()
     train(arguments)
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Do it in this process, which a pack has forked (train_pack.py) or a launcher has started."""
+    """Train the cell in this process, which a pack has forked (train_pack.py) or a launcher has started."""
     files = CellFiles(arguments.run)
     preemption = Preemption(end_of_job())
     if rank() > 0:
-        logging.getLogger().setLevel(logging.WARNING)  # the main process says what all do
+        logging.getLogger().setLevel(logging.WARNING)  # the main process logs for all of them
         with helping(files.failure_of_helper, rank()):
             preemption.listen()
             follow_launcher()
@@ -55,10 +55,10 @@ def train(arguments: argparse.Namespace) -> None:
     preemption.listen()
     follow_launcher()
     with only_one(files.lock):
-        stop_if_in_vain(files.state)  # it may have waited for long
+        stop_if_in_vain(files.state)  # once more, after what may have been a long wait
         inputs = inputs_of(arguments)
         if has_result_of_this_call(files, inputs):
-            logger.info("another job of this cell has finished it; its result is used")
+            logger.info("another job has finished this cell; using its result")
             files.publish(arguments.record, arguments.results)
             attempts.published(files.state)
             let_helpers_go(read_run(arguments.run))
@@ -77,7 +77,7 @@ def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, pr
 
 
 def help_to_train(arguments: argparse.Namespace, files: CellFiles, preemption: Preemption) -> None:
-    """Be one of several processes that train the cell together; the one of rank 0 does all that is written."""
+    """Help to train the cell, as one of several processes; only the process of rank 0 writes files."""
     run = read_run(arguments.run)
     for manifest in read_files(run, arguments):
         copy_to_scratch(manifest)
@@ -86,7 +86,7 @@ def help_to_train(arguments: argparse.Namespace, files: CellFiles, preemption: P
 
 
 def check_inputs(run: Run, arguments: argparse.Namespace) -> None:
-    """Compare all files that the manifests name with the hashes there: those of a copy, where the site wants one."""
+    """Check all files of the manifests against their hashes; those of the copies, if the site wants copies."""
     copied = [manifest for manifest in read_files(run, arguments) if copy_to_scratch(manifest)]
     for manifest in (arguments.model, arguments.task, arguments.tokens):
         if manifest not in copied:
@@ -94,12 +94,12 @@ def check_inputs(run: Run, arguments: argparse.Namespace) -> None:
 
 
 def read_files(run: Run, arguments: argparse.Namespace) -> list[Path]:
-    """Return the manifests whose files a training reads: of the data, only the tokens, and weights of one model."""
+    """Return the manifests whose files a training reads: the tokens, and the model unless it starts from a cell."""
     return [arguments.tokens] if run.init_from else [arguments.model, arguments.tokens]
 
 
 def let_helpers_go(run: Run) -> None:
-    """Let the other processes, if there are any, end: nothing is to be trained."""
+    """Let the other processes, if any, end, since nothing needs to be trained."""
     if run.processes > 1:
         load_training().dismiss_helpers(run)
 
@@ -107,7 +107,7 @@ def let_helpers_go(run: Run) -> None:
 def load_training(kernels: Path | None = None) -> ModuleType:
     """Return gluegrid.training.run_cell. Torch and transformers are imported only here.
 
-    `kernels` is the folder of what is compiled for GPUs, of a cell that is trained on one.
+    `kernels` is the folder for compiled GPU kernels, None for a cell that is trained without a GPU.
     """
     isolate(kernels)
     with quick_imports():
@@ -116,22 +116,22 @@ def load_training(kernels: Path | None = None) -> ModuleType:
 
 
 def kernels_for(run: Run, arguments: argparse.Namespace) -> Path | None:
-    """Return the folder of what is compiled for GPUs; None for a cell that is trained without one."""
+    """Return the folder for compiled GPU kernels; None for a cell that is trained without a GPU."""
     return kernels_folder(arguments.model) if run.device == "cuda" else None
 
 
 def rank() -> int:
-    """Return this process's number among those that the launcher has started."""
+    """Return this process's rank among those that the launcher has started."""
     return int(os.environ.get("RANK", "0"))
 
 
 def inputs_of(arguments: argparse.Namespace) -> dict:
-    """Return the hashes of what the run is made from."""
+    """Return the hashes of the run's inputs."""
     return identity_of_inputs(arguments.run, arguments.model, arguments.task, arguments.tokens)
 
 
 def tokens_of(run: Run, arguments: argparse.Namespace):
-    """Return the tokens that the run asks for."""
+    """Return the tokens that the run uses."""
     from gluegrid.training.dataset import Tokens
 
     return Tokens(run, arguments.tokens, tokenizer_of(run, arguments), arguments.task)
@@ -141,7 +141,7 @@ def tokenizer_of(run: Run, arguments: argparse.Namespace) -> Path:
     """Return the manifest of the model whose tokenizer made the tokens."""
     if run.model.get("tokenizer") is None:
         return arguments.model
-    # The folder of a tokenizer's tokens bears its name.
+    # The folder of a tokenizer's tokens has the tokenizer's name.
     return arguments.model.parents[1] / arguments.tokens.parents[1].name / "manifest.json"
 
 

@@ -1,10 +1,10 @@
-"""Train the cells of a pack one after another, each in a process of its own that this one forks.
+"""Train the cells of a pack one after another, each in its own process, forked from this one.
 
-Starting a cell alone takes longer than training it, where it is small: a launcher, and the libraries. Here both come
-once. A fork of a process that has only imported them computes what a process that has just been started computes, bit
-for bit; and if it crashes, runs out of memory, or is cancelled, that costs its own cell and no other.
+For a small cell, starting the launcher and importing the libraries takes longer than training. Here both happen only
+once. A fork of a process that has only imported the libraries computes the same bits as a new process; and if it
+crashes, runs out of memory, or is cancelled, only its own cell is lost.
 
-Started by `accelerate launch` (launch_pack.sh).
+`accelerate launch` starts this script (launch_pack.sh).
 """
 
 import argparse
@@ -39,15 +39,15 @@ from gluegrid.experiment.run import read_run
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-# With it, torch asks the driver's library how many GPUs there are, and not CUDA, which does not outlive a fork.
+# This makes torch count GPUs through the driver's library, not through CUDA, which does not survive a fork.
 COUNT_GPUS_WITHOUT_CUDA = "PYTORCH_NVML_BASED_CUDA_CHECK"
 COLUMNS = ("s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time")
 
 
 def main() -> None:
-    """Train the cells that the pack's file names, but those that are done."""
+    """Train the cells that the pack's file lists, except those that are done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pack", required=True, type=Path, help="file of the pack")
+    parser.add_argument("--pack", required=True, type=Path, help="file that lists the cells")
     arguments = parser.parse_args()
     cli.setup()
     pack = read_pack(arguments.pack)
@@ -62,43 +62,41 @@ def main() -> None:
         note_begun(arguments.pack)
         for number, cell in enumerate(in_turn(left), start=1):
             if leaving.reason() or time_left.reason() or was_left_behind():
-                raise Stopped(f"{name_of(cell)} and what comes after it are not begun")
+                raise Stopped(f"{name_of(cell)} and the cells after it were not started")
             logger.info("%s (%d of %d)", name_of(cell), number, len(left))
             read_inputs_once(cell)
             if not train_in_child(cell, leaving):
                 failed.append(name_of(cell))
     if failed:
-        raise GluegridError(
-            f"{len(failed)} of {len(left)} cells have no result, and their logs say why: {', '.join(failed)}"
-        )
+        raise GluegridError(f"{len(failed)} of {len(left)} cells have no result; see their logs: {', '.join(failed)}")
 
 
 def import_libraries(cell: PackedCell) -> None:
-    """Import what all cells of a pack need, and its model's classes, before CUDA is touched."""
+    """Import what all cells of a pack need, and the model's classes, before CUDA is used."""
     os.environ[COUNT_GPUS_WITHOUT_CUDA] = "1"
     try:
         run = read_run(Path(cell.run))
         load_training(kernels_for(run, as_arguments(cell)))
         with quick_imports():
-            import scipy.stats  # noqa: F401  these two are for scores
+            import scipy.stats  # noqa: F401  these two compute scores
             import sklearn.metrics  # noqa: F401
 
             from gluegrid.models.classifier import load_shapes
 
         load_shapes(Path(cell.model).parent, run.model.get("trust_remote_code", False))
-    except Exception as error:  # the training of each cell meets it too, and says what is wrong
-        logger.info("not all is imported ahead of the first cell: %s", error)
+    except Exception as error:  # the training of each cell meets the same error, and reports it
+        logger.info("could not import everything before the first cell: %s", error)
 
 
 def read_inputs_once(cell: PackedCell) -> None:
-    """Check what a cell reads here, so that the children after it need not read it again, or copy it to scratch."""
-    with suppress(Exception):  # the training of the cell meets it too, and says what is wrong
+    """Check a cell's inputs in this process, so that its children need not read them again, or copy them to scratch."""
+    with suppress(Exception):  # the training of the cell meets the same error, and reports it
         check_inputs(read_run(Path(cell.run)), as_arguments(cell))
 
 
 def in_turn(cells: list[PackedCell]) -> Iterator[PackedCell]:
-    """Yield the cells in their order, but last those that another process trains when their turn comes, and those that
-    died without a word: what kills a cell may kill the whole job, and those behind it would never begin.
+    """Yield the cells in order, but later those that another process trains at their turn, and those that died without
+    reporting: what killed such a cell may kill the whole job, and the cells after it would never start.
     """
     later, others = [cell for cell in cells if has_died(CellFiles(Path(cell.run)).state)], []
     for cell in [*(cell for cell in cells if cell not in later), *later]:
@@ -110,14 +108,14 @@ def in_turn(cells: list[PackedCell]) -> Iterator[PackedCell]:
 
 
 def was_left_behind() -> bool:
-    """Tell whether nobody waits for this pack any more: the call of snakemake that runs it on this machine is over."""
+    """Tell whether nobody waits for this pack any more, since the call of snakemake that runs it here has ended."""
     return os.environ.get(EXECUTOR) == "local" and has_ended()
 
 
 def train_in_child(cell: PackedCell, leaving: Preemption) -> bool:
-    """Train a cell in a fork of this process, and wait for its end; what asks this process to leave ends it too.
+    """Train a cell in a fork of this process, wait for its end, and tell whether it has a result.
 
-    Tells whether it has its result.
+    If this process is asked to leave, so is the child.
     """
     started = time.monotonic()
     with signals_blocked():
@@ -126,7 +124,7 @@ def train_in_child(cell: PackedCell, leaving: Preemption) -> bool:
     while (ended := os.wait4(child, os.WNOHANG))[0] == 0:
         if leaving.reason() and not was_told:
             was_told = True
-            os.kill(child, signal.SIGTERM)  # it may have got the signal too, and heeds the first
+            os.kill(child, signal.SIGTERM)  # it may have received the signal, too; only the first one counts
         time.sleep(POLL_SECONDS)
     _, status, usage = ended
     seconds = time.monotonic() - started
@@ -136,16 +134,16 @@ def train_in_child(cell: PackedCell, leaving: Preemption) -> bool:
             clear_up_after(cell, child)
         elif os.WEXITSTATUS(status) == 0:
             write_benchmark(Path(cell.benchmark), seconds, usage)
-    except (OSError, GluegridError) as error:  # a full disk of one cell is none of the others'
-        logger.info("%s: its end could not be noted: %s", name_of(cell), error)
+    except (OSError, GluegridError) as error:  # such as a full disk, which must not stop the other cells
+        logger.info("%s: could not note its end: %s", name_of(cell), error)
     return status == 0
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Let no signal in that asks to leave; what is forked inside lets them in when it listens for itself.
+    """Block the signals that ask to leave; a child forked inside unblocks them when it has its own handlers.
 
-    Until then it has this process's handlers, and would lose it.
+    Until then it has this process's handlers, and a signal would be lost.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -155,7 +153,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def fork(cell: PackedCell) -> int:
-    """Start a child that trains a cell; return its number."""
+    """Fork a child that trains a cell; return its process id."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -165,17 +163,17 @@ def fork(cell: PackedCell) -> int:
 
 
 def clear_up_after(cell: PackedCell, child: int) -> None:
-    """Do what a child that was killed could not do itself any more."""
+    """Release the lock of a child that was killed, and note its death."""
     files = CellFiles(Path(cell.run))
     remove_lock_of(files.lock, child)
     note_death(files.state, child)
 
 
 def end_as_child(cell: PackedCell) -> None:
-    """Do in this process, just forked, what a process of the cell's own would do; do not return."""
+    """Do in this process, just forked, what a separate process for the cell would do; do not return."""
     exit_code = 1
     try:
-        atexit._clear()  # what the parent is to do at its end
+        atexit._clear()  # these are for the parent's exit
         os.environ.pop(COUNT_GPUS_WITHOUT_CUDA, None)
         write_into(Path(cell.log))
         run_script(lambda: train_anew(cell))
@@ -193,13 +191,13 @@ def end_as_child(cell: PackedCell) -> None:
 
 
 def train_anew(cell: PackedCell) -> None:
-    """Train a cell as Snakemake lets a job do it: without what is there of another run."""
+    """Train a cell as Snakemake starts a job: after deleting the outputs of earlier runs."""
     make_room(**cell.inputs, results=Path(cell.results), record=Path(cell.record), logs=[Path(cell.log)])
     train(as_arguments(cell))
 
 
 def write_into(log: Path) -> None:
-    """Let all that this process prints go to the end of a log."""
+    """Append all output of this process to a log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
@@ -208,24 +206,24 @@ def write_into(log: Path) -> None:
 
 
 def as_arguments(cell: PackedCell) -> argparse.Namespace:
-    """Return what train.py is told about a cell on its command line."""
+    """Return the arguments of train.py for a cell."""
     return argparse.Namespace(**cell.inputs, results=Path(cell.results), record=Path(cell.record))
 
 
 def name_of(cell: PackedCell) -> str:
-    """Return a cell's name, as below runs/."""
+    """Return a cell's name: its path below runs/."""
     return "/".join(Path(cell.run).parent.parts[-4:])
 
 
 def outcome_of(status: int) -> str:
-    """Say how a child ended, by what the system tells of it."""
+    """Describe how a child ended, from its wait status."""
     if os.WIFSIGNALED(status):
         return f"was killed ({signal.Signals(os.WTERMSIG(status)).name})"
-    return "is done" if os.WEXITSTATUS(status) == 0 else "has failed or left"
+    return "is done" if os.WEXITSTATUS(status) == 0 else "has failed or was stopped"
 
 
 def write_benchmark(path: Path, seconds: float, usage: resource.struct_rusage) -> None:
-    """Write what Snakemake writes of a cell alone, of which the system tells this process a part."""
+    """Write Snakemake's benchmark file for a cell, as far as its values are known to this process."""
     values = {
         "s": f"{seconds:.4f}",
         "h:m:s": str(datetime.timedelta(seconds=int(seconds))),

@@ -115,11 +115,11 @@ def test_a_make_that_calls_this_one_may_have_variables_of_its_own():
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (["status", "--configfile=mine.yaml"], "results/mine is no experiment; there are: none"),
+        (["status", "--configfile=mine.yaml"], "results/mine is not an experiment; there are: none"),
         (["verify", "--configfile=mine.yaml"], "results: holds no experiment; run snakemake first"),
-        (["export", "--configfile=mine.yaml"], "results/mine is no experiment; there are: none"),
-        (["status", "--configfile=mine.yaml", "other"], "results/other is no experiment; there are: none"),
-        (["disk", "--configfile=empty.yaml"], "empty.yaml: names no experiment; it needs the key experiment, as in"),
+        (["export", "--configfile=mine.yaml"], "results/mine is not an experiment; there are: none"),
+        (["status", "--configfile=mine.yaml", "other"], "results/other is not an experiment; there are: none"),
+        (["disk", "--configfile=empty.yaml"], "empty.yaml: does not name an experiment; add the key experiment, as in"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -73,7 +73,7 @@ def test_each_cell_is_trained_in_the_cluster_that_was_asked_for_from_copies_ther
         log = (clone.root / "results/apart/logs/train" / f"{CELL.format(task=task)}.log").read_text(encoding="utf-8")
         # The model's copy, the other cell may have made.
         assert re.search(f"scratch: copied resources/tokens/.*{task}.* to {disk}/", log), log
-        assert "read where it is" not in log
+        assert "read in place" not in log
     assert not [path for path in disk.rglob("*") if path.is_file()]
 
 

@@ -191,7 +191,7 @@ def check_what_is_told(clone: Clone, log: Path) -> None:
     last_words = said[said.rindex("Tables: ") :]
     for task in (CANCELLED, NOT_BEGUN):
         assert f"FAILED {CELL.format(task=task)}: cancelled by make cancel" in last_words
-    assert re.search(f"FAILED {CELL.format(task=DAMAGED)}: .* is not the file that was staged", last_words)
+    assert re.search(f"FAILED {CELL.format(task=DAMAGED)}: .* has changed since it was staged", last_words)
     assert last_words.count("FAILED") == 3
     assert "4 of 7" in table_of(clone, "packed")
 

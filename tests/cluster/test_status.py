@@ -54,7 +54,7 @@ def test_cells_that_run_wait_fail_and_are_killed(clone, cluster, tmp_path):
         head.wait()
     assert f"snakemake runs: process {head.pid} since " in said
     assert "Cells: 0 done, 1 running, 1 queued, 1 failed, 0 not begun." in said
-    assert re.search(f"FAILED {CELL.format(task='wnli')}: .*is not the file that was staged.* log: results/", said)
+    assert re.search(f"FAILED {CELL.format(task='wnli')}: .*has changed since it was staged.* log: results/", said)
     # Its jobs run on without it.
     said = status(clone)
     assert "No snakemake runs; the same call again goes on with what is left (3 cells)." in said

@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_the_old_one(tmp_
             raise OSError(number, "no space")
         except OSError:
             raise RuntimeError("what a library makes of it") from None
-    assert str(caught.value).startswith(f"{path}: cannot be written, since the disk (or your quota) is full;")
+    assert str(caught.value).startswith(f"{path}: cannot be written because the disk (or your quota) is full;")
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -168,7 +168,7 @@ def test_a_folder_is_open_to_those_whom_the_umask_lets_in(tmp_path):
 
 
 def test_a_folder_on_a_full_disk_is_told_and_not_there(tmp_path):
-    with pytest.raises(TransientError, match=r"folder: cannot be written, since the disk"):
+    with pytest.raises(TransientError, match=r"folder: cannot be written because the disk"):
         with replacing_folder(tmp_path / "folder"):
             # A mock: no disk is full here.
             raise OSError(errno.ENOSPC, "full")
@@ -183,7 +183,7 @@ def test_a_pointer_of_git_lfs_is_named_with_what_to_run(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     assert is_lfs_pointer(path)
-    with pytest.raises(DataError, match=r"^the file: is a pointer of git-lfs, .*; run `git lfs pull`"):
+    with pytest.raises(DataError, match=r"^the file: is a Git LFS pointer, .*; run `git lfs pull`"):
         check_no_lfs_pointer(path, "the file")
 
 

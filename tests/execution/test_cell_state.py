@@ -166,7 +166,7 @@ def test_a_process_whose_lock_was_taken_over_while_it_was_suspended_ends_and_wri
     lock = cell.state / "lock"
     lock.write_text(json.dumps(read_json(lock) | {"host": "elsewhere", "token": "another"}))
     assert process.wait(HANG) == 1
-    assert "the lock of this cell is gone" in cell.log.read_text()
+    assert "the lock of this cell was taken over or removed" in cell.log.read_text()
     assert cell.attempts()[0]["reason"] is None
     assert holder_of(cell)["token"] == "another"
 
@@ -240,7 +240,7 @@ def test_a_permanent_failure_is_not_tried_again_by_the_same_head_but_by_the_next
     (attempt,) = tokens.attempts()
     assert attempt["is_permanent"]
     assert tokens.train() == 1
-    assert our_error(tokens.log) == f"gluegrid: {attempt['reason']} (not tried again by the same call of snakemake)"
+    assert our_error(tokens.log) == f"gluegrid: {attempt['reason']} (this call of snakemake does not try again)"
     assert len(tokens.attempts()) == 1
     later = dataclasses.replace(tokens, head=write_head(short.folder / "later.json"))
     assert later.train() == 1
@@ -284,7 +284,7 @@ def test_a_result_whose_publishing_was_cut_off_is_published_and_not_trained_agai
     later.head.write_text(json.dumps(head))
     assert later.train() == 0
     assert short.bits() == before
-    assert any("its result is used" in line for line in lines_of(short.log))
+    assert any("using its result" in line for line in lines_of(short.log))
     (attempt,) = short.attempts()
     assert attempt["reason"] == "done"
     short.results.unlink()
@@ -350,7 +350,7 @@ def test_the_record_of_a_cell_that_was_never_interrupted_says_so_and_its_call_kn
 def test_where_snakemake_runs_the_jobs_itself_a_latecomer_waits(cell, started):
     first = started()
     waiting = dataclasses.replace(cell, environment={"GLUEGRID_EXECUTOR": "local"}).start()
-    assert wait_until(lambda: "this cell is held by process" in cell.log.read_text())
+    assert wait_until(lambda: "this cell is locked by process" in cell.log.read_text())
     assert waiting.poll() is None
     attempts.cancel(cell.state)
     kill_group(first)

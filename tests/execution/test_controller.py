@@ -168,7 +168,7 @@ def test_what_kills_snakemake_alone_does_not_end_the_job_unless_again_and_again(
         os.kill(int(child), signal.SIGKILL)
     said = process.communicate(timeout=HANG)[1]
     assert process.returncode == 128 + signal.SIGKILL
-    assert said.count("snakemake was killed by SIGKILL; it is started again\n") == 2
+    assert said.count("snakemake was killed by SIGKILL; starting it again\n") == 2
     assert read_json(END)["reason"] == "snakemake was killed 3 times"
 
 
@@ -188,8 +188,8 @@ def test_where_nodes_may_not_submit_jobs_that_is_said_in_one_line_before_anythin
     assert process.returncode == 1
     assert notes() == []
     reason = read_json(END)["reason"]
-    begins = f"this node may not submit jobs ({refused})" if refused else "this node has no program sbatch"
-    assert reason == f"{begins}; call snakemake on the login node instead (docs/cluster.md, The controller)"
+    begins = f"this node may not submit jobs ({refused})" if refused else "this node has no sbatch program"
+    assert reason == f"{begins}; call snakemake on the login node instead (see The controller in docs/cluster.md)"
     assert said.splitlines()[-1].endswith(f"controller: ends with exit code 1: {reason}")
     assert [call[:2] for call in slurm.calls("sbatch")] == [["--test-only", "--partition=cpu"]] * bool(refused)
 

@@ -207,7 +207,9 @@ def test_several_processes_on_parts_of_cards_are_refused_before_they_are_started
     pretend_cards(machine, [*LISTED[:2], *LISTED_PARTS])
     for name, value in (environment | ({"CUDA_VISIBLE_DEVICES": given} if given else {})).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(TransientError, match=r"gpus: 2 cannot be MIG slices, .*; set gpus: 1, or ask for whole GPUs"):
+    with pytest.raises(
+        TransientError, match=r"gpus: 2 needs whole GPUs, not MIG slices; .*; set gpus: 1, or request whole GPUs"
+    ):
         lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
     assert free_cards() == CARDS
 
@@ -264,7 +266,7 @@ def test_several_cards_are_leased_together_or_not_at_all():
     close(first)
     assert [lease.gpu for lease in take(2)] == [CARDS[0], CARDS[2]]
     close(second)
-    with pytest.raises(TransientError, match=r"for 4 GPUs, and .* has 3"):
+    with pytest.raises(TransientError, match=r"needs 4 GPUs, but .* has 3"):
         take(4)
 
 
@@ -297,12 +299,12 @@ def test_a_folder_of_leases_that_others_can_change_is_refused(machine):
     close(take(1))
     (folder,) = (machine / "tmp").iterdir()
     folder.chmod(0o770)
-    with pytest.raises(TransientError, match="no folder of yours alone"):
+    with pytest.raises(TransientError, match="is not a folder with access for you alone"):
         take(1)
     folder.chmod(0o700)
     folder.rename(machine / "elsewhere")
     folder.symlink_to(machine / "elsewhere")
-    with pytest.raises(TransientError, match="no folder of yours alone"):
+    with pytest.raises(TransientError, match="is not a folder with access for you alone"):
         take(1)
 
 

@@ -178,7 +178,7 @@ def test_several_nodes_without_slurm_are_refused_in_one_line(tmp_path, monkeypat
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     launch = Launch(tmp_path / "job", ADDING, 2, 2)
     launch.ends_with(1)
-    assert launch.log.read_text().startswith("gluegrid: nodes: 2 is for a job on SLURM; ")
+    assert launch.log.read_text().startswith("gluegrid: nodes: 2 needs SLURM; ")
     assert launch.log.read_text().count("\n") == 1
 
 

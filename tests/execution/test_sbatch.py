@@ -107,7 +107,7 @@ def test_a_job_waits_in_the_cluster_of_the_one_before_or_until_that_is_gone(slur
     asked_of = [word for word in slurm.calls("squeue")[0] if word.startswith("--clusters")]
     assert asked_of == ([f"--clusters={cluster}"] if cluster else [])
     if then is None:
-        assert any("no job of another cluster can wait for it" in line for line in told())
+        assert any("a job in another cluster cannot wait for it" in line for line in told())
 
 
 def test_an_answer_that_was_lost_is_looked_for_in_each_cluster(slurm):
@@ -204,7 +204,7 @@ def test_an_array_of_a_thousand_tasks_is_far_from_the_limit_of_a_script(slurm):
 )
 def test_an_array_job_that_does_not_say_what_each_task_does_is_refused_in_one_line(slurm, array, behind):
     command = f"--wrap={COMMAND} --slurm-jobstep-{behind}"
-    with pytest.raises(GluegridError, match=f"not submitted: {array} .*leave out slurm-array-jobs$"):
+    with pytest.raises(GluegridError, match=f"not submitted: {array}: .*leave out slurm-array-jobs$"):
         sbatch.submit([*ARGUMENTS[:-1], array, command], None)
     assert not slurm.calls("sbatch")
 
@@ -258,7 +258,7 @@ def test_a_job_whose_number_nobody_says_is_looked_up_or_given_up_but_not_submitt
     assert sbatch.submit(ARGUMENTS, None) == "17"
     slurm.answers("squeue", (0, "", ""))
     with pytest.raises(
-        GluegridError, match=r"without its number, which gluegrid needs; it said: Accepted\. Have a nice day\.$"
+        GluegridError, match=r"printed no number, which gluegrid needs; it said: Accepted\. Have a nice day\.$"
     ):
         sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 2
@@ -477,10 +477,10 @@ def test_a_cell_that_was_cancelled_or_fails_for_good_is_not_submitted(slurm):
 
 def test_an_interrupted_head_submits_nothing_more_and_takes_back_what_it_just_did(slurm, monkeypatch):
     monkeypatch.setattr(sbatch, "note_job", lambda *noted, **more: invocation.interrupt())
-    with pytest.raises(GluegridError, match="the head has ended"):
+    with pytest.raises(GluegridError, match="the call of snakemake that wanted it has ended"):
         sbatch.submit(ARGUMENTS, None)
     assert slurm.calls("scancel") == [["17"]]
-    with pytest.raises(GluegridError, match="the head has ended"):
+    with pytest.raises(GluegridError, match="the call of snakemake that wanted it has ended"):
         sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) == 1
 

@@ -114,7 +114,7 @@ def test_processes_at_once_share_a_copy_which_the_last_removes(disk, manifest):
         first.wait(HANG)
         assert files_in(disk) == files
         said = second.communicate(timeout=HANG)[1]
-        assert "copied" not in said and "read where it is" not in said
+        assert "copied" not in said and "read in place" not in said
     assert files_in(disk) == []
 
 
@@ -175,7 +175,7 @@ def test_a_copy_that_a_disk_has_damaged_is_made_again_once(disk, manifest, monke
     assert scratch.read_from(other.parent) == other.parent
     assert files_in(disk) == kept
     assert len(damaged) == 1 + scratch.TRIES
-    assert "is not as its manifest says" in caplog.records[-1].getMessage()
+    assert "does not match its manifest" in caplog.records[-1].getMessage()
 
 
 def test_a_damaged_copy_that_another_process_reads_stays_its_own(disk, manifest, caplog):
@@ -183,7 +183,7 @@ def test_a_damaged_copy_that_another_process_reads_stays_its_own(disk, manifest,
         (copy / "code/own.py").unlink()
         kept = files_in(disk)
         assert not scratch.copy_to_scratch(manifest)
-        assert "is not as its manifest says" in caplog.records[-1].getMessage()
+        assert "does not match its manifest" in caplog.records[-1].getMessage()
         assert files_in(disk) == kept
 
 
@@ -203,7 +203,7 @@ def small_disk(disk):
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-@pytest.mark.parametrize(("is_told", "why"), [(True, "needs 350.0 kB"), (False, "is full")])
+@pytest.mark.parametrize(("is_told", "why"), [(True, "of 350.0 kB needed"), (False, "is full")])
 def test_what_does_not_fit_is_read_where_it_is(small_disk, manifest, monkeypatch, caplog, is_told, why):
     if not is_told:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))
@@ -223,16 +223,16 @@ def test_a_folder_that_cannot_be_used_costs_one_line(disk, manifest, tmp_path, m
     for chosen, why in (
         ("/not/there", "No such file"),
         (str(tmp_path / "file"), "Not a directory"),
-        ("$NOT_SET", "no such variable"),
-        ("NOT_SET", "no such variable"),
-        (str(theirs), "another user's"),
+        ("$NOT_SET", "does not have this variable"),
+        ("NOT_SET", "does not have this variable"),
+        (str(theirs), "belongs to another user"),
     ):
         caplog.clear()
         choose(tmp_path, chosen)
         assert not scratch.copy_to_scratch(manifest)
         assert not scratch.copy_to_scratch(manifest)
         (line,) = [record.getMessage() for record in caplog.records]
-        assert line.startswith(f"scratch: {chosen}: nothing is copied") and why in line
+        assert line.startswith(f"scratch: {chosen}: all files are read in place") and why in line
     caplog.clear()
     choose(tmp_path, "")
     assert not scratch.copy_to_scratch(manifest)

@@ -65,7 +65,7 @@ SEED = "a whole number of at least 0, at most 4294967295; a seed"
 SEEDS = "a list of at least 1, at most 1000, without repetition; one cell per seed, such as [42, 43]"
 THREADS = (
     "a whole number of at least 1, at most 1024; CPU threads of one cell"
-    " (part of what a run is, since results are bit-equal only at equal thread counts)"
+    " (part of the run, since results are bit-identical only with equal numbers of threads)"
 )
 WARMUP = "a number of at least 0, at most 1; share of the updates in which the learning rate rises from 0"
 DECAY = "a number of at least 0, at most 10; decay of AdamW, on all weights but biases and those of normalisations"
@@ -73,8 +73,7 @@ NORM = "a number of at least 0, at most 1000000; norm to which gradients are cli
 ACCUMULATION = "a whole number of at least 1, at most 65536; batches per update"
 CHECKPOINTING = "true: compute activations twice instead of keeping them; less memory, more time"
 GPUS = (
-    "a whole number of at least 1, at most 64; GPUs per node of one cell, trained on together"
-    " (with device: cpu, processes)"
+    "a whole number of at least 1, at most 64; GPUs per node that train one cell together (with device: cpu, processes)"
 )
 NODES = "a whole number of at least 1, at most 64; nodes of one cell"
 LORA = "train low-rank adapters instead of all weights: r, lora_alpha, lora_dropout, target_modules"
@@ -87,11 +86,11 @@ TRACKERS = "a list, without repetition; trackers that follow the trainings, such
 CHOICES = {
     "precision": (
         *("bf-16", "bf16", "auto, fp32, tf32, bf16, fp16"),
-        "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
+        "arithmetic on fp32 weights; auto: bf16 if the GPU supports it, else fp32",
     ),
     "train_sampling_strategy": (
         *("group_by_lenght", "group_by_length", "random, group_by_length"),
-        "random batches, or batches of examples of like length, which other numbers come from",
+        "random: random batches; group_by_length: batches of examples of similar length, which give other results",
     ),
     "lr_scheduler_type": (
         *(
@@ -103,24 +102,24 @@ CHOICES = {
     ),
     "attn_implementation": (
         *("flash_attention", "flash_attention_2", "auto, eager, sdpa, flash_attention_2"),
-        "auto: the fastest that the model and the device can do, without padding where possible",
+        "auto: the fastest that the model and the device support, without padding if possible",
     ),
     "eval_strategy": (
         *("epochs", "epoch", "no, epoch"),
-        "epoch: score the validation splits after each epoch too, and keep the curve",
+        "epoch: also score the validation splits after each epoch, and keep the curve",
     ),
     "save_model": (
         *("lst", "last", "none, last, best"),
-        "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch),"
-        " as a folder that transformers loads",
+        "none, last (the last epoch) or best (the epoch with the best score, with eval_strategy:"
+        " epoch), as a folder that transformers loads",
     ),
 }
-DEVICE = "cuda: fail at once where the job finds no GPU; cpu: train without one"
+DEVICE = "cuda: fail at once if the job has no GPU; cpu: train without one"
 TASKS = "a list of tasks of the registry, or a mapping of tasks to values, to their definition, or to nothing"
 METRICS = "accuracy, f1, macro_f1, matthews_correlation, pearson, spearmanr"
 TEXT = "text of 1 to 300 characters on one line, without control characters"
 TRUST = "true or false: run the Python code that comes with the model, with your rights"
-NO_MAPPING = "must map keys to values; it needs experiment, models and tasks, as config.yaml"
+NO_MAPPING = "must contain keys with values; it needs experiment, models and tasks, as in config.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -251,7 +250,7 @@ def test_a_value_on_the_command_line_that_is_no_text_is_one_line(value, shown):
     with pytest.raises(ConfigError) as caught:
         load_config(Path("c.yaml"), value)
     assert caught.value.problems == [
-        f"--config: experiment: Snakemake read {shown}, which is no text; choose a name with letters, such as run-42"
+        f"--config: experiment: Snakemake read {shown}, which is not text; choose a name with letters, such as run-42"
     ]
 
 
@@ -278,7 +277,7 @@ TRUSTING = "experiment: small\nmodels:\n  bert:\n    source: org/bert\n    trust
 
 def test_each_model_that_runs_its_own_code_is_warned_of_with_its_line():
     more = "  other: {source: org/other, trust_remote_code: true}\n  third: {source: org/third}\ntasks:"
-    warning = "Python code that comes with the model will run with your rights, here and on compute nodes"
+    warning = "Python code from the model's repository will run with your permissions, here and on compute nodes"
     assert load(TRUSTING.format("true").replace("tasks:", more)).warnings == [
         f"c.yaml:5: models.bert.trust_remote_code: {warning}",
         f"c.yaml:6: models.other.trust_remote_code: {warning}",
@@ -344,33 +343,33 @@ UNKNOWN_KEYS = [
 UNKNOWN_NAMES = [
     (
         with_tasks("[colla]"),
-        "4: tasks.colla: not in the registry, and as a task of your own it lacks source, text_columns, metrics."
+        "4: tasks.colla: unknown task; to define your own, add source, text_columns, metrics."
         f" Did you mean 'cola'? Known: {REGISTERED}",
     ),
     (
         with_tasks("\n- cola\n- qpq\n"),
-        "6: tasks.qpq: not in the registry, and as a task of your own it lacks source, text_columns, metrics."
+        "6: tasks.qpq: unknown task; to define your own, add source, text_columns, metrics."
         f" Did you mean 'qqp'? Known: {REGISTERED}",
     ),
     (
         with_tasks("{mine: {source: a/b, text_columns: [x]}}"),
-        f"4: tasks.mine: not in the registry, and as a task of your own it lacks metrics. Known: {REGISTERED}",
+        f"4: tasks.mine: unknown task; to define your own, add metrics. Known: {REGISTERED}",
     ),
     (
         START + "cells: {brt: {cola: {threads: 1}}}\n",
-        "5: cells.brt: 'brt' is not a model of this file. Did you mean 'bert'? Known: bert",
+        "5: cells.brt: 'brt' is not a model in this file. Did you mean 'bert'? Known: bert",
     ),
     (
         START + "cells:\n  bert:\n    mnli: {threads: 1}\n",
-        "7: cells.bert.mnli: 'mnli' is not a task of this file. Known: cola, rte",
+        "7: cells.bert.mnli: 'mnli' is not a task in this file. Known: cola, rte",
     ),
     (
         with_model("{source: org/bert, tokenizer: brt}"),
-        "3: models.bert.tokenizer: 'brt' is not a model of this file. Did you mean 'bert'? Known: bert",
+        "3: models.bert.tokenizer: 'brt' is not a model in this file. Did you mean 'bert'? Known: bert",
     ),
     (
         with_model("{source: a/a, tokenizer: b}\n  b: {source: b/b, tokenizer: c}\n  c: {source: c/c}"),
-        "3: models.bert.tokenizer: 'b' itself uses the tokenizer of 'c'; name that one",
+        "3: models.bert.tokenizer: 'b' itself uses the tokenizer of 'c'; name that model",
     ),
 ]
 
@@ -431,11 +430,11 @@ ENUMS_AND_TEXTS = [
     ),
     (
         with_model("{source: org/bert, revision: 1234567}"),
-        f"3: models.bert.revision: 1234567 is not allowed; allowed: text, so put quotes around it; {REVISION}",
+        f"3: models.bert.revision: 1234567 is not allowed; allowed: text, so put it in quotes; {REVISION}",
     ),
     (
         START.replace("small", "2024"),
-        f"1: experiment: 2024 is not allowed; allowed: text, so put quotes around it; {EXPERIMENT}",
+        f"1: experiment: 2024 is not allowed; allowed: text, so put it in quotes; {EXPERIMENT}",
     ),
     (
         START + "threads: " + "9" * 80 + "\n",
@@ -468,11 +467,11 @@ ADAPTERS += [
     (
         with_tasks("{cola: {lora: {target_modules: all_linear}}}"),
         "4: tasks.cola.lora.target_modules: 'all_linear' is not allowed;"
-        " write all-linear, or names of layers in brackets, such as [query, value]",
+        " write all-linear, or a list of layer names, such as [query, value]",
     ),
     (
         START + "lora:\n  r: 4\n  target_modules: [all-linear]\n",
-        "7: lora.target_modules: all-linear stands among names of layers; write it alone and without brackets",
+        "7: lora.target_modules: all-linear cannot be mixed with layer names; write it alone, without brackets",
     ),
 ]
 # Each name, and how a message names its first character that is not allowed.
@@ -616,14 +615,14 @@ OTHER_LOOKALIKES = [
     ),
     (
         START + "cells: {bеrt: {colа: {threads: 1}}}\n",
-        "5: cells.bеrt: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model of this file."
+        "5: cells.bеrt: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model in this file."
         " Did you mean 'bert'? Known: bert\n"
-        "5: cells.bеrt.colа: 'colа' (character 4 is 'а', CYRILLIC SMALL LETTER A) is not a task of this file."
+        "5: cells.bеrt.colа: 'colа' (character 4 is 'а', CYRILLIC SMALL LETTER A) is not a task in this file."
         " Did you mean 'cola'? Known: cola, rte",
     ),
     (
         with_model("{source: org/bert, tokenizer: bеrt}"),
-        "3: models.bert.tokenizer: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model of this file."
+        "3: models.bert.tokenizer: 'bеrt' (character 2 is 'е', CYRILLIC SMALL LETTER IE) is not a model in this file."
         " Did you mean 'bert'? Known: bert",
     ),
     (
@@ -670,12 +669,13 @@ FOLDERS = [
     ),
     (
         with_model("{source: ./empty}"),
-        "3: models.bert.source: the folder './empty' cannot be used: it holds no config.json and *.safetensors",
+        "3: models.bert.source: the folder './empty' cannot be used: it contains no config.json and *.safetensors",
     ),
     (
         with_tasks("\n- cola\n- rte\n") + "task_defaults: {source: ./empty}\n",
-        "5: tasks.cola.source: the folder './empty' cannot be used: it holds no cola/<split>-00000-of-00001.parquet\n"
-        "6: tasks.rte.source: the folder './empty' cannot be used: it holds no rte/<split>-00000-of-00001.parquet",
+        "5: tasks.cola.source: the folder './empty' cannot be used: it contains no cola/<split>-00000-of-00001.parquet"
+        "\n"
+        "6: tasks.rte.source: the folder './empty' cannot be used: it contains no rte/<split>-00000-of-00001.parquet",
     ),
     (
         with_model(f"{{source: ./{'x' * 290}}}"),
@@ -687,7 +687,7 @@ FOLDERS = [
     ),
     (
         with_tasks("\n  cola:\n  rte: {source: ./empty}\n") + "task_defaults: {source: ./nowhere}\n",
-        "6: tasks.rte.source: the folder './empty' cannot be used: it holds no rte/<split>-00000-of-00001.parquet\n"
+        "6: tasks.rte.source: the folder './empty' cannot be used: it contains no rte/<split>-00000-of-00001.parquet\n"
         "8: task_defaults.source: the folder './nowhere' cannot be used: it does not exist (seen from {cwd})",
     ),
     (
@@ -704,7 +704,7 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks("{cola: {validation: {}}}"),
-        "4: tasks.cola: has no validation split, so nothing could be reported; name one under validation",
+        "4: tasks.cola: has no validation split, so there would be no score; name one under validation",
     ),
     (
         with_tasks("{cola: {metrics: [pearson]}}"),
@@ -713,12 +713,12 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks(f"{{mine: {{{OWN}, metrics: [accuracy]}}}}"),
-        "4: tasks.mine.metrics: 'accuracy' does not suit a regression (what a task without labels is);"
+        "4: tasks.mine.metrics: 'accuracy' does not suit a regression (a task without labels);"
         " allowed: pearson, spearmanr",
     ),
     (
         with_tasks(f"{{mine: {{{OWN}, labels: [a, b, c], metrics: [f1]}}}}"),
-        "4: tasks.mine.metrics: 'f1' is for two labels, and the task has 3; macro_f1 is for more",
+        "4: tasks.mine.metrics: 'f1' is for two labels, but the task has 3; use macro_f1 instead",
     ),
     (
         with_tasks("{mnli: {validation: {a: '', b: '', c: _mm}}}"),
@@ -726,7 +726,7 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
     (
         with_tasks("{cola: {validation: {train: ''}}}"),
-        "4: tasks.cola: the training split 'train' is also one to be scored or predicted",
+        "4: tasks.cola: the training split 'train' is also under validation or test; use another split there",
     ),
     (
         with_tasks("{cola: {validation: {a: mm}}}"),
@@ -743,10 +743,10 @@ TASKS_THAT_MAKE_NO_SENSE = [
         "4: tasks.cola.labels: ['one'] is not allowed; allowed: a list of at least 2, without repetition;"
         " names of the classes in the order of their numbers; without it the task is a regression",
     ),
-    (with_tasks("\n- cola\n- rte\n- cola\n"), "7: tasks.2: 'cola' stands twice; keep one of them"),
+    (with_tasks("\n- cola\n- rte\n- cola\n"), "7: tasks.2: 'cola' is listed twice; keep one of them"),
     (
         with_tasks("{cola: {validation: {dev: ''}, test: [test, dev]}}"),
-        "4: tasks.cola.test: 'dev' is a validation split too, and those are predicted anyway",
+        "4: tasks.cola.test: 'dev' is also a validation split, which is predicted anyway; leave it out here",
     ),
     (
         with_tasks("{cola: {validation: {dev: _" + "x" * 30 + "}}}"),
@@ -754,7 +754,7 @@ TASKS_THAT_MAKE_NO_SENSE = [
     ),
 ]
 
-CASE = "only in case, and some file systems take both for one folder; rename one of them"
+CASE = "only in case, which some file systems do not distinguish; rename one of them"
 NAMES_THAT_DIFFER_IN_CASE = [
     (with_model("{source: a/b}\n  BERT: {source: a/b}"), f"4: models.BERT: differs from 'bert' {CASE}"),
     (with_tasks(f"\n  cola:\n  Cola: {{{OWN}, metrics: [pearson]}}\n"), f"6: tasks.Cola: differs from 'cola' {CASE}"),
@@ -790,7 +790,7 @@ TOO_MUCH = [
     (
         START.replace("bert:", "".join(f"m{number}: {{source: a/b}}\n  " for number in range(100)) + "bert:")
         + f"seeds: [{', '.join(map(str, range(500)))}]\n",
-        " more than 100000 cells (models x tasks x seeds x values of lists); make several files of it",
+        " more than 100000 cells (models x tasks x seeds x values of lists); split it into several experiment files",
     ),
     (
         START + "max_train_samples: 1000000001\n",
@@ -799,7 +799,7 @@ TOO_MUCH = [
 ]
 
 BOTH_BATCH_SIZES = "global_batch_size: 8, per_device_train_batch_size: 8"
-BOTH = "stands beside per_device_train_batch_size; give one of them"
+BOTH = "is set together with per_device_train_batch_size; keep one of them"
 TWO_BATCH_SIZES = [
     (START + "global_batch_size: 8\nper_device_train_batch_size: 8\n", f"5: global_batch_size: {BOTH}"),
     (with_model(f"{{source: a/b, {BOTH_BATCH_SIZES}}}"), f"3: models.bert.global_batch_size: {BOTH}"),
@@ -846,8 +846,8 @@ SEVERAL_PLACES = [
     ),
     (
         with_tasks("[ax]") + "cells:\n  brt: {cola: {}}\n",
-        "6: cells.brt: 'brt' is not a model of this file. Did you mean 'bert'? Known: bert\n"
-        "6: cells.brt.cola: 'cola' is not a task of this file. Known: ax",
+        "6: cells.brt: 'brt' is not a model in this file. Did you mean 'bert'? Known: bert\n"
+        "6: cells.brt.cola: 'cola' is not a task in this file. Known: ax",
     ),
 ]
 
@@ -889,7 +889,7 @@ def test_only_the_first_of_very_many_mistakes_are_told():
     assert [line.partition(": unknown")[0] for line in problems[:100]] == [
         f"c.yaml:{number + 5}: k{number}" for number in range(100)
     ]
-    assert problems[100:] == ["c.yaml: there are more mistakes; these are the first 100"]
+    assert problems[100:] == ["c.yaml: has more mistakes; these are the first 100"]
 
 
 @pytest.mark.parametrize(

@@ -32,15 +32,15 @@ def test_an_experiment_is_what_has_what_the_asker_needs(results, having, expecte
     with pytest.raises(GluegridError) as told:
         experiment_folders(results, "call", having)
     there = ", ".join(expected)
-    assert str(told.value) == f"{results}/call is no experiment; there are: {there} (did you mean 'called'?)"
+    assert str(told.value) == f"{results}/call is not an experiment; there are: {there} (did you mean 'called'?)"
 
 
 def test_without_a_name_it_is_the_only_one(results):
     assert the_experiment(results, None) == the_experiment(results, "") == results / "called"
     assert the_experiment(results, "called") == results / "called"
-    with pytest.raises(GluegridError, match=r"^which experiment\? Say EXPERIMENT=\.\.\.; there are: begun, called$"):
+    with pytest.raises(GluegridError, match=r"^which experiment\? Add EXPERIMENT=\.\.\.; there are: begun, called$"):
         the_experiment(results, "", ("heads",))
-    with pytest.raises(GluegridError, match=r"no experiment yet; call snakemake"):
+    with pytest.raises(GluegridError, match=r"no experiment yet; run snakemake first"):
         the_experiment(results / "nowhere", "")
 
 

@@ -57,9 +57,7 @@ def test_splits_of_a_saved_data_set_are_those_that_the_task_names():
     save_dict_to_disk("data", {"train": ONE, "dev": ONE, "test": ONE})
     assert [*keys_of_layout(OWN | {"validation": {"dev": ""}})["files"]] == ["train", "dev", "test"]
     assert [*keys_of_layout(OWN | {"cut_from_train": {"validation": 0.1}})["files"]] == ["train", "test"]
-    with pytest.raises(
-        StagingError, match=r"^it has no split 'validation'; it has: dev, test, train; name these under"
-    ):
+    with pytest.raises(StagingError, match=r"^it has no split 'validation'; it has: dev, test, train; use these under"):
         keys_of_layout(OWN)
 
 
@@ -78,22 +76,26 @@ BROKEN = {
     "a shard": (
         "data/train/data-00001-of-00011.arrow",
         None,
-        r"data/train/data-00001-of-00011\.arrow: is missing, and",
+        r"data/train/data-00001-of-00011\.arrow: is missing, but",
     ),
     "the state": ("data/train/state.json", None, "data/train/state.json: cannot be read: No such file"),
     "half a state": ("data/train/state.json", "{", "data/train/state.json: cannot be read as JSON: "),
     "another state": (
         "data/train/state.json",
         '{"_data_files": 3}',
-        "state.json: has no list '_data_files', as save_to",
+        "state.json: lacks the list '_data_files' that save_to",
     ),
-    "no files": ("data/train/state.json", '{"_data_files": []}', "state.json: has no list '_data_files', as save_to"),
+    "no files": (
+        "data/train/state.json",
+        '{"_data_files": []}',
+        "state.json: lacks the list '_data_files' that save_to",
+    ),
     "rows in another order": (
         "data/train/state.json",
         json.dumps({"_data_files": [{"filename": ONE[0]}], "_indices_data_files": [{"filename": "indices.arrow"}]}),
-        "data/train: was saved with rows that are picked from others, by an old release of `datasets`; load",
+        "data/train: was saved as a selection of rows by an old release of `datasets`, which is not supported; load",
     ),
-    "splits": ("data/dataset_dict.json", "[]", "data/dataset_dict.json: holds no JSON object"),
+    "splits": ("data/dataset_dict.json", "[]", "data/dataset_dict.json: does not contain a JSON object"),
 }
 
 
@@ -179,7 +181,7 @@ def test_what_the_zip_of_glue_lacks_is_one_line():
     touch("RTE/train.tsv", "RTE/test.tsv", "MRPC/msr_paraphrase_train.txt")
     with pytest.raises(StagingError, match=r"^it has no split 'validation'; it has: test, train; "):
         keys_of_layout(entry_of("rte"))
-    with pytest.raises(StagingError, match=r"^MRPC/msr_paraphrase_train.txt: is MRPC as Microsoft has it"):
+    with pytest.raises(StagingError, match=r"^MRPC/msr_paraphrase_train.txt: is Microsoft's MRPC"):
         keys_of_layout(entry_of("mrpc"))
 
 
@@ -226,7 +228,7 @@ def test_a_folder_with_more_than_any_data_set_is_one_line(monkeypatch):
     monkeypatch.setattr(sources, "MOST_ENTRIES", 5)
     touch(*(f"{number}/it.csv" for number in range(3)))
     with pytest.raises(
-        StagingError, match=r"^it has more than 5 files and folders, too many to look at; give the folder"
+        StagingError, match=r"^it contains more than 5 files and folders, too many to search; name the folder"
     ):
         files_below(Path("data"))
     assert keys_of_layout(OWN) == {}

@@ -7,64 +7,64 @@ import pytest
 from config_texts import START, load, problems_of, with_model
 
 GLUE = ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
-NO_EQUAL_PARTS = "each device takes an equal part, so choose a batch that is a multiple of"
-SAVE_BEST = "the best is chosen by the score after each epoch, so choose eval_strategy epoch"
-NO_FP16 = "fp16 is for GPUs, so choose bf16 or fp32"
-SIXTEEN_BITS = "it computes in 16 bits, so choose precision auto, bf16 or fp16"
+NO_EQUAL_PARTS = "each device takes an equal part, so choose a multiple of"
+SAVE_BEST = "the best epoch is chosen by its score, so set eval_strategy to epoch"
+NO_FP16 = "fp16 needs a GPU, so choose bf16 or fp32"
+SIXTEEN_BITS = "it computes in 16 bits, so choose the precision auto, bf16 or fp16"
 CONFLICTS = [
     (
         START + "global_batch_size: 10\ngpus: 4\n",
-        f"5: global_batch_size: 10 does not go with gpus: 4; {NO_EQUAL_PARTS} 4",
+        f"5: global_batch_size: 10 conflicts with gpus: 4; {NO_EQUAL_PARTS} 4",
     ),
     (
         START + "global_batch_size: 9\ngpus: 3\nnodes: 2\n",
-        f"5: global_batch_size: 9 does not go with gpus: 3 and nodes: 2; {NO_EQUAL_PARTS} 6",
+        f"5: global_batch_size: 9 conflicts with gpus: 3 and nodes: 2; {NO_EQUAL_PARTS} 6",
     ),
     (
         with_model("{source: org/bert, gpus: 3}") + "global_batch_size: 32\n",
-        f"3: models.bert.gpus: 3 does not go with global_batch_size: 32 (of the top); {NO_EQUAL_PARTS} 3",
+        f"3: models.bert.gpus: 3 conflicts with global_batch_size: 32 (from the top level); {NO_EQUAL_PARTS} 3",
     ),
     (
         START + "global_batch_size: 8\ngpus: 2\ngradient_accumulation_steps: 5\n",
-        "5: global_batch_size: 8 does not go with gpus: 2 and gradient_accumulation_steps: 5;"
-        " it is computed in 10 parts, so choose a batch of at least 10",
+        "5: global_batch_size: 8 conflicts with gpus: 2 and gradient_accumulation_steps: 5;"
+        " it is computed in 10 parts, so choose at least 10",
     ),
-    (START + "precision: fp16\ndevice: cpu\n", f"5: precision: fp16 does not go with device: cpu; {NO_FP16}"),
+    (START + "precision: fp16\ndevice: cpu\n", f"5: precision: fp16 conflicts with device: cpu; {NO_FP16}"),
     (
         START + "precision: tf32\ndevice: cpu\n",
-        "5: precision: tf32 does not go with device: cpu; tf32 is for GPUs, so choose bf16 or fp32",
+        "5: precision: tf32 conflicts with device: cpu; tf32 needs a GPU, so choose bf16 or fp32",
     ),
     (
         START + "device: cpu\nprecision: [fp32, tf32]\n",
-        "6: precision: tf32 does not go with device: cpu; tf32 is for GPUs, so choose bf16 or fp32",
+        "6: precision: tf32 conflicts with device: cpu; tf32 needs a GPU, so choose bf16 or fp32",
     ),
     (
         with_model("{source: org/bert, precision: fp16}\n  other: {source: org/other}")
         + "cells: {other: {cola: {device: cpu}}, bert: {rte: {device: cpu}}}\n",
-        f"6: cells.bert.rte.device: cpu does not go with precision: fp16 (of models.bert); {NO_FP16}",
+        f"6: cells.bert.rte.device: cpu conflicts with precision: fp16 (from models.bert); {NO_FP16}",
     ),
     (
         START + "save_model: best\n",
-        f"5: save_model: best does not go with eval_strategy: no (the default); {SAVE_BEST}",
+        f"5: save_model: best conflicts with eval_strategy: no (the default); {SAVE_BEST}",
     ),
     (
         START.replace("[cola, rte]", "{cola: {eval_strategy: no}, rte: }") + "save_model: best\neval_strategy: epoch\n",
-        f"4: tasks.cola.eval_strategy: no does not go with save_model: best (of the top); {SAVE_BEST}",
+        f"4: tasks.cola.eval_strategy: no conflicts with save_model: best (from the top level); {SAVE_BEST}",
     ),
     (
         START + "warmup_ratio: 0.1\nlr_scheduler_type: constant\n",
-        "5: warmup_ratio: 0.1 does not go with lr_scheduler_type: constant;"
+        "5: warmup_ratio: 0.1 conflicts with lr_scheduler_type: constant;"
         " constant has no warm-up, so choose constant_with_warmup",
     ),
     (
         START + "warmup_ratio: 1\nlr_scheduler_type: polynomial\n",
-        "5: warmup_ratio: 1 does not go with lr_scheduler_type: polynomial;"
-        " polynomial needs updates after the warm-up, so choose less than 1",
+        "5: warmup_ratio: 1 conflicts with lr_scheduler_type: polynomial;"
+        " polynomial needs updates after the warm-up, so choose a value below 1",
     ),
     (
         START + "lr_scheduler_type: polynomial\nlearning_rate: 1e-7\n",
-        "6: learning_rate: 1e-07 does not go with lr_scheduler_type: polynomial;"
-        " polynomial ends with a rate of 1e-07, so choose a higher learning_rate or linear",
+        "6: learning_rate: 1e-07 conflicts with lr_scheduler_type: polynomial;"
+        " polynomial ends at a rate of 1e-07, so choose a higher learning_rate, or linear",
     ),
 ]
 
@@ -102,15 +102,14 @@ def test_flash_attention_is_for_gpus_and_16_bits(packages):
     for precision in ("auto", "bf16", "fp16"):
         assert load(use_flash_attention(precision)).warnings == []
     for precision in ("fp32", "tf32"):
-        conflict = f"attn_implementation: flash_attention_2 does not go with precision: {precision}"
+        conflict = f"attn_implementation: flash_attention_2 conflicts with precision: {precision}"
         assert problems_of(use_flash_attention(precision)) == [f"c.yaml:5: {conflict}; {SIXTEEN_BITS}"]
     assert problems_of(use_flash_attention("bf16", "cpu")) == [
-        "c.yaml:5: attn_implementation: flash_attention_2 does not go with device: cpu;"
-        " it is for GPUs, so choose auto, sdpa or eager"
+        "c.yaml:5: attn_implementation: flash_attention_2 conflicts with device: cpu;"
+        " it needs a GPU, so choose auto, sdpa or eager"
     ]
     assert problems_of(START + "attn_implementation: flash_attention_2\n") == [
-        "c.yaml:5: attn_implementation: flash_attention_2 does not go with precision: fp32 (the default);"
-        f" {SIXTEEN_BITS}"
+        f"c.yaml:5: attn_implementation: flash_attention_2 conflicts with precision: fp32 (the default); {SIXTEEN_BITS}"
     ]
 
 
@@ -118,14 +117,14 @@ NEEDED = {
     "flash_attn": (
         use_flash_attention(),
         "attn_implementation: flash_attention_2 needs the package flash-attn, which is not installed;"
-        " pip install flash-attn, or leave flash_attention_2 out",
+        " run pip install flash-attn, or leave flash_attention_2 out",
     )
 }
 NEEDED |= {
     module: (
         START + f"report_to: [{tracker}]\n",
         f"report_to.0: {tracker} needs the package {tracker}, which is not installed;"
-        f" pip install {tracker}, or leave {tracker} out",
+        f" run pip install {tracker}, or leave {tracker} out",
     )
     for module, tracker in (
         *(("tensorboard", "tensorboard"), ("tensorboardX", "tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow")),
@@ -142,8 +141,8 @@ def test_a_package_that_an_option_needs_must_be_installed_and_is_not_imported(pa
     assert load(text).warnings == []
 
 
-FLAT_IN_FACT = "constant_with_warmup has no warm-up where warmup_ratio is 0, which is the default;"
-NO_ADAPTERS = "has nothing below it, so all weights are trained; for adapters write lora: {}"
+FLAT_IN_FACT = "constant_with_warmup does not warm up, since warmup_ratio is 0 (the default);"
+NO_ADAPTERS = "is empty, so all weights are trained; for adapters, write lora: {}"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ NO_ADAPTERS = "has nothing below it, so all weights are trained; for adapters wr
 )
 def test_an_option_that_does_nothing_is_warned_of_once(text, warnings):
     found = load(f"{START}{text}\n").warnings
-    assert [line.removesuffix(" give one, or write constant") for line in found] == [
+    assert [line.removesuffix(" set warmup_ratio, or write constant") for line in found] == [
         f"c.yaml:{warning}" for warning in warnings
     ]
 
@@ -174,7 +173,7 @@ def test_an_option_that_does_nothing_is_warned_of_once(text, warnings):
 )
 def test_a_models_value_that_holds_for_none_of_its_cells_is_warned_of(tasks, cells, is_used):
     text = with_model("{source: org/bert, learning_rate: 1e-3}").replace("[cola, rte]", tasks)
-    problem = "holds for no cell, since a task's own values win over a model's; give it in cells"
+    problem = "applies to no cell, since a task's options win over a model's; set it under cells"
     expected = [] if is_used else [f"c.yaml:3: models.bert.learning_rate: {problem}"]
     assert load(f"{text}cells: {cells}\n").warnings == expected
 
@@ -182,7 +181,9 @@ def test_a_models_value_that_holds_for_none_of_its_cells_is_warned_of(tasks, cel
 def test_a_batch_size_that_another_one_of_each_task_replaces_is_warned_of():
     text = with_model("{source: org/bert, global_batch_size: 64}")
     text = text.replace("[cola, rte]", "{cola: {per_device_train_batch_size: 8}}")
-    assert [line.partition(" holds")[0] for line in load(text).warnings] == ["c.yaml:3: models.bert.global_batch_size:"]
+    assert [line.partition(" applies")[0] for line in load(text).warnings] == [
+        "c.yaml:3: models.bert.global_batch_size:"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,11 @@ def test_a_row_is_completed_by_what_its_file_says_of_all(tmp_path):
         ({"model": "./bert"}, "the model's id on the hub (organisation/name), in its own case"),
         ({"spread": 0}, "rows.0.spread: 0 is not allowed"),
         ({"n": 3}, "rows.0: is a single run, so n cannot be 3"),
-        ({"spread": 0.5}, "rows.0: has a spread, which one run cannot have; give the n that it is of, or leave it out"),
-        ({"statistic": "mean", "n": 1, "spread": 0.5}, "rows.0: has a spread, which one run cannot have"),
+        (
+            {"spread": 0.5},
+            "rows.0: has a spread, which a single run cannot have; give the number of runs as n, or leave it out",
+        ),
+        ({"statistic": "mean", "n": 1, "spread": 0.5}, "rows.0: has a spread, which a single run cannot have"),
         ({"source": {"url": "ftp://a"}}, "rows.0.source"),
     ],
 )
@@ -252,7 +255,7 @@ def test_what_a_row_lacks_is_named_with_its_line(tmp_path):
 def test_the_same_row_twice_is_an_error_but_not_with_another_training(tmp_path):
     other = ROW | {"training": {"num_train_epochs": 5}}
     load(write(tmp_path, {"label": "ours", "rows": [ROW, other]}))
-    with pytest.raises(ConfigError, match=r"rows\.2: is the same as row 1, but for its number; keep one"):
+    with pytest.raises(ConfigError, match=r"rows\.2: repeats row 1 \(except for its value\); keep one"):
         load(write(tmp_path, {"label": "ours", "rows": [ROW, other, ROW | {"value": 66.0}]}))
 
 
@@ -293,7 +296,7 @@ def test_a_file_that_is_of_no_use_here_is_a_warning(tmp_path, monkeypatch):
     write(tmp_path, {"label": "ours", "rows": [ROW | {"model": "google-bert/BERT-base-uncased"}]})
     experiment = experiment_with(tmp_path, monkeypatch, references=["mine.yaml"])
     (warning,) = experiment.warnings
-    assert "references.0: 'mine.yaml' has no row of a model and a task of this file" in warning
+    assert "references.0: 'mine.yaml' has no row for any model and task of this experiment" in warning
 
 
 def test_a_model_may_be_compared_as_another_and_is_not_trained_again_for_it(tmp_path, monkeypatch):

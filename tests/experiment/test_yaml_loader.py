@@ -99,7 +99,7 @@ def test_a_key_that_is_no_text_is_an_error(file, key):
 )
 def test_a_key_that_stands_twice_is_an_error_at_any_depth(file, text, line, key, first):
     assert problems_of(file(text)) == [
-        f"x.yaml:{line}: key {key!r} stands twice (first on line {first}); keep one of them"
+        f"x.yaml:{line}: key {key!r} appears twice (first on line {first}); keep one of them"
     ]
 
 
@@ -202,10 +202,10 @@ def test_what_is_no_yaml_is_one_line_with_its_place(file, text, problem):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("!!bool maybe", "'maybe' does not suit the tag 'tag:yaml.org,2002:bool'"),
-        ("!!float nan", "'nan' does not suit the tag 'tag:yaml.org,2002:float'"),
-        ("!!null 5", "'5' does not suit the tag 'tag:yaml.org,2002:null'"),
-        ("!!int 1.5", "'1.5' does not suit the tag 'tag:yaml.org,2002:int'"),
+        ("!!bool maybe", "'maybe' does not match the tag 'tag:yaml.org,2002:bool'"),
+        ("!!float nan", "'nan' does not match the tag 'tag:yaml.org,2002:float'"),
+        ("!!null 5", "'5' does not match the tag 'tag:yaml.org,2002:null'"),
+        ("!!int 1.5", "'1.5' does not match the tag 'tag:yaml.org,2002:int'"),
         ("!!timestamp 2024-01-02", "could not determine a constructor for the tag 'tag:yaml.org,2002:timestamp'"),
         ("!!set {1, 2}", "could not determine a constructor for the tag 'tag:yaml.org,2002:set'"),
         ("!!binary aGk=", "could not determine a constructor for the tag 'tag:yaml.org,2002:binary'"),
@@ -231,14 +231,14 @@ def test_tags_bring_in_no_other_types(file, value, reason):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"a: \xff\n", "1: is not UTF-8 text: invalid start byte at byte 3"),
-        (b"a: 1\nb: gr\xf6\xdfer\n", "2: is not UTF-8 text: invalid start byte at byte 10"),
-        (b"a: \xed\xa0\x80\n", "1: is not UTF-8 text: invalid continuation byte at byte 3"),
-        (b"a: \xc0\x80\n", "1: is not UTF-8 text: invalid start byte at byte 3"),
-        (b"a: 1\nb: \xe4\xb8", "2: is not UTF-8 text: unexpected end of data at byte 8"),
-        (bytes(range(256)), "2: is not UTF-8 text: invalid start byte at byte 128"),
-        ("a: 1\n".encode("utf-16"), "1: is not UTF-8 text: it is UTF-16"),
-        (b"\xfe\xff" + "a: 1\n".encode("utf-16-be"), "1: is not UTF-8 text: it is UTF-16"),
+        (b"a: \xff\n", "1: is not UTF-8 text (invalid start byte at byte 3)"),
+        (b"a: 1\nb: gr\xf6\xdfer\n", "2: is not UTF-8 text (invalid start byte at byte 10)"),
+        (b"a: \xed\xa0\x80\n", "1: is not UTF-8 text (invalid continuation byte at byte 3)"),
+        (b"a: \xc0\x80\n", "1: is not UTF-8 text (invalid start byte at byte 3)"),
+        (b"a: 1\nb: \xe4\xb8", "2: is not UTF-8 text (unexpected end of data at byte 8)"),
+        (bytes(range(256)), "2: is not UTF-8 text (invalid start byte at byte 128)"),
+        ("a: 1\n".encode("utf-16"), "1: is not UTF-8 text (it is UTF-16)"),
+        (b"\xfe\xff" + "a: 1\n".encode("utf-16-be"), "1: is not UTF-8 text (it is UTF-16)"),
     ],
 )
 def test_a_file_that_is_not_utf8_is_one_line(file, content, problem):
@@ -259,7 +259,7 @@ def test_a_file_that_is_not_utf8_is_one_line(file, content, problem):
     ],
 )
 def test_a_character_that_hides_or_moves_text_is_one_line(file, content, line, place, name):
-    problem = f"character {place} of this line is {name}, which no config may hold; remove it"
+    problem = f"character {place} of this line is {name}, which is not allowed; remove it"
     assert problems_of(file(content)) == [f"x.yaml:{line}: {problem}"]
 
 
@@ -296,15 +296,15 @@ MERGES_OF_MERGES = "a0: &a0 {k: 1, l: 2}\n" + "".join(
 )
 ALIASES_BELOW_ALIASES = "a0: &a0 [1]\n" + "".join(f"a{level}: &a{level} [*a{level - 1}]\n" for level in range(1, 99))
 TOO_DEEP = "nested more than 30 levels deep"
-TOO_MUCH = "aliases up to here stand for more than 100000 characters"
+TOO_MUCH = "aliases up to here expand to more than 100000 characters"
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\nb: &x [*x]\n", "2: this alias stands inside what it names"),
-        ("a: &x\n  b:\n    c: *x\n", "3: this alias stands inside what it names"),
-        ("a: &x\n  <<: *x\n", "2: this alias stands inside what it names"),
+        ("a: 1\nb: &x [*x]\n", "2: this alias refers to a value that contains it"),
+        ("a: &x\n  b:\n    c: *x\n", "3: this alias refers to a value that contains it"),
+        ("a: &x\n  <<: *x\n", "2: this alias refers to a value that contains it"),
         ("a: 1\nb: " + "[" * 30 + "]" * 30, f"2: {TOO_DEEP}"),
         ("[" * 100_000 + "]" * 100_000, f"1: {TOO_DEEP}"),
         ("[\n" * 100_000, f"31: {TOO_DEEP}"),
@@ -316,7 +316,7 @@ TOO_MUCH = "aliases up to here stand for more than 100000 characters"
         (ALIASES_OF_ALIASES, f"5: {TOO_MUCH}"),
         (MERGES_OF_MERGES, f"6: {TOO_MUCH}"),
         (f"a: &x {'x' * 100_000}\nb:\n- *x\n", f"3: {TOO_MUCH}"),
-        ("#" * 250_001, " is larger than 250000 bytes; no experiment needs that much"),
+        ("#" * 250_001, " is larger than 250,000 bytes; is it an experiment file?"),
     ],
 )
 def test_what_grows_beyond_bounds_is_one_line_at_once(file, text, problem):
@@ -335,8 +335,8 @@ def test_only_the_first_of_very_many_repeated_keys_are_told(file):
     problems = problems_of(file("a: 1\n" * 5000))
     assert len(problems) == 101
     assert problems[99:] == [
-        "x.yaml:101: key 'a' stands twice (first on line 1); keep one of them",
-        "x.yaml: there are more mistakes; these are the first 100",
+        "x.yaml:101: key 'a' appears twice (first on line 1); keep one of them",
+        "x.yaml: has more mistakes; these are the first 100",
     ]
 
 
@@ -348,4 +348,4 @@ def test_a_long_name_makes_no_long_line(file, text):
 
 
 def test_endless_files_are_not_read_to_their_end():
-    assert problems_of(Path("/dev/zero")) == ["/dev/zero: is larger than 250000 bytes; no experiment needs that much"]
+    assert problems_of(Path("/dev/zero")) == ["/dev/zero: is larger than 250,000 bytes; is it an experiment file?"]

@@ -181,7 +181,7 @@ def test_either_of_a_checkpoints_maps_says_what_its_outputs_are(tmp_path, id2lab
 
 def test_maps_that_contradict_each_other_are_named_with_both_orders(tmp_path):
     folder = with_maps(tmp_path / "model", ["no", "yes"], {"yes": 0, "no": 1})
-    problem = r"config.json: its outputs are \[no, yes\] by id2label and \[yes, no\] by label2id; correct the wrong one"
+    problem = r"config.json: its outputs are \[no, yes\] in id2label but \[yes, no\] in label2id; correct the wrong one"
     with pytest.raises(TrainingError, match=problem):
         load_model(folder, BINARY, seed=1)
     # Another task's names do not matter to this one, whose head is trained.
@@ -266,14 +266,14 @@ def test_a_model_without_token_types_is_given_none(tmp_path):
 def test_a_borrowed_tokenizer_with_too_many_words_is_refused_before_training(tmp_path, bert):
     small = builders.write_model(tmp_path / "small", vocab_size=20)
     _, tokens = builders.cell_files(tmp_path, NLI, bert)
-    with pytest.raises(TrainingError, match="the tokenizer has 26 entries and the model embeds 20"):
+    with pytest.raises(TrainingError, match="the tokenizer has 26 entries, but the model embeds 20"):
         CellTraining(builders.run(NLI), small, tokens)
 
 
 def test_inputs_longer_than_the_models_positions_are_refused_before_training(tmp_path, bert):
     short = builders.write_model(tmp_path / "short", max_position_embeddings=8)
     _, tokens = builders.cell_files(tmp_path, NLI, bert)
-    with pytest.raises(TrainingError, match=r"inputs of \d+ tokens do not fit the model's 8 positions"):
+    with pytest.raises(TrainingError, match=r"inputs of \d+ tokens exceed the model's 8 positions"):
         CellTraining(builders.run(NLI), short, tokens)
 
 
@@ -329,7 +329,9 @@ def test_an_encoder_of_another_shape_than_its_config_is_refused(tmp_path, bert):
 def test_a_config_that_cannot_be_used_is_named(tmp_path, bert, text):
     builders.copy(bert, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(TrainingError, match=r"broken: config\.json: (is no JSON|the model_type .* is unknown)"):
+    with pytest.raises(
+        TrainingError, match=r"broken: config\.json: (cannot be read as JSON|the model_type .* is unknown)"
+    ):
         load_model(tmp_path / "broken", NLI, seed=1)
 
 

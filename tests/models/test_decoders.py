@@ -200,7 +200,7 @@ def test_a_tokenizer_without_padding_or_end_is_refused(tmp_path):
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({key: value for key, value in settings.items() if key != "eos_token"}), encoding="utf-8")
-    with pytest.raises(StagingError, match="neither a padding token nor one for the end of a text; name one of"):
+    with pytest.raises(StagingError, match="neither a padding token nor an end-of-text token; set pad_token"):
         describe_checkpoint(folder, trust_remote_code=False)
 
 

@@ -182,7 +182,7 @@ def test_without_adapters_a_checkpoint_has_all_weights(bert):
 @pytest.mark.parametrize("changes", [{"target_modules": ["query"]}, {"target_modules": ["query", "key", "value"]}])
 def test_a_checkpoint_of_other_adapters_is_refused(bert, changes):
     weights = trained_weights(adapted(bert, target_modules=["query", "key"]))
-    with pytest.raises(TrainingError, match=r"of another model; see .*lora_"):
+    with pytest.raises(TrainingError, match=r"belong to another model; they differ in .*lora_"):
         load_trained_weights(adapted(bert, **changes), weights)
 
 

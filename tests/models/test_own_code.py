@@ -73,11 +73,11 @@ def bag(tmp_path, monkeypatch):
     return folder
 
 
-OWN_CODE = r"`trust_remote_code: true` at the model in the experiment file"
+OWN_CODE = r"`trust_remote_code: true` for the model in the experiment file"
 
 
 def test_code_of_a_models_own_is_not_run_when_it_is_not_trusted(bag, tmp_path):
-    assert_refused(bag, rf"^config\.json: the model brings its own Python code \(auto_map\).* {OWN_CODE}")
+    assert_refused(bag, rf"^config\.json: the model has its own Python code \(auto_map\).* {OWN_CODE}")
     with pytest.raises(TrainingError, match=OWN_CODE):
         classifier.load_model(bag, builders.task(), seed=1)
     assert not (tmp_path / "ran").exists()
@@ -113,12 +113,12 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
     [
         ({"AutoConfig": "configuration_bag.BagConfig", "AutoModel": "x.Y"}, "no AutoModelForSequenceClassification"),
         ({"AutoModel": "modeling_bag.BagModel"}, 'no AutoModelForSequenceClassification, only ."AutoModel".'),
-        (AUTO_MAP | {"AutoConfig": "org/code--configuration_bag.BagConfig"}, "lies in another repository"),
-        (AUTO_MAP | {"AutoConfig": "/tmp/configuration_bag.BagConfig"}, "which is no class of a module"),
-        (AUTO_MAP | {"AutoConfig": 7}, "auto_map has 7, which is no class of a module"),
+        (AUTO_MAP | {"AutoConfig": "org/code--configuration_bag.BagConfig"}, "is in another repository"),
+        (AUTO_MAP | {"AutoConfig": "/tmp/configuration_bag.BagConfig"}, "which does not name a class in a module"),
+        (AUTO_MAP | {"AutoConfig": 7}, "auto_map has 7, which does not name a class in a module"),
         (AUTO_MAP | {"AutoConfig": "configuration_cat.X"}, "asks for configuration_cat.py, which is not there"),
         (AUTO_MAP | {"AutoConfig": "configuration_bag.Cat"}, "cannot be used: AttributeError .* 'Cat'"),
-        (["configuration_bag.BagConfig"], "no mapping from Auto classes"),
+        (["configuration_bag.BagConfig"], "it must map Auto classes"),
     ],
 )
 def test_trusted_code_that_cannot_be_had_is_refused(bag, auto_map, message):

@@ -179,7 +179,7 @@ def test_a_cell_that_is_not_there_is_one_line_with_the_nearest(slurm, experiment
     with pytest.raises(GluegridError, match=f"no such cell below results/.*; the nearest is {cell.name}$") as error:
         cancel_cell(wrong, None)
     assert "\n" not in str(error.value)
-    with pytest.raises(GluegridError, match=r"results/other is no experiment; there are: \w+"):
+    with pytest.raises(GluegridError, match=r"results/other is not an experiment; there are: \w+"):
         cancel_cell(cell.name, "other")
 
 

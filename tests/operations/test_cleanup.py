@@ -270,5 +270,5 @@ def test_only_the_experiment_that_is_named_is_cleaned(cell, no_head_lives, proje
     wrong = subprocess.run([*command, "gird"], capture_output=True, text=True)
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        "gluegrid: results/gird is no experiment; there are: grid, other (did you mean 'grid'?)\n",
+        "gluegrid: results/gird is not an experiment; there are: grid, other (did you mean 'grid'?)\n",
     )

@@ -181,7 +181,7 @@ def test_in_a_fresh_clone_an_experiment_is_planned_or_says_what_makes_what_it_la
     done = subprocess.run(command, cwd=clone.root, capture_output=True, text=True)
     if "demo/generated" in (clone.root / name).read_text(encoding="utf-8"):
         lines = done.stderr.splitlines()
-        assert lines and all(line.endswith("; python demo/generate.py makes it") for line in lines)
+        assert lines and all(line.endswith("; create it with python demo/generate.py") for line in lines)
     else:
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -261,7 +261,7 @@ def test_a_name_alone_is_that_of_an_experiment_and_beside_a_file_the_name_it_get
     assert plan_of(project, "--experiment=more", "--configfile=config.yaml").stdout.startswith("more: 0 of 1 cells")
     done = plan_of(project, "--experiment=earlier")
     assert done.returncode == 1
-    assert "gluegrid: results/earlier is no experiment; there are: none; for a file under this name:" in done.stderr
+    assert "gluegrid: results/earlier is not an experiment; there are: none; for a file under this name:" in done.stderr
     earlier = load_experiment(with_reviews, "earlier")
     heads = Path("results/earlier/heads")
     heads.mkdir(parents=True)

@@ -659,7 +659,9 @@ def test_the_script_asks_slurm_once_for_all_experiments(slurm, experiment):
     assert [call[-1] for call in slurm.calls("squeue")] == ["--jobs=17,18"]
     done = subprocess.run(script("smal"), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "gluegrid: results/smal is no experiment; there are: other, small (did you mean 'small'?)\n"
+    assert (
+        done.stderr == "gluegrid: results/smal is not an experiment; there are: other, small (did you mean 'small'?)\n"
+    )
 
 
 def test_the_script_loads_nothing_heavy(slurm, experiment):

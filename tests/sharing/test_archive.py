@@ -192,7 +192,7 @@ def test_predictions_that_are_not_those_of_the_record_are_not_exported(clone):
 @pytest.mark.parametrize(
     ("name", "file", "message"),
     [
-        ("other", "x.zip", "results/other is no experiment; there are: empty, grid"),
+        ("other", "x.zip", "results/other is not an experiment; there are: empty, grid"),
         ("grid", "x.tar.gz", "FILE=x.tar.gz: an archive is a zip file; end its name in .zip"),
         ("empty", "x.zip", "results/empty: no cell has a result yet, so there is nothing to export"),
     ],
@@ -211,8 +211,8 @@ def test_without_a_name_the_only_experiment_is_exported_and_of_several_none(clon
     assert done.returncode == 0 and done.stdout.startswith("grid.zip: "), done.stderr
     write_experiment("other", {"bert": {}}, ["pair"])
     for name, said in (
-        ("", "which experiment? Say EXPERIMENT=...; there are: grid, other\n"),
-        ("gird", "results/gird is no experiment; there are: grid, other (did you mean 'grid'?)\n"),
+        ("", "which experiment? Add EXPERIMENT=...; there are: grid, other\n"),
+        ("gird", "results/gird is not an experiment; there are: grid, other (did you mean 'grid'?)\n"),
     ):
         done = subprocess.run([*command[:-1], name], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gluegrid: {said}")

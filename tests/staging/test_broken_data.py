@@ -397,7 +397,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path, tiny, missing):
 def test_parts_of_two_sets_are_refused(tmp_path, tiny):
     tables = dict.fromkeys(("_00000_of_00001", "_00000_of_00002", "_00001_of_00002"), columns())
     message = refusal(tiny, parts(tmp_path, **tables), SINGLE)
-    assert "split 'train' has files of several sets, train-00000-of-00001.parquet, train-00000-of-00002" in message
+    assert "split 'train' mixes files of several sets, train-00000-of-00001.parquet, train-00000-of-00002" in message
 
 
 @pytest.mark.parametrize("change", [{"sentence": [1, 2, 3]}, {"label": None}, {"label": ["a", "b", "c"]}])
@@ -427,7 +427,7 @@ def flip(path, place):
 def test_a_staged_file_that_changed_is_named(tmp_path, tiny, place):
     data = staged(tmp_path, columns())
     flip(data.parent / "validation-00000-of-00001.parquet", place)
-    assert "task/validation-00000-of-00001.parquet: is not the file that was staged" in refusal(tiny, data, SINGLE)
+    assert "task/validation-00000-of-00001.parquet: has changed since it was staged" in refusal(tiny, data, SINGLE)
 
 
 def test_a_staged_file_that_is_gone_is_named(tmp_path, tiny):
@@ -446,7 +446,7 @@ def test_a_tokenizer_that_changed_is_named(tmp_path):
     tokenizer = builders.stage_model(tmp_path / "staged", builders.write_model(tmp_path / "model"))
     name = read_json(tokenizer)["tokenizer"]["file"]
     flip(tokenizer.parent / name, -10)
-    assert f"staged/{name}: is not the file that was staged" in refusal(tokenizer, staged(tmp_path, columns()), SINGLE)
+    assert f"staged/{name}: has changed since it was staged" in refusal(tokenizer, staged(tmp_path, columns()), SINGLE)
 
 
 NO_PARQUET = {

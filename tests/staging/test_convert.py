@@ -522,7 +522,7 @@ REFUSED = {
     "a column twice": ("csv", b"review,mood,review\na,good,b\n", "has 2 columns 'review'; rename all but one"),
     "a key twice": (
         *("json", b'[{"review": "a", "mood": 1, "review": "b"}]'),
-        "cannot be read as JSON: the key 'review' stands twice in an object",
+        "cannot be read as JSON: the key 'review' appears twice in an object",
     ),
     "nothing": ("csv", b"", "is empty; its first line must name the columns"),
     "a mark of Excel's alone": ("csv", b"\xef\xbb\xbf\r\n", "is empty; its first line must name the columns"),

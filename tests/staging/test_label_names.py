@@ -348,7 +348,7 @@ def test_a_card_without_names_has_none_and_one_that_cannot_be_read_is_said(tmp_p
 def test_an_older_file_that_cannot_be_read_is_said(tmp_path, caplog):
     (tmp_path / "dataset_infos.json").write_text("[")
     assert names_in_cards(tmp_path, ["a.csv"]) == {}
-    assert "names of labels, if any, are not known: dataset_infos.json: is no JSON" in caplog.text
+    assert "names of labels, if any, are not known: dataset_infos.json: cannot be read as JSON" in caplog.text
 
 
 def test_long_lists_of_names_keep_the_message_short():

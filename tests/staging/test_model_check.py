@@ -124,17 +124,17 @@ def test_a_model_without_a_tokenizer_is_described_without_one(copy):
         ({"max_position_embeddings": 10**9}, "max_position_embeddings is 1000000000, more positions than any model"),
         ({"max_position_embeddings": 65}, "lacks 1 of the weights .*position_embeddings"),
         ({"type_vocab_size": 10**9}, "lacks 1 of the weights .*token_type_embeddings"),
-        ({"hidden_size": -32}, "hidden_size is -32, which is no size"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, which is no size"),
-        ({"num_attention_heads": True}, "num_attention_heads is true, which is no size"),
-        ({"vocab_size": "26"}, 'vocab_size is "26", which is no size'),
-        ({"intermediate_size": 64.5}, "intermediate_size is 64.5, which is no size"),
+        ({"hidden_size": -32}, "hidden_size is -32; it must be a positive whole number"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; it must be a positive whole number"),
+        ({"num_attention_heads": True}, "num_attention_heads is true; it must be a positive whole number"),
+        ({"vocab_size": "26"}, 'vocab_size is "26"; it must be a positive whole number'),
+        ({"intermediate_size": 64.5}, "intermediate_size is 64.5; it must be a positive whole number"),
         ({"num_attention_heads": 3}, "The hidden size .* is not a multiple of the number of attention heads"),
         ({"num_labels": 10**9}, "num_labels is 1000000000, not a number of labels"),
-        ({"id2label": dict.fromkeys(range(100_001), "x")}, "id2label is no mapping of up to 100000 labels"),
+        ({"id2label": dict.fromkeys(range(100_001), "x")}, "id2label must be a mapping of up to 100000 labels"),
         ({"id2label": {"first": "x"}}, "cannot be used: invalid literal for int"),
-        ({"label2id": ["a", "b"]}, "label2id is no mapping"),
-        ({"seed": 10**12}, '"seed" is 1000000000000, which no model can mean'),
+        ({"label2id": ["a", "b"]}, "label2id must be a mapping"),
+        ({"seed": 10**12}, '"seed" is 1000000000000, which is too large for any model'),
         ({"text_config": {"hidden_size": 10**9}}, "hidden_size is 1000000000, but the largest dimension"),
         ({"hidden_dropout_prob": 10**400}, r'"hidden_dropout_prob" is more than 10\^400'),
         ({"hidden_dropout_prob": float("nan")}, '"hidden_dropout_prob" is NaN, not a finite number'),
@@ -148,9 +148,9 @@ def test_a_model_without_a_tokenizer_is_described_without_one(copy):
         ({"model_type": ["bert"]}, r'the model_type \["bert"\] is unknown'),
         ({"model_type": "vit_mae"}, 'no sequence classifier for the model_type "vit_mae"'),
         ({"model_type": "roberta"}, r"lacks \d+ of the weights .* such as roberta\."),
-        ({"quantization_config": {"quant_method": "gptq"}}, "says that the weights are quantised"),
-        ({"transformers_weights": "../other/model.safetensors"}, "names a file of weights of its own"),
-        ({"_attn_implementation": "someone/kernel"}, 'names code of the hub, "someone/kernel"'),
+        ({"quantization_config": {"quant_method": "gptq"}}, "says that the weights are quantized"),
+        ({"transformers_weights": "../other/model.safetensors"}, "names another weights file"),
+        ({"_attn_implementation": "someone/kernel"}, 'names code on the hub, "someone/kernel"'),
         ({"to_dict": 5}, "cannot be used: TypeError 'int' object is not callable"),
     ],
 )
@@ -162,13 +162,13 @@ def test_a_config_with_absurd_values_is_refused(copy, values, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no JSON that can be read: Expecting value"),
-        (b"[]", "holds no JSON object"),
-        (b'{"model_type": "\xff"}', "is no JSON that can be read: 'utf-8' codec"),
-        (b'{"a": ' * 100_000, "is no JSON that can be read: maximum recursion depth"),
+        (b"", "cannot be read as JSON: Expecting value"),
+        (b"[]", "does not contain a JSON object"),
+        (b'{"model_type": "\xff"}', "cannot be read as JSON: 'utf-8' codec"),
+        (b'{"a": ' * 100_000, "cannot be read as JSON: maximum recursion depth"),
         (b'{"a": ' * 40 + b"1" + b"}" * 40, '"a" is nested more than 32 deep'),
-        (b'{"a": ' + b"9" * 5000 + b"}", "is no JSON that can be read"),
-        (b'{"a": "' + b"x" * 11_000_000 + b'"}', "is 11.0 MB, which is more than 10.0 MB"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
+        (b'{"a": "' + b"x" * 11_000_000 + b'"}', "has 11.0 MB, but may have at most 10.0 MB"),
     ],
     ids=["empty", "list", "not UTF-8", "bottomless", "deep", "long number", "large"],
 )
@@ -208,11 +208,11 @@ def tensor(**values):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not whole, or its header lies: 0 bytes of header in 0"),
-        (b"\x80\x04\x95 a pickle", "is not whole, or its header lies"),
+        (b"", "is incomplete, or its header is wrong: 0 bytes of header in a file of 0"),
+        (b"\x80\x04\x95 a pickle", "is incomplete, or its header is wrong"),
         ((2**63).to_bytes(8, "little") + b"{}", "9223372036854775808 bytes of header in 10"),
         (safetensors_bytes(b" " * 10_000_001), "its header is 10.0 MB, more than 10.0 MB"),
-        (safetensors_bytes({}), "holds no weights"),
+        (safetensors_bytes({}), "contains no weights"),
         (safetensors_bytes({"a": tensor()}, bytes(15)), "not fully covered"),
         (safetensors_bytes({"a": tensor()}, bytes(17)), "not fully covered"),
         (safetensors_bytes({"a": tensor(shape=[3, 2])}, bytes(16)), "invalid shape, data type, or offset"),
@@ -246,7 +246,7 @@ def test_quantised_weights_are_refused(copy):
     name = "bert.encoder.layer.0.output.dense.weight"
     weights[name] = weights[name].to(torch.int8)
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    assert_refused(copy, rf'model\.safetensors: "{name}" is of I8, as in a quantised model')
+    assert_refused(copy, rf'model\.safetensors: "{name}" has the type I8, as in a quantized model')
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -256,7 +256,9 @@ def test_weights_that_are_no_numbers_are_refused(copy, dtype, number):
     weights = {name: weight.to(dtype) for name, weight in safetensors.torch.load_file(path).items()}
     weights["bert.encoder.layer.1.output.dense.bias"][-1] = number
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
-    assert_refused(copy, r'^model\.safetensors: "bert\.encoder\.layer\.1\.output\.dense\.bias" has infinity, or what')
+    assert_refused(
+        copy, r'^model\.safetensors: "bert\.encoder\.layer\.1\.output\.dense\.bias" contains infinite values or NaN'
+    )
 
 
 def test_a_mask_may_have_infinity(copy):
@@ -272,17 +274,17 @@ def test_weights_that_lack_a_part_of_the_encoder_are_refused(copy, part):
     weights = safetensors.torch.load_file(path)
     left = {name: weight for name, weight in weights.items() if not name.startswith(part)}
     safetensors.torch.save_file(left, path, metadata={"format": "pt"})
-    assert_refused(copy, rf"lacks \d+ of the weights that its config\.json asks for, such as {part}")
+    assert_refused(copy, rf"lacks \d+ of the weights that its config\.json requires, such as {part}")
 
 
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("../model-00001-of-00002.safetensors", "which is none of the model's files"),
-        ("/tmp/model.safetensors", "which is none of the model's files"),
-        ("pytorch_model.bin", "which is none of the model's files"),
-        ("model-00009-of-00009.safetensors", "which is none of the model's files"),
-        (7, "has no weight_map from names to files"),
+        ("../model-00001-of-00002.safetensors", "which is not one of the model's files"),
+        ("/tmp/model.safetensors", "which is not one of the model's files"),
+        ("pytorch_model.bin", "which is not one of the model's files"),
+        ("model-00009-of-00009.safetensors", "which is not one of the model's files"),
+        (7, "lacks a weight_map from names to files"),
     ],
 )
 def test_an_index_that_names_other_files_is_refused(copy, file, message):
@@ -300,7 +302,7 @@ def test_shards_without_what_the_index_expects_are_refused(copy):
     change(index, weight_map=read_json(index)["weight_map"] | {"more": "model-00001-of-00006.safetensors"})
     assert_refused(copy, 'expects "more" in model-00001-of-00006.safetensors, which does not have it')
     index.unlink()
-    assert_refused(copy, r"index\.json: is not there, and no model\.safetensors either")
+    assert_refused(copy, r"index\.json: is missing, and so is model\.safetensors")
 
 
 def test_a_large_model_is_described_in_little_memory(tmp_path, bert):
@@ -373,30 +375,36 @@ def vocabulary_of(name, text):
         (lambda folder: (folder / "tokenizer.json").write_text("[" * 100_000), "cannot be loaded: .*recursion depth"),
         (lambda folder: tokenizer_json(folder, model=[]), "the tokenizer cannot be loaded"),
         (lambda folder: tokenizer_json(folder, added_tokens=7), "the tokenizer cannot be loaded"),
-        (words(cat=26), r'has token ids up to 26 \("cat"\), and the model embeds 26 tokens'),
-        (words(cat=2**32 - 1), r"has token ids up to 4294967295 .* and the model embeds 26 tokens"),
+        (words(cat=26), r'has token ids up to 26 \("cat"\), but the model embeds 26 tokens'),
+        (words(cat=2**32 - 1), r"has token ids up to 4294967295 .* but the model embeds 26 tokens"),
         (words(cat=-1), "the tokenizer cannot be loaded"),
         (words(cat=2**70), "the tokenizer cannot be loaded"),
         (words(cat="1"), "the tokenizer cannot be loaded"),
-        (words(cat=12, dog=12), "gives one id to several tokens"),
+        (words(cat=12, dog=12), "gives the same id to several tokens"),
         (settings(unk_token=None), "Missing .* token from the vocabulary"),
-        (settings(pad_token=None), "neither a padding token nor one for the end of a text"),
-        (settings(cls_token="[NEW]"), r'up to 26 \("\[NEW\]"\), and the model embeds 26'),
+        (settings(pad_token=None), "neither a padding token nor an end-of-text token"),
+        (settings(cls_token="[NEW]"), r'up to 26 \("\[NEW\]"\), but the model embeds 26'),
         (settings(model_max_length=4), "takes 4 tokens"),
         (settings(model_max_length="long"), "the tokenizer cannot be used: TypeError"),
         (settings(model_input_names=7), "the tokenizer cannot be loaded: TypeError"),
-        (settings(vocab="/etc/passwd"), r"tokenizer_config\.json: vocab would take the place"),
-        (settings(fast_tokenizer_files=["../x/tokenizer.4.0.0.json"]), "no list of names of files"),
-        (settings(added_tokens_decoder={"999999999": {"content": "x"}}), "no mapping from token ids"),
-        (settings(added_tokens_decoder=[1]), "no mapping from token ids"),
-        (settings(auto_map={"AutoTokenizer": [None, "x.Y"]}, tokenizer_class="Y"), "brings its own Python code"),
-        (settings(auto_map=["x.Y", None], tokenizer_class="Y"), "brings its own Python code"),
-        (settings(tokenizer_class="CanineTokenizer"), "a CanineTokenizer, has no fast form"),
-        (lambda folder: (folder / "tokenizer_config.json").write_text("[]"), r"tokenizer_config\.json: holds no JSON"),
-        (lambda folder: (folder / "special_tokens_map.json").write_text("{"), r"special_tokens_map\.json: is no JSON"),
+        (settings(vocab="/etc/passwd"), r"tokenizer_config\.json: vocab would replace"),
+        (settings(fast_tokenizer_files=["../x/tokenizer.4.0.0.json"]), "not a list of file names"),
+        (settings(added_tokens_decoder={"999999999": {"content": "x"}}), "not a mapping from token ids"),
+        (settings(added_tokens_decoder=[1]), "not a mapping from token ids"),
+        (settings(auto_map={"AutoTokenizer": [None, "x.Y"]}, tokenizer_class="Y"), "has its own Python code"),
+        (settings(auto_map=["x.Y", None], tokenizer_class="Y"), "has its own Python code"),
+        (settings(tokenizer_class="CanineTokenizer"), "a CanineTokenizer, has no fast version"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+            r"tokenizer_config\.json: does not contain a JSON",
+        ),
+        (
+            lambda folder: (folder / "special_tokens_map.json").write_text("{"),
+            r"special_tokens_map\.json: cannot be read as JSON",
+        ),
         (lambda folder: change(folder / "special_tokens_map.json", unk_token=[1]), "the tokenizer cannot be"),
-        (vocabulary_of("vocab.txt", ""), "has no vocabulary besides special tokens"),
-        (vocabulary_of("vocab.json", '{"cat": 5}'), "has no vocabulary besides special tokens"),
+        (vocabulary_of("vocab.txt", ""), "has only special tokens in its vocabulary"),
+        (vocabulary_of("vocab.json", '{"cat": 5}'), "has only special tokens in its vocabulary"),
         (vocabulary_of("tokenizer.model", "nonsense"), "the tokenizer cannot be loaded"),
     ],
 )
@@ -428,7 +436,7 @@ def test_segments_that_the_model_does_not_have_are_refused(copy):
     post_processor = read_json(copy / "tokenizer.json")["post_processor"]
     post_processor["pair"][-1]["SpecialToken"]["type_id"] = 5
     tokenizer_json(copy, post_processor=post_processor)
-    assert_refused(copy, "makes segments up to 5, but the model has 2")
+    assert_refused(copy, "numbers segments up to 5, but the model has 2")
 
 
 def test_the_vocabulary_is_the_highest_id_and_one_not_the_number_of_tokens(copy):

@@ -167,14 +167,14 @@ def test_a_pointer_of_git_lfs_is_named_with_the_command_that_fetches_the_file(tm
     write(checkpoint, {name: POINTER})
     with pytest.raises(DataError) as error:
         stage_model(tmp_path / "it", checkpoint)
-    advice = "is a pointer of git-lfs, not the file; run `git lfs pull` in"
+    advice = "is a Git LFS pointer, not the file itself; run `git lfs pull` in"
     assert str(error.value) == f"{checkpoint}/{name}: {advice} {checkpoint}"
 
 
 def test_a_pointer_among_data_is_named_too(fetch, data):
     write(data, {SPLIT: POINTER})
     said = fetch.task("", str(data), "v1").error
-    assert said == f"gluegrid: {data / SPLIT}: is a pointer of git-lfs, not the file; run `git lfs pull` in {data}"
+    assert said == f"gluegrid: {data / SPLIT}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {data}"
 
 
 def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(tmp_path, monkeypatch):
@@ -186,8 +186,8 @@ def test_what_is_not_whole_is_said_before_anything_runs_and_stops_nothing_else(t
     loaded = load(Path("model"), Path("data"), look_at_local_data)
     assert loaded.models["m"]["revision"]
     assert [warning.partition("; ")[0] for warning in loaded.warnings] == [
-        "config.yaml:5: models.m.source: model.safetensors: is a pointer of git-lfs, not the file",
-        f"config.yaml:8: tasks.t.source: data/{validation}: is a pointer of git-lfs, not the file",
+        "config.yaml:5: models.m.source: model.safetensors: is a Git LFS pointer, not the file itself",
+        f"config.yaml:8: tasks.t.source: data/{validation}: is a Git LFS pointer, not the file itself",
     ]
     write(Path("data"), {"validation-00000-of-00003.parquet": data})
     (Path("data") / validation).unlink()
@@ -203,8 +203,8 @@ def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_
     for wrong in (model.parent, model.parent.parent):
         with pytest.raises(ConfigError, match=re.escape("config.yaml:5: models.m.source: ")) as error:
             load(wrong, data)
-        assert f"a snapshot is a source: write ./{model}" in str(error.value)
-    with pytest.raises(ConfigError, match=re.escape(f"a snapshot is a source: write ./{data}")):
+        assert f"not one of its snapshots; write ./{model}" in str(error.value)
+    with pytest.raises(ConfigError, match=re.escape(f"not one of its snapshots; write ./{data}")):
         load(model, data.parent.parent)
     # Of several, the one that `main` names.
     write(model.parent / ("f" * 40), MODEL_FILES)
@@ -218,7 +218,7 @@ def test_an_entry_of_the_hubs_cache_that_is_named_itself_names_its_snapshot(tmp_
 def test_a_folder_above_a_model_names_the_one_below(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("models/bert"), MODEL_FILES)
-    with pytest.raises(ConfigError, match=re.escape("one lies in its folder bert: write ./models/bert")):
+    with pytest.raises(ConfigError, match=re.escape("its folder bert contains one: write ./models/bert")):
         load(Path("models"), write(Path("data"), {SPLIT: parquet()}))
 
 

@@ -107,7 +107,7 @@ LIES = {
         "is an Excel workbook, whatever its name says; save",
     ),
     "two in a zip": ("it.csv.zip", zipped(a=b"x", b=b"y"), "holds 2 files; unpack it, and name the one that is meant"),
-    "a pointer": ("it.csv", POINTER, "is a pointer of git-lfs, not the file; run `git lfs pull` in "),
+    "a pointer": ("it.csv", POINTER, "is a Git LFS pointer, not the file itself; run `git lfs pull` in "),
 }
 
 

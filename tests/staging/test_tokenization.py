@@ -271,7 +271,7 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path):
         path.unlink()
     staged = builders.stage_model(tmp_path / "staged", model)
     data = builders.task_manifest(tmp_path, SINGLE)
-    with pytest.raises(DataError, match="has no tokenizer; name another model's"):
+    with pytest.raises(DataError, match="has no tokenizer; set `tokenizer:`"):
         tokens_of(tmp_path, staged, data, SINGLE)
 
 
@@ -281,7 +281,7 @@ def test_a_tokenizer_without_a_padding_token_is_refused(tmp_path, tiny):
     content = read_json(manifest)
     content["tokenizer"]["pad_token_id"] = None
     manifest.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(DataError, match="has a tokenizer without a padding token; name another model's"):
+    with pytest.raises(DataError, match="has a tokenizer without a padding token; set `tokenizer:`"):
         tokens_of(tmp_path, manifest, builders.task_manifest(tmp_path, SINGLE), SINGLE)
 
 

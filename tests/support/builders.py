@@ -40,7 +40,7 @@ def python(code: str, *arguments: object, **options) -> subprocess.Popen:
 
 
 def run_without_reader(command: str, *arguments: object, unbuffered: str) -> subprocess.CompletedProcess:
-    """Run a command behind `make` whose output nobody reads any more; Python writes it at once, or at the end."""
+    """Run a command of scripts/commands.py with nobody reading its output; `unbuffered` is for PYTHONUNBUFFERED."""
     read, write = os.pipe()
     os.close(read)
     try:
@@ -56,7 +56,7 @@ def run_without_reader(command: str, *arguments: object, unbuffered: str) -> sub
 
 
 def task(**changes) -> Task:
-    """Return a task of two labels and one text, with the given changes; `labels=None` makes it a regression."""
+    """Return a task with two labels and one text, with the given changes; `labels=None` makes it a regression."""
     values = {
         "name": "tiny",
         "source": "./tiny",
@@ -99,7 +99,7 @@ def run(of_task: Task, **changes) -> Run:
 
 
 def sentence(number: int) -> str:
-    """Return a sentence of 2 to 7 words, another for each number."""
+    """Return a sentence of 2 to 7 words that depends on the number."""
     return " ".join(WORDS[(number * 7 + place * (number % 11 + 1)) % len(WORDS)] for place in range(2 + number % 6))
 
 
@@ -115,7 +115,7 @@ def rows(count: int, of_task: Task) -> dict[str, list]:
 
 
 def write_split(folder: Path, split: str, columns: dict) -> Path:
-    """Write a split as parquet, named as on the hub."""
+    """Write a split as Parquet, named as on the hub."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{split}-00000-of-00001.parquet"
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
@@ -123,7 +123,7 @@ def write_split(folder: Path, split: str, columns: dict) -> Path:
 
 
 def stage_task(target: Path, source: Path) -> Path:
-    """Stage a folder of parquet files; return the manifest."""
+    """Stage a folder of Parquet files; return the manifest."""
     import fetch_task
 
     manifest = target / "manifest.json"
@@ -138,7 +138,7 @@ def stage_task(target: Path, source: Path) -> Path:
 
 
 def task_manifest(folder: Path, of_task: Task, **splits: dict) -> Path:
-    """Write and stage a task; `rows` where a split is not given. Return the manifest."""
+    """Write and stage a task, with `rows` rows for each split that is not given; return the manifest."""
     for split in of_task.splits:
         write_split(folder / "parquet", split, splits.get(split) or rows(24, of_task))
     return stage_task(folder / "task", folder / "parquet")
@@ -192,7 +192,7 @@ def write_classifier(
     torch.manual_seed(seed)
     config = AutoConfig.for_model(kind, **(common | shape | heads | values))
     model = AutoModelForSequenceClassification.from_config(config)
-    # Weights of 0.02 would make all logits nearly equal.
+    # Weights of about 0.02 would make all logits nearly equal.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

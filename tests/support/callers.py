@@ -1,4 +1,4 @@
-"""Environments of those in whose middle people call snakemake: launchers, jobs of SLURM's, notebooks."""
+"""Environments in which people call snakemake: under launchers, in SLURM jobs, in notebooks."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MPIRUN = {
     **{"MV2_COMM_WORLD_RANK": "3", "MV2_COMM_WORLD_SIZE": "4", "MV2_COMM_WORLD_LOCAL_RANK": "1"},
     **{"MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
 }
-# What SLURM says of a job but its number, by which launch.sh knows that it is in the cell's own.
+# What SLURM sets in a job, except for the job's number, by which launch.sh knows that it is in the cell's own job.
 STEP = {
     **{"SLURM_NTASKS": "4", "SLURM_NPROCS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"},
     **{"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_CPUS_PER_TASK": "7"},
@@ -29,7 +29,7 @@ NOTEBOOK = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "JPY_PARE
 
 
 def python_variables(folder: Path) -> dict[str, str]:
-    """Return what makes Python run other files first, or no files of ours at all; these files are made in `folder`."""
+    """Return variables that make Python run other files first, or none of ours; these files are made in `folder`."""
     folder.mkdir()
     for name in ("torch", "transformers", "accelerate", "gluegrid", "startup"):
         (folder / f"{name}.py").write_text('raise SystemExit("a file of the caller is run")\n', encoding="utf-8")

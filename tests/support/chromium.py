@@ -1,4 +1,4 @@
-"""A real browser without a window: Chromium, spoken to in its DevTools protocol through two pipes."""
+"""A real headless browser: Chromium, controlled through its DevTools protocol over two pipes."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
     *("--disable-background-networking", "--disable-component-update", "--no-first-run", "--hide-scrollbars"),
 )
-COMMANDS, ANSWERS = 3, 4  # the file descriptors that --remote-debugging-pipe means
+COMMANDS, ANSWERS = 3, 4  # the file descriptors that --remote-debugging-pipe uses
 
 
 class Page:
@@ -48,14 +48,14 @@ class Page:
         return answer["result"].get("value")
 
     def screenshot(self, path: Path, height: int | None = None, scale: float = 1) -> Path:
-        """Save what the page shows, as high as given or as it is."""
+        """Save a screenshot of the page, with the given height or its own."""
         width = self.value("window.innerWidth")
         self._size(width, height or self.value("document.documentElement.scrollHeight"), scale)
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
         return path
 
     def print_colours(self, scheme: str) -> None:
-        """Let the page be styled as for print, where the reader's scheme is this."""
+        """Style the page as for print, with this color scheme."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", media="print", features=features)
 
@@ -72,7 +72,7 @@ class Page:
 
     @property
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the page was loaded."""
+        """The URLs that were requested since the page was loaded."""
         sent = [event["params"] for event in self._events if event["method"] == "Network.requestWillBeSent"]
         return [each["request"]["url"] for each in sent]
 
@@ -114,7 +114,7 @@ def browser(program: str) -> Iterator[Page]:
     theirs_in, commands = os.pipe()
     answers, theirs_out = os.pipe()
     with tempfile.TemporaryDirectory() as profile:
-        # The shell puts the pipes where the browser expects them, whatever their numbers are here.
+        # The shell moves the pipes to the descriptors that the browser expects.
         start = f'exec "$@" {COMMANDS}<&{theirs_in} {ANSWERS}>&{theirs_out}'
         process = subprocess.Popen(
             ["bash", "-c", start, "bash", program, *OPTIONS, f"--user-data-dir={profile}"],

@@ -38,7 +38,7 @@ class Clone:
 
     def full_environment(self) -> dict[str, str]:
         """Return the environment of a user who has not activated anything and has no HOME to share."""
-        # A make that runs the tests would have the make that a test calls speak as its child.
+        # If make runs the tests, a make called by a test would otherwise behave as its child.
         ours = ("SNAKEMAKE_", "GLUEGRID_", "MAKE", "MFLAGS")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         return kept | self.environment
@@ -108,6 +108,6 @@ def clone_into(root: Path, environment: dict[str, str] | None = None) -> Clone:
 
 
 def copy_of(clone: Clone, root: Path) -> Clone:
-    """Copy a clone with all that was run in it, times included."""
+    """Copy a clone with everything that was run in it, including file times."""
     shutil.copytree(clone.root, root, symlinks=True)
     return Clone(root, dict(clone.environment))

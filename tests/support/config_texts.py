@@ -1,4 +1,4 @@
-"""Small experiment files for tests, and what becomes of them."""
+"""Small experiment files for tests, and how they load."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from gluegrid.common.errors import ConfigError
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.loading import load_experiment
 
-# Line 1 to 4 of most of them.
+# Lines 1 to 4 of most of them.
 START = """\
 experiment: small
 models:

@@ -1,4 +1,4 @@
-"""Whole experiments with crafted results, such as real ones leave them: for the report, which trains nothing."""
+"""Whole experiments with crafted results that look like real ones, for the report, which trains nothing."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups
 
 GPU = "NVIDIA A100-SXM4-40GB"
-# About what fine-tuning gives: the score of a base model, how much a seed changes it, GPU-seconds of an epoch.
+# Typical values of fine-tuning: the score of a base model, its spread over seeds, and GPU-seconds per epoch.
 LEVELS = {
     "cola": (0.58, 0.012, 45),
     "sst2": (0.928, 0.003, 350),
@@ -54,7 +54,7 @@ def load(folder: Path, **values) -> Experiment:
 
 
 def write_cell(of: Experiment, cell: Cell, gain: float = 0.0, speed: float = 1.0, **record) -> None:
-    """Write what a cell's training would leave: a score `gain` above a base model's, with what a seed changes."""
+    """Write the files that a cell's training would leave, with a score `gain` above a base model's, plus seed noise."""
     level, spread, seconds = LEVELS.get(cell.task, (0.7, 0.01, 30))
     chance = random.Random(cell.name)
     final = min(level + gain + chance.gauss(0, spread), 0.995)
@@ -72,7 +72,7 @@ def write_cell(of: Experiment, cell: Cell, gain: float = 0.0, speed: float = 1.0
 
 
 def _metrics(cell: Cell, score: float) -> dict[str, float]:
-    """Return the metrics of a cell's task: where there are several, around the score."""
+    """Return the metrics of a cell's task; if there are several, they lie around the score."""
     suffixes = cell.run["task"]["validation"].values()
     keys = [f"eval_{metric}{suffix}" for suffix in suffixes for metric in cell.run["task"]["metrics"]]
     apart = APART.get(cell.task, 0)
@@ -144,7 +144,7 @@ def _official_files(cell: Cell) -> dict[str, str]:
 
 
 def write_failure(of: Experiment, cell: Cell, reason: str) -> None:
-    """Write what the last attempt of a failed cell leaves."""
+    """Write the files that the last attempt of a failed cell leaves."""
     state = state_folder(Path(of.paths.run.format(**cell.wildcards)))
     state.mkdir(parents=True)
     attempt = {
@@ -175,7 +175,7 @@ def realistic(folder: Path, name: str = "bert-glue") -> Experiment:
 
 
 def write_comparisons(of: Experiment) -> None:
-    """Write a comparisons.json of the shape that `snakemake compare` gives it, with made-up intervals."""
+    """Write a comparisons.json in the format of `snakemake compare`, with made-up intervals."""
     chosen_groups = chosen(groups(of, read_outcomes(of)))
     tasks = [_compared(first, second) for first, second in _pairs(chosen_groups)]
     mean_of_all = _entry(

@@ -1,4 +1,4 @@
-"""Small encoders of every family, with config, head and tokenizer of the family's kind, and no dropout."""
+"""Small encoders of every family, with the family's config, head and tokenizer, and no dropout."""
 
 import json
 import math
@@ -11,12 +11,12 @@ from pathlib import Path
 import builders
 
 WORDS_OF_A_VOCABULARY = 400
-TOKENS_OF_BYTES = 1000  # the 256 bytes and what is made of them
+TOKENS_OF_BYTES = 1000  # the 256 bytes and merges of them
 POSITIONS = 96
 
 
 def _words(texts: list[str]) -> list[tuple[str, int]]:
-    """Return the most frequent words, and how often each is there."""
+    """Return the most frequent words and their counts."""
     return Counter(word for text in texts for word in text.split()).most_common(WORDS_OF_A_VOCABULARY)
 
 
@@ -24,7 +24,7 @@ def _characters(texts: list[str]) -> list[str]:
     return sorted(set("".join(texts)) - {" "})
 
 
-# Written, not trained: the tokens that the trainers of these two kinds choose are not the same each time.
+# Written, not trained, since the trainers of these two kinds do not choose the same tokens each time.
 
 
 def bert_tokenizer(texts: list[str]):
@@ -39,7 +39,7 @@ def bert_tokenizer(texts: list[str]):
 
 
 def _unigram(texts: list[str], special: list[str]) -> list[tuple[str, float]]:
-    """Make a Unigram model, as sentencepiece has them; return its tokens with their scores."""
+    """Make a Unigram model like sentencepiece's; return its tokens with their scores."""
     characters = dict.fromkeys(["▁", *_characters(texts)], -12.0)
     words = {f"▁{word}": math.log(count) - 10.0 for word, count in _words(texts)}
     return [*((token, 0.0) for token in special), *(characters | words).items()]
@@ -87,7 +87,7 @@ def _byte_level(texts: list[str], special: list[str]):
 
 
 def roberta_tokenizer(texts: list[str]):
-    """Train RoBERTa's byte-level tokenizer, whose padding is 1 and which knows no segments."""
+    """Train RoBERTa's byte-level tokenizer, whose padding token is 1 and which has no segments."""
     from transformers import RobertaTokenizer
 
     vocabulary, merges = _byte_level(texts, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
@@ -95,7 +95,7 @@ def roberta_tokenizer(texts: list[str]):
 
 
 def modernbert_tokenizer(texts: list[str]):
-    """Train ModernBERT's byte-level tokenizer, of no class of its own, whose padding is its last token but one."""
+    """Train ModernBERT's byte-level tokenizer, which has no class of its own and pads with its second-to-last token."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -115,7 +115,7 @@ def modernbert_tokenizer(texts: list[str]):
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its model_type, how its tokenizer is trained on texts, and what its configs have of their own."""
+    """A family: its model_type, how its tokenizer is trained on texts, and the special keys of its configs."""
 
     kind: str
     tokenizer: Callable
@@ -123,7 +123,7 @@ class Family:
     positions_before_the_first: int = 0  # rows of the table of positions that no token uses
 
 
-# Values as config.json has them on the hub. Texts are short here, and so buckets are fewer and the window is narrower.
+# Values as in config.json on the hub, but with fewer buckets and a narrower window, since texts are short here.
 DEBERTA_V3 = {
     "relative_attention": True,
     "position_buckets": 8,
@@ -198,7 +198,7 @@ def write_family(folder: Path, name: str, texts: list[str], positions: int = POS
 
 
 def write_sentencepiece(path: Path, vocabulary: list[tuple[str, float]], unknown: str) -> None:
-    """Write a Unigram vocabulary as sentencepiece does. Those in brackets, of any kind, are its control tokens."""
+    """Write a Unigram vocabulary as sentencepiece does. Tokens in any brackets are control tokens."""
     from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec
 
     model = ModelProto()

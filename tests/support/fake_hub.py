@@ -28,15 +28,15 @@ LARGE_CONTENT = re.compile(r"/(?P<kind>models|datasets)/(?P<name>.+?)/(?P<revisi
 # The hub keeps these with Git LFS and serves them from its CDN.
 LARGE = (".safetensors", ".parquet", ".bin")
 SIGNATURE = "Signature=of-the-fake"
-# A mirror may lie below a path of its host.
+# A mirror may be at a path of its host.
 MIRROR = "/mirror"
-# No name server knows these; only our proxy does.
+# These names do not resolve; only our proxy knows them.
 HUB_BEHIND_PROXY, CDN_BEHIND_PROXY = "hub.invalid", "cdn.invalid"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of 'hub', 'cdn' or 'proxy'; the names of headers are in small letters."""
+    """A request to 'hub', 'cdn' or 'proxy'; the names of headers are in lower case."""
 
     server: str
     method: str
@@ -57,16 +57,16 @@ class Request:
 
 @dataclass
 class Fault:
-    """What goes wrong with 'listing', 'resolve' or 'content' of paths that contain `path`, the first `times`."""
+    """A fault of 'listing', 'resolve' or 'content' for paths that contain `path`, the first `times` times."""
 
     part: str
     path: str = ""
     times: float = math.inf
-    status: int | None = None  # an error of this status, with these headers
+    status: int | None = None  # an error with this status and these headers
     headers: dict[str, str] = field(default_factory=dict)
-    content: bytes | None = None  # sent in place of the right one
+    content: bytes | None = None  # sent instead of the right content
     cut_after: int | None = None  # bytes, after which the connection ends
-    resets: bool = False  # it ends with a reset, not in order
+    resets: bool = False  # the connection ends with a reset
     bytes_per_second: int | None = None
     ignores_range: bool = False
 
@@ -89,8 +89,8 @@ class Repository:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     readers: frozenset[str] | None = None  # tokens; None: everyone
-    is_gated: bool = False  # all may see the list of files, `readers` the files
-    claims: dict[str, dict] = field(default_factory=dict)  # untrue entries of the list of files
+    is_gated: bool = False  # everyone may see the list of files, but only `readers` the files
+    claims: dict[str, dict] = field(default_factory=dict)  # false entries of the list of files
 
 
 class FakeHub:
@@ -104,7 +104,7 @@ class FakeHub:
         self.requests: list[Request] = []
         self.sent: Counter[str] = Counter()  # bytes of each file
         self.transfers_at_once = self.most_transfers_at_once = 0
-        self.awaited_transfers = 0  # until so many are under way at once, they come drop by drop
+        self.awaited_transfers = 0  # until this many run at once, bytes come slowly
         self.ports: dict[str, int] = {}
         self._changed = threading.Condition()
 
@@ -119,7 +119,7 @@ class FakeHub:
         return f"http://127.0.0.1:{self.ports['proxy']}"
 
     def commit(self, repository: str, files: dict[str, bytes], branch: str = "main", **properties) -> str:
-        """Make a commit and let the branch name it; return its hash."""
+        """Make a commit on the branch; return its hash."""
         digest = hashlib.sha1(usedforsecurity=False)
         for name, content in sorted(files.items()):
             digest.update(f"{name} {_git_blob(content)}\n".encode())
@@ -133,7 +133,7 @@ class FakeHub:
         return [request for request in self.requests if request.method == method and _part(request)[0] == part]
 
     def files_sent(self) -> list[str]:
-        """Return the name of each file whose content was asked for, once per request."""
+        """Return the name of each file whose content was requested, once per request."""
         return [_part(request)[1]["file"] for request in self.asked("content")]
 
     def ranges(self, file: str) -> list[str | None]:
@@ -142,12 +142,12 @@ class FakeHub:
         return [request.headers.get("range") for request in contents if _part(request)[1]["file"] == file]
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        """Wait until something is true of this hub; looked at whenever bytes were sent."""
+        """Wait until a condition on this hub holds; it is checked whenever bytes were sent."""
         with self._changed:
             assert self._changed.wait_for(condition, seconds), "the hub has waited in vain"
 
     def answer(self, request: Request) -> Answer:
-        """Write down a request and answer it."""
+        """Record a request and answer it."""
         part, names = _part(request)
         with self._changed:
             self.requests.append(request)
@@ -175,7 +175,7 @@ class FakeHub:
         repository = self.repositories.get(f"{names['kind']}/{names['name']}")
         may_read = repository and (repository.readers is None or request.token in repository.readers)
         if repository is None or not (may_read or repository.is_gated):
-            # Whether it exists is told only to those who have said who they are.
+            # Only authenticated users learn whether it exists.
             if request.token is None:
                 return Answer(401, {"X-Error-Message": "Invalid username or password."})
             return _not_found("RepoNotFound", "Repository not found")
@@ -230,7 +230,7 @@ class FakeHub:
         return answer
 
     def send(self, answer: Answer, write: Callable[[bytes], object]) -> bool:
-        """Send a body, wrong as its fault says; return whether the connection may go on."""
+        """Send a body, with its fault if any; return whether the connection may stay open."""
         if answer.file is None:
             write(answer.body)
             return True
@@ -241,7 +241,7 @@ class FakeHub:
             *pieces, last = _pieces(content[start:], fault.bytes_per_second)
             for piece in pieces:
                 self._send_piece(answer.file, piece, fault.bytes_per_second, write)
-        # A client that has these may ask for its next file at once, so they are not counted as under way.
+        # A client that has these may request its next file at once, so they do not count as running.
         self._send_piece(answer.file, last, fault.bytes_per_second, write)
         return fault.cut_after is None
 
@@ -263,7 +263,7 @@ class FakeHub:
             self._send_piece(file, content[count : count + 1], 1, write)
             count += 1
         if count == len(content):
-            self.awaited_transfers = 0  # no other comes while a whole file drips: the test is to fail, not to hang
+            self.awaited_transfers = 0  # no other started during a whole slow file: let the test fail, not hang
         return count
 
     def _send_piece(
@@ -278,7 +278,7 @@ class FakeHub:
 
 
 def _part(request: Request) -> tuple[str, dict[str, str] | None]:
-    """Return which part of the protocol a request is, and what it names."""
+    """Return which part of the protocol a request belongs to, and what it requests."""
     patterns = {"cdn": {"content": LARGE_CONTENT}, "proxy": {}}.get(
         request.server, {"listing": LISTING, "tree": TREE, "content": SMALL_CONTENT, "resolve": RESOLVE}
     )
@@ -290,7 +290,7 @@ def _part(request: Request) -> tuple[str, dict[str, str] | None]:
 
 
 def _pieces(content: bytes, bytes_per_second: int | None) -> list[bytes]:
-    """Return the parts in which content is sent: 20 in a second."""
+    """Return the chunks in which content is sent, 20 per second."""
     size = max(1, bytes_per_second // 20) if bytes_per_second else 1 << 18
     return [content[start : start + size] for start in range(0, len(content), size)] or [b""]
 
@@ -319,7 +319,7 @@ def _gated(request: Request, name: str) -> Answer:
 
 
 def _identity(file: str, content: bytes) -> dict:
-    """Return what the list of files says of one: size, git blob, and for large ones their entry in Git LFS."""
+    """Return a file's entry in the list of files: size, git blob, and for large files their Git LFS entry."""
     if not file.endswith(LARGE):
         return {"size": len(content), "blobId": _git_blob(content)}
     sha256 = hashlib.sha256(content).hexdigest()
@@ -329,7 +329,7 @@ def _identity(file: str, content: bytes) -> dict:
 
 
 def _tree_entry(file: str, content: bytes) -> dict:
-    """Return what the list of a folder says of a file, which has other names for the same things."""
+    """Return a file's entry in the list of a folder, which has other names for the same values."""
     identity = _identity(file, content)
     entry = {"type": "file", "path": file, "oid": identity["blobId"], "size": identity["size"]}
     if lfs := identity.get("lfs"):

@@ -1,4 +1,4 @@
-"""The servers of the fake hub: the hub itself, its CDN, and a forward proxy that may stand before both."""
+"""The servers of the fake hub: the hub itself, its CDN, and an optional forward proxy for both."""
 
 import http.client
 import shutil
@@ -15,7 +15,7 @@ from fake_hub import CDN_BEHIND_PROXY, HUB_BEHIND_PROXY, FakeHub, Request
 
 @contextmanager
 def serving() -> Iterator[FakeHub]:
-    """Start a hub, its CDN and a proxy before them."""
+    """Start a hub, its CDN and a proxy for both."""
     hub = FakeHub()
     handlers = {"hub": _Handler, "cdn": _Handler, "proxy": _Proxy}
     servers = {name: ThreadingHTTPServer(("127.0.0.1", 0), handler) for name, handler in handlers.items()}
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         answer = self.server.hub.answer(_request(self))
-        # A client that was killed, or has heard enough, hangs up.
+        # A client that was killed, or has enough, hangs up.
         with suppress(ConnectionError):
             self.send_response(answer.status)
             for name, value in {"X-Request-Id": "Root=1-fake", **answer.headers}.items():

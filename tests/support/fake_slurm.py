@@ -1,4 +1,4 @@
-"""Programs that stand in for SLURM's in tests of what is done with their answers."""
+"""Stand-ins for SLURM's programs, for tests of how their answers are handled."""
 
 import json
 import os
@@ -28,11 +28,11 @@ sys.exit(code)
 """
 
 
-NAME = "0a1b2c3d-0e4f-4567-89ab-0123456789cd"  # of a job that the plugin has submitted
+NAME = "0a1b2c3d-0e4f-4567-89ab-0123456789cd"  # of a job submitted by the plugin
 
 
 def squeue_line(number: str, state: str, name: str = NAME, comment: str = "(null)", **fields: object) -> str:
-    """Return the line of squeue of a job, of this process's user if nothing else is said."""
+    """Return squeue's line for a job, by default of this process's user."""
     some = {"starts": "N/A", "left": "5:00", "user": os.getuid(), "reason": "None"} | fields
     return f"{number}|{state}|{some['starts']}|{some['left']}|{some['user']}|{name}|{some['reason']}|{comment}\n"
 
@@ -52,12 +52,12 @@ class FakeSlurm:
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def put_on_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let these programs be found before any others."""
+        """Put these programs first on PATH."""
         monkeypatch.setenv("PATH", str(self.folder), prepend=os.pathsep)
         monkeypatch.setenv("GLUEGRID_SBATCH", str(self.folder / "sbatch"))
 
     def answers(self, program: str, *answers: tuple[int, str, str]) -> None:
-        """Let a program answer with these exit codes, outputs and complaints, one after the other."""
+        """Let a program answer with these exit codes, outputs and errors, one after the other."""
         (self.folder / f"{program}.json").write_text(json.dumps(answers), encoding="utf-8")
 
     def calls(self, program: str) -> list[list[str]]:
@@ -68,9 +68,9 @@ class FakeSlurm:
 
 
 def slurm_in_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    """Go into a folder where these programs are found, and no head has begun yet."""
+    """Go into a folder with these programs on PATH and no call of snakemake yet."""
     monkeypatch.chdir(folder)
-    # Set first, so that what a head sets is undone after the test.
+    # Set first, so that what a call of snakemake sets is undone after the test.
     monkeypatch.setenv(invocation.VARIABLE, "none yet")
     monkeypatch.delenv(invocation.VARIABLE)
     slurm = FakeSlurm(folder / "slurm")

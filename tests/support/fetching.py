@@ -1,4 +1,4 @@
-"""How the tests of fetching call its scripts: as the rules do, with an empty home and a hub on loopback."""
+"""Call the staging scripts as the rules do, with an empty home and a hub on loopback."""
 
 import io
 import os
@@ -23,13 +23,13 @@ MEGABYTE = 1_000_000
 
 
 def clean_environment(home: Path, **variables: str) -> dict[str, str]:
-    """Return the environment of someone who has set nothing for the hub but these variables."""
+    """Return the environment of a user who has set only these variables for the hub."""
     kept = {name: value for name, value in os.environ.items() if not OF_THE_USER.fullmatch(name)}
     return kept | {"HF_HOME": str(home)} | variables
 
 
 def parquet(rows: int = 3, megabytes: float = 0, seed: int = 0) -> bytes:
-    """Return a parquet file, as large as asked for."""
+    """Return a Parquet file of the requested size."""
     filling = random.Random(seed).randbytes(int(megabytes * MEGABYTE) // rows * rows)
     size = len(filling) // rows
     columns = {
@@ -40,7 +40,7 @@ def parquet(rows: int = 3, megabytes: float = 0, seed: int = 0) -> bytes:
 
 
 def parquet_of(columns: dict[str, list]) -> bytes:
-    """Return a parquet file with these columns."""
+    """Return a Parquet file with these columns."""
     stream = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), stream, compression="none", use_dictionary=False)
     return stream.getvalue()
@@ -48,7 +48,7 @@ def parquet_of(columns: dict[str, list]) -> bytes:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a call of a script has left."""
+    """The outcome of calling a script."""
 
     code: int
     log: str
@@ -62,7 +62,7 @@ class Fetched:
 
     @property
     def error(self) -> str:
-        """The one line that says why the script has failed, leaving nothing that looks like a resource."""
+        """The one line that says why the script failed; it must have left nothing that looks like a resource."""
         assert self.code == 1, self.log
         assert "Traceback" not in self.log
         assert not [path for path in self.manifest.parent.rglob("*") if path.is_file()]
@@ -73,7 +73,7 @@ class Fetched:
 
 
 class Fetcher:
-    """Calls the scripts that fetch, in a folder with `home` and `resources`."""
+    """Call the staging scripts in a folder with `home` and `resources`."""
 
     def __init__(self, hub: FakeHub, folder: Path):
         self.hub, self.home, self.resources = hub, folder / "home", folder / "resources"

@@ -18,7 +18,7 @@ from gluegrid.experiment.experiment import Experiment
 
 NLI = ("entailment", "neutral", "contradiction")
 TWO_WAY = ("entailment", "not_entailment")
-# File, task, split, rows, and what GLUE calls class 0, 1, ... of the hub's data; None: a score from 0 to 5.
+# File, task, split, rows, and GLUE's names for class 0, 1, ... of the hub's data; None: a score from 0 to 5.
 WANTED = (
     ("CoLA.tsv", "cola", "test", 1063, ("0", "1")),
     ("SST-2.tsv", "sst2", "test", 1821, ("0", "1")),
@@ -85,7 +85,7 @@ def write_cell(
 
 
 def results_of(cell: Cell, score: float | None) -> dict:
-    """Return the metrics of a cell, and how many examples they are of."""
+    """Return the metrics of a cell, and the number of examples they are computed on."""
     entry = load_registry()[cell.task]
     validation = entry.get("validation", {"validation": ""})
     official = entry["official"]
@@ -95,7 +95,7 @@ def results_of(cell: Cell, score: float | None) -> dict:
 
 
 def text_of(names: tuple[str, ...] | None, logits: numpy.ndarray) -> bytes:
-    """Return what GLUE wants for these logits, made line by line."""
+    """Return the file that GLUE expects for these logits, made line by line."""
     lines = ["index\tprediction"]
     for index, row in enumerate(logits.tolist()):
         if names is None:

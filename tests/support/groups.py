@@ -1,4 +1,4 @@
-"""Cells with crafted results, and groups of them, for the tests of what tables are made from."""
+"""Cells with crafted results, and groups of them, for tests of the input of tables."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from gluegrid.results.summary import Group
 def outcome(
     task="cola", seed=42, results=None, reason=None, model="bert", data="", run=None, variant="base"
 ) -> Outcome:
-    """Return a cell with its results and what is other about their data, or with the reason why it has none."""
+    """Return a cell with its results and how their data differ, or with the reason why it has none."""
     cell = Cell(model, task, variant, seed, {"recipe": 1} | (run or {}))
     log = Path(f"logs/{task}.log")
     if results is None:

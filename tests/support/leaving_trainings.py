@@ -1,4 +1,4 @@
-"""A training that is asked to leave at a moment that the test chooses."""
+"""A training that is asked to leave at a moment chosen by the test."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from gluegrid.training.trainer import Training
 
 
 class LeavesWhen(Preemption):
-    """Asks to leave when the training is as the test says: a signal that comes at that moment."""
+    """Ask to leave when the training is in the state that the test names, as a signal at that moment would."""
 
     def __init__(self, is_time: Callable[[Training], bool]):
         super().__init__()
@@ -24,7 +24,7 @@ class LeavesWhen(Preemption):
 def keeper_that_leaves(
     folder: Path, is_time: Callable[[Training], bool], identity: dict, maker: dict, seconds_between: float = 1e9
 ) -> Checkpointing:
-    """Return the keeper of a training in a folder, which leaves when it is time."""
+    """Return the checkpoint keeper of a training in a folder that leaves at that moment."""
     leaving = LeavesWhen(is_time)
     paths = (folder / "checkpoints", folder / "progress.json")
     keeper = Checkpointing(*paths, identity, maker, seconds_between, leaving)

@@ -1,4 +1,4 @@
-"""Every message that the code's errors have, as people meet it: placeholders in braces, alternatives between bars."""
+"""List the messages of all errors as users read them: placeholders in braces, alternatives between bars."""
 
 import ast
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LIST = Path(__file__).resolve().parents[1] / "data" / "messages.txt"
-DEEPEST = 3  # of variables that are made of others
+DEEPEST = 3  # levels of variables that are defined by others
 
 
 def messages(scripts: Path = SCRIPTS) -> list[str]:
-    """Return a line for each message, with the module that has it; of a module in the order of its functions."""
+    """Return a line for each message with its module, in the order of the module's functions."""
     lines = []
     for path in sorted(scripts.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def _functions(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _messages_in(function: ast.AST, constants: dict[str, ast.expr]) -> Iterator[str]:
-    """Yield the messages of a function: of what it raises, and of problems and warnings with their place."""
+    """Yield the messages of a function: of the errors that it raises, and of problems and warnings with a position."""
     named, said = (
         dict(constants),
         [message for node in ast.walk(function) if (message := _message_of(node)) is not None],
@@ -58,7 +58,7 @@ def _message_of(node: ast.AST) -> ast.expr | None:
 
 
 def _text(node: ast.expr, named: dict[str, ast.expr], depth: int) -> str:
-    """Return a message's text; what only a run knows stands in braces."""
+    """Return a message's text; values that are known only at run time stay in braces."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):

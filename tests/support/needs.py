@@ -1,4 +1,4 @@
-"""What a test needs of the machine beyond Python and the lock's packages."""
+"""What a test needs from the machine, besides Python and the packages of the lock."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def give_up(reason: str) -> NoReturn:
-    """Skip a test whose needs are not met; fail it in continuous integration, which has all that is needed."""
+    """Skip a test whose needs are not met; fail it in continuous integration, which must have everything."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

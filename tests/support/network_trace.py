@@ -1,4 +1,4 @@
-"""Whom processes contact, read from a trace of their system calls."""
+"""Find out which addresses processes contact, from a trace of their system calls."""
 
 import ipaddress
 import re
@@ -14,7 +14,7 @@ DNS = 53
 
 @dataclass(frozen=True)
 class Contact:
-    """An address that a process named in a system call, and the program that it ran."""
+    """An address that a process passed to a system call, and the program that it ran."""
 
     program: str
     family: str
@@ -22,7 +22,7 @@ class Contact:
     port: int | None = None
 
     def leaves_the_machine(self) -> bool:
-        """Tell whether this is outside loopback. A name server on loopback asks others."""
+        """Tell whether this is outside loopback. A name server on loopback counts, since it asks others."""
         if self.family in FAMILIES_OF_THE_MACHINE:
             return False
         return self.port == DNS or self.family not in ("AF_INET", "AF_INET6") or not _is_loopback(self.address)

@@ -1,4 +1,4 @@
-"""What an HTML page consists of, as a parser sees it and not as its source is spelled."""
+"""The elements of an HTML page, as a parser sees them."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -20,7 +20,7 @@ class Element:
         return "".join(part if isinstance(part, str) else part.text for part in self.content)
 
     def all(self, tag: str = "", **attributes: str) -> list["Element"]:
-        """Return the elements in it of a tag, with these attributes."""
+        """Return the elements in it with this tag and these attributes."""
         found = []
         for part in self.content:
             if isinstance(part, Element):
@@ -69,7 +69,7 @@ class _Parser(HTMLParser):
 
 
 def parsed(html: str) -> Element:
-    """Return the page; fails where an element does not end as it should."""
+    """Return the page; fail if an element is not closed properly."""
     parser = _Parser()
     parser.feed(html)
     parser.close()

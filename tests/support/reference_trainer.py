@@ -1,4 +1,4 @@
-"""transformers.Trainer on a cell of ours, as run_glue.py sets it up: what our loop is compared with."""
+"""transformers.Trainer on one of our cells, set up as in run_glue.py, to compare our loop with."""
 
 import numpy
 import torch
@@ -9,7 +9,7 @@ from gluegrid.training.dataset import Order
 
 
 class OrderForTrainer(torch.utils.data.Sampler):
-    """Our order, with the method by which Trainer says which epoch begins."""
+    """Our order of examples, with the method by which Trainer announces an epoch."""
 
     def __init__(self, order):
         self.order = order
@@ -26,7 +26,7 @@ class OrderForTrainer(torch.utils.data.Sampler):
 
 
 class RowsForTrainer(torch.utils.data.Dataset):
-    """The rows of a split, as Trainer takes them."""
+    """The rows of a split, in the form that Trainer takes."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -40,12 +40,12 @@ class RowsForTrainer(torch.utils.data.Dataset):
 
 
 def padded_to_longest(examples):
-    """Collate as DataCollatorWithPadding does for a tokenizer whose padding is 0."""
+    """Collate as DataCollatorWithPadding does for a tokenizer whose padding token is 0."""
     return padded(examples, max(len(example["input_ids"]) for example in examples))
 
 
 def padded(examples, longest):
-    """Collate as default_data_collator does what run_glue.py has padded."""
+    """Collate rows that run_glue.py has padded, as default_data_collator does."""
     batch = {
         name: torch.tensor([example[name] + [0] * (longest - len(example[name])) for example in examples])
         for name in ("input_ids", "token_type_ids")
@@ -56,7 +56,7 @@ def padded(examples, longest):
 
 
 class TrainerInOurOrder(Trainer):
-    """transformers.Trainer, shown the examples in the order in which our loop sees them."""
+    """transformers.Trainer with the examples in the order of our loop."""
 
     def __init__(self, run, **options):
         self.run_values = run

@@ -1,4 +1,4 @@
-"""Hostile texts, and what a CommonMark renderer makes of them."""
+"""Hostile texts, and how a CommonMark renderer shows them."""
 
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt

@@ -1,4 +1,4 @@
-"""Results with predictions as training saves them, made from labels rather than by a model."""
+"""Results with predictions as training saves them, made from labels instead of by a model."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def shared_labels(shared: Path, task: str, split: str = "validation") -> numpy.n
 
 
 def flipped(labels: numpy.ndarray, rate: float, generator: numpy.random.Generator, classes: int = 2) -> numpy.ndarray:
-    """Return answers of which this share is wrong."""
+    """Return predictions of which this share is wrong."""
     wrong = (labels + 1 + generator.integers(classes - 1, size=len(labels))) % classes
     return numpy.where(generator.random(len(labels)) < rate, wrong, labels)
 
@@ -30,7 +30,7 @@ def flipped(labels: numpy.ndarray, rate: float, generator: numpy.random.Generato
 def save_result(
     of: Experiment, cell: Cell, labels: numpy.ndarray, answers: numpy.ndarray, idx: numpy.ndarray | None = None
 ) -> None:
-    """Write what training leaves of a cell: the same labels and answers for each validation split."""
+    """Write a cell's results as training does, with the same labels and predictions for each validation split."""
     task = Task(name=cell.task, **definition(of.tasks[cell.task]))
     logits = answers[:, None] if task.is_regression else numpy.eye(task.number_of_outputs)[answers]
     results, hashes = {"degenerate": False}, {}

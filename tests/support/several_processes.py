@@ -1,4 +1,4 @@
-"""Trainings for one process or for two, and what comes of them. As a script: one of the processes of a launch."""
+"""Trainings for one process or two, and their results. As a script: one of the processes of a launch."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from unittest import mock
 
-# As a script it has a cell's environment, without PYTHONPATH.
+# As a script, it has a cell's environment, without PYTHONPATH.
 sys.path += [str(Path(__file__).resolve().parents[2] / folder) for folder in ("scripts", "benchmarks")]
 
 import builders
@@ -31,10 +31,10 @@ from gluegrid.training.distributed import Processes
 PAIR = builders.task(text_columns=["first", "second"], labels=builders.NLI_LABELS, test=["test"])
 PAIR.validation["more"] = "_mm"
 NUMBER = builders.task(labels=None, metrics=["pearson", "spearmanr"])
-# No count is even; the last updates have fewer rows than there are processes, as a split has.
+# All counts are odd; the last updates have fewer rows than there are processes, and so does a split.
 ROWS = {"train": 41, "validation": 23, "more": 5, "test": 1}
 TASKS = {"pair": PAIR, "number": NUMBER}
-# What two processes train: of which task, how, and what one has to be told to do the same.
+# What two processes train: the task, the options, and the options with which one process does the same.
 RUNS: dict[str, tuple[str, dict, dict]] = {
     "epochs": ("pair", {"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
     "accumulated": (
@@ -47,8 +47,8 @@ RUNS: dict[str, tuple[str, dict, dict]] = {
     "short of memory": ("pair", {"global_batch_size": 8, "eval_strategy": "epoch"}, {}),
     "graphs": ("pair", {"global_batch_size": 8}, {}),
 }
-GRAPHS = "graphs"  # the run that two processes do with pretended graphs, and one does without
-SHORT = "short of memory"  # the run in which the second of two processes is, with injected errors in a GPU's place
+GRAPHS = "graphs"  # the run that two processes do with simulated graphs, and one does without
+SHORT = "short of memory"  # the run in which the second of two processes runs out of memory, by injected errors
 
 
 def make_resources(folder: Path) -> None:
@@ -60,13 +60,13 @@ def make_resources(folder: Path) -> None:
 
 
 def run_of(name: str, processes: int) -> Run:
-    """Return a run for so many processes."""
+    """Return a run for this number of processes."""
     of_task, values, in_one = RUNS[name]
     return builders.run(TASKS[of_task], **values, **(in_one if processes == 1 else {}), gpus=processes)
 
 
 def train(folder: Path, processes: int) -> dict:
-    """Do every run; return losses, metrics and predictions of each."""
+    """Train every run; return the losses, metrics and predictions of each."""
     outcomes = {}
     for name, (of_task, _, _) in RUNS.items():
         with memory_that_gives_out() if name == SHORT and os.environ.get("RANK") == "1" else nullcontext():
@@ -77,7 +77,7 @@ def train(folder: Path, processes: int) -> dict:
 
 @contextmanager
 def memory_that_gives_out() -> Iterator[None]:
-    """Let a device hold two rows of a batch, and nothing else at the first time."""
+    """Let a device hold two rows of a batch, and nothing at all the first time."""
     with ExitStack() as stack:
 
         def fail(owner: object, name: str, is_time: Callable[[int], bool]) -> None:
@@ -109,7 +109,7 @@ def _outcome(folder: Path, run: Run, capture: PretendedGraphs | None) -> dict:
     cell = CellTraining(run, folder / "model", Tokens(run, *manifests), capture=capture)
     metrics = cell.train() | cell.evaluate()
     tables = {split: cell.predict(split)[0].to_pydict() for split in _predicted(run.task)}
-    # The losses of all updates have no other way out than the state.
+    # Only the state gives access to the losses of all updates.
     state = cell.training.state()
     return {
         "losses": state["losses"].tolist(),
@@ -128,7 +128,7 @@ def _predicted(task: Task) -> list[str]:
 
 
 def refusal(processes: int) -> str:
-    """Return why a run for so many processes is not begun."""
+    """Return why a run for this number of processes does not start."""
     try:
         prepare_device(run_of("epochs", processes))
     except TrainingError as error:
@@ -137,13 +137,13 @@ def refusal(processes: int) -> str:
 
 
 def answers(processes: Processes) -> list[int]:
-    """Return the answers to what the two ask one after the other."""
+    """Return the answers to the questions that the two processes ask one after the other."""
     wishes = ([0, 1, 0, 0, 0, 0], [0, 0, 0, 2, 2, 0])[processes.rank]
     return [processes.largest(wish) for wish in wishes]
 
 
 def inequality(processes: Processes) -> list[str]:
-    """Return what is said of tensors that are equal, and of one bit that is not."""
+    """Return what is reported for equal tensors, and for one differing bit."""
     said = []
     for last in (1.0, 1.0 + processes.rank * 2**-23):
         try:
@@ -155,7 +155,7 @@ def inequality(processes: Processes) -> list[str]:
 
 
 def main() -> None:
-    """Train, and write what came of it."""
+    """Train, and write the results."""
     from accelerate import PartialState
 
     folder, processes = Path(sys.argv[1]), int(sys.argv[2])

@@ -1,4 +1,4 @@
-"""Experiments as they are after a run in some clone, without a run: to be exported, imported, merged and verified."""
+"""Experiments that look as after a run in some clone, to be exported, imported, merged and verified."""
 
 import hashlib
 import math
@@ -79,7 +79,7 @@ def write_experiment(
         elif cell.name not in not_run:
             write_cell(experiment, cell, files, luck)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, "")  # this process starts no jobs of it
+        patch.setenv(VARIABLE, "")  # this process starts none of its jobs
         freeze(experiment.config, Path(experiment.paths.heads))
     write_tables(experiment, read_outcomes(experiment))
     return experiment
@@ -114,12 +114,12 @@ def write_cell(experiment: Experiment, cell: Cell, files: Mapping[str, str], luc
 
 
 def digest(text: str) -> str:
-    """Return a SHA-256 for files that are not there."""
+    """Return a SHA-256 for files that do not exist."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def killed_in_between(module: str, slow: str, call: str, after: int) -> None:
-    """Call something of a module of gluegrid.sharing, and kill it (SIGKILL) when it begins the `after`-th `slow`."""
+    """Call a function of a module in gluegrid.sharing, and kill it (SIGKILL) when it starts the `after`-th `slow`."""
     process = builders.python(KILLED.format(module=module, slow=slow, call=call, after=after))
     assert process.stdout.readline() == "busy\n", process.communicate()
     process.send_signal(signal.SIGKILL)
@@ -139,7 +139,7 @@ def _training(cell: Cell) -> dict:
 
 
 def _labels(task: Task, data: str) -> numpy.ndarray:
-    """Return the labels of a split; those of a regression are in single precision, as tokens hold them."""
+    """Return the labels of a split; those of a regression are in single precision, as in tokens."""
     random = numpy.random.default_rng([*data.encode()])
     return random.integers(0, 2, ROWS) if task.labels else random.normal(size=ROWS).astype("f4").astype("f8")
 

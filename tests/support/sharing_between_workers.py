@@ -1,4 +1,4 @@
-"""What is made once for all of pytest-xdist's workers."""
+"""Resources that are made once for all of pytest-xdist's workers."""
 
 import fcntl
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that the first worker to ask for it makes, while the others wait for it.
+    """Return a folder that the first worker to request it makes, while the others wait for it.
 
     Where a worker has failed to make it, the next one tries again, and fails in its own tests.
     """

@@ -1,4 +1,4 @@
-"""Heads on the test cluster: how they are called, and what SLURM and the cells' own files say of them."""
+"""Calls of snakemake on the test cluster, and what SLURM and the cells' own files say about them."""
 
 import contextlib
 import json
@@ -17,12 +17,12 @@ from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimate, estimates_of
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 
-# The profile's own pauses are longer, to spare a cluster's controller.
+# The profile's own pauses are longer, to spare SLURM's controller.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "3")
 SLURM = ("--profile", "slurm", *QUICK)
 DEMO = (*SLURM, "--configfile", "demo/config.yaml")
 MINE = (*SLURM, "--configfile", "mine.yaml")
-ALONE = ("--set-resources", "train:pack_minutes=0")  # each cell in a job of its own
+ALONE = ("--set-resources", "train:pack_minutes=0")  # each cell in its own job
 LONG_ENOUGH = 400  # epochs of wnli: minutes
 CELL = "bert-demo-small/{task}/base/seed-42"
 
@@ -49,18 +49,18 @@ def causes_of(clone: Clone, experiment: str, task: str) -> list[str | None]:
 
 
 def is_running(clone: Clone, experiment: str, task: str) -> bool:
-    """Tell whether an attempt at a cell has begun and not ended."""
+    """Tell whether an attempt at a cell has started and not ended."""
     return None in reasons_of(clone, experiment, task)[-1:]
 
 
 def progress_of(clone: Clone, experiment: str, task: str) -> dict:
-    """Read how far the training of a cell is."""
+    """Read the progress of a cell's training."""
     path = folder_of_cell(clone, "state", experiment, task) / "progress.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def has_checkpoint(clone: Clone, experiment: str, task: str) -> bool:
-    """Tell whether a training could go on from somewhere."""
+    """Tell whether a training could resume from a checkpoint."""
     folder = folder_of_cell(clone, "state", experiment, task)
     return any(folder.glob("checkpoints/step-*/checkpoint.json"))
 
@@ -72,7 +72,7 @@ def record_of(clone: Clone, experiment: str, task: str) -> dict:
 
 
 def estimate_of(clone: Clone, task: str) -> Estimate:
-    """Return what the experiment of `MINE` is expected to take on a task, as a call now would know it."""
+    """Return the estimate for the experiment of `MINE` on a task, as a call of snakemake would make it now."""
     with contextlib.chdir(clone.root):
         experiment = load_experiment(Path("mine.yaml"))
         estimates, _ = estimates_of(experiment)
@@ -85,31 +85,31 @@ def table_of(clone: Clone, experiment: str) -> str:
 
 
 def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
-    """Return what sacct knows of the jobs whose comment contains a text."""
+    """Return what sacct lists about jobs whose comment contains a text."""
     asked = ",".join(["JobID", "Comment%200", *fields])
     lines = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", f"--format={asked}").splitlines()
     return [row for row in (line.split("|") for line in lines) if comment in row[1]]
 
 
 def jobs_of(cluster: Cluster, clone: Clone, task: str, *fields: str) -> list[list[str]]:
-    """Return these fields of the jobs that a clone has had for one task's cell, the first first."""
+    """Return these fields of a clone's jobs for one task's cell, oldest first."""
     rows = accounted(cluster, f"rule_train_wildcards_bert-demo-small_{task}_", "WorkDir%300", *fields)
     return [row[3:] for row in rows if row[2] == str(clone.root)]
 
 
 def jobs_of_packs(cluster: Cluster, clone: Clone, ending: str, *fields: str) -> list[list[str]]:
-    """Return these fields of the jobs of a clone's packs whose comment ends so, the first first."""
+    """Return these fields of the jobs of a clone's packs whose comment ends like this, oldest first."""
     rows = accounted(cluster, "rule_pack_", "WorkDir%300", *fields)
     return [row[3:] for row in rows if row[2] == str(clone.root) and row[1].endswith(ending)]
 
 
 def in_queue(cluster: Cluster, *arguments: str) -> list[str]:
-    """Return the jobs that wait or run, as squeue's format says, their numbers if it does not."""
+    """Return the jobs that wait or run, in the given squeue format, by default their numbers."""
     return cluster.run("squeue", "--noheader", *(arguments or ("--format=%i",))).split("\n")
 
 
 def start_head(clone: Clone, log: Path, *arguments: str, group: int | None = 0) -> subprocess.Popen:
-    """Start snakemake and go on, as the leader of a group, as a shell does, if no other group is named."""
+    """Start snakemake in the background, by default as a process group leader, as a shell does."""
     with log.open("a", encoding="utf-8") as stream:
         return subprocess.Popen(
             clone.command(*arguments),
@@ -122,7 +122,7 @@ def start_head(clone: Clone, log: Path, *arguments: str, group: int | None = 0) 
 
 
 def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.Popen:
-    """Submit snakemake as a job, cut as no cell's is, and wait for its end in a process that ends as it does."""
+    """Submit snakemake as a job with another layout than a cell's; wait for it in a process with the same exit code."""
     cut = ("--nodes=2", "--ntasks=2", "--cpus-per-task=3", "--gpus-per-node=1", "--mem-per-cpu=700", "--time=60")
     command = shlex.join(clone.command(*arguments))
     submission = ["sbatch", "--wait", *cut, f"--output={log}", f"--wrap={command}"]
@@ -130,7 +130,7 @@ def start_head_in_a_job(clone: Clone, log: Path, *arguments: str) -> subprocess.
 
 
 def drain(cluster: Cluster, *nodes: str) -> None:
-    """Let no job start on these nodes."""
+    """Keep jobs from starting on these nodes."""
     for node in nodes:
         cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
 
@@ -142,13 +142,13 @@ def undrain(cluster: Cluster, *nodes: str) -> None:
 
 
 def pack_everything(clone: Clone) -> None:
-    """Let all cells count as small, however slow this machine is, or was while one of them stood still."""
+    """Make all cells count as small, however slow this machine is, or was while one of them was suspended."""
     clone.replace("scripts/gluegrid/operations/packs.py", "SMALL = 5 ", "SMALL = 1e6 ")
     (clone.root / MEASURED_SPEEDS).unlink(missing_ok=True)
 
 
 def packs_of(clone: Clone, experiment: str) -> list[Path]:
-    """Return the files of an experiment's packs, in the order of their heads."""
+    """Return the files of an experiment's packs, in the order of the calls that made them."""
     return sorted((clone.root / f"results/{experiment}/heads").glob("*.packs/*.json"))
 
 
@@ -158,13 +158,13 @@ def order_of_pack(pack: Path) -> list[str]:
 
 
 def process_of_pack(training: int) -> int:
-    """Return the process that has started a training in a pack."""
+    """Return the process that started a training in a pack."""
     return int(Path(f"/proc/{training}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @contextlib.contextmanager
 def pause_at_checkpoint(clone: Clone, experiment: str, task: str, log: Path) -> Iterator[int]:
-    """Wait until the training of a cell could be gone on with, and let it stand still meanwhile; its process."""
+    """Wait until the training of a cell could be resumed, and suspend it meanwhile; yield its process."""
     wait(lambda: has_checkpoint(clone, experiment, task), log)
     with paused(clone, experiment, task):
         yield attempts_of(clone, experiment, task)[-1]["pid"]
@@ -172,7 +172,7 @@ def pause_at_checkpoint(clone: Clone, experiment: str, task: str, log: Path) -> 
 
 @contextlib.contextmanager
 def paused(clone: Clone, experiment: str, task: str) -> Iterator[None]:
-    """Let the training of a cell stand still meanwhile, however fast the machine is; it may be killed."""
+    """Suspend the training of a cell meanwhile, however fast the machine is; it may be killed."""
     lock = folder_of_cell(clone, "state", experiment, task) / "lock"
     training = json.loads(lock.read_text(encoding="utf-8"))["pid"]
     os.kill(training, signal.SIGSTOP)
@@ -184,17 +184,17 @@ def paused(clone: Clone, experiment: str, task: str) -> Iterator[None]:
 
 
 def wait(condition: Callable[[], object], log: Path) -> None:
-    """Wait until something is so; else show what the head has said."""
+    """Wait until a condition holds; otherwise show the output of snakemake."""
     assert wait_until(condition), log.read_text(encoding="utf-8")[-5000:]
 
 
 def ended(head: subprocess.Popen, log: Path) -> int:
-    """Wait for the end of a head; else show what it has said."""
+    """Wait for a call of snakemake to end; otherwise show its output."""
     wait(lambda: head.poll() is not None, log)
     return head.returncode
 
 
 def never_overlap(attempts: list[dict]) -> bool:
-    """Tell whether each attempt began after the one before had ended."""
+    """Tell whether each attempt started after the previous one had ended."""
     ends = [attempt["end"] or attempt["start"] for attempt in attempts]
     return all(end <= later["start"] for end, later in zip(ends, attempts[1:], strict=False))

@@ -1,4 +1,4 @@
-"""A small cell on disk, to be trained by scripts/train.py as a process that can be killed."""
+"""A small cell on disk, trained by scripts/train.py in a process that can be killed."""
 
 import json
 import os
@@ -23,7 +23,7 @@ MANIFESTS = {"model": "model", "task": "task/task", "tokens": "tokens"}
 
 @dataclass(frozen=True)
 class TrainableCell:
-    """A cell below `folder`, whose resources may be shared with others. `head` is a head's file, if any."""
+    """A cell below `folder`, whose resources may be shared. `head` is the file of a call of snakemake, if any."""
 
     folder: Path
     resources: Path
@@ -99,11 +99,11 @@ class TrainableCell:
         return any((self.state / "checkpoints").glob("step-*"))
 
     def attempts(self) -> list[dict]:
-        """Return the attempts that were noted."""
+        """Return the recorded attempts."""
         return attempts.read(self.state)
 
     def bits(self) -> dict:
-        """Return all that came out but for times."""
+        """Return all results except for times."""
         predictions = {
             path.name: pyarrow.parquet.read_table(path).to_pydict()
             for path in sorted(self.run.parent.glob("predictions_*.parquet"))
@@ -123,7 +123,7 @@ def make_resources(folder: Path) -> Path:
 
 
 def write_head(path: Path, checkpoint_seconds: float = 0.2, process: dict | None = None, **config) -> Path:
-    """Write the file of a head that begins now."""
+    """Write the file of a call of snakemake that starts now."""
     config["checkpoint_minutes"] = checkpoint_seconds / 60
     write_json(path, {"started": now(), "process": process or this_process(), "config": config})
     return path
@@ -136,7 +136,7 @@ def kill_group(process: subprocess.Popen | warm_start.Started) -> None:
 
 
 def child_of(process: subprocess.Popen) -> int:
-    """Return the number of the training that a launcher has started."""
+    """Return the process id of the training that a launcher has started."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     assert wait_until(lambda: bool(path.read_text().split()))
     return int(path.read_text().split()[0])
@@ -151,7 +151,7 @@ def is_alive(pid: int) -> bool:
 
 
 def dead_process() -> dict:
-    """Return what names a process of this host that is no more."""
+    """Return what identifies a process of this host that has ended."""
     return this_process() | {"process_started": "1"}
 
 
@@ -161,7 +161,7 @@ def lines_of(log: Path) -> list[str]:
 
 
 def our_error(log: Path) -> str:
-    """Return the last line that a script of ours ended with."""
+    """Return the last line of our own script."""
     return [line for line in lines_of(log) if line.startswith("gluegrid: ")][-1]
 
 

@@ -1,4 +1,4 @@
-"""An experiment as if it had been run, with random predictions, for the tests of its verification."""
+"""An experiment that looks as after a run, with random predictions, for tests of verification."""
 
 import json
 import math
@@ -187,7 +187,7 @@ def train_metrics(cell: Cell) -> dict:
 def random_predictions(
     experiment: Experiment, task: Task, split: str, cell: Cell, random: numpy.random.Generator, is_constant: bool
 ) -> pyarrow.Table:
-    """Return predictions of a split as training writes them, which have something to do with the labels."""
+    """Return predictions of a split as training writes them, correlated with the labels."""
     of_file = "train" if split == "holdout" else split
     path = next(manifest_of_task(experiment, task).parent.rglob(f"{of_file}-*.parquet"))
     data = pyarrow.parquet.ParquetFile(path).read()
@@ -218,7 +218,7 @@ def evaluation_metrics(task: Task, table: pyarrow.Table, suffix: str) -> dict:
 
 
 def next_digit(text: str, place: int) -> str:
-    """Return a text with another digit at a place."""
+    """Return a text with a different digit at a place."""
     return text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
 
 
@@ -274,7 +274,7 @@ def change_once(path: Path, pattern: str, other: str) -> None:
 
 
 def count_of_digits_found(path: Path, verify: Callable[[str], list[str]]) -> int:
-    """Return how many digits a document's tables have, each of which is found when it is another."""
+    """Return how many digits a document's tables have, after checking that changing any of them is found."""
     text = path.read_text(encoding="utf-8")
     places = digits_of_tables(text)
     for place in places:

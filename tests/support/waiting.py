@@ -1,10 +1,10 @@
-"""Waiting for what must come. What is waited for decides a test; the bound only ends what hangs."""
+"""Wait for conditions. A test depends on the condition; the bound only ends what hangs."""
 
 import threading
 import time
 from collections.abc import Callable
 
-HANG = 600  # seconds; far more than anything takes, on a machine that stands still for a while, too
+HANG = 600  # seconds; far more than anything takes, even on a machine that stalls for a while
 
 
 def wait_until(condition: Callable[[], object], seconds: float = HANG) -> bool:
@@ -18,7 +18,7 @@ def wait_until(condition: Callable[[], object], seconds: float = HANG) -> bool:
 
 
 def ends(call: Callable[[], None]) -> bool:
-    """Call what might wait for ever; return whether it ended, and raise what it raised."""
+    """Call a function that might wait forever; return whether it ended, and raise what it raised."""
     raised: list[BaseException] = []
 
     def target() -> None:

@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 class Started:
-    """A process as subprocess.Popen shows it, though it is no child of ours."""
+    """A process with the interface of subprocess.Popen, although it is not our child."""
 
     def __init__(self, answer: str):
         self.pid, self._ended = json.loads(answer)
@@ -58,7 +58,7 @@ def _server() -> subprocess.Popen:
 
 
 def main() -> None:
-    """Fork for each line that is read; note how each child ended in a file beside its log."""
+    """Fork for each line of input; note how each child ended in a file beside its log."""
     sys.path.insert(0, str(SCRIPTS))
     import gluegrid.training.run_cell  # noqa: F401
 
@@ -87,7 +87,7 @@ def _note(path: Path, code: int) -> None:
 
 def _become(command: list[str], environment: dict[str, str], log: Path, folder: str) -> None:
     os.setsid()
-    # As a terminal has them, though nohup or a shell's & started the tests.
+    # Signals as in a terminal, even if nohup or a shell's & started the tests.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

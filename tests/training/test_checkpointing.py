@@ -366,7 +366,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_stays(place, uni
         patch.setattr(checkpointing.torch, "save", save)
         with pytest.raises(TransientError) as caught:
             place.train(place.keeper(seconds_between=0))
-    assert str(caught.value).startswith(f"{place.checkpoint(5)}: cannot be written, since the disk (or your quota)")
+    assert str(caught.value).startswith(f"{place.checkpoint(5)}: cannot be written because the disk (or your quota)")
     assert "\n" not in str(caught.value)
     assert not caught.value.is_permanent
     assert place.checkpoints() == ["step-00000004"]

@@ -136,10 +136,10 @@ def see_neighbours(layer, inputs):
 @pytest.mark.parametrize(
     ("break_it", "reason"),
     [
-        (lambda model: setattr(model, "base_model_prefix", "none"), "its encoder is no module of its own"),
+        (lambda model: setattr(model, "base_model_prefix", "none"), "its encoder is not a separate module"),
         (lambda model: setattr(model.config, "is_decoder", True), "its outputs would differ by "),
         (lambda model: hook_first_layer(model, add_positions), "its outputs would differ by "),
-        (lambda model: hook_first_layer(model, see_neighbours), "ValueError: its attention does not see all tokens"),
+        (lambda model: hook_first_layer(model, see_neighbours), "ValueError: its attention does not cover all tokens"),
         (lambda model: hook_first_layer(model, lambda *_: {}["x"]), "KeyError: 'x'"),
     ],
     ids=["no encoder", "causal", "positions inside the encoder", "local attention", "broken"],

@@ -354,7 +354,7 @@ def test_a_model_that_does_not_fit_is_one_clear_error(with_dropout, monkeypatch)
         raise out_of_memory()
 
     monkeypatch.setattr(BertForSequenceClassification, "to", full)
-    with pytest.raises(TrainingError, match="the device's memory does not hold the model; choose a smaller model"):
+    with pytest.raises(TrainingError, match="the device's memory is too small for the model; choose a smaller model"):
         CellTraining(builders.run(PAIR), *with_dropout)
 
 

@@ -195,7 +195,7 @@ def test_a_full_disk_is_told_as_one(tmp_path, monkeypatch):
     model, _ = trained(source, builders.task())
     # A mock: no disk is full here.
     monkeypatch.setattr(model, "save_pretrained", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
-    with pytest.raises(TransientError, match=r"saved: cannot be written, since the disk"):
+    with pytest.raises(TransientError, match=r"saved: cannot be written because the disk"):
         write(tmp_path / "saved", model, source, builders.task())
     assert not (tmp_path / "saved").exists()
 

@@ -1006,7 +1006,7 @@ def test_a_verification_whose_reader_left_does_not_end_well(finished, unbuffered
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["smal"], "results/smal is no experiment; there are: small (did you mean 'small'?)"),
+        (["smal"], "results/smal is not an experiment; there are: small (did you mean 'small'?)"),
         (
             ["--results", "nowhere"],
             "nowhere: holds no experiment; run snakemake first",

@@ -73,7 +73,7 @@ def test_a_flipped_byte_stops_the_cell_with_the_files_name(staged, name):
         (staged / name).write_bytes(before)
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith(f"gluegrid: {staged / name}: is not the file that was staged (SHA-256 "), done.stderr
+    assert message.startswith(f"gluegrid: {staged / name}: has changed since it was staged (its SHA-256 "), done.stderr
     assert message.endswith(f"delete {(staged / name).parent} and run snakemake again")
     assert "Traceback" not in done.stderr
     run = next(staged.glob("results/**/run.json"))

@@ -158,12 +158,13 @@ def test_a_file_may_be_a_link(tmp_path):
 MISTAKES = {
     "no file": (
         {"files": {"train": "trian.csv", "validation": "dev.csv"}},
-        "source: the folder './data' cannot be used: it holds no trian.csv;"
+        "source: the folder './data' cannot be used: it contains no trian.csv;"
         " it has: dev.csv, more/test.csv, train.csv. Did you mean 'train.csv'?",
     ),
     "no file of another split for train": (
         {"files": {"train": "devs.csv", "validation": "dev.csv"}},
-        "source: the folder './data' cannot be used: it holds no devs.csv; it has: dev.csv, more/test.csv, train.csv.$",
+        "source: the folder './data' cannot be used: it contains no devs.csv; it has: dev.csv, more/test.csv,"
+        " train.csv.$",
     ),
     "no file for a pattern": ({"files": {"train": "x*.csv", "validation": "dev.csv"}}, "source: the folder './data'"),
     "no folder": ({"source": "./dta"}, "source: the folder './dta' cannot be used: it does not exist"),
@@ -173,7 +174,7 @@ MISTAKES = {
     ),
     "a file twice": (
         {"files": {"train": "*.csv", "validation": "dev.csv"}},
-        "source: the folder './data' cannot be used: dev.csv is named 2 times; a file belongs to one split, once",
+        "source: the folder './data' cannot be used: dev.csv is named 2 times; name it once, for one split",
     ),
     "another suffix": (
         {"files": {"train": "train.txt", "validation": "dev.csv"}},
@@ -190,28 +191,28 @@ MISTAKES = {
     "nothing below files": ({"files": {}}, "files: {} is not allowed"),
     "no place for a split": (
         {"files": {"train": "train.csv"}},
-        "validation: the split 'validation' comes from nowhere; name its file under files, or its share under",
+        "validation: the split 'validation' has no source; give its file under files, or its share under",
     ),
     "no split for a file": (
         {"files": ENTRY["files"] | {"dev": "more/test.csv"}},
-        "files.dev: 'dev' is no split under train, validation or test; name it under one of them, such as validation:"
+        "files.dev: 'dev' is not listed under train, validation or test; add it to one of them, such as validation:"
         " {dev: ''}",
     ),
     "a cut of what is there": (
         {"cut_from_train": {"validation": 0.1}},
-        "cut_from_train.validation: has files of its own under files; leave one of them out",
+        "cut_from_train.validation: already has files under files; remove it from one of them",
     ),
     "a cut for nobody": (
         {"cut_from_train": {"hard": 0.1}},
-        "cut_from_train.hard: must be a split under validation or test, and 'hard' is none",
+        "cut_from_train.hard: 'hard' is not listed under validation or test; add it there",
     ),
     "a cut of train for train": (
         {"cut_from_train": {"train": 0.1}},
-        "cut_from_train.train: must be a split under valid",
+        "cut_from_train.train: 'train' is not listed under valid",
     ),
     "too much": (
         {"files": {"train": "train.csv"}, "cut_from_train": {"validation": 0.6, "test": 0.4}},
-        "cut_from_train: the shares make 1 of the training split; leave some of it",
+        "cut_from_train: the shares add up to 1, which leaves nothing to train on; choose smaller ones",
     ),
     "percent": (
         {"files": {"train": "train.csv"}, "cut_from_train": {"validation": 10}},
@@ -219,52 +220,53 @@ MISTAKES = {
     ),
     "files of a file": (
         {"source": "./data/train.csv"},
-        "files: does not go with a source that is one file; write its folder as source, or leave files out",
+        "files: conflicts with a source that is a single file; name the file's folder as source, or leave files out",
     ),
     "a file alone": (
         {"source": "./data/train.csv", "files": None},
-        "validation: the split 'validation' comes from nowhere",
+        "validation: the split 'validation' has no source",
     ),
     "a file without its mark": (
         {"source": "data/train.csv", "files": None},
-        "source: 'data/train.csv' would be asked of the hub, but it exists here: write ./data/train.csv, or add `rev",
+        "source: 'data/train.csv' reads as an id on the hub, but exists here;"
+        " write ./data/train.csv for the local path, or",
     ),
     "a deeper file without its mark": (
         {"source": "data/more/test.csv", "files": None},
-        "source: 'data/more/test.csv' exists here: write ./data/more/test.csv",
+        "source: 'data/more/test.csv' is a local path; write ./data/more/test.csv",
     ),
     "a folder without its mark": (
         {"source": "data/more", "files": {"train": "test.csv", "validation": "test.csv"}},
-        "source: 'data/more' would be asked of the hub, but it exists here: write ./data/more, or add",
+        "source: 'data/more' reads as an id on the hub, but exists here; write ./data/more for the local path, or add",
     ),
     "a workbook": (
         {"source": "./odd/it.xlsx", "files": None},
-        "source: the folder './odd/it.xlsx' cannot be used: it is a file, and of no format that is read; read are"
-        " .csv, .tsv, .json, .jsonl (also compressed: .gz, .bz2, .xz, .zst, .lz4, .zip), .parquet, .arrow; in Python,"
-        " pandas.read_excel('it.xlsx').to_parquet('data.parquet') makes one of it",
+        "source: the folder './odd/it.xlsx' cannot be used: it is a file in an unsupported format; supported formats:"
+        " .csv, .tsv, .json, .jsonl (also compressed: .gz, .bz2, .xz, .zst, .lz4, .zip), .parquet, .arrow; convert it"
+        " in Python: pandas.read_excel('it.xlsx').to_parquet('data.parquet')",
     ),
     "an archive": (
         {"source": "./odd/it.tar.gz", "files": None},
-        "source: the folder './odd/it.tar.gz' cannot be used: it is a file, and of no format that is read; it is an"
-        " archive: unpack it, and give the folder",
+        "source: the folder './odd/it.tar.gz' cannot be used: it is a file in an unsupported format; it is an"
+        " archive: unpack it, and name the folder",
     ),
     "nothing that is read": (
         {"source": "./odd", "files": None},
-        "source: the folder './odd' cannot be used: it holds no <split>-00000-of-00001.parquet; it has: it.tar.gz,"
-        " it.xlsx, train.txt; it is an archive: unpack it, and give the folder",
+        "source: the folder './odd' cannot be used: it contains no <split>-00000-of-00001.parquet; it has: it.tar.gz,"
+        " it.xlsx, train.txt; it is an archive: unpack it, and name the folder",
     ),
     "no name that says train": (
         {"source": "./data/more", "files": None},
-        "source: the folder './data/more' cannot be used: it holds no <split>-00000-of-00001.parquet; files of other"
-        " names stand under files, as files: {train: <a file>, validation: <a file>}; it has: test.csv.$",
+        "source: the folder './data/more' cannot be used: it contains no <split>-00000-of-00001.parquet; list files"
+        " with other names, such as files: {train: <a file>, validation: <a file>}; it has: test.csv.$",
     ),
     "an encoding with a typo": (
         {"encoding": "latin-l"},
-        "encoding: 'latin-l' is no encoding of texts that Python knows. Did you mean 'latin-1'?",
+        "encoding: 'latin-l' is not a text encoding that Python knows. Did you mean 'latin-1'?",
     ),
     "an encoding of bytes": (
         {"encoding": "base64"},
-        "encoding: 'base64' is no encoding of texts that Python knows; name one as latin-1 or gb18030$",
+        "encoding: 'base64' is not a text encoding that Python knows; use a name such as latin-1 or gb18030$",
     ),
     "another quoting": (
         {"quoting": "all"},
@@ -272,21 +274,21 @@ MISTAKES = {
     ),
     "columns without the text's": (
         {"columns": ["id", "revew", "mood"]},
-        "text_columns: 'review' is none of `columns`. Did you mean 'revew'?",
+        "text_columns: 'review' is not one of `columns`. Did you mean 'revew'?",
     ),
     "columns of json": (
         {"columns": ["review", "mood"], "files": {"train": "a.json", "validation": "b.jsonl.xz"}},
-        "columns: is for .csv, .tsv files, and the task has none; leave it out",
+        "columns: applies only to .csv, .tsv files, of which the task has none; leave it out",
     ),
     "an encoding of parquet": (
         {"encoding": "latin-1", "files": {"train": "a.parquet", "validation": "b.parquet"}},
-        "encoding: is for .csv, .tsv, .json, .jsonl files, and the task has none; leave it out",
+        "encoding: applies only to .csv, .tsv, .json, .jsonl files, of which the task has none; leave it out",
     ),
-    "the label as text": ({"text_columns": ["mood"]}, "text_columns: 'mood' is the column of the label, too"),
+    "the label as text": ({"text_columns": ["mood"]}, "text_columns: 'mood' is also the label_column; name another"),
     "names left out": (
         {"files": None},
-        "source: the folder './data' cannot be used: it holds no <split>-00000-of-00001.parquet;"
-        " files of other names stand under files, as files: {train: train.csv, validation: dev.csv, test:"
+        "source: the folder './data' cannot be used: it contains no <split>-00000-of-00001.parquet;"
+        " list files with other names, such as files: {train: train.csv, validation: dev.csv, test:"
         " more/test.csv}; it has: dev.csv, more/test.csv, train.csv.$",
     ),
 }
@@ -310,7 +312,7 @@ def test_a_source_with_a_revision_is_of_the_hub_whatever_is_called_so_here():
 
 def test_a_model_without_its_mark_is_told_before_anything_runs():
     Path("org/bert").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"models\.bert\.source: 'org/bert' would be asked of the hub, but it exists"):
+    with pytest.raises(ConfigError, match=r"models\.bert\.source: 'org/bert' reads as an id on the hub, but exists"):
         load(ENTRY)
 
 
@@ -491,7 +493,7 @@ def test_a_file_that_the_hub_does_not_have_is_one_line(hub):
     changes = {"files": {"train": "data/train.parquet", "validation": "csv/*.csv"}}
     error = start_fetching(load(HUB_ENTRY, **changes), hub).error
     assert error.startswith(
-        "gluegrid: org/reviews: it holds no data/train.parquet; it has: csv/dev set.csv, data/train-0"
+        "gluegrid: org/reviews: it contains no data/train.parquet; it has: csv/dev set.csv, data/train-0"
     )
 
 

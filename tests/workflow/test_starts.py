@@ -97,7 +97,7 @@ class TestConfig:
         [
             (
                 {"rte": {"init_from": "mnl"}, "mnli": {}},
-                "tasks.rte.init_from: rte starts from 'mnl', which is no task of this file",
+                "tasks.rte.init_from: rte starts from 'mnl', which is not a task in this file",
             ),
             ({"rte": {"init_from": "mnl"}, "mnli": {}}, "Did you mean 'mnli'?"),
             ({"rte": {"init_from": "rte"}}, "rte cannot start from itself"),
@@ -107,11 +107,14 @@ class TestConfig:
             ),
             ({"rte": {"init_from": "mnli"}, "mnli": {"init_from": "rte"}}, "which itself starts from another task"),
             ({"rte": {"init_from": "mnli"}, "mnli": {"do_train": False}}, "mnli, which is not trained here"),
-            ({"rte": {"init_from": "mnli", "seeds": [1, 2]}, "mnli": {"seeds": [2]}}, "has not: 1; give both the same"),
-            ({"ax": {}, "rte": {}}, "ax starts from 'mnli', which is no task of this file; add it"),
+            (
+                {"rte": {"init_from": "mnli", "seeds": [1, 2]}, "mnli": {"seeds": [2]}},
+                "lacks: 1; give both tasks the same seeds",
+            ),
+            ({"ax": {}, "rte": {}}, "ax starts from 'mnli', which is not a task in this file; add it"),
             ({"ax": {"do_train": True, "init_from": None}}, "tasks.ax.do_train: has no train split"),
             ({"cola": {"do_train": False, "validation": {}, "test": []}}, "nothing to evaluate or predict"),
-            ({"cola": {"validation": {}}}, "tasks.cola: has no validation split, so nothing could be reported"),
+            ({"cola": {"validation": {}}}, "tasks.cola: has no validation split, so there would be no score"),
             ({"cola": {"validation": {"validation": "_holdout"}, "selection": "holdout"}}, "the suffix _holdout"),
         ],
     )
@@ -244,7 +247,7 @@ def test_a_finished_checkpoint_scores_what_its_training_scored(started, tmp_path
     assert numpy.array_equal(logits(of_mnli, "test_matched"), expected_logits)
     assert done.returncode == 1, "cola's head is not there"
     assert re.search(
-        rf"FAILED {MODEL}/cola/base/seed-42: .*has no head for cola: classifier\.\w+ would be drawn", done.stdout
+        rf"FAILED {MODEL}/cola/base/seed-42: .*has no head for cola: classifier\.\w+ would be initialized", done.stdout
     )
 
 
@@ -267,9 +270,9 @@ def test_what_starts_from_a_failed_cell_is_shown_with_that_reason(started, tmp_p
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"run_sha256": "other"}, "is of another run than this cell starts from"),
-        ({"saved_model": {"files": {"model.safetensors": "0" * 64}}}, "is missing or not as its record says"),
-        ({"saved_model": {}}, "has kept no model to start from"),
+        ({"run_sha256": "other"}, "is from another run than the one this cell starts from"),
+        ({"saved_model": {"files": {"model.safetensors": "0" * 64}}}, "is missing, or differs from its record"),
+        ({"saved_model": {}}, "has no saved model to start from"),
     ],
 )
 def test_a_start_that_is_not_what_it_should_be_is_refused(started, tmp_path, change, problem):

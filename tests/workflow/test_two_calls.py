@@ -191,7 +191,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert reasons_of(clone, "same", "mrpc") == ["done"]
     for task in ("wnli", "mrpc"):
         assert log_of(clone, task).count("predicting validation") == 1, log_of(clone, task)
-    assert "its result is used" in log_of(clone, "wnli")
+    assert "using its result" in log_of(clone, "wnli")
     assert "2 of 2" in (clone.root / "results/same/results.md").read_text()
     for text in said:
         assert text.count("warning: resources/") == text.count("than that of what has just been made from it") == 1

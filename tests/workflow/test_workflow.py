@@ -287,7 +287,7 @@ def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):
     log = "results/failing/logs/train/bert-demo-small/wnli/base/seed-42.log"
     assert "| WNLI   | Accuracy | failed" in table
     assert f"`{log}`" in table
-    assert f"{tokens.relative_to(clone.root)}: is not the file that was staged" in table
+    assert f"{tokens.relative_to(clone.root)}: has changed since it was staged" in table
     assert (clone.root / log).exists()
     assert "| RTE    | Accuracy | failed" not in table
     *_, path_line, failed_line = done.stdout.rstrip().splitlines()

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, paths, manifests, provenance, text for people. Imports nothing heavy."""
+"""What all other packages build on: errors, files, paths, manifests, provenance, formatting. Imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""What every script needs: its log, its errors as one line, its output to a reader who may leave, its imports."""
+"""What every script needs: logging, one-line errors, output that may be piped into `head`, and fast imports."""
 
 import gc
 import logging
@@ -11,7 +11,7 @@ from types import TracebackType
 from gluegrid.common.errors import GluegridError, Stopped
 from gluegrid.common.escaping import redacted
 
-OURS = "gluegrid: "  # with which a script's own error begins: by this, programs tell it from all else in a log
+OURS = "gluegrid: "  # begins each error of our own scripts, so that programs find it in a log
 
 
 class _Formatter(logging.Formatter):
@@ -20,7 +20,7 @@ class _Formatter(logging.Formatter):
 
 
 def setup() -> None:
-    """Log messages of INFO and above with the time in front, and without secrets."""
+    """Log messages of level INFO and above, with the time and without secrets."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -30,7 +30,7 @@ def setup() -> None:
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import inside. The collector leaves alone for good what is there then, at the end of the process too."""
+    """Speed up the imports inside: the garbage collector never looks at their objects, not even at exit."""
     gc.disable()
     try:
         yield
@@ -41,16 +41,16 @@ def quick_imports() -> Iterator[None]:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Stop in silence what only tells something when its reader has seen enough, as in `make plan | head`."""
+    """End quietly when the reader of the output closes the pipe, as in `make plan | head`."""
     try:
         yield
-        sys.stdout.flush()  # here, since what Python flushes at its end fails with a complaint
+        sys.stdout.flush()  # here, since Python's own flush at exit would print an error
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's `main`; a GluegridError, or Stopped, becomes its message on stderr and exit code 1."""
+    """Call a script's `main`; on a GluegridError or Stopped, print its message to stderr and exit with code 1."""
     try:
         main()
     except (GluegridError, Stopped) as error:
@@ -59,12 +59,12 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Let Ctrl-C end a program with a line; anything else that nobody has caught with its traceback."""
+    """Print one line for Ctrl-C, and a traceback for any other uncaught exception."""
     if issubclass(kind, KeyboardInterrupt):
         print(f"{OURS}interrupted", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-# Here and not around a `main`: what is still importing its modules may be interrupted, too.
+# Set here rather than around `main`, since Ctrl-C may also come while a script still imports its modules.
 sys.excepthook = _end

@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each message says what is wrong, where, and what to do, in one or two lines."""
+"""The errors that a user can fix. Each message says what is wrong, where, and what to do, in one or two lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ LONGEST = 300  # characters; some messages quote a whole file
 class GluegridError(Exception):
     """Base of all errors that are reported without a traceback.
 
-    `is_permanent`: the same would happen again, so that a retry is in vain.
+    `is_permanent`: a retry would fail in the same way.
     """
 
     is_permanent = True
@@ -24,15 +24,15 @@ class ConfigError(GluegridError):
 
 
 class StagingError(GluegridError):
-    """A model or a data set could not be fetched whole."""
+    """A model or a dataset could not be staged completely."""
 
 
 class DataError(GluegridError):
-    """A file's content is not what its task or its manifest says."""
+    """A file's content does not match its task or its manifest."""
 
 
 class MisfitError(DataError):
-    """Data are not what the experiment file says of them: what it says under a task's `key`, or of a `column`."""
+    """The data do not match what the experiment file says about them: under a task's `key`, or about a `column`."""
 
     def __init__(self, message: str, key: str | None = None, column: str | None = None):
         super().__init__(message)
@@ -41,11 +41,11 @@ class MisfitError(DataError):
 
 
 class TrainingError(GluegridError):
-    """A cell cannot be trained as asked."""
+    """A cell cannot be trained as requested."""
 
 
 class TransientError(GluegridError):
-    """A cell cannot be trained here and now; on another node, or later, it may be."""
+    """A cell cannot be trained here and now; a retry later or on another node may succeed."""
 
     is_permanent = False
 
@@ -55,16 +55,16 @@ class ParityError(GluegridError):
 
 
 class RecordError(GluegridError):
-    """A result file is not what its contract says."""
+    """A result file does not have the documented format."""
 
 
 class Stopped(BaseException):
-    """The process was asked to end, or its time is nearly over; its message says why. No error of anybody's."""
+    """The process was asked to end, or its time is nearly over; the message says why. This is not an error."""
 
 
 @contextmanager
 def one_line_errors(what: str) -> Iterator[None]:
-    """Raise whatever a library raises inside as StagingError, its message in one line after `what`."""
+    """Turn any exception that a library raises inside into a StagingError: `what`, and its message on one line."""
     try:
         yield
     except GluegridError:
@@ -76,9 +76,9 @@ def one_line_errors(what: str) -> Iterator[None]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's message without line breaks and not too long; with its class where that says more."""
+    """Return an error's message on one line of bounded length; with its class if the message says too little."""
     message = " ".join(str(error).split())
-    # A KeyError's message is the key alone; the libraries' own classes have messages that stand for themselves.
+    # A KeyError's message is only the key; messages of libraries' own exceptions are self-explanatory.
     is_terse = type(error).__module__ == "builtins" and not isinstance(error, ValueError | OSError | RuntimeError)
     if not message or (is_terse and type(error) is not Exception):
         message = f"{type(error).__name__} {message}".strip()

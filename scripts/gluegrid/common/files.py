@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their hashes."""
+"""Write files atomically, read JSON, and hash files."""
 
 import errno
 import hashlib
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from gluegrid.common.errors import DataError, TransientError
 
-# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer, and the name that it had before.
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md#the-pointer, and the project's earlier name.
 LFS_POINTERS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 LARGEST_LFS_POINTER = 1023  # bytes
 
 
 @contextmanager
 def telling_of_full_disk(path: Path) -> Iterator[None]:
-    """Raise what says that the disk is full as a TransientError about `path`."""
+    """Turn any error that means a full disk into a TransientError about `path`."""
     try:
         yield
     except Exception as error:
@@ -30,9 +30,9 @@ def telling_of_full_disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it is synced and takes `path`'s place.
+    """Yield a temporary path beside `path`; on success, sync it and let it replace `path`.
 
-    Raises TransientError when the disk is full; `path` is then as it was.
+    Raises TransientError if the disk is full; `path` is then unchanged.
     """
     with telling_of_full_disk(path), ExitStack() as at_end:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,10 +49,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`; on a clean exit it is synced and takes `folder`'s place.
+    """Yield an empty folder beside `folder`; on success, sync it and let it replace `folder`.
 
-    Only one process at a time may write it: what a killed one has left is removed. Raises TransientError when the disk
-    is full; `folder` is then as it was.
+    Only one process at a time may write it, since leftovers of a killed one are removed. Raises TransientError if the
+    disk is full; `folder` is then unchanged.
     """
     for leftover in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -66,7 +66,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         for path in [new, *new.rglob("*")]:
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             sync(path)
-        # A folder that is there cannot be replaced in one step.
+        # An existing folder cannot be replaced in one step.
         if folder.exists():
             folder.rename(temporary / "old")
         new.rename(folder)
@@ -74,7 +74,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Tell whether an error, or one behind it, says that the disk or the user's quota is full."""
+    """Tell whether an error, or its cause, means that the disk or the user's quota is full."""
     if error is None:
         return False
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -83,14 +83,15 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def disk_full(path: Path) -> TransientError:
-    """Return the error that says so for a file that could not be written."""
+    """Return the error for a file that could not be written because the disk is full."""
     return TransientError(
-        f"{path}: cannot be written, since the disk (or your quota) is full; make room, and the same command goes on"
+        f"{path}: cannot be written because the disk (or your quota) is full;"
+        " free some space and run the same command again, which will resume"
     )
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """Make a second name of a file, which takes no space; a copy where the disk has no such names."""
+    """Hard-link a file, which takes no space; copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -98,7 +99,7 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Let a file's content, or a folder's entries, reach the disk."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -107,23 +108,23 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of `value`: sorted keys, finite numbers only (ValueError otherwise)."""
+    """Return the canonical JSON text of `value`, with sorted keys. Raises ValueError for infinity and NaN."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as canonical JSON, whole or not at all."""
+    """Write `value` as canonical JSON, atomically."""
     write_text(path, canonical_json(value))
 
 
 def read_json(path: Path) -> dict:
-    """Return the JSON object in `path`; DataError names the file when there is none."""
+    """Return the JSON object in `path`. Raises DataError, which names the file, if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -131,12 +132,12 @@ def read_json(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: holds no JSON object")
+        raise DataError(f"{path}: does not contain a JSON object")
     return value
 
 
 def json_if_there(path: Path) -> dict:
-    """Return the JSON object in `path`; an empty one where it is not there, not any more, or broken."""
+    """Return the JSON object in `path`; an empty one if the file is missing or broken."""
     try:
         return read_json(path)
     except DataError:
@@ -144,12 +145,12 @@ def json_if_there(path: Path) -> dict:
 
 
 def unique_keys(pairs: list[tuple[str, object]]) -> dict:
-    """Return a JSON object, for `object_pairs_hook`; ValueError for a key that stands twice: Python takes the last."""
+    """Return a JSON object, as an `object_pairs_hook`. Raises ValueError for a repeated key, which json accepts."""
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in an object")
+        raise ValueError(f"the key {twice!r} appears twice in an object")
     return content
 
 
@@ -160,19 +161,19 @@ def sha256(path: Path) -> str:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Tell whether a file is what git has of one that git-lfs keeps: a few lines that name its hash and size."""
+    """Tell whether a file is a Git LFS pointer: a few lines with the hash and size of the real file."""
     return path.is_file() and path.stat().st_size <= LARGEST_LFS_POINTER and path.read_bytes().startswith(LFS_POINTERS)
 
 
 def check_no_lfs_pointer(path: Path, shown: str = "") -> None:
-    """Raise DataError where a file is but a pointer of git-lfs; `shown` is what the message calls it."""
+    """Raise DataError for a file that is only a Git LFS pointer; the message calls it `shown`."""
     if is_lfs_pointer(path):
         where = path.resolve().parent
-        raise DataError(f"{shown or path}: is a pointer of git-lfs, not the file; run `git lfs pull` in {where}")
+        raise DataError(f"{shown or path}: is a Git LFS pointer, not the file itself; run `git lfs pull` in {where}")
 
 
 def size_in_words(count: float) -> str:
-    """Return a number of bytes for people, such as 45.4 MB."""
+    """Return a readable file size, such as 45.4 MB."""
     for unit, worth in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= worth:
             return f"{count / worth:,.1f} {unit}"

@@ -1,11 +1,11 @@
-"""Numbers and times: as people read them, and whether two agree. The only place where numbers are rounded."""
+"""Format numbers and times for people, and compare numbers. The only place where numbers are rounded."""
 
 import datetime
 import sys
 
 UNDEFINED = "undefined"
 NOTHING = "-"
-# Metrics are recomputed from the very values they were made of, so only the order of sums differs.
+# Metrics are recomputed from the same values, so only the order of summation may differ.
 TOLERANCE = 1e-9
 
 
@@ -15,12 +15,12 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float) -> str:
-    """Return a number that is in percent already, with two decimals."""
+    """Return a number that is already in percent, with two decimals."""
     return f"{value:.2f}"
 
 
 def signed_points(value: float) -> str:
-    """Return a difference that is in percent already, with its sign and two decimals; nothing is +0.00."""
+    """Return a difference that is already in percent, with its sign and two decimals; never -0.00."""
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
@@ -30,7 +30,7 @@ def signed_percent(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """Return a probability with three decimals, and never 0 or 1, of which a finite number of draws is no proof."""
+    """Return a probability with three decimals, but never 0 or 1, which finitely many resamples cannot show."""
     if value < 0.0005:
         return "<0.001"
     return f"{value:.3f}" if value < 0.9995 else ">0.999"
@@ -42,7 +42,7 @@ def seconds(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number of epochs without needless decimals."""
+    """Return a number of epochs without trailing zeros."""
     return NOTHING if value is None else f"{value:g}"
 
 
@@ -60,13 +60,13 @@ def percents(means: list[float | None], spreads: list[float | None]) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """Return so many things, such as 1 cell, 12 cells, 2 processes."""
+    """Return a count with its noun, such as 1 cell, 12 cells, 2 processes."""
     plural = "es" if thing.endswith("s") else "s"
     return f"{count:,} {thing}{'' if count == 1 else plural}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people, such as 40 s, 12 min, 1 h 05 min, 2 d 03 h."""
+    """Return a readable duration, such as 40 s, 12 min, 1 h 05 min, 2 d 03 h."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(moment: str) -> str:
-    """Return a moment, in ISO 8601, as this host's clock shows it: the hour today, else with the day."""
+    """Return a moment, given in ISO 8601, in local time: today only the time, otherwise with the day."""
     at = datetime.datetime.fromisoformat(moment).astimezone()
     is_today = at.date() == datetime.datetime.now().date()
     is_soon = abs(at - datetime.datetime.now().astimezone()) < datetime.timedelta(days=6)
@@ -86,7 +86,7 @@ def clock(moment: str) -> str:
 
 
 def agree(value: object, expected: object) -> bool:
-    """Tell whether two values are the same, numbers but for the order of their sums."""
+    """Tell whether two values are equal; numbers may differ by the rounding of sums."""
     if is_number(value) and is_number(expected):
         return abs(value - expected) <= TOLERANCE * max(1.0, abs(expected))
     return type(value) is type(expected) and value == expected
@@ -94,5 +94,5 @@ def agree(value: object, expected: object) -> bool:
 
 def is_number(value: object) -> bool:
     """Tell whether a value of a JSON file is a finite number."""
-    # Compared, since math.isfinite fails at whole numbers that no float can hold.
+    # Not math.isfinite, which raises for integers beyond the range of float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

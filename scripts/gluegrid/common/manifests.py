@@ -1,27 +1,27 @@
-"""Manifests of what was staged or tokenised: the files of a folder with their sizes and hashes, checked when used."""
+"""Manifests of staged or tokenized folders: their files with sizes and hashes, which are checked before use."""
 
 from pathlib import Path, PurePosixPath
 
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, sha256
 
-_checked: dict[Path, tuple] = {}  # files that were as their manifest says, and how they were then
+_checked: dict[Path, tuple] = {}  # files that matched their manifest, with their hash and state at that time
 
 
 def file_identity(path: Path) -> dict:
-    """Return a file's size in bytes and its hash."""
+    """Return a file's size in bytes and its SHA-256."""
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def recorded_hashes(manifest: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that a manifest names, as it was when the manifest was written."""
+    """Return the SHA-256 that a manifest records for each of its files."""
     return {name: identity["sha256"] for name, identity in read_json(manifest)["files"].items()}
 
 
 def check_files(manifest: Path) -> None:
-    """Read every file that a manifest names; DataError names the first that is not what it was.
+    """Check every file of a manifest against its hash. Raises DataError for the first that differs.
 
-    A second time, also in a forked child, only those are read that may have changed since.
+    Later calls, also in a forked child, read only files that may have changed since.
     """
     for name, recorded in recorded_hashes(manifest).items():
         path = manifest.parent / name
@@ -40,7 +40,7 @@ def _state_of(path: Path) -> tuple[int, ...]:
 
 
 def check_file(manifest: Path, name: str, recorded: str) -> None:
-    """Compare one file beside a manifest with its hash there. Raises DataError."""
+    """Check one file beside a manifest against its hash. Raises DataError."""
     check_name(manifest, name)
     path = manifest.parent / name
     again = f"delete {manifest.parent} and run snakemake again"
@@ -49,11 +49,11 @@ def check_file(manifest: Path, name: str, recorded: str) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {again}") from error
     if present != recorded:
-        hashes = f"SHA-256 {present[:12]}..., in its manifest {recorded[:12]}..."
-        raise DataError(f"{path}: is not the file that was staged ({hashes}); {again}")
+        hashes = f"its SHA-256 is {present[:12]}..., its manifest has {recorded[:12]}..."
+        raise DataError(f"{path}: has changed since it was staged ({hashes}); {again}")
 
 
 def check_name(manifest: Path, name: str) -> None:
-    """Raise DataError for a name in a manifest that leads out of its folder."""
+    """Raise DataError if a file name in a manifest leads out of its folder."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise DataError(f"{manifest}: names the file {name!r}, which is outside its folder; stage it again")
+        raise DataError(f"{manifest}: lists the file {name!r}, which is outside its folder; stage it again")

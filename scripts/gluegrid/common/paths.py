@@ -1,4 +1,4 @@
-"""Every path of a project, in one place. Patterns with {braces} are Snakemake's; functions fill them."""
+"""Every path that the workflow uses, in one place. {Braces} are Snakemake's wildcards, which functions fill in."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ TASK_MANIFEST = "resources/tasks/{task_key}/manifest.json"
 TOKENS = "{tokenizer_key}/{examples_key}-{max_seq_length}"
 TOKENS_MANIFEST = f"resources/tokens/{TOKENS}/manifest.json"
 
-KERNELS = "kernels"  # of resources, like the others
+KERNELS = "kernels"  # a folder of resources/
 
 CELL = "{model}/{task}/{variant}/seed-{seed}"
-LONGEST_KEY = 200  # file systems take names of 255 bytes, and temporary names are longer
+LONGEST_KEY = 200  # characters; file systems allow names of 255 bytes, and temporary names are longer
 LOCAL_PREFIXES = ("/", "./", "../", "~/")
 
 
 class ExperimentPaths:
-    """The paths of one experiment, relative to the folder Snakemake runs in; `root` where it is made elsewhere."""
+    """The paths of one experiment, relative to Snakemake's working folder; `root` is set to build it elsewhere."""
 
     def __init__(self, experiment: str, root: str | None = None):
         self.root = root or f"results/{experiment}"
@@ -42,7 +42,7 @@ class ExperimentPaths:
         self.heads = f"{self.root}/heads"
 
     def made_from_runs(self) -> list[str]:
-        """Return, of the files that other targets than `all` make, their paths; {model} where each model has one."""
+        """Return the paths of files that targets other than `all` make; with {model} where each model has one."""
         reports = [self.parity_md, self.parity_json, self.comparisons_md, self.comparisons_json]
         return [*reports, self.report_html, self.table_tex, self.submission_zip]
 
@@ -56,27 +56,27 @@ class ExperimentPaths:
 
 
 def state_folder(run: Path) -> Path:
-    """Return the folder private to the training of the cell whose run.json is `run`."""
+    """Return the private state folder of the cell whose run.json is `run`."""
     return _beside_runs(run, "state")
 
 
 def heads_of_state(state: Path) -> Path:
-    """Return the folder of the calls of snakemake with the experiment to whose cell this state folder belongs."""
+    """Return the folder that records the calls of snakemake for the experiment of this state folder."""
     return state.parents[4] / "heads"
 
 
 def kernels_folder(model: Path) -> Path:
-    """Return the folder of what cells have compiled for GPUs, beside the model that is staged with this manifest."""
+    """Return the cache folder of compiled GPU kernels, from the manifest of any staged model."""
     return model.parents[2] / KERNELS
 
 
 def trackers_folder(run: Path) -> Path:
-    """Return the folder in which the trackers of the cell whose run.json is `run` write."""
+    """Return the folder for the trackers of the cell whose run.json is `run`."""
     return _beside_runs(run, "trackers")
 
 
 def cell_beside(run: Path, task: str, variant: str) -> Path:
-    """Return the folder of another task's cell, of the same model and seed as the one whose run.json is `run`."""
+    """Return the folder of another task's cell with the same model and seed as the one whose run.json is `run`."""
     return run.parents[3] / task / variant / run.parent.name
 
 
@@ -87,25 +87,25 @@ def _beside_runs(run: Path, part: str) -> Path:
 
 
 def examples_key(task_key: str, definition: dict) -> str:
-    """Return the name of a task's examples: its staged data, and a hash of what says how they are read.
+    """Return the name of a task's examples: its staged data, and a hash of how they are read.
 
-    Not the task's alias: other experiments may give it to another task.
+    It does not contain the task's alias, which other experiments may give to another task.
     """
     digest = hashlib.sha256(json.dumps([task_key, definition], sort_keys=True).encode()).hexdigest()[:8]
     return f"{task_key[: LONGEST_KEY - 15]}-{digest}"  # "-65536", the longest length, follows
 
 
 def is_local(source: str) -> bool:
-    """Tell a folder (written with a leading './', '../', '/' or '~/') from an id on the hub."""
+    """Tell whether a source is a local path (it starts with './', '../', '/' or '~/') rather than an id on the hub."""
     return source in (".", "..") or source.startswith(LOCAL_PREFIXES)
 
 
 def resource_key(source: str, revision: str, folder: str = "", layout: dict | None = None) -> str:
-    """Return the folder name of a staged resource: what it is, as one safe path part.
+    """Return the folder name of a staged resource, as one safe path component.
 
-    Hub ids are unique with '/' written as '--'. A folder's name is completed by a hash of its path,
-    since two folders may share a name; so is whatever could be read in two ways. `layout` is what else decides
-    the files of a task (split_files.py), or of a model.
+    Hub ids stay unique with '/' written as '--'. A hash of its path is appended to a local folder's name, since two
+    folders may share a name; other ambiguous names get a hash, too. `layout` is what else determines the files of a
+    task (task_files.py), or of a model.
     """
     exact = json.dumps([source, revision, folder] + ([layout] if layout else []), sort_keys=True)
     is_ambiguous = "--" in source + folder + revision or (folder and "/" not in source)

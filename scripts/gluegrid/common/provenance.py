@@ -1,4 +1,4 @@
-"""Where a number comes from: code, machine and job, as plain data. Imports nothing heavy."""
+"""Where a number comes from: code, host and job, as plain data. Imports nothing heavy."""
 
 import datetime
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError
 
 PROJECT = Path(__file__).resolve().parents[3]
-# What makes the numbers. An experiment file or a profile that was edited does not make the code another.
+# The files that determine results. Editing an experiment file or a profile does not count as changing the code.
 CODE = ("Snakefile", "rules", "scripts", "schemas")
-EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which a head starts its jobs
-PACK = "GLUEGRID_PACK"  # the name of the pack that a process trains cells of
-CLUSTERS = "GLUEGRID_CLUSTERS"  # the clusters that sbatch was told to choose from for a job, if it was
+EXECUTOR = "GLUEGRID_EXECUTOR"  # the name of the executor with which the call of snakemake starts its jobs
+PACK = "GLUEGRID_PACK"  # the name of the pack whose cells a process trains
+CLUSTERS = "GLUEGRID_CLUSTERS"  # the clusters that sbatch may choose from for a job, if it was told any
 RECORDED_PACKAGES = (
     "torch",
     "transformers",
@@ -36,11 +36,11 @@ def now() -> str:
 
 
 def git_state() -> dict:
-    """Return the commit of the code and whether it was changed since; both None outside a checkout.
+    """Return the commit of the code and whether it has uncommitted changes; both None outside a checkout.
 
-    Of a checkout that git tells nothing of, `unknown` says why.
+    `unknown` says why git could not tell.
     """
-    # Not git is asked: an unpacked archive may lie inside another project's checkout.
+    # Checked without git, since an unpacked archive may lie inside another project's checkout.
     if not (PROJECT / ".git").exists():
         return {"commit": None, "dirty": None}
     try:
@@ -50,15 +50,15 @@ def git_state() -> dict:
 
 
 def without_commit(git: dict) -> str:
-    """Say of code whose commit is None in such a state what is known of it."""
+    """Describe code whose commit is None in a `git_state`."""
     return f"of an unknown commit ({git['unknown']})" if git.get("unknown") else "not from a git checkout"
 
 
 def _git(*arguments: str) -> str:
-    """Return what git prints about the project, which it only reads. Raises GluegridError."""
-    # Another user's clone, which git mistrusts for its settings: its code is what runs here anyway.
+    """Return the output of a git command that only reads the project. Raises GluegridError."""
+    # git refuses another user's clone because of its settings; but the clone's code already runs here.
     command = ["git", "-c", "safe.directory=*", "-C", str(PROJECT), *arguments]
-    # A hook of git's, or `git rebase --exec`, tells of a repository of its own.
+    # A git hook, or `git rebase --exec`, sets these variables to its own repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_CEILING_DIRECTORIES": str(PROJECT.parent)}
     try:
@@ -66,7 +66,7 @@ def _git(*arguments: str) -> str:
     except FileNotFoundError:
         raise GluegridError("git is not installed") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GluegridError(f"git gives no answer: {error}") from None
+        raise GluegridError(f"git does not answer: {error}") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise GluegridError(f"git: {said[0]}")
@@ -74,7 +74,7 @@ def _git(*arguments: str) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that make the numbers."""
+    """Return the versions of Python and of the packages that determine results."""
     used = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
@@ -85,31 +85,28 @@ def versions() -> dict[str, str | None]:
 
 
 def this_process() -> dict:
-    """Return what names this process: host, number, and when it started, which tells it from a later one."""
+    """Return what identifies this process: host, process id, and start time, since ids are reused."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "process_started": process_started(os.getpid())}
 
 
 def process_started(pid: int) -> str | None:
-    """Return what tells a process of this host from a later one of the same number; None when there is no such."""
+    """Return the start time of a process on this host, which tells it from a later one with the same id; else None."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    has_ended = fields[0] in "ZX"  # and waits for its parent to ask how
+    has_ended = fields[0] in "ZX"  # a zombie, which waits for its parent to collect its exit code
     return None if has_ended else fields[19]
 
 
 def is_running(process: dict) -> bool:
-    """Tell whether a process of this host, named as by `this_process`, still runs."""
+    """Tell whether a process of this host, identified as by `this_process`, is still running."""
     return process["process_started"] is not None and process_started(process["pid"]) == process["process_started"]
 
 
 def job() -> dict:
-    """Return where this process runs: host, process id and, where SLURM runs it as a job of its own, the job.
-
-    And of a cell in a pack, the pack.
-    """
+    """Return where this process runs: host, process id, its own SLURM job if it has one, and its pack if any."""
     pack = {"pack": os.environ[PACK]} if PACK in os.environ else {}
     return {
         **pack,
@@ -122,10 +119,9 @@ def job() -> dict:
 
 
 def _slurm_job_id() -> str | None:
-    """Return the job's number, with its cluster where sbatch was asked for one; of an array job's task that by which
-    SLURM's programs know it alone.
+    """Return the job's number; with its cluster if sbatch was asked for one, and as <job>_<task> in an array job.
 
-    A job in which a head runs many cells is none of a cell's: it must neither be cancelled nor waited for with it.
+    None for a job in which a call of snakemake runs many cells: it must not be cancelled or waited for with one cell.
     """
     if not has_slurm_job_of_its_own():
         return None
@@ -137,5 +133,5 @@ def _slurm_job_id() -> str | None:
 
 
 def has_slurm_job_of_its_own() -> bool:
-    """Tell whether this process is in a job of SLURM's that was submitted for its cell, or by hand for a script."""
+    """Tell whether this process is in a SLURM job that was submitted for its cell, or by hand for a script."""
     return "SLURM_JOB_ID" in os.environ and os.environ.get(EXECUTOR) != "local"

@@ -1,1 +1,1 @@
-"""One job on its machine: locks, attempts, GPUs, submission to SLURM, preemption, and its call of snakemake."""
+"""How jobs run: locks, attempts, GPUs, submission to SLURM, preemption, and the call of snakemake they belong to."""

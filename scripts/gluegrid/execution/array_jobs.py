@@ -1,4 +1,4 @@
-"""Array jobs of SLURM's, as Snakemake's plugin makes them and as gluegrid submits them: each task for its own cell."""
+"""SLURM's array jobs, as Snakemake's plugin makes them and as gluegrid submits them: each task for its own cell."""
 
 import base64
 import json
@@ -13,11 +13,9 @@ from gluegrid.common.paths import ExperimentPaths, state_folder
 from gluegrid.execution.invocation import current_invocation
 from gluegrid.execution.packs import states_in_pack
 
-# How the plugin gives an array job the commands of all tasks but the first: behind that of the first, packed.
+# How the plugin passes the commands of all tasks but the first to an array job: compressed, after that of the first.
 PACKED_BY_PLUGIN = re.compile(r"\s+--slurm-jobstep-array-execs[=\s]\s*'?([\w+/=]+)'?\s*$")
-UNKNOWN_ARRAY = (
-    "not submitted: {array} does not say what each task does in a form known here; leave out slurm-array-jobs"
-)
+UNKNOWN_ARRAY = "not submitted: {array}: the commands of its tasks are in an unknown format; leave out slurm-array-jobs"
 UNPACK = (
     "import base64, json, os, sys, zlib;"
     " commands = json.loads(zlib.decompress(base64.b64decode(sys.stdin.read())));"
@@ -34,10 +32,10 @@ exec /bin/sh -c "$command"
 
 
 def commands_of_tasks(arguments: list[str], command: str) -> dict[str, str]:
-    """Return the command of each task that a command line of sbatch submits.
+    """Return the command of each task that an sbatch command line submits.
 
-    Its key is what the number of its task has behind the job's: nothing, or `_1`, `_2`, ... in an array job. Raises
-    GluegridError where an array job of Snakemake's does not say what each of its tasks is to do.
+    The key is the suffix of the job's number: nothing, or `_1`, `_2`, ... in an array job. Raises GluegridError if the
+    commands of Snakemake's array job cannot be read.
     """
     array = next((argument for argument in arguments if argument.startswith("--array")), None)
     if array is None or "--target-jobs" not in command:
@@ -52,18 +50,18 @@ def commands_of_tasks(arguments: list[str], command: str) -> dict[str, str]:
 
 
 def states_of_tasks(commands: dict[str, str]) -> dict[Path, str]:
-    """Return the task that trains it for the state folder of each cell that is trained by one of a job's."""
+    """Return, for the state folder of each cell that a job trains, the task that trains it."""
     return {state: task for task, command in commands.items() for state in states_of_cells(command)}
 
 
 def states_of_cells(command: str) -> list[Path]:
-    """Return the state folders of the cells that a command of Snakemake's, or a pack's, trains."""
+    """Return the state folders of the cells that a command of Snakemake, or of a pack, trains."""
     state = state_of_cell(command)
     return [state] if state else states_in_pack(command)
 
 
 def state_of_cell(command: str) -> Path | None:
-    """Return the state folder of the cell that a command of Snakemake's trains; None where it does something else."""
+    """Return the state folder of the cell that a command of Snakemake trains; None for any other command."""
     invocation = current_invocation()
     targets = re.search(r"--target-jobs (\S+) ", command)
     if invocation is None or targets is None:
@@ -76,19 +74,19 @@ def state_of_cell(command: str) -> Path | None:
 
 
 def script_of_array(commands: dict[str, str]) -> str:
-    """Return the script of an array job in which each task runs its own command, as a job of its own would.
+    """Return the script of an array job in which each task runs its own command, as in a separate job.
 
-    As the plugin makes arrays, every task runs Snakemake for the cell of the *first*, and below it the command of its
-    own. So a task fails where the first cell has no result a minute later, and a task that fails deletes that result.
+    In the plugin's arrays, every task runs Snakemake for the cell of the *first* task, and below it its own command. So
+    a task fails if the first cell has no result a minute later, and a failing task deletes that result.
 
-    The commands are alike, so packed together they take few bytes each; SLURM takes scripts of up to 4 MB.
+    The commands are similar, so compressed together they take few bytes each; SLURM accepts scripts of up to 4 MB.
     """
     packed = base64.encodebytes(zlib.compress(json.dumps(commands).encode(), level=9)).decode()
     return ARRAY_SCRIPT.format(python=shlex.quote(sys.executable), unpack=UNPACK, packed=packed)
 
 
 def _packed_behind(command: str) -> dict[str, str]:
-    """Return the commands that the plugin has packed behind the first one's, by the numbers of their tasks."""
+    """Return the commands that the plugin has packed after the first one, by the numbers of their tasks."""
     packed = PACKED_BY_PLUGIN.search(command)
     try:
         others = json.loads(base64.b64decode(packed[1])) if packed else {}

@@ -1,8 +1,8 @@
-"""attempts.jsonl: one line for each time a cell was tried, with how it ended.
+"""attempts.jsonl: one line for each attempt at a cell, with how it ended.
 
-`accelerate launch` turns every exit code into 1 and ends the log with a traceback of its own, and a killed process
-says nothing; so the attempt is noted when it starts, and its end is filled in when there is one. Whoever starts an
-attempt holds the cell's lock: an earlier attempt that has not reported its end then never will.
+`accelerate launch` turns every exit code into 1 and ends the log with its own traceback, and a killed process says
+nothing. So an attempt is noted when it starts, and its end is added when it ends. Whoever starts an attempt holds the
+cell's lock, so an earlier attempt that has not reported its end never will.
 """
 
 import datetime
@@ -23,12 +23,12 @@ from gluegrid.experiment.experiment_index import invocation_files
 
 logger = logging.getLogger(__name__)
 
-KEYS = {"start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node"}  # of every release's lines
+KEYS = {"start", "end", "reason", "host", "pid", "slurm_job_id", "slurm_node"}  # in the lines of every release
 
 
 @contextmanager
 def attempting(state: Path, run: Path) -> Iterator[None]:
-    """Note an attempt at a run.json and how it ends."""
+    """Note that an attempt at a run.json starts, and how it ends."""
     start(state, sha256(run))
     try:
         yield
@@ -36,7 +36,7 @@ def attempting(state: Path, run: Path) -> Iterator[None]:
         try:
             end(state, _reason_for(error), isinstance(error, GluegridError) and error.is_permanent)
         except (OSError, GluegridError) as another:
-            logger.error("the end of this attempt could not be noted: %s", another)
+            logger.error("could not note the end of this attempt: %s", another)
         if is_disk_full(error) and not isinstance(error, GluegridError):
             raise disk_full(state) from error
         raise
@@ -55,7 +55,7 @@ def _reason_for(error: BaseException) -> Reason:
 
 
 def start(state: Path, run_sha256: str) -> None:
-    """Note that this process begins a new attempt at the run of this hash."""
+    """Note that this process starts a new attempt at the run with this hash."""
     killed = {"reason": str(Reason(Cause.KILLED)), "cause": Cause.KILLED}
     earlier = [attempt if attempt["cause"] else attempt | killed for attempt in read(state)]
     mine = {"start": now(), "end": None, **job(), "head": path_of_current_invocation(), "run_sha256": run_sha256}
@@ -63,35 +63,35 @@ def start(state: Path, run_sha256: str) -> None:
 
 
 def end(state: Path, reason: Reason, is_permanent: bool = False) -> None:
-    """Note how the attempt of this process ended, and whether another would end in the same way."""
+    """Note how the attempt of this process ended, and whether a retry would end in the same way."""
     *earlier, last = read(state)
     how = {"end": now(), "reason": str(reason), "cause": reason.cause, "is_permanent": is_permanent}
     _write(state, [*earlier, last | how])
 
 
 def note_death(state: Path, pid: int) -> None:
-    """Note the end of the attempt, if it began one, of a process of this host that could not do it itself any more."""
+    """Note the end of the attempt of a process on this host that died before it could; nothing if it had none."""
     last = (read(state) or [{}])[-1]
     if (last.get("pid"), last.get("host")) == (pid, job()["host"]) and last["cause"] is None:
         end(state, Reason(Cause.KILLED))
 
 
 def has_died(state: Path) -> bool:
-    """Tell whether the last attempt at a cell ended without a word, or has yet to end."""
+    """Tell whether the last attempt at a cell ended without reporting, or is still running."""
     tried = read(state)
     return bool(tried) and tried[-1]["cause"] in (None, Cause.KILLED)
 
 
 def published(state: Path) -> None:
-    """Note that the result of an attempt that could not publish it has been published."""
+    """Note that the result of an attempt that failed to publish it has now been published."""
     if read(state)[-1]["cause"] != Cause.DONE:
         end(state, Reason(Cause.DONE))
 
 
 def read(state: Path) -> list[dict]:
-    """Return all attempts of a cell, the oldest first; what is no attempt (somebody edited the file) is left out.
+    """Return all attempts at a cell, oldest first; lines that are not attempts (after manual edits) are left out.
 
-    Each has its `cause`, None where it has not reported its end.
+    Each has its `cause`, which is None if it has not reported its end.
     """
     try:
         text = (state / "attempts.jsonl").read_text(encoding="utf-8", errors="replace")
@@ -108,7 +108,7 @@ def at_this_result(state: Path, run_sha256: str) -> list[dict]:
 
 
 def seconds_of_last(state: Path) -> float | None:
-    """Return how long the last attempt took, from its first line of Python to its end; None where it has not ended."""
+    """Return how long the last attempt took, from its start to its end; None if it has not ended."""
     last = (read(state) or [{"end": None}])[-1]
     if last["end"] is None:
         return None
@@ -117,15 +117,15 @@ def seconds_of_last(state: Path) -> float | None:
 
 
 def name_of_last(tried: list[dict]) -> dict | None:
-    """Return what names the last of a cell's attempts; None where there is none.
+    """Return what identifies the last of a cell's attempts; None if there is none.
 
-    What follows an attempt names it: moments that two hosts have written say nothing of which was first.
+    Later events refer to it, since timestamps from two hosts do not tell which came first.
     """
     return {"number": len(tried), **{key: tried[-1][key] for key in ("start", "host", "pid")}} if tried else None
 
 
 def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
-    """Tell whether something was noted after the last of these attempts had begun, under the key `after`.
+    """Tell from its key `after` whether something was noted after the last of these attempts had started.
 
     Earlier releases noted only the `moment`.
     """
@@ -135,21 +135,21 @@ def was_last(noted: dict, moment: str, tried: list[dict]) -> bool:
 
 
 def cancel(state: Path) -> None:
-    """Let no call of snakemake that has begun try this cell again."""
+    """Keep all calls of snakemake that have started from trying this cell again."""
     invocations = sorted(path.name for path in invocation_files(heads_of_state(state).parent))
     write_json(_cancellation(state), {"cancelled": now(), "after": name_of_last(read(state)), "heads": invocations})
 
 
 def was_cancelled_last(state: Path, tried: list[dict]) -> bool:
-    """Tell whether the cell was cancelled after the last of its attempts had begun."""
+    """Tell whether the cell was cancelled after the last of its attempts had started."""
     noted = json_if_there(_cancellation(state))
     return bool(noted) and was_last(noted, noted.get("cancelled", ""), tried)
 
 
 def reason_to_stop(state: Path) -> Reason | None:
-    """Return why the present call of snakemake need not try a cell again; None where it may.
+    """Return why the current call of snakemake need not try a cell again; None if it should.
 
-    Its retries cannot look at the reason of a failure. A later call tries again: something may have been mended.
+    Snakemake's retries do not know why a job failed. A later call does try again, since the cause may be fixed.
     """
     path = path_of_current_invocation()
     if path is None:
@@ -162,9 +162,9 @@ def reason_to_stop(state: Path) -> Reason | None:
 
 
 def stop_if_in_vain(state: Path) -> None:
-    """Raise GluegridError where another attempt of the present call of snakemake would be in vain."""
+    """Raise GluegridError if another attempt in the current call of snakemake would be in vain."""
     if reason := reason_to_stop(state):
-        raise GluegridError(f"{reason} (not tried again by the same call of snakemake)")
+        raise GluegridError(f"{reason} (this call of snakemake does not try again)")
 
 
 def why_without_result(attempt: dict) -> Reason:
@@ -200,11 +200,11 @@ def _attempt(line: str) -> dict | None:
 
 
 def _was_cancelled_under(path: str, state: Path) -> bool:
-    """Tell whether the cell was cancelled after the call of snakemake of this file had begun."""
+    """Tell whether the cell was cancelled after the call of snakemake with this file had started."""
     noted = json_if_there(_cancellation(state))
     if isinstance(noted.get("heads"), list):
         return Path(path).name in noted["heads"]
-    # An earlier release's.
+    # Written by an earlier release.
     return bool(noted) and noted.get("cancelled", "") >= current_invocation()["started"]
 
 

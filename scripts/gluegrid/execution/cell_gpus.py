@@ -1,8 +1,7 @@
-"""The GPUs of a cell where nobody hands them out: its launcher leases them before it starts the training.
+"""The GPUs of a cell without a scheduler: its launcher leases them before it starts the training.
 
-SLURM gives each job cards of its own; Snakemake's local executor counts them only. Before its cards, the launcher
-leases the cell itself: of two calls of snakemake that want the same one, one trains it, and the other waits without a
-card.
+SLURM assigns GPUs to each job; Snakemake's local executor only counts them. Before the GPUs, the launcher leases the
+cell itself: if two calls of snakemake want the same cell, one trains it, and the other waits without a GPU.
 """
 
 import argparse
@@ -30,16 +29,16 @@ from gluegrid.execution.preemption import SIGNALS, Preemption
 from gluegrid.execution.visible_gpus import MIG, visible_gpus
 from gluegrid.experiment.run import Run, read_run
 
-INPUTS = ("run", "model", "task", "tokens")  # of a training, as its command line names them
+INPUTS = ("run", "model", "task", "tokens")  # of a training, as on its command line
 
 
 def lease_gpus_of_cell(arguments: list[str]) -> None:
-    """Let this process, and all that it starts from here on, use GPUs of their own, waiting for them if need be.
+    """Reserve GPUs for this process and its children, waiting for them if necessary.
 
-    `arguments` are the launcher's, with `--run` of the cell's training, or with the `--pack` of several. Nothing is
-    leased for a cell on the CPU or on several nodes, in a job of SLURM's, nor where no GPU is seen: the training says
-    so. Raises TransientError (also where the processes of a cell would have to share a GPU), and Stopped when there is
-    nothing to wait for any more.
+    `arguments` are the launcher's, with the cell's `--run`, or the `--pack` of several cells. Nothing is leased for a
+    cell on the CPU or on several nodes, in a SLURM job, or if no GPU is visible, which the training reports. Raises
+    TransientError, also if the processes of a cell would have to share a GPU, and Stopped when there is nothing left to
+    wait for.
     """
     inputs = _inputs_in(arguments)
     if pack := inputs.pop("pack"):
@@ -50,7 +49,7 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
         run = read_run(inputs["run"])
     except GluegridError:
         return  # the training reports it
-    # A snakemake inside of one large job has to give out its cards itself.
+    # A snakemake inside one large job has to assign its GPUs itself.
     if run.nodes > 1 or has_slurm_job_of_its_own():
         if run.device == "cuda" and run.gpus > 1:
             _usable(visible_gpus(), run)
@@ -59,7 +58,7 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
         waiting = _Waiting(inputs["run"])
         leases = _lease_cell(run, inputs["run"], waiting) if waits_for_others() else []
         gpus = _usable(visible_gpus(), run) if run.device == "cuda" else []
-        # What the one has left that was waited for is only to be published, which needs no GPU.
+        # If the process that was waited for has left a result, it only needs to be published, without a GPU.
         is_trained = leases and run.processes == 1 and None not in inputs.values() and would_only_publish(**inputs)
         if gpus and not is_trained:
             leases += _lease_cards(gpus, run.gpus, _name(run), waiting)
@@ -68,11 +67,11 @@ def lease_gpus_of_cell(arguments: list[str]) -> None:
 
 
 def _lease_for_pack(pack: Pack) -> None:
-    """Lease a GPU for the cells of a pack, which share it one after another; each waits for its own lock."""
+    """Lease a GPU for the cells of a pack, which use it one after another; each waits for its own lock."""
     try:
         run = read_run(Path(pack.cells[0].run))
     except (GluegridError, IndexError):
-        return  # the training reports it, or there is none left
+        return  # the training reports it, or no cell is left
     if run.device == "cuda" and not has_slurm_job_of_its_own() and (gpus := visible_gpus()):
         with _ended_by_signals():
             leases = _lease_cards(gpus, run.gpus, pack.name, _stop_if_ended)
@@ -80,10 +79,10 @@ def _lease_for_pack(pack: Pack) -> None:
 
 
 def _lease_cards(gpus: list[str], count: int, name: str, while_waiting: Callable[[], None]) -> list[Lease]:
-    """Lease so many of the GPUs, and let all that this process starts see no others."""
+    """Lease `count` of the GPUs, and make only these visible to child processes."""
     cards = lease_gpus(gpus, count, name, _tell_waiting, while_waiting)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(lease.gpu for lease in cards)
-    _tell(f"{name} has {os.environ['CUDA_VISIBLE_DEVICES']} of this machine's GPUs to itself")
+    _tell(f"{name}: reserved GPU {os.environ['CUDA_VISIBLE_DEVICES']} on this machine")
     return cards
 
 
@@ -93,9 +92,9 @@ def _stop_if_ended() -> None:
 
 
 def _usable(gpus: list[str], run: Run) -> list[str]:
-    """Return those of the GPUs that a run can use. Raises TransientError where its processes would share one.
+    """Return the GPUs that a run can use. Raises TransientError if its processes would share one.
 
-    Of MIG slices, CUDA shows a process the first that it may see, and NCCL takes two of a card for one GPU.
+    CUDA shows a process only one MIG slice, and NCCL takes two slices of a GPU for the same one.
     """
     whole = [gpu for gpu in gpus if not gpu.startswith(MIG)]
     if run.gpus == 1 or len(whole) == len(gpus):
@@ -103,13 +102,13 @@ def _usable(gpus: list[str], run: Run) -> list[str]:
     if len(whole) >= run.gpus:
         return whole
     raise TransientError(
-        f"gpus: {run.gpus} cannot be MIG slices, and there are {len(gpus) - len(whole)} beside {len(whole)} whole GPUs"
-        f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); set gpus: 1, or ask for whole GPUs"
+        f"gpus: {run.gpus} needs whole GPUs, not MIG slices; visible are {len(whole)} and {len(gpus) - len(whole)}"
+        f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); set gpus: 1, or request whole GPUs"
     )
 
 
 def _inputs_in(arguments: list[str]) -> dict[str, Path | None]:
-    """Return what a launcher's arguments give the training as its inputs."""
+    """Return the inputs of a training from the launcher's arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in (*INPUTS, "pack"):
         parser.add_argument(f"--{name}", type=Path)
@@ -123,7 +122,7 @@ def _name(run: Run) -> str:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals end this process with Preempted inside. The rule's shell ignores them; later the training listens."""
+    """Let signals raise Preempted inside. The rule's shell ignores them, and the training handles them later."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     Preemption().listen()
     try:
@@ -134,7 +133,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _lease_cell(run: Run, path: Path, waiting: "_Waiting") -> list[Lease]:
-    """Lease a cell, once no other launcher of this machine has it and nobody trains it any more."""
+    """Lease a cell as soon as no other launcher on this machine has it and nobody is training it."""
     name = f"{OF_A_CELL}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     try:
         leases = lease_gpus([name], 1, _name(run), lambda holders: waiting.tell_once(whose(holders[name])), waiting)
@@ -150,7 +149,7 @@ def _lease_cell(run: Run, path: Path, waiting: "_Waiting") -> list[Lease]:
 
 
 class _Waiting:
-    """Looks, while a cell waits for a GPU, whether it still should; a holder of it is treated as the training would."""
+    """Check repeatedly, while a cell waits for a GPU, whether it still should; treat a holder as the training would."""
 
     def __init__(self, run: Path):
         files = CellFiles(run)
@@ -162,13 +161,13 @@ class _Waiting:
     def __call__(self) -> None:
         _stop_if_ended()
         stop_if_in_vain(self._state)
-        # One that was left behind may be what holds the GPU. On other hosts it does not, and may be long dead.
+        # A holder that was left behind may occupy the GPU; not so on other hosts, where it may also be long dead.
         holder = probable_holder(self.lock)
         if holder is not None and (waits_for_others() or holder["host"] == this_process()["host"]):
             self._latecomer(holder)
 
     def tell_once(self, who: str) -> None:
-        """Say whose the cell is."""
+        """Say who is training the cell."""
         if not self._has_told:
             _tell(f"this cell is being trained by {who}; waiting for its result")
         self._has_told = True
@@ -179,12 +178,12 @@ def _tell_waiting(holders: Holders) -> None:
 
 
 def _tell(text: str) -> None:
-    # Without the prefix of errors, and without logging, which accelerate and torch would join in.
+    # Without the prefix of errors, and without logging, to which accelerate and torch would add their messages.
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
 def _hand_on(descriptors: list[int]) -> None:
-    """Let every program that this process starts keep the descriptors: it may outlive its launcher."""
+    """Let every child process keep the descriptors, since it may outlive its launcher."""
 
     class Popen(subprocess.Popen):
         def __init__(self, *arguments, pass_fds=(), **options):

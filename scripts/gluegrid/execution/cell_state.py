@@ -1,6 +1,6 @@
 """The state folder of one cell, private to its training: its last good result, and how results are published.
 
-Imports nothing heavy, so that a process that finds its work done or taken ends within a second.
+Imports nothing heavy, so that a process ends within a second if its work is done already or done by another.
 """
 
 import os
@@ -22,12 +22,12 @@ RECORD = "run_record.json"
 
 
 class CellFiles:
-    """The files of one cell. Its state folder is private to training."""
+    """The files of one cell. The state folder is private to training."""
 
     def __init__(self, run: Path):
         self.run = run
         self.state = state_folder(run)
-        self.lock = self.state / "lock"  # it lets one process at a time train the cell
+        self.lock = self.state / "lock"  # lets one process at a time train the cell
         self.last_good = self.state / "last_good_result"
         self.new_result = self.state / "new_result"
         self.new_saved_model = self.new_result / MODEL
@@ -36,21 +36,21 @@ class CellFiles:
         self.failure_of_helper = self.state / "failure_of_helper.json"
 
     def new_predictions(self, split: str) -> Path:
-        """The predictions of a split, in the result that is being written."""
+        """Return the path of a split's predictions in the result that is being written."""
         return self.new_result / f"predictions_{split}.parquet"
 
     def last_good_predictions(self) -> dict[str, Path]:
-        """The predictions of the last good result, by split."""
+        """Return the paths of the last good result's predictions, by split."""
         paths = sorted(self.last_good.glob("predictions_*.parquet"))
         return {path.stem.removeprefix("predictions_"): path for path in paths}
 
     def begin_result(self) -> None:
-        """Make an empty folder for a result; the last good one stays until this one is complete."""
+        """Create an empty folder for a result; the last good one is kept until this one is complete."""
         shutil.rmtree(self.new_result, ignore_errors=True)
         self.new_result.mkdir(parents=True)
 
     def keep_result(self) -> None:
-        """Let the new result, now complete, take the last good one's place."""
+        """Replace the last good result by the new one, which is now complete."""
         shutil.rmtree(self.last_good, ignore_errors=True)
         self.new_result.rename(self.last_good)
 
@@ -65,7 +65,7 @@ class CellFiles:
 
 
 def _publish_model(source: Path, target: Path) -> None:
-    """Let the trained model be there too; where none is kept, remove what an earlier run has kept."""
+    """Publish the saved model; if none is saved, remove that of an earlier run."""
     if not source.exists():
         shutil.rmtree(target, ignore_errors=True)
         return
@@ -74,9 +74,7 @@ def _publish_model(source: Path, target: Path) -> None:
 
 
 def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict:
-    """Return the hashes of what a run is made from: run.json, each file that the manifests name, and what it starts
-    from.
-    """
+    """Return the hashes of a run's inputs: run.json, the files in the manifests, and the model that it starts from."""
     return {
         "run_sha256": sha256(run),
         "model_files": recorded_hashes(model),
@@ -87,17 +85,17 @@ def identity_of_inputs(run: Path, model: Path, task: Path, tokens: Path) -> dict
 
 
 def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
-    """Tell whether a job of this cell finished after the present call of snakemake began, or could not publish.
+    """Tell whether a job of this cell finished after the current call of snakemake began, or could not publish.
 
-    The first was left behind by a killed invocation, the second was killed itself, or met a full disk. Another result
-    does not count: when Snakemake starts a cell that has one, a rerun is wanted.
+    The first was left behind by a killed call; the second was killed itself, or met a full disk. Any other result does
+    not count: when Snakemake starts a cell that has one, it wants a rerun.
     """
     record = _record_of_whole_result(files)
     if record is None or any(record.get(key) != inputs[key] for key in inputs):
         return False
     invocation, tried = path_of_current_invocation(), attempts.read(files.state)
     if tried and tried[-1]["cause"] != Cause.DONE and _is_made_by(tried[-1], record):
-        return True  # which it could not publish
+        return True  # the attempt could not publish it
     if invocation is None:
         return False
     is_ours = any(attempt.get("head") == invocation and _is_made_by(attempt, record) for attempt in tried)
@@ -105,20 +103,20 @@ def has_result_of_this_call(files: CellFiles, inputs: dict) -> bool:
 
 
 def would_only_publish(run: Path, model: Path, task: Path, tokens: Path) -> bool:
-    """Tell whether a cell's training, begun now, would publish the result that there is, and train nothing."""
+    """Tell whether a cell's training, started now, would only publish the existing result."""
     try:
         return has_result_of_this_call(CellFiles(run), identity_of_inputs(run, model, task, tokens))
-    except (GluegridError, OSError, KeyError):  # the training tells what is wrong
+    except (GluegridError, OSError, KeyError):  # the training reports what is wrong
         return False
 
 
 def is_being_trained(run: Path) -> bool:
-    """Tell whether a living process, of whatever call, works on a cell."""
+    """Tell whether a living process, of any call of snakemake, is training a cell."""
     return living_holder(CellFiles(run).lock) is not None
 
 
 def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path) -> bool:
-    """Tell whether a cell's training, begun now, would publish just the result that is there."""
+    """Tell whether a cell's training, started now, would publish the same result that is already published."""
     try:
         is_the_last = read_json(record) == _record_of_whole_result(CellFiles(run)) and read_json(results)
     except (GluegridError, OSError):
@@ -129,11 +127,11 @@ def has_published(run: Path, model: Path, task: Path, tokens: Path, results: Pat
 def make_room(
     run: Path, model: Path, task: Path, tokens: Path, results: Path, record: Path, logs: Iterable[Path]
 ) -> None:
-    """Prepare the training of a cell that is to begin: delete its outputs, and empty its logs.
+    """Prepare a cell for training: delete its outputs, and empty its logs.
 
-    Not what another call of snakemake is writing, or has published since this call has planned it. A log is emptied
-    instead of deleted: two trainings that begin at once then write into the same file, each behind what is there, and
-    not one of them into a file without a name.
+    But leave what another call of snakemake is writing, or has published since this call planned the cell. Logs are
+    emptied, not deleted, so that two trainings that start at once append to the same file, and none writes into a
+    deleted one.
     """
     if has_published(run, model, task, tokens, results, record):
         return
@@ -145,14 +143,14 @@ def make_room(
 
 
 def _is_made_by(attempt: dict, record: dict) -> bool:
-    """Tell whether a result is that of an attempt: the same process, by whose host's clock both moments are."""
+    """Tell whether an attempt made a result: the same process, so both timestamps are from the same host's clock."""
     process = record.get("job", {})
     is_same = all(process.get(key) == attempt[key] for key in ("host", "pid", "slurm_job_id"))
     return is_same and record["finished"] >= attempt["start"]
 
 
 def _record_of_whole_result(files: CellFiles) -> dict | None:
-    """Return the record of the last good result; None where there is none, or it is damaged."""
+    """Return the record of the last good result; None if there is none, or if it is damaged."""
     try:
         record = read_json(files.last_good / RECORD)
         read_json(files.last_good / "all_results.json")

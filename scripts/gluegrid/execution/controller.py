@@ -1,8 +1,8 @@
-"""The controller: a call of snakemake as a SLURM job of its own, submitted by `make submit` (workflow/submit.py).
+"""The controller as a SLURM job: a call of snakemake that `make submit` submits (workflow/submit.py).
 
-Every start of the job, the first and those after a requeue, carries out the plan that was frozen when it was submitted.
-The cells are jobs of their own, and outlast it: whatever ends it leaves them in the queue, where its next start finds
-them. Only `make cancel` ends them with it.
+Every start of the job, the first and those after a requeue, carries out the plan that was frozen at submission. The
+cells are separate jobs and outlast it: if it ends for any reason, they stay in the queue, and its next start finds
+them. Only `make cancel` cancels them, too.
 """
 
 import base64
@@ -26,18 +26,18 @@ from gluegrid.execution.sbatch import HOPELESS
 from gluegrid.execution.slurm_queue import SubmittedJob, answer_of, cancel, complaint, in_queue
 from gluegrid.execution.submissions import jobs_of_experiment
 
-FOLDER, LOG = "controller", "logs/controller.log"  # of an experiment
+FOLDER, LOG = "controller", "logs/controller.log"  # in an experiment's folder
 COMMENT = "gluegrid controller"
-ENVIRONMENT = "GLUEGRID_ENVIRONMENT"  # what the whole environment was where it was submitted
-MOST_STARTS = 3  # of snakemake in one start of the job, where something kills it
-SECONDS_TO_SUBMIT = 20  # that jobs may take which are just being submitted, before the controller leaves
+ENVIRONMENT = "GLUEGRID_ENVIRONMENT"  # the whole environment of the process that submitted the job
+MOST_STARTS = 3  # of snakemake in one start of the job, if something kills it
+SECONDS_TO_SUBMIT = 20  # for submissions that are under way when the controller leaves
 SECONDS_BETWEEN_TRIES = 5
-ELSEWHERE = "call snakemake on the login node instead (docs/cluster.md, The controller)"
+ELSEWHERE = "call snakemake on the login node instead (see The controller in docs/cluster.md)"
 
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller as its files name it: its job, its plan's file, its log, and what it has noted of its end."""
+    """A controller as its files describe it: its job, the file of its plan, its log, and the note about its end."""
 
     job: SubmittedJob
     plan: str
@@ -46,12 +46,12 @@ class Controller:
 
     @property
     def may_be_in_queue(self) -> bool:
-        """Whether SLURM is to be asked for it."""
+        """Whether it may still be in SLURM's queue."""
         return "exit_code" not in self.end
 
 
 def controller_of(experiment: Path) -> Controller | None:
-    """Return the last controller that was submitted for the experiment in this folder; None where there was none."""
+    """Return the last controller that was submitted for the experiment in this folder; None if there was none."""
     noted = json_if_there(experiment / FOLDER / "job.json")
     if not {"slurm_job_id", "name", "plan"} <= noted.keys():
         return None
@@ -66,14 +66,14 @@ def note_submission(experiment: Path, number: str, name: str, plan: Path) -> Non
 
 
 def forget_end(experiment: Path) -> None:
-    """Forget how a controller has ended, since one begins."""
+    """Delete the note about the end of an earlier controller, since a new one starts."""
     (experiment / FOLDER / "end.json").unlink(missing_ok=True)
 
 
 def cancel_cells(experiment: Path) -> list[str]:
-    """Cancel every job that is in the queue for a cell of the experiment in this folder; return their numbers.
+    """Cancel all queued jobs for cells of the experiment in this folder; return their numbers.
 
-    Raises TransientError where SLURM does not answer.
+    Raises TransientError if SLURM does not answer.
     """
     jobs = in_queue(jobs_of_experiment(experiment))
     if jobs:
@@ -82,17 +82,17 @@ def cancel_cells(experiment: Path) -> list[str]:
 
 
 def environment_to_take_along() -> dict[str, str]:
-    """Return the variable that tells a controller's job the environment of the process that submits it.
+    """Return the variable that passes the submitting process's environment to the controller's job.
 
-    A job has one of its own, in which a site puts TMPDIR, whose folder ends with the job, threads, and cards. The cells
-    are other jobs, and would inherit it.
+    The job has its own environment, in which sites set TMPDIR (deleted with the job), threads and GPUs. The cells' jobs
+    must not inherit these.
     """
     text = json.dumps(dict(os.environ)).encode()
     return {ENVIRONMENT: base64.b64encode(zlib.compress(text)).decode()}
 
 
 def _take_over_environment() -> None:
-    """Put the environment of the process that has submitted this job in the place of the job's."""
+    """Replace the job's environment by that of the process that submitted it."""
     if ENVIRONMENT in os.environ:
         environment = json.loads(zlib.decompress(base64.b64decode(os.environ[ENVIRONMENT])))
         os.environ.clear()
@@ -100,9 +100,9 @@ def _take_over_environment() -> None:
 
 
 def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
-    """Let snakemake, called by this command line, carry out a plan in this job; return the job's exit code.
+    """Carry out a plan in this job by calling snakemake with this command line; return the job's exit code.
 
-    `options` are those with which sbatch took the job.
+    `options` are those with which sbatch accepted the job.
     """
     job, node = os.environ["SLURM_JOB_ID"], os.environ.get("SLURMD_NODENAME", "")
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
@@ -117,7 +117,7 @@ def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
     process = _Snakemake(snakemake)
     code = _run_until_it_ends_by_itself(process)
     if process.told is signal.SIGTERM:
-        return 128 + signal.SIGTERM  # to be requeued by SLURM, or cancelled; what is to be said of it, SLURM knows
+        return 128 + signal.SIGTERM  # SLURM requeues or cancels the job, and records why
     if process.told is signal.SIGUSR1:
         process.wait_for_submissions()
         _requeue(experiment, job)
@@ -127,20 +127,20 @@ def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
 
 
 def why_nothing_is_submitted(options: list[str]) -> str | None:
-    """Return, in one line, why this node submits no job as the login node has submitted this one; None where it may."""
+    """Return, in one line, why this node cannot submit jobs as the login node did; None if it can."""
     if not shutil.which("sbatch"):
-        return f"this node has no program sbatch; {ELSEWHERE}"
+        return f"this node has no sbatch program; {ELSEWHERE}"
     command = ["sbatch", "--test-only", *options, "--wrap=true"]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     said = complaint(done) if done.returncode else ""
-    # What SLURM refuses for a while, it is asked for with patience when cells are submitted.
+    # A temporary refusal does not matter: cells are submitted with retries.
     return f"this node may not submit jobs ({said}); {ELSEWHERE}" if HOPELESS.search(said) else None
 
 
 class _Snakemake:
-    """The process of snakemake in this job, and by which signal this job was told to end, if it was.
+    """The snakemake process in this job, and the signal that told this job to end, if any.
 
-    SIGUSR1 comes from SLURM before the time limit, SIGTERM when the job ends for any reason; SIGINT from `make cancel`.
+    SLURM sends SIGUSR1 before the time limit and SIGTERM when the job ends for any reason; `make cancel` sends SIGINT.
     """
 
     def __init__(self, command: list[str]):
@@ -151,14 +151,14 @@ class _Snakemake:
             signal.signal(number, self._leave)
 
     def run(self) -> int:
-        """Start it, and return its exit code; negative, the signal that has killed it."""
+        """Start it, and return its exit code, or the negative number of the signal that killed it."""
         self._process = subprocess.Popen(self._command, process_group=0)
         if self.told is not None:
             self._process.send_signal(self._passed_on())
         return self._process.wait()
 
     def wait_for_submissions(self) -> None:
-        """Wait until the jobs are noted, or taken back, that it was just submitting when it was killed."""
+        """Wait until submissions that were under way when it was killed are noted or revoked."""
         deadline = time.monotonic() + SECONDS_TO_SUBMIT
         with suppress(ProcessLookupError):
             while time.monotonic() < deadline:
@@ -167,33 +167,33 @@ class _Snakemake:
 
     def _leave(self, number: int, frame: object) -> None:
         if self.told is signal.SIGINT and number != signal.SIGTERM:
-            return  # it is ending, with its cells
+            return  # it is already ending, together with its cells
         self.told = signal.Signals(number)
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(self._passed_on())
 
     def _passed_on(self) -> signal.Signals:
-        """Return what ends it: with its cells' jobs, or so that these run on."""
+        """Return the signal that ends snakemake together with its cells' jobs, or so that these keep running."""
         return signal.SIGINT if self.told is signal.SIGINT else signal.SIGKILL
 
 
 def _run_until_it_ends_by_itself(process: _Snakemake) -> int:
-    """Run snakemake, again where something kills it, such as the kernel for want of memory; return an exit code."""
+    """Run snakemake, and restart it if something kills it, such as the kernel out of memory; return the exit code."""
     code = 0
     for start in range(MOST_STARTS):
         code = process.run()
         if code >= 0 or process.told is not None:
             break
-        again = "; it is started again" if start + 1 < MOST_STARTS else ""
+        again = "; starting it again" if start + 1 < MOST_STARTS else ""
         _tell(f"snakemake was killed by {signal.Signals(-code).name}{again}")
     return code if code >= 0 else 128 - code
 
 
 def _requeue(experiment: Path, job: str) -> None:
-    """Let SLURM put this job back into its queue, and wait for the end."""
-    # Ends the process from here on.
+    """Requeue this job, and wait for SLURM to end it."""
+    # From here on, SIGTERM ends the process.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _tell("its time is nearly over: the job goes back into SLURM's queue, and the cells' jobs run on")
+    _tell("the time limit is near: requeueing this job; the cells' jobs keep running")
     while True:
         try:
             answer_of("scontrol", "requeue", job)
@@ -206,11 +206,11 @@ def _requeue(experiment: Path, job: str) -> None:
 
 
 def _end_cells(experiment: Path) -> str:
-    """Cancel what snakemake has left in the queue that was just beginning; return why the controller has ended."""
+    """Cancel the jobs that snakemake has left in the queue; return why the controller has ended."""
     try:
         cancel_cells(experiment)
     except TransientError as error:
-        return f"cancelled by make cancel, but for jobs of its cells, since SLURM does not answer: {error}"
+        return f"cancelled by make cancel, except for jobs of its cells, since SLURM does not answer: {error}"
     return "cancelled by make cancel"
 
 

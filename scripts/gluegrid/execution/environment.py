@@ -1,17 +1,17 @@
-"""Environment variables of a cell and of a call of snakemake: made, not inherited from whoever calls.
+"""Environment variables of a cell and of a call of snakemake: chosen, not inherited from the caller.
 
-People call snakemake inside of `salloc` or an `sbatch` job, from a notebook, under torchrun or mpirun. Such callers
-tell their children which rank they are of how many, how their job is cut, and what Python runs first; none of it is
-meant for a cell, which would wait for other ranks for ever, or fail.
+People call snakemake inside `salloc` or an `sbatch` job, from a notebook, under torchrun or mpirun. Such callers set
+ranks and world sizes, the layout of their job, and what Python runs first. None of it is meant for a cell, which would
+wait for other ranks forever, or fail.
 """
 
 import os
 import time
 from collections.abc import Callable
 
-# All that reaches a cell, with the reason for it; a name that ends in * stands for all that begin so. Tokens, keys and
-# proxies are for fetching. What a run computes is said by the experiment file alone: neither NVIDIA_TF32_OVERRIDE nor
-# TORCH_ALLOW_TF32_CUBLAS_OVERRIDE may change its precision.
+# Everything that reaches a cell, with the reason; a name that ends in * is a prefix. Tokens, keys and proxies are only
+# for staging. The experiment file alone determines what a run computes, so NVIDIA_TF32_OVERRIDE and
+# TORCH_ALLOW_TF32_CUBLAS_OVERRIDE must not change its precision.
 KEPT = {
     "where programs, the user's files and temporary ones are": "PATH HOME USER LOGNAME SHELL TMPDIR TMP TEMP TEMPDIR",
     "text and times as the user writes them": "LANG LANGUAGE LC_* TZ PYTHONUTF8",
@@ -19,7 +19,7 @@ KEPT = {
     "shared libraries of a site's modules, and the C library's memory": (
         "LD_LIBRARY_PATH LD_PRELOAD NIX_LD* MALLOC_* GLIBC_TUNABLES"
     ),
-    "what Python writes, and where; whether packages in the user's home count": (
+    "what Python writes, and where; whether to use packages in the user's home": (
         "PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX PYTHONNOUSERSITE PYTHONUNBUFFERED PYTHONFAULTHANDLER"
     ),
     "which GPUs it has, and their driver": (
@@ -29,7 +29,7 @@ KEPT = {
     "the network between the processes of one cell": (
         "NCCL_* TORCH_NCCL_* TORCH_DISTRIBUTED_DEBUG TORCH_CPP_LOG_LEVEL GLOO_* UCX_* FI_* OFI_*"
     ),
-    "threads, and what a processor needs to compute right": (
+    "threads, and what a processor needs to compute correctly": (
         "OMP_NUM_THREADS KMP_DUPLICATE_LIB_OK MKL_* GOTO_* OPENBLAS_* BLIS_* NVPL_* ARMPL_* NUMEXPR_* VECLIB_*"
         " ONEDNN_* DNNL_* ATEN_CPU_CAPABILITY"
     ),
@@ -37,40 +37,40 @@ KEPT = {
         "SLURM_JOB_ID SLURM_JOBID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_JOB_END_TIME SLURM_RESTART_COUNT"
         " SLURM_CONF SLURM_CLUSTER_NAME SLURMD_NODENAME"
     ),
-    "what gluegrid says: its head, rules/train.smk and scripts/launch.sh": (
+    "what gluegrid sets: the call of snakemake, rules/train.smk and scripts/launch.sh": (
         "GLUEGRID_* PET_* HF_HUB_OFFLINE HF_DATASETS_OFFLINE HF_EVALUATE_OFFLINE HF_HUB_DISABLE_TELEMETRY"
     ),
 }
 
-# What a caller has set for its own programs, and those of a job would heed: files that a shell runs first, and
-# the notebook that is to show plots. And what a user has chosen to see of SLURM's lists, which are read here.
+# What a caller sets for its own programs, but a job's programs would heed: files that a shell runs first, the plots of
+# a notebook, and a user's formats for SLURM's lists, which are parsed here.
 OF_THE_CALLER = "BASH_ENV MPLBACKEND SLURM_TIME_FORMAT SACCT_* SCANCEL_* SINFO_* SQUEUE_*"
 
-# What SLURM says to a job of the job, and whom jobs have as their GPUs. Other SBATCH_* are a user's wishes.
+# What SLURM tells a job about itself, and a job's GPUs. Other SBATCH_* are settings of the user.
 OF_A_SLURM_JOB = "SLURM* SRUN_* SBATCH_CPU_BIND* SBATCH_MEM_BIND* SBATCH_WAIT SBATCH_ARRAY_INX"
 GPUS_OF_A_SLURM_JOB = "CUDA_VISIBLE_DEVICES GPU_DEVICE_ORDINAL HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES"
-# How SLURM itself is reached, in a job and outside.
+# How to reach SLURM, inside and outside of a job.
 TO_REACH_SLURM = "SLURM_CONF* SLURM_CLUSTERS SLURM_JWT"
-# What the job of a call of snakemake is to cells that run inside it, and end with it.
+# What cells need to know about the job of the call of snakemake in which they run, and with which they end.
 TO_LIVE_IN_A_SLURM_JOB = "SLURM_JOB_ID SLURM_JOBID SLURM_JOB_END_TIME SLURM_CLUSTER_NAME SLURMD_NODENAME"
 
 
 def make_environment_of_cell() -> None:
-    """Leave to this process, and to all that it starts, only what is kept for a cell."""
+    """Drop all variables but those kept for a cell, for this process and its children."""
     kept = _named(*KEPT.values())
     _drop(lambda name: not kept(name))
 
 
 def leave_caller() -> None:
-    """Drop what would change how the jobs of this call of snakemake run, and belongs to its caller's own programs."""
+    """Drop what is meant for the caller's own programs and would change how the jobs of this call of snakemake run."""
     kept, of_caller = _named(*KEPT.values()), _named(OF_THE_CALLER)
     _drop(lambda name: of_caller(name) or (name.startswith("PYTHON") and not kept(name)))
 
 
 def leave_job_of_caller(executor: str) -> None:
-    """Drop what SLURM says of the job in which snakemake was called: the jobs of this call are others.
+    """Drop what SLURM says about the job in which snakemake was called, since the jobs of this call are different ones.
 
-    Those of Snakemake's local executor run inside it. A shell may still say so when the job is long over.
+    Jobs of Snakemake's local executor do run inside it. A shell may still have these variables after the job has ended.
     """
     if "SLURM_JOB_ID" not in os.environ:
         return
@@ -81,7 +81,7 @@ def leave_job_of_caller(executor: str) -> None:
 
 
 def _named(*lists: str) -> Callable[[str], bool]:
-    """Return what tells whether a name stands in one of some lists."""
+    """Return a function that tells whether a name is in one of these lists."""
     names = " ".join(lists).split()
     whole, beginnings = {*names}, tuple(name[:-1] for name in names if name.endswith("*"))
     return lambda name: name in whole or name.startswith(beginnings)

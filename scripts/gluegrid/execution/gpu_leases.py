@@ -1,9 +1,8 @@
-"""Leases of GPUs: on a machine that no scheduler divides, whoever holds a card's lease is alone on it.
+"""Leases of GPUs: on a machine without a scheduler, whoever holds a GPU's lease has it alone.
 
-A lease is a lock of the system's (flock) on a file for each card. All calls of snakemake of a user on a machine share
-the files, whatever the experiment or the clone. The lock belongs to the open file and not to a process: whoever takes a
-lease hands its descriptor to the processes that use the card, and the card is free when the last of them has ended,
-however it did.
+A lease is a file lock (flock) on one file per GPU. All calls of snakemake by a user on a machine share these files,
+across experiments and clones. The lock belongs to the open file, not to a process: whoever takes a lease passes its
+descriptor on to the processes that use the GPU, which is free again when the last of them has ended, however it did.
 """
 
 import fcntl
@@ -20,24 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid.common.errors import TransientError
+from gluegrid.common.formatting import counted
 from gluegrid.common.provenance import is_running, now, this_process
 
 POLL_SECONDS = 1
-# What a dead launcher has left may have to save its work (SECONDS_TO_LEAVE in gluegrid/execution/cell_lock.py).
+# Processes of a dead launcher may still have to save their work (SECONDS_TO_LEAVE in gluegrid/execution/cell_lock.py).
 PATIENCE_SECONDS = 360
-OF_A_CELL = "cell-"  # how the names of leases begin that are of no use when they have ended
+OF_A_CELL = "cell-"  # the prefix of leases for cells, whose files are deleted when they have ended
 UNKNOWN = dict.fromkeys(("pid", "process_started", "cell", "since"))
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease of one GPU, held as long as any process has the descriptor open."""
+    """The lease of one GPU, held as long as any process has the descriptor open."""
 
     gpu: str
     descriptor: int
 
 
-Holders = dict[str, dict]  # by GPU: the process that took its lease, the cell, and since when
+Holders = dict[str, dict]  # GPU -> the process that took its lease, its cell, and since when
 
 
 def lease_gpus(
@@ -47,16 +47,16 @@ def lease_gpus(
     on_wait: Callable[[Holders], None],
     while_waiting: Callable[[], None] = lambda: None,
 ) -> list[Lease]:
-    """Lease `count` of the GPUs, all at once, as soon as so many are free.
+    """Lease `count` of the GPUs, all at once, as soon as that many are free.
 
-    `on_wait` is told once who holds them; `while_waiting` is called again and again, and may raise to give up. Raises
-    TransientError where there are not so many, where what dead launchers have left does not end, and where no lease
-    can be taken.
+    `on_wait` is called once with the current holders; `while_waiting` is called repeatedly, and may raise to give up.
+    Raises TransientError if there are fewer GPUs, if processes of dead launchers do not end, or if no lease can be
+    taken.
     """
     if count > len(gpus):
-        advice = f"set gpus: {len(gpus)}" if gpus else "set device: cpu to train without"
+        advice = f"set gpus: {len(gpus)}" if gpus else "set device: cpu to train without one"
         raise TransientError(
-            f"this cell is for {count} GPUs, and {socket.gethostname()} has {len(gpus)}"
+            f"this cell needs {counted(count, 'GPU')}, but {socket.gethostname()} has {len(gpus)}"
             f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); {advice}"
         )
     mine = {**this_process(), "cell": cell, "since": now()}
@@ -74,17 +74,17 @@ def lease_gpus(
 
 
 def described(holders: Holders) -> str:
-    """Name for people who holds which GPU."""
+    """Describe for people who holds which GPU."""
     return "; ".join(f"{gpu} by {whose(holder)}" for gpu, holder in holders.items())
 
 
 def whose(holder: dict) -> str:
-    """Name for people who has signed a lease."""
+    """Describe for people who holds a lease."""
     return f"process {holder['pid']}, {holder['cell']}, since {holder['since']}"
 
 
 class _Patience:
-    """How long to wait for cards whose launcher has died. Living ones are waited for as long as they train."""
+    """How long to wait for GPUs whose launcher has died. Living ones are waited for as long as they train."""
 
     def __init__(self):
         self._last_hope = time.monotonic()
@@ -95,15 +95,15 @@ class _Patience:
             self._last_hope = time.monotonic()
         elif time.monotonic() - self._last_hope > PATIENCE_SECONDS:
             raise TransientError(
-                f"what is left of dead launchers does not end ({described(left)}); end its processes by hand"
+                f"processes of dead launchers do not end and keep their GPUs ({described(left)}); end them by hand"
             )
 
 
 def _take(gpus: list[str], count: int, mine: dict) -> tuple[list[Lease], Holders]:
-    """Take so many leases or none; return them, and where there are none, who holds what could not be taken."""
+    """Take `count` leases or none; return them, and who holds the others."""
     folder = _folder()
     try:
-        # One process at a time: else two that want several would each hold a part.
+        # One process at a time, since two that want several could each hold a part.
         with _alone(folder / ".taking"):
             _remove_those_of_ended_cells(folder)
             leases, holders = _take_one_by_one(folder, gpus, count)
@@ -116,7 +116,7 @@ def _take(gpus: list[str], count: int, mine: dict) -> tuple[list[Lease], Holders
             return leases, holders
     except OSError as error:
         raise TransientError(
-            f"{folder}: no GPU can be leased there ({error.strerror}); set TMPDIR to a folder on a disk of this machine"
+            f"{folder}: cannot hold leases of GPUs ({error.strerror}); set TMPDIR to a folder on a local disk"
         ) from error
 
 
@@ -133,7 +133,7 @@ def _take_one_by_one(folder: Path, gpus: list[str], most: int) -> tuple[list[Lea
 
 
 def _remove_those_of_ended_cells(folder: Path) -> None:
-    """Keep the folder small. Nobody takes a lease meanwhile: its file would have lost its name."""
+    """Delete the lease files of cells that have ended. Nobody may take a lease meanwhile: its file could vanish."""
     for path in folder.glob(f"{OF_A_CELL}*"):
         descriptor = _open(path)
         if _is_locked_now(descriptor):
@@ -142,9 +142,9 @@ def _remove_those_of_ended_cells(folder: Path) -> None:
 
 
 def _folder() -> Path:
-    """Return the user's folder of leases, made if need be. Raises TransientError where others could meddle with it.
+    """Return the user's folder of leases, created if necessary. Raises TransientError if others could change it.
 
-    With the host's name: TMPDIR may lie on a disk that hosts share.
+    Its name contains the host's, since TMPDIR may be on a disk that hosts share.
     """
     folder = Path(tempfile.gettempdir()) / f"gluegrid-gpus-{socket.gethostname()}-{os.getuid()}"
     try:
@@ -152,10 +152,10 @@ def _folder() -> Path:
             folder.mkdir(mode=0o700)
         status = folder.lstat()
     except OSError as error:
-        raise TransientError(f"{folder}: cannot be made ({error.strerror}); set TMPDIR to another folder") from error
+        raise TransientError(f"{folder}: cannot be created ({error.strerror}); set TMPDIR to another folder") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise TransientError(
-            f"{folder}: is no folder of yours alone (mode 700); remove it, or set TMPDIR to another folder"
+            f"{folder}: is not a folder with access for you alone (mode 700); remove it, or set TMPDIR to another"
         )
     return folder
 
@@ -183,7 +183,7 @@ def _is_locked_now(descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> dict:
-    """Return who has signed a lease; it is only looked at, and not relied on."""
+    """Return who has signed a lease, which is for display only."""
     try:
         holder = json.loads(os.pread(descriptor, 10_000, 0))
     except ValueError:
@@ -192,6 +192,6 @@ def _holder(descriptor: int) -> dict:
 
 
 def _sign(descriptor: int, mine: dict) -> None:
-    """Write who holds a lease, for people; in place, since the lock is the file's."""
+    """Write who holds a lease, for people. The file is written in place, since the lock belongs to it."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, (json.dumps(mine) + "\n").encode(), 0)

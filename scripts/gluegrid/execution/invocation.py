@@ -1,7 +1,7 @@
-"""An invocation: what one call of snakemake has planned, frozen when it starts. On disk, it is called a head.
+"""An invocation: the plan of one call of snakemake, frozen when it starts, in a file below heads/.
 
-It writes its experiment, the state of the code, its process and its start into one file; every job reads that file,
-found through an environment variable, and not the config, so that what is edited meanwhile changes no queued job.
+The file has its experiment, the state of the code, its process and its start. An environment variable names it to every
+job, which reads it instead of the config, so that edits do not affect queued jobs.
 """
 
 import datetime
@@ -21,15 +21,15 @@ from gluegrid.common.provenance import git_state, is_running, now, this_process
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 
 VARIABLE = "GLUEGRID_HEAD"
-SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job: the file of the plan that it carries out
+SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job, the file of the plan that it carries out
 
 
 @dataclass(frozen=True)
 class SiteChoices:
-    """What a site has chosen in its profile, and no result depends on.
+    """A site's choices in its profile, which do not affect results.
 
-    `pack_minutes` is how long a pack of small cells should take, 0 for no packs. `scratch` is the folder of a node's
-    own disk that inputs are copied to, with variables as the profile writes them: the job knows their values.
+    `pack_minutes` is how long a pack of small cells should take, 0 for no packs. `scratch` is the folder on a node's
+    local disk to which inputs are copied; the job expands its variables.
     """
 
     pack_minutes: float = 15
@@ -37,9 +37,9 @@ class SiteChoices:
 
 
 def freeze(config: dict, folder: Path, started: str | None = None, site: SiteChoices | None = None) -> Path:
-    """Write the invocation's file into `folder` and tell all jobs started from here on about it.
+    """Write the invocation's file into `folder`, and name it to all jobs started from now on.
 
-    `started` is when it began to plan, now if not given: what others have made since then it does not know of.
+    `started` is when it began to plan (default: now); it does not know what others have made since.
     """
     path = _write(config, folder, started or now(), this_process(), site)
     os.environ[VARIABLE] = str(path)
@@ -47,16 +47,13 @@ def freeze(config: dict, folder: Path, started: str | None = None, site: SiteCho
 
 
 def write_plan(config: dict, folder: Path) -> Path:
-    """Write the file of an invocation that starts no job: an imported experiment, or what a controller is to carry out.
-
-    Return its path.
-    """
-    # Nobody is to wait for this process, or to think that a snakemake runs.
+    """Write the file of an invocation without jobs, for an imported experiment or a controller; return its path."""
+    # Nobody should wait for this process, or take it for a running snakemake.
     return _write(config, folder, now(), this_process() | {"process_started": None})
 
 
 def submitted_plan() -> dict | None:
-    """Return what `make submit` has planned for this call of snakemake, in a controller's job; None in any other."""
+    """Return the plan of `make submit` that this call of snakemake carries out in a controller's job; else None."""
     path = os.environ.get(SUBMITTED)
     return read_json(Path(path)) if path else None
 
@@ -66,7 +63,7 @@ def _write(config: dict, folder: Path, started: str, process: dict, site: SiteCh
     content = {"started": started, "process": process, "git": git_state(), "config": config}
     content["site"] = asdict(site or SiteChoices())
     if plan := submitted_plan():
-        # Whose code it runs a copy of, that git knows nothing of.
+        # It runs a copy of that plan's code, which is not in a git checkout.
         content |= {"git": plan["git"], "submitted": os.environ[SUBMITTED]}
     content["written"] = datetime.datetime.now(datetime.UTC).isoformat()
     # Not sorted: the order of models and tasks in the config is the order of the tables.
@@ -75,25 +72,25 @@ def _write(config: dict, folder: Path, started: str, process: dict, site: SiteCh
 
 
 def path_of_current_invocation() -> str | None:
-    """Return the path of the invocation's file; None for a script that was started by hand."""
+    """Return the path of this invocation's file; None for a script that was started by hand."""
     return os.environ.get(VARIABLE)
 
 
 def current_invocation() -> dict | None:
-    """Return the content of the invocation's file; None for a script that was started by hand."""
+    """Return the content of this invocation's file; None for a script that was started by hand."""
     path = path_of_current_invocation()
     return read_json(Path(path)) if path else None
 
 
 def choices_of_site() -> SiteChoices:
-    """Return the site's choices as the invocation has them; the usual ones for a script that was started by hand."""
+    """Return the site's choices of this invocation; the defaults for a script that was started by hand."""
     return SiteChoices(**(current_invocation() or {}).get("site", {}))
 
 
 def is_newer_than_invocation(path: Path) -> bool:
-    """Tell whether a file was written since the invocation began to plan; without an invocation, whether it is there.
+    """Tell whether a file was written since this invocation began to plan; without an invocation, whether it exists.
 
-    A file whose time is yet to come was written by nobody now.
+    A file with a time in the future does not count.
     """
     invocation = path_of_current_invocation()
     if invocation is None or not path.exists():
@@ -102,16 +99,16 @@ def is_newer_than_invocation(path: Path) -> bool:
 
 
 def _time_on_the_disk_of(path: Path) -> float:
-    """Return what time it is for what keeps the times of a file."""
+    """Return the current time by the clock that stamps a file."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as now_written:
         return os.fstat(now_written.fileno()).st_mtime
 
 
 def begun(path: Path, invocation: dict) -> float:
-    """Return when an invocation began to plan, in seconds by the clock that gives files their times: the file server's,
-    which may differ from those of the hosts that write there.
+    """Return when an invocation began to plan, in seconds by the clock that stamps files: the file server's, which may
+    differ from those of the hosts.
 
-    `invocation` is the content of its file; what an earlier release wrote tells that host's clock alone.
+    `invocation` is the content of its file; files of earlier releases have only the host's clock.
     """
     started = datetime.datetime.fromisoformat(invocation["started"]).timestamp()
     try:
@@ -122,14 +119,14 @@ def begun(path: Path, invocation: dict) -> float:
 
 
 def interrupt() -> None:
-    """Let no program that this invocation has started submit anything more; nor that another start of it has."""
+    """Keep all programs of this invocation, and of other starts of it, from submitting anything more."""
     if path := path_of_current_invocation():
         for start in _starts(Path(path)):
             _interruption(start).touch()
 
 
 def _starts(path: Path) -> list[Path]:
-    """Return the files of all starts of an invocation: of a controller, which may have several; else its own."""
+    """Return the files of all starts of an invocation: a controller may have several, any other has one."""
     plan = os.environ.get(SUBMITTED)
     if plan is None:
         return [path]
@@ -137,7 +134,7 @@ def _starts(path: Path) -> list[Path]:
 
 
 def has_ended() -> bool:
-    """Tell whether the invocation, of this host, was interrupted or has died; never without an invocation."""
+    """Tell whether this invocation, on this host, was interrupted or has died; false without an invocation."""
     path = path_of_current_invocation()
     if path is None:
         return False
@@ -145,14 +142,14 @@ def has_ended() -> bool:
 
 
 def was_interrupted(path: str | None) -> bool:
-    """Tell whether the invocation of this file, if there is one, was asked to end by Ctrl-C or a signal."""
+    """Tell whether the invocation with this file, if any, was asked to end by Ctrl-C or a signal."""
     return path is not None and _interruption(path).exists()
 
 
 def was_left_behind(folder: Path, log: Path) -> bool:
-    """Tell whether a log was written by a job of the experiment's last invocation, and this was interrupted.
+    """Tell whether a job of the experiment's last invocation wrote a log, and that invocation was interrupted.
 
-    By the clock of what keeps both.
+    Both times are from the clock of the file server.
     """
     newest = newest_invocation(folder)
     if newest is None or not was_interrupted(str(newest)):
@@ -169,9 +166,9 @@ def _interruption(path: Path | str) -> Path:
 
 @dataclass(frozen=True)
 class Invocations:
-    """All invocations of an experiment, the newest first, one at least: what `freeze` writes, and the `path` of it.
+    """All invocations of an experiment (at least one), newest first: the contents that `freeze` writes, with `path`.
 
-    `controlled` is the plan that a controller carries out now, of which SLURM says that it runs.
+    `controlled` is the plan of the controller that is running according to SLURM.
     """
 
     all: list[dict]
@@ -179,37 +176,37 @@ class Invocations:
 
     @property
     def newest(self) -> dict:
-        """What was planned last."""
+        """The last plan."""
         return self.all[0]
 
     @cached_property
     def running(self) -> list[dict]:
-        """Those that run on this host, and the controller's, on whatever host."""
+        """Those that run on this host, and that of the controller, on any host."""
         host = this_process()["host"]
         here = [each for each in self.all if each["process"]["host"] == host and is_running(each["process"])]
         of_controller = next((each for each in self.all if self.is_controlled(each)), None)
         return here if of_controller is None or of_controller in here else [*here, of_controller]
 
     def is_controlled(self, invocation: dict) -> bool:
-        """Tell whether an invocation is a start of the controller that runs now; the newest of them is the last."""
+        """Tell whether an invocation is a start of the running controller, whose newest one is current."""
         return self.controlled is not None and invocation.get("submitted") == self.controlled
 
     @property
     def unknown(self) -> dict | None:
-        """The newest, where it was called on another host and may run there."""
+        """The newest, if it was called on another host and may be running there."""
         elsewhere = self.newest["process"]["host"] != this_process()["host"]
         return self.newest if elsewhere and not self.running else None
 
     @cached_property
     def since(self) -> float | None:
-        """When the first of those that run began, in seconds as files have them; None where none runs."""
+        """When the first running one began, in seconds by the clock that stamps files; None if none is running."""
         return min((begun(invocation["path"], invocation) for invocation in self.running), default=None)
 
 
 def invocations_of(experiment: Path) -> Invocations | None:
-    """Return the invocations of the experiment in this folder; None where it never had one.
+    """Return the invocations of the experiment in this folder; None if it never had one.
 
-    One whose file vanishes meanwhile, or is none of this release's, is left out.
+    Files that vanish meanwhile, or are from another release, are left out.
     """
     contents = [json_if_there(path) | {"path": path} for path in reversed(invocation_files(experiment))]
     known = [content for content in contents if {"started", "process", "config"} <= content.keys()]
@@ -220,7 +217,7 @@ POLL_SECONDS = 1
 
 
 def tell_terminal(line: str) -> None:
-    """Let the invocation's terminal show one line; without an invocation, this one."""
+    """Show one line on the terminal of this invocation; without one, on stderr."""
     path = _messages()
     if path is None:
         print(line, file=sys.stderr, flush=True)
@@ -230,7 +227,7 @@ def tell_terminal(line: str) -> None:
 
 
 def show_messages() -> None:
-    """Show, from now on and in the background, what the programs that this invocation starts tell it."""
+    """Show the lines that programs of this invocation pass to `tell_terminal`, from now on and in the background."""
     threading.Thread(target=_show, args=(_messages(),), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""What a training process must not do: talk to a network, phone home, know the user's token, or touch their caches."""
+"""Isolate a training process: no network, no telemetry, no access to the user's tokens and caches."""
 
 import atexit
 import fcntl
@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-# The user's tokens, caches and switches of Hugging Face's libraries: they are for fetching.
+# The user's tokens, caches and settings for Hugging Face's libraries, which are only for staging.
 OF_THE_HUB = ("HF_", "HUGGINGFACE_", "HUGGING_FACE_")
 
 OFFLINE = {
@@ -22,12 +22,12 @@ OFFLINE = {
     "DO_NOT_TRACK": "1",
 }
 
-# Variables that move a library's cache, and where to in the private folder. evaluate makes a part of HF_HOME.
+# Variables that set a library's cache, and its place in the private folder. evaluate uses a part of HF_HOME.
 CACHES = {"HF_HOME": "huggingface", "XDG_CACHE_HOME": "cache", "TORCH_HOME": "torch"}
 
-# The same of what is compiled for a GPU, which other cells on such a GPU need too. `import torch` makes the first;
-# CUDA's driver writes when it has to compile for a new GPU. Torch and Triton find files by hashes of all that went into
-# them, and rename them when they are whole, so that cells may write at once, or be killed; the driver locks its own.
+# The same for code compiled for a GPU, which other cells on such a GPU need, too. `import torch` creates the first; the
+# CUDA driver writes when it has to compile for a new GPU. Torch and Triton name files by hashes of their inputs and
+# rename them when they are complete, so cells may write at the same time or be killed; the driver locks its own files.
 CACHES_OF_KERNELS = {
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     "TRITON_CACHE_DIR": "triton",
@@ -36,12 +36,12 @@ CACHES_OF_KERNELS = {
 MOST_BYTES_OF_CUDAS_CACHE = 2**28
 DRIVER = Path("/proc/driver/nvidia")
 
-# How torch takes memory from CUDA, by the name that it reads first; with segments that grow, batches of many lengths
-# leave no gaps that fit none. What the user has set, by either name, stays.
+# How torch allocates memory on the GPU, by the variable that it reads first. With growing segments, batches of many
+# lengths leave no unusable gaps. A user's own setting, in either variable, is kept.
 ALLOCATOR, GROWING_SEGMENTS = "PYTORCH_ALLOC_CONF", "expandable_segments:True"
 OLDER_ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 
-# With the host's name: TMPDIR may lie on a disk that hosts share, where locks do not always reach from one to the next.
+# Contains the host's name, since TMPDIR may be on a disk that hosts share, where locks may not work across hosts.
 PREFIX = f"gluegrid-cell-{socket.gethostname()}-"
 IN_USE = "in-use"
 
@@ -49,8 +49,8 @@ IN_USE = "in-use"
 def isolate(kernels: Path | None = None) -> None:
     """Set the environment for Hugging Face's libraries and torch; call it before any of them is imported.
 
-    Caches go into a folder in TMPDIR that is removed at exit; that of a killed process, when the next one starts. What
-    is compiled for a GPU stays in the folder `kernels`, if that is given, and can be written.
+    Caches go into a folder in TMPDIR that is removed at exit, or after a kill when the next process starts. Code
+    compiled for a GPU is kept in the folder `kernels`, if that is given and writable.
     """
     _remove_leftovers()
     folder = _private_folder()
@@ -66,9 +66,9 @@ def isolate(kernels: Path | None = None) -> None:
 
 
 def _kernels_of_such_machines(folder: Path) -> Path | None:
-    """Return the folder, made if need be, for kernels of these versions and cards; None where nothing can be written.
+    """Return the folder, created if necessary, for kernels of these versions and GPUs; None if it is not writable.
 
-    With these in its name, what no release and no card will use again can be told, and deleted.
+    Since its name contains them, folders for old releases and GPUs can be recognized and deleted.
     """
     torch = _version("torch")
     made_for = [torch, _version("triton"), _lines(DRIVER / "version")[:1], _cards()]
@@ -90,7 +90,7 @@ def _version(package: str) -> str | None:
 
 
 def _cards() -> list[str]:
-    """Return what cards this machine has, as NVIDIA's driver writes it down; nothing without one."""
+    """Return the models of this machine's GPUs as listed by NVIDIA's driver; empty without one."""
     lines = (line for path in DRIVER.glob("gpus/*/information") for line in _lines(path))
     return sorted({line.partition(":")[2].strip() for line in lines if line.startswith("Model:")})
 
@@ -103,7 +103,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _remove_leftovers() -> None:
-    """Remove the folders of processes of this host that were killed: their marks are there, and not locked."""
+    """Remove the folders of killed processes of this host: those whose marker file is not locked."""
     for mark in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{IN_USE}"):
         with suppress(OSError), mark.open("r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,9 +114,9 @@ def _private_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     unlocked = folder / "unlocked"
-    # Never closed: the system frees the lock when the process ends, however it does.
+    # Never closed: the system releases the lock when the process ends, however it does.
     descriptor = os.open(unlocked, os.O_CREAT | os.O_RDWR)
-    # Some network file systems have no locks; a killed process's folder then stays.
+    # Some network file systems have no locks; the folder of a killed process then remains.
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         unlocked.rename(folder / IN_USE)

@@ -1,7 +1,7 @@
-"""A lock that several hosts can see: a file with its holder's name, kept fresh by a heartbeat.
+"""A lock that works across hosts: a file that names its holder, kept fresh by a heartbeat.
 
-Snakemake's own lock on the folder is off (it survives a killed invocation and forbids two experiments at once). A lock
-whose holder has died is taken over: at once where the holder's process can be looked up, else when its heartbeat has
+Snakemake's own lock on the folder is off, since it survives a killed call and forbids two experiments at once. A lock
+whose holder has died is taken over: at once if the holder's process can be looked up, else when its heartbeat has
 stopped.
 """
 
@@ -37,11 +37,12 @@ class _Callbacks:
 
 @contextmanager
 def lock(path: Path, on_wait: Callable[[dict], None], **callbacks: Callable) -> Iterator[None]:
-    """Hold the lock at `path`, once no other process does; a callback is told its holder, as `describe` takes it.
+    """Hold the lock at `path`, as soon as no other process does.
 
-    `on_wait`: somebody holds it. `on_alive`: again and again, while the holder is known to live; may raise to give up.
-    `on_asked_to_leave`: called in a thread of the holder's when somebody has called `ask_to_leave`; `on_lost`, when its
-    lock is gone: taken over while this process was suspended, or removed by hand. These two are told nothing.
+    `on_wait` is called with the holder, as `describe` takes it, if there is one; `on_alive` is called repeatedly while
+    the holder is known to live, and may raise to give up. `on_asked_to_leave` is called without arguments in a thread
+    of the holder after someone has called `ask_to_leave`, and so is `on_lost` after the lock was lost: taken over while
+    this process was suspended, or removed by hand.
     """
     told = _Callbacks(on_wait, **callbacks)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,13 +63,13 @@ def lock(path: Path, on_wait: Callable[[dict], None], **callbacks: Callable) -> 
 
 
 def living_holder(path: Path) -> dict | None:
-    """Return who holds a lock; None where nobody does, or a process of this host that has died."""
+    """Return who holds a lock; None if nobody does, or only a dead process of this host."""
     holder = _holder(path)
     return None if holder is not None and _is_of_this_host(holder) and not is_running(holder) else holder
 
 
 def probable_holder(path: Path, seconds: float = DEAD_AFTER_SECONDS) -> dict | None:
-    """Return who holds a lock; of another host, only one whose heart has beaten in the last so many seconds."""
+    """Return who holds a lock; a holder on another host only if its last heartbeat is less than `seconds` ago."""
     holder = living_holder(path)
     if holder is None or _is_of_this_host(holder) or seconds_since_beat(path) < seconds:
         return holder
@@ -76,21 +77,21 @@ def probable_holder(path: Path, seconds: float = DEAD_AFTER_SECONDS) -> dict | N
 
 
 def seconds_since_beat(path: Path) -> float:
-    """Return how long ago the heart of a lock's holder has beaten, by the clocks of this host and the file server's.
+    """Return the time since the last heartbeat of a lock, by the clocks of this host and the file server.
 
-    Infinite where there is no lock.
+    Infinite if there is no lock.
     """
     last_beat = _last_beat(path)
     return time.time() - last_beat if last_beat else math.inf
 
 
 def ask_to_leave(path: Path, holder: dict) -> None:
-    """Ask the holder of a lock, on whatever host, to do what it does when it is asked to leave."""
+    """Ask the holder of a lock, on any host, to release it; its `on_asked_to_leave` is called."""
     _request(path, holder).touch()
 
 
 def describe(holder: dict) -> str:
-    """Name a holder for people."""
+    """Describe a holder for people."""
     where = f"process {holder['pid']} on {holder['slurm_node'] or holder['host']}"
     slurm_job = f", SLURM job {holder['slurm_job_id']}" if holder["slurm_job_id"] else ""
     return f"{where}{slurm_job}, since {holder['since']}"
@@ -111,7 +112,7 @@ def _acquire(path: Path, mine: dict, told: _Callbacks) -> None:
             if holder["token"] != waiting_for:
                 waiting_for, first_beat = holder["token"], _last_beat(path)
                 told.on_wait(holder)
-            # On another host only a heart that beats shows life.
+            # On another host, only a new heartbeat proves that the holder is alive.
             if _is_of_this_host(holder) or _last_beat(path) > first_beat:
                 told.on_alive(holder)
             time.sleep(POLL_SECONDS)
@@ -120,8 +121,8 @@ def _acquire(path: Path, mine: dict, told: _Callbacks) -> None:
 
 
 def _linked(candidate: Path, path: Path) -> bool:
-    """Give the candidate the lock's name, unless it is taken: atomic on every file system, also over NFS."""
-    # Its heartbeat begins now, however long it has waited; by the file server's clock, not this host's.
+    """Link the candidate to the lock's name, unless it exists: atomic on every file system, also over NFS."""
+    # Start the heartbeat now, after any wait, by the file server's clock, not this host's.
     os.utime(candidate)
     try:
         os.link(candidate, path)
@@ -134,20 +135,20 @@ def _holder(path: Path) -> dict | None:
     try:
         holder = read_json(path)
     except DataError:
-        # Of a host that lost its power, the name may be on the disk and not the content.
+        # After a power failure, the file may exist without its content.
         return dict(UNKNOWN) if path.exists() else None
     return UNKNOWN | holder
 
 
 class _Heart:
-    """How long a lock's heart has been seen not to beat: its time may lie in the future, and never be long ago."""
+    """How long no heartbeat was seen, by this host's clock: a lock's own time may lie in the future."""
 
     def __init__(self):
         self._seen: tuple[str | None, float] | None = None
         self._since = 0.0
 
     def has_stopped(self, holder: dict, path: Path) -> bool:
-        """Tell whether a holder on another host has been waited for in vain for a beat."""
+        """Tell whether no heartbeat of a holder on another host has come for too long."""
         beat = (holder["token"], _last_beat(path))
         if self._seen != beat:
             self._seen, self._since = beat, time.monotonic()
@@ -166,9 +167,9 @@ def _is_of_this_host(holder: dict) -> bool:
 
 
 def _last_beat(path: Path) -> float:
-    """Return when a lock was touched last; 0 where there is none."""
+    """Return when a lock was last touched; 0 if there is none."""
     try:
-        # Opened, since only that makes NFS ask its server instead of its cache.
+        # Only opening the file makes NFS ask the server instead of its cache.
         with path.open("rb") as stream:
             return os.fstat(stream.fileno()).st_mtime
     except FileNotFoundError:
@@ -180,7 +181,7 @@ def _request(path: Path, holder: dict) -> Path:
 
 
 def _remove_dead(path: Path, dead: dict, mine: dict) -> None:
-    """Remove a dead holder's lock, under a lock of its own: a slower process would remove the next holder's."""
+    """Remove a dead holder's lock while holding another lock, so that a slower process does not remove the next one."""
     claim = path.with_name(f".{path.name}.claim")
     _acquire(claim, mine, _Callbacks(on_wait=lambda holder: None))
     try:
@@ -195,7 +196,7 @@ def _release(path: Path, holder: dict) -> None:
 
 
 def remove_lock_of(path: Path, pid: int) -> None:
-    """Remove a lock that a process of this host holds which has died: other hosts would wait for its heart to stop."""
+    """Remove the lock of a dead process of this host, so that other hosts need not wait for its heartbeat to stop."""
     holder = _holder(path)
     if holder is not None and holder["pid"] == pid and _is_of_this_host(holder):
         _release(path, holder)
@@ -204,7 +205,7 @@ def remove_lock_of(path: Path, pid: int) -> None:
 def _beat(path: Path, mine: dict, released: threading.Event, told: _Callbacks) -> None:
     beaten, was_missed = time.monotonic(), False
     while not released.wait(min(POLL_SECONDS, HEARTBEAT_SECONDS)):
-        # A file server that fails now may answer at the next beat.
+        # A file server that fails now may answer at the next heartbeat.
         with suppress(OSError):
             if _request(path, mine).exists():
                 _request(path, mine).unlink()

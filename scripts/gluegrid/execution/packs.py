@@ -1,6 +1,6 @@
-"""A pack: cells that one job trains one after another. Its file tells the job, and sbatch, which cells they are.
+"""A pack: cells that one job trains one after another. Its file lists the cells, for the job and for sbatch.
 
-Each cell stays what it is alone: its lock, attempts, log, record and results are its own (scripts/train_pack.py).
+Each cell keeps its own lock, attempts, log, record and results, as without a pack (scripts/train_pack.py).
 """
 
 import re
@@ -15,14 +15,14 @@ from gluegrid.common.provenance import is_running, this_process
 from gluegrid.execution.cell_state import has_published
 from gluegrid.execution.invocation import path_of_current_invocation
 
-NOTE = "pack.json"  # of a cell's state folder
+NOTE = "pack.json"  # in a cell's state folder
 SCRIPT = "launch_pack.sh"
 NAMED_IN_COMMAND = re.compile(rf"\b{re.escape(SCRIPT)} (\S+)")
 
 
 @dataclass(frozen=True)
 class PackedCell:
-    """The files of one cell of a pack, as Snakemake's job of it has them."""
+    """The files of one cell of a pack, as in its Snakemake job."""
 
     run: str
     model: str
@@ -35,17 +35,17 @@ class PackedCell:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """What its training is made from, by the names that functions of cell_state.py have for it."""
+        """The inputs of its training, by the parameter names of functions in cell_state.py."""
         return {name: Path(getattr(self, name)) for name in ("run", "model", "task", "tokens")}
 
     def is_done(self) -> bool:
-        """Tell whether its training, begun now, would publish just the result that is there."""
+        """Tell whether its training, started now, would publish the same result that is already published."""
         return has_published(**self.inputs, results=Path(self.results), record=Path(self.record))
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The cells of a pack in their order, its name, and the log of the process that starts them."""
+    """The cells of a pack in order, its name, and the log of the process that starts them."""
 
     name: str
     log: str
@@ -53,37 +53,37 @@ class Pack:
 
 
 def write_pack(path: Path, pack: Pack) -> None:
-    """Write the file of a pack, and note in the state folder of each of its cells which pack it is in."""
+    """Write the file of a pack, and note the pack in the state folder of each of its cells."""
     write_json(path, asdict(pack))
     for cell in pack.cells:
-        with suppress(OSError, GluegridError):  # where it has no room, its training says so, and the others train
+        with suppress(OSError, GluegridError):  # if the disk is full, its training reports it, and the others train
             write_json(state_folder(Path(cell.run)) / NOTE, {"pack": pack.name, "file": str(path), "log": pack.log})
 
 
 def note_begun(path: Path) -> None:
-    """Note that the process of the pack of this file has come to its first cell."""
+    """Note that the process of the pack with this file has reached its first cell."""
     _begun(path).touch()
 
 
 def read_pack(path: Path) -> Pack:
-    """Return the pack of a file. Raises DataError."""
+    """Return the pack in a file. Raises DataError."""
     content = read_json(path)
     try:
         return Pack(content["name"], content["log"], [PackedCell(**cell) for cell in content["cells"]])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no pack of this release ({error}); run snakemake again") from error
+        raise DataError(f"{path}: is not a pack of this release ({error}); run snakemake again") from error
 
 
 def states_in_pack(command: str) -> list[Path]:
-    """Return the state folders of the cells of the pack that a command trains; none where it does something else."""
+    """Return the state folders of the cells in the pack that a command trains; none for any other command."""
     named = NAMED_IN_COMMAND.search(command)
     return [state_folder(Path(cell.run)) for cell in read_pack(Path(named[1])).cells] if named else []
 
 
 def log_of_failed_start(state: Path) -> Path | None:
-    """Return the log of the pack that a cell was put into last, where this has not come to its first cell; else None.
+    """Return the log of a cell's last pack if it failed before its first cell; otherwise None.
 
-    None too where it may be about to: another call of snakemake, which runs, has made it.
+    Also None if another running call of snakemake made the pack, which may still start.
     """
     noted = json_if_there(state / NOTE)
     if not {"file", "log"} <= noted.keys():
@@ -93,7 +93,7 @@ def log_of_failed_start(state: Path) -> Path | None:
 
 
 def folder_of_packs(invocation: Path) -> Path:
-    """Return the folder of a call's packs, beside its file."""
+    """Return the folder for the packs of a call of snakemake, beside its file."""
     return invocation.with_suffix(".packs")
 
 

@@ -1,4 +1,4 @@
-"""When a cell has to leave before it is done: a signal, its launcher's death, or the end of its job's time."""
+"""When a cell has to stop before it is done: at a signal, its launcher's death, or the end of its job's time."""
 
 import ctypes
 import datetime
@@ -14,7 +14,7 @@ from gluegrid.execution.reasons import Cause, Preempted, Reason
 from gluegrid.execution.slurm_queue import answer_of
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
-OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for what it starts
+OF_THE_LAUNCHER = "ACCELERATE_MIXED_PRECISION"  # accelerate launch sets it for the processes that it starts
 LONGEST_MARGIN = 60  # seconds before the end of the job's time
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # as SLURM writes it
 SHARE_OF_TIME = 0.1  # of the job's time, where that is shorter
@@ -27,7 +27,7 @@ SIGNALS = {
 
 
 class Preemption:
-    """Whether this process should leave, and why. `ends`: when its job's time is over, in seconds of time.time()."""
+    """Whether this process should leave, and why. `ends` is the end of its job's time, in seconds as time.time()."""
 
     def __init__(self, ends: float | None = None):
         self._asked: Reason | None = None
@@ -37,16 +37,16 @@ class Preemption:
             self._last_moment = ends - min(LONGEST_MARGIN, SHARE_OF_TIME * (ends - time.time()))
 
     def listen(self) -> None:
-        """Let signals ask this process to leave: with Preempted at once, or where that is held back, by `reason`."""
+        """Let signals ask this process to leave: by raising Preempted at once, or if held back, through `reason`."""
         for number in SIGNALS:
-            # What nohup ignores stays ignored. The other signals are ignored by the shell around the launcher.
+            # SIGHUP stays ignored under nohup. The shell around the launcher ignores the other signals.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pack blocks them until its child can heed them
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Let what happens inside ask for the `reason` at good moments, instead of being stopped anywhere."""
+        """Do not raise Preempted inside, where the code itself checks `reason` at suitable moments."""
         self._is_held_back = True
         try:
             yield
@@ -56,7 +56,7 @@ class Preemption:
             raise Preempted(self._asked)
 
     def reason(self, seconds_needed: float = 0.0) -> Reason | None:
-        """Return why to leave now, when leaving takes so many seconds; None to go on."""
+        """Return why to leave now, given that leaving takes so many seconds; None to go on."""
         if self._asked:
             return self._asked
         if self._last_moment is not None and time.time() + seconds_needed > self._last_moment:
@@ -64,7 +64,7 @@ class Preemption:
         return None
 
     def _on_signal(self, number: int, frame: object) -> None:
-        # Once: a second signal would interrupt the leaving.
+        # Only once: a second signal would interrupt the saving.
         if self._asked is None:
             self._asked = Reason(SIGNALS[signal.Signals(number)])
             if not self._is_held_back:
@@ -72,7 +72,7 @@ class Preemption:
 
 
 def follow_launcher() -> None:
-    """Get SIGTERM when the launcher that started this process dies: it passes no signal on.
+    """Ask the kernel for SIGTERM when the launcher that started this process dies, since it forwards no signals.
 
     Source: prctl(2), PR_SET_PDEATHSIG.
     """
@@ -81,7 +81,7 @@ def follow_launcher() -> None:
 
 
 def end_of_job() -> float | None:
-    """Return when SLURM will end this process's job, in seconds of time.time(); None where nothing says."""
+    """Return when SLURM will end this process's job, in seconds as time.time(); None if unknown."""
     if end := os.environ.get("SLURM_JOB_END_TIME"):
         return float(end)
     if job := os.environ.get("SLURM_JOB_ID"):
@@ -94,6 +94,6 @@ def _asked_of_squeue(job: str) -> float | None:
         answer = answer_of("squeue", "--noheader", f"--jobs={job}", "--format=%e", seconds=30)
     except TransientError:
         return None
-    # A site may let it say more.
+    # Some sites make squeue print more.
     moments = [line.strip() for line in answer.splitlines() if MOMENT.fullmatch(line.strip())]
     return datetime.datetime.fromisoformat(moments[-1]).timestamp() if moments else None

@@ -1,7 +1,7 @@
-"""Why a cell has no result: a value on which programs decide, and the sentence that is made of it for people.
+"""Why a cell has no result: a value for programs, and a sentence made from it for people.
 
-attempts.jsonl has both: the sentence, and under `cause` the value. Lines that earlier releases wrote have the sentence
-alone, as have archives; those are told from one another here, once, when they are read.
+attempts.jsonl has both: the sentence, and the value under `cause`. Lines of earlier releases, and archives, have only
+the sentence, which is turned into a value here, once, when it is read.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from gluegrid.common.errors import Stopped
 
 
 class Cause(StrEnum):
-    """Why a cell has no result, or why an attempt at it ended; DONE for one that left a result."""
+    """Why a cell has no result, or why an attempt at it ended; DONE if it left a result."""
 
-    # How attempts end, as attempts.jsonl has it.
+    # How attempts end, as in attempts.jsonl.
     DONE = "done"
     FAILED = "failed"
     KILLED = "killed"
@@ -23,7 +23,7 @@ class Cause(StrEnum):
     INTERRUPTED = "interrupted"
     TIME_LIMIT = "time_limit"
     PEER_PREEMPTED = "peer_preempted"
-    # What else is known of a cell that has no result.
+    # What else is known about a cell without a result.
     NOT_RUN = "not_run"
     CANCELLED = "cancelled"
     REFUSED = "refused"
@@ -41,10 +41,10 @@ class Cause(StrEnum):
 PREEMPTED = {
     *(Cause.SIGTERM, Cause.SIGUSR1, Cause.SIGHUP, Cause.INTERRUPTED, Cause.TIME_LIMIT, Cause.PEER_PREEMPTED),
 }
-# With these nothing is wrong with the cell: its next attempt goes on.
+# With these, nothing is wrong with the cell: its next attempt resumes.
 STOPPED = PREEMPTED | {Cause.KILLED, Cause.ENDED_BY_SLURM, Cause.UNREPORTED}
 
-# {said} is what an error, SLURM or a log says; {where} a rule, a cell or a process. They may be reworded at will.
+# {said} is what an error, SLURM or a log says; {where} is a rule, a cell or a process. They can be reworded freely.
 SENTENCES = {
     Cause.DONE: "done",
     Cause.FAILED: "{said}",
@@ -72,10 +72,10 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a cell has no result. Its text is the sentence for people: nothing is decided by it.
+    """Why a cell has no result. Its text is the sentence for people; programs use `cause`.
 
-    `step` is the last that a training has kept which had to leave; 0 where none was done. `noted` is the sentence as it
-    stands in a file.
+    `step` is the last step that a stopped training saved, 0 if it had not finished any. `noted` is the sentence as
+    written in a file.
     """
 
     cause: Cause
@@ -101,7 +101,7 @@ class Preempted(Stopped):
         self.reason = reason
 
 
-# How the sentences began in lines without a cause. Earlier releases' files have them: they are not to be reworded.
+# How the sentences began in lines without a cause. Files of earlier releases contain them: never reword these.
 WRITTEN_BEFORE = {
     "done": Cause.DONE,
     "ended without a word: killed, out of memory, or its node went down": Cause.KILLED,
@@ -116,14 +116,14 @@ NOT_RUN_BEFORE = "not run yet"
 
 
 def cause_of_earlier(sentence: str) -> Cause:
-    """Return why an attempt ended of which an earlier release has noted the sentence alone."""
+    """Return the cause of an attempt for which an earlier release noted only the sentence."""
     whole = WRITTEN_BEFORE.get(sentence)
     begun = (cause for text, cause in WRITTEN_BEFORE.items() if cause in PREEMPTED and sentence.startswith(text))
     return whole or next(begun, Cause.FAILED)
 
 
 def reason_elsewhere(sentence: str | None) -> Reason:
-    """Return why an imported cell has no result: what its archive says, which is None of one that had a result."""
+    """Return why an imported cell has no result, from the sentence in its archive, which is None if it had a result."""
     if not sentence:
         return Reason(Cause.IMPORT_GONE)
     was_not_run = sentence in (NOT_RUN_BEFORE, SENTENCES[Cause.NOT_RUN])

@@ -1,8 +1,8 @@
-"""Copies of what cells read, on the node's own disk: a site names a folder there in its profile, as `scratch`.
+"""Copies of cells' inputs on the node's local disk, in the folder that a site's profile names as `scratch`.
 
-A copy is that of one staged folder, named by the hashes of its files, and shared by all processes of a user on a node.
-Each of them holds a lock on the file beside it, which the system frees however a process ends: the last one removes the
-copy, and what killed ones have left goes when another begins.
+A copy is of one staged folder, is named after the hashes of its files, and is shared by all processes of a user on a
+node. Each process holds a lock on a file beside it, which the system releases however the process ends. The last one
+removes the copy; leftovers of killed processes are removed when another one starts.
 """
 
 import atexit
@@ -24,17 +24,17 @@ from gluegrid.execution.invocation import choices_of_site
 logger = logging.getLogger(__name__)
 
 VARIABLE = "GLUEGRID_SCRATCH"
-TRIES = 2  # a copy that differs is made once more
+TRIES = 2  # a copy that differs is made a second time
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 600  # for another process, which makes the same copy
+PATIENCE_SECONDS = 600  # to wait for another process that makes the same copy
 
 _copies: dict[Path, Path] = {}  # of staged folders; a forked child inherits them
 
 
 def note_scratch() -> None:
-    """Keep the place of the site's folder for all that this process starts, which will not have the job's variables.
+    """Pass on the path of the site's folder to all child processes, which will not have the job's variables.
 
-    Snakemake's jobstep plugin drops SLURM's before it calls srun, and the launcher all that a cell need not know.
+    Snakemake's jobstep plugin drops SLURM's variables before it calls srun, and the launcher drops most others.
     """
     chosen = choices_of_site().scratch
     folder = os.environ.get(chosen, "") if chosen.isidentifier() else os.path.expandvars(chosen)
@@ -43,39 +43,39 @@ def note_scratch() -> None:
 
 
 def copy_to_scratch(manifest: Path) -> bool:
-    """Let this process read the files that a manifest names from a copy, compared with the manifest's hashes.
+    """Let this process read a manifest's files from a copy that was checked against its hashes; tell whether it will.
 
-    Tells whether it will; where the site wants copies and this cannot be one, the log says why. A second call, also in
-    a forked child, costs nothing.
+    If the site wants copies but this one cannot be made, the log says why. A second call, also in a forked child,
+    costs nothing.
     """
     folder = manifest.parent.absolute()
     if folder not in _copies and (root := _folder_of_user()) is not None:
         try:
             _copies[folder] = _copy_of(manifest, root)
         except (GluegridError, OSError) as error:
-            logger.warning("scratch: %s is not copied, and read where it is: %s", manifest.parent, _why(error, root))
+            logger.warning("scratch: %s is read in place, not from a copy: %s", manifest.parent, _why(error, root))
     return folder in _copies
 
 
 def read_from(folder: Path) -> Path:
-    """Return where the files of a staged folder are to be read: its copy, if this process has one."""
+    """Return where to read the files of a staged folder: from its copy, if this process has one."""
     return _copies.get(folder.absolute(), folder)
 
 
 @functools.cache
 def _folder_of_user() -> Path | None:
-    """Return the folder for copies, without what killed processes have left in it; None where there is none."""
+    """Return the folder for copies, cleared of leftovers of killed processes; None if there is none."""
     chosen = choices_of_site().scratch
     if not chosen:
         return None
     try:
         if VARIABLE not in os.environ:
-            raise TransientError("this job has no such variable, or it names no folder")
+            raise TransientError("this job does not have this variable, or it does not name a folder")
         root = _own_folder(Path(os.environ[VARIABLE]))
         for lock in root.glob("*.lock"):
             _remove_if_unused(lock)
     except (GluegridError, OSError) as error:
-        logger.warning("scratch: %s: nothing is copied, and all is read where it is: %s", chosen, _why(error))
+        logger.warning("scratch: %s: all files are read in place, not from copies: %s", chosen, _why(error))
         return None
     return root
 
@@ -87,19 +87,19 @@ def _why(error: Exception, root: Path | None = None) -> str:
 
 
 def _own_folder(scratch: Path) -> Path:
-    """Return the user's own folder in one that may be everybody's."""
+    """Return the user's own folder in one that may be shared."""
     root = scratch / f"gluegrid-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     if root.is_symlink() or root.stat().st_uid != os.getuid():
-        raise TransientError(f"{root} is another user's")
+        raise TransientError(f"{root} belongs to another user")
     return root
 
 
 def _copy_of(manifest: Path, root: Path) -> Path:
-    """Return a folder with a copy, which stays as long as this process lives."""
+    """Return a folder with a copy that exists as long as this process lives."""
     hashes = recorded_hashes(manifest)
     place = root / hashlib.sha256(canonical_json(hashes).encode()).hexdigest()[:16]
-    # Of the same name: by it, the code that a model brings with it is imported.
+    # The copy has the same name, since a model's own code is imported by it.
     lock, copy = place.with_suffix(".lock"), place / manifest.parent.name
     tries, waited = 0, 0.0
     while tries < TRIES and waited < PATIENCE_SECONDS:
@@ -116,11 +116,11 @@ def _copy_of(manifest: Path, root: Path) -> Path:
             tries += 1
             _unlock(descriptor)
             _remove_if_unused(lock)
-    raise TransientError(f"{copy}: {'is not as its manifest says' if tries else 'another process does not finish it'}")
+    raise TransientError(f"{copy}: {'does not match its manifest' if tries else 'another process does not finish it'}")
 
 
 def _is_whole(copy: Path, hashes: dict[str, str]) -> bool:
-    """Tell whether a copy has these hashes: a disk may lie, and some nodes tidy up while jobs run."""
+    """Tell whether a copy has these hashes, since disks fail and some nodes clean up while jobs run."""
     try:
         return all(sha256(copy / name) == recorded for name, recorded in hashes.items())
     except OSError:
@@ -128,7 +128,7 @@ def _is_whole(copy: Path, hashes: dict[str, str]) -> bool:
 
 
 def _made(lock: Path, copy: Path, manifest: Path) -> bool:
-    """Make a copy, whole or not at all, where there is none; false while another process does so."""
+    """Make a copy, atomically, if there is none; return false while another process does so."""
     descriptor = _locked(lock, fcntl.LOCK_EX)
     if descriptor is None:
         return False
@@ -150,7 +150,7 @@ def _copy_files(manifest: Path, copy: Path) -> None:
     new.mkdir(parents=True)
     free = shutil.disk_usage(new).free
     if needed > free:
-        raise TransientError(f"{copy.parents[1]} has {size_in_words(free)} left, and it needs {size_in_words(needed)}")
+        raise TransientError(f"{copy.parents[1]} has only {size_in_words(free)} free of {size_in_words(needed)} needed")
     start = time.monotonic()
     for name in files:
         check_name(manifest, name)
@@ -162,11 +162,11 @@ def _copy_files(manifest: Path, copy: Path) -> None:
 
 
 def _locked(lock: Path, kind: int) -> int | None:
-    """Return a descriptor of a file that it locks; None where another process's lock excludes it."""
+    """Lock a file and return its descriptor; None if another process's lock prevents it."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        # Whoever has removed a copy meanwhile has removed this file too.
+        # Whoever removed the copy in the meantime has removed this file, too.
         if os.path.samestat(lock.stat(), os.fstat(descriptor)):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
@@ -184,7 +184,7 @@ def _unlock(descriptor: int | None) -> None:
 
 
 def _leave(lock: Path, descriptor: int) -> None:
-    """Remove a copy that nobody uses any more; the parent of a forked child does, since the two share a lock."""
+    """Remove a copy that nobody uses any more. A forked child shares its parent's lock, so the parent removes it."""
     os.close(descriptor)
     with suppress(OSError):
         _remove_if_unused(lock)
@@ -198,6 +198,6 @@ def _remove_if_unused(lock: Path) -> None:
 
 
 def _remove(lock: Path) -> None:
-    """Remove a copy, and then the file of its lock, which this process holds for itself."""
+    """Remove a copy, and then its lock file, on which this process has the exclusive lock."""
     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
     lock.unlink(missing_ok=True)

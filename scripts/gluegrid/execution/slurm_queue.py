@@ -1,6 +1,6 @@
-"""SLURM's queue: which of some jobs are still in it, and the end of those that nobody wants any more.
+"""SLURM's queue: find out which jobs are still in it, and cancel those that nobody wants any more.
 
-Sites let SLURM's programs say more than they are asked for, such as a banner: only lines of the asked shape count.
+Sites make SLURM's programs print more than requested, such as a banner, so only lines of the requested form count.
 """
 
 import os
@@ -20,16 +20,16 @@ ENDED = {
 }
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 ANSWER_SECONDS = 60
-MOST_NAMED = 1_000  # jobs in a command line; of more, the whole queue is asked for
-# Number, state, start, time left, user, name, reason, comment: only the last may hold what separates them.
+MOST_NAMED = 1_000  # jobs in a command line; for more, the whole queue is listed
+# Number, state, start, time left, user, name, reason, comment: only the last may contain the separator.
 COLUMNS = "%i|%T|%S|%L|%U|%j|%r|%k"
-# Of a job, or of a task of an array job, and of which cluster where sbatch was told to choose among clusters: each has
-# numbers of its own. As SLURM itself writes it.
+# A job or a task of an array job, as SLURM writes it; followed by its cluster if sbatch had to choose one, since each
+# cluster counts its own jobs.
 NUMBER = re.compile(r"\d+(_\d+)?(;[\w.-]+)?")
-CLUSTER = re.compile(r"CLUSTER: (\S+)")  # above the jobs of each, where squeue is asked for clusters
+CLUSTER = re.compile(r"CLUSTER: (\S+)")  # above the jobs of each cluster, if squeue is asked about clusters
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")  # [days-][hours:]minutes:seconds
-ERROR = re.compile(r"^(sbatch|squeue|scancel|scontrol): |\berror: ")  # how SLURM's programs begin to say what is wrong
-# The plugin names jobs by a random number, after a prefix that a site may have chosen, and comments on the cell.
+ERROR = re.compile(r"^(sbatch|squeue|scancel|scontrol): |\berror: ")  # how error messages of SLURM's programs begin
+# The plugin names jobs by a UUID, after a prefix that a site may choose, and describes the cell in the comment.
 RANDOM_NAME = re.compile(r"(?:.*_)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RULE = "rule_train"
 RULE_OF_PACKS = "rule_pack_"
@@ -38,11 +38,11 @@ COMMENTS_OF_THE_PLUGIN = ("rule_", "group_")
 
 @dataclass(frozen=True)
 class Job:
-    """A job that waits or runs, as squeue lists it.
+    """A waiting or running job, as listed by squeue.
 
-    `reason` is SLURM's word for why it waits, `starts` when SLURM expects that to end (local time, ISO 8601; None where
-    it does not say), `seconds_left` how much is left of the time limit of one that runs. `user` is a number. `comment`
-    is empty where the site keeps none.
+    `reason` is SLURM's reason for the wait; `starts` is its expected start (local time, ISO 8601; None if unknown);
+    `seconds_left` is what remains of a running job's time limit. `user` is a number. `comment` is empty if the site
+    does not keep comments.
     """
 
     number: str
@@ -56,17 +56,17 @@ class Job:
 
     @property
     def waits(self) -> bool:
-        """Whether it has yet to start."""
+        """Whether it has not started yet."""
         return self.state in WAITING
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """A job as a cell's files name it. Its number alone does not: a controller that forgot its last jobs, or that was
-    set up anew, gives it to another, which is somebody else's.
+    """A job as identified in a cell's files. Its number is not enough: if SLURM's controller lost its state or was
+    reinstalled, it gives the same number to someone else's job.
 
-    `comment` is what the plugin said of it, of an array job's task that of the first; `name` is None in files that an
-    earlier release wrote. `is_pack`: it trains other cells too.
+    `comment` is the plugin's, in an array job that of the first task; `name` is None in files of earlier releases.
+    `is_pack`: it trains other cells, too.
     """
 
     number: str
@@ -75,7 +75,7 @@ class SubmittedJob:
     is_pack: bool = False
 
     def found_in(self, queue: Mapping[str, Job]) -> Job | None:
-        """Return this job, from those that wait or run by their numbers; None where it is not among them."""
+        """Return this job from a queue, whose keys are job numbers; None if it is not there."""
         job = queue.get(self.number)
         return job if job is not None and self._is(job) else None
 
@@ -83,7 +83,7 @@ class SubmittedJob:
         if self.name is None:
             is_ours = job.user == str(os.getuid()) and RANDOM_NAME.fullmatch(job.name) is not None
             return is_ours and self._fits(job.comment)
-        # Some sites write comments of their own.
+        # Some sites overwrite comments.
         is_of_a_rule = job.comment.startswith(COMMENTS_OF_THE_PLUGIN)
         return job.name == self.name and (self._fits(job.comment) or not is_of_a_rule)
 
@@ -93,15 +93,15 @@ class SubmittedJob:
 
 
 def comment_of_cell(state: Path) -> str:
-    """Return the plugin's comment on the job of a cell, from its state folder."""
+    """Return the plugin's comment for the job of a cell, given its state folder."""
     model, task, variant, seed = state.parts[-4:]
     return f"{RULE}_wildcards_{model}_{task}_{variant}_{seed.removeprefix('seed-')}"
 
 
 def in_queue(jobs: Iterable[SubmittedJob]) -> list[str]:
-    """Return the numbers of those of some jobs that wait or run. TransientError when SLURM does not answer.
+    """Return the numbers of those jobs that wait or run. Raises TransientError if SLURM does not answer.
 
-    A task of an array job has the number <job>_<task>; one in a cluster that was asked for, <job>;<cluster>.
+    A task of an array job has the number <job>_<task>; a job in a requested cluster has <job>;<cluster>.
     """
     jobs = list(jobs)
     queue = jobs_in_queue(job.number for job in jobs)
@@ -109,10 +109,9 @@ def in_queue(jobs: Iterable[SubmittedJob]) -> list[str]:
 
 
 def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS) -> dict[str, Job]:
-    """Return the jobs that wait or run and have these numbers; one call of squeue for each cluster. TransientError as
-    above.
+    """Return the waiting or running jobs with these numbers, by one call of squeue per cluster.
 
-    Whose they are, SubmittedJob.found_in knows.
+    They may be someone else's: use SubmittedJob.found_in. Raises TransientError as above.
     """
     wanted, found = set(filter(NUMBER.fullmatch, numbers)), {}
     for cluster, of_cluster in sorted(by_cluster(wanted).items()):
@@ -123,8 +122,8 @@ def jobs_in_queue(numbers: Iterable[str], answer_seconds: float = ANSWER_SECONDS
 
 
 def job_submitted_as(name: str, comment: str, clusters: str = "") -> str | None:
-    """Return the number of the newest job that waits or runs with this name and comment; of an array job, without that
-    of a task. TransientError as above.
+    """Return the number of the newest waiting or running job with this name and comment; for an array job, without a
+    task. Raises TransientError as above.
     """
     jobs = [job for job in _listed(f"--name={name}", clusters=clusters) if (job.name, job.comment) == (name, comment)]
     newest = max(jobs, key=lambda job: int(re.match(r"\d+", job.number)[0]), default=None)
@@ -132,12 +131,12 @@ def job_submitted_as(name: str, comment: str, clusters: str = "") -> str | None:
 
 
 def job_named(name: str, clusters: str = "") -> Job | None:
-    """Return a job of this name that waits or runs; None where there is none. TransientError as above."""
+    """Return a waiting or running job with this name; None if there is none. Raises TransientError as above."""
     return next((job for job in _listed(f"--name={name}", clusters=clusters) if job.name == name), None)
 
 
 def is_in_queue(name: str, clusters: str = "") -> bool:
-    """Tell whether a job of this name waits, runs, or is just ending. TransientError as above."""
+    """Tell whether a job with this name waits, runs, or is just ending. Raises TransientError as above."""
     return bool(_listed(f"--name={name}", clusters=clusters))
 
 
@@ -148,12 +147,12 @@ def cancel(numbers: Iterable[str]) -> None:
 
 
 def cancel_jobs(*which: str, clusters: str = "") -> None:
-    """Cancel jobs, named as scancel's arguments. Raises TransientError."""
+    """Cancel the jobs given by scancel's arguments. Raises TransientError."""
     answer_of("scancel", *which, *([f"--clusters={clusters}"] if clusters else []))
 
 
 def by_cluster(numbers: Iterable[str]) -> dict[str, list[str]]:
-    """Return the numbers of jobs without their clusters, by those; "" where none was asked for."""
+    """Return the numbers of jobs by cluster, without the cluster; "" if none was requested."""
     of_clusters = defaultdict(list)
     for number in numbers:
         of_clusters[cluster_of(number)].append(without_cluster(number))
@@ -161,24 +160,24 @@ def by_cluster(numbers: Iterable[str]) -> dict[str, list[str]]:
 
 
 def cluster_of(number: str) -> str:
-    """Return the cluster of a job; "" where none was asked for."""
+    """Return the cluster of a job; "" if none was requested."""
     return number.partition(";")[2]
 
 
 def without_cluster(number: str) -> str:
-    """Return a job's number in its cluster."""
+    """Return a job's number without its cluster."""
     return number.partition(";")[0]
 
 
 def without_task(number: str) -> str:
-    """Return the number of an array job from that of a task; any other as it is."""
+    """Return the number of an array job from that of a task; any other number unchanged."""
     return re.sub(r"_\d+", "", number, count=1)
 
 
 def answer_of(*command: str, seconds: float = ANSWER_SECONDS) -> str:
-    """Return what a program of SLURM's prints. Raises TransientError, in one line, where it fails or does not end.
+    """Return the output of a SLURM program. Raises TransientError, in one line, if it fails or does not end.
 
-    What clusters it is to ask, its arguments alone say.
+    Only its arguments determine which clusters it asks.
     """
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_CLUSTERS"}
     pipes = {"capture_output": True, "text": True, "errors": "replace"}
@@ -194,7 +193,7 @@ def answer_of(*command: str, seconds: float = ANSWER_SECONDS) -> str:
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
-    """Return, in one line, why a program of SLURM's has failed: what it says from its first error on, else all."""
+    """Return, in one line, why a SLURM program failed: its output from the first error on, or else all of it."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
     first = next((number for number, line in enumerate(lines) if ERROR.search(line)), 0)
     said = " ".join(" ".join(lines[first:]).split())
@@ -202,13 +201,13 @@ def complaint(done: subprocess.CompletedProcess) -> str:
 
 
 def _listed(*which: str, clusters: str = "", seconds: float = ANSWER_SECONDS) -> list[Job]:
-    """Return those of the jobs asked for that have not ended."""
+    """Return the requested jobs that have not ended."""
     try:
-        where = f"--clusters={clusters}" if clusters else "--noheader"  # which would leave out the clusters' names, too
+        where = f"--clusters={clusters}" if clusters else "--noheader"  # which would also drop the clusters' names
         asked = (where, "--array", "--states=all", f"--format={COLUMNS}")
         answer = answer_of("squeue", *asked, *which, seconds=seconds)
     except TransientError as error:
-        # What squeue says of a single job that has left the queue for long.
+        # squeue's message for a single job that left the queue a while ago.
         if "Invalid job id specified" in str(error):
             return []
         raise

@@ -1,4 +1,4 @@
-"""A cell's last submission to SLURM, as its state folder has it: slurm_job.json, or refusal.json without a job."""
+"""A cell's last submission to SLURM, in its state folder: slurm_job.json, or refusal.json if SLURM refused it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ SUBMITTED, REFUSAL = "slurm_job.json", "refusal.json"
 
 
 def note_job(state: Path, number: str, name: str | None, comment: str | None, is_pack: bool = False) -> None:
-    """Note the job of a cell, and all that it may wait behind, so that they are known again: numbers come again."""
+    """Note the job of a cell, and the names of those it may wait behind, since numbers alone may be reused."""
     before = json_if_there(state / SUBMITTED).get("behind")
     behind = before if isinstance(before, dict) else {}
     behind |= {job.number: job.name for job in jobs_of_cell(state) if job.name is not None}
@@ -26,20 +26,20 @@ def note_job(state: Path, number: str, name: str | None, comment: str | None, is
 
 
 def note_refusal(state: Path, said: str) -> None:
-    """Note why SLURM took no job for a cell."""
+    """Note why SLURM refused a cell's job."""
     after = attempts.name_of_last(attempts.read(state))
     _note(state / REFUSAL, {"refused": now(), "reason": said, "head": path_of_current_invocation(), "after": after})
 
 
 def jobs_of_cell(state: Path) -> list[SubmittedJob]:
-    """Return the SLURM jobs that may still work on a cell: the last one submitted, and the holder of its lock."""
+    """Return the SLURM jobs that may still be training a cell: the last one submitted, and the holder of its lock."""
     return noted_jobs(state, json_if_there(state / SUBMITTED), json_if_there(state / "lock"))
 
 
 def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]:
-    """Return the jobs of a cell that these contents of its slurm_job.json and lock name.
+    """Return the jobs of a cell named in these contents of its slurm_job.json and lock.
 
-    What is no number of a job is left out: earlier releases took all that a site's sbatch said for one.
+    Anything that is not a job number is left out, since earlier releases stored sbatch's whole output as one.
     """
     number, of_holder = str(submitted.get("slurm_job_id")), str(holder.get("slurm_job_id"))
     comment, is_pack = submitted.get("comment") or comment_of_cell(state), submitted.get("is_pack") is True
@@ -52,7 +52,7 @@ def noted_jobs(state: Path, submitted: dict, holder: dict) -> list[SubmittedJob]
 
 
 def jobs_of_experiment(experiment: Path) -> list[SubmittedJob]:
-    """Return every SLURM job that an invocation may have left for a cell of the experiment in this folder."""
+    """Return every SLURM job that a call of snakemake may have left for a cell of the experiment in this folder."""
     jobs = []
     for path in experiment.glob(f"state/{'*/' * 4}{SUBMITTED}"):
         submitted = json_if_there(path)
@@ -63,11 +63,11 @@ def jobs_of_experiment(experiment: Path) -> list[SubmittedJob]:
 
 
 def refusal(state: Path, tried: list[dict]) -> Reason | None:
-    """Return why the last job of a cell was not submitted; None where it was, or one of these attempts is newer."""
+    """Return why a cell's last job was not submitted; None if it was, or if one of these attempts is newer."""
     noted = json_if_there(state / REFUSAL)
     if "reason" not in noted or not attempts.was_last(noted, noted.get("refused", ""), tried):
         return None
-    before = [f"; the attempt before: {attempts.why_without_result(attempt)}" for attempt in tried[-1:]]
+    before = [f"; the previous attempt: {attempts.why_without_result(attempt)}" for attempt in tried[-1:]]
     return Reason(Cause.REFUSED, "".join([str(noted["reason"]), *before]))
 
 
@@ -75,5 +75,5 @@ def _note(path: Path, content: dict) -> None:
     try:
         write_json(path, content)
     except (OSError, GluegridError) as error:
-        # A job is in the queue all the same, and the cell's lock is what keeps two from training.
-        tell_terminal(f"{path}: not written ({error}); it would say {content}")
+        # The job is in the queue anyway, and the cell's lock keeps two from training.
+        tell_terminal(f"{path}: could not be written ({error}); it would contain {content}")

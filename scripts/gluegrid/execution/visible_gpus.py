@@ -1,4 +1,4 @@
-"""Which GPUs a process may use on this machine: those that nvidia-smi lists, within CUDA_VISIBLE_DEVICES."""
+"""The GPUs that a process may use on this machine: those that nvidia-smi lists, within CUDA_VISIBLE_DEVICES."""
 
 import os
 import re
@@ -7,27 +7,27 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 MIG = "MIG-"  # how the UUIDs of MIG devices begin
-SECONDS_FOR_NVIDIA_SMI = 30  # a second is usual; with a broken driver it may hang
+SECONDS_FOR_NVIDIA_SMI = 30  # it usually takes a second, but may hang with a broken driver
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card, by its UUID, with the UUIDs of its MIG devices, if it is divided into such."""
+    """A GPU, by its UUID, with the UUIDs of its MIG devices, if it is partitioned."""
 
     uuid: str
     parts: list[str] = field(default_factory=list)
 
     @property
     def devices(self) -> list[str]:
-        """What of the card a process can train on."""
+        """The devices on which a process can train."""
         return self.parts or [self.uuid]
 
 
 def visible_gpus() -> list[str]:
-    """Return a name for each GPU (or MIG device), to be written into CUDA_VISIBLE_DEVICES; empty where there is none.
+    """Return a name for each GPU (or MIG device), for use in CUDA_VISIBLE_DEVICES; empty if there is none.
 
-    Names are UUIDs, which mean the same in whatever order CUDA counts. Numbers in CUDA_VISIBLE_DEVICES are those of
-    nvidia-smi. Without one that answers, the names are those that stand in CUDA_VISIBLE_DEVICES.
+    Names are UUIDs, which do not depend on the order in which CUDA counts. Numbers in CUDA_VISIBLE_DEVICES are taken as
+    nvidia-smi's. If nvidia-smi does not answer, the names are those in CUDA_VISIBLE_DEVICES.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     installed = _installed()
@@ -39,7 +39,7 @@ def visible_gpus() -> list[str]:
 
 
 def _installed() -> list[Gpu] | None:
-    """Return what nvidia-smi lists, in its order; None where it gives no answer."""
+    """Return the GPUs in nvidia-smi's order; None if it does not answer."""
     try:
         process = subprocess.Popen(
             ["nvidia-smi", "-L"],
@@ -54,14 +54,14 @@ def _installed() -> list[Gpu] | None:
     try:
         listed, _ = process.communicate(timeout=SECONDS_FOR_NVIDIA_SMI)
     except subprocess.TimeoutExpired:
-        # Not waited for: a process that hangs in the driver does not even die.
+        # Not waited for: a process that hangs in the driver does not even die when killed.
         process.kill()
         return None
     return _parsed(listed) if process.returncode == 0 else None
 
 
 def _parsed(listed: str) -> list[Gpu]:
-    """Read lines such as "GPU 0: NVIDIA A100 (UUID: GPU-...)" and "  MIG 1g.10gb  Device  0: (UUID: MIG-...)"."""
+    """Parse lines such as "GPU 0: NVIDIA A100 (UUID: GPU-...)" and "  MIG 1g.10gb  Device  0: (UUID: MIG-...)"."""
     gpus: list[Gpu] = []
     for kind, uuid in re.findall(r"^ *(GPU|MIG) .*\(UUID: (\S+)\)", listed, re.MULTILINE):
         if kind == "GPU":
@@ -72,7 +72,7 @@ def _parsed(listed: str) -> list[Gpu]:
 
 
 def _chosen(given: str, installed: list[Gpu]) -> Iterator[str]:
-    """Yield the devices that CUDA_VISIBLE_DEVICES names: as for CUDA, its list ends before what names none."""
+    """Yield the devices that CUDA_VISIBLE_DEVICES names; as in CUDA, the first unknown name ends the list."""
     for name in given.split(","):
         devices = _named(name.strip(), installed)
         if not devices:

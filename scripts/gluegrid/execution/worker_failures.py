@@ -1,7 +1,7 @@
-"""What becomes of a cell when one of the processes fails that help the main one to train it.
+"""Report the failure of a helper, one of the other processes that train a cell together with the main one.
 
-The launcher ends the others with SIGTERM then, and they lose their connections; so the main process, which notes and
-tells why the cell was not trained, learns from a file what really happened.
+The launcher then ends the others with SIGTERM, and they lose their connections. So the main process, which notes and
+reports why the cell was not trained, learns the real cause from a file.
 """
 
 import os
@@ -12,19 +12,19 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError, Stopped, TrainingError, TransientError
 from gluegrid.common.files import json_if_there, write_json
 
-# What differs between launches; a requeued job keeps its number, and its launches their port.
+# What distinguishes launches; a requeued job keeps its number, and its launches keep their port.
 OF_A_LAUNCH = ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
 
 
 @contextmanager
 def helping(failure: Path, rank: int) -> Iterator[None]:
-    """Let the main process know, in the file `failure`, why this one failed. That one tells why they were stopped."""
+    """Tell the main process, in the file `failure`, why this helper failed. Only the main one reports being stopped."""
     try:
         yield
     except Stopped:
         raise SystemExit(1) from None
     except BaseException as error:
-        # If another has failed before, this one has lost its connection to it.
+        # If another helper has failed before, this one has only lost its connection.
         if _noted(failure) is None:
             _note(failure, error, rank)
         raise
@@ -32,7 +32,7 @@ def helping(failure: Path, rank: int) -> Iterator[None]:
 
 @contextmanager
 def helped(failure: Path) -> Iterator[None]:
-    """Be the process that others help, which may die of a failure of theirs: that is raised in place of its own."""
+    """Run the main process inside. If it fails because a helper has failed, raise the helper's error instead."""
     try:
         yield
     except BaseException as error:
@@ -43,7 +43,7 @@ def helped(failure: Path) -> Iterator[None]:
 
 
 def _noted(failure: Path) -> dict | None:
-    """Return what a helper of this launch has noted; what one of an earlier launch has, is removed."""
+    """Return the failure that a helper of this launch has noted; remove one from an earlier launch."""
     noted = json_if_there(failure)
     if noted.get("launch") == _this_launch():
         return noted
@@ -52,7 +52,7 @@ def _noted(failure: Path) -> dict | None:
 
 
 def _this_launch() -> list[str | None]:
-    """Return what tells this launch from others: the launcher gives all its processes the same."""
+    """Return what identifies this launch: the launcher sets it equally for all its processes."""
     return [os.environ.get(name) for name in OF_A_LAUNCH]
 
 

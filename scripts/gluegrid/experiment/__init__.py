@@ -1,1 +1,1 @@
-"""From the experiment file to cells: checked config, tasks, options, references, and the run.json of each cell."""
+"""From the experiment file to cells: config checks, tasks, options, references, and the run.json of each cell."""

@@ -1,4 +1,4 @@
-"""A cell: one training, and the run.json that says what it is."""
+"""A cell: one training, and the run.json that defines it."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from gluegrid.experiment.options import RECIPES
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a model on a task with a seed. `run` is the content of its run.json.
+    """One training of a model on a task with a seed. `run` is the content of its run.json.
 
-    `variant` is `base`, or says which of the listed values it has.
+    `variant` is `base`, or names the swept values that differ from it.
     """
 
     model: str
@@ -35,12 +35,12 @@ class Cell:
 
     @property
     def values(self) -> dict:
-        """All that the run says or leaves to its recipe."""
+        """All values of the run, including the defaults of its recipe."""
         return RECIPES[self.run["recipe"]] | self.run
 
     @property
     def name(self) -> str:
-        """The cell's path below runs/, as people write it."""
+        """The cell's path below runs/, which is also its name in messages."""
         return paths.CELL.format(**self.wildcards)
 
 
@@ -50,13 +50,13 @@ def run_text(cell: Cell) -> str:
 
 
 def run_hash(text: str) -> str:
-    """Return the hash that ties results to the run.json they were made from."""
+    """Return the hash that ties results to their run.json."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ImportedCell:
-    """A cell as it was exported: why it had no result, None where it had one, and the log of its training there."""
+    """An imported cell: why it had no result (None if it had one), and the log of its original training."""
 
     cell: Cell
     reason: str | None
@@ -64,13 +64,13 @@ class ImportedCell:
 
 
 def imported_cells(config: dict) -> Iterator[ImportedCell]:
-    """Yield the cells of an imported experiment, in their order; none where it is no import."""
+    """Yield the cells of an imported experiment in their order; nothing for any other experiment."""
     for entry in config.get("imported", []):
         cell = Cell(*(entry[key] for key in ("model", "task", "variant", "seed", "run")))
         yield ImportedCell(cell, entry["reason"], Path(entry["log"]))
 
 
 def listed(cell: Cell, reason: str | None, log: object) -> dict:
-    """Return what a list of cells says of one, but for its run."""
+    """Return the entry of a cell in a list of cells, except for its run."""
     key = {"model": cell.model, "task": cell.task, "variant": cell.variant, "seed": cell.seed}
     return key | {"reason": reason, "log": str(log)}

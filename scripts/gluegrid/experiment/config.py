@@ -1,4 +1,4 @@
-"""Load and check an experiment file: every mistake becomes one line, before anything is created."""
+"""Load and check an experiment file. Every mistake becomes one line, before anything is written."""
 
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 SCHEMA = PROJECT / "schemas" / "config.schema.yaml"
 REGISTRY = PROJECT / "schemas" / "tasks.yaml"
 
-MOST_VALUES = 1000  # of one training value; the number of cells has a limit of its own
+MOST_VALUES = 1000  # in the list of one option; the number of cells has its own limit
 
 TASK_DEFAULTS = {
     "label_column": "label",
@@ -33,13 +33,13 @@ TASK_DEFAULTS = {
 def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
     """Return the checked content of an experiment file, its tasks completed from the registry, and its problems.
 
-    `experiment` is what Snakemake read from `--config experiment=...`: it replaces the file's own name for the
-    experiment. Raises ConfigError with a line for each mistake; what is found later can be added to the problems, among
-    which are the warnings.
+    `experiment` is what Snakemake read from `--config experiment=...`; it replaces the name in the file. Raises
+    ConfigError with a line for each mistake. The returned problems hold the warnings, and later checks add to them.
     """
     content, lines = yaml_loader.load(path)
     if not isinstance(content, dict):
-        raise ConfigError([f"{path}: must map keys to values; it needs experiment, models and tasks, as config.yaml"])
+        needs = "it needs experiment, models and tasks, as in config.yaml"
+        raise ConfigError([f"{path}: must contain keys with values; {needs}"])
     problems = Problems(path, lines)
     if experiment is not None:
         _rename(content, problems, experiment)
@@ -56,11 +56,11 @@ def load_config(path: Path, experiment: object = None) -> tuple[dict, Problems]:
 
 
 def name_in(path: Path) -> str:
-    """Return the name that an experiment has in its file, whatever else stands there. Raises ConfigError."""
+    """Return the experiment's name from its file, without checking the rest. Raises ConfigError."""
     content, _ = yaml_loader.load(path)
     name = content.get("experiment") if isinstance(content, dict) else None
     if not isinstance(name, str):
-        raise ConfigError([f"{path}: names no experiment; it needs the key experiment, as in config.yaml"])
+        raise ConfigError([f"{path}: does not name an experiment; add the key experiment, as in config.yaml"])
     return name
 
 
@@ -77,19 +77,19 @@ def load_registry() -> dict[str, dict]:
 
 @cache
 def config_schema() -> dict:
-    """Return the schema, in which what may be swept may be a list of its values."""
+    """Return the schema, which allows a list of values for each option that can be swept."""
     return _schema(
         {key: _one_or_several(each.schema) if each.is_swept else each.schema for key, each in OPTIONS.items()}
     )
 
 
 def unswept_schema() -> dict:
-    """Return the schema without the lists of values to try."""
+    """Return the schema without lists of values to sweep."""
     return _schema({key: option.schema for key, option in OPTIONS.items()})
 
 
 def _schema(options: dict[str, dict]) -> dict:
-    """Return the schema of the file, with these options at every level, and the names of the metrics."""
+    """Return the file's schema with these options at every level and the names of the metrics."""
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     top = schema["properties"]
     of_cells = top["cells"]["additionalProperties"]["additionalProperties"]
@@ -103,31 +103,31 @@ def _schema(options: dict[str, dict]) -> dict:
 
 
 def _one_or_several(schema: dict) -> dict:
-    """Return a schema that takes what another one does, or a list of different such values."""
+    """Return a schema that accepts a value, or a list of distinct values, of another schema."""
     description = f"a list of values to try, without repetition, each {schema['description']}"
     several = {"minItems": 1, "maxItems": MOST_VALUES, "uniqueItems": True, "items": schema, "description": description}
     return {"if": {"type": "array"}, "then": {"type": "array", **several}, "else": schema}
 
 
 def _rename(content: dict, problems: Problems, experiment: object) -> None:
-    """Put the name from the command line in place of the file's own."""
+    """Replace the name in the file by the one from the command line."""
     if not isinstance(experiment, str):
-        # Snakemake makes a number of what looks like one, whatever quotes stand around it.
+        # Snakemake turns whatever looks like a number into one, even in quotes.
         advice = "choose a name with letters, such as run-42"
-        raise ConfigError([f"--config: experiment: Snakemake read {quoted(experiment)}, which is no text; {advice}"])
+        raise ConfigError([f"--config: experiment: Snakemake read {quoted(experiment)}, which is not text; {advice}"])
     content["experiment"] = experiment
     problems.lines.pop(("experiment",), None)
     problems.elsewhere[("experiment",)] = "--config"
 
 
 def _tasks_as_mapping(problems: Problems, tasks: object) -> object:
-    """`tasks: [cola, rte]` is short for a mapping with nothing to add."""
+    """Turn `tasks: [cola, rte]` into a mapping without further keys."""
     if not isinstance(tasks, list) or not all(isinstance(name, str) for name in tasks):
         return tasks
     mapping: dict[str, None] = {}
     for index, name in enumerate(tasks):
         if name in mapping:
-            problems.add(("tasks", index), f"{quoted(name)} stands twice; keep one of them")
+            problems.add(("tasks", index), f"{quoted(name)} is listed twice; keep one of them")
         elif ("tasks", index) in problems.lines:
             problems.lines[("tasks", name)] = problems.lines[("tasks", index)]
         mapping[name] = None
@@ -135,7 +135,7 @@ def _tasks_as_mapping(problems: Problems, tasks: object) -> object:
 
 
 def _completed(problems: Problems, config: dict, registry: dict) -> dict:
-    """Complete the tasks, and read a key with nothing below it (all may be commented out) as one that has none."""
+    """Complete the tasks, and treat a key with nothing below it, such as with all lines commented out, as empty."""
     defaults = config.get("task_defaults") or {}
     tasks = {}
     for name, entry in config["tasks"].items():
@@ -153,7 +153,7 @@ def _completed(problems: Problems, config: dict, registry: dict) -> dict:
 
 
 def _merged_task(*levels: dict) -> dict:
-    """Merge a task's levels, the later winning; a new source does not inherit the revision of the one it replaces."""
+    """Merge a task's levels; later ones win, and a new source does not inherit the revision of the old one."""
     task = dict(TASK_DEFAULTS)
     for level in levels:
         if "source" in level:
@@ -165,7 +165,7 @@ def _merged_task(*levels: dict) -> dict:
 
 
 def _find_files(task: dict, is_test_named: bool) -> None:
-    """Name the files of a folder in a known layout. A task that names its files has no test split by default."""
+    """Fill in the files of a folder in a known layout. A task that names its files has no test split by default."""
     task |= keys_of_layout(task)
     if not task.get("folder"):
         task.pop("folder", None)

@@ -1,4 +1,4 @@
-"""What the schema cannot say of an experiment file: how its parts must suit each other, and what should be known."""
+"""Checks of an experiment file that a schema cannot express: how its parts fit together, and warnings."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,9 +14,9 @@ REQUIRED_OF_A_TASK = ("source", "text_columns", "metrics")
 
 
 def check(problems: Problems, config: dict, registry: dict) -> None:
-    """Check a config that suits the schema and is completed; ConfigError has a line for each mistake.
+    """Check a completed config that conforms to the schema. Raises ConfigError with a line for each mistake.
 
-    What is allowed, but should be known, becomes a warning.
+    What is allowed but risky becomes a warning.
     """
     _check_names(problems, config)
     _check_tasks(problems, config["tasks"], registry)
@@ -36,7 +36,7 @@ def _check_names(problems: Problems, config: dict) -> None:
         for name in config[part]:
             first = first_of.setdefault(name.lower(), name)
             if first != name:
-                problem = f"differs from {first!r} only in case, and some file systems take both for one folder"
+                problem = f"differs from {first!r} only in case, which some file systems do not distinguish"
                 problems.add((part, name), f"{problem}; rename one of them")
 
 
@@ -46,19 +46,22 @@ def _check_tasks(problems: Problems, tasks: dict, registry: dict) -> None:
         missing = [key for key in REQUIRED_OF_A_TASK if key not in task]
         if missing and name not in registry:
             needs = ", ".join(missing)
-            problem = f"not in the registry, and as a task of your own it lacks {needs}.{suggest(name, registry)}"
+            problem = f"unknown task; to define your own, add {needs}.{suggest(name, registry)}"
             problems.add(position, problem)
         elif task["train"] in task["validation"] or task["train"] in task["test"]:
-            problems.add(position, f"the training split {task['train']!r} is also one to be scored or predicted")
+            problem = f"the training split {task['train']!r} is also under validation or test; use another split there"
+            problems.add(position, problem)
         elif twice := [split for split in task["test"] if split in task["validation"]]:
-            problems.add((*position, "test"), f"{twice[0]!r} is a validation split too, and those are predicted anyway")
+            problem = f"{twice[0]!r} is also a validation split, which is predicted anyway; leave it out here"
+            problems.add((*position, "test"), problem)
         else:
             _check_metrics(problems, position, task)
 
 
 def _check_metrics(problems: Problems, position: Position, task: dict) -> None:
     if task["label_column"] in task["text_columns"]:
-        problems.add((*position, "text_columns"), f"{task['label_column']!r} is the column of the label, too")
+        problem = f"{task['label_column']!r} is also the label_column; name another column in one of them"
+        problems.add((*position, "text_columns"), problem)
     for name in task["metrics"]:
         if problem := problem_of_metric(name, task.get("labels")):
             problems.add((*position, "metrics"), problem)
@@ -75,7 +78,7 @@ def _check_tokenizers(problems: Problems, models: dict) -> None:
             problems.add(position, _not_of_this_file("model", other, models))
         elif other != name and models[other].get("tokenizer", other) != other:
             problems.add(
-                position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that one"
+                position, f"{other!r} itself uses the tokenizer of {models[other]['tokenizer']!r}; name that model"
             )
 
 
@@ -89,14 +92,14 @@ def _check_cells(problems: Problems, config: dict) -> None:
 
 
 def _not_of_this_file(kind: str, name: str, known: Iterable[str]) -> str:
-    return f"{quoted_name(name)} is not a {kind} of this file.{suggest(name, known)}"
+    return f"{quoted_name(name)} is not a {kind} in this file.{suggest(name, known)}"
 
 
 def _check_batch_sizes(problems: Problems, config: dict) -> None:
     for position, values in all_levels(config):
         if values.keys() >= set(BATCH_KEYS):
             problems.add(
-                (*position, "global_batch_size"), "stands beside per_device_train_batch_size; give one of them"
+                (*position, "global_batch_size"), "is set together with per_device_train_batch_size; keep one of them"
             )
 
 
@@ -106,12 +109,12 @@ def _warn_of_trust(problems: Problems, models: dict) -> None:
             position = ("models", name, "trust_remote_code")
             problems.warn(
                 position,
-                "Python code that comes with the model will run with your rights, here and on compute nodes",
+                "Python code from the model's repository will run with your permissions, here and on compute nodes",
             )
 
 
 def check_starts(problems: Problems, config: dict) -> None:
-    """Check `init_from` and `do_train` of every cell; ConfigError has a line for each mistake."""
+    """Check `init_from` and `do_train` of every cell. Raises ConfigError with a line for each mistake."""
     for model in config["models"]:
         of_model = {task: given_values(config, model, task) for task in config["tasks"]}
         for task, given in of_model.items():
@@ -126,35 +129,37 @@ def check_starts(problems: Problems, config: dict) -> None:
 def _problems_of_start(
     task: str, given: dict[str, Given], of_model: dict[str, dict[str, Given]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the key that is to blame, and what is wrong with the task that this one starts from."""
+    """Yield the key at fault, and what is wrong with the task that this one starts from."""
     start = _value(given, "init_from", None)
     if start is None:
         return
     if start not in of_model:
         advice = f"add it, or write init_from: null to start from the checkpoint.{suggest(start, of_model)}"
-        yield "init_from", f"{task} starts from {quoted_name(start)}, which is no task of this file; {advice}"
+        yield "init_from", f"{task} starts from {quoted_name(start)}, which is not a task in this file; {advice}"
     elif start == task:
-        yield "init_from", f"{task} cannot start from itself; null starts it from the checkpoint"
+        yield "init_from", f"{task} cannot start from itself; write null to start from the checkpoint"
     elif _value(of_model[start], "init_from", None) is not None:
-        yield "init_from", f"{task} starts from {start}, which itself starts from another task; name that one"
+        yield "init_from", f"{task} starts from {start}, which itself starts from another task; name that task"
     elif not _value(of_model[start], "do_train", True):
-        yield "init_from", f"{task} starts from {start}, which is not trained here (do_train: false)"
+        advice = "train it, or name another task"
+        yield "init_from", f"{task} starts from {start}, which is not trained here (do_train: false); {advice}"
     elif missing := _seeds(given) - _seeds(of_model[start]):
         seeds = ", ".join(map(str, sorted(missing)))
-        yield "init_from", f"{task} has seeds that {start}, from which it starts, has not: {seeds}; give both the same"
+        advice = "give both tasks the same seeds"
+        yield "init_from", f"{task} has seeds that {start}, from which it starts, lacks: {seeds}; {advice}"
 
 
 def _problems_of_splits(entry: dict, given: dict[str, Given]) -> Iterator[Problem]:
-    """Yield what a task lacks for what is to be done with it."""
+    """Yield the splits that a task lacks for training, evaluation or prediction."""
     if _value(given, "do_train", True):
         if entry["train"] is None:
             yield "do_train", "has no train split, so it cannot be trained; leave it out, or set do_train: false"
         elif not entry["validation"]:
-            yield "do_train", "has no validation split, so nothing could be reported; name one under validation"
+            yield "do_train", "has no validation split, so there would be no score; name one under validation"
     elif not entry["validation"] and not entry["test"]:
         yield "do_train", "has neither validation nor test splits, so there is nothing to evaluate or predict"
     if _value(given, "selection", "validation") == "holdout" and "_holdout" in entry["validation"].values():
-        yield "selection", "holdout needs the suffix _holdout for itself; give the validation split another"
+        yield "selection", "holdout reserves the suffix _holdout; give the validation split another suffix"
 
 
 def _value(given: dict[str, Given], key: str, default: object) -> object:

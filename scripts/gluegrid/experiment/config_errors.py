@@ -1,4 +1,4 @@
-"""What is wrong with a YAML file, as lines: file and line, key, value, what is allowed, and the nearest match."""
+"""The mistakes in a YAML file, one line each: file and line, key, value, what is allowed, and the nearest match."""
 
 import json
 import re
@@ -16,14 +16,14 @@ LONGEST_LIST = 400  # characters of known names
 LONGEST_CHECKED = 300  # characters; no text of a config may be longer
 
 _CheckedTypes = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
-    # JSON Schema counts 32.0 as an integer; Python would then train with a float as batch size.
+    # JSON Schema accepts 32.0 as an integer; the batch size would then be a float.
     "integer",
     lambda _, value: isinstance(value, int) and not isinstance(value, bool),
 )
 
 
 def _unique_items(validator: object, unique: bool, instance: object, _schema: dict) -> Iterator:
-    """Check a list for repetition in linear time; jsonschema's own check compares each item with each other."""
+    """Check a list for repetition in linear time; jsonschema's own check compares every pair of items."""
     if isinstance(instance, list) and len({json.dumps(item, sort_keys=True) for item in instance}) < len(instance):
         yield jsonschema.ValidationError("repeated")
 
@@ -34,23 +34,23 @@ _Validator = jsonschema.validators.extend(
 
 
 class Problems:
-    """Collects the mistakes of one file, and warnings. Raises ConfigError when asked and there are mistakes."""
+    """The mistakes and warnings found in one file; `raise_any` raises ConfigError if there are mistakes."""
 
     def __init__(self, path: Path, lines: dict[Position, int]):
         self.path = path
         self.lines = lines
-        self.elsewhere: dict[Position, str] = {}  # what does not stand in the file -> where it does
+        self.elsewhere: dict[Position, str] = {}  # what is set outside the file -> where
         self.mistakes: dict[str, int] = {}  # message -> line, 0 for none
         self.warnings: dict[str, None] = {}  # an ordered set
 
     def add(self, position: Position, problem: str) -> None:
-        """Note a mistake at a key; ConfigError once there are more than a person reads."""
+        """Note a mistake at a key. Raises ConfigError once there are more than anyone would read."""
         self.mistakes[self._message(position, problem)] = self._line(position)
         if len(self.mistakes) > MOST_PROBLEMS:
             self.raise_any()
 
     def warn(self, position: Position, warning: str) -> None:
-        """Note at a key what is allowed, but should be known; once, however often it is noted."""
+        """Note a warning at a key; repetitions count once."""
         self.warnings[self._message(position, warning)] = None
 
     def check_schema(self, content: object, schema: dict) -> None:
@@ -60,7 +60,7 @@ class Problems:
                 self.add(position, problem)
 
     def raise_any(self) -> None:
-        """Raise ConfigError if a mistake was noted, with the mistakes in the order of the file."""
+        """Raise ConfigError with all mistakes in the order of the file, if there are any."""
         if self.mistakes:
             raise ConfigError(first_problems(self.path, sorted(self.mistakes, key=self.mistakes.get)))
 
@@ -81,20 +81,20 @@ def dotted(position: Position) -> str:
 
 
 def quoted_name(name: object) -> str:
-    """Return a name quoted, and what in it is not what it looks like."""
+    """Return a name in quotes, with its first look-alike character if it has one."""
     odd = lookalike(name)
     return f"{quoted(name)} ({odd})" if odd else quoted(name)
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Return the nearest match of a name, and all that are known."""
+    """Return the nearest match of a name, and all known names."""
     known = sorted(known)
     meant = nearest(name, known)
     return f"{f' Did you mean {meant!r}?' if meant else ''} Known: {shortened(', '.join(known), LONGEST_LIST)}"
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[tuple[Position, str]]:
-    """Yield position and problem of each mistake behind one error of the schema."""
+    """Yield the position and the description of each mistake behind one schema error."""
     position = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
         allowed = error.schema["properties"]
@@ -119,7 +119,7 @@ def _not_allowed(error: jsonschema.ValidationError) -> str:
 
 
 def _odd_character(value: object, pattern: str | None) -> str:
-    """Name the character of a text from which on it cannot match a pattern; '' if there is none."""
+    """Describe the first character at which a text stops matching a pattern; '' if there is none."""
     if not isinstance(value, str) or pattern is None or not _can_begin("", pattern):
         return lookalike(value)
     if re.search(pattern, value):
@@ -130,17 +130,17 @@ def _odd_character(value: object, pattern: str | None) -> str:
 
 
 def _can_begin(text: str, pattern: str) -> bool:
-    """Tell whether a text that matches a pattern may begin so: what does can go on with a letter, but for hashes."""
+    """Tell whether a text that matches the pattern can begin like this; a letter may follow, except in hashes."""
     return any(re.search(pattern, text + rest) for rest in ("", "a", "/a"))
 
 
 def _allowed(error: jsonschema.ValidationError) -> str:
-    """Describe in words what the schema takes at this place."""
+    """Describe in words what the schema accepts here."""
     schema = error.schema
     parts = [_choices(error.instance, schema["enum"])] if "enum" in schema else []
     parts += _range_in_words(schema) + _list_in_words(schema)
     if schema.get("type") == "string" and isinstance(error.instance, int | float):
-        parts.append("text, so put quotes around it")
+        parts.append("text, so put it in quotes")
     if "description" in schema:
         parts.append(schema["description"])
     return "; ".join(parts)

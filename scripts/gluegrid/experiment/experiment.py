@@ -1,6 +1,6 @@
-"""The experiment, resolved: which cells there are and what the run.json of each says.
+"""The resolved experiment: its cells and the run.json of each.
 
-The way of the data: config -> Experiment -> run.json of each cell -> tokens -> all_results.json -> results.md.
+The data flow is: config -> Experiment -> run.json of each cell -> tokens -> all_results.json -> results.md.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +16,11 @@ from gluegrid.experiment.variants import all_variants, base_values, plain_value,
 
 
 class Experiment:
-    """A checked config with every revision named. Plain data: equal configs give equal run.json files.
+    """A checked config in which every revision is named. Plain data: equal configs give equal run.json files.
 
-    `warnings` has a line with file and line for what is allowed, but should be known before it runs. `data_seen` has of
-    local tasks, as long as they are not staged, what is known of each split. `imported` has the
-    cells by name where they were run in other clones; the config's values then say nothing.
+    `warnings` has one line per warning, with file and line. `data_seen` describes each split of local tasks that are
+    not staged yet. `imported` maps names to cells that were run in other clones; the config's options then have no
+    meaning.
     """
 
     def __init__(self, config: dict, warnings: Iterable[str] = ()):
@@ -48,20 +48,20 @@ class Experiment:
         }
 
     def cell(self, model: str, task: str, variant: str, seed: str) -> Cell:
-        """Return one cell, without making all of them, which each job would pay for. KeyError where there is none."""
+        """Return one cell without making all of them, to keep jobs fast. Raises KeyError if there is none."""
         return self.cells_of(model, task)[(variant, seed)]
 
     def cells_of(self, model: str, task: str) -> dict[tuple[str, str], Cell]:
-        """Return the cells of a model on a task by (variant, seed), `base` first: a variant's differ in their seed."""
+        """Return the cells of a model on a task by (variant, seed), `base` first."""
         if (model, task) not in self._cells:
             made = [] if self.imported else make_cells(self, model, task)
             self._cells[(model, task)] = {(cell.variant, str(cell.seed)): cell for cell in made}
         return self._cells[(model, task)]
 
     def start_of_cell(self, cell: Cell) -> Cell | None:
-        """Return the cell of another task that this one starts from; None for one that starts from its checkpoint."""
+        """Return the cell of another task that this one starts from; None if it starts from the model's checkpoint."""
         start = cell.run.get("init_from")
-        if start and self.imported:  # its task may have another name here
+        if start and self.imported:  # the task may have another name here
             return self._cells_by_run.get((cell.model, start["run_sha256"]))
         return self.cell(cell.model, start["task"], start["variant"], str(cell.seed)) if start else None
 
@@ -71,7 +71,7 @@ class Experiment:
 
     @cached_property
     def kinds(self) -> list[Cell]:
-        """One cell for each model, task and variant: cells that differ in their seed alone take and need the same."""
+        """One cell for each model, task and variant: cells that differ only in their seed have the same cost."""
         first: dict[tuple[str, str, str], Cell] = {}
         for cell in self.cells.values():
             first.setdefault((cell.model, cell.task, cell.variant), cell)
@@ -79,29 +79,29 @@ class Experiment:
 
     @property
     def needs_gpus(self) -> bool:
-        """Whether any cell is trained on a GPU."""
+        """Whether any cell needs a GPU."""
         return any(cell.values["device"] == "cuda" for cell in self.cells.values())
 
     @property
     def most_gpus(self) -> int:
-        """The largest number of GPUs, or on the CPU processes, that a cell has on a node."""
+        """The largest number of GPUs (on the CPU, processes) that a cell uses on one node."""
         return max(cell.values["gpus"] for cell in self.cells.values())
 
     def values(self, model: str, task: str) -> dict:
-        """Return the training values of a model on a task, lists where they are swept; the more specific level wins."""
+        """Return the options of a model on a task, as lists where they are swept; the more specific level wins."""
         return {key: given.value for key, given in given_values(self.config, model, task).items()}
 
     def model_key(self, model: str) -> str:
         """Return the name of a model's folder under resources/models.
 
-        With its own code a model has other files, which would be a fault to experiments that do without.
+        A model with trusted code gets its own folder, since the code files would look wrong to other experiments.
         """
         entry = self.models[model]
         layout = {"trust_remote_code": True} if entry.get("trust_remote_code", False) else None
         return paths.resource_key(entry["source"], entry["revision"], layout=layout)
 
     def tokenizer_key(self, model: str) -> str:
-        """Return the name of the folder of the model whose tokenizer this model uses."""
+        """Return the folder name of the model whose tokenizer this model uses."""
         return self.model_key(self.tokenizer_of(model))
 
     def model_manifest(self, model: str) -> str:
@@ -125,7 +125,7 @@ class Experiment:
         }
 
     def tokenizer_of(self, model: str) -> str:
-        """Return the model whose tokenizer this model uses: itself, unless the config names another."""
+        """Return the name of the model whose tokenizer this model uses: its own, unless the config names another."""
         return self.models[model].get("tokenizer", model)
 
     def task_key(self, task: str) -> str:
@@ -134,7 +134,7 @@ class Experiment:
         return paths.resource_key(entry["source"], entry["revision"], entry.get("folder", ""), layout(entry))
 
     def examples_key(self, task: str) -> str:
-        """Return the name of a task's examples, of which its tokens are made."""
+        """Return the name of a task's examples, from which its tokens are made."""
         if task not in self._examples_keys:
             self._examples_keys[task] = paths.examples_key(
                 self.task_key(task), definition_of_examples(self.tasks[task])
@@ -142,7 +142,7 @@ class Experiment:
         return self._examples_keys[task]
 
     def model_identity(self, model: str) -> dict:
-        """Return what a run.json says of a model."""
+        """Return the model's entry in a run.json."""
         entry = self.models[model]
         identity = {"name": model, "source": entry["source"], "revision": entry["revision"]}
         if entry.get("trust_remote_code", False):
@@ -154,7 +154,7 @@ class Experiment:
         return identity
 
 
-ALL, FIRST = "all", "first"  # of a task's variants, those that others start from
+ALL, FIRST = "all", "first"  # which of a task's variants other cells start from
 
 
 def make_cells(experiment: Experiment, model: str, task: str) -> Iterator[Cell]:
@@ -171,7 +171,7 @@ def make_cells(experiment: Experiment, model: str, task: str) -> Iterator[Cell]:
 
 
 def _seeds(values: dict) -> list[int]:
-    """Return a cell's seeds; only the first of a finished checkpoint, which the others would not change."""
+    """Return a cell's seeds; only the first for a finished checkpoint, for which seeds make no difference."""
     seeds = values.get("seeds", OPTIONS["seeds"].default)
     return seeds if is_trained(values) or _start(values) is not None else seeds[:1]
 
@@ -179,7 +179,7 @@ def _seeds(values: dict) -> list[int]:
 def _variants(
     experiment: Experiment, model: str, task: str, values: dict, seeds: list[int]
 ) -> Iterable[tuple[str, dict]]:
-    """Return names and values of variants, `base` first. What is not trained has those of what it starts from."""
+    """Return the names and values of variants, `base` first. A cell that is not trained has those of its start."""
     if not is_trained(values):
         values = {key: value for key, value in values.items() if OPTIONS[key].for_prediction}
     if is_trained(values) or _start(values) is None:
@@ -189,9 +189,9 @@ def _variants(
 
 
 def _run(experiment: Experiment, model: str, task: str, variant: str, values: dict) -> dict:
-    """Return the content of run.json but for the seed, and the cell that it starts from."""
+    """Return the content of run.json, except for the seed and the cell that it starts from."""
     recipe = RECIPES[RECIPE]
-    not_as_given = ("seeds", "init_from")  # each run has one seed, and the cell that it starts from
+    not_as_given = ("seeds", "init_from")  # run.json has one seed, and names the cell that it starts from
     differing = {key: value for key, value in values.items() if value != recipe.get(key) and key not in not_as_given}
     return {
         "recipe": RECIPE,
@@ -204,9 +204,9 @@ def _run(experiment: Experiment, model: str, task: str, variant: str, values: di
 
 
 def _cell_to_start_from(experiment: Experiment, model: str, values: dict, variant: str, seed: int) -> Cell | None:
-    """Return the cell whose model another one starts from; None for one that starts from its checkpoint.
+    """Return the cell whose trained model a cell starts from; None if it starts from the model's checkpoint.
 
-    A cell that is trained starts from `base`, or where that is not trained from the first of the variants.
+    A cell that is trained starts from `base`, or if that is not trained, from the first variant.
     """
     if _start(values) is None:
         return None
@@ -224,12 +224,12 @@ def _variants_that_others_start_from(experiment: Experiment, model: str, task: s
 
 
 def is_trained(values: dict) -> bool:
-    """Tell whether a cell with these training values is trained, or only evaluated and predicted."""
+    """Tell whether a cell with these options is trained, not only evaluated and predicted."""
     return values.get("do_train", True)
 
 
 def with_model_kept(values: dict) -> dict:
-    """Return values of a cell that others start from."""
+    """Return the values of a cell from which others start, so that it keeps its model."""
     keeps = values.get("save_model", "none") != "none"
     return values if keeps else values | {"save_model": "last"}
 
@@ -239,7 +239,7 @@ def _start(values: dict) -> str | None:
 
 
 def _identity_of_start(start: Cell | None) -> dict:
-    """Return what a run.json says of the cell that it starts from, which is part of what it is."""
+    """Return the run.json entry of the cell that a run starts from, which is part of the run's identity."""
     if start is None:
         return {}
     return {"init_from": {"task": start.task, "variant": start.variant, "run_sha256": run_hash(run_text(start))}}

@@ -1,4 +1,4 @@
-"""The formats of files that data may have, as their names say; what can be done with others; and what names tell."""
+"""The formats of data files by their names, advice on unsupported ones, and the splits that names suggest."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ DELIMITED, TEXTS, TABLES = (".csv", ".tsv"), (".csv", ".tsv", ".json", ".jsonl")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
 SUFFIXES = (*TEXTS, *(text + compression for text in TEXTS for compression in COMPRESSIONS), *TABLES)
 FORMATS = f"{', '.join(TEXTS)} (also compressed: {', '.join(COMPRESSIONS)}), {', '.join(TABLES)}"
-# What names of files call the kinds of splits.
+# Words in file names for each kind of split.
 WORDS = {"train": {"train", "training"}, "validation": {"dev", "val", "valid", "validation", "eval"}, "test": {"test"}}
-# How pandas reads what people have, but is not read here; by suffix.
+# pandas' functions for common formats that are not supported here, by suffix.
 PANDAS = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "read_excel"),
     **dict.fromkeys((".pkl", ".pickle"), "read_pickle"),
@@ -24,41 +24,41 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".r
 
 
 def format_of(name: str) -> tuple[str, str]:
-    """Return the suffixes of a file's format and of its compression, in small letters; '' for what it does not have."""
+    """Return the suffixes of a file's format and compression in lower case; '' for what it does not have."""
     known = next((suffix for suffix in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(suffix)), "")
     compression = next((suffix for suffix in COMPRESSIONS if known.endswith(suffix)), "")
     return known.removesuffix(compression), compression
 
 
 def what_is_there(names: Iterable[str]) -> str:
-    """Return, for the end of a message, which of a source's files can be read."""
+    """Return, for the end of a message, which readable files a source contains."""
     names = sorted(names)
     readable = [name for name in names if format_of(name)[0]]
     if readable:
         return f"it has: {listed(readable)}."
-    return f"it has: {listed(names)}; {advice_on_file(names[0])}" if names else f"read are {FORMATS}"
+    return f"it has: {listed(names)}; {advice_on_file(names[0])}" if names else f"supported formats: {FORMATS}"
 
 
 def advice_on_file(name: str) -> str:
-    """Return, for the end of a message, what to do with a file that is of no format that is read."""
+    """Return, for the end of a message, what to do with a file in an unsupported format."""
     suffix = Path(name).suffix.lower()
     if name.lower().endswith(ARCHIVES):
-        return "it is an archive: unpack it, and give the folder"
+        return "it is an archive: unpack it, and name the folder"
     if suffix in PANDAS:
-        advice = f"in Python, pandas.{PANDAS[suffix]}({name!r}).to_parquet('data.parquet') makes one of it"
+        advice = f"convert it in Python: pandas.{PANDAS[suffix]}({name!r}).to_parquet('data.parquet')"
     elif suffix in DATABASES:
-        advice = "in Python, pandas.read_sql(...).to_parquet('data.parquet') makes one of a query"
+        advice = "convert a query in Python: pandas.read_sql(...).to_parquet('data.parquet')"
     elif suffix == ".txt":
-        advice = "if it holds columns, give it the suffix of what separates them (.csv: commas, .tsv: tabs)"
+        advice = "if it contains columns, rename it to .csv (commas) or .tsv (tabs)"
     else:
         advice = "save it as one of them"
-    return f"read are {FORMATS}; {advice}"
+    return f"supported formats: {FORMATS}; {advice}"
 
 
 def kind_of_split(name: str) -> str | None:
-    """Return the kind of split that a file's name speaks of, or else that of its folders; None where none or several.
+    """Return the kind of split that a file's name suggests, or else its folders; None if they suggest none or several.
 
-    Which file is to be trained on is not guessed by anything else.
+    Nothing else is used to guess which file is for training.
     """
     for part in reversed(name.lower().split("/")):
         words = set(re.split(r"[^a-z]+", part))

@@ -1,7 +1,7 @@
-"""The layouts in which folders of data commonly come: their files are found, and nobody needs to name them.
+"""Common layouts of data folders, whose files are found without being named.
 
-What is found becomes part of the task's entry, as if it were written in the experiment file: `files`, and what else it
-takes to read them. So whatever reads an entry, or a run.json, needs to know nothing of layouts.
+What is found becomes part of the task's entry, as if it were written in the experiment file: `files`, and the keys that
+say how to read them. So code that reads an entry, or a run.json, needs no knowledge of layouts.
 """
 
 import re
@@ -15,9 +15,9 @@ from gluegrid.common.paths import is_local
 from gluegrid.experiment.sources import files_below, wanted_task_files
 from gluegrid.experiment.task_files import is_one_file, splits_of
 
-DEPTH = 3  # folders, one in another, in which files of a layout may lie
-# GLUE's own zip, by the hub's folders, which the registry's tasks have: its folders, and what it calls the columns that
-# have other names on the hub. Only CoLA's files lack a header, but for that of its test split.
+DEPTH = 3  # levels of folders in which the files of a layout may be
+# GLUE's own zip, by the hub's folders, which the registry's tasks use: its folders, and its names for the columns that
+# have other names on the hub. Only CoLA's files lack a header, except for its test split.
 GLUE_FOLDERS = {
     **{"cola": ["CoLA"], "sst2": ["SST-2"], "mrpc": ["MRPC"], "stsb": ["STS-B"], "qqp": ["QQP"], "mnli": ["MNLI"]},
     **{"qnli": ["QNLI"], "rte": ["RTE"], "wnli": ["WNLI"], "ax": ["diagnostic", "AX"]},
@@ -35,9 +35,9 @@ AS_MICROSOFT_HAS_IT = "msr_paraphrase_train.txt"
 
 
 def keys_of_layout(entry: Mapping) -> dict:
-    """Return the keys that an entry of a task lacks, for a folder of this machine in a layout that is known; else {}.
+    """Return the keys to add to a task's entry whose source is a local folder in a known layout; otherwise {}.
 
-    Raises StagingError for a known layout that lacks what the task needs.
+    Raises StagingError if a known layout lacks what the task needs.
     """
     source = entry.get("source", "")
     if entry.get("files") or not is_local(source) or is_one_file(source):
@@ -47,13 +47,13 @@ def keys_of_layout(entry: Mapping) -> dict:
         if not folder.is_dir() or wanted_task_files(files_below(folder), entry.get("folder", "")):
             return {}
         names = files_below(folder, DEPTH)
-    except (OSError, RuntimeError, ValueError, StagingError):  # said where the folder is looked at for its files
+    except (OSError, RuntimeError, ValueError, StagingError):  # reported when the folder's files are listed
         return {}
     return _of_datasets(folder, entry) or _of_glue(folder, names, entry) or _of_the_hubs_conversion(names, entry)
 
 
 def _of_datasets(folder: Path, entry: Mapping) -> dict:
-    """Return the files of what `save_to_disk` of `datasets` has written: a folder for each split, or one for all."""
+    """Return the files of a dataset that `save_to_disk` of `datasets` wrote: a DatasetDict, or one split alone."""
     folder = folder / entry.get("folder", "")
     if (folder / "dataset_dict.json").is_file():
         there = _value(folder / "dataset_dict.json", "splits", str)
@@ -68,42 +68,43 @@ def _shards(folder: Path) -> list[str]:
     """Return the names of the files of a saved split, in the order of their rows."""
     files = _value(folder / "state.json", "_data_files", dict)
     if _value(folder / "state.json", "_indices_data_files", dict, []):
-        advice = "load and save it again with a newer one"
+        advice = "load it and save it again with a newer release"
         raise StagingError(
-            f"{folder}: was saved with rows that are picked from others, by an old release of `datasets`; {advice}"
+            f"{folder}: was saved as a selection of rows by an old release of `datasets`, which is not supported;"
+            f" {advice}"
         )
     names = [str(PurePosixPath(str(each.get("filename"))).name) for each in files]
     for name in names:
         if not (folder / name).is_file():
             raise StagingError(
-                f"{folder / name}: is missing, and state.json beside it names it; save the data set again"
+                f"{folder / name}: is missing, but state.json beside it lists it; save the dataset again"
             )
     return names
 
 
 def _value(path: Path, key: str, kind: type, default: list | None = None) -> list:
-    """Return a list of a file that `save_to_disk` has written."""
+    """Return a list from a file that `save_to_disk` wrote."""
     try:
         value = read_json(path).get(key) or default
     except DataError as error:
-        raise StagingError(f"{error}; save the data set again") from error
+        raise StagingError(f"{error}; save the dataset again") from error
     if not isinstance(value, list) or not all(isinstance(each, kind) for each in value):
-        raise StagingError(f"{path}: has no list {key!r}, as save_to_disk writes it; save the data set again")
+        raise StagingError(f"{path}: lacks the list {key!r} that save_to_disk writes; save the dataset again")
     return value
 
 
 def _splits_to_find(entry: Mapping, there: list[str]) -> list[str]:
-    """Return the splits that files must be found for. A test split may lack: it is named by default."""
+    """Return the splits whose files must be found. The test split may be missing, since it is named by default."""
     cut = entry.get("cut_from_train") or {}
     wanted = [split for split in splits_of(entry) if split not in cut and (split in there or split != "test")]
     if missing := [split for split in wanted if split not in there]:
-        advice = "name these under train, validation and test, or cut a split from train by cut_from_train"
+        advice = "use these under train, validation and test, or cut a split from train with cut_from_train"
         raise StagingError(f"it has no split {missing[0]!r}; it has: {listed(sorted(there))}; {advice}")
     return wanted
 
 
 def _of_glue(folder: Path, names: list[str], entry: Mapping) -> dict:
-    """Return how to read a task of GLUE's own zip, which has no quoting, and rows that its readers skip."""
+    """Return how to read a task of GLUE's own zip, which has no quoting, and some uneven rows that readers skip."""
     task = entry.get("folder")
     if task not in GLUE_FOLDERS or (place := _place_of_glue(folder, names, task)) is None:
         return {}
@@ -123,14 +124,14 @@ def _of_glue(folder: Path, names: list[str], entry: Mapping) -> dict:
 
 
 def _place_of_glue(folder: Path, names: list[str], task: str) -> str | None:
-    """Return where, relative to its source, a task of GLUE's own zip has its files; None where it has none there."""
+    """Return the folder, relative to the source, of a task's files from GLUE's own zip; None if there are none."""
     paths = [PurePosixPath(folder.resolve().name, name) for name in names]
     of_task = [path for path in paths if path.parent.name in GLUE_FOLDERS[task]]
     known = FILES_OF_AX if task == "ax" else ("train.tsv", "dev.tsv", "dev_matched.tsv")
     places = {path.parent.parts[1:] for path in of_task if path.name in known}
     if of_mrpc := [path for path in of_task if path.name == AS_MICROSOFT_HAS_IT and not places]:
-        advice = "GLUE's download_glue_data.py makes train.tsv, dev.tsv and test.tsv of it"
-        raise StagingError(f"{Path(*of_mrpc[0].parts[1:])}: is MRPC as Microsoft has it, without a dev split; {advice}")
+        advice = "make train.tsv, dev.tsv and test.tsv from it with GLUE's download_glue_data.py"
+        raise StagingError(f"{Path(*of_mrpc[0].parts[1:])}: is Microsoft's MRPC, which has no dev split; {advice}")
     return "/".join(min(places, key=lambda place: (len(place), place))) if places else None
 
 
@@ -139,7 +140,7 @@ def _files_of_glue(split: str, task: str) -> Sequence[str]:
 
 
 def _of_the_hubs_conversion(names: list[str], entry: Mapping) -> dict:
-    """Return the files of a data set as the hub converts it: <configuration>/<split>/0000.parquet and so on."""
+    """Return the files of a dataset in the hub's Parquet conversion: <configuration>/<split>/0000.parquet and so on."""
     found: dict[str, dict[str, list[str]]] = {}
     for name in names:
         if match := re.fullmatch(r"([^/]+)/([^/]+)/\d{4}\.parquet", name):

@@ -1,4 +1,4 @@
-"""The levels at which training values may stand in an experiment file, and which of them hold for a cell."""
+"""The levels of an experiment file at which options can be set, and which of them apply to a cell."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,23 +6,23 @@ from typing import NamedTuple
 from gluegrid.experiment.options import BATCH_KEYS, OPTIONS
 from gluegrid.experiment.yaml_loader import Position
 
-LEVELS = ("models", "tasks", "cells")  # below the top, the more specific later
+LEVELS = ("models", "tasks", "cells")  # below the top level, from general to specific
 
 
 class Given(NamedTuple):
-    """A training value and the key that it stands at."""
+    """The value of an option, and where the file sets it."""
 
     value: object
     position: Position
 
     @property
     def depth(self) -> int:
-        """How specific the level is: 1 for the top; 0 is for defaults."""
+        """How specific the level is: 1 for the top level; 0 stands for defaults."""
         return 1 if len(self.position) == 1 else 2 + LEVELS.index(self.position[0])
 
 
 def given_values(config: dict, model: str, task: str) -> dict[str, Given]:
-    """Return the training values that a file gives for a model on a task; the more specific level wins."""
+    """Return the options that a file sets for a model on a task; the more specific level wins."""
     values: dict[str, Given] = {}
     for position, level in _levels_of_cell(config, model, task):
         given = {key: Given(value, (*position, key)) for key, value in level.items() if key in OPTIONS}
@@ -33,7 +33,7 @@ def given_values(config: dict, model: str, task: str) -> dict[str, Given]:
 
 
 def all_levels(config: dict) -> Iterator[tuple[Position, dict]]:
-    """Yield each place where training values may stand, with what stands there."""
+    """Yield each position at which options can be set, with its content."""
     yield (), config
     for part in ("models", "tasks"):
         for name, values in config[part].items():

@@ -1,4 +1,4 @@
-"""From an experiment file, or from what a call of snakemake has frozen of it, to the experiment."""
+"""Load the experiment from its file, or from the copy that a call of snakemake has frozen."""
 
 import math
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from gluegrid.experiment.references import read_in
 from gluegrid.experiment.sources import name_states_of_folders
 from gluegrid.experiment.variants import swept
 
-MOST_CELLS = 100_000  # each is some jobs and a dozen files; Snakemake plans for minutes long before
+MOST_CELLS = 100_000  # each means several jobs and a dozen files; Snakemake takes minutes to plan far fewer
 
 
 def load_experiment(
     path: Path, experiment: object = None, look_at_data: Callable[[Experiment, Problems], None] | None = None
 ) -> Experiment:
-    """Load an experiment file; ConfigError has a line for each mistake, and nothing was written.
+    """Load an experiment file. Raises ConfigError with a line for each mistake, before anything is written.
 
-    `experiment` is the value of `--config experiment=...`, None without one. `look_at_data` notes what of the data does
-    not suit the file, where somebody is to be told that before anything runs.
+    `experiment` is the value of `--config experiment=...`, None without one. `look_at_data`, if given, notes where the
+    local data do not fit the file, so that users learn it before anything runs.
     """
     config, problems = load_config(path, experiment)
     _check_number_of_cells(Experiment(config), problems)
@@ -45,7 +45,7 @@ def load_experiment(
 
 
 def planned_experiment(head: Path) -> Experiment:
-    """Return the experiment as a call of snakemake has frozen it in its head's file. Raises DataError."""
+    """Return the experiment as a call of snakemake froze it in its file below heads/. Raises DataError."""
     return Experiment(read_json(head)["config"])
 
 
@@ -57,5 +57,5 @@ def _check_number_of_cells(experiment: Experiment, problems: Problems) -> None:
             number += len(values.get("seeds", OPTIONS["seeds"].default)) * math.prod(map(len, swept(values).values()))
             if number > MOST_CELLS:
                 counted = "models x tasks x seeds x values of lists"
-                problems.add((), f"more than {MOST_CELLS} cells ({counted}); make several files of it")
+                problems.add((), f"more than {MOST_CELLS} cells ({counted}); split it into several experiment files")
                 problems.raise_any()

@@ -1,9 +1,9 @@
-"""The metrics: all that is to be known of each, in one place. A new one is one more decorated formula here.
+"""The metrics, each defined in one place. To add one, add a decorated formula here.
 
-The schemas, the checks of a config, scoring and comparisons ask METRICS; only verification/metrics.py has formulas of
-its own, on purpose. No heavy library is loaded before a formula is called.
+Schemas, config checks, scoring and comparisons read METRICS; only verification/metrics.py has its own formulas, on
+purpose. No heavy library is loaded before a formula is called.
 
-Of every metric more is better: the best seed, the best variant, and means over metrics and tasks count on it.
+Higher is better for every metric: the best seed, the best variant, and means over metrics and tasks rely on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,27 +13,27 @@ from typing import Any
 from gluegrid.experiment.task_kinds import CLASSIFICATION, REGRESSION, TaskKind, kind_of
 
 Array = Any  # of numpy, which is not imported here
-Resamples = Any  # of analysis/resamples.py, which is above this package
+Resamples = Any  # of analysis/resamples.py, which this package must not import
 Score = Callable[[Array, Array], float]
 Resampled = Callable[[Resamples], Array]
-ROUNDING = 1e-12  # of a variance: what is less is the error of sums
+ROUNDING = 1e-12  # a smaller variance is only rounding error
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of tasks of one kind.
+    """A metric for tasks of one kind.
 
-    `score` makes one value of labels and predictions of shape (examples,): that of all_results.json, by scikit-learn or
-    SciPy. `resampled` makes the same of many resamples at once, of shape (resamples, runs); NaN where it is undefined.
+    `score` computes the value in all_results.json from labels and predictions of shape (examples,), by scikit-learn or
+    SciPy. `resampled` computes it for many resamples at once, of shape (resamples, runs), with NaN where undefined.
     """
 
     name: str
     kind: TaskKind
-    range: tuple[int, int]  # perfect predictions have the upper end
+    range: tuple[int, int]  # perfect predictions reach the upper bound
     score: Score
     resampled: Resampled
-    least_examples: int = 1  # it is undefined for fewer
-    for_more_labels: str | None = None  # the metric for more than two labels, where this one is for two only
+    least_examples: int = 1  # undefined for fewer
+    for_more_labels: str | None = None  # which metric to use for more than two labels, if this one is for two only
 
 
 METRICS: dict[str, Metric] = {}
@@ -46,12 +46,12 @@ def problem_of_metric(name: str, labels: Sequence[str] | None) -> str | None:
         allowed = ", ".join(each.name for each in METRICS.values() if each.kind is kind)
         return f"{name!r} does not suit a {kind.described}; allowed: {allowed}"
     if metric.for_more_labels and len(labels) > 2:
-        return f"{name!r} is for two labels, and the task has {len(labels)}; {metric.for_more_labels} is for more"
+        return f"{name!r} is for two labels, but the task has {len(labels)}; use {metric.for_more_labels} instead"
     return None
 
 
 def _metric(kind: TaskKind, least_and_most: tuple[int, int], score: Score, **needs: object) -> Callable:
-    """Declare the metric that has the name of the decorated function, which is its formula for resamples."""
+    """Declare a metric, named after the decorated function, which is its formula for resamples."""
 
     def declare(resampled: Resampled) -> Resampled:
         name = resampled.__name__
@@ -81,19 +81,19 @@ def _by_scipy(function: str) -> Score:
 
 @_metric(CLASSIFICATION, (0, 1), _by_sklearn("accuracy_score"))
 def accuracy(drawn: Resamples) -> Array:
-    """The share of predictions that are the label."""
+    """Return the share of predictions that equal the label."""
     return drawn.correct() / drawn.examples
 
 
 @_metric(CLASSIFICATION, (0, 1), _by_sklearn("f1_score", zero_division=0.0), for_more_labels="macro_f1")
 def f1(drawn: Resamples) -> Array:
-    """The harmonic mean of precision and recall of class 1; 0 where it is neither a label nor predicted."""
+    """Return the harmonic mean of precision and recall for class 1; 0 if it is neither a label nor predicted."""
     return _ratio(2 * drawn.true_positives(1), drawn.support(1) + drawn.predicted(1), otherwise=0.0)
 
 
 @_metric(CLASSIFICATION, (0, 1), _by_sklearn("f1_score", average="macro", zero_division=0.0))
 def macro_f1(drawn: Resamples) -> Array:
-    """The mean of the F1 of each class that is a label or predicted among the drawn examples."""
+    """Return the mean F1 over the classes that occur in the labels or predictions of the drawn examples."""
     total = classes = 0
     for each in drawn.classes:
         count = drawn.support(each) + drawn.predicted(each)
@@ -104,7 +104,7 @@ def macro_f1(drawn: Resamples) -> Array:
 
 @_metric(CLASSIFICATION, (-1, 1), _by_sklearn("matthews_corrcoef"))
 def matthews_correlation(drawn: Resamples) -> Array:
-    """The coefficient of two or more classes; 0 where labels or predictions are of one class only."""
+    """Return Matthews' coefficient for two or more classes; 0 if labels or predictions have one class only."""
     counts = [(drawn.support(each), drawn.predicted(each)) for each in drawn.classes]
     covariance = drawn.examples * drawn.correct() - sum(support * predicted for support, predicted in counts)
     of_labels = drawn.examples**2 - sum(support**2 for support, _ in counts)
@@ -114,7 +114,7 @@ def matthews_correlation(drawn: Resamples) -> Array:
 
 @_metric(REGRESSION, (-1, 1), _by_scipy("pearsonr"), least_examples=2)
 def pearson(drawn: Resamples) -> Array:
-    """The product-moment correlation."""
+    """Return Pearson's product-moment correlation."""
     import numpy
 
     first, second = drawn.standardised(drawn.labels[:, None]), drawn.standardised(drawn.answers)
@@ -128,7 +128,7 @@ def pearson(drawn: Resamples) -> Array:
 
 @_metric(REGRESSION, (-1, 1), _by_scipy("spearmanr"), least_examples=2)
 def spearmanr(drawn: Resamples) -> Array:
-    """The rank correlation: Pearson's of the ranks among the drawn examples."""
+    """Return Spearman's rank correlation: Pearson's correlation of the ranks among the drawn examples."""
     import numpy
 
     def correlation(ranks: Array) -> Array:
@@ -143,7 +143,7 @@ def spearmanr(drawn: Resamples) -> Array:
 
 
 def _ratio(numerator: Array, denominator: Array, otherwise: float) -> Array:
-    """Return a quotient; `otherwise` where the denominator is 0."""
+    """Return the quotient, or `otherwise` where the denominator is 0."""
     import numpy
 
     return numpy.divide(numerator, denominator, out=numpy.full(numerator.shape, otherwise), where=denominator > 0)

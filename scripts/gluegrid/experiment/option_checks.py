@@ -1,4 +1,4 @@
-"""Training values that do not go together, whichever levels they stand at, and packages that they need."""
+"""Find conflicts between options, at whichever levels they are set, and missing packages."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from gluegrid.experiment.options import ALL_LINEAR, OPTIONS
 from gluegrid.experiment.variants import plain_value, swept
 from gluegrid.experiment.yaml_loader import Position
 
-# What needs a package: the modules of which one must be there, and the package that brings it.
+# For each value that needs a package: the modules of which one must be installed, and the package to install.
 PACKAGES = {
     "tensorboard": (("tensorboard", "tensorboardX"), "tensorboard"),
     "wandb": (("wandb",), "wandb"),
@@ -24,7 +24,7 @@ CONFLICTS = {key: option.conflict for key, option in OPTIONS.items() if option.c
 
 
 def check_options(problems: Problems, config: dict) -> None:
-    """Check the training values of every cell; ConfigError has a line for each mistake."""
+    """Check the options of every cell. Raises ConfigError with a line for each mistake."""
     _check_adapters(problems, dict(_adapters_of(config)))
     _check_repetition(problems, config)
     for model in config["models"]:
@@ -38,7 +38,7 @@ def check_options(problems: Problems, config: dict) -> None:
 
 
 def _points(given: dict[str, Given]) -> Iterator[dict[str, Given]]:
-    """Yield the values of each variant, with where they stand."""
+    """Yield the values of each variant, with the positions where they are set."""
     lists = swept({key: value for key, (value, _) in given.items()})
     for point in itertools.product(*lists.values()):
         chosen = zip(lists, point, strict=True)
@@ -59,11 +59,11 @@ def _check_adapters(problems: Problems, given: dict[Position, dict | None]) -> N
         if lora is not None:
             _check_target_modules(problems, (*position, "target_modules"), lora)
         elif none_to_lift:
-            problems.warn(position, "has nothing below it, so all weights are trained; for adapters write lora: {}")
+            problems.warn(position, "is empty, so all weights are trained; for adapters, write lora: {}")
 
 
 def _check_repetition(problems: Problems, config: dict) -> None:
-    """Find values that are the same in two spellings, such as 3 and 3.0: the schema has found the others."""
+    """Find repeated values with different spellings, such as 3 and 3.0; the schema finds the others."""
     for position, level in all_levels(config):
         for key, values in swept(level).items():
             plain = [json.dumps(value, sort_keys=True) for value in plain_value(key, values)]
@@ -72,7 +72,7 @@ def _check_repetition(problems: Problems, config: dict) -> None:
 
 
 def _warn_of_unused(problems: Problems, config: dict) -> None:
-    """Warn of what is given for a model and holds for none of its cells: it is easily taken to win over a task's."""
+    """Warn about a model's option that applies to no cell, since one may expect it to win over a task's."""
     used = {
         given.position
         for model in config["models"]
@@ -84,17 +84,17 @@ def _warn_of_unused(problems: Problems, config: dict) -> None:
             position = ("models", model, key)
             if key in OPTIONS and position not in used:
                 problems.warn(
-                    position, "holds for no cell, since a task's own values win over a model's; give it in cells"
+                    position, "applies to no cell, since a task's options win over a model's; set it under cells"
                 )
 
 
 def _check_target_modules(problems: Problems, position: Position, lora: dict) -> None:
     modules = lora.get("target_modules", ALL_LINEAR)
     if isinstance(modules, str) and modules != ALL_LINEAR:
-        advice = f"write {ALL_LINEAR}, or names of layers in brackets, such as [query, value]"
+        advice = f"write {ALL_LINEAR}, or a list of layer names, such as [query, value]"
         problems.add(position, f"{quoted_name(modules)} is not allowed; {advice}")
     elif isinstance(modules, list) and ALL_LINEAR in modules:
-        problems.add(position, f"{ALL_LINEAR} stands among names of layers; write it alone and without brackets")
+        problems.add(position, f"{ALL_LINEAR} cannot be mixed with layer names; write it alone, without brackets")
 
 
 def _check_cell(problems: Problems, given: dict[str, Given]) -> None:
@@ -105,35 +105,35 @@ def _check_cell(problems: Problems, given: dict[str, Given]) -> None:
     if values["attn_implementation"] == "flash_attention_2":
         _check_package(problems, given["attn_implementation"].position, "flash_attention_2")
     if values["lr_scheduler_type"] == "constant_with_warmup" and values["warmup_ratio"] == 0:
-        problem = "has no warm-up where warmup_ratio is 0, which is the default; give one, or write constant"
+        problem = "does not warm up, since warmup_ratio is 0 (the default); set warmup_ratio, or write constant"
         problems.warn(given["lr_scheduler_type"].position, f"constant_with_warmup {problem}")
 
 
 def _add_conflict(
     problems: Problems, keys: tuple[str, ...], advice: str, values: dict, given: dict[str, Given]
 ) -> None:
-    """Note a conflict at the most specific of its keys: what is more general may suit other cells."""
+    """Note a conflict at the most specific of its keys, since a more general value may suit other cells."""
     at = max(keys, key=lambda key: given[key].depth if key in given else 0)
     others = " and ".join(f"{key}: {values[key]}{_elsewhere(given.get(key), given[at])}" for key in keys if key != at)
-    problems.add(given[at].position, f"{values[at]} does not go with {others}; {advice}")
+    problems.add(given[at].position, f"{values[at]} conflicts with {others}; {advice}")
 
 
 def _elsewhere(given: Given | None, beside: Given) -> str:
-    """Return where a value stands, '' for the level of the other one."""
+    """Return where a value is set, for the end of a message; '' for the same level as the other one."""
     if given is None:
         return " (the default)"
     level = given.position[:-1]
-    return "" if level == beside.position[:-1] else f" (of {dotted(level) or 'the top'})"
+    return "" if level == beside.position[:-1] else f" (from {dotted(level) or 'the top level'})"
 
 
 def _check_package(problems: Problems, position: Position, what: str) -> None:
     modules, package = PACKAGES[what]
     if not any(map(_is_installed, modules)):
-        advice = f"pip install {package}, or leave {what} out"
+        advice = f"run pip install {package}, or leave {what} out"
         problems.add(position, f"{what} needs the package {package}, which is not installed; {advice}")
 
 
 def _is_installed(module: str) -> bool:
-    # Without an origin it is but a folder of that name, as wandb makes one where it runs.
+    # Without an origin it is only a folder of that name, such as wandb creates in the working folder.
     spec = find_spec(module)
     return spec is not None and spec.origin is not None

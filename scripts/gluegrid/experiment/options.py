@@ -1,7 +1,8 @@
 """The training options, each declared once, as a field of `Options`.
 
-The schema of an experiment file, its checks, run.json, what tables say and docs/config.md's table come from here. Each
-option may stand at every level of a file (levels.py). To add one: declare it, act on it, and call `make docs`.
+The schema of an experiment file, its checks, run.json, the notes of tables and docs/config.md's table come from here.
+Each option can be set at every level of a file (levels.py). To add one: declare it, implement it, and run
+scripts/write_docs.py.
 """
 
 import json
@@ -11,11 +12,11 @@ from dataclasses import dataclass, fields
 from gluegrid.common.escaping import shortened
 from gluegrid.experiment.option import Conflict, Option, integer, number, one_of, option, positive
 
-LONGEST_ADAPTERS = 120  # characters of what says how adapters are made
-LEAST_RATE = 1e-7  # with which transformers' polynomial schedule ends
+LONGEST_ADAPTERS = 120  # characters of the description of adapters
+LEAST_RATE = 1e-7  # the final learning rate of transformers' polynomial schedule
 
 ALL_LINEAR = "all-linear"
-# What `lora` means where it does not say; run.json has these written out.
+# The defaults of the keys of `lora`; run.json states them all.
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0, "target_modules": ALL_LINEAR}
 # As `text` in schemas/config.schema.yaml.
 TEXT = {
@@ -29,7 +30,7 @@ TEXT = {
 
 def _conflict_of_rate(run: Mapping) -> Conflict | None:
     if run["lr_scheduler_type"] == "polynomial" and run["learning_rate"] <= LEAST_RATE:
-        advice = f"polynomial ends with a rate of {LEAST_RATE:g}, so choose a higher learning_rate or linear"
+        advice = f"polynomial ends at a rate of {LEAST_RATE:g}, so choose a higher learning_rate, or linear"
         return Conflict(("lr_scheduler_type",), advice)
     return None
 
@@ -38,14 +39,14 @@ def _conflict_of_warmup(run: Mapping) -> Conflict | None:
     if run["lr_scheduler_type"] == "constant" and run["warmup_ratio"] > 0:
         return Conflict(("lr_scheduler_type",), "constant has no warm-up, so choose constant_with_warmup")
     if run["lr_scheduler_type"] == "polynomial" and run["warmup_ratio"] == 1:
-        advice = "polynomial needs updates after the warm-up, so choose less than 1"
+        advice = "polynomial needs updates after the warm-up, so choose a value below 1"
         return Conflict(("lr_scheduler_type",), advice)
     return None
 
 
 def _conflict_of_precision(run: Mapping) -> Conflict | None:
     if run["precision"] in ("tf32", "fp16") and run["device"] == "cpu":
-        return Conflict(("device",), f"{run['precision']} is for GPUs, so choose bf16 or fp32")
+        return Conflict(("device",), f"{run['precision']} needs a GPU, so choose bf16 or fp32")
     return None
 
 
@@ -53,15 +54,15 @@ def _conflict_of_attention(run: Mapping) -> Conflict | None:
     if run["attn_implementation"] != "flash_attention_2":
         return None
     if run["device"] == "cpu":
-        return Conflict(("device",), "it is for GPUs, so choose auto, sdpa or eager")
+        return Conflict(("device",), "it needs a GPU, so choose auto, sdpa or eager")
     if run["precision"] in ("fp32", "tf32"):
-        return Conflict(("precision",), "it computes in 16 bits, so choose precision auto, bf16 or fp16")
+        return Conflict(("precision",), "it computes in 16 bits, so choose the precision auto, bf16 or fp16")
     return None
 
 
 def _conflict_of_saving(run: Mapping) -> Conflict | None:
     if run["save_model"] == "best" and run["eval_strategy"] != "epoch":
-        advice = "the best is chosen by the score after each epoch, so choose eval_strategy epoch"
+        advice = "the best epoch is chosen by its score, so set eval_strategy to epoch"
         return Conflict(("eval_strategy",), advice)
     return None
 
@@ -71,11 +72,11 @@ def _conflict_of_batch(run: Mapping) -> Conflict | None:
     parts = devices * run["gradient_accumulation_steps"]
     several = [key for key in ("gpus", "nodes") if run[key] > 1]
     if batch % devices:
-        advice = f"each device takes an equal part, so choose a batch that is a multiple of {devices}"
+        advice = f"each device takes an equal part, so choose a multiple of {devices}"
         return Conflict((*several,), advice)
     if batch < parts:
         more = ["gradient_accumulation_steps"] if run["gradient_accumulation_steps"] > 1 else []
-        return Conflict((*several, *more), f"it is computed in {parts} parts, so choose a batch of at least {parts}")
+        return Conflict((*several, *more), f"it is computed in {parts} parts, so choose at least {parts}")
     return None
 
 
@@ -92,7 +93,7 @@ def _together(run: Mapping) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The values of a run. Names are Hugging Face's where it has one; tables have columns in this order."""
+    """The options of a run, named as in Hugging Face's libraries where possible. Tables have columns in this order."""
 
     seed: int = option(
         [42],
@@ -107,13 +108,13 @@ class Options:
     threads: int = option(
         4,
         integer(1, 1024),
-        "CPU threads of one cell (part of what a run is, since results are bit-equal only at equal thread counts)",
+        "CPU threads of one cell (part of the run, since results are bit-identical only with equal numbers of threads)",
         "CPU threads of each process of a cell. Results are bit-equal only with equal threads",
         in_recipe=False,
         is_swept=False,
         for_prediction=True,
     )
-    # Batch, rate and length of the BERT paper's appendix A.3 as most often used with run_glue.py.
+    # Batch size, learning rate and length from appendix A.3 of the BERT paper, as most often used with run_glue.py.
     learning_rate: float = option(2e-5, positive(1), "peak learning rate of AdamW", conflict=_conflict_of_rate)
     per_device_train_batch_size: int = option(
         32,
@@ -155,7 +156,7 @@ class Options:
     device: str = option(
         "cuda",
         one_of("cuda", "cpu"),
-        "cuda: fail at once where the job finds no GPU; cpu: train without one",
+        "cuda: fail at once if the job has no GPU; cpu: train without one",
         "`cuda`: fail at once if the job has no GPU; `cpu`: [train without one](install.md#without-a-gpu)",
         is_swept=False,
         for_prediction=True,
@@ -163,7 +164,7 @@ class Options:
     precision: str = option(
         "fp32",
         one_of("auto", "fp32", "tf32", "bf16", "fp16"),
-        "arithmetic over fp32 weights; auto: bf16 where the GPU has it, else fp32",
+        "arithmetic on fp32 weights; auto: bf16 if the GPU supports it, else fp32",
         "arithmetic over fp32 weights: `fp32`, `bf16`, on GPUs also `tf32` (fp32 with matrix products in TF32) and"
         " `fp16`, or `auto` (bf16 if the GPU has it, else fp32)",
         for_prediction=True,
@@ -172,7 +173,7 @@ class Options:
     train_sampling_strategy: str = option(
         "random",
         one_of("random", "group_by_length"),
-        "random batches, or batches of examples of like length, which other numbers come from",
+        "random: random batches; group_by_length: batches of examples of similar length, which give other results",
         "`random`, or `group_by_length`: batches of similar length, as in transformers; hardly faster here",
         beside=lambda _: "group_by_length",
         note=lambda _: "Batches of examples of like length, not random ones (train_sampling_strategy group_by_length)",
@@ -214,7 +215,7 @@ class Options:
     attn_implementation: str = option(
         "auto",
         one_of("auto", "eager", "sdpa", "flash_attention_2"),
-        "auto: the fastest that the model and the device can do, without padding where possible",
+        "auto: the fastest that the model and the device support, without padding if possible",
         "`auto`: [without padding](results.md) where the model allows it; `sdpa`, `eager`, `flash_attention_2` (needs"
         " the package flash-attn): transformers' own, with padding",
         for_prediction=True,
@@ -248,15 +249,15 @@ class Options:
     eval_strategy: str = option(
         "no",
         one_of("no", "epoch"),
-        "epoch: score the validation splits after each epoch too, and keep the curve",
+        "epoch: also score the validation splits after each epoch, and keep the curve",
         "`epoch`: also score the validation splits after each epoch, for the curve in `run_record.json`; the tables"
         " have the last epoch's scores",
     )
     save_model: str = option(
         "none",
         one_of("none", "last", "best"),
-        "none, the last epoch's, or the epoch's that scored best (with eval_strategy: epoch), as a folder that"
-        " transformers loads",
+        "none, last (the last epoch) or best (the epoch with the best score, with eval_strategy: epoch), as a folder"
+        " that transformers loads",
         "keep the model of the `last` or of the `best` epoch (needs `eval_strategy: epoch`) in `model/`, for"
         " `from_pretrained`",
         conflict=_conflict_of_saving,
@@ -264,7 +265,7 @@ class Options:
     gpus: int = option(
         1,
         integer(1, 64),
-        "GPUs per node of one cell, trained on together (with device: cpu, processes)",
+        "GPUs per node that train one cell together (with device: cpu, processes)",
         "GPUs per node that train one cell together: [Several GPUs](#several-gpus)",
         for_prediction=True,
         note=_together,
@@ -277,10 +278,10 @@ class Options:
         for_prediction=True,
         note=_together,
     )
-    init_from: dict | None = option(  # in run.json the cell: task, variant, run_sha256
+    init_from: dict | None = option(  # in run.json, the cell: task, variant, run_sha256
         None,
         {"type": ["string", "null"], "minLength": 1, "maxLength": 64},
-        "a task of this file: start from the model that was trained on it, with the same seed",
+        "a task in this file: start from the model trained on it with the same seed",
         "a task of this file: start from the model that was trained on it ([From another task](#from-another-task))",
         is_swept=False,
         for_prediction=True,
@@ -302,8 +303,8 @@ class Options:
     selection: str = option(
         "validation",
         one_of("validation", "holdout"),
-        "what the best of several variants is chosen on: the validation splits, or a tenth of train that is then not"
-        " trained on",
+        "which data select the best of several variants: the validation splits, or a tenth of train that is set aside"
+        " from training",
         "what the best variant of a [sweep](#sweeps) is chosen on: `validation` or `holdout`",
         is_swept=False,
     )
@@ -320,12 +321,12 @@ class Options:
 OPTIONS: dict[str, Option] = {
     each.metadata["option"].key or each.name: each.metadata["option"] for each in fields(Options)
 }
-BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")  # one replaces the other
+BATCH_KEYS = ("per_device_train_batch_size", "global_batch_size")  # mutually exclusive
 SWEPT_KEYS = {key for key, declared in OPTIONS.items() if declared.is_swept}
 
 RECIPE = 1
-# A recipe is frozen once released: run.json stores only what differs from it, so changing one would change what old
-# runs mean. New defaults are a new number.
+# A recipe is frozen once released: run.json stores only what differs from it, so changing a recipe would change the
+# meaning of old runs. New defaults get a new number.
 RECIPES: dict[int, dict[str, object]] = {
     1: {key: declared.default for key, declared in OPTIONS.items() if declared.in_recipe}
 }

@@ -1,4 +1,4 @@
-"""References: numbers that others have published, or a user has measured before, as data (docs/references.md)."""
+"""References: published scores, or scores that a user measured earlier, as data (docs/references.md)."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,9 +20,10 @@ VALIDATION = "validation"
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference number, in percent. `training` has the values that are stated, None where none is; so `precision`.
+    """One reference score, in percent. `training` has the options that the source states, None if it states none.
 
-    `label` is the name of its file's references in tables, `note` what its file says of all of them.
+    `label` is the name in tables of all references in the file, `note` the file's remark about them. `precision` is
+    None if the source does not state it.
     """
 
     label: str
@@ -43,13 +44,13 @@ class Reference:
 
     @property
     def rounding(self) -> float:
-        """How far the number may be from the one it was rounded from."""
+        """The largest rounding error of the score."""
         return 0.5 * 10**-self.decimals
 
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """The sample standard deviation of a metric over n seeds, in percent, as somebody measured it."""
+    """The sample standard deviation of a metric over n seeds, in percent, as measured by the given source."""
 
     task: str
     metric: str
@@ -61,7 +62,7 @@ class SeedSpread:
 
 
 def reference_model(entry: dict) -> str:
-    """Return the hub's id under which a model of an experiment has references."""
+    """Return the hub's id under which references of a model are looked up."""
     return entry.get("reference", entry["source"])
 
 
@@ -72,7 +73,7 @@ def rows_of(content: dict) -> Iterator[Reference]:
 
 
 def completed_row(content: dict, row: dict) -> dict:
-    """Return a row with what its file says of all rows, in `training` key by key."""
+    """Return a row merged with what its file says under `common`; `training` is merged key by key."""
     common = content.get("common", {})
     training = common.get("training", {}) | row.get("training", {})
     values = common | row | ({"training": training} if training else {})
@@ -80,7 +81,7 @@ def completed_row(content: dict, row: dict) -> dict:
 
 
 def by_model_and_task(content: dict) -> dict[str, dict[str, dict]]:
-    """Return a file's numbers as models to tasks to metrics, `train_runtime` and `epoch`, as results have them."""
+    """Return a file's scores as model -> task -> metric, with `train_runtime` and `epoch` as in results."""
     numbers: dict[str, dict[str, dict]] = {}
     for each in rows_of(content):
         of_task = numbers.setdefault(each.model, {}).setdefault(each.task, {})
@@ -102,14 +103,14 @@ REQUIRED = ("model", "task", "metric", "value", "decimals", "split", "statistic"
 
 
 def references_of(config: dict) -> list[Reference]:
-    """Return the references of a completed config's models: gluegrid's own, then those of the files that it names."""
+    """Return the references for a completed config's models: gluegrid's own, then those of the files that it names."""
     models = {reference_model(entry) for entry in config["models"].values()}
     contents = [*shipped(), *config.get("references", [])]
     return [each for content in contents for each in rows_of(content) if each.model in models]
 
 
 def fingerprint(config: dict) -> str:
-    """Return a hash of all references and spreads: what shows verdicts is made anew when it changes."""
+    """Return a hash of all references and spreads; tables with verdicts are rewritten when it changes."""
     digest = hashlib.sha256(canonical_json(config.get("references", [])).encode())
     for path in sorted(FOLDER.glob("*.yaml")):
         digest.update(path.read_bytes())
@@ -118,34 +119,34 @@ def fingerprint(config: dict) -> str:
 
 @cache
 def shipped() -> list[dict]:
-    """Return the contents of the files of references that come with gluegrid."""
+    """Return the contents of the reference files that come with gluegrid."""
     return [load(path) for path in sorted(FOLDER.glob("*.yaml")) if path != SEED_SPREADS]
 
 
 @cache
 def document() -> dict:
-    """Return the content of the file of the document that gluegrid started from."""
+    """Return the content of the file with the scores of the document that gluegrid started from."""
     return load(DOCUMENT)
 
 
 @cache
 def seed_spreads() -> dict[tuple[str, str], SeedSpread]:
-    """Return how much metrics vary over seeds, by task and metric."""
+    """Return the spread of metrics over seeds, by task and metric."""
     return {(row["task"], row["metric"]): SeedSpread(**row) for row in _checked(SEED_SPREADS, "seed_spreads")[0]}
 
 
 def read_all_references() -> None:
-    """Read gluegrid's own files now: a run needs them at its end, whatever has become of them meanwhile."""
+    """Read gluegrid's own files now, since the end of a run needs them even if they change in the meantime."""
     shipped()
     document()
     seed_spreads()
 
 
 def read_in(config: dict, problems: Problems) -> None:
-    """Put the contents of the files that a config names under `references` in place of their paths.
+    """Replace the paths under a config's `references` by the contents of the files.
 
-    So that what a run has planned does not change with them. Raises ConfigError with a line for each mistake; warns of
-    a file that is of no use to this experiment.
+    So later changes to the files do not affect a planned run. Raises ConfigError with a line for each mistake; warns
+    about a file that is of no use to this experiment.
     """
     names = config.get("references", [])
     for index, name in enumerate(names):
@@ -157,14 +158,14 @@ def read_in(config: dict, problems: Problems) -> None:
     for index, content in enumerate(contents):
         if known.isdisjoint((each.model, each.task) for each in rows_of(content)):
             problems.warn(
-                ("references", index), f"{quoted(names[index])} has no row of a model and a task of this file"
+                ("references", index), f"{quoted(names[index])} has no row for any model and task of this experiment"
             )
     if contents:
         config["references"] = contents
 
 
 def load(path: Path) -> dict:
-    """Return the content of a file of references; ConfigError has a line for each mistake."""
+    """Return the content of a reference file. Raises ConfigError with a line for each mistake."""
     content, problems = _checked(path, "references")
     first_of: dict[tuple, int] = {}
     for index, row in enumerate(content["rows"]):
@@ -173,7 +174,7 @@ def load(path: Path) -> dict:
             problems.add(("rows", index), problem)
         identity = tuple(str(values.get(key)) for key in ("model", "task", "metric", "split", "training"))
         if first_of.setdefault(identity, index) != index:
-            problems.add(("rows", index), f"is the same as row {first_of[identity] + 1}, but for its number; keep one")
+            problems.add(("rows", index), f"repeats row {first_of[identity] + 1} (except for its value); keep one")
     problems.raise_any()
     return content
 
@@ -196,7 +197,7 @@ def schema_of(name: str) -> dict:
 
 
 def _put_in_metrics(row: dict) -> None:
-    """Put the names and the range of the metrics into the schema of a row, which is that of `common` too."""
+    """Put the names and the range of the metrics into the schema of a row, which also serves for `common`."""
     *names, last = METRICS
     row["metric"] |= {
         "pattern": rf"\A({'|'.join(METRICS)})(_[a-z0-9_]+)?\Z",
@@ -207,7 +208,7 @@ def _put_in_metrics(row: dict) -> None:
 
 
 def problems_of_row(values: dict) -> Iterator[str]:
-    """Yield what is wrong with a completed row that suits the schema."""
+    """Yield what is wrong with a completed row that conforms to the schema."""
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         yield f"lacks {', '.join(missing)}, here or under common"
@@ -215,4 +216,4 @@ def problems_of_row(values: dict) -> Iterator[str]:
     if values.get("statistic") == SINGLE_RUN and n != 1:
         yield f"is a single run, so n cannot be {n}"
     if values.get("spread") is not None and n == 1:
-        yield "has a spread, which one run cannot have; give the n that it is of, or leave it out"
+        yield "has a spread, which a single run cannot have; give the number of runs as n, or leave it out"

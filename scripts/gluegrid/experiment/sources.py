@@ -1,4 +1,4 @@
-"""Which files of a model or a data set are wanted, wherever it lies, and what state a local folder is in."""
+"""Which files of a model or a dataset are used, local or on the hub, and the state of a local folder."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from gluegrid.experiment.config_errors import Problems
 from gluegrid.experiment.file_formats import WORDS, advice_on_file, format_of, kind_of_split, what_is_there
 from gluegrid.experiment.task_files import depth_of, files_of_splits, is_converted, is_one_file
 
-# Weights as safetensors only: a pickle runs code when it is loaded.
+# Only safetensors weights: loading a pickle runs code.
 MODEL_FILES = re.compile(
     r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
@@ -23,13 +23,13 @@ MODEL_FILES = re.compile(
 )
 
 
-OF_DEMO = Path("demo/generated")  # what no clone has before it is made
+OF_DEMO = Path("demo/generated")  # missing in a fresh clone
 CODE_FILES = re.compile(r"[A-Za-z0-9_]+\.py")
-MOST_ENTRIES = 100_000  # of a folder and those in it; a home has more, and no data set of a few files
+MOST_ENTRIES = 100_000  # in a folder and its subfolders; more means a home folder or the like, not a dataset
 
 
 def wanted_model_files(names: Iterable[str], with_code: bool = False) -> list[str]:
-    """Return those of a repository's files that are its safetensors weights, config and tokenizer.
+    """Return a repository's safetensors weights, config and tokenizer files.
 
     `with_code` adds its Python modules, which are run only for a model with `trust_remote_code`.
     """
@@ -37,23 +37,22 @@ def wanted_model_files(names: Iterable[str], with_code: bool = False) -> list[st
 
 
 def wanted_task_files(names: Iterable[str], folder: str) -> list[str]:
-    """Return the parquet files of one folder of a data set, named as on the hub: <split>-00000-of-00001.parquet."""
+    """Return the Parquet files in one folder of a dataset, named as on the hub: <split>-00000-of-00001.parquet."""
     prefix = f"{folder}/" if folder else ""
     pattern = re.compile(re.escape(prefix) + r"[^/]+-\d{5}-of-\d{5}\.parquet")
     return sorted(name for name in names if pattern.fullmatch(name))
 
 
 def split_of(name: str) -> str:
-    """Return the split that a parquet file belongs to."""
+    """Return the split that a Parquet file belongs to."""
     return re.sub(r"-\d{5}-of-\d{5}\.parquet", "", name.rsplit("/", 1)[-1])
 
 
 def files_below(folder: Path, depth: int = 1) -> list[str]:
-    """Return the paths, relative to a folder, of all files in it and in its folders, as many levels deep as asked for.
+    """Return the paths, relative to a folder, of all files in it and in `depth` levels of subfolders.
 
-    Also of what only stands in a file's place, as a link that leads nowhere: whoever wants the file says so. Hidden
-    folders, those that cannot be read and those that were seen before (by a link) are left out. Raises StagingError
-    where it has more than any data set.
+    Broken links and the like are included, and reported by whoever needs the file. Folders that are hidden, unreadable,
+    or already seen through a link are left out. Raises StagingError if there are more files than in any dataset.
     """
     names: list[str] = []
     seen = {_identity(folder)}
@@ -69,9 +68,9 @@ def files_below(folder: Path, depth: int = 1) -> list[str]:
                     seen.add(identity)
                     deeper.append(f"{prefix}{name}/")
             if entries > MOST_ENTRIES:
-                advice = "give the folder of the data itself"
+                advice = "name the folder of the data itself"
                 raise StagingError(
-                    f"it has more than {MOST_ENTRIES:,} files and folders, too many to look at; {advice}"
+                    f"it contains more than {MOST_ENTRIES:,} files and folders, too many to search; {advice}"
                 )
         level = deeper
     return sorted(names)
@@ -83,7 +82,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _entries_of(folder: Path) -> list[tuple[str, bool]]:
-    """Return the names of what is in a folder, and which of it are folders."""
+    """Return the names of a folder's entries, each with whether it is a folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry.name, _is_folder(entry)) for entry in entries)
@@ -94,14 +93,14 @@ def _entries_of(folder: Path) -> list[tuple[str, bool]]:
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # of a link to itself
+    except OSError:  # such as for a link to itself
         return False
 
 
 def state_of_folder(folder: Path, names: Iterable[str]) -> str:
-    """Return 12 hexadecimal digits that change when the content of any of these files does.
+    """Return 12 hexadecimal digits that change with the content of any of these files.
 
-    A file that cannot be read, or is none, is a state too: it is reported where it is fetched, and stops nothing else.
+    A file that is unreadable or not a regular file counts as a state, too; it is reported when it is staged.
     """
     digest = hashlib.sha256()
     for name in names:
@@ -111,16 +110,16 @@ def state_of_folder(folder: Path, names: Iterable[str]) -> str:
 
 def _state_of_file(path: Path) -> str:
     try:
-        # To open a named pipe is to wait for its writer.
+        # Opening a named pipe would wait for a writer.
         return sha256(path) if stat.S_ISREG(path.stat().st_mode) else "no file"
     except OSError as error:
         return f"unreadable: {error.errno}"
 
 
 def name_states_of_folders(config: dict, problems: Problems) -> None:
-    """Give each local folder without a revision the hash of its files as revision.
+    """Set the revision of each local source without one to a hash of its files.
 
-    So that editing the files makes it another resource, and reruns what was made from it.
+    So editing the files makes it another resource, and whatever was made from it is rerun.
     """
     default = config["task_defaults"].get("source")
     for part, name, entry in _local_sources(config):
@@ -131,13 +130,13 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
         what = "file" if part == "tasks" and is_one_file(entry["source"]) else "folder"
         try:
             folder, names = listed_task(entry) if part == "tasks" else _listed_folder(entry["source"])
-            place = own  # what a folder lacks, it lacks for this task alone
+            place = own  # a file that is missing for this task may not matter to others
             wanted = wanted_files(names, part, entry)
             entry["revision"] = state_of_folder(folder, wanted)
             if part == "models":
                 for of_it in wanted:
                     check_no_lfs_pointer(folder / of_it, of_it)
-        except DataError as error:  # of a task's data it is said where they are looked at
+        except DataError as error:  # only of models; a task's data are checked elsewhere
             problems.warn(own, f"{error}; only the cells of this model will fail")
         except (OSError, RuntimeError, ValueError, GluegridError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -146,15 +145,15 @@ def name_states_of_folders(config: dict, problems: Problems) -> None:
 
 
 def listed_task(entry: dict) -> tuple[Path, list[str]]:
-    """Return a task's folder and the names of its files; of a source that is one file its folder, and that name alone.
+    """Return a task's folder and the names of its files; for a single file, its folder and only its name.
 
-    Raises StagingError for a file that cannot be read.
+    Raises StagingError for a file in an unsupported format.
     """
     path = Path(entry["source"]).expanduser()
     if is_one_file(entry["source"]) and not path.is_dir() and os.path.lexists(path):
         return path.parent, [path.name]
     if path.is_file():
-        raise StagingError(f"it is a file, and of no format that is read; {advice_on_file(path.name)}")
+        raise StagingError(f"it is a file in an unsupported format; {advice_on_file(path.name)}")
     return _listed_folder(entry["source"], depth_of(entry))
 
 
@@ -162,16 +161,16 @@ def _listed_folder(source: str, depth: int = 1) -> tuple[Path, list[str]]:
     """Return a folder and the names of its files."""
     path = Path(source).expanduser()
     if not path.is_dir():
-        how = "; python demo/generate.py makes it" if path.is_relative_to(OF_DEMO) else ""
+        how = "; create it with python demo/generate.py" if path.is_relative_to(OF_DEMO) else ""
         raise FileNotFoundError(f"it does not exist (seen from {Path.cwd()}){how}")
     _check_that_it_is_no_cache(source, path)
     return path, files_below(path, depth)
 
 
 def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
-    """Raise FileNotFoundError for what the hub's cache has around the snapshots of a repository; it names the snapshot.
+    """Raise FileNotFoundError for a repository folder of the hub's cache, and name the snapshot to use instead.
 
-    That is the one that `main` names; another only where there is no other.
+    That is the snapshot of `main`, or else the only one.
     """
     entry = folder.parent if folder.name == "snapshots" else folder
     if not (entry.name.startswith(("models--", "datasets--")) and (entry / "snapshots").is_dir()):
@@ -181,11 +180,14 @@ def _check_that_it_is_no_cache(source: str, folder: Path) -> None:
     main = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else ""
     chosen = main if main in snapshots else snapshots[0] if len(snapshots) == 1 else "<commit>"
     below = f"{source.rstrip('/')}{'' if folder.name == 'snapshots' else '/snapshots'}/{chosen}"
-    raise FileNotFoundError(f"it is an entry of the hub's cache, of which a snapshot is a source: write {below}")
+    raise FileNotFoundError(f"it is a repository in the hub's cache, not one of its snapshots; write {below}")
 
 
 def wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
-    """Return which files of a folder are the model or task; FileNotFoundError or GluegridError where some lack."""
+    """Return the files of a folder that form the model or task; FileNotFoundError or GluegridError if any are missing.
+
+    The error's message says what to write instead, if that can be guessed.
+    """
     if part == "tasks" and is_converted(entry):
         return [name for of_split in files_of_splits(names, entry).values() for name in of_split]
     if part == "models":
@@ -196,32 +198,32 @@ def wanted_files(names: list[str], part: str, entry: dict) -> list[str]:
         folder = entry.get("folder", "")
         what = f"{Path(folder) / '<split>-00000-of-00001.parquet'}{advice_on_names(names, folder)}"
     if not wanted:
-        raise FileNotFoundError(f"it holds no {what}")
+        raise FileNotFoundError(f"it contains no {what}")
     return wanted
 
 
 def _folder_with_a_config(source: str, names: list[str]) -> str:
-    """Return what to write where one folder in the one that is named holds a model."""
+    """Return a hint for the end of a message if exactly one subfolder contains a model."""
     folders = [name.removesuffix("/config.json") for name in names if name.endswith("/config.json")]
     if len(folders) != 1:
         return ""
-    return f"; one lies in its folder {folders[0]}: write {source.rstrip('/')}/{folders[0]}"
+    return f"; its folder {folders[0]} contains one: write {source.rstrip('/')}/{folders[0]}"
 
 
 def advice_on_names(names: list[str], folder: str) -> str:
-    """Return, for the end of a message, what to write where a task's files have other names than those on the hub."""
+    """Return, for the end of a message, what to write if a task's files are not named as on the hub."""
     others = {name.rpartition("/")[0] for name in names} - {""}
     if of_such := sorted(other for other in others if wanted_task_files(names, other)):
         advice = f"write `folder: {of_such[0]}`" if len(of_such) == 1 else "name one of them under `folder`"
-        return f"; these have such: {listed(of_such)}; {advice}"
+        return f"; these folders contain some: {listed(of_such)}; {advice}"
     readable = [name for name in names if format_of(name)[0]]
     of_task = [name.removeprefix(f"{folder}/") for name in readable if name.startswith(f"{folder}/" if folder else "")]
-    advice = f"; files of other names stand under files, as files: {{{_example(of_task)}}}" if of_task else ""
+    advice = f"; list files with other names, such as files: {{{_example(of_task)}}}" if of_task else ""
     return f"{advice}; {what_is_there(names)}" if names else ""
 
 
 def _example(names: list[str]) -> str:
-    """Return what might stand under `files`, if the names of files say of themselves what they are for."""
+    """Return an example for `files`, with the real names if they tell what they are for."""
     said = [(kind_of_split(name), name) for name in names]
     kinds = [kind for kind, _ in said]
     clear = {kind: name for kind, name in said if kind and kinds.count(kind) == 1}
@@ -231,6 +233,6 @@ def _example(names: list[str]) -> str:
 
 
 def _local_sources(config: dict) -> list[tuple[str, str, dict]]:
-    """Return part, name and entry of each model and task that lies in a folder of this machine."""
+    """Return the part, name and entry of each model and task with a local source."""
     entries = [(part, name, entry) for part in ("models", "tasks") for name, entry in config[part].items()]
     return [(part, name, entry) for part, name, entry in entries if is_local(entry["source"])]

@@ -1,4 +1,4 @@
-"""Which tokens are a cell's: what they must be made from, and where they are found. Imports nothing heavy."""
+"""The tokens of a cell: what they must be made from, and where they are. Imports nothing heavy."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from gluegrid.experiment.task import Task
 def tokens_identity(model: dict, data: dict, task: Task, max_seq_length: int) -> dict:
     """Return what tokens are made from: hashes of the tokenizer and the data, columns, labels, length.
 
-    Training compares this with what its run.json asks for. Raises DataError for a model without a tokenizer.
+    Training compares this with its run.json. Raises DataError for a model without a tokenizer.
     """
     tokenizer = _tokenizer_of(model)
     limit = tokenizer["max_length"]
@@ -31,8 +31,10 @@ def tokens_identity(model: dict, data: dict, task: Task, max_seq_length: int) ->
 
 
 def staged_tokens(experiment: Experiment, cell: Cell) -> Path:
-    """Return the manifest of a cell's tokens: where they are to be, or if they are not, where an earlier release has
-    made them, in a folder named by the task's alias, unless those are another task's by now.
+    """Return the manifest of a cell's tokens.
+
+    If there are none yet, tokens of an earlier release count, too: those in a folder named by the task's alias, unless
+    they now belong to another task.
     """
     manifest = Path(experiment.tokens_manifest(cell))
     earlier = manifest.parents[1] / f"{cell.task}-{cell.values['max_seq_length']}" / manifest.name
@@ -47,7 +49,7 @@ def _are_of_cell(manifest: Path, experiment: Experiment, cell: Cell) -> bool:
         data = read_json(Path(experiment.task_manifest(cell.task)))
         wanted = tokens_identity(model, data, Task(**cell.run["task"]), cell.values["max_seq_length"])
         return read_json(manifest)["made_from"] == wanted
-    except (DataError, KeyError, TypeError, AttributeError):  # broken files are reported by whoever uses them
+    except (DataError, KeyError, TypeError, AttributeError):  # whoever uses a broken file reports it
         return False
 
 
@@ -56,6 +58,7 @@ def _tokenizer_of(model: dict) -> dict:
     if tokenizer is None or tokenizer["pad_token_id"] is None:
         lacks = "no tokenizer" if tokenizer is None else "a tokenizer without a padding token"
         raise DataError(
-            f"the model {model['source']} has {lacks}; name another model's in the config: tokenizer: <alias>"
+            f"the model {model['source']} has {lacks};"
+            " set `tokenizer:` to the name of another model in the experiment file"
         )
     return tokenizer

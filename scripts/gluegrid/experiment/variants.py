@@ -1,7 +1,6 @@
-"""Variants of a cell: one for each combination of the values that its experiment lists, named by what differs from
-`base`.
+"""Variants of a cell: one for each combination of swept values, named after the values that differ from `base`.
 
-`base` has the values that were trained first, so that a value may be added, or become a list, and no cell is renamed.
+`base` has the values that were trained first, so that values can be added or become lists without renaming any cell.
 """
 
 import hashlib
@@ -16,17 +15,17 @@ from gluegrid.common.paths import ExperimentPaths
 from gluegrid.experiment.options import LORA, RECIPES, SWEPT_KEYS
 
 BASE = "base"
-LONGEST_NAME = 150  # characters; file systems take names of 255 bytes, and some are completed
+LONGEST_NAME = 150  # characters; file systems allow names of 255 bytes, and suffixes may follow
 LONGEST_VALUE = 40
 
 
 def swept(values: dict) -> dict[str, list]:
-    """Return the training values that are lists of values to try, by key in the order of the alphabet."""
+    """Return the options that are lists of values to sweep, with their keys in alphabetical order."""
     return {key: values[key] for key in sorted(values) if key in SWEPT_KEYS and isinstance(values[key], list)}
 
 
 def all_variants(values: dict, base: dict) -> list[tuple[str, dict]]:
-    """Return each variant's name and values, `base` first: all combinations. `base` has the values of that variant."""
+    """Return the name and values of each variant, `base` first. `base` has the values of that variant."""
     lists = swept(values)
     named = []
     for point in itertools.product(*lists.values()):
@@ -37,7 +36,7 @@ def all_variants(values: dict, base: dict) -> list[tuple[str, dict]]:
 
 
 def plain_value(key: str, value: object) -> object:
-    """Write 3.0 as 3 and complete adapters, so that all spellings mean the same run; of a list each of its values."""
+    """Write 3.0 as 3 and complete adapters, so that all spellings mean the same run; in lists, for each value."""
     if key in SWEPT_KEYS and isinstance(value, list):
         return [plain_value(key, one) for one in value]
     if key == "lora" and value is not None:
@@ -54,9 +53,9 @@ def variant_name(different: dict) -> str:
 
 
 def base_values(paths: ExperimentPaths, model: str, task: str, seeds: list[int], lists: dict[str, list]) -> dict:
-    """Return what `base` has for each listed key: what its run.json on disk says, else the first of the list.
+    """Return the value that `base` has for each swept key: from its run.json on disk, else the first of the list.
 
-    Whichever order they are listed in, the cells that there are keep their names.
+    So existing cells keep their names, in whatever order the values are listed.
     """
     first = {key: values[0] for key, values in lists.items()}
     run = _run_of_base(paths, model, task, seeds) if lists else None
@@ -67,7 +66,7 @@ def base_values(paths: ExperimentPaths, model: str, task: str, seeds: list[int],
 
 
 def _run_of_base(paths: ExperimentPaths, model: str, task: str, seeds: list[int]) -> dict | None:
-    """Return a run.json of the variant `base`: that of the first seed which has one."""
+    """Return the run.json of the variant `base` for the first seed that has one."""
     where = {"model": model, "task": task, "variant": BASE}
     wanted = [Path(paths.run.format(**where, seed=seed)) for seed in seeds]
     others = sorted(wanted[0].parents[1].glob(f"seed-*/{wanted[0].name}"))
@@ -80,14 +79,14 @@ def _run_of_base(paths: ExperimentPaths, model: str, task: str, seeds: list[int]
 
 
 def _value_name(value: object) -> str:
-    """Return a value as a part of a path; a hash completes what would be long, or hold other characters."""
+    """Return a value as part of a path; a hash replaces unusual characters and the rest of long values."""
     text = _text_of(value)
     plain = re.sub(r"[^A-Za-z0-9.+_-]", "-", text)
     return plain if plain == text and len(plain) <= LONGEST_VALUE else f"{plain[:LONGEST_VALUE]}-{_digest(value)}"
 
 
 def _text_of(value: object) -> str:
-    if isinstance(value, dict):  # adapters: what is not their default
+    if isinstance(value, dict):  # adapters: only what differs from the default
         different = {key: value[key] for key in sorted(value) if value[key] != LORA.get(key)}
         return "_".join(f"{key}-{_text_of(other)}" for key, other in different.items()) or "default"
     if isinstance(value, list):

@@ -1,1 +1,1 @@
-"""From a checkpoint folder to a classifier: config, tokenizer, weights, adapters, packing. Loads torch."""
+"""From a model's checkpoint folder to a classifier: config, tokenizer, weights, adapters, packing. Loads torch."""

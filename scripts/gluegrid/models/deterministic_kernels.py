@@ -1,4 +1,4 @@
-"""Kernels that compute the same bits each time: all that a GPU computes with, but for what has none."""
+"""Use deterministic kernels, which compute the same bits each time, except for operations that have none."""
 
 import logging
 import os
@@ -12,32 +12,32 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# How torch says that an operation has none, for which it has no error of its own. Of cuBLAS it says so where the user
-# has set CUBLAS_WORKSPACE_CONFIG to what makes its sums differ.
+# torch's messages for an operation without a deterministic kernel, since there is no exception class for it. For cuBLAS
+# they appear if the user has set CUBLAS_WORKSPACE_CONFIG to a value that makes its sums vary.
 SIGNS = re.compile(r"does not have a deterministic implementation|is not deterministic because it uses CuBLAS")
 
 
 def use_deterministic_kernels() -> None:
-    """Let CUDA compute the same bits each time. Call it before CUDA is used; on a CPU it is so anyway."""
+    """Make CUDA compute the same bits each time. Call it before CUDA is used; CPUs always do."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Not with warnings only: the backward passes of attention have other kernels only where the others are errors. As
-    # torch.use_deterministic_algorithms, but without the second that it takes to import Inductor, which is told here.
+    # Warnings alone would not do: attention's backward pass uses deterministic kernels only in error mode. This does
+    # what torch.use_deterministic_algorithms does, without importing Inductor, which takes a second and is set below.
     torch.set_deterministic_debug_mode("error")
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
-    # It would write each tensor twice, lest a program reads what it never wrote.
+    # Otherwise torch would fill each new tensor, to protect programs that read uninitialized memory.
     torch.utils.deterministic.fill_uninitialized_memory = False
-    # Else cuDNN's kernels are those that were fastest this time.
+    # Otherwise cuDNN would choose the kernels that happen to be fastest this time.
     torch.backends.cudnn.benchmark = False
 
 
 def allow_nondeterministic_kernels(reason: str) -> None:
-    """Let CUDA compute with any kernels from here on; `reason` is for the log."""
-    logger.warning("kernels are used from here on that do not always compute the same bits: %s", reason)
+    """Allow all kernels from now on; `reason` is for the log."""
+    logger.warning("from now on, kernels are used that are not deterministic: %s", reason)
     torch.set_deterministic_debug_mode("default")
 
 
 def allowed_after(error: Exception) -> bool:
-    """Allow any kernels where an error says that an operation has no deterministic one; tell whether it does."""
+    """Allow all kernels if an error says that an operation has no deterministic one; tell whether it does."""
     lacks_kernel = isinstance(error, RuntimeError) and SIGNS.search(str(error)) is not None
     if not lacks_kernel or not torch.are_deterministic_algorithms_enabled():
         return False
@@ -46,7 +46,7 @@ def allowed_after(error: Exception) -> bool:
 
 
 def deterministic_or_else(function: Callable[[], Result]) -> Result:
-    """Return what `function` returns, which is called a second time where any kernels have to be allowed for it."""
+    """Return what `function` returns; call it a second time if it needs kernels that are not deterministic."""
     try:
         return function()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""When the device's memory gives out: which errors say so, and another try with all freed that can be."""
+"""Recognize errors that mean the device is out of memory, and retry after freeing what can be freed."""
 
 import logging
 import re
@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# What those say that take memory beside torch's allocator, which has an error of its own. Nothing less: what is not
-# supported, or a bad address, would fail with fewer rows too, and its reason would be lost.
+# Messages of libraries that allocate without torch's allocator, which has its own exception. Nothing broader: an
+# unsupported operation or a bad address would fail with fewer rows, too, and its cause would be lost.
 SIGNS = re.compile(
     r"\b(CUDA|HIP)(\]:| error:| driver error:)? out of memory"
     r"|\b(cudaErrorMemoryAllocation|hipErrorOutOfMemory|CUDA_ERROR_OUT_OF_MEMORY)\b"
@@ -26,23 +26,23 @@ SIGNS = re.compile(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error says that the device's memory, or the host's in its place, does not hold something."""
+    """Tell whether an error means that the device (or a CPU's host) is out of memory."""
     if not isinstance(error, RuntimeError):
         return False
     return isinstance(error, torch.OutOfMemoryError) or SIGNS.search(str(error)) is not None
 
 
 def free_memory() -> None:
-    """Give back what nothing uses any more; torch keeps it for itself, where libraries beside it do not get it."""
+    """Release unused memory, which torch caches and other libraries then cannot get."""
     clear_device_cache(garbage_collection=True)
 
 
 def again_if_out_of_memory(
     what: str, function: Callable[[], Result], before_again: Callable[[], None] = lambda: None
 ) -> Result:
-    """Return what `function` returns; where memory gives out, free what can be freed and call it a second time.
+    """Return what `function` returns; if memory runs out, free what can be freed and call it a second time.
 
-    `before_again` sees to it that what is done is not done twice. Raises TrainingError where memory gives out again.
+    `before_again` undoes what the first call did. Raises TrainingError if memory runs out again.
     """
     for is_last in (False, True):
         try:
@@ -52,7 +52,7 @@ def again_if_out_of_memory(
                 raise
         # Not inside `except`: the error's traceback would keep the tensors alive.
         if not is_last:
-            logger.info("out of the device's memory: trying %s again, with all freed that can be", what)
+            logger.info("the device is out of memory: trying %s again after freeing unused memory", what)
             before_again()
             free_memory()
-    raise TrainingError(f"the device's memory does not hold {what}; choose a smaller model, or a larger GPU")
+    raise TrainingError(f"the device's memory is too small for {what}; choose a smaller model, or a larger GPU")

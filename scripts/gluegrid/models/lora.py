@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) by peft: which layers get one, what is trained beside them, and the model without them."""
+"""Low-rank adapters (LoRA) with peft: which layers get one, what else is trained, and how adapters are merged."""
 
 import copy
 import re
@@ -16,20 +16,20 @@ ADAPTER = "default"  # peft's own name for the one adapter
 
 
 def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) -> PreTrainedModel:
-    """Put adapters into the model's linear layers, in place, and let only them and what is new be trained; return it.
+    """Add adapters to the model's linear layers, in place, and make only them and new weights trainable; return it.
 
-    `lora` has r, lora_alpha, lora_dropout and target_modules; `new` are the names of the weights that were drawn at
-    random. They, and all of the head, are trained whole. The model keeps its class, and computes the same until it is
-    trained. Raises TrainingError as target_layers does, and where nothing is left to adapt.
+    `lora` has r, lora_alpha, lora_dropout and target_modules; `new` has the names of the randomly initialized weights,
+    which are trained in full, as is the whole head. The model keeps its class, and its outputs until it is trained.
+    Raises TrainingError as target_layers does, and if nothing is left to adapt.
     """
-    # Takes seconds to import.
+    # The import takes seconds.
     from peft import LoraConfig, inject_adapter_in_model
 
     whole = _trained_whole(model, new)
     layers = [name for name in target_layers(model, lora["target_modules"]) if not _is_within(name, whole)]
     if not layers:
-        raise TrainingError("lora: every layer of target_modules is trained whole; name layers of the encoder")
-    # A pattern of whole names: peft compares the ends of names in a list, so that one may stand for another.
+        raise TrainingError("lora: all layers in target_modules are trained in full; name layers of the encoder")
+    # A pattern of full names, since peft matches names in a list against the ends of layer names.
     pattern = "|".join(re.escape(name) for name in layers)
     config = LoraConfig(
         r=lora["r"],
@@ -48,14 +48,14 @@ def with_adapters(model: PreTrainedModel, lora: dict, new: set[str], seed: int) 
 
 
 def target_layers(model: PreTrainedModel, names: list[str] | str) -> list[str]:
-    """Return the linear layers that target_modules names: those of that name, or whose name ends in it after a dot.
+    """Return the linear layers that target_modules names: those whose name equals it, or ends in it after a dot.
 
-    Raises TrainingError for a name that no layer has, naming the nearest. The model may be one of shapes alone, as
-    gluegrid.models.classifier.load_shapes gives it.
+    Raises TrainingError for a name that no layer has, with the nearest match. The model may consist of shapes alone, as
+    from gluegrid.models.classifier.load_shapes.
     """
     layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
     if not layers:
-        raise TrainingError("lora: the model has no linear layers; train it without")
+        raise TrainingError("lora: the model has no linear layers; train it without lora")
     if names == ALL_LINEAR:
         return layers
     listed = [names] if isinstance(names, str) else names
@@ -63,30 +63,30 @@ def target_layers(model: PreTrainedModel, names: list[str] | str) -> list[str]:
         if not any(_is_called(layer, name) for layer in layers):
             ends = {layer.rpartition(".")[2] for layer in layers}
             raise TrainingError(
-                f"lora: target_modules has {name!r}, and no linear layer of the model has that name."
+                f"lora: target_modules has {name!r}, but no linear layer of the model has that name."
                 f"{suggest(name.rpartition('.')[2], ends)}; or {ALL_LINEAR}"
             )
     return [layer for layer in layers if any(_is_called(layer, name) for name in listed)]
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the model's state without the weights that are not trained, which its checkpoint has."""
+    """Return the model's state without the frozen weights, which are in its checkpoint."""
     frozen = _frozen(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def load_trained_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load what trained_weights gave. Raises TrainingError where it is of other weights than this model trains."""
+    """Load the result of trained_weights. Raises TrainingError if it does not match the weights this model trains."""
     loading = model.load_state_dict(weights, strict=False)
     other = [*loading.unexpected_keys, *sorted({*loading.missing_keys} - _frozen(model))]
     if other:
-        raise TrainingError(f"the weights of the checkpoint are of another model; see {other[0]}")
+        raise TrainingError(f"the checkpoint's weights belong to another model; they differ in {other[0]}")
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of the model in which each adapter is added to its layer's weights; one without is itself.
+    """Return a copy of the model with each adapter merged into its layer's weights; a model without adapters as it is.
 
-    The model and all random generators are left as they are, so that its training can go on.
+    The model and all random generators stay unchanged, so that training can continue.
     """
     if not hasattr(model, "peft_config"):
         return model
@@ -107,13 +107,13 @@ def _frozen(model: torch.nn.Module) -> set[str]:
 
 
 def _trained_whole(model: PreTrainedModel, new: set[str]) -> set[str]:
-    """Return the names of the modules that have no pretrained weights to adapt, or are of the head."""
+    """Return the names of the modules in the head, and of those that have no pretrained weights to adapt."""
     has_encoder = hasattr(model, model.base_model_prefix)
     children = [name for name, _ in model.named_children()]
     if has_encoder:
         head = {name for name in children if name != model.base_model_prefix}
     else:
-        # Code of its own may keep encoder and head side by side.
+        # A model's own code may have encoder and head side by side.
         head = {name for name in children if name.startswith(NAMES_OF_HEADS)}
     return head | {name.rpartition(".")[0] or name for name in new}
 

@@ -1,4 +1,4 @@
-"""A checkpoint's config.json, checked against its weights before transformers builds anything of the sizes it names."""
+"""Check a checkpoint's config.json against its weights, before transformers builds a model of the sizes it states."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from gluegrid.common.files import size_in_words
 logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
-# The names that transformers' text models have for the same four things.
+# The names of four kinds of sizes in transformers' text models.
 WIDTHS = {
     *("vocab_size", "hidden_size", "intermediate_size", "embedding_size", "pooler_hidden_size", "dim", "hidden_dim"),
     *("d_model", "d_ff", "d_inner", "n_embd", "n_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim"),
@@ -28,34 +28,34 @@ LAYERS = {
 }
 POSITIONS = {"max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_length", "max_seq_len"}
 SIZES = WIDTHS | HEADS | LAYERS
-# A model that shares its layers' weights, as ALBERT does, has more layers than tensors.
+# A model that shares weights between layers, as ALBERT does, has more layers than tensors.
 MOST_SHARED_LAYERS = 100
-MOST_POSITIONS = 10_000_000  # transformers numbers them, whether or not they have embeddings
+MOST_POSITIONS = 10_000_000  # transformers enumerates them, even without embeddings
 MOST_LABELS = 100_000  # transformers makes a name for each
-# Above any number of tokens, and any base of rotary positions that is written as an integer.
+# Larger than any number of tokens, and than any integer base of rotary positions.
 LARGEST_INTEGER = 2**31 - 1
-# What makes transformers load other files than those that were fetched, or weights that cannot be trained.
+# Keys that make transformers load other files than those that were staged, or weights that cannot be trained.
 REFUSED = {
-    "transformers_weights": "names a file of weights of its own; gluegrid loads model.safetensors",
-    "quantization_config": "says that the weights are quantised; gluegrid trains whole ones",
+    "transformers_weights": "names another weights file, but gluegrid loads model.safetensors; remove it",
+    "quantization_config": "says that the weights are quantized, which cannot be trained; use unquantized weights",
 }
 IMPLEMENTATIONS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
 NOT_TRUSTED = (
-    "brings its own Python code (auto_map); gluegrid runs it only with `trust_remote_code: true` at the model in the"
+    "has its own Python code (auto_map), which gluegrid runs only with `trust_remote_code: true` for the model in the"
     " experiment file"
 )
-MOST_BYTES = 10_000_000  # of a file of JSON
+MOST_BYTES = 10_000_000  # per JSON file
 DEEPEST = 32
 LONGEST_SHOWN = 60
 CLASS_REFERENCE = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", re.ASCII)
 
 
 def read_model_config(folder: Path) -> dict:
-    """Return the checkpoint's config.json, checked as far as it can be without its weights. Raises StagingError."""
+    """Return the checkpoint's config.json, checked as far as possible without the weights. Raises StagingError."""
     config = read_untrusted_json(folder / CONFIG)
     for key, _, value in every_value(config):
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-            raise StagingError(f"{CONFIG}: {shown(key)} is {shown(value)}, which no model can mean")
+            raise StagingError(f"{CONFIG}: {shown(key)} is {shown(value)}, which is too large for any model")
     for part in _parts(config):
         _check_keys(part)
         _check_labels(part)
@@ -64,7 +64,7 @@ def read_model_config(folder: Path) -> dict:
 
 
 def _parts(config: dict) -> Iterator[dict]:
-    """Yield the config and those of its parts, as `text_config`."""
+    """Yield the config and the configs of its parts, such as `text_config`."""
     yield config
     for key, value in config.items():
         if key.endswith("_config") and isinstance(value, dict):
@@ -77,25 +77,25 @@ def _check_keys(config: dict) -> None:
             raise StagingError(f"{CONFIG}: {key} {reason}")
     for key in IMPLEMENTATIONS:
         if "/" in str(config.get(key)):
-            raise StagingError(f"{CONFIG}: {key} names code of the hub, {shown(config[key])}; remove it")
+            raise StagingError(f"{CONFIG}: {key} names code on the hub, {shown(config[key])}; remove it")
 
 
 def _check_labels(config: dict) -> None:
     for key, number in config.items():
         is_number_of_labels = type(number) is int and 0 <= number <= MOST_LABELS
         if key.endswith("num_labels") and number is not None and not is_number_of_labels:
-            raise StagingError(f"{CONFIG}: {key} is {shown(number)}, not a number of labels up to {MOST_LABELS}")
+            raise StagingError(f"{CONFIG}: {key} is {shown(number)}; it must be a number of labels up to {MOST_LABELS}")
     for key in ("id2label", "label2id"):
         labels = config.get(key) or {}
         if not isinstance(labels, dict) or len(labels) > MOST_LABELS:
-            raise StagingError(f"{CONFIG}: {key} is no mapping of up to {MOST_LABELS} labels")
+            raise StagingError(f"{CONFIG}: {key} must be a mapping of up to {MOST_LABELS} labels")
 
 
 def _check_numbers(config: dict) -> None:
     for key in sorted(config.keys() & SIZES):
         for number in _numbers(config, key):
             if type(number) is not int or number < 1:
-                raise StagingError(f"{CONFIG}: {key} is {shown(number)}, which is no size")
+                raise StagingError(f"{CONFIG}: {key} is {shown(number)}; it must be a positive whole number")
     for key in sorted(config.keys() & POSITIONS):
         if isinstance(config[key], int | float) and config[key] > MOST_POSITIONS:
             raise StagingError(f"{CONFIG}: {key} is {shown(config[key])}, more positions than any model has")
@@ -110,9 +110,9 @@ def _numbers(config: dict, key: str) -> list:
 
 
 def check_sizes(config: dict, shapes: dict[str, list[int]]) -> None:
-    """Raise StagingError for a size that no tensor has and for layers without tensors. `shapes` are the weights'.
+    """Raise StagingError for a size that no tensor has, and for layers without tensors. `shapes` are the weights'.
 
-    This is a plausibility, which costs nothing; the exact comparison comes when transformers builds the model.
+    This is a cheap plausibility check; the exact comparison happens when transformers builds the model.
     """
     largest = max((max(shape, default=1) for shape in shapes.values() if 0 not in shape), default=0)
     for part in _parts(config):
@@ -127,39 +127,39 @@ def check_sizes(config: dict, shapes: dict[str, list[int]]) -> None:
 
 
 def check_trusted_code(file: str, references: list, folder: Path) -> None:
-    """Say that the model's own code is about to be run, that of the classes which an `auto_map` names, or null.
+    """Log that the model's own code is about to run, given the classes (or None) that its `auto_map` names.
 
-    Raises StagingError where a class is not one of a module in the folder, as "modeling_x.X" is of modeling_x.py.
+    Raises StagingError if a class is not in a module in the folder, as "modeling_x.X" is in modeling_x.py.
     """
     for reference in references:
         if reference is None:
             continue
         if isinstance(reference, str) and "--" in reference:
             raise StagingError(
-                f"{file}: its code {shown(reference)} lies in another repository, which is not fetched;"
-                " use a copy of the model that has its code beside it"
+                f"{file}: its code {shown(reference)} is in another repository, which is not staged;"
+                " use a copy of the model that contains its code"
             )
         if not isinstance(reference, str) or not CLASS_REFERENCE.fullmatch(reference):
-            raise StagingError(f"{file}: auto_map has {shown(reference)}, which is no class of a module")
+            raise StagingError(f"{file}: auto_map has {shown(reference)}, which does not name a class in a module")
         module = f"{reference.partition('.')[0]}.py"
         if not (folder / module).is_file():
-            raise StagingError(f"{file}: auto_map asks for {module}, which is not there")
+            raise StagingError(f"{file}: auto_map names {module}, which is missing")
     files = ", ".join(sorted(path.name for path in folder.glob("*.py")))
     logger.warning("running the model's own Python code: %s", files)
 
 
 def read_untrusted_json(path: Path) -> dict:
-    """Return a file's JSON object. StagingError names the file, and the key of what is out of bounds."""
+    """Return a file's JSON object. Raises StagingError, which names the file and any key that is out of bounds."""
     check_size(path, MOST_BYTES)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise StagingError(f"{path.name}: is no JSON that can be read: {error}") from error
+        raise StagingError(f"{path.name}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise StagingError(f"{path.name}: holds no JSON object")
+        raise StagingError(f"{path.name}: does not contain a JSON object")
     for key, depth, value in every_value(content):
         if depth > DEEPEST:
-            raise StagingError(f"{path.name}: {shown(key)} is nested more than {DEEPEST} deep")
+            raise StagingError(f"{path.name}: {shown(key)} is nested more than {DEEPEST} levels deep")
         # transformers writes infinity as {"__float__": "Infinity"}.
         if key == "__float__" or (isinstance(value, float) and not math.isfinite(value)):
             raise StagingError(f"{path.name}: {shown(key)} is {shown(value)}, not a finite number")
@@ -167,16 +167,16 @@ def read_untrusted_json(path: Path) -> dict:
 
 
 def check_size(path: Path, most: int) -> None:
-    """Raise StagingError for a file that is not there, or has more than `most` bytes."""
+    """Raise StagingError for a file that is missing, or has more than `most` bytes."""
     if not path.is_file():
-        raise StagingError(f"{path.name}: is not there")
+        raise StagingError(f"{path.name}: is missing")
     size = path.stat().st_size
     if size > most:
-        raise StagingError(f"{path.name}: is {size_in_words(size)}, which is more than {size_in_words(most)}")
+        raise StagingError(f"{path.name}: has {size_in_words(size)}, but may have at most {size_in_words(most)}")
 
 
 def shown(value: object) -> str:
-    """Return a value as JSON, cut to what fits into a message."""
+    """Return a value as JSON, shortened for a message."""
     if isinstance(value, int) and abs(value) >= 10**20:
         return f"more than 10^{int(math.log10(abs(value)))}"
     text = json.dumps(value)
@@ -184,7 +184,7 @@ def shown(value: object) -> str:
 
 
 def every_value(content: object) -> Iterator[tuple[str, int, object]]:
-    """Yield each value in a JSON value with its key, or that of the list it is in, and its depth."""
+    """Yield each value inside a JSON value, with its key (for items, that of their list) and depth."""
     waiting: list[tuple[str, int, object]] = [("", 0, content)]
     while waiting:
         key, depth, value = waiting.pop()

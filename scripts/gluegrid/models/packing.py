@@ -1,11 +1,11 @@
-"""Encoders without padding: between embeddings and head, the tokens of a batch lie in one row, example after example.
+"""Encoders without padding: between embeddings and head, the tokens of a batch are in one row, example after example.
 
-Linear layers, normalisations and activations see each token by itself, so padding costs only time there. Attention is
-computed on padded queries, keys and values, in groups of examples of about the same length, with the padding masked.
-The idea is that of "Boosting Distributed Training Performance of the Unpadded BERT Model" (Zeng et al., 2022).
+Linear layers, normalizations and activations process each token separately, so padding only costs time there. Attention
+is computed on padded queries, keys and values, in groups of examples of similar length, with the padding masked.
+The idea is from "Boosting Distributed Training Performance of the Unpadded BERT Model" (Zeng et al., 2022).
 
-A model can be packed where its encoder is one module between embeddings and head, and its attention goes through
-transformers' interface for it. Whether the outputs stay the same is tried on the model itself, before it is trained.
+A model can be packed if its encoder is one module between embeddings and head, and its attention uses transformers'
+attention interface. Before training, a test on the model itself shows whether its outputs stay the same.
 """
 
 import logging
@@ -27,32 +27,32 @@ logger = logging.getLogger(__name__)
 
 ATTENTION = "gluegrid_packed"
 LAYOUT = "packed_layout"  # the argument that tells encoder and attention how a batch is packed
-ENCODERS = ("encoder", "transformer")  # the names it has in transformers' models
-ROWS_OF_A_GROUP = {"cpu": 8}  # a GPU loses more by a second small kernel than by padding
+ENCODERS = ("encoder", "transformer")  # the encoder's names in transformers' models
+ROWS_OF_A_GROUP = {"cpu": 8}  # on a GPU, a second small kernel costs more than padding
 LARGEST_DIFFERENCE = 1e-4  # of logits, relative to the largest
 
 
 class BatchLayout(Protocol):
-    """How the tokens of a batch lie in the encoder."""
+    """How the tokens of a batch are arranged in the encoder."""
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Take what the embeddings give to shape (1, tokens, features)."""
+        """Convert the embeddings' output to shape (1, tokens, features)."""
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """Take shape (1, tokens, features) to what the classifier is given."""
+        """Convert shape (1, tokens, features) to the classifier's input."""
 
     def attention(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
     ) -> torch.Tensor:
-        """Take tensors of shape (1, heads, tokens, features) to (1, tokens, heads, features)."""
+        """Return the attention: tensors of shape (1, heads, tokens, features) to (1, tokens, heads, features)."""
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows whose attention is computed together, padded to `length`, and how many `tokens` they have without padding.
+    """Rows whose attention is computed together, padded to `length`; without padding they have `tokens` tokens.
 
-    `places` has those of the tokens among the padded ones, and `mask`, of shape (rows, 1, 1, length), says which are
-    real; both None where nothing is padded.
+    `places` has the positions of real tokens in the padded rows, and `mask`, of shape (rows, 1, 1, length), marks them;
+    both are None if nothing is padded.
     """
 
     rows: int
@@ -62,7 +62,7 @@ class RowGroup:
     mask: torch.Tensor | None = None
 
     def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options) -> torch.Tensor:
-        """Return what the rows' tokens attend to; all tensors of shape (tokens, heads, features)."""
+        """Return the attention of the rows' tokens; all tensors have shape (tokens, heads, features)."""
         inputs = (self._pad(tensor) for tensor in (query, key, value))
         output = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=self.mask, **options)
         output = output.transpose(1, 2).reshape(self.rows * self.length, *query.shape[1:])
@@ -77,7 +77,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch of shape (rows, longest) lie when they are packed."""
+    """Where the tokens of a batch of shape (rows, longest) are when they are packed."""
 
     rows: int
     longest: int
@@ -86,7 +86,7 @@ class Layout:
 
     @classmethod
     def for_lengths(cls, lengths: numpy.ndarray, device: torch.device) -> "Layout":
-        """Return the layout of rows of these lengths, which are best sorted by them."""
+        """Return the layout for rows of these lengths, which should be sorted by length."""
 
         def moved(array: numpy.ndarray) -> torch.Tensor:
             return to_device(torch.from_numpy(array), device)
@@ -105,11 +105,11 @@ class Layout:
         return cls(len(lengths), longest, moved(numpy.flatnonzero(is_token(lengths, longest))), groups)
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Take shape (rows, longest, features) to (1, tokens, features)."""
+        """Convert shape (rows, longest, features) to (1, tokens, features)."""
         return hidden.flatten(0, 1).index_select(0, self.places).unsqueeze(0)
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """Take shape (1, tokens, features) back to (rows, longest, features), with zeros where padding was."""
+        """Convert shape (1, tokens, features) back to (rows, longest, features), with zeros as padding."""
         empty = packed.new_zeros(self.rows * self.longest, packed.shape[-1])
         return empty.index_copy(0, self.places, packed.squeeze(0)).view(self.rows, self.longest, -1)
 
@@ -127,7 +127,7 @@ class Layout:
 
 
 def is_token(lengths: numpy.ndarray, longest: int) -> numpy.ndarray:
-    """Return which places of padded rows hold tokens, of shape (rows, longest)."""
+    """Return a mask of shape (rows, longest) of the real tokens in padded rows."""
     return numpy.arange(longest) < lengths[:, None]
 
 
@@ -137,7 +137,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to where a device takes it from without the host; no copy for a CPU."""
+    """Copy to pinned memory, from which a device copies asynchronously; no copy for a CPU."""
     return tensor if device.type == "cpu" else tensor.pin_memory()
 
 
@@ -151,15 +151,15 @@ def packed_attention(
     scaling: float | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """Compute the attention of a packed batch, tensors of shape (1, heads, tokens, features); sdpa's of another.
+    """Compute the attention of a packed batch, tensors of shape (1, heads, tokens, features); use sdpa for any other.
 
-    The interface is that of transformers' attention functions. Raises ValueError for a mask of the model's own.
+    The interface is that of transformers' attention functions. Raises ValueError if the model uses its own mask.
     """
     layout: BatchLayout | None = kwargs.pop(LAYOUT, None)
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     if attention_mask is not None or kwargs.get("sliding_window") is not None:
-        raise ValueError("its attention does not see all tokens of an example")
+        raise ValueError("its attention does not cover all tokens of an example")
     return layout.attention(query, key, value, dropout, scaling), None
 
 
@@ -168,14 +168,14 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
 
 
 def make_packable(model: PreTrainedModel, longest: int) -> str | None:
-    """Let a model take packed batches, of rows up to `longest` tokens. Return why that cannot be, else None.
+    """Let a model take packed batches, with rows of up to `longest` tokens. Return why that is impossible, else None.
 
-    A model that cannot is left as it was.
+    A model that cannot is left unchanged.
     """
     base = model.base_model
     encoder = next((getattr(base, name) for name in ENCODERS if hasattr(base, name)), None)
     if base is model or encoder is None:
-        return "its encoder is no module of its own"
+        return "its encoder is not a separate module"
     before = model.config._attn_implementation
     hooks = []
     try:
@@ -191,9 +191,9 @@ def make_packable(model: PreTrainedModel, longest: int) -> str | None:
         if difference <= LARGEST_DIFFERENCE:
             return None
         reason = f"its outputs would differ by {difference:.2g}"
-    except Exception as error:  # whatever a model's own code does
+    except Exception as error:  # a model's own code may raise anything
         if is_out_of_memory(error):
-            raise  # says nothing of the model
+            raise  # which says nothing about the model
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     for hook in hooks:
         hook.remove()
@@ -219,8 +219,8 @@ def _unpack(encoder: torch.nn.Module, args: tuple, kwargs: dict, output: object)
 
 @contextmanager
 def exact_fp32() -> Iterator[None]:
-    """Let matrix products in fp32 be computed in fp32, also where the run's precision is TF32."""
-    # The older setting, which sets the newer ones too: where they disagree, torch refuses to multiply.
+    """Compute fp32 matrix products in fp32, even if the run's precision is TF32."""
+    # The older setting also sets the newer ones; if they disagree, torch refuses to multiply.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -231,7 +231,7 @@ def exact_fp32() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Probe:
-    """A short, a middling and a long row of made up tokens, of shape (rows, longest), to compare a model's outputs."""
+    """A short, a medium and a long row of made-up tokens, of shape (rows, longest), to compare a model's outputs."""
 
     model: PreTrainedModel
     ids: torch.Tensor
@@ -240,9 +240,9 @@ class Probe:
 
     @classmethod
     def of(cls, model: PreTrainedModel, longest: int) -> "Probe":
-        """Return one for a model and rows up to `longest` tokens."""
+        """Return a probe for a model, with rows of up to `longest` tokens."""
         lengths = numpy.array(sorted({1, (longest + 1) // 2, longest}))
-        # Whatever the vocabulary, it has small numbers, and few of them are special.
+        # Every vocabulary has small token ids, and few of them are special tokens.
         numbers = min(model.get_input_embeddings().num_embeddings, 97)
         ids = torch.arange(len(lengths) * longest).view(len(lengths), longest) * 7 % numbers
         is_real = torch.from_numpy(is_token(lengths, longest))
@@ -264,7 +264,7 @@ class Probe:
         was_training = self.model.training
         self.model.eval()
         try:
-            # Not inference_mode, whose tensors a model that caches some could not be trained with.
+            # Not inference_mode: a model that caches such tensors could not be trained any more.
             with torch.no_grad(), exact_fp32():
                 return deterministic_or_else(lambda: self.model(**inputs)).logits.float()
         finally:

@@ -1,8 +1,8 @@
-"""Batches as one row of tokens of few lengths, so that a GPU is given work of the same shapes again and again.
+"""Batches as one row of tokens with few possible lengths, so that a GPU repeats work of the same shapes.
 
-From the embeddings on, the examples of a batch lie one after the other, and a filler makes their tokens a multiple of
-128. Where each example begins is data, not shape; kernels that take such bounds compute the attention. Of the encoder's
-outputs, classifiers see the first token of each example, which is what those of BERT's kind look at.
+From the embeddings on, the examples of a batch follow one another, and filler tokens extend the row to a multiple of
+128. Where each example starts is data, not shape; the attention kernels take these bounds as input. Classifiers see
+only the first token of each example, which is what BERT-like ones use.
 """
 
 import logging
@@ -21,21 +21,21 @@ from gluegrid.models.packing import LARGEST_DIFFERENCE, LAYOUT, Layout, Probe
 logger = logging.getLogger(__name__)
 
 TOKENS_OF_A_STEP = 128  # between one length and the next
-LARGEST_HEAD, MULTIPLE_OF_A_HEAD = 256, 8  # features of flash attention
+LARGEST_HEAD, MULTIPLE_OF_A_HEAD = 256, 8  # limits of flash attention on a head's features
 FLASH_SINCE = (8, 0)  # compute capability
-LEAST_TOLERANCE = 1e-3  # of what is computed in half precision, relative to the largest or the norm
+LEAST_TOLERANCE = 1e-3  # for results in half precision, relative to the largest or the norm
 
 
 def rounded_up(tokens: int) -> int:
-    """Return the length of the row that holds so many tokens."""
+    """Return the length of the row for this number of tokens."""
     return -(-tokens // TOKENS_OF_A_STEP) * TOKENS_OF_A_STEP
 
 
 @dataclass(frozen=True)
 class StaticLayout:
-    """Where examples lie in one row of tokens.
+    """Where examples are in one row of tokens.
 
-    `bounds`, int32 of shape (examples + 2,), has the place where each example begins, that of the filler, and the row's
+    `bounds`, int32 of shape (examples + 2,), has the start of each example, the start of the filler, and the row's
     length. No example has more than `longest` tokens.
     """
 
@@ -43,7 +43,7 @@ class StaticLayout:
     longest: int
 
     def pack(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the tokens as they are: they lie in one row from the beginning."""
+        """Return the tokens unchanged, since they are in one row already."""
         return hidden
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ class StaticLayout:
         if _has_flash_attention(query):
             tensors = (tensor.squeeze(0) for tensor in (query, key, value))
             bounds = (self.bounds, self.bounds, most, most)
-            # No more is passed: later parameters are not the same in all versions of torch.
+            # No further arguments, since later parameters differ between versions of torch.
             output = torch.ops.aten._flash_attention_forward(*tensors, *bounds, dropout, False, False, scale=scaling)
             return output[0].unsqueeze(0)
         return torch.ops.aten._efficient_attention_forward(
@@ -87,10 +87,10 @@ def _has_flash_attention(query: torch.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Shape:
-    """How many examples and tokens, filler among them, a static batch has.
+    """The number of examples and tokens, including filler, of a static batch.
 
-    All of it lies in one tensor of int32, so that it reaches a device in one copy: token numbers, their segments, their
-    positions, labels (float32 as they are) and bounds.
+    The batch is one int32 tensor, so that it reaches a device in one copy: token ids, segments, positions, labels (the
+    bits of float32 ones) and bounds.
     """
 
     examples: int
@@ -98,7 +98,7 @@ class Shape:
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """The sizes of what lies in the tensor."""
+        """The sizes of the parts of the tensor."""
         return (self.tokens, self.tokens, self.tokens, self.examples, self.examples + 2)
 
     def filled(
@@ -109,7 +109,7 @@ class Shape:
         pad_token_id: int,
         first_position: int,
     ) -> torch.Tensor:
-        """Return the tensor for examples of these tokens, segments (None: there are none) and labels."""
+        """Return the tensor for examples with these tokens, segments (None if there are none) and labels."""
         lengths = numpy.array([len(ids) for ids in input_ids])
         tensor = torch.zeros(sum(self.parts), dtype=torch.int32)
         ids, types, positions, answers, bounds = (part.numpy() for part in tensor.split(self.parts))
@@ -119,12 +119,12 @@ class Shape:
         if token_type_ids is not None:
             types[:real] = numpy.concatenate(token_type_ids)
         positions[:real] = numpy.arange(real) - numpy.repeat(bounds[:-2], lengths)
-        positions += first_position  # the filler's too: a model may know fewer than it has tokens
+        positions += first_position  # also the filler's, since a model may have fewer positions than the row has tokens
         answers[:] = labels.astype(numpy.float32).view(numpy.int32) if labels.dtype.kind == "f" else labels
         return tensor
 
     def inputs(self, tensor: torch.Tensor, longest: int, with_token_types: bool, has_classes: bool) -> dict:
-        """Return a model's arguments, labels among them, which are views of such a tensor or made from it."""
+        """Return a model's arguments, including labels, as views of such a tensor or made from it."""
         ids, types, positions, labels, bounds = tensor.split(self.parts)
         inputs = {
             "input_ids": ids.long().unsqueeze(0),
@@ -138,10 +138,10 @@ class Shape:
 def first_position(
     model: PreTrainedModel, longest: int, autocast: Callable[[], AbstractContextManager]
 ) -> tuple[int | None, str | None]:
-    """Return the number of a first token's position for a model that takes static batches, else why it does not.
+    """Return the first token's position number for a model that takes static batches, or else why it does not.
 
-    The model must be packable (packing.make_packable); its outputs are compared with those of packed batches, in fp32
-    and as autocast computes them.
+    The model must be packable (packing.make_packable). Its outputs are compared with those of packed batches, in fp32
+    and under autocast.
     """
     probe = Probe.of(model, longest)
     expected = probe.packed()
@@ -149,13 +149,13 @@ def first_position(
         error = (probe.packed() - expected).abs().max()
     largest = expected.abs().max().clamp(min=LEAST_TOLERANCE)
     reason = "its outputs would differ"
-    # RoBERTa's kind counts from the number after the one for padding.
+    # RoBERTa-like models count from the number after the padding token's.
     for first in dict.fromkeys((0, (model.config.pad_token_id or 0) + 1)):
         try:
             outputs = _static_outputs(probe, first)
             with autocast():
                 half = _static_outputs(probe, first)
-        except Exception as failed:  # whatever a model's own code does
+        except Exception as failed:  # a model's own code may raise anything
             if is_out_of_memory(failed):
                 raise
             reason = f"{type(failed).__name__}: {failed}".splitlines()[0]

@@ -1,7 +1,7 @@
-"""A staged model's tokenizer, as transformers builds it, kept as one file that the light `tokenizers` library reads.
+"""A staged model's tokenizer, saved as one file for the light `tokenizers` library.
 
-transformers decides from several files (tokenizer.json, tokenizer_config.json, vocab.txt, ...) what a model's tokenizer
-is. It does so once, when the model is staged; tokenising a task then needs no transformers, whose import takes seconds.
+transformers builds a model's tokenizer from several files (tokenizer.json, tokenizer_config.json, vocab.txt, ...). It
+does so once, when the model is staged, so that tokenizing a task needs no transformers, whose import takes seconds.
 """
 
 import logging
@@ -24,15 +24,15 @@ VOCABULARIES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-MOST_BYTES = 100_000_000  # of one file; the largest known, of 256,000 tokens, has 35 MB
+MOST_BYTES = 100_000_000  # per file; the largest known one, with 256,000 tokens, has 35 MB
 MOST_TOKENS = 10_000_000
-NO_LIMIT = 100_000  # transformers writes 1e30 for tokenizers without a limit of their own
+NO_LIMIT = 100_000  # transformers writes 1e30 for tokenizers without their own limit
 SHORTEST = 8  # a pair of texts of one token each takes 5
 SAMPLES = (("A cat sat.",), ("A cat sat.", "中文 é 🙂"))
 LONGEST_SAMPLE = 64  # tokens; the two texts have 24 bytes
-# Where transformers would find a vocabulary instead of in the model's files, which are those that were fetched.
+# Settings that would make transformers read a vocabulary from elsewhere than the model's staged files.
 REFUSED = ("vocab", "merges", "gguf_file", "tokenizer_object", "init_inputs", "merges_file", "spm_file")
-# These count positions from padding_idx + 1, so their tables have that many rows more than tokens fit in.
+# These count positions from padding_idx + 1, so that many rows of their tables are not available for tokens.
 OFFSET_POSITIONS = (
     "roberta",
     "xlm-roberta",
@@ -46,10 +46,10 @@ OFFSET_POSITIONS = (
 
 
 def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings: int = MOST_TOKENS) -> dict | None:
-    """Write a model's tokenizer as one file; return what a manifest says of it, None for a model that has none.
+    """Write a model's tokenizer as one file; return its entry in the manifest, None for a model without a tokenizer.
 
-    `vocabulary` is the highest token id plus 1; the model has as many `embeddings` or more. `max_length` is the most
-    tokens that tokenizer and position embeddings both allow, or None. Raises StagingError.
+    `vocabulary` is the highest token id plus 1, at most the model's number of `embeddings`. `max_length` is the largest
+    number of tokens that tokenizer and position embeddings both allow, or None. Raises StagingError.
     """
     if not any((folder / name).exists() for name in VOCABULARIES):
         return None
@@ -59,11 +59,11 @@ def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings
         vocabulary = _vocabulary(tokenizer)
         last = max(vocabulary, key=vocabulary.__getitem__)
         highest = vocabulary[last]
-        # Before it is written: a file has a place for every id up to the highest.
+        # Before writing, since the file has an entry for every id up to the highest.
         if highest >= embeddings:
             raise StagingError(
-                f"the tokenizer has token ids up to {highest} ({shown(last)}), and the model embeds {embeddings}"
-                " tokens; are the two of one model? After adding a token: model.resize_token_embeddings(len(tokenizer))"
+                f"the tokenizer has token ids up to {highest} ({shown(last)}), but the model embeds {embeddings}"
+                " tokens; use the model's own tokenizer, or call model.resize_token_embeddings(len(tokenizer))"
             )
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
@@ -80,7 +80,7 @@ def describe_tokenizer(folder: Path, trust_remote_code: bool = False, embeddings
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Raise StagingError for what is wrong with a tokenizer's files already without transformers."""
+    """Raise StagingError for mistakes in a tokenizer's files that can be found without transformers."""
     for name in VOCABULARIES:
         if (folder / name).exists():
             check_size(folder / name, MOST_BYTES)
@@ -90,13 +90,13 @@ def check_tokenizer_files(folder: Path) -> None:
     settings = _settings(folder)
     for key in REFUSED:
         if settings.get(key):
-            raise StagingError(f"{TOKENIZER_CONFIG}: {key} would take the place of the tokenizer's files; remove it")
+            raise StagingError(f"{TOKENIZER_CONFIG}: {key} would replace the tokenizer's files; remove it")
     versions = settings.get("fast_tokenizer_files") or []
     if not isinstance(versions, list) or not all(isinstance(name, str) and "/" not in name for name in versions):
-        raise StagingError(f"{TOKENIZER_CONFIG}: fast_tokenizer_files is {shown(versions)}, no list of names of files")
+        raise StagingError(f"{TOKENIZER_CONFIG}: fast_tokenizer_files is {shown(versions)}, not a list of file names")
     added = settings.get("added_tokens_decoder") or {}
     if not isinstance(added, dict) or not all(name.isdecimal() and int(name) < MOST_TOKENS for name in added):
-        raise StagingError(f"{TOKENIZER_CONFIG}: added_tokens_decoder is {shown(added)}, no mapping from token ids")
+        raise StagingError(f"{TOKENIZER_CONFIG}: added_tokens_decoder is {shown(added)}, not a mapping from token ids")
 
 
 def _settings(folder: Path) -> dict:
@@ -114,14 +114,14 @@ def _load(folder: Path, trust_remote_code: bool) -> tuple:
         config = AutoConfig.from_pretrained(folder, **options)
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
     if not tokenizer.is_fast:
-        problem = f"the tokenizer, a {type(tokenizer).__name__}, has no fast form"
-        raise StagingError(f"{problem}, which gluegrid needs; use a model that has a tokenizer.json")
+        problem = f"the tokenizer, a {type(tokenizer).__name__}, has no fast version"
+        raise StagingError(f"{problem}, which gluegrid needs; use a model with a tokenizer.json")
     pad_with_the_end_of_texts(tokenizer)
     return config, tokenizer
 
 
 def pad_with_the_end_of_texts(tokenizer) -> None:
-    """Give a transformers tokenizer that has no padding token, as many decoders', the token that ends a text for it.
+    """Let a tokenizer without a padding token, as many decoders have, pad with its end-of-text token.
 
     Raises StagingError for one without either.
     """
@@ -129,15 +129,15 @@ def pad_with_the_end_of_texts(tokenizer) -> None:
         return
     if tokenizer.eos_token_id is None:
         raise StagingError(
-            "the tokenizer has neither a padding token nor one for the end of a text;"
-            f" name one of its tokens as pad_token in {TOKENIZER_CONFIG}"
+            "the tokenizer has neither a padding token nor an end-of-text token;"
+            f" set pad_token to one of its tokens in {TOKENIZER_CONFIG}"
         )
     tokenizer.pad_token = tokenizer.eos_token
-    logger.info("the tokenizer has no padding token; the one for the end of a text is used: %s", tokenizer.eos_token)
+    logger.info("the tokenizer has no padding token; padding with its end-of-text token: %s", tokenizer.eos_token)
 
 
 def _check_own_code(folder: Path, trust_remote_code: bool) -> None:
-    """Raise StagingError for a tokenizer of its own code that is not trusted, unless transformers knows its class."""
+    """Raise StagingError for a tokenizer with its own, untrusted code, unless transformers knows its class."""
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
     settings = _settings(folder)
@@ -153,18 +153,18 @@ def _check_own_code(folder: Path, trust_remote_code: bool) -> None:
 
 
 def _vocabulary(tokenizer) -> dict[str, int]:
-    """Return all tokens with their ids, which are of its own for each word. Raises StagingError."""
+    """Return all tokens with their ids, which are unique for each word. Raises StagingError."""
     of_words = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     if len(set(of_words.values())) < len(of_words):
-        raise StagingError("the tokenizer's vocabulary gives one id to several tokens")
-    # transformers makes a vocabulary of special tokens alone where it does not find the one that it looks for.
+        raise StagingError("the tokenizer's vocabulary gives the same id to several tokens; save the tokenizer again")
+    # transformers makes a vocabulary of only special tokens if it does not find the vocabulary file.
     if not of_words.keys() - set(tokenizer.all_special_tokens):
-        raise StagingError("the tokenizer has no vocabulary besides special tokens; is one of its files missing?")
+        raise StagingError("the tokenizer has only special tokens in its vocabulary; is one of its files missing?")
     return tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True)
 
 
 def _try_out(path: Path, highest: int, config) -> None:
-    """Tokenise some texts with the written file; StagingError when the model could not take what comes out."""
+    """Tokenize some texts with the written file. Raises StagingError if the model could not take the result."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -172,12 +172,17 @@ def _try_out(path: Path, highest: int, config) -> None:
     for texts in SAMPLES:
         encoding = tokenizer.encode(*texts)
         if not 0 < len(encoding.ids) <= LONGEST_SAMPLE:
-            raise StagingError(f"the tokenizer makes {len(encoding.ids)} tokens of {shown(' '.join(texts))}")
+            raise StagingError(
+                f"the tokenizer makes {len(encoding.ids)} tokens of {shown(' '.join(texts))}; are its files damaged?"
+            )
         if max(encoding.ids) > highest:
-            raise StagingError(f"the tokenizer makes the token id {max(encoding.ids)}, but its highest is {highest}")
+            raise StagingError(
+                f"the tokenizer makes the token id {max(encoding.ids)}, but its highest is {highest}; save it again"
+            )
         if 1 < segments <= max(encoding.type_ids):
             raise StagingError(
-                f"the tokenizer makes segments up to {max(encoding.type_ids)}, but the model has {segments}"
+                f"the tokenizer numbers segments up to {max(encoding.type_ids)}, but the model has {segments} segments;"
+                " use the model's own tokenizer"
             )
 
 
@@ -188,12 +193,15 @@ def _max_length(of_tokenizer: int | float, config) -> int | None:
         limits.append(positions)
     shortest = min(limits, default=None)
     if shortest is not None and shortest < SHORTEST:
-        raise StagingError(f"the model takes {shortest} tokens (model_max_length, max_position_embeddings); too few")
+        raise StagingError(
+            f"the model takes at most {shortest} tokens, fewer than {SHORTEST};"
+            " correct model_max_length or max_position_embeddings"
+        )
     return shortest
 
 
 def positions_of(config) -> int | None:
-    """Return how many tokens a model's position embeddings take; None for one without such a limit."""
+    """Return how many tokens a model's position embeddings allow; None for a model without such a limit."""
     positions = getattr(config, "max_position_embeddings", None)
     if not positions or positions < 0:
         return None
