@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from gluegrid.common import escaping
@@ -15,6 +16,7 @@ from gluegrid.operations.plan import Plan, PlannedCell
 from gluegrid.results.tables import plain
 
 COLUMNS = ("Model", "Task", "Cells", "Each", "Hours", "Why")
+KINDS = {"model": "model", "data": "dataset"}
 MOST_LINES = 40
 WIDEST_NAME, WIDEST_REASON = 22, 80
 NUMBERS_OF_GPUS = (1, 2, 4, 8, 16, 32, 64)
@@ -42,6 +44,24 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
         lines.append("Without a GPU none of the cells that ask for one is trained; device: cpu trains them on the CPU.")
     lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
     return "\n".join(lines)
+
+
+def one_line(plan: Plan, places: int, is_remote: bool) -> str:
+    """Return what a call is about to do and how long that takes, on so many GPUs or CPU processes at once."""
+    parts = []
+    if plan.cells:
+        all_cells = len(plan.experiment.cells)
+        of = f" of {all_cells:,}" if len(plan.cells) < all_cells else ""
+        what = f"{len(plan.cells):,}{of} {'cell' if all_cells == 1 else 'cells'}"
+        jobs = f" in {counted(len(plan.jobs_on(places)), 'SLURM job')}" if is_remote else ""
+        seconds = duration(plan.seconds_on(places))
+        is_on_gpu = any(map(_is_on_gpu, plan.cells))
+        device = f" on {counted(places, 'GPU')}" if is_on_gpu else f" on the CPU, {places:,} at a time"
+        parts.append(f"{what} to train{jobs}{device}, about {seconds}{_without_downloads(plan)}")
+    kinds = Counter(KINDS[resource.kind] for resource in plan.to_stage if resource.kind in KINDS)
+    if kinds:
+        parts.append(f"to fetch: {', '.join(counted(count, kind) for kind, count in kinds.items())}")
+    return f"{plan.experiment.name}: {'; '.join(parts) or 'no cell to train'}."
 
 
 def warnings_of_cards(plan: Plan) -> Iterator[str]:

@@ -51,6 +51,21 @@ def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
     return "\n".join(lines[: paper.lines])
 
 
+def live_text(snapshot: Snapshot, paper: Paper) -> str:
+    """Return where each cell is while a call works on them, in as many lines as the paper has."""
+    counts = snapshot.counts
+    states = [
+        state for state in (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED) if counts[state]
+    ]
+    parts = [paper.painted(f"{counts[state]:,} {state}", COLOURS[state]) for state in states]
+    to_come = [f"{counts[State.NOT_BEGUN]:,} to come"] if counts[State.NOT_BEGUN] else []
+    cells = f"{counted(len(snapshot.cells), 'cell')}: {', '.join([*parts, *to_come])}"
+    end = snapshot.taken + datetime.timedelta(seconds=snapshot.time_left.seconds)
+    left = f"; {duration(snapshot.time_left.seconds)} left, ends ~{clock(end.isoformat())}"
+    rows = _table(rows_of(snapshot.experiment, snapshot.cells), paper.lines - 1, paper)
+    return "\n".join([*rows, cells + (left if snapshot.time_left.gpu_hours else "")])
+
+
 def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     experiment = snapshot.experiment
     models, tasks = counted(len(experiment.models), "model"), counted(len(experiment.tasks), "task")

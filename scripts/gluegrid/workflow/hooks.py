@@ -12,7 +12,7 @@ from pathlib import Path
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
-from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.invocation import LIVE, freeze, show_messages
 from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
@@ -26,6 +26,7 @@ from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
 from gluegrid.workflow.pack_jobs import SmallCells
+from gluegrid.workflow.progress import Call, Progress, call_of
 from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
 from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
@@ -38,6 +39,7 @@ from gluegrid.workflow.snakemake_patches import (
     tell_jobs_of_interruption,
     where_nothing_is_to_be_done,
 )
+from gluegrid.workflow.terminal import handler_in_use, log_files
 
 BEGUN = now()  # before anything is planned
 PROGRAMS = ("bash", "tee")  # of the rules' shells
@@ -139,6 +141,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
         read_all_references()
         freeze(experiment.config, heads, started=BEGUN, site=site_choices(workflow))
         note_expectations(experiment, estimates)
+        call = call_of(experiment, estimates, workflow, site_choices(workflow).pack_minutes)
         code = copy_code(Path(workflow.basedir), heads)
     except GluegridError as error:
         raise SystemExit(f"{error}\nnothing was started") from None
@@ -150,8 +153,18 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     end_when_asked()
     tell_jobs_of_interruption()
     show_messages()
+    show_progress(call, workflow)
     gc.freeze()  # what was planned stays, in a head that lives for days
     gc.enable()
+
+
+def show_progress(call: Call, workflow) -> None:
+    """Let the terminal show how this call gets on, unless Snakemake's own output is wanted."""
+    if handler := handler_in_use():
+        os.environ[LIVE] = "1"
+        workflow.progress = Progress(call, log_files(workflow), handler.block)
+        handler.show(workflow.progress)
+        workflow.progress.begin()
 
 
 def check_programs(executor: str | None) -> None:
@@ -171,10 +184,15 @@ def _put_sbatch_first(scripts: Path) -> None:
 
 def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
+    progress = getattr(workflow, "progress", None)
     if _is_only_staged(workflow):
+        if progress:
+            progress.end([])
         end_with_staged(experiment)
         return
     outcomes = read_outcomes(experiment)
+    if progress:
+        progress.end(outcomes)
     end_with_tables(experiment, outcomes)
     try:
         add_speeds(learn(experiment, finished_now(outcomes)))
@@ -184,6 +202,8 @@ def end_of_run(experiment: Experiment, workflow) -> None:
 
 def tell_what_there_is(experiment: Experiment, workflow) -> None:
     """Say, where nothing was to be done, what a call that has done it ends with."""
+    if handler := handler_in_use():
+        handler.forget()
     is_only_staged = _is_only_staged(workflow)
     text = staged_table(experiment) if is_only_staged else last_words(experiment, read_outcomes(experiment))
     print(text, flush=True)
