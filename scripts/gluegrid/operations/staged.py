@@ -1,6 +1,5 @@
 """What of an experiment is staged: models, data and tokens below resources/, for people."""
 
-import atexit
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +44,6 @@ class Resource:
         state = manifest.get("resolved_revision") or manifest.get("revision") or ""
         size = size_in_words(sum(identity["bytes"] for identity in manifest["files"].values()))
         return (self.kind, self.name, self.source, state[:12], size, _rows_of(manifest))
-
-
-def end_with_staged(experiment: Experiment) -> None:
-    """Let the terminal end with what is staged, and what is not."""
-    # At exit, since Snakemake's own last lines come after its handlers.
-    atexit.register(print, staged_table(experiment), flush=True)
 
 
 def staged_table(experiment: Experiment) -> str:

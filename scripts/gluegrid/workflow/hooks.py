@@ -1,11 +1,13 @@
 """How a Snakemake process works: on which experiment, with which programs, and what its terminal ends with."""
 
+import atexit
 import gc
 import io
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
@@ -20,14 +22,16 @@ from gluegrid.experiment.references import read_all_references
 from gluegrid.operations.estimates import Estimates, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import add_speeds
-from gluegrid.operations.staged import end_with_staged, staged_table
-from gluegrid.results.outcomes import read_outcomes
+from gluegrid.operations.staged import staged_table
+from gluegrid.results.outcomes import Outcome, read_outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.last_words import NOTHING_DONE, last_words
 from gluegrid.workflow.pack_jobs import SmallCells
 from gluegrid.workflow.progress import Call, Progress, call_of
-from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
+from gluegrid.workflow.run_end import finished_now, note_expectations
 from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
 from gluegrid.workflow.snakemake_patches import (
@@ -184,16 +188,14 @@ def _put_sbatch_first(scripts: Path) -> None:
 
 def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
-    progress = getattr(workflow, "progress", None)
-    if _is_only_staged(workflow):
-        if progress:
-            progress.end([])
-        end_with_staged(experiment)
-        return
-    outcomes = read_outcomes(experiment)
-    if progress:
+    is_only_staged = _is_only_staged(workflow)
+    outcomes = [] if is_only_staged else read_outcomes(experiment)
+    if progress := getattr(workflow, "progress", None):
         progress.end(outcomes)
-    end_with_tables(experiment, outcomes)
+    if not is_only_staged:
+        write_tables(experiment, outcomes)
+    # At exit, since Snakemake's own last lines come after its handlers.
+    atexit.register(print, _last_words(experiment, outcomes, workflow), flush=True)
     try:
         add_speeds(learn(experiment, finished_now(outcomes)))
     except (OSError, GluegridError, KeyError) as error:
@@ -201,12 +203,19 @@ def end_of_run(experiment: Experiment, workflow) -> None:
 
 
 def tell_what_there_is(experiment: Experiment, workflow) -> None:
-    """Say, where nothing was to be done, what a call that has done it ends with."""
+    """Say that nothing was to be done, and what a call that has done it ends with."""
     if handler := handler_in_use():
         handler.forget()
-    is_only_staged = _is_only_staged(workflow)
-    text = staged_table(experiment) if is_only_staged else last_words(experiment, read_outcomes(experiment))
-    print(text, flush=True)
+        print(NOTHING_DONE)
+    outcomes = [] if _is_only_staged(workflow) else read_outcomes(experiment)
+    print(_last_words(experiment, outcomes, workflow), flush=True)
+
+
+def _last_words(experiment: Experiment, outcomes: Sequence[Outcome], workflow) -> str:
+    if _is_only_staged(workflow):
+        return staged_table(experiment)
+    targets = sorted({job.rule.name for job in workflow.dag.targetjobs})
+    return last_words(experiment, outcomes, targets, log_files(workflow))
 
 
 def _is_only_staged(workflow) -> bool:

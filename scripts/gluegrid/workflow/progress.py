@@ -34,7 +34,7 @@ from gluegrid.workflow.run_end import seconds_taken
 from gluegrid.workflow.snakemake_patches import TRAIN
 
 WIDTH = 80  # columns, where no terminal says otherwise
-LINES_OF_BLOCK = 24
+LINES_OF_BLOCK = 30
 STEPS_IN_BLOCK = 4
 BUSY = 10  # looking at files takes at most one part in so many of the time
 SECONDS_BETWEEN_LOOKS = {False: 2, True: 10}  # at this machine's cells, at SLURM's, whose queue is asked each time
@@ -216,7 +216,8 @@ class Progress:
         if self._is_over.is_set():
             return
         if self._block:
-            self._block.draw([*self._steps(), *self._cells()])
+            steps = [*self._steps()]
+            self._block.draw([*steps, *self._cells(len(steps))])
         elif self._snapshot:
             self._tell_of_done([status.outcome for status in self._snapshot.cells])
 
@@ -226,11 +227,11 @@ class Progress:
         if len(running) > STEPS_IN_BLOCK:
             yield f"and {len(running) - STEPS_IN_BLOCK:,} more"
 
-    def _cells(self) -> list[str]:
+    def _cells(self, steps: int) -> list[str]:
         if self._snapshot is None:
             return []
         columns, lines = self._block.size
-        room = min(lines - STEPS_IN_BLOCK - 2, LINES_OF_BLOCK)
+        room = min(lines - steps - 2, LINES_OF_BLOCK)
         return live_text(self._snapshot, Paper(columns - 1, max(room, 3), self._block.has_colours)).splitlines()
 
     def _tell_of_done(self, outcomes: Sequence[Outcome]) -> None:
