@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
@@ -46,8 +46,11 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     return "\n".join(lines)
 
 
-def one_line(plan: Plan, places: int, is_remote: bool) -> str:
-    """Return what a call is about to do and how long that takes, on so many GPUs or CPU processes at once."""
+def one_line(plan: Plan, places: int, is_remote: bool, rules: Sequence[str] = ()) -> str:
+    """Return what a call is about to do and how long that takes, on so many GPUs or CPU processes at once.
+
+    `rules` are named where it trains and fetches nothing.
+    """
     parts = []
     if plan.cells:
         all_cells = len(plan.experiment.cells)
@@ -61,7 +64,8 @@ def one_line(plan: Plan, places: int, is_remote: bool) -> str:
     kinds = Counter(KINDS[resource.kind] for resource in plan.to_stage if resource.kind in KINDS)
     if kinds:
         parts.append(f"to fetch: {', '.join(counted(count, kind) for kind, count in kinds.items())}")
-    return f"{plan.experiment.name}: {'; '.join(parts) or 'no cell to train'}."
+    without = f"no cell to train; to run: {', '.join(rules)}" if rules else "no cell to train"
+    return f"{plan.experiment.name}: {'; '.join(parts) or without}."
 
 
 def warnings_of_cards(plan: Plan) -> Iterator[str]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from gluegrid.common import escaping
 from gluegrid.common.files import json_if_there, read_json
+from gluegrid.common.formatting import counted
 from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
 from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome
-from gluegrid.results.parity_report import parity_in_terminal
+from gluegrid.results.parity import with_verdict
+from gluegrid.results.parity_report import COLUMNS, verdict_row
 from gluegrid.results.result_text import MARK, task_name
 from gluegrid.results.results_md import STOPPED, without_result
 from gluegrid.results.selection import chosen, was_chosen
@@ -20,8 +22,10 @@ from gluegrid.workflow.run_end import comparison
 WIDTH = 80  # columns
 LONGEST_NAME = 32  # characters of a model's name
 MOST_TASKS_BELOW = 20  # more of them go beside each other, in several parts
-MOST_NAMED = 6
+MOST_NAMED = 6  # degenerate models and tasks
+MOST_TOLD = 30  # cells without a result
 GAP = "  "
+SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
 NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
 
 
@@ -35,8 +39,10 @@ def last_words(
     compared = comparison(experiment, outcomes)
     lines += [*_notes(outcomes, grouped), *([compared] if compared else []), ""]
     lines += _where(experiment, logs, "report" in targets)
-    lines += [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
-    lines += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]
+    told = [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
+    told += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]
+    more = [f"... and {len(told) - MOST_TOLD:,} more cells without a result: results.md"] if told[MOST_TOLD:] else []
+    lines += [*told[:MOST_TOLD], *more]
     if was_interrupted(path_of_current_invocation()):
         lines.append(f"{STOPPED} ({sum(outcome.is_done for outcome in outcomes)} of {len(outcomes)} cells are done)")
     return "\n".join([*lines, *_of_targets(experiment, targets)])
@@ -142,7 +148,8 @@ def _of_compare(experiment: Experiment) -> Iterator[str]:
     for (first, second), better in pairs.items():
         wins, losses = better.count(first), better.count(second)
         ties = len(better) - wins - losses
-        yield f"{first} against {second}: {wins} wins, {losses} losses, {ties} ties on {len(better)} tasks"
+        counts = ", ".join([counted(wins, "win"), counted(losses, "loss"), counted(ties, "tie")])
+        yield f"{first} against {second}: {counts} on {counted(len(better), 'task')}"
     if not pairs:
         yield "Nothing was compared: no two models have results on a common task."
     yield f"Comparisons: {experiment.paths.comparisons_md}"
@@ -150,9 +157,18 @@ def _of_compare(experiment: Experiment) -> Iterator[str]:
 
 def _of_parity(experiment: Experiment) -> Iterator[str]:
     file = Path(experiment.paths.parity_json)
-    if file.exists():
-        yield parity_in_terminal(read_json(file))
-        yield f"Parity: {experiment.paths.parity_md}"
+    if not file.exists():
+        return
+    content = read_json(file)
+    records = with_verdict(content)
+    if records:
+        rows = [COLUMNS, *map(verdict_row, records)]
+        yield _aligned([[escaping.one_line(row[column]) for column in SHOWN_OF_PARITY] for row in rows])
+    elif not content["verdicts"]:
+        yield "Parity: no published result for these models and tasks, so nothing was compared."
+    if others := len(content["verdicts"]) - len(records):
+        yield f"{counted(others, 'published result')} not compared."
+    yield f"Parity: {experiment.paths.parity_md}"
 
 
 def _of_report(experiment: Experiment) -> Iterator[str]:

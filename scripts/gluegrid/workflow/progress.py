@@ -141,7 +141,9 @@ class Progress:
 
     def begin(self) -> None:
         """Say what will run and how long, and watch it from now on."""
-        for text in (one_line(self._call.plan, self._call.places, self._call.is_remote), self._where()):
+        call = self._call
+        rules = [*dict.fromkeys(step.rule for step in call.steps.values() if step.rule not in DOING)]
+        for text in (one_line(call.plan, call.places, call.is_remote, rules), self._where()):
             _tell("\n".join(textwrap.wrap(text, self._columns, subsequent_indent="  ", **WHOLE_WORDS)))
         if self._block:
             self._block.open()
