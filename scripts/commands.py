@@ -79,6 +79,26 @@ def plan(arguments: argparse.Namespace) -> None:
     print(text)
 
 
+@command("tasks", argument("--configfile", type=Path, help="an experiment file, for its own tasks too"))
+def tasks(arguments: argparse.Namespace) -> None:
+    """List the tasks that an experiment can name, with their metrics, text columns and labels."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.known import known_tasks
+
+    print(known_tasks(load_experiment(arguments.configfile) if arguments.configfile else None))
+    print("\nYour own: docs/data.md; all keys of a task: docs/config.md")
+
+
+@command("models", argument("--configfile", type=Path, help="the experiment file; config.yaml without it"))
+def models(arguments: argparse.Namespace) -> None:
+    """List the models of an experiment and those staged here, with their revisions."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.known import known_models
+
+    print(known_models(load_experiment(arguments.configfile or CONFIG)))
+    print("\nAdd any encoder of the hub, or a folder, under `models:` (docs/config.md)")
+
+
 def experiment_to_plan(file: Path | None, name: str | None):
     """Return the experiment of a file, under another name if one is given; without a file, the one of that name.
 
@@ -301,7 +321,7 @@ def name_experiment(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Call the command that is asked for. Its reader may leave before all is told."""
     arguments = parser.parse_args()
-    if arguments.function not in (plan, submit):
+    if arguments.function not in (plan, submit, tasks, models):
         name_experiment(arguments)
     with reader_may_leave():
         arguments.function(arguments)

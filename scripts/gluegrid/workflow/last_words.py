@@ -37,7 +37,8 @@ def last_words(
     failed, stopped = without_result(outcomes)
     lines = ["", *_caption(experiment, grouped), "", score_table(grouped), ""]
     compared = comparison(experiment, outcomes)
-    lines += [*_notes(outcomes, grouped), *([compared] if compared else []), ""]
+    notes = [*_notes(outcomes, grouped), *([compared] if compared else [])]
+    lines += [*notes, *([""] if notes else [])]
     lines += _where(experiment, logs, "report" in targets)
     told = [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
     told += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]

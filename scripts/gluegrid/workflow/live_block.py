@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"  # ECMA-48: up so many lines, then erase to the end of the screen
+# ECMA-48: up so many lines, then erase to the end of the screen; from the first column, since ^C may have been echoed.
+UP_AND_CLEAR = "\r\x1b[{lines}A\x1b[J"
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
