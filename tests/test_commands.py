@@ -59,7 +59,9 @@ def test_installation_tells_how_far_it_is_and_nothing_of_paths_and_registries(tm
     python = tmp_path / "python"
     said = "".join(f"Collecting p{n}==1 (from -r x (line {n}))\n  Downloading https://x/p{n}.whl\n" for n in range(40))
     (tmp_path / "said").write_text(f"Looking in indexes: https://x\n{said}Installing collected packages: p0\n")
-    script = f'case "$*" in *pip*) cat {tmp_path}/said;; "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac'
+    script = (
+        f'case "$*" in *pip*) cat {tmp_path}/said;; "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac'
+    )
     python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     python.chmod(0o755)
     command = ["make", f"--file={PROJECT / 'Makefile'}", f"PYTHON={python}", "install"]
