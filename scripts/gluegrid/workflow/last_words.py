@@ -12,7 +12,7 @@ from gluegrid.results import tables
 from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.parity import with_verdict
-from gluegrid.results.parity_report import COLUMNS, verdict_row
+from gluegrid.results.parity_report import COLUMNS, below, verdict_row
 from gluegrid.results.result_text import MARK, task_name
 from gluegrid.results.results_md import STOPPED, without_result
 from gluegrid.results.selection import chosen, was_chosen
@@ -169,6 +169,7 @@ def _of_parity(experiment: Experiment) -> Iterator[str]:
         yield "Parity: no published result for these models and tasks, so nothing was compared."
     if others := len(content["verdicts"]) - len(records):
         yield f"{counted(others, 'published result')} not compared."
+    yield from map(escaping.one_line, below(content))
     yield f"Parity: {experiment.paths.parity_md}"
 
 
@@ -180,8 +181,9 @@ def _of_report(experiment: Experiment) -> Iterator[str]:
 def _of_submission(experiment: Experiment) -> Iterator[str]:
     for model in experiment.models:
         file = Path(experiment.paths.submission_zip.format(model=model))
+        log = Path(experiment.paths.log("write_submission", model))
         if file.exists():
-            yield f"Submission: {file}"
+            yield log.read_text(encoding="utf-8").strip() if log.exists() else str(file)
 
 
 OF_RULES = {"compare": _of_compare, "parity": _of_parity, "report": _of_report, "submission": _of_submission}

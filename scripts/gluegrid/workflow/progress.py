@@ -174,18 +174,19 @@ class Progress:
         step, _ = self._running.pop(job_id, (self._call.steps.get(job_id), 0.0))
         told = self._failures.setdefault(job_id, [])
         cell = self._call.cells.get(job_id)
-        name, reason, log = self._failure_of(cell) if cell else _failure_of_step(step)
+        what, reason, log = self._failure_of(cell) if cell else _failure_of_step(step)
         reason = escaping.shortened(escaping.one_line(reason or message), tables.LONGEST_REASON)
         if reason not in told:
             tries = self._call.tries.get(job_id, 1)
             which = f" (attempt {len(told) + 1} of {tries})" if tries > 1 else ""
-            _tell(f"{_time()} FAILED {name}{which}: {reason}; log: {log}")
+            _tell(f"{_time()} {what}{which}: {reason}; log: {log}")
         told.append(reason)
         self._has_news.set()
 
     def _failure_of(self, cell: Cell) -> tuple[str, str, Path | None]:
         ended = outcome(self._experiment, cell)
-        return cell.name, "" if ended.is_done else ended.reason or "", ended.log
+        what = f"{'STOPPED' if ended.is_stopped else 'FAILED'} {cell.name}"
+        return what, "" if ended.is_done else ended.reason or "", ended.log
 
     def close(self) -> None:
         """Draw nothing from here on."""
@@ -262,9 +263,9 @@ class Progress:
 
 def _failure_of_step(step: Step | None) -> tuple[str, str, Path | None]:
     if step is None:
-        return "a job", "", None
-    name = f"{DOING[step.rule][0]} {step.what}" if step.rule in DOING else step.what
-    return name, last_line(step.log) if step.log and step.log.exists() else "", step.log
+        return "FAILED a job", "", None
+    name = f"{DOING[step.rule][0]} {step.what}" if step.rule in DOING else step.rule
+    return f"FAILED {name}", last_line(step.log) if step.log and step.log.exists() else "", step.log
 
 
 def _time() -> str:
