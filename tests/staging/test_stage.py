@@ -158,7 +158,7 @@ def test_staging_leaves_models_data_and_tokens_and_no_cell(staged):
 @pytest.mark.long
 def test_the_terminal_ends_with_what_is_staged(staged):
     lines = staged.output.strip().splitlines()
-    assert lines[-1] == "All is staged: cells need no network."
+    assert lines[-1] == "Everything is staged: cells need no network."
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     models = [row for row in table if row[0] == "model"]
     assert [row[1:4] for row in models] == [["tiny", "org/tiny", staged.commits["models"][:12]]]
@@ -231,7 +231,7 @@ def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_
     )
     assert failed.endswith(f"; log: {log}")
     names = ", ".join(f"tokens {name}-16" for name in sorted(TASKS))
-    assert waiting == f"Not tried: {names}"
+    assert waiting == f"Not attempted: {names}"
     assert last == "7 of 13 are missing."
     assert TOKEN not in done.stdout
     assert "no such repository" in (clone.root / log).read_text(encoding="utf-8")

@@ -54,9 +54,9 @@ def staged_table(experiment: Experiment) -> str:
     failed = [each for each in missing if each.was_tried and not is_cut_off(experiment, each.log)]
     lines += map(_failure, failed)
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if resource not in failed]:
-        lines.append(f"Not tried: {', '.join(waiting)}")
+        lines.append(f"Not attempted: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(needed)} are missing."
-    lines.append(count if missing else "All is staged: cells need no network.")
+    lines.append(count if missing else "Everything is staged: cells need no network.")
     return "\n".join([*lines, *([STOPPED] if was_interrupted(path_of_current_invocation()) else [])])
 
 

@@ -1,4 +1,4 @@
-"""How a Snakemake process works: on which experiment, with which programs, and what its terminal ends with."""
+"""Prepare a Snakemake process: its experiment, its programs, its terminal."""
 
 import atexit
 import gc
@@ -134,7 +134,7 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
         limit = max(workflow.resource_settings.cores, experiment.most_gpus) if gpus is None else gpus or 1
         workflow.register_resource("gpu", limit)
     elif gpus and (given := workflow.global_resources["gpu"].value) > gpus:
-        print(f"warning: --resources gpu={given}, of which there are {gpus} here: cells wait for them", file=sys.stderr)
+        print(f"warning: --resources gpu={given}, but there are {gpus} here; cells wait for free ones", file=sys.stderr)
 
 
 def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
@@ -176,7 +176,7 @@ def check_programs(executor: str | None) -> None:
     needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
     if missing := [name for name in needed if not shutil.which(name)]:
         where = f"not found in any folder of PATH ({os.environ.get('PATH', '')})"
-        raise GluegridError(f"{', '.join(missing)}: {where}; install it, or load the module that has it")
+        raise GluegridError(f"{', '.join(missing)}: {where}; install it, or load its module")
 
 
 def _put_sbatch_first(scripts: Path) -> None:
@@ -199,7 +199,7 @@ def end_of_run(experiment: Experiment, workflow) -> None:
     try:
         add_speeds(learn(experiment, finished_now(outcomes)))
     except (OSError, GluegridError, KeyError) as error:
-        print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
+        print(f"warning: {MEASURED_SPEEDS}: not updated: {error}", file=sys.stderr)
 
 
 def tell_what_there_is(experiment: Experiment, workflow) -> None:

@@ -57,7 +57,7 @@ def tell_jobs_and_cancel(cancel: Callable, self) -> None:
 
 
 def _ask_for_patience(number: int, frame: object) -> None:
-    print("snakemake is ending already; its jobs are saving their work", file=sys.stderr, flush=True)
+    print("Already stopping; running cells are saving their work.", file=sys.stderr, flush=True)
 
 
 @contextmanager
