@@ -16,10 +16,6 @@ WORKERS ?= logical
 PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
-.PHONY: help
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-
 # A target takes the variables that its line of `make help` names, and PYTHON. Another on the command line (a name that
 # is nearly right, one for another target) would be ignored, and is refused, unless it is one of a make that calls this one.
 # Values are taken as they are, without make's $.
@@ -46,93 +42,128 @@ WHICH = $(call option,EXPERIMENT) $(call option,CONFIG,--configfile=)
 # What a caller has set for Python programs of its own would break all that is called here.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONINSPECT PYTHONWARNINGS PYTHONIOENCODING
 
+# What pip says, without paths and registries: the package that it fetches, on a terminal each in the place of the last.
+define PROGRESS
+-v terminal="$$([ -t 1 ] && echo 1)" '/^(Collecting|Requirement already satisfied:) / { \
+    sub(/^Requirement already satisfied:/, "Has"); n++; split($$2, name, "=="); \
+    if (terminal) printf "\r\033[K  %d: %s", n, name[1]; else if (n % 20 == 0) print "  " n " packages"; fflush() } \
+  /^Installing collected packages/ { print (terminal ? "\r\033[K" : "") "  unpacking ..."; fflush() }'
+endef
+
 # pip takes the build of torch that it is offered: with CUDA usually, the CPU one where that is at hand.
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "gluegrid needs Python 3.11 or later; call: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@command -v which > /dev/null || { echo "Snakemake's SLURM plugin needs the program 'which'; install it"; exit 1; }
-	@echo "Installing into .venv (a few minutes, once) ..."
+	@echo "Installing $$(grep -c == requirements.lock) packages into .venv (a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
+	  | awk $(PROGRESS)
 	@touch $(INSTALLED)
+	@echo "Installed. Next: make demo"
+
+##@ Start
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^##@ / {printf "%s%s\n", sep, substr($$0, 5); sep = "\n"} \
+	  /^[a-z-]+:.*## / {split($$2, part, " [|] "); printf "  make %-13s %s\n", $$1, part[1]; \
+	    if (part[2]) printf "%8s%s\n", "", part[2]}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(INSTALLED) ## create .venv from the lock
+install: $(INSTALLED) ## create .venv with the versions of requirements.lock
 
 .PHONY: demo
-demo: $(INSTALLED) ## run the demo experiment and print its table
+demo: $(INSTALLED) ## train 2 tiny models on 9 synthetic tasks, on the CPU
 	@$(BIN)/python demo/generate.py
 	@$(DEMO)
-	@echo && sed -n -e 's/\\\*/* /g' -e '/^## Models by tasks/,/^Numbers/{/^|/p;}' results/demo/results.md
-	@echo && echo "All of it: results/demo/results.md. Next: make status, make verify, or an experiment of your own (README.md)"
+	@echo && echo "Next: make status, make verify, or an experiment of your own (README.md)"
 
-.PHONY: submit
-submit: $(INSTALLED) ## run an experiment on SLURM without a terminal, its controller as a job (CONFIG=mine.yaml, PROFILE=mine)
-	@$(BIN)/python scripts/commands.py submit $(call option,CONFIG,--configfile=) $(call option,PROFILE,--profile=)
+.PHONY: doctor
+doctor: $(INSTALLED) ## check this machine and SLURM; propose a profile | PROFILE=profiles/mine
+	@$(BIN)/python scripts/commands.py doctor $(call option,PROFILE,--profile=)
 
-# EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
-.PHONY: status
-status: $(INSTALLED) ## say where each cell is (EXPERIMENT=demo or CONFIG=mine.yaml: of one experiment; WATCH=1: live)
-	@$(BIN)/python scripts/commands.py status $(WHICH) $(call flag,WATCH,--watch)
+##@ Run
 
 .PHONY: plan
-plan: $(INSTALLED) ## what would run, why, what it costs (CONFIG=mine.yaml, EXPERIMENT=name, GPUS=8, DEVICE=A100, PROFILE=mine, ALL=1)
+plan: $(INSTALLED) ## show what would run, why, and what it costs | CONFIG=mine.yaml EXPERIMENT=demo GPUS=8 DEVICE=A100 PROFILE=mine ALL=1
 	@$(BIN)/python scripts/commands.py plan $(call option,CONFIG,--configfile=) $(call option,EXPERIMENT,--experiment=) \
 	  $(call option,GPUS,--gpus=) $(call option,DEVICE,--device=) $(call option,PROFILE,--profile=) $(call flag,ALL,--all)
 
+.PHONY: submit
+submit: $(INSTALLED) ## run an experiment on SLURM, its controller as a job | CONFIG=mine.yaml PROFILE=mine
+	@$(BIN)/python scripts/commands.py submit $(call option,CONFIG,--configfile=) $(call option,PROFILE,--profile=)
+
+.PHONY: cancel
+cancel: $(INSTALLED) ## cancel what make submit has started, or one cell for good | EXPERIMENT=demo CONFIG=mine.yaml CELL=<model>/<task>/base/seed-42
+	@$(BIN)/python scripts/commands.py cancel $(call option,CELL) $(call option,EXPERIMENT,--experiment=) $(call option,CONFIG,--configfile=)
+
+##@ Look
+
+# EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
+.PHONY: status
+status: $(INSTALLED) ## show where each cell is | EXPERIMENT=demo or CONFIG=mine.yaml; WATCH=1: live
+	@$(BIN)/python scripts/commands.py status $(WHICH) $(call flag,WATCH,--watch)
+
+.PHONY: tasks
+tasks: $(INSTALLED) ## list known tasks with columns, labels and metrics | CONFIG=mine.yaml: its own, too
+	@$(BIN)/python scripts/commands.py tasks $(call option,CONFIG,--configfile=)
+
+.PHONY: models
+models: $(INSTALLED) ## list the models of an experiment, and those staged here | CONFIG=mine.yaml
+	@$(BIN)/python scripts/commands.py models $(call option,CONFIG,--configfile=)
+
+##@ Results
+
 .PHONY: verify
-verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIMENT=demo or CONFIG=mine.yaml: of one experiment)
+verify: $(INSTALLED) ## recompute every number and hash of the results | EXPERIMENT=demo or CONFIG=mine.yaml
 	@$(BIN)/python scripts/commands.py verify $(WHICH)
 
+.PHONY: reports
+reports: $(INSTALLED) ## rewrite tables, parity, comparisons and the report | EXPERIMENT=merged or CONFIG=mine.yaml
+	@$(BIN)/python scripts/commands.py reports $(WHICH)
+
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml, where there are several; FILE=demo.zip)
+export: $(INSTALLED) ## write an experiment into one file, without weights | EXPERIMENT=demo or CONFIG=mine.yaml; FILE=demo.zip
 	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=)
 
 .PHONY: import
-import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip")
+import: $(INSTALLED) ## merge exported files into one experiment | EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip"
 	@$(BIN)/python scripts/commands.py import $(call option,EXPERIMENT) \
 	  $(foreach file,$(foreach word,$(FILES),$(or $(wildcard $(word)),$(word))),$(call quoted,$(file)))
 
-.PHONY: reports
-reports: $(INSTALLED) ## make tables, parity, comparisons and report anew, also of an import (EXPERIMENT=merged or CONFIG=mine.yaml)
-	@$(BIN)/python scripts/commands.py reports $(WHICH)
-
-.PHONY: cancel
-cancel: $(INSTALLED) ## end what make submit has begun (EXPERIMENT=demo or CONFIG=mine.yaml); CELL=<model>/<task>/base/seed-42: one cell for good
-	@$(BIN)/python scripts/commands.py cancel $(call option,CELL) $(call option,EXPERIMENT,--experiment=) $(call option,CONFIG,--configfile=)
-
-.PHONY: doctor
-doctor: $(INSTALLED) ## before anything is spent: is all well here, with SLURM and on a node; proposes a profile (PROFILE=profiles/mine)
-	@$(BIN)/python scripts/commands.py doctor $(call option,PROFILE,--profile=)
+##@ Keep house
 
 .PHONY: disk
-disk: $(INSTALLED) ## how much of the disk each experiment and each resource takes (EXPERIMENT=demo or CONFIG=mine.yaml: one)
+disk: $(INSTALLED) ## show disk usage by experiment, model and dataset | EXPERIMENT=demo or CONFIG=mine.yaml
 	@$(BIN)/python scripts/commands.py disk $(WHICH)
 
 .PHONY: clean-state
-clean-state: $(INSTALLED) ## tell what may be deleted without losing a result (EXPERIMENT=demo or CONFIG=mine.yaml); YES=1: delete it
+clean-state: $(INSTALLED) ## list files that are safe to delete | EXPERIMENT=demo or CONFIG=mine.yaml; YES=1: delete them
 	@$(BIN)/python scripts/commands.py clean-state $(WHICH) $(if $(filter 1,$(YES)),$(call flag,YES,--yes))
 
+##@ Develop
+
 .PHONY: test
-test: $(INSTALLED) ## run the tests that need nothing but Python (WORKERS=4: on so many cores; TESTS="not full": all but the longest)
+test: $(INSTALLED) ## run the tests that need nothing but Python | WORKERS=4: on 4 cores; TESTS="not full": nearly all
 	$(PARALLEL) -m "$(TESTS)"
+
+.PHONY: test-long
+test-long: $(INSTALLED) ## run the long tests (some need Chromium or ../shared) | WORKERS=4
+	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
 
 .PHONY: test-cluster
 test-cluster: $(INSTALLED) ## run the tests that start a real SLURM (Debian, root)
 	$(BIN)/python -m pytest -m "cluster and not full" tests/cluster
 
-.PHONY: test-long
-test-long: $(INSTALLED) ## run more pipelines, a benchmark, and what needs ../shared or Chromium (WORKERS=4)
-	$(PARALLEL) -m "(browser or shared or long) and not cluster and not full"
-
 .PHONY: test-full
-test-full: $(INSTALLED) ## run the tests of hours, and keep their tables in docs/real_*.md and docs/random_kills.md
+test-full: $(INSTALLED) ## run the tests that take hours; keep their tables in docs/
 	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_REAL_SEEDS=docs/real_seeds.md \
 	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest -m full
 
 # Installed in front of .venv's packages: only what is older than the lock's is fetched.
 .PHONY: test-oldest
-test-oldest: $(INSTALLED) ## run what concerns Snakemake with the oldest versions that pyproject.toml allows
+test-oldest: $(INSTALLED) ## run the Snakemake tests with the oldest versions
 	@rm -rf $(OLDEST) results/oldest && $(BIN)/python -m venv $(OLDEST)
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/newest.pth"
@@ -144,16 +175,6 @@ test-oldest: $(INSTALLED) ## run what concerns Snakemake with the oldest version
 	$(OLDEST)/bin/python -m snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --quiet \
 	  --config experiment=oldest -- results/oldest/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json
 	@rm -rf $(OLDEST) results/oldest
-
-.PHONY: gpu-check
-gpu-check: $(INSTALLED) ## what this node's GPU does and how fast, in 8 minutes at most (ONLY="7 8", DATA=, TOKENIZER=, OUT=; PRETEND=1: on a CPU)
-	@$(BIN)/python benchmarks/gpu_check.py $(if $(filter 1,$(PRETEND)),--pretend) $(if $(ONLY),--only $(ONLY)) \
-	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
-
-.PHONY: gpu-bundle
-gpu-bundle: $(INSTALLED) ## a folder with all that gpu-check needs on a machine without a network (FOR=3.12: its Python; DATA=, TOKENIZER=, OUT=)
-	@$(BIN)/python benchmarks/gpu_bundle.py $(if $(FOR),--python "$(FOR)") \
-	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style: ruff, snakefmt, snakemake --lint
@@ -167,16 +188,28 @@ format: $(INSTALLED) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt .
 
+.PHONY: gpu-check
+gpu-check: $(INSTALLED) ## measure this node's GPU, in 8 minutes at most | ONLY="7 8" DATA= TOKENIZER= OUT=; PRETEND=1: on a CPU
+	@$(BIN)/python benchmarks/gpu_check.py $(if $(filter 1,$(PRETEND)),--pretend) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
+
+.PHONY: gpu-bundle
+gpu-bundle: $(INSTALLED) ## collect what gpu-check needs without a network | FOR=3.12: its Python; DATA= TOKENIZER= OUT=
+	@$(BIN)/python benchmarks/gpu_bundle.py $(if $(FOR),--python "$(FOR)") \
+	  $(if $(DATA),--data "$(DATA)") $(if $(TOKENIZER),--tokenizer "$(TOKENIZER)") $(if $(OUT),--out "$(OUT)")
+
 .PHONY: slurm-up
-slurm-up: ## start a real SLURM of 4 nodes x 2 fake GPUs on this machine (Debian, root)
+slurm-up: ## start a SLURM of 4 nodes x 2 simulated GPUs (Debian, root)
 	@$(PYTHON) tests/cluster/cluster.py up
 
 .PHONY: slurm-down
-slurm-down: ## stop it and remove all it left
+slurm-down: ## stop it and remove what it left
 	@$(PYTHON) tests/cluster/cluster.py down
 
+##@ Maintain
+
 .PHONY: lock
-lock: pyproject.toml ## resolve the newest versions into requirements.lock and envs/gluegrid.yaml
+lock: pyproject.toml ## resolve the newest versions into requirements.lock
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	@.venv-lock/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	@.venv-lock/bin/python scripts/write_lock.py --requirements > .venv-lock/requirements.txt

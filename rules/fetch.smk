@@ -32,7 +32,7 @@ rule fetch_model:
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
         " {params.options}"
-        " 2>&1 | tee {log:q} >&2"
+        ' 2>&1 | if [ -n "${{GLUEGRID_LIVE-}}" ]; then cat > {log:q}; else tee {log:q} >&2; fi'
 
 
 rule fetch_task:
@@ -61,4 +61,4 @@ rule fetch_task:
         " --revision {params.revision:q}"
         " --manifest {output.manifest:q}"
         ' --head "$GLUEGRID_HEAD"'
-        " 2>&1 | tee {log:q} >&2"
+        ' 2>&1 | if [ -n "${{GLUEGRID_LIVE-}}" ]; then cat > {log:q}; else tee {log:q} >&2; fi'

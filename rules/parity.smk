@@ -26,8 +26,8 @@ rule parity_table:
         'python "$GLUEGRID_SCRIPTS/parity_table.py" --head "$GLUEGRID_HEAD" > {log:q} 2>&1'
 
 
-# Without an output, as which a benchmark counts, a rule runs each time it is asked for. The table goes to the terminal; what
-# is below to the log, which Snakemake shows when the rule fails.
+# Without an output, as which a benchmark counts, a rule runs each time it is asked for. The terminal of the call ends with
+# the verdicts (scripts/gluegrid/workflow/last_words.py); the log says what is below its reference.
 rule parity:
     """Show the verdicts, and fail where a result is below a reference."""
     input:
@@ -41,4 +41,4 @@ rule parity:
     message:
         "Verdicts on {EXPERIMENT.name}"
     shell:
-        'python "$GLUEGRID_SCRIPTS/parity.py" --verdicts {input.verdicts:q} 2> {log:q}'
+        'python "$GLUEGRID_SCRIPTS/parity.py" --verdicts {input.verdicts:q} > {log:q} 2>&1'

@@ -1,4 +1,4 @@
-"""What `make` calls beside Snakemake: plan, status, verify and the rest; each command says more with --help."""
+"""The commands behind `make`: plan, status, verify and the rest; each has its own --help."""
 
 import argparse
 import re
@@ -56,14 +56,14 @@ ITS_FILE = argument("--configfile", type=Path, help="an experiment file, for the
 @command(
     "plan",
     argument("--configfile", type=Path, help="the experiment file; config.yaml without it"),
-    argument("--experiment", help="another name for the file's experiment; without a file, the one of this name"),
-    argument("--gpus", type=number_of_gpus, help="how long on so many GPUs, 0: on this CPU; else on 1, 2, 4, ..."),
-    argument("--device", default="", help="the GPU that it is for, such as A100 or rtx4090; without it, the profile's"),
+    argument("--experiment", help="the experiment's name; with a file, a new name for it"),
+    argument("--gpus", type=number_of_gpus, help="time on this many GPUs; 0: on this CPU; default: on 1, 2, 4, ..."),
+    argument("--device", default="", help="the GPU to plan for, such as A100 or rtx4090; default: the profile's"),
     argument("--profile", help="the profile whose gpu_model says which GPU cells get (profiles/slurm)"),
-    argument("--all", action="store_true", help="a line for everything, however long the table"),
+    argument("--all", action="store_true", help="show every row of the table"),
 )
 def plan(arguments: argparse.Namespace) -> None:
-    """Say what a call of snakemake would train, why, and what it costs, before anything runs."""
+    """Show what a call of snakemake would train, why, and what it costs."""
     from gluegrid.operations.estimates import estimates_of
     from gluegrid.operations.plan import plan
     from gluegrid.operations.plan_text import MOST_LINES, plan_text, warnings_of_cards
@@ -77,6 +77,26 @@ def plan(arguments: argparse.Namespace) -> None:
     for warning in (*experiment.warnings, *([problem] if problem else []), *warnings_of_cards(found)):
         print(f"warning: {warning}")
     print(text)
+
+
+@command("tasks", argument("--configfile", type=Path, help="an experiment file, for its own tasks too"))
+def tasks(arguments: argparse.Namespace) -> None:
+    """List the tasks that an experiment can name, with their metrics, text columns and labels."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.known import known_tasks
+
+    print(known_tasks(load_experiment(arguments.configfile) if arguments.configfile else None))
+    print("\nYour own: docs/data.md; all keys of a task: docs/config.md")
+
+
+@command("models", argument("--configfile", type=Path, help="the experiment file; config.yaml without it"))
+def models(arguments: argparse.Namespace) -> None:
+    """List the models of an experiment and those staged here, with their revisions."""
+    from gluegrid.experiment.loading import load_experiment
+    from gluegrid.operations.known import known_models
+
+    print(known_models(load_experiment(arguments.configfile or CONFIG)))
+    print("\nAdd any encoder of the hub, or a folder, under `models:` (docs/config.md)")
 
 
 def experiment_to_plan(file: Path | None, name: str | None):
@@ -107,7 +127,7 @@ def experiment_to_plan(file: Path | None, name: str | None):
     argument("--profile", help="the profile that says how jobs are asked for (profiles/slurm)"),
 )
 def submit(arguments: argparse.Namespace) -> None:
-    """Run an experiment on SLURM without a terminal: stage here what is missing, and submit the controller as a job."""
+    """Run an experiment on SLURM: stage what is missing here, then submit the controller as a job."""
     from gluegrid.experiment.loading import load_experiment
     from gluegrid.operations.local_data import look_at_local_data
     from gluegrid.operations.site_profile import slurm_profile
@@ -124,10 +144,10 @@ def submit(arguments: argparse.Namespace) -> None:
     "status",
     ONE_OR_ALL,
     ITS_FILE,
-    argument("--watch", action="store_true", help="show it again every few seconds, until Ctrl-C"),
+    argument("--watch", action="store_true", help="refresh every few seconds, until Ctrl-C"),
 )
 def status(arguments: argparse.Namespace) -> None:
-    """Say where each cell is: done, running, queued, failed or not begun; and when the rest may be done."""
+    """Show where each cell is, and when the rest will be done."""
     from gluegrid.operations.status import Observer, experiments, look
     from gluegrid.operations.status_text import Screen, status_text
 
@@ -154,7 +174,7 @@ def status(arguments: argparse.Namespace) -> None:
     argument("--results", type=Path, default=RESULTS, help="folder of the experiments (results)"),
 )
 def verify(arguments: argparse.Namespace) -> None:
-    """Check an experiment's results: recompute metrics, hashes and the tables' numbers, and say what does not fit."""
+    """Recompute an experiment's metrics, hashes and tables; report mismatches and exit non-zero."""
     everything_fits = False  # as long as the reader of the findings has not seen them all
     with reader_may_leave():
         everything_fits = fits(arguments.results, arguments.experiments)
@@ -201,17 +221,17 @@ def export(arguments: argparse.Namespace) -> None:
     argument("files", nargs="*", metavar="FILE", help="archive of `make export`, or label=archive"),
 )
 def import_experiments(arguments: argparse.Namespace) -> None:
-    """Make one experiment of the archives of several clones, to be compared and verified like one that was run here."""
+    """Merge exported archives into one experiment, which can be compared and verified like any other."""
     from gluegrid.sharing.importing import import_archives
 
     if not arguments.files:
-        raise GluegridError(f"say what is to be imported, and the name that it gets: {IMPORT}")
+        raise GluegridError(f"name the files and the new experiment: {IMPORT}")
     print(*import_archives(RESULTS, arguments.experiment, arguments.files), sep="\n")
 
 
 @command("reports", ONE, ITS_FILE)
 def reports(arguments: argparse.Namespace) -> None:
-    """Make the tables and reports of an experiment from the results there are, without snakemake: also of an import."""
+    """Rewrite an experiment's tables and reports from its results, without Snakemake; works for imports, too."""
     from gluegrid.experiment.experiment_index import newest_invocation, newest_plan, the_experiment
 
     folder = the_experiment(RESULTS, arguments.experiment)
@@ -219,9 +239,9 @@ def reports(arguments: argparse.Namespace) -> None:
     wanted = [name for name in REPORTS if name != "compare" or is_compared]
     failed = [name for name in wanted if not _is_made(name, newest_invocation(folder))]
     if made := [name for name in wanted if name not in failed]:
-        print(f"Made anew below {folder}: {', '.join(made)}")
+        print(f"Rewritten below {folder}: {', '.join(made)}")
     if failed:
-        raise GluegridError(f"{', '.join(failed)}: failed; what is wrong stands above")
+        raise GluegridError(f"{', '.join(failed)}: failed (see above)")
 
 
 def _is_made(report: str, head: Path) -> bool:
@@ -236,7 +256,7 @@ def _is_made(report: str, head: Path) -> bool:
     ITS_FILE,
 )
 def cancel(arguments: argparse.Namespace) -> None:
-    """Cancel a cell, which is not tried again; without one, the controller of `make submit` and all its cells' jobs."""
+    """Cancel a cell for good; without a cell, the controller of `make submit` and all its jobs."""
     from gluegrid.operations.cancel import cancel_cell, cancel_experiment
 
     if arguments.experiment and not arguments.cell:
@@ -247,15 +267,15 @@ def cancel(arguments: argparse.Namespace) -> None:
 
 @command("disk", ONE_OR_ALL, ITS_FILE)
 def disk(arguments: argparse.Namespace) -> None:
-    """Tell how much of the disk each experiment takes, and each model, data set and set of tokens that they share."""
+    """Show disk usage by experiment, and by the models, datasets and tokens that they share."""
     from gluegrid.operations.disk import disk_use
 
     print(disk_use(RESULTS, Path("resources"), Path(".snakemake"), arguments.experiment))
 
 
-@command("clean-state", ONE_OR_ALL, ITS_FILE, argument("--yes", action="store_true", help="delete what was told"))
+@command("clean-state", ONE_OR_ALL, ITS_FILE, argument("--yes", action="store_true", help="delete what is listed"))
 def clean_state(arguments: argparse.Namespace) -> None:
-    """Tell what may be deleted without losing a result or work that goes on; with --yes, delete it."""
+    """List files that are safe to delete; with --yes, delete them."""
     from gluegrid.common.files import size_in_words
     from gluegrid.operations.cleanup import delete, find_leftovers
 
@@ -265,7 +285,7 @@ def clean_state(arguments: argparse.Namespace) -> None:
         for place in leftovers:
             print(*place.report(), sep="\n")
         if not arguments.yes:
-            print(f"Nothing was deleted. To delete {size}: the same with YES=1")
+            print(f"Nothing was deleted. Add YES=1 to delete {size}.")
     if arguments.yes:
         left = delete(leftovers)
         print(*left, f"Deleted: {size}" if not left else "Deleted: the rest", sep="\n")
@@ -276,7 +296,7 @@ def clean_state(arguments: argparse.Namespace) -> None:
     argument("--profile", type=Path, default=PROPOSED, help="the folder for the proposed profile (profiles/proposed)"),
 )
 def doctor(arguments: argparse.Namespace) -> None:
-    """Look at this machine, at SLURM and at one of its nodes; say what to do, and propose a profile for the site."""
+    """Check this machine, SLURM and a compute node; propose a profile for the site."""
     from gluegrid.site.doctor import examine
 
     if arguments.profile.name in ("", ".."):
@@ -301,7 +321,7 @@ def name_experiment(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Call the command that is asked for. Its reader may leave before all is told."""
     arguments = parser.parse_args()
-    if arguments.function not in (plan, submit):
+    if arguments.function not in (plan, submit, tasks, models):
         name_experiment(arguments)
     with reader_may_leave():
         arguments.function(arguments)

@@ -9,6 +9,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import StagingError
+from gluegrid.execution.invocation import TerminalHandler
 from gluegrid.experiment.sources import wanted_model_files
 from gluegrid.staging.model_check import describe_checkpoint
 from gluegrid.staging.repositories import Source
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
     parser.add_argument("--trust-remote-code", action="store_true", help="fetch and run the model's own Python code")
     arguments = parser.parse_args()
-    cli.setup()
+    cli.setup(TerminalHandler())
     source = Source("model", arguments.source, arguments.revision)
     trusted = arguments.trust_remote_code
 

@@ -10,6 +10,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 from gluegrid.common import cli
 from gluegrid.common.cli import run_script
 from gluegrid.common.errors import GluegridError, StagingError
+from gluegrid.execution.invocation import TerminalHandler
 from gluegrid.experiment.loading import planned_experiment
 from gluegrid.experiment.sources import advice_on_names, files_below, split_of, wanted_task_files
 from gluegrid.experiment.task import Task, definition
@@ -30,7 +31,7 @@ def main() -> None:
         "--head", type=Path, help="file below results/<experiment>/heads; without it, files are named as on the hub"
     )
     arguments = parser.parse_args()
-    cli.setup()
+    cli.setup(TerminalHandler())
     task = task_to_convert(arguments.head, arguments.manifest) if arguments.head else None
     depth = depth_of(vars(task)) if task else 1
     source = Source("dataset", arguments.source, arguments.revision, depth)

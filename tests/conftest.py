@@ -1,6 +1,7 @@
 """What all tests share: where the project and the shared folder are, and how long each test file took."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,9 @@ def _run_demo(root: Path) -> None:
     done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results/demo/results.md" in done.stdout
+    told = done.stderr.splitlines()
+    assert sum(bool(re.match(r"\d\d:\d\d:\d\d +\d+/18 bert-demo-", line)) for line in told) == 18, done.stderr
+    assert len(told) + len(done.stdout.splitlines()) < 70, done.stderr + done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,60 @@ def test_help_says_what_a_command_does_and_loads_no_package_for_it(name):
     assert packages == {"common"}
 
 
+def test_help_lists_every_target_in_a_group_within_80_columns():
+    done = subprocess.run(["make", "-s"], cwd=PROJECT, env=own_environment(), capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    groups = [line for line in lines if line and not line.startswith(" ")]
+    assert groups == ["Start", "Run", "Look", "Results", "Keep house", "Develop", "Maintain"]
+    assert lines[0] == groups[0]
+    assert {line.split()[1] for line in lines if line.startswith("  make ")} == {*HELP}
+    assert [line for line in lines if len(line) > 80 and "make docs" not in line] == []
+
+
+def test_tasks_and_models_list_what_an_experiment_can_name():
+    command = [sys.executable, PROJECT / "scripts/commands.py"]
+    tasks = subprocess.run([*command, "tasks"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert "qqp   accuracy, f1          question1, question2  not_duplicate, duplicate" in tasks.splitlines()
+    assert "stsb  pearson, spearmanr    sentence1, sentence2  a number" in tasks.splitlines()
+    given = ("models", "--configfile=config.yaml")
+    models = subprocess.run([*command, *given], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    row = next(line.split() for line in models.splitlines() if line.startswith("bert-base-uncased "))
+    assert (row[1], row[-1]) == ("86b5e0934494", "google-bert/bert-base-uncased")
+    assert max(map(len, [*tasks.splitlines(), *models.splitlines()])) <= 80
+
+
+def test_installation_tells_how_far_it_is_and_nothing_of_paths_and_registries(tmp_path):
+    """With a pip that says what pip says, since another would need a network."""
+    (tmp_path / "requirements.lock").write_text("a==1\nb==2\n", encoding="utf-8")
+    python = tmp_path / "python"
+    said = "".join(f"Collecting p{n}==1 (from -r x (line {n}))\n  Downloading https://x/p{n}.whl\n" for n in range(40))
+    (tmp_path / "said").write_text(f"Looking in indexes: https://x\n{said}Installing collected packages: p0\n")
+    script = (
+        f'case "$*" in *pip*) cat {tmp_path}/said;; "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac'
+    )
+    python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    python.chmod(0o755)
+    command = ["make", f"--file={PROJECT / 'Makefile'}", f"PYTHON={python}", "install"]
+    done = subprocess.run(command, cwd=tmp_path, env=own_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "Installing 2 packages into .venv (a few minutes, once) ...",
+        "  20 packages",
+        "  40 packages",
+        "  unpacking ...",
+        "Installed. Next: make demo",
+    ]
+
+
+def own_environment() -> dict[str, str]:
+    """Return an environment in which no make runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Call make as a person does, also where make runs the tests; nothing is done."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/installed", *arguments]
-    return subprocess.run(command, cwd=PROJECT, env=own | environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=PROJECT, env=own_environment() | environment, capture_output=True, text=True)
 
 
 def called(*arguments: str, **environment: str) -> list[str]:
@@ -80,8 +129,8 @@ def test_a_target_uses_the_variables_that_its_help_names(target):
 
 
 def test_a_file_is_called_config_and_an_experiment_experiment_by_all_targets_that_take_either():
-    # submit takes a file alone, doctor neither
-    of_one = {target for target, _ in TARGETS} - {"import", "doctor", "submit"}
+    # submit, tasks and models take a file alone, doctor neither
+    of_one = {target for target, _ in TARGETS} - {"import", "doctor", "submit", "tasks", "models"}
     for target in of_one:
         given = called(target, "CONFIG=mine.yaml", "EXPERIMENT=mine")
         assert "--configfile=mine.yaml" in given

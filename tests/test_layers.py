@@ -28,7 +28,7 @@ PACKAGES = {
     "report": {"jinja2", "markupsafe", "matplotlib", "scipy"},
     "verification": {"jsonschema", "numpy"},
     "sharing": set(),
-    "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins"},
+    "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins", "snakemake_interface_logger_plugins"},
 }
 LIGHT = {"common", "experiment", "execution", "results", "operations", "site", "sharing", "workflow"}
 ONLY_WHEN_CALLED = {

@@ -52,12 +52,12 @@ def test_cells_that_run_wait_fail_and_are_killed(clone, cluster, tmp_path):
     finally:
         head.send_signal(signal.SIGKILL)
         head.wait()
-    assert f"snakemake runs: process {head.pid} since " in said
+    assert f"Snakemake is running: process {head.pid} since " in said
     assert "Cells: 0 done, 1 running, 1 queued, 1 failed, 0 not begun." in said
     assert re.search(f"FAILED {CELL.format(task='wnli')}: .*has changed since it was staged.* log: results/", said)
     # Its jobs run on without it.
     said = status(clone)
-    assert "No snakemake runs; the same call again goes on with what is left (3 cells)." in said
+    assert "Snakemake is not running; run the same command to continue (3 cells left)." in said
     assert "Cells: 0 done, 1 running, 1 queued, 1 failed, 0 not begun." in said
     # Nothing is left of the process but its lock and its progress.
     lock = folder_of_cell(clone, "state", "watched", "rte") / "lock"

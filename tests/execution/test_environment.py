@@ -97,7 +97,7 @@ def test_missing_programs_are_named_before_anything_starts(given, tmp_path):
     given(PATH=str(tmp_path))
     with pytest.raises(
         GluegridError,
-        match=r"^tee: not found in any folder of PATH \(.*\); install it, or load the module that has it$",
+        match=r"^tee: not found in any folder of PATH \(.*\); install it, or load its module$",
     ):
         check_programs("local")
     with pytest.raises(GluegridError, match=r"^tee, sbatch, scancel: not found"):

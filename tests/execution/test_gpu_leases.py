@@ -513,7 +513,7 @@ def test_a_limit_that_is_given_holds_and_more_than_there_are_cards_is_warned_of(
     assert limits({"device": "cpu"}, Workflow(gpu=4)) == {"gpu": 4}
     assert capsys.readouterr().err == ""
     assert limits({}, Workflow(gpu=4)) == {"gpu": 4}
-    assert capsys.readouterr().err.startswith("warning: --resources gpu=4, of which there are 3 here: ")
+    assert capsys.readouterr().err.startswith("warning: --resources gpu=4, but there are 3 here; ")
 
 
 def test_a_head_of_slurms_and_a_plan_have_no_limit_and_ask_for_no_cards(monkeypatch):

@@ -107,7 +107,7 @@ def test_a_finished_experiment_is_still_finished_and_verified(demo, tmp_path):
     scraps = leftovers[2].parents[1]
     os.utime(scraps, (0, 0))
     told = make(clone, "clean-state")
-    assert told.splitlines()[-1].startswith("Nothing was deleted. To delete ")
+    assert told.splitlines()[-1].startswith("Nothing was deleted. Add YES=1 to delete ")
     assert all(path.exists() for path in leftovers)
     assert "Deleted: " in make(clone, "clean-state", "YES=1")
     assert not any(path.exists() for path in leftovers)

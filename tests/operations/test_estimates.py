@@ -464,7 +464,7 @@ def test_a_cell_of_a_pack_teaches_what_one_alone_takes_with_its_start():
     assert [entry.seconds_beside_training for entry in learned] == [[5 + SECONDS_OF_THE_START["cuda"]]] * 2
     expected = estimate(of).seconds - SECONDS_OF_THE_START["cuda"]
     line = run_end.comparison(of, read_outcomes(of))
-    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)}; ")
+    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)} (")
 
 
 def test_finished_runs_teach_and_the_next_estimate_is_what_they_took(monkeypatch):
@@ -486,8 +486,8 @@ def test_the_end_of_a_run_says_what_was_expected_of_it():
     expected = estimate(of).seconds
     finished(of, 20)
     line = run_end.comparison(of, read_outcomes(of))
-    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)}; ")
-    assert f"took {25 / expected:.2f} times" in line
+    assert line.startswith(f"Finished now: 2 cells in 50 s, estimated {duration(2 * expected)} (")
+    assert f"(median {25 / expected:.1f}x; " in line
 
 
 def test_only_the_last_runs_are_kept_and_their_median_counts():

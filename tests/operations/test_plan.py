@@ -89,12 +89,12 @@ def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 1 h 59 min | 1.99 | new |"
     assert rows[-1].split()[1:4] == ["bert-base-uncased", "|", "wnli"]
     assert "To train: 18 cells, 6.39 GPU-hours." in text
-    assert "Small cells that share jobs (pack_minutes: 15): 10 of them." in text
+    assert "Packed into shared jobs (pack_minutes: 15): 10 of them." in text
     assert "The longest: bert-large-uncased/mnli/base/seed-42, 1 h 59 min." in text
     until = "Until the last is done: 6 h 21 min on 1 GPU, 3 h 12 min on 2 GPUs, 2 h 01 min on 4 GPUs"
     assert f"{until}, not counting downloads." in text
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
-    assert "Sizes are guessed until they are staged: bert-large-uncased (from its name)" in text
+    assert "Sizes are estimated until staged: bert-large-uncased (from its name)" in text
     assert "on 3 GPUs" in text_of(shipped, gpus=3)
     assert "Without a GPU none of the cells that ask for one is trained; device: cpu trains" in text_of(shipped, gpus=0)
 
@@ -200,7 +200,7 @@ def test_the_plan_for_a_device_and_for_the_profiles(project):
     done = called(project)
     assert "warning: bert-large-uncased on qnli, mrpc, rte: batches of 32 need about" in done.stdout
     assert "Speed from: the data sheet of RTX 2080 Ti 11GB (fp32); the first cells that finish here" in done.stdout
-    assert "GPU memory, about: 12.3 GB at most (bert-large-uncased/rte/base/seed-42; up to" in done.stdout
+    assert "GPU memory: about 12.3 GB at most (bert-large-uncased/rte/base/seed-42; up to" in done.stdout
     assert max(map(len, done.stdout.splitlines()[1:])) <= 120
 
 
@@ -252,7 +252,7 @@ def test_rows_that_nobody_knows_are_said_to_be_guessed(with_reviews):
     content = yaml.safe_load(with_reviews.read_text())
     content["tasks"]["reviews"] |= {"source": "org/reviews", "revision": "1", "files": {"train": "a.csv"}}
     with_reviews.write_text(yaml.safe_dump(content), encoding="utf-8")
-    said = "Rows are guessed as 100,000 until they are fetched (train_rows: says better): reviews."
+    said = "Rows are taken as 100,000 until fetched (set train_rows:): reviews."
     assert said in text_of(load_experiment(with_reviews))
 
 
@@ -302,7 +302,7 @@ def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):
     experiment = builders.experiment(tmp_path, seeds=[1, 2, 3])
     text = text_of(experiment, most_lines=1)
     assert "| tiny    | pair   | 3 " in text or "| tiny    | number | 3 " in text
-    assert "... and 1 more lines, of shorter cells (ALL=1 shows them)" in text
+    assert "... and 1 more rows of shorter cells (ALL=1 shows them)" in text
     assert "more lines" not in text_of(experiment, most_lines=None)
     assert "hours on the CPU." in text
     cores = len(os.sched_getaffinity(0))

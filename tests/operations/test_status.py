@@ -181,7 +181,7 @@ def test_each_cell_is_where_its_files_and_the_queue_say(slurm, experiment):
     assert states == [State.DONE, State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED, State.NOT_BEGUN]
     assert text.splitlines()[:2] == [
         f"small: 1 model x 2 tasks, 12 cells, at {text.splitlines()[0][-8:]}",
-        f"snakemake runs: process {os.getpid()} since {head_started:%H:%M}",
+        f"Snakemake is running: process {os.getpid()} since {head_started:%H:%M}",
     ]
     counted = "6 seeds: 1 running 43 %, 10 min left, 1 done 77.50, 1 queued, 1 failed, 1 stopped, 1 not begun"
     assert f"  pair    running    {counted}\n" in text_of(experiment, Paper(width=140))
@@ -368,11 +368,11 @@ def test_without_a_head_the_same_call_goes_on(slurm, experiment):
     assert "No snakemake" not in text_of(experiment)
     assert "\nLeft: " in text_of(experiment)
     end_heads(experiment)
-    assert "No snakemake runs; the same call again goes on with what is left (12 cells)." in " ".join(
+    assert "Snakemake is not running; run the same command to continue (12 cells left)." in " ".join(
         text_of(experiment).split()
     )
     end_heads(experiment, host="login2")
-    assert "Whether snakemake, called on login2, still runs is not known here." in text_of(experiment)
+    assert "Snakemake was started on login2; whether it still runs is unknown here." in text_of(experiment)
     for cell in experiment.cells.values():
         scores = {"eval_pearson": 0.5, "eval_spearmanr": 0.5} if cell.task == "number" else {}
         builders.write_result(experiment, cell, SCORES | scores)

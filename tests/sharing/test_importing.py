@@ -140,7 +140,7 @@ def test_what_failed_elsewhere_is_shown_with_its_reason_and_its_log_there(archiv
     assert [row["state"] for row in rows()] == ["done", "failed", "not run"]
     text = status_text(look([Observer(MERGED)])[0])
     assert "Cells: 1 done, 0 running, 0 queued, 1 failed, 1 not begun." in text
-    assert "It was imported; what is missing was missing where it was run." in text
+    assert "This is an import; what is missing was missing where it ran." in text
     assert "snakemake runs" not in text and "Left:" not in text and "waits for" not in text
     assert f"FAILED {failed}: the loss is nan at step 3" in text
 
@@ -244,7 +244,7 @@ def test_reports_are_made_of_an_import(archive_of, project):
     command = [sys.executable, project / "scripts" / "commands.py", "reports", "merged"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Made anew below results/merged: results, parity_table, compare, report\n"
+    assert done.stdout == "Rewritten below results/merged: results, parity_table, compare, report\n"
     lines = (MERGED / "table.tex").read_text(encoding="utf-8").splitlines()
     (electra,) = [line for line in lines if line.startswith("electra & ")]
     assert electra.split(" & ")[1] == "-" and r"\pm" in electra.split(" & ")[2] and "(1 of 2 tasks)" in electra
@@ -416,7 +416,7 @@ def test_snakemake_does_not_run_an_experiment_of_the_name_of_an_import(archive_o
     settings = SimpleNamespace(configfiles=[], config={})
     with pytest.raises(SystemExit) as ended:
         experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings, basedir="."))
-    assert str(ended.value) == "results/merged: is an import (docs/sharing.md); give this experiment another name"
+    assert str(ended.value) == "results/merged: is an import (docs/sharing.md); rename this experiment"
     settings.config = {"experiment": "mine"}
     assert (
         experiment_of_workflow(SimpleNamespace(is_main_process=True, config_settings=settings, basedir=".")).name
@@ -469,7 +469,7 @@ def test_without_an_archive_it_says_how_one_is_named(archive_of, arguments):
     done = subprocess.run(
         [sys.executable, scripts / "commands.py", "import", *arguments], capture_output=True, text=True
     )
-    said = 'gluegrid: say what is to be imported, and the name that it gets: make import EXPERIMENT=merged FILES="a.zip'
+    said = 'gluegrid: name the files and the new experiment: make import EXPERIMENT=merged FILES="a.zip'
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f'{said} b.zip"\n')
 
 

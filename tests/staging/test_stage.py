@@ -1,6 +1,7 @@
 """`snakemake stage`: what needs a network, done in one call, by one that may then be carried to where there is none."""
 
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -157,7 +158,7 @@ def test_staging_leaves_models_data_and_tokens_and_no_cell(staged):
 @pytest.mark.long
 def test_the_terminal_ends_with_what_is_staged(staged):
     lines = staged.output.strip().splitlines()
-    assert lines[-1] == "All is staged: cells need no network."
+    assert lines[-1] == "Everything is staged: cells need no network."
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     models = [row for row in table if row[0] == "model"]
     assert [row[1:4] for row in models] == [["tiny", "org/tiny", staged.commits["models"][:12]]]
@@ -200,8 +201,7 @@ def test_the_logs_say_what_was_fetched_and_waited_for(staged):
     logs = "".join(path.read_text() for path in (staged.clone.root / "results/offline/logs").glob("fetch_*/*.log"))
     assert logs.count("the hub asks to wait (429); next try in 1 s") == 1
     assert "fetching rte/train-00000-of-00001.parquet, " in logs
-    # The terminal shows the same while it happens.
-    assert "fetching rte/train-00000-of-00001.parquet, " in staged.output
+    assert re.search(r"^\d\d:\d\d:\d\d fetched dataset rte, ", staged.output, re.M)
 
 
 @pytest.mark.long
@@ -222,7 +222,8 @@ def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_
         clone.replace("mine.yaml", "org/tiny", "org/nothing")
         done = clone.snakemake(*STAGE)
     assert done.returncode == 1
-    assert "gluegrid: model 'org/nothing' at revision 'main': the hub has no such repository" in done.stdout
+    why = "model 'org/nothing' at revision 'main': the hub has no such repository"
+    assert f"FAILED fetching model tiny: {why}" in done.stdout
     log = "results/offline/logs/fetch_model/org--nothing@main.log"
     *_, failed, waiting, last = done.stdout.strip().splitlines()
     assert failed.startswith(
@@ -230,7 +231,7 @@ def test_what_cannot_be_staged_is_named_with_its_log_and_the_rest_is_staged(tmp_
     )
     assert failed.endswith(f"; log: {log}")
     names = ", ".join(f"tokens {name}-16" for name in sorted(TASKS))
-    assert waiting == f"Not tried: {names}"
+    assert waiting == f"Not attempted: {names}"
     assert last == "7 of 13 are missing."
     assert TOKEN not in done.stdout
     assert "no such repository" in (clone.root / log).read_text(encoding="utf-8")

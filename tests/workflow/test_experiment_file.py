@@ -95,7 +95,7 @@ def test_a_call_from_another_folder_takes_its_config_yaml_else_that_beside_the_s
     broken, default = outputs_of(clone, tmp_path, (*elsewhere, "--configfile", "tab.yaml"), elsewhere)
     assert broken[0].startswith("tab.yaml:3: not valid YAML: while scanning for the next token")
     assert len(broken) == 1
-    assert f"There is no config.yaml in {tmp_path}; taken: {clone.root / 'config.yaml'}" in default
+    assert f"{tmp_path} has no config.yaml; using {clone.root / 'config.yaml'}" in default
     assert job_counts("\n".join(default))["train"] == 18
     (tmp_path / "config.yaml").write_text(START, encoding="utf-8")
     (own,) = outputs_of(clone, tmp_path, elsewhere)

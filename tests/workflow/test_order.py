@@ -16,7 +16,7 @@ from pretended_trainings import pretend_trainings, set_seconds
 pytestmark = pytest.mark.long
 
 ALONE = ("--set-resources", "train:pack_minutes=0")
-ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1", *ALONE)
+ONE_AT_A_TIME = ("--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "1", *ALONE, "--verbose")
 MODELS, TASKS = (
     ("bert-demo-small", "bert-demo-tiny"),
     ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),

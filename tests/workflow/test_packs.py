@@ -143,7 +143,7 @@ def end_what_is_left_by_three_calls_at_once(clone: Clone, folder: Path, begun: t
     said = logs[0].read_text(encoding="utf-8")
     assert "failed before its first step" not in said, said  # the others' packs are about to begin
     assert said.rstrip().splitlines()[-1].startswith("Stopped, goes on with the next call"), said
-    assert "Traceback" not in said[said.index("Terminating processes on user request") :]
+    assert "Traceback" not in said[said.index("Stopping; running cells") :]
     with pause_at_next_step(clone, begun[1], logs[0]) as trainer:
         head = next(head for head in heads if head.pid == trainer)
         head.kill()

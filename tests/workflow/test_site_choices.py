@@ -56,12 +56,12 @@ def test_the_command_line_wins(monkeypatch):
 @pytest.mark.parametrize(
     ("choice", "wanted"),
     [
-        ("pack_minutes: soon", "has to be a number of minutes"),
-        ("pack_minutes: -0.5", "has to be a number of minutes"),
-        ("pack_minutes: .inf", "has to be a number of minutes"),
-        ("pack_minutes: true", "has to be a number of minutes"),
-        ("scratch: here/there", "has to be an absolute path or a variable"),
-        ("scratch: 5", "has to be an absolute path or a variable"),
+        ("pack_minutes: soon", "must be a number of minutes"),
+        ("pack_minutes: -0.5", "must be a number of minutes"),
+        ("pack_minutes: .inf", "must be a number of minutes"),
+        ("pack_minutes: true", "must be a number of minutes"),
+        ("scratch: here/there", "must be an absolute path or a variable"),
+        ("scratch: 5", "must be an absolute path or a variable"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_profile_and_key(monkeypatch, choice, wanted):

@@ -83,7 +83,7 @@ def test_what_the_profile_says_is_what_sbatch_is_asked_for(slurm, text, expected
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("set-resources: {controller: {runtime: 1-00:00:00}}", "1-00:00:00 is no time; write minutes, or 10h, 2d"),
+        ("set-resources: {controller: {runtime: 1-00:00:00}}", "1-00:00:00 is no duration; write minutes, or 10h, 2d"),
         ("default-resources: [\"slurm_partition='gpu' if wildcards.task == 'rte' else 'low'\"]",
          "has no value for controller"),
     ],
@@ -171,7 +171,7 @@ def test_of_two_at_once_one_is_refused(slurm, calls, monkeypatch):
     first = threading.Thread(target=submit, args=(experiment, FILE, of_site))
     first.start()
     assert begun.wait(HANG)
-    with pytest.raises(GluegridError, match="another make submit of this experiment is under way: process"):
+    with pytest.raises(GluegridError, match="another make submit of this experiment is running: process"):
         submit(experiment, FILE, of_site)
     refused.set()
     first.join(HANG)
@@ -184,7 +184,7 @@ def test_of_two_at_once_one_is_refused(slurm, calls, monkeypatch):
         (
             "sbatch",
             (1, "", "sbatch: error: Batch job submission failed: Invalid qos"),
-            "SLURM took no controller: sbatch",
+            "SLURM rejected the controller: sbatch",
         ),
         ("sbatch", (0, "done", ""), "sbatch accepted the controller without its number"),
         ("squeue", (1, "", "squeue: error: Unable to contact slurm controller"), "squeue: error: Unable to contact"),

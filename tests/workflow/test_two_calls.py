@@ -173,7 +173,7 @@ def test_four_identical_calls_at_once_of_which_one_is_interrupted_and_one_is_kil
     assert interrupted.returncode == 1
     assert "STOPPED bert-demo-small/wnli/base/seed-42: interrupted" in said
     assert said.rstrip().splitlines()[-1].startswith("Stopped, goes on with the next call")
-    ending = said[said.index("Terminating processes on user request") :]
+    ending = said[said.index("Stopping; running cells") :]
     assert "Traceback" not in ending and "rror" not in ending and "failed" not in ending.casefold(), ending
     heads.remove(interrupted)
     killed = head_that_trains(clone, "wnli", heads)

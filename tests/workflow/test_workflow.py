@@ -32,13 +32,16 @@ def test_the_demo_again_does_nothing_and_prints_its_table(finished):
     make = ["make", "--old-file=.venv/installed", "demo"]
     done = subprocess.run(make, cwd=finished.root, env=finished.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Nothing to be done" in done.stderr
-    assert re.search(r"^\| CoLA +\| Matthews corr +\| \d+\.\d\d", done.stdout, re.M)
-    header, _, *rows, _, last = done.stdout.splitlines()[-6:]
-    assert header.split("|")[1:3] == [" Model           ", " CoLA    "]
-    assert [row.split("|")[1].strip() for row in rows] == ["bert-demo-small", "bert-demo-tiny"]
-    assert {len(line) for line in (header, *rows)} == {len(header)}
-    assert last.startswith("All of it: results/demo/results.md")
+    nothing, _, what, _, header, *rows = done.stdout.splitlines()
+    assert nothing == "Nothing to be done: everything asked for is up to date."
+    assert what == "demo: scores x 100 on validation, one seed"
+    assert header.split() == ["Task", "bert-demo-small", "bert-demo-tiny"]
+    assert re.fullmatch(r"CoLA +\d+\.\d\d\*? +\d+\.\d\d\*?", rows[0])
+    assert [row.split()[0] for row in rows[8:10]] == ["WNLI", "Mean"]
+    assert rows[-1].startswith("Next: make status")
+    assert "Tables: results/demo/results.md" in rows
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stderr.count("\n") == 1  # Snakemake's line about the profiles
 
 
 def test_config_yaml_is_planned_without_slurm_and_network(tmp_path):
@@ -290,10 +293,14 @@ def test_a_failed_cell_does_not_cost_the_table(demo, tmp_path):
     assert f"{tokens.relative_to(clone.root)}: has changed since it was staged" in table
     assert (clone.root / log).exists()
     assert "| RTE    | Accuracy | failed" not in table
-    *_, path_line, failed_line = done.stdout.rstrip().splitlines()
-    assert path_line == "Tables: results/failing/results.md"
+    lines = done.stdout.rstrip().splitlines()
+    at_once, failed_line = (line for line in lines if "FAILED" in line)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d (.*)", at_once)[1] == failed_line == lines[-1]
     assert failed_line.startswith("FAILED bert-demo-small/wnli/base/seed-42: ")
     assert failed_line.endswith(f"; log: {log}")
+    assert lines[-4] == "Tables: results/failing/results.md"
+    assert "At least one job did not complete successfully." in lines
+    assert "Logfile" not in done.stdout
 
     tokens.write_bytes(content)
     assert clone.planned(*MINE) == {"train": 1, "results": 1}

@@ -19,11 +19,11 @@ class _Formatter(logging.Formatter):
         return redacted(super().format(record))
 
 
-def setup() -> None:
-    """Log messages of level INFO and above, with the time and without secrets."""
+def setup(*others: logging.Handler) -> None:
+    """Log messages of level INFO and above, with the time and without secrets; `others` get them, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler, *others])
     for chatty in ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "filelock", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

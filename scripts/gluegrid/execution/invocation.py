@@ -6,6 +6,7 @@ job, which reads it instead of the config, so that edits do not affect queued jo
 
 import datetime
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from gluegrid.common.provenance import git_state, is_running, now, this_process
 from gluegrid.experiment.experiment_index import invocation_files, newest_invocation
 
 VARIABLE = "GLUEGRID_HEAD"
+# Set where the terminal shows the call's progress: jobs on this machine write to their logs alone.
+LIVE = "GLUEGRID_LIVE"
 SUBMITTED = "GLUEGRID_SUBMITTED"  # in a controller's job, the file of the plan that it carries out
 
 
@@ -224,6 +227,18 @@ def tell_terminal(line: str) -> None:
         return
     with path.open("a", encoding="utf-8") as stream:
         stream.write(f"[{now()}] {line}\n")
+
+
+class TerminalHandler(logging.Handler):
+    """Lets the invocation's terminal show the warnings of a program whose log it does not show."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell of a warning."""
+        if LIVE in os.environ:
+            tell_terminal(f"warning: {record.getMessage()}")
 
 
 def show_messages() -> None:

@@ -174,7 +174,7 @@ def _why_in_spite_of_its_result(experiment: Experiment, cell: Cell) -> str | Non
     start = experiment.start_of_cell(cell)
     if start is None or Path(experiment.paths.all_results.format(**start.wildcards)).exists():
         return None
-    return f"{start.name}, from whose model it starts, is to be trained"
+    return f"its start {start.name} will be trained"
 
 
 def _changes(before: dict, now: dict, above: str = "") -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""A plan, as people read it before they pay: cells and reasons, hours, time on so many GPUs, what is fetched, disk."""
+"""Show a plan before it costs anything: cells and reasons, hours, time by number of GPUs, downloads, disk."""
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.files import size_in_words
@@ -15,6 +16,7 @@ from gluegrid.operations.plan import Plan, PlannedCell
 from gluegrid.results.tables import plain
 
 COLUMNS = ("Model", "Task", "Cells", "Each", "Hours", "Why")
+KINDS = {"model": "model", "data": "dataset"}
 MOST_LINES = 40
 WIDEST_NAME, WIDEST_REASON = 22, 80
 NUMBERS_OF_GPUS = (1, 2, 4, 8, 16, 32, 64)
@@ -24,7 +26,7 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     """Return what is to be done; `gpus` to say how long on so many only; `most_lines` None for a line for all."""
     experiment = plan.experiment
     count = len(experiment.cells)
-    lines = [f"{experiment.name}: {count - len(plan.cells):,} of {count:,} cells have their result."]
+    lines = [f"{experiment.name}: {count - len(plan.cells):,} of {count:,} cells are done."]
     if not plan.cells:
         return "\n".join([*lines, "Nothing to train."])
     lines += ["", *_table(plan, most_lines), ""]
@@ -34,14 +36,36 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
     packed = sum(len(job) for job in plan.jobs_on(1) if len(job) > 1)
     if packed:
         of = "all of them" if packed == len(plan.cells) else f"{packed:,} of them"
-        lines.append(f"Small cells that share jobs (pack_minutes: {plan.pack_minutes:g}): {of}.")
-    lines.append(f"The longest: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
+        lines.append(f"Packed into shared jobs (pack_minutes: {plan.pack_minutes:g}): {of}.")
+    lines.append(f"Longest cell: {longest.cell.name}, {duration(longest.estimate.seconds)}.")
     if times := list(_times(plan, gpus)):
-        lines.append(f"Until the last is done: {', '.join(times)}{_without_downloads(plan)}.")
+        lines.append(f"Total time: {', '.join(times)}{_without_downloads(plan)}.")
     else:
-        lines.append("Without a GPU none of the cells that ask for one is trained; device: cpu trains them on the CPU.")
+        lines.append("These cells need a GPU; set device: cpu to train them on the CPU.")
     lines += [*_to_stage(plan), *_disk(plan), *_gpu_memory(plan), *_basis(plan)]
     return "\n".join(lines)
+
+
+def one_line(plan: Plan, places: int, is_remote: bool, rules: Sequence[str] = ()) -> str:
+    """Return what a call is about to do and how long that takes, on so many GPUs or CPU processes at once.
+
+    `rules` are named where it trains and fetches nothing.
+    """
+    parts = []
+    if plan.cells:
+        all_cells = len(plan.experiment.cells)
+        of = f" of {all_cells:,}" if len(plan.cells) < all_cells else ""
+        what = f"{len(plan.cells):,}{of} {'cell' if all_cells == 1 else 'cells'}"
+        jobs = f" in {counted(len(plan.jobs_on(places)), 'SLURM job')}" if is_remote else ""
+        seconds = duration(plan.seconds_on(places))
+        is_on_gpu = any(map(_is_on_gpu, plan.cells))
+        device = f" on {counted(places, 'GPU')}" if is_on_gpu else f" on the CPU, {places:,} at a time"
+        parts.append(f"{what} to train{jobs}{device}, about {seconds}{_without_downloads(plan)}")
+    kinds = Counter(KINDS[resource.kind] for resource in plan.to_stage if resource.kind in KINDS)
+    if kinds:
+        parts.append(f"to fetch: {', '.join(counted(count, kind) for kind, count in kinds.items())}")
+    without = f"no cell to train; to run: {', '.join(rules)}" if rules else "no cell to train"
+    return f"{plan.experiment.name}: {'; '.join(parts) or without}."
 
 
 def warnings_of_cards(plan: Plan) -> Iterator[str]:
@@ -95,7 +119,7 @@ def _table(plan: Plan, most_lines: int | None) -> list[str]:
     shown = rows if most_lines is None else rows[:most_lines]
     text = plain(COLUMNS, shown).splitlines()
     if len(shown) < len(rows):
-        text.append(f"... and {len(rows) - len(shown):,} more lines, of shorter cells (ALL=1 shows them)")
+        text.append(f"... and {len(rows) - len(shown):,} more rows of shorter cells (ALL=1 shows them)")
     return text
 
 
@@ -152,7 +176,7 @@ def _to_stage(plan: Plan) -> list[str]:
     parts = [f"{kind}: {_names(names)}" for kind, names in fetched.items()]
     lines = [f"To fetch: {'; '.join(parts)}." if parts else "To fetch: nothing."]
     if "tokens" in kinds:
-        lines.append(f"To tokenise: {_names(kinds['tokens'])}.")
+        lines.append(f"To tokenize: {_names(kinds['tokens'])}.")
     return lines
 
 
@@ -170,8 +194,8 @@ def _disk(plan: Plan) -> list[str]:
     needed = plan.disk_needed()
     staged = f"{size_in_words(needed.to_stage)} below resources/, " if needed.to_stage else ""
     return [
-        f"Disk, about: {staged}{size_in_words(needed.results)} of results, and up to"
-        f" {size_in_words(needed.each_training)} of checkpoints for each cell while it trains."
+        f"Disk: about {staged}{size_in_words(needed.results)} of results, and up to"
+        f" {size_in_words(needed.each_training)} of checkpoints per running cell."
     ]
 
 
@@ -186,8 +210,8 @@ def _gpu_memory(plan: Plan) -> list[str]:
         return []
     name, size = max(sizes.items(), key=lambda entry: entry[1].needed)
     needed, expected = size_in_words(size.needed), size_in_words(size.expected)
-    more = f"; up to {expected} where there is room" if expected != needed else ""
-    return [f"GPU memory, about: {needed} at most ({name}{more})."]
+    more = f"; up to {expected} if available" if expected != needed else ""
+    return [f"GPU memory: about {needed} at most ({name}{more})."]
 
 
 def _on_known_cards(plan: Plan) -> Iterator[PlannedCell]:
@@ -216,20 +240,20 @@ def _basis(plan: Plan) -> list[str]:
     """Say what the estimates are from."""
     sources = dict.fromkeys(map(_source, plan.cells))
     are_all_measured = all(planned.estimate.device for planned in plan.cells)
-    better = "" if are_all_measured else "; the first cells that finish here will tell better"
+    better = "" if are_all_measured else "; finished cells will improve it"
     lines = [f"Speed from: {'; '.join(sources)}{better}."]
     models = dict.fromkeys(planned.cell.model for planned in plan.cells)
     sizes = {name: model_size(plan.experiment, name).known_from for name in models}
     guessed = [f"{name} (from {known_from})" for name, known_from in sizes.items() if known_from != STAGED]
     if guessed:
-        lines.append(f"Sizes are guessed until they are staged: {_names(guessed)}.")
+        lines.append(f"Sizes are estimated until staged: {_names(guessed)}.")
     elif not all(planned.estimate.is_staged for planned in plan.cells):
-        lines.append("Tokens are guessed until they are made.")
+        lines.append("Token counts are estimated until tokenized.")
     kinds = _one_of_each_kind(plan)
     unknown = [planned.cell.task for planned in kinds if task_size(plan.experiment, planned.cell).is_guessed]
     if unknown:
         rows = f"{ROWS_OF_AN_UNKNOWN_TASK:,}"
-        lines.append(f"Rows are guessed as {rows} until they are fetched (train_rows: says better): {_names(unknown)}.")
+        lines.append(f"Rows are taken as {rows} until fetched (set train_rows:): {_names(unknown)}.")
     return lines
 
 
@@ -238,7 +262,7 @@ def _source(planned: PlannedCell) -> str:
     if estimate.known_from is Basis.DATA_SHEET:
         return f"the data sheet of {planned.card.name} ({_precision(planned)})"
     if estimate.device is None:
-        return "no run yet, a device of middling speed"
+        return "no run yet; an average device is assumed"
     return f"runs of {estimate.known_from} on {estimate.device}"
 
 

@@ -58,7 +58,7 @@ class Profile:
 def slurm_profile(name: str | None) -> Profile:
     """Return the profile of this name or path, or this clone's for SLURM. Raises GluegridError."""
     name = name or str(OF_THIS_CLONE)
-    file = _file(name)
+    file = profile_file(name)
     if file is None:
         raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
     content = load(file)[0]
@@ -86,12 +86,12 @@ def pack_minutes_of_profile(name: str | None) -> float:
 
 def _content(name: str | None) -> object:
     if name:
-        file = _file(name)
+        file = profile_file(name)
         if file is None:
             raise GluegridError(f"PROFILE={name}: there is no such profile; name a folder with a config.yaml")
         return load(file)[0]
     with suppress(GluegridError):  # Snakemake may read more than strict YAML, and says what is wrong with it
-        if file := _file(str(OF_THIS_CLONE)):
+        if file := profile_file(str(OF_THIS_CLONE)):
             return load(file)[0]
     return None
 
@@ -116,7 +116,8 @@ def _evaluated(text: str, cell: Cell) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _file(profile: str) -> Path | None:
+def profile_file(profile: str) -> Path | None:
+    """Return the file of a profile, given by its name or path as Snakemake takes it; None where there is none."""
     for place in PLACES:
         path = place / Path(profile).expanduser()
         if path.is_file():

@@ -1,6 +1,5 @@
 """What of an experiment is staged: models, data and tokens below resources/, for people."""
 
-import atexit
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +46,6 @@ class Resource:
         return (self.kind, self.name, self.source, state[:12], size, _rows_of(manifest))
 
 
-def end_with_staged(experiment: Experiment) -> None:
-    """Let the terminal end with what is staged, and what is not."""
-    # At exit, since Snakemake's own last lines come after its handlers.
-    atexit.register(print, staged_table(experiment), flush=True)
-
-
 def staged_table(experiment: Experiment) -> str:
     """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
     needed = resources(experiment)
@@ -61,9 +54,9 @@ def staged_table(experiment: Experiment) -> str:
     failed = [each for each in missing if each.was_tried and not is_cut_off(experiment, each.log)]
     lines += map(_failure, failed)
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if resource not in failed]:
-        lines.append(f"Not tried: {', '.join(waiting)}")
+        lines.append(f"Not attempted: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(needed)} are missing."
-    lines.append(count if missing else "All is staged: cells need no network.")
+    lines.append(count if missing else "Everything is staged: cells need no network.")
     return "\n".join([*lines, *([STOPPED] if was_interrupted(path_of_current_invocation()) else [])])
 
 

@@ -1,4 +1,4 @@
-"""Where every cell of some experiments is, and how long the rest will take: from files and one call of squeue."""
+"""Find where the cells of experiments are and how long the rest takes, from files and one squeue."""
 
 import datetime
 from collections import Counter
@@ -73,7 +73,7 @@ class Observer:
         """Read what may still work on cells. Raises GluegridError when the experiment is not there (any more)."""
         invocations = invocations_of(self.folder)
         if invocations is None:
-            raise GluegridError(f"{self.folder}: no call of snakemake has begun this experiment")
+            raise GluegridError(f"{self.folder}: this experiment was never started; run snakemake")
         experiment = self._experiment_of(invocations.newest["config"])
         cells = experiment.cells
         known = {key: self._done_status(experiment, cell) for key, cell in cells.items()}
@@ -102,7 +102,7 @@ class Observer:
                 self._experiment.cells  # noqa: B018  so that what cannot be understood is said here
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(
-                    f"{self.folder}/heads: was written by another release; call snakemake once with this experiment"
+                    f"{self.folder}/heads: was written by another release; run snakemake once for this experiment"
                 ) from error
             self._done.clear()
         return self._experiment
@@ -153,7 +153,7 @@ def experiments(results: Path, name: str | None) -> list[Path]:
     """
     folders = experiment_folders(results, name, PLANNED)
     if not folders:
-        raise GluegridError(f"{results}: no experiment yet; call snakemake")
+        raise GluegridError(f"{results}: no experiment yet; run snakemake")
     return folders
 
 

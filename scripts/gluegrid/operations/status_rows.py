@@ -1,4 +1,4 @@
-"""What is said of one model on one task: where its cells are, one for each seed and variant."""
+"""Describe one model on one task: where its cells are, one per seed and variant."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

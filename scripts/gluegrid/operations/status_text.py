@@ -1,4 +1,4 @@
-"""Where each cell is, as a text for people: models and tasks, totals, and why cells have failed."""
+"""Show where each cell is: models and tasks, totals, and why cells failed."""
 
 import datetime
 import os
@@ -51,6 +51,21 @@ def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
     return "\n".join(lines[: paper.lines])
 
 
+def live_text(snapshot: Snapshot, paper: Paper) -> str:
+    """Return where each cell is while a call works on them, in as many lines as the paper has."""
+    counts = snapshot.counts
+    states = [
+        state for state in (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED) if counts[state]
+    ]
+    parts = [paper.painted(f"{counts[state]:,} {state}", COLOURS[state]) for state in states]
+    to_come = [f"{counts[State.NOT_BEGUN]:,} to come"] if counts[State.NOT_BEGUN] else []
+    cells = f"{counted(len(snapshot.cells), 'cell')}: {', '.join([*parts, *to_come])}"
+    end = snapshot.taken + datetime.timedelta(seconds=snapshot.time_left.seconds)
+    left = f"; {duration(snapshot.time_left.seconds)} left, ends ~{clock(end.isoformat())}"
+    rows = _table(rows_of(snapshot.experiment, snapshot.cells), paper.lines - 1, paper)
+    return "\n".join([*rows, cells + (left if snapshot.time_left.gpu_hours else "")])
+
+
 def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     experiment = snapshot.experiment
     models, tasks = counted(len(experiment.models), "model"), counted(len(experiment.tasks), "task")
@@ -59,10 +74,10 @@ def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
     invocations = snapshot.invocations
     if running := [each for each in invocations.running if not invocations.is_controlled(each)]:
         named = ", ".join(f"process {each['process']['pid']} since {clock(each['started'])}" for each in running)
-        lines += [f"snakemake runs: {named}"]
+        lines += [f"Snakemake is running: {named}"]
     lines += [line for each in _controller(snapshot) for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
     if snapshot.silence is not None:
-        said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files tell."
+        said = f"SLURM does not answer ({escaping.one_line(snapshot.silence)}); this is what the files say."
         lines += [
             paper.painted(line, COLOURS[State.FAILED]) for line in textwrap.wrap(said, paper.width, **WHOLE_WORDS)
         ]
@@ -75,7 +90,7 @@ def _controller(snapshot: Snapshot) -> list[str]:
     if controller is None:
         return []
     end, number = controller.end, f"SLURM job {controller.job.number}"
-    again = " Its cells' jobs run on; the same make submit goes on." if "exit_code" not in end else ""
+    again = " Its cells' jobs keep running; run the same make submit to continue." if "exit_code" not in end else ""
     if job is not None:
         has_begun = any(each.get("submitted") == controller.plan for each in snapshot.invocations.all)
         waits = f"{'was requeued and waits' if has_begun else 'waits'}{f' ({job.reason})' if job.reason else ''}"
@@ -111,7 +126,7 @@ def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
     lines = [_line(row, _fitted(name, width), paper) for row, name in zip(urgent, names, strict=True)]
     rest = Counter(row.state for row in rows) - Counter(row.state for row in urgent)
     counts = ", ".join(f"{rest[state]:,} {state}" for state in State if rest[state])
-    return [*lines, f"and {rest.total():,} more of models x tasks: {counts}"]
+    return [*lines, f"and {rest.total():,} more rows: {counts}"]
 
 
 def _most_urgent(rows: list[Row], most: int) -> list[Row]:
@@ -139,7 +154,7 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
     counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
     lines = [f"Cells: {counted}.", *_packs(snapshot), *_time_left(snapshot), *_next_call(snapshot)]
     if any(status.outcome.data for status in snapshot.cells):
-        lines.append(f"Numbers with {MARK} are not from the official data: {snapshot.experiment.paths.results_md}")
+        lines.append(f"Numbers with {MARK} are not from the official data; see {snapshot.experiment.paths.results_md}")
     return [line for each in lines for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
 
 
@@ -163,7 +178,7 @@ def _time_left(snapshot: Snapshot) -> list[str]:
     parts = [f"{hours if left.gpu_hours >= 1 else minutes} of training"]
     if snapshot.is_under_way:
         end = snapshot.taken + datetime.timedelta(seconds=left.seconds)
-        parts.append(f"the last cell ends at about {clock(end.isoformat())}, in {duration(left.seconds)}")
+        parts.append(f"ends about {clock(end.isoformat())}, in {duration(left.seconds)}")
     return [f"Left: {'; '.join(parts)}."]
 
 
@@ -172,11 +187,12 @@ def _next_call(snapshot: Snapshot) -> list[str]:
     if not missing or snapshot.goes_on:
         return []
     if snapshot.experiment.imported:
-        return ["It was imported; what is missing was missing where it was run."]
+        return ["This is an import; what is missing was missing where it ran."]
     if elsewhere := snapshot.invocations.unknown:
         host = elsewhere["process"]["host"]
-        return [f"Whether snakemake, called on {host}, still runs is not known here. If not: the same call goes on."]
-    return [f"No snakemake runs; the same call again goes on with what is left ({counted(missing, 'cell')})."]
+        unknown = f"Snakemake was started on {host}; whether it still runs is unknown here."
+        return [f"{unknown} If not, run the same command to continue."]
+    return [f"Snakemake is not running; run the same command to continue ({counted(missing, 'cell')} left)."]
 
 
 def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:

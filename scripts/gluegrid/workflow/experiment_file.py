@@ -1,4 +1,4 @@
-"""Which experiment a process of Snakemake is about: the command line's file, or what its head has frozen."""
+"""Find the experiment of a Snakemake process: the command line's file, or what its controller has frozen."""
 
 import sys
 from pathlib import Path
@@ -57,7 +57,7 @@ def check_that_it_is_no_import(experiment: Experiment) -> None:
     """Raise GluegridError for an experiment of the name of one that was imported."""
     folder = Path(experiment.paths.root)
     if is_import(folder):
-        raise GluegridError(f"{folder}: is an import (docs/sharing.md); give this experiment another name")
+        raise GluegridError(f"{folder}: is an import (docs/sharing.md); rename this experiment")
 
 
 def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
@@ -65,7 +65,7 @@ def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
     gpu_model = gpu_model_of(resource_of_train(workflow.resource_settings, RESOURCE))
     estimates, problem = estimates_of(experiment, gpu_model=gpu_model)
     if problem and workflow.is_main_process:
-        print(f"warning: {problem}; time limits are guessed", file=sys.stderr)
+        print(f"warning: {problem}; time limits are estimated without it", file=sys.stderr)
     return estimates
 
 
@@ -74,7 +74,7 @@ def _config_file(given: list[Path], project: Path) -> Path:
         names = ", ".join(str(path) for path in given)
         raise GluegridError(f"--configfile: one experiment file at a time, not {len(given)} ({names})")
     if not given and not DEFAULT_CONFIG.exists() and (project / DEFAULT_CONFIG).exists():
-        print(f"There is no {DEFAULT_CONFIG} in {Path.cwd()}; taken: {project / DEFAULT_CONFIG}", file=sys.stderr)
+        print(f"{Path.cwd()} has no {DEFAULT_CONFIG}; using {project / DEFAULT_CONFIG}", file=sys.stderr)
         return project / DEFAULT_CONFIG
     path = given[0] if given else DEFAULT_CONFIG
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,18 +1,20 @@
-"""How a Snakemake process works: on which experiment, with which programs, and what its terminal ends with."""
+"""Prepare a Snakemake process: its experiment, its programs, its terminal."""
 
+import atexit
 import gc
 import io
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
-from gluegrid.execution.invocation import freeze, show_messages
+from gluegrid.execution.invocation import LIVE, freeze, show_messages
 from gluegrid.execution.scratch import note_scratch
 from gluegrid.execution.visible_gpus import visible_gpus
 from gluegrid.experiment.experiment import Experiment
@@ -20,13 +22,16 @@ from gluegrid.experiment.references import read_all_references
 from gluegrid.operations.estimates import Estimates, learn
 from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import add_speeds
-from gluegrid.operations.staged import end_with_staged, staged_table
-from gluegrid.results.outcomes import read_outcomes
+from gluegrid.operations.staged import staged_table
+from gluegrid.results.outcomes import Outcome, read_outcomes
+from gluegrid.results.results_md import write_tables
 from gluegrid.workflow.code_copy import copy_code
 from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
 from gluegrid.workflow.interruption import end_when_asked
+from gluegrid.workflow.last_words import NOTHING_DONE, last_words
 from gluegrid.workflow.pack_jobs import SmallCells
-from gluegrid.workflow.run_end import end_with_tables, finished_now, last_words, note_expectations
+from gluegrid.workflow.progress import Call, Progress, call_of
+from gluegrid.workflow.run_end import finished_now, note_expectations
 from gluegrid.workflow.site_choices import site_choices
 from gluegrid.workflow.slurm_patches import check_version, patch_slurm_plugin
 from gluegrid.workflow.snakemake_patches import (
@@ -38,6 +43,7 @@ from gluegrid.workflow.snakemake_patches import (
     tell_jobs_of_interruption,
     where_nothing_is_to_be_done,
 )
+from gluegrid.workflow.terminal import handler_in_use, log_files
 
 BEGUN = now()  # before anything is planned
 PROGRAMS = ("bash", "tee")  # of the rules' shells
@@ -128,7 +134,7 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
         limit = max(workflow.resource_settings.cores, experiment.most_gpus) if gpus is None else gpus or 1
         workflow.register_resource("gpu", limit)
     elif gpus and (given := workflow.global_resources["gpu"].value) > gpus:
-        print(f"warning: --resources gpu={given}, of which there are {gpus} here: cells wait for them", file=sys.stderr)
+        print(f"warning: --resources gpu={given}, but there are {gpus} here; cells wait for free ones", file=sys.stderr)
 
 
 def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
@@ -139,6 +145,7 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
         read_all_references()
         freeze(experiment.config, heads, started=BEGUN, site=site_choices(workflow))
         note_expectations(experiment, estimates)
+        call = call_of(experiment, estimates, workflow, site_choices(workflow).pack_minutes)
         code = copy_code(Path(workflow.basedir), heads)
     except GluegridError as error:
         raise SystemExit(f"{error}\nnothing was started") from None
@@ -150,8 +157,18 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     end_when_asked()
     tell_jobs_of_interruption()
     show_messages()
+    show_progress(call, workflow)
     gc.freeze()  # what was planned stays, in a head that lives for days
     gc.enable()
+
+
+def show_progress(call: Call, workflow) -> None:
+    """Let the terminal show how this call gets on, unless Snakemake's own output is wanted."""
+    if handler := handler_in_use():
+        os.environ[LIVE] = "1"
+        workflow.progress = Progress(call, log_files(workflow), handler.block)
+        handler.show(workflow.progress)
+        workflow.progress.begin()
 
 
 def check_programs(executor: str | None) -> None:
@@ -159,7 +176,7 @@ def check_programs(executor: str | None) -> None:
     needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
     if missing := [name for name in needed if not shutil.which(name)]:
         where = f"not found in any folder of PATH ({os.environ.get('PATH', '')})"
-        raise GluegridError(f"{', '.join(missing)}: {where}; install it, or load the module that has it")
+        raise GluegridError(f"{', '.join(missing)}: {where}; install it, or load its module")
 
 
 def _put_sbatch_first(scripts: Path) -> None:
@@ -171,22 +188,34 @@ def _put_sbatch_first(scripts: Path) -> None:
 
 def end_of_run(experiment: Experiment, workflow) -> None:
     """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
-    if _is_only_staged(workflow):
-        end_with_staged(experiment)
-        return
-    outcomes = read_outcomes(experiment)
-    end_with_tables(experiment, outcomes)
+    is_only_staged = _is_only_staged(workflow)
+    outcomes = [] if is_only_staged else read_outcomes(experiment)
+    if progress := getattr(workflow, "progress", None):
+        progress.end(outcomes)
+    if not is_only_staged:
+        write_tables(experiment, outcomes)
+    # At exit, since Snakemake's own last lines come after its handlers.
+    atexit.register(print, _last_words(experiment, outcomes, workflow), flush=True)
     try:
         add_speeds(learn(experiment, finished_now(outcomes)))
     except (OSError, GluegridError, KeyError) as error:
-        print(f"warning: {MEASURED_SPEEDS}: nothing was added: {error}", file=sys.stderr)
+        print(f"warning: {MEASURED_SPEEDS}: not updated: {error}", file=sys.stderr)
 
 
 def tell_what_there_is(experiment: Experiment, workflow) -> None:
-    """Say, where nothing was to be done, what a call that has done it ends with."""
-    is_only_staged = _is_only_staged(workflow)
-    text = staged_table(experiment) if is_only_staged else last_words(experiment, read_outcomes(experiment))
-    print(text, flush=True)
+    """Say that nothing was to be done, and what a call that has done it ends with."""
+    if handler := handler_in_use():
+        handler.forget()
+        print(NOTHING_DONE)
+    outcomes = [] if _is_only_staged(workflow) else read_outcomes(experiment)
+    print(_last_words(experiment, outcomes, workflow), flush=True)
+
+
+def _last_words(experiment: Experiment, outcomes: Sequence[Outcome], workflow) -> str:
+    if _is_only_staged(workflow):
+        return staged_table(experiment)
+    targets = sorted({job.rule.name for job in workflow.dag.targetjobs})
+    return last_words(experiment, outcomes, targets, log_files(workflow))
 
 
 def _is_only_staged(workflow) -> bool:

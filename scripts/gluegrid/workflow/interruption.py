@@ -19,7 +19,7 @@ from snakemake.logging import logger
 from snakemake.shell import shell
 
 from gluegrid.common.provenance import EXECUTOR
-from gluegrid.execution.invocation import SUBMITTED, interrupt
+from gluegrid.execution.invocation import LIVE, SUBMITTED, interrupt
 
 SECONDS_BETWEEN_ROUNDS = 1
 
@@ -50,12 +50,14 @@ def tell_jobs_and_cancel(cancel: Callable, self) -> None:
         # That its jobs have ended as they were told is no error, nor that the workflow has not come to its end.
         logger.addFilter(lambda record: record.levelno < logging.ERROR)
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # of a job that was just to begin
+        if LIVE in os.environ:  # Snakemake says so itself where its own output is shown
+            print("Stopping; running cells save their work first.", file=sys.stderr, flush=True)
     with _local_jobs_told():
         cancel(self)
 
 
 def _ask_for_patience(number: int, frame: object) -> None:
-    print("snakemake is ending already; its jobs are saving their work", file=sys.stderr, flush=True)
+    print("Already stopping; running cells are saving their work.", file=sys.stderr, flush=True)
 
 
 @contextmanager

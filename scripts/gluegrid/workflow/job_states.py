@@ -96,7 +96,7 @@ class JobStates:
     def _tell_once(self, silent: set[str], logger) -> None:
         for cluster in sorted(silent - self._silent):
             whose = f" of cluster {cluster}" if cluster else ""
-            logger.warning(f"SLURM{whose} does not answer; its jobs run on, and the head waits until it does.")
+            logger.warning(f"SLURM{whose} does not answer; its jobs keep running, and the controller waits.")
         self._silent = silent
 
     async def _states_of_unlisted(self, jobs: set[str], cluster: str, logger) -> dict[str, str]:

@@ -49,13 +49,13 @@ def _minutes(text: str) -> float:
     except ValueError:
         minutes = math.nan
     if not 0 <= minutes < math.inf:
-        raise GluegridError(f"{_place('pack_minutes', text)} has to be a number of minutes, such as 15; 0: no packs")
+        raise GluegridError(f"{_place('pack_minutes', text)} must be a number of minutes, such as 15; 0 for no packs")
     return minutes
 
 
 def _folder(text: str) -> str:
     if text and not FOLDER.fullmatch(text):
-        raise GluegridError(f"{_place('scratch', text)} has to be an absolute path or a variable, as $SLURM_TMPDIR")
+        raise GluegridError(f"{_place('scratch', text)} must be an absolute path or a variable, such as $SLURM_TMPDIR")
     return text
 
 

@@ -66,9 +66,9 @@ def submit(experiment: Experiment, file: Path, profile: Profile) -> list[str]:
         note_submission(folder, number, _name(folder), plan)
     return [
         f"Submitted: the controller of {experiment.name} is SLURM job {number}.",
-        f"  what it says:      tail -f {folder / LOG}",
-        f"  where cells are:   make status EXPERIMENT={experiment.name}",
-        f"  to end it all:     make cancel EXPERIMENT={experiment.name}",
+        f"  Follow its log: tail -f {folder / LOG}",
+        f"  See its cells:  make status EXPERIMENT={experiment.name}",
+        f"  Cancel it:      make cancel EXPERIMENT={experiment.name}",
     ]
 
 
@@ -102,7 +102,9 @@ def _minutes(runtime: object, profile: Profile) -> int:
     text = str(runtime).strip()
     if parts := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)[a-z]*", text):
         return max(1, round(float(parts[1]) * MINUTES[parts[2] or "m"]))
-    raise GluegridError(f"{profile.file}: set-resources: {RULE}: runtime: {text} is no time; write minutes, or 10h, 2d")
+    raise GluegridError(
+        f"{profile.file}: set-resources: {RULE}: runtime: {text} is no duration; write minutes, or 10h, 2d"
+    )
 
 
 def _name(folder: Path) -> str:
@@ -111,7 +113,7 @@ def _name(folder: Path) -> str:
 
 
 def _refuse_beside(holder: dict) -> None:
-    raise GluegridError(f"another make submit of this experiment is under way: {describe(holder)}")
+    raise GluegridError(f"another make submit of this experiment is running: {describe(holder)}")
 
 
 def _refuse_second(experiment: Experiment, folder: Path, clusters: str) -> None:
@@ -128,13 +130,13 @@ def _check(snakemake: list[str]) -> None:
     done = subprocess.run([*snakemake, "--dry-run", "--quiet", "all"], capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         print(done.stdout + done.stderr, file=sys.stderr)
-        raise GluegridError("nothing was submitted, since snakemake cannot plan it; what is wrong stands above")
+        raise GluegridError("nothing was submitted: Snakemake cannot plan the experiment (see above)")
 
 
 def _stage(snakemake: list[str]) -> None:
     """Fetch and tokenise here what is missing."""
     if subprocess.run([*snakemake, "--", "stage"]).returncode != 0:
-        raise GluegridError("nothing was submitted, since not all could be staged; what is wrong stands above")
+        raise GluegridError("nothing was submitted: staging failed (see above)")
 
 
 def _frozen(experiment: Experiment, folder: Path, profile: Profile) -> tuple[Path, list[str]]:
@@ -164,10 +166,10 @@ def _submitted(arguments: list[str], folder: Path) -> str:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     except OSError as error:
-        raise GluegridError(f"sbatch: {error.strerror}; install it, or load the module that has it") from None
+        raise GluegridError(f"sbatch: {error.strerror}; install it, or load its module") from None
     if done.returncode != 0:
-        raise GluegridError(f"SLURM took no controller: {complaint(done)}")
+        raise GluegridError(f"SLURM rejected the controller: {complaint(done)}")
     if (answer := number_in(done.stdout)) is None:
-        raise GluegridError(f"sbatch accepted the controller without its number; it said: {done.stdout.strip()}")
+        raise GluegridError(f"sbatch accepted the controller, but returned no job number: {done.stdout.strip()}")
     # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
     return answer if clusters_asked_for(arguments) else without_cluster(answer)

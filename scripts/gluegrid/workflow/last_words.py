@@ -1,0 +1,189 @@
+"""What the terminal ends with: models by tasks, what to know of the numbers, where the rest is, what has failed."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gluegrid.common import escaping
+from gluegrid.common.files import json_if_there, read_json
+from gluegrid.common.formatting import counted
+from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
+from gluegrid.experiment.experiment import Experiment
+from gluegrid.results import tables
+from gluegrid.results.notes import precision_notes
+from gluegrid.results.outcomes import Outcome
+from gluegrid.results.parity import with_verdict
+from gluegrid.results.parity_report import COLUMNS, below, verdict_row
+from gluegrid.results.result_text import MARK, task_name
+from gluegrid.results.results_md import STOPPED, without_result
+from gluegrid.results.selection import chosen, was_chosen
+from gluegrid.results.summary import Group, by_model_on_every_task, groups
+from gluegrid.workflow.run_end import comparison
+
+WIDTH = 80  # columns
+LONGEST_NAME = 32  # characters of a model's name
+MOST_TASKS_BELOW = 20  # more of them go beside each other, in several parts
+MOST_NAMED = 6  # degenerate models and tasks
+MOST_TOLD = 30  # cells without a result
+GAP = "  "
+SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
+NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
+
+
+def last_words(
+    experiment: Experiment, outcomes: Sequence[Outcome], targets: Sequence[str] = (), logs: Sequence[str] = ()
+) -> str:
+    """Return what a call ends with; `targets` are the rules that it was asked for."""
+    grouped = chosen(groups(experiment, outcomes))
+    failed, stopped = without_result(outcomes)
+    lines = ["", *_caption(experiment, grouped), "", score_table(grouped), ""]
+    compared = comparison(experiment, outcomes)
+    notes = [*_notes(outcomes, grouped), *([compared] if compared else [])]
+    lines += [*notes, *([""] if notes else [])]
+    lines += _where(experiment, logs, "report" in targets)
+    told = [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
+    told += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]
+    more = [f"... and {len(told) - MOST_TOLD:,} more cells without a result: results.md"] if told[MOST_TOLD:] else []
+    lines += [*told[:MOST_TOLD], *more]
+    if was_interrupted(path_of_current_invocation()):
+        lines.append(f"{STOPPED} ({sum(outcome.is_done for outcome in outcomes)} of {len(outcomes)} cells are done)")
+    return "\n".join([*lines, *_of_targets(experiment, targets)])
+
+
+def score_table(grouped: Sequence[Group], width: int = WIDTH) -> str:
+    """Return models by tasks in so many columns: a column for each model or, where they are many, for each task."""
+    by_model = by_model_on_every_task(grouped)
+    rows = [["Task", *(task_name(group) for group in by_model[0]), "Mean"]] if by_model else []
+    rows += [[escaping.shortened(of_model[0].model, LONGEST_NAME), *_scores(of_model)] for of_model in by_model]
+    rows = [[escaping.one_line(text) for text in row] for row in rows]
+    turned = [[*row] for row in zip(*rows, strict=True)]
+    if _width(turned) <= width and len(turned) <= MOST_TASKS_BELOW:
+        return _aligned(turned)
+    rows[:1] = [["Model", *rows[0][1:]]] if rows else []
+    return "\n\n".join(_aligned(part) for part in _parts(rows, width))
+
+
+def _scores(of_model: Sequence[Group]) -> list[str]:
+    mean, tasks = tables.mean_over_tasks(of_model)
+    return [*map(_score, of_model), mean + (f" ({tasks})" if tasks else "")]
+
+
+def _score(group: Group) -> str:
+    is_of_all = not group.done or len(group.done) == len(group.outcomes)
+    return tables.score_or_state(group) + ("" if is_of_all else f" ({len(group.done)} of {len(group.outcomes)})")
+
+
+def _parts(rows: list[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Yield tables of as many columns each as fit, the first in each of them."""
+    chosen_columns: list[int] = []
+    for column in range(1, len(rows[0]) if rows else 0):
+        if chosen_columns and _width(_of_columns(rows, [*chosen_columns, column])) > width:
+            yield _of_columns(rows, chosen_columns)
+            chosen_columns = []
+        chosen_columns.append(column)
+    if chosen_columns:
+        yield _of_columns(rows, chosen_columns)
+
+
+def _of_columns(rows: list[list[str]], columns: list[int]) -> list[list[str]]:
+    return [[row[0], *(row[column] for column in columns)] for row in rows]
+
+
+def _widths(rows: list[list[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _width(rows: list[list[str]]) -> int:
+    widths = _widths(rows)
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Return a table: names on the left, numbers aligned on the right."""
+    first, *others = _widths(rows)
+    return "\n".join(
+        GAP.join([row[0].ljust(first), *(text.rjust(width) for text, width in zip(row[1:], others, strict=True))])
+        for row in rows
+    )
+
+
+def _caption(experiment: Experiment, grouped: Sequence[Group]) -> list[str]:
+    """Say what the numbers of the table are."""
+    several = any(len(group.outcomes) > 1 for group in grouped)
+    over = ", mean ± standard deviation over seeds" if several else ", one seed"
+    return [f"{experiment.name}: scores x 100 on validation{over}"]
+
+
+def _notes(outcomes: Sequence[Outcome], grouped: Sequence[Group]) -> Iterator[str]:
+    """Yield what to know of the numbers, each thing once."""
+    if any(group.data for group in grouped):
+        yield f"{MARK} not from the official data; results.md says how they differ."
+    if degenerate := [f"{group.model} on {task_name(group)}" for group in grouped if group.degenerate]:
+        more = f" and {len(degenerate) - MOST_NAMED:,} more" if len(degenerate) > MOST_NAMED else ""
+        yield f"Degenerate (one answer for every example): {', '.join(degenerate[:MOST_NAMED])}{more}."
+    if any(map(was_chosen, grouped)):
+        yield "Of each sweep, the table shows the chosen point; results.md has all of them."
+    yield from map(escaping.one_line, precision_notes(outcomes)[:1])  # the tables say of which cells each is
+
+
+def _where(experiment: Experiment, logs: Sequence[str], report_follows: bool) -> Iterator[str]:
+    yield f"Tables: {experiment.paths.results_md}"
+    if not report_follows:
+        yield f"Report: make reports EXPERIMENT={experiment.name}"
+    if logs:
+        yield f"Log: {', '.join(logs)}"
+
+
+def _of_targets(experiment: Experiment, targets: Sequence[str]) -> Iterator[str]:
+    """Yield what was found by the rules that were asked for, beside the table."""
+    for rule in targets:
+        if lines := [*OF_RULES[rule](experiment)] if rule in OF_RULES else []:
+            yield from ("", *lines)
+
+
+def _of_compare(experiment: Experiment) -> Iterator[str]:
+    """Say how often each model wins, ties and loses against each other."""
+    content = json_if_there(Path(experiment.paths.comparisons_json))
+    pairs: dict[tuple[str, str], list[str | None]] = {}
+    for each in content.get("tasks", []):
+        pairs.setdefault((each["first"], each["second"]), []).append(each["better"])
+    for (first, second), better in pairs.items():
+        wins, losses = better.count(first), better.count(second)
+        ties = len(better) - wins - losses
+        counts = ", ".join([counted(wins, "win"), counted(losses, "loss"), counted(ties, "tie")])
+        yield f"{first} against {second}: {counts} on {counted(len(better), 'task')}"
+    if not pairs:
+        yield "Nothing was compared: no two models have results on a common task."
+    yield f"Comparisons: {experiment.paths.comparisons_md}"
+
+
+def _of_parity(experiment: Experiment) -> Iterator[str]:
+    file = Path(experiment.paths.parity_json)
+    if not file.exists():
+        return
+    content = read_json(file)
+    records = with_verdict(content)
+    if records:
+        rows = [COLUMNS, *map(verdict_row, records)]
+        yield _aligned([[escaping.one_line(row[column]) for column in SHOWN_OF_PARITY] for row in rows])
+    elif not content["verdicts"]:
+        yield "Parity: no published result for these models and tasks, so nothing was compared."
+    if others := len(content["verdicts"]) - len(records):
+        yield f"{counted(others, 'published result')} not compared."
+    yield from map(escaping.one_line, below(content))
+    yield f"Parity: {experiment.paths.parity_md}"
+
+
+def _of_report(experiment: Experiment) -> Iterator[str]:
+    if Path(experiment.paths.report_html).exists():
+        yield f"Report: {experiment.paths.report_html}"
+
+
+def _of_submission(experiment: Experiment) -> Iterator[str]:
+    for model in experiment.models:
+        file = Path(experiment.paths.submission_zip.format(model=model))
+        log = Path(experiment.paths.log("write_submission", model))
+        if file.exists():
+            yield log.read_text(encoding="utf-8").strip() if log.exists() else str(file)
+
+
+OF_RULES = {"compare": _of_compare, "parity": _of_parity, "report": _of_report, "submission": _of_submission}

@@ -1,0 +1,134 @@
+"""The last lines of a terminal, drawn again and again in place; whatever else is printed goes above them."""
+
+import os
+import re
+import sys
+import threading
+import unicodedata
+from collections.abc import Sequence
+from typing import TextIO
+
+# ECMA-48: up so many lines, then erase to the end of the screen; from the first column, since ^C may have been echoed.
+UP_AND_CLEAR = "\r\x1b[{lines}A\x1b[J"
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class LiveBlock:
+    """Lines at the end of a terminal. The cursor stays visible, so a killed process leaves a usable terminal behind."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self._drawn = 0
+        self._lines: Sequence[str] = ()
+        self._is_open = False
+        self._lock = threading.RLock()  # a signal's handler may print while its thread draws
+        self._replaced: dict[str, TextIO] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the terminal's columns and lines."""
+        try:
+            size = os.get_terminal_size(self.stream.fileno())
+        except OSError:
+            return 80, 24
+        return size.columns or 80, size.lines or 24
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether colours are wanted (https://no-color.org)."""
+        return not os.environ.get("NO_COLOR")
+
+    def open(self) -> None:
+        """Let what this process prints go above the block, as long as it is open."""
+        if self._is_open:
+            return
+        self._is_open = True
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if is_terminal(stream):
+                self._replaced[name] = stream
+                setattr(sys, name, _Above(self, stream))
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Show lines in place of the ones before; of too many, the last ones."""
+        with self._lock:
+            if self._is_open:
+                self._lines = lines
+                self._write("")
+
+    def write(self, text: str) -> None:
+        """Print complete lines above the block."""
+        with self._lock:
+            self._write(text)
+
+    def close(self) -> None:
+        """Erase the block for good."""
+        with self._lock:
+            self._lines = ()
+            for name, stream in self._replaced.items():
+                above = getattr(sys, name)
+                if isinstance(above, _Above):
+                    above.finish()
+                setattr(sys, name, stream)
+            self._replaced.clear()
+            self._write("")
+            self._is_open = False
+
+    def _write(self, text: str) -> None:
+        columns, height = self.size
+        lines = [_clipped(line, columns - 1) for line in self._lines[-(height - 1) :]]
+        above = UP_AND_CLEAR.format(lines=self._drawn) if self._drawn else ""
+        self._drawn = len(lines)
+        self.stream.write(above + text + "".join(f"{line}\n" for line in lines))
+        self.stream.flush()
+
+
+class _Above:
+    """A stream of this process whose lines go above the block."""
+
+    def __init__(self, block: LiveBlock, stream: TextIO):
+        self._block = block
+        self._stream = stream
+        self._begun = ""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Print all complete lines; the rest waits for its end."""
+        complete, end, self._begun = (self._begun + text).rpartition("\n")
+        if end:
+            self._block.write(complete + end)
+        return len(text)
+
+    def finish(self) -> None:
+        """Print the line that was begun."""
+        if self._begun:
+            self._block.write(f"{self._begun}\n")
+            self._begun = ""
+
+    def flush(self) -> None:
+        """Do nothing: what is complete was printed."""
+
+
+def _clipped(line: str, columns: int) -> str:
+    """Return a line that fits; one that does not loses its colours."""
+    text = COLOURS.sub("", line)
+    if _width(text) <= columns:
+        return line
+    while _width(text) > columns:
+        text = text[:-1]
+    return text
+
+
+def _width(text: str) -> int:
+    """Return the columns of a text: letters of East Asia take two, those that combine with another none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )

@@ -1,0 +1,203 @@
+"""What a call of snakemake shows: a logger plugin of Snakemake's, the default of profiles/default/config.yaml.
+
+It replaces Snakemake's prose about the jobs of a call by what progress.py makes of the same events. Everything else is
+shown as Snakemake shows it: warnings, errors, and all that a call says which runs no jobs (`--lint`, `--unlock`). Where
+more or less is asked for (`--dry-run`, `--verbose`, `--quiet`, `--printshellcmds`, `--debug-dag`), Snakemake's own
+handler takes its place. The log file below .snakemake/log has all of it in any case.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+from gluegrid.common.errors import GluegridError
+from gluegrid.experiment.yaml_loader import load
+from gluegrid.operations.site_profile import profile_file
+from gluegrid.workflow.live_block import LiveBlock, is_terminal
+
+NAME = "gluegrid"
+KEY = "logger"
+REPLACED = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # errors that are told in one line
+SECONDS_TO_TELL = 2  # a job's own error follows its exception at once
+_in_use: "LogHandler | None" = None
+
+
+def loggers() -> list[str]:
+    """Return the loggers that profiles/default asks for: this one, unless another profile has a `logger:` of its own.
+
+    Snakemake looks for plugins before any profile is read, so this one is registered by hand.
+    """
+    if any(map(_names_a_logger, _profiles())):
+        return []
+    LoggerPluginRegistry().register_plugin(f"snakemake_logger_plugin_{NAME}", sys.modules[__name__])
+    return [NAME]
+
+
+def _profiles() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--profile", nargs="+", default=os.environ.get("SNAKEMAKE_PROFILE", "").split())
+    return parser.parse_known_args()[0].profile
+
+
+def _names_a_logger(profile: str) -> bool:
+    file = profile_file(profile)
+    try:
+        content = load(file)[0] if file else None
+    except GluegridError:  # Snakemake says what is wrong with it
+        return False
+    return isinstance(content, dict) and KEY in content
+
+
+class Shown(Protocol):
+    """What is told of the jobs of a call."""
+
+    def job_started(self, job_id: int) -> None:
+        """Take note of a job that begins, or is submitted."""
+
+    def job_finished(self, job_id: int) -> None:
+        """Tell of a job that is done."""
+
+    def job_failed(self, job_id: int, message: str) -> None:
+        """Tell of a job that has failed; `message` is what its executor says."""
+
+    def close(self) -> None:
+        """Draw nothing from here on."""
+
+
+class LogHandler(LogHandlerBase):
+    """The handler of one call. Snakemake calls `emit` in a thread of its own."""
+
+    def __post_init__(self) -> None:
+        settings = self.common_settings
+        asked_for = (settings.verbose, settings.debug_dag, settings.printshellcmds, settings.quiet, settings.dryrun)
+        self.is_in_use = not any(asked_for)
+        self.block = LiveBlock(sys.stderr) if is_terminal(sys.stderr) else None
+        self._shown: Shown | None = None
+        self._is_plain = False
+        self._waiting: list[logging.LogRecord] = []
+        self._error_of_job: logging.LogRecord | None = None
+        self._timer: threading.Timer | None = None
+        self._plain = ColorizingTextHandler(
+            settings.nocolor,
+            _Printed(),
+            DefaultFormatter(settings.quiet, settings.show_failed_logs),
+            DefaultFilter(settings.quiet, False, False, False, False),
+        )
+        global _in_use
+        _in_use = self if self.is_in_use else None
+
+    def show(self, shown: Shown) -> None:
+        """Leave what is told of jobs to `shown` from here on."""
+        self.forget()
+        self._shown = shown
+
+    def forget(self) -> None:
+        """Tell nothing of what has waited, which is prose about the plan."""
+        with self.lock:
+            self._waiting.clear()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell of a record, or leave it to the log file."""
+        if not self.is_in_use:
+            return
+        event = getattr(record, "event", None)
+        if self._is_plain or (record.levelno >= logging.WARNING and not (self._shown and event in REPLACED)):
+            self._tell_plainly(record)
+        elif self._shown:
+            self._tell_of_jobs(record, event)
+        elif event == LogEvent.JOB_INFO:  # jobs run, and nobody tells of them: the call has --no-hooks
+            self._is_plain = True
+            for waiting in (*self._waiting, record):
+                self._plain.handle(waiting)
+            self._waiting.clear()
+        else:
+            self._waiting.append(record)
+            if event == LogEvent.WORKFLOW_STARTED and self.block:
+                self.block.open()
+                self.block.draw(["Planning ..."])
+
+    def _tell_plainly(self, record: logging.LogRecord) -> None:
+        """Show a warning or error as Snakemake does; that of a failing job waits, since the job may tell of it next."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.ERROR and self._shown:
+            self._tell_of_waiting_error()
+            self._error_of_job = record
+            self._timer = threading.Timer(SECONDS_TO_TELL, self._tell_of_late_error, [record])
+            self._timer.daemon = True
+            self._timer.start()
+            return
+        if record.levelno >= logging.ERROR and not self._is_plain:
+            self._waiting.clear()
+        self._tell_of_waiting_error()
+        self._plain.handle(record)
+
+    def _tell_of_jobs(self, record: logging.LogRecord, event: LogEvent | None) -> None:
+        waits = self._error_of_job
+        if event in REPLACED and waits is not None and waits.thread == record.thread:
+            self._error_of_job = None  # the job's line tells of it, and its log has it
+        self._tell_of_waiting_error()
+        if event == LogEvent.JOB_INFO:
+            self._shown.job_started(record.jobid)
+        elif event == LogEvent.JOB_FINISHED:
+            self._shown.job_finished(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            self._shown.job_failed(record.jobid, record.rule_msg or "")
+
+    def _tell_of_waiting_error(self) -> None:
+        if self._error_of_job is not None:
+            self._plain.handle(self._error_of_job)
+            self._error_of_job = None
+
+    def _tell_of_late_error(self, record: logging.LogRecord) -> None:
+        """Tell of an error that was no job's."""
+        with self.lock:
+            if self._error_of_job is record:
+                self._tell_of_waiting_error()
+
+    def close(self) -> None:
+        """Tell what has waited to the end: of a call that runs no jobs, all."""
+        if self._shown:
+            self._shown.close()
+        if self.block:
+            self.block.close()
+        self._tell_of_waiting_error()
+        for record in self._waiting:
+            self._plain.handle(record)
+        self._waiting.clear()
+        super().close()
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """Whether Snakemake's own handler is not needed."""
+        return self.is_in_use
+
+    writes_to_file = has_filter = has_formatter = needs_rulegraph = property(lambda self: False)
+
+
+class _Printed:
+    """Standard error as it is when something is written: perhaps with a block below."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys.stderr, name)
+
+
+def handler_in_use() -> LogHandler | None:
+    """Return the handler of this call; None where Snakemake's own is used."""
+    return _in_use
+
+
+def log_files(workflow) -> Sequence[str]:
+    """Return the paths of Snakemake's log files of this call, below the working folder relative to it."""
+    paths = [Path(path) for path in workflow.logger_manager.get_logfile()]
+    here = Path.cwd()
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
