@@ -121,6 +121,9 @@ def test_without_comparisons_nothing_is_bold_and_the_page_says_what_to_run(here)
         assert not report.section("scores").all("table")[0].all("strong")
         assert "snakemake compare report" in report.section("scores").text
         assert "comparisons" not in report.sections
+    empty = '{"tasks": [], "means": [], "method": {"level": 0.95}, "inputs": []}'
+    Path(experiment.paths.comparisons_json).write_text(empty)
+    assert "comparisons" not in report_of(here, experiment).sections
 
 
 def test_ranks_are_means_over_tasks(realistic):

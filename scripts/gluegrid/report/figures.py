@@ -86,7 +86,6 @@ def limits(values: Iterable[float], bounds: tuple[float, float] = (0, 100)) -> t
     extra = max(0.08 * (high - low), (LEAST_SPAN - (high - low)) / 2)
     low, high = max(low - extra, bounds[0]), min(high + extra, bounds[1])
     low, high = min(low, high - LEAST_SPAN), max(high, low + LEAST_SPAN)
-    low, high = max(low, bounds[0]), min(high, bounds[1])
     near = NEAR * (high - low)
     return bounds[0] if low - bounds[0] < near else low, bounds[1] if bounds[1] - high < near else high
 
