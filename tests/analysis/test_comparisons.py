@@ -81,6 +81,23 @@ def test_every_two_models_are_compared_on_every_task_and_their_mean(experiment):
     assert found.resamples == 1000
 
 
+def test_intervals_of_differences_end_where_the_metrics_do(experiment):
+    for cell in experiment.cells.values():
+        right = cell.seed == 1 or cell.model != "bad"  # one of its seeds is right, two are all wrong
+        if cell.task == "pair":
+            save_result(experiment, cell, LABELS, LABELS if right else 1 - LABELS)
+        else:
+            save_result(experiment, cell, NUMBERS, NUMBERS if right else -NUMBERS)
+    found = compared(experiment)
+    ends = {
+        (each.tasks[0], each.second): (each.difference.low, each.difference.high)
+        for each in [*found.of_tasks, *found.of_means]
+        if each.first == "good" and each.second == "bad" and len(each.tasks) == 1
+    }
+    assert ends["pair", "bad"][1] == 1.0  # of accuracy, from 0 to 1
+    assert ends["number", "bad"][1] == 2.0  # of correlations, from -1 to 1
+
+
 def test_scores_are_those_of_the_tables(experiment):
     save_all(experiment)
     found = compared(experiment)
