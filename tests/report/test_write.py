@@ -381,7 +381,7 @@ def test_one_cell_has_no_interval_and_its_page_says_so(here):
     assert not number.all("small")
     assert "interval" not in report.section("scores").all("p")[0].text
     assert report.sections == ["scores", "cost", "notes", "origins"]
-    assert not report.section("scores").all("figure"), "one score makes no figure"
+    assert not report.page.all("figure"), "one number makes no figure"
     assert not report.section("scores").all("p", **{"class": "note"})
 
 

@@ -21,8 +21,8 @@ WHAT = (
 )
 DEVICES = "Times on different devices cannot be compared; these are of {}."
 MEMORY = (
-    "Memory is the peak over a cell's seeds, with a mark for each task. GPU memory is what the main process's tensors"
-    " took, host memory is that process's."
+    "Memory is the peak over a cell's seeds; each task has a mark. GPU memory is what the main process's tensors took,"
+    " host memory is that process's."
 )
 COST = "Mean score against training time"
 PLACES = {"gpu": "GPU memory", "host": "Host memory"}
@@ -89,12 +89,13 @@ def cost_section(material: Material) -> Section | None:
     costs = {group.identity: _cost(group) for group in material.chosen if group.done}
     has_times = any(cost.device_seconds for cost in costs.values())
     figures = _memory_figures(material)
-    if not has_times and not figures:
+    has_memory = any(cost.memory[where] for cost in costs.values() for where in PLACES)
+    if not has_times and not has_memory:
         return None
     devices = sorted({outcome.record["device"] for outcome in material.done if "train_runtime" in outcome.results})
     lines = [WHAT.format(what="GPUs" if on_gpus(material.chosen) else "GPUs or CPU processes")] if has_times else []
     lines += [DEVICES.format(", ".join(devices))] if len(devices) > 1 else []
-    lines += [MEMORY] if figures else []
+    lines += [MEMORY] if has_memory else []
     drawn = [f"The figures show the first {MOST_ROWS} models."] if len(material.table.rows) > MOST_ROWS else []
     blocks: list[Block] = [Text(" ".join([*lines, *drawn]), "note")]
     blocks += [Figures(figures, is_wide=True)] if figures else []
@@ -164,7 +165,7 @@ def _memory_figures(material: Material) -> list[Figure]:
     return [
         Figure(_memory_figure(f"memory-{where}", drawn, material.looks, where), title)
         for where, title in PLACES.items()
-        if any(memory[where] for of_tasks in drawn.values() for memory in of_tasks.values())
+        if sum(bool(memory[where]) for of_tasks in drawn.values() for memory in of_tasks.values()) > 1
     ]
 
 

@@ -31,8 +31,8 @@ LONGEST_LABEL, LABELS = 21, 140  # characters of a name beside an axis, and the 
 PIXELS_PER_INCH = 72  # of matplotlib's SVG
 SMALL, LARGE = 4.2, 8.0  # diameters of the marks of one seed and of a mean
 LABEL_SIZE, WIDTH_OF_LETTER = 10.5, 0.58  # of names beside marks; the second is a part of the first
-# An axis or a colour scale of scores spans at least so many points, so that noise does not look like a difference: the
-# 95% interval of an accuracy of 66% on RTE's 277 examples is 11 points wide, and seeds come on top of that.
+# An axis or a colour scale of scores spans at least so many points, so that noise does not look like a difference: with
+# 66% of RTE's 277 examples right, the 95% interval is 11 points wide, and seeds come on top of that.
 LEAST_SPAN = 10.0
 LEAST_FACTOR = 4.0  # between the ends of a logarithmic axis, for the same reason
 NEAR = 1 / 3  # of an axis's span: a bound of the metric that is not farther away is where the axis ends

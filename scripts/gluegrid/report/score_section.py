@@ -31,11 +31,11 @@ from gluegrid.results.summary import score
 
 WHAT = (
     "Metrics x 100 on the validation splits. A task with several metrics or two validation splits counts with their"
-    " mean. Each number is the mean over seeds ± the standard deviation (n - 1), and links to where it comes from."
+    " mean. Each number links to where it comes from."
 )
-INTERVALS = (
-    "In brackets is the 95% interval of the mean (Student's t): it covers other seeds, but not other examples."
-    " One seed has no interval."
+OVER_SEEDS = (
+    "It is the mean over seeds ± the standard deviation (n - 1). In brackets is the 95% interval of the mean (Student's"
+    " t), which covers other seeds, but not other examples."
 )
 BOLD = (
     "Bold: the highest score and those not told apart from it, where another model is worse (paired bootstrap,"
@@ -63,7 +63,7 @@ REFERENCE_MARKERS = ("D", "s", "^", "v", "P", "X")
 
 def score_section(material: Material) -> Section:
     """Return the section."""
-    lines = [WHAT, *([INTERVALS] if any(len(group.done) > 1 for group in material.chosen) else [])]
+    lines = [WHAT, *([OVER_SEEDS] if any(len(group.done) > 1 for group in material.chosen) else [])]
     blocks: list[Block] = [Text(" ".join(lines)), _scores(material), *_legend_of_table(material)]
     if notes := tables.data_notes(material.chosen):
         blocks += [Text(MARKED, "note"), Items([line.removeprefix("- ") for line in notes])]
