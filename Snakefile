@@ -27,7 +27,7 @@ if workflow.is_main_process:
     rerun_by_content([part.rule for part in cells.runs_to_write], cells.outdated_results(), cells.had_result)
 
 
-report: "report/workflow.rst"
+report: "captions/workflow.rst"
 
 
 wildcard_constraints:

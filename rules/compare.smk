@@ -10,7 +10,7 @@ rule compare:
     output:
         markdown=report(
             EXPERIMENT.paths.comparisons_md,
-            caption="../report/comparisons.rst",
+            caption="../captions/comparisons.rst",
             category="Comparisons",
             labels={"file": "comparisons.md"},
         ),

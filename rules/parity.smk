@@ -11,7 +11,7 @@ rule parity_table:
     output:
         markdown=report(
             EXPERIMENT.paths.parity_md,
-            caption="../report/parity.rst",
+            caption="../captions/parity.rst",
             category="Comparisons",
             labels={"file": "parity.md"},
         ),

@@ -11,13 +11,13 @@ rule report:
     output:
         html=report(
             EXPERIMENT.paths.report_html,
-            caption="../report/report_html.rst",
+            caption="../captions/report_html.rst",
             category="Report",
             labels={"file": "report.html"},
         ),
         latex=report(
             EXPERIMENT.paths.table_tex,
-            caption="../report/table_tex.rst",
+            caption="../captions/table_tex.rst",
             category="Tables",
             labels={"file": "table.tex"},
         ),

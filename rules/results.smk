@@ -11,13 +11,13 @@ rule results:
     output:
         markdown=report(
             update(EXPERIMENT.paths.results_md),
-            caption="../report/results_md.rst",
+            caption="../captions/results_md.rst",
             category="Tables",
             labels={"file": "results.md"},
         ),
         csv=report(
             update(EXPERIMENT.paths.results_csv),
-            caption="../report/results_csv.rst",
+            caption="../captions/results_csv.rst",
             category="Tables",
             labels={"file": "results.csv"},
         ),

@@ -16,7 +16,7 @@ from gluegrid.workflow.rule_inputs import digest_of_results
 
 CALL = ("--configfile", "config.yaml", "--cores", "1")
 PROJECT = Path(__file__).resolve().parents[2]
-FLAG = re.compile(r"report\(\s+(\S+),\s+caption=\"\.\./(report/\w+\.rst)\",\s+category=.*?\},\s+\),", re.DOTALL)
+FLAG = re.compile(r"report\(\s+(\S+),\s+caption=\"\.\./(captions/\w+\.rst)\",\s+category=.*?\},\s+\),", re.DOTALL)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_every_output_for_snakemakes_report_has_a_caption():
     rules = {path.name: path.read_text(encoding="utf-8") for path in PROJECT.glob("rules/*.smk")}
     captions = [caption for text in rules.values() for _, caption in FLAG.findall(text)]
     assert len(captions) == sum(text.count("= report(") + text.count("=report(") for text in rules.values())
-    assert {*captions, "report/workflow.rst"} == {f"report/{path.name}" for path in PROJECT.glob("report/*")}
+    assert {*captions, "captions/workflow.rst"} == {f"captions/{path.name}" for path in PROJECT.glob("captions/*")}
     assert all(docutils_problems((PROJECT / caption).read_text(encoding="utf-8")) == "" for caption in captions)
 
 
