@@ -27,6 +27,9 @@ if workflow.is_main_process:
     rerun_by_content([part.rule for part in cells.runs_to_write], cells.outdated_results(), cells.had_result)
 
 
+report: "captions/workflow.rst"
+
+
 wildcard_constraints:
     **wildcard_patterns(EXPERIMENT, workflow.is_main_process),
 

@@ -8,7 +8,12 @@ rule compare:
     input:
         predictions=tables.predictions,
     output:
-        markdown=EXPERIMENT.paths.comparisons_md,
+        markdown=report(
+            EXPERIMENT.paths.comparisons_md,
+            caption="../captions/comparisons.rst",
+            category="Comparisons",
+            labels={"file": "comparisons.md"},
+        ),
         json=EXPERIMENT.paths.comparisons_json,
     log:
         EXPERIMENT.paths.log("compare", "compare"),

@@ -9,7 +9,12 @@ rule parity_table:
     input:
         cells=cells.results,
     output:
-        markdown=EXPERIMENT.paths.parity_md,
+        markdown=report(
+            EXPERIMENT.paths.parity_md,
+            caption="../captions/parity.rst",
+            category="Comparisons",
+            labels={"file": "parity.md"},
+        ),
         json=EXPERIMENT.paths.parity_json,
     log:
         EXPERIMENT.paths.log("parity_table", "parity"),

@@ -9,8 +9,18 @@ rule report:
     input:
         tables.before_report,
     output:
-        html=EXPERIMENT.paths.report_html,
-        latex=EXPERIMENT.paths.table_tex,
+        html=report(
+            EXPERIMENT.paths.report_html,
+            caption="../captions/report_html.rst",
+            category="Report",
+            labels={"file": "report.html"},
+        ),
+        latex=report(
+            EXPERIMENT.paths.table_tex,
+            caption="../captions/table_tex.rst",
+            category="Tables",
+            labels={"file": "table.tex"},
+        ),
     log:
         EXPERIMENT.paths.log("report", "report"),
     benchmark:

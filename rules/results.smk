@@ -9,8 +9,18 @@ rule results:
     input:
         cells=cells.results,
     output:
-        markdown=update(EXPERIMENT.paths.results_md),
-        csv=update(EXPERIMENT.paths.results_csv),
+        markdown=report(
+            update(EXPERIMENT.paths.results_md),
+            caption="../captions/results_md.rst",
+            category="Tables",
+            labels={"file": "results.md"},
+        ),
+        csv=report(
+            update(EXPERIMENT.paths.results_csv),
+            caption="../captions/results_csv.rst",
+            category="Tables",
+            labels={"file": "results.csv"},
+        ),
         json=update(EXPERIMENT.paths.results_json),
     log:
         EXPERIMENT.paths.log("results", "results"),

@@ -297,3 +297,11 @@ def test_splits_are_resampled_apart(shared):
     of_each = [example_draws("mnli", ["accuracy"], {name: split}, 2000) for name, split in splits.items()]
     assert numpy.corrcoef(of_each[0][:, 0], of_each[1][:, 0])[0, 1] == pytest.approx(0, abs=0.1)
     numpy.testing.assert_allclose(of_both, (of_each[0] + of_each[1]) / 2)
+
+
+def test_an_interval_ends_at_the_largest_difference_there_can_be():
+    draws = numpy.linspace(-3.0, 4.0, 1001)
+    free, clipped = difference(0.5, draws), difference(0.5, draws, widest=1.0)
+    assert (clipped.low, clipped.high) == (-1.0, 1.0)
+    assert (free.low, free.high) == pytest.approx((-2.825, 3.825), abs=0.02)
+    assert (clipped.probability, clipped.p_value) == (free.probability, free.p_value)

@@ -81,6 +81,23 @@ def test_every_two_models_are_compared_on_every_task_and_their_mean(experiment):
     assert found.resamples == 1000
 
 
+def test_intervals_of_differences_end_where_the_metrics_do(experiment):
+    for cell in experiment.cells.values():
+        right = cell.seed == 1 or cell.model != "bad"  # one of its seeds is right, two are all wrong
+        if cell.task == "pair":
+            save_result(experiment, cell, LABELS, LABELS if right else 1 - LABELS)
+        else:
+            save_result(experiment, cell, NUMBERS, NUMBERS if right else -NUMBERS)
+    found = compared(experiment)
+    ends = {
+        (each.tasks[0], each.second): (each.difference.low, each.difference.high)
+        for each in [*found.of_tasks, *found.of_means]
+        if each.first == "good" and each.second == "bad" and len(each.tasks) == 1
+    }
+    assert ends["pair", "bad"][1] == 1.0  # of accuracy, from 0 to 1
+    assert ends["number", "bad"][1] == 2.0  # of correlations, from -1 to 1
+
+
 def test_scores_are_those_of_the_tables(experiment):
     save_all(experiment)
     found = compared(experiment)
@@ -112,7 +129,7 @@ def test_comparisons_across_precisions_are_said(experiment):
     text = comparisons_markdown(experiment, found)
     names = ", ".join(f"good/pair/base/seed-{seed}" for seed in (1, 2, 3))
     assert f"- Precisions differ: bf16 in {names}; fp32 in all others.\n" in text
-    assert "- Results of different precisions are compared: on Pair good in bf16, same in fp32, bad in fp32.\n" in text
+    assert "- These comparisons are across precisions: on Pair good in bf16, same in fp32, bad in fp32.\n" in text
     inputs = json.loads(comparisons_json(experiment, found))["inputs"]
     assert {(each["model"], each["task"], each["precision"]) for each in inputs if each["model"] != "same"} == {
         *(("good", "pair", "bf16"), ("good", "number", "fp32"), ("bad", "pair", "fp32"), ("bad", "number", "fp32"))
@@ -163,7 +180,7 @@ def test_what_has_no_result_is_left_out_and_said(experiment):
     markdown = comparisons_markdown(experiment, found)
     assert "| 1 of 3 " in markdown
     assert "†" in markdown
-    assert "- †: " in markdown
+    assert "- † rests on one seed" in markdown
     inputs = json.loads(comparisons_json(experiment, found))["inputs"]
     missing = [(each["model"], each["task"], each["seed"]) for each in inputs if each["reason"] == "not run yet"]
     assert missing == [("same", "number", seed) for seed in "23"] + [("bad", "pair", seed) for seed in "123"]
@@ -173,16 +190,19 @@ def test_what_has_no_result_is_left_out_and_said(experiment):
 def test_fewer_than_two_models_with_results_are_an_error(experiment, count):
     for key in list(experiment.cells)[:count]:
         save(experiment, experiment.cells[key], 0.1)
-    with pytest.raises(GluegridError, match=rf"^small: {count} of 3 models have a result, .* run snakemake first$"):
+    with pytest.raises(
+        GluegridError,
+        match=rf"^small: a comparison needs two models with results, and {count} of 3 have any. Run snakemake first.$",
+    ):
         compared(experiment)
 
 
 @pytest.mark.parametrize(
     ("labels", "idx", "reason"),
     [
-        (LABELS[:200], numpy.arange(200), "300 examples of validation against 200"),
-        (LABELS, numpy.arange(300)[::-1], "other examples or labels of validation"),
-        (1 - LABELS, numpy.arange(300), "other examples or labels of validation"),
+        (LABELS[:200], numpy.arange(200), "300 and 200 examples in validation"),
+        (LABELS, numpy.arange(300)[::-1], "different examples or labels in validation"),
+        (1 - LABELS, numpy.arange(300), "different examples or labels in validation"),
     ],
 )
 def test_models_scored_on_other_examples_are_not_compared(experiment, labels, idx, reason):
@@ -190,7 +210,7 @@ def test_models_scored_on_other_examples_are_not_compared(experiment, labels, id
     for seed in "123":
         save_result(experiment, experiment.cell("same", "pair", "base", seed), labels, labels, idx)
     found = compared(experiment)
-    turned = "200 examples of validation against 300" if len(labels) == 200 else reason
+    turned = "200 and 300 examples in validation" if len(labels) == 200 else reason
     assert reasons(found) == {("pair", "good", "same"): reason, ("pair", "same", "bad"): turned}
     assert [(each.first, each.second) for each in found.of_tasks if each.tasks == ["pair"]] == [("good", "bad")]
 
@@ -198,7 +218,7 @@ def test_models_scored_on_other_examples_are_not_compared(experiment, labels, id
 def test_seeds_scored_on_other_examples_are_not_averaged(experiment):
     save_all(experiment)
     save_result(experiment, experiment.cell("same", "pair", "base", "2"), LABELS[:200], LABELS[:200])
-    expected = {("pair", "same"): "seeds 1 and 2 have other examples or labels of validation"}
+    expected = {("pair", "same"): "seeds 1 and 2 have different examples or labels in validation"}
     assert reasons(compared(experiment)) == expected
 
 
@@ -208,7 +228,7 @@ def test_predictions_that_are_not_those_of_the_record_are_not_used(experiment):
     write_predictions(path, LABELS, numpy.eye(2)[LABELS], numpy.arange(300))  # all right
     found = compared(experiment)
     assert reasons(found) == {
-        ("pair", "bad"): f"{path}: is not the file that run_record.json names; `make verify` tells more"
+        ("pair", "bad"): f"{path}: its SHA-256 is not the one in run_record.json; run `make verify`"
     }
     path.unlink()
     assert reasons(compared(experiment)) == {("pair", "bad"): f"{path}: cannot be read: No such file or directory"}
@@ -222,7 +242,7 @@ def test_results_that_do_not_follow_from_predictions_are_not_compared(experiment
     path.write_text(json.dumps(results))
     score = (0.99 + results["eval_f1"]) / 2
     reason = reasons(compared(experiment))["pair", "bad"]
-    assert reason.startswith(f"seed 2 has the score {score}, its predictions give 0.")
+    assert reason.startswith(f"seed 2: its score is {score}, but its predictions give 0.")
 
 
 def test_degenerate_runs_count_and_are_counted(experiment):
@@ -231,7 +251,7 @@ def test_degenerate_runs_count_and_are_counted(experiment):
     found = compared(experiment)
     markdown = comparisons_markdown(experiment, found)
     assert "3 of 3, 1 degenerate" in markdown
-    assert "- Degenerate runs count as they are." in markdown
+    assert "- Degenerate runs are included." in markdown
     one = next(each for each in found.of_tasks if (each.first, each.second) == ("good", "same"))
     assert one.difference.value > 0.15
 
@@ -259,7 +279,7 @@ def test_the_chosen_variant_stands_for_a_model_and_how_it_was_chosen_is_said(tmp
     assert [each.difference.sign for each in found.of_tasks] == [1, 1]
     markdown = comparisons_markdown(experiment, found)
     assert "learning_rate-3e-05" in markdown
-    assert "favours models with more points to choose from: good on Pair (of 2)." in markdown
+    assert "favors models with more points: good on Pair (of 2)." in markdown
     assert {each["variant"] for each in json.loads(comparisons_json(experiment, found))["inputs"]} == {
         "base",
         "learning_rate-3e-05",

@@ -34,7 +34,7 @@ def test_a_right_file_passes(file):
 def test_another_header_is_named(header):
     lines = lines_of("WNLI.tsv")
     assert problem("WNLI.tsv", [header, *lines[1:]]) == (
-        f"WNLI.tsv: its header is {header!r}, not 'index\\tprediction'"
+        f"WNLI.tsv: the header is {header!r}, not 'index\\tprediction'"
     )
 
 
@@ -56,14 +56,14 @@ def test_a_label_that_glue_does_not_know_is_named(name, said):
     lines = lines_of(name)
     lines[7] = f"6\t{said}"
     legal = ", ".join(NAMES[name])
-    assert problem(name, lines) == f"{name}: line 8 predicts {said!r}, none of {legal}"
+    assert problem(name, lines) == f"{name}: line 8 predicts {said!r}, not one of {legal}"
 
 
 @pytest.mark.parametrize("said", ["nan", "NaN", "inf", "5.0001", "-0.1", "-0.0", "1e-05", "", "4,5", "five", "0x1"])
 def test_a_score_that_is_no_plain_number_from_0_to_5_is_named(said):
     lines = lines_of("STS-B.tsv")
     lines[-1] = f"1378\t{said}"
-    assert problem("STS-B.tsv", lines) == f"STS-B.tsv: line 1380 predicts {said!r}, no number from 0 to 5"
+    assert problem("STS-B.tsv", lines) == f"STS-B.tsv: line 1380 predicts {said!r}, not a number from 0 to 5"
 
 
 @pytest.mark.parametrize("said", ["0", "5", "5.0", "0.0", "2.3333333"])
@@ -77,15 +77,15 @@ def test_too_few_and_too_many_rows_are_no_official_data():
     lines = lines_of("RTE.tsv")
     for found, given in (("2,999", lines[:-1]), ("3,001", [*lines, "3000\tentailment"])):
         assert problem("RTE.tsv", given) == (
-            f"RTE.tsv: has {found} predictions, and GLUE's server wants 3,000: the split 'test' of rte is not the"
-            " official one; use that of nyu-mll/glue"
+            f"RTE.tsv: has {found} predictions, but GLUE's server needs 3,000: the split 'test' of rte is not the"
+            " official one. Use the split of nyu-mll/glue."
         )
 
 
 def test_an_index_that_stands_twice_is_named():
     lines = lines_of("CoLA.tsv")
     lines[5] = "3\t1"
-    assert problem("CoLA.tsv", lines) == "CoLA.tsv: index 3 stands twice" + INDEX_ADVICE
+    assert problem("CoLA.tsv", lines) == "CoLA.tsv: index 3 appears twice" + INDEX_ADVICE
 
 
 def test_a_missing_index_is_named():
@@ -96,19 +96,19 @@ def test_a_missing_index_is_named():
 def test_another_order_is_named():
     lines = lines_of("CoLA.tsv")
     lines[5], lines[6] = lines[6], lines[5]
-    assert problem("CoLA.tsv", lines) == "CoLA.tsv: its indexes are not in order" + INDEX_ADVICE
+    assert problem("CoLA.tsv", lines) == "CoLA.tsv: the indexes are not in order" + INDEX_ADVICE
 
 
 @pytest.mark.parametrize("row", ["x\t1", "01\t1", "-1\t1", "1.0\t1", "1 1", "1\t1\t", "", "١\t1"])
 def test_a_row_that_is_no_index_and_prediction_is_named(row):
     lines = lines_of("CoLA.tsv")
     lines[2] = row
-    assert problem("CoLA.tsv", lines) == f"CoLA.tsv: line 3 is {row!r}, no index and prediction"
+    assert problem("CoLA.tsv", lines) == f"CoLA.tsv: line 3 is {row!r}, not an index and a prediction"
 
 
 def test_a_file_that_is_cut_off_is_seen():
     lines = lines_of("CoLA.tsv")
-    assert problem("CoLA.tsv", lines, end="") == "CoLA.tsv: its last line is not ended"
+    assert problem("CoLA.tsv", lines, end="") == "CoLA.tsv: the last line has no line end"
     assert problem("CoLA.tsv", lines, end="\n\n").startswith("CoLA.tsv: has 1,064 predictions")
 
 
@@ -124,7 +124,7 @@ def test_an_archive_must_hold_all_files_at_its_top_as_they_were_written(tmp_path
     write_zip(path, contents)
     check_archive(path, contents)
     write_zip(path, contents | {"RTE.tsv": b"other"})
-    with pytest.raises(DataError, match=r"RTE\.tsv is not as it was written"):
+    with pytest.raises(DataError, match=r"RTE\.tsv differs from what was written"):
         check_archive(path, contents)
     for wrong in (
         {name: text for name, text in contents.items() if name != "AX.tsv"},

@@ -144,7 +144,7 @@ def test_what_should_be_known_is_said(experiment_of_official_sizes):
     best = "best of 2 seeds on validation"
     assert lines[8] == (
         f"RTE.tsv: 3,000 predictions of tiny/rte/base/seed-1, {best};"
-        " its test split is not the official file, so make sure that the examples are"
+        " its test split is not the official file: check that the examples are GLUE's"
     )
     assert lines[1] == (
         f"SST-2.tsv: 1,821 predictions of tiny/sst2/base/seed-1, {best};"
@@ -152,7 +152,7 @@ def test_what_should_be_known_is_said(experiment_of_official_sizes):
     )
     assert lines[3] == (
         f"STS-B.tsv: 1,379 predictions of tiny/stsb/base/seed-1, {best};"
-        f" {clipped} of them set to 0 or 5, which they were beyond"
+        f" {clipped} of them were out of range and set to 0 or 5"
     )
     assert lines[10] == (
         "AX.tsv: 1,104 predictions of tiny/ax/base/seed-2, predicted by the model of tiny/mnli/base/seed-2"
@@ -171,8 +171,8 @@ def test_training_on_other_data_is_told_and_allowed(experiment):
 def test_another_number_of_test_examples_is_refused(experiment, rows, said):
     replace_predictions("cola", logits_for(rows, 2, "x"))
     assert refusal(experiment, DataError) == (
-        f"tiny/cola/base/seed-2: CoLA.tsv: has {said} predictions, and GLUE's server wants 1,063: the split 'test' of"
-        " cola is not the official one; use that of nyu-mll/glue"
+        f"tiny/cola/base/seed-2: CoLA.tsv: has {said} predictions, but GLUE's server needs 1,063: the split 'test' of"
+        " cola is not the official one. Use the split of nyu-mll/glue."
     )
 
 
@@ -205,7 +205,7 @@ def test_data_whose_labels_have_another_order_than_the_tasks_are_refused(experim
 @pytest.mark.parametrize(
     ("idx", "problem"),
     [
-        ([*range(1062), 3], "index 3 stands twice"),
+        ([*range(1062), 3], "index 3 appears twice"),
         ([*range(1062), 1063], "index 1062 is missing"),
         ([*range(1, 1064)], "index 0 is missing"),
     ],
@@ -223,13 +223,13 @@ def test_predictions_that_are_no_numbers_are_refused(experiment):
     replace_predictions("stsb", logits)
     said = refusal(experiment, DataError)
     assert said.startswith("tiny/stsb/base/seed-1: results/small/runs/tiny/stsb/base/seed-1/predictions_test.parquet: ")
-    assert said.endswith("column 'logits' holds nan in row 17")
+    assert said.endswith("column 'logits' has nan in row 17")
 
 
 def test_predictions_that_are_not_those_of_the_record_are_refused(experiment):
     path = predictions_of("mnli", "test_mismatched")
     write_predictions(path, logits_for(9847, 3, "other"))
-    assert refusal(experiment, RecordError).startswith(f"{path}: is not what training wrote, by the hash in run_record")
+    assert refusal(experiment, RecordError).startswith(f"{path}: its SHA-256 is not the one in run_record")
 
 
 def test_a_prediction_that_was_never_made_is_refused(experiment):
@@ -237,7 +237,7 @@ def test_a_prediction_that_was_never_made_is_refused(experiment):
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"predictions_sha256": {}}))
     assert refusal(experiment, RecordError).startswith(
-        f"{predictions_of('ax')}: is missing; delete the cell's all_results"
+        f"{predictions_of('ax')}: is missing. Delete the cell's all_results"
     )
 
 
@@ -249,7 +249,7 @@ def test_a_cell_without_a_result_is_refused_though_it_would_not_be_chosen(experi
 def test_a_zip_that_cannot_be_read_back_is_not_kept(experiment, monkeypatch):
     archive = glue_submission._archive
     monkeypatch.setattr(glue_submission, "_archive", lambda texts: archive(texts | {"RTE.tsv": b"another"}))
-    with pytest.raises(DataError, match=r"RTE\.tsv is not as it was written"):
+    with pytest.raises(DataError, match=r"RTE\.tsv differs from what was written"):
         write_submission(experiment, "tiny")
     assert not ZIP.exists()
     assert [path.name for path in ZIP.parent.iterdir()] == []

@@ -3,7 +3,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from gluegrid.report.figures import INK, SERIES, VARIABLES, Plot, Style, styles, swatch, with_variables
+from gluegrid.report.figures import (
+    INK,
+    LEAST_SPAN,
+    SERIES,
+    VARIABLES,
+    Plot,
+    Style,
+    limits,
+    styles,
+    swatch,
+    with_variables,
+)
 from gluegrid.report.write import FOLDER
 
 ODD = 'a<b>&"$x^2$ \N{GRINNING FACE} مرحبا \x1b\u202e'
@@ -68,6 +79,44 @@ def test_eight_models_differ_in_colour_and_in_mark():
     looks = styles([str(number) for number in range(9)])
     assert len(looks) == 8
     assert len({look.colour for look in looks.values()}) == len({look.marker for look in looks.values()}) == 8
+
+
+@pytest.mark.parametrize("values", [[50.0], [93.06, 93.11], [0.0], [100.0], [99.9, 100.0], [], [3.0, 97.0]])
+def test_an_axis_of_scores_spans_enough_and_ends_where_the_metric_does(values):
+    for bounds in ((0, 100), (-100, 100), (-50, 100)):
+        low, high = limits(values, bounds)
+        assert bounds[0] <= low and high <= bounds[1]
+        assert high - low >= LEAST_SPAN - 1e-9
+        assert all(low <= value <= high for value in values)
+
+
+def test_a_bound_that_is_near_is_shown_and_one_that_is_far_is_not():
+    assert limits([53, 93])[1] == 100 and limits([53, 93])[0] == pytest.approx(49.8)
+    assert limits([5, 93]) == (0, 100)
+    assert limits([50, 50.2]) == pytest.approx((45.1, 55.1))
+    assert limits([-3, 93], (-100, 100))[0] == pytest.approx(-10.68)
+
+
+def test_the_noise_of_times_does_not_fill_an_axis():
+    plot = Plot()
+    plot.logarithmic([100, 101])
+    low, high = plot.axes.get_xlim()
+    assert high / low == pytest.approx(4)
+
+
+def names_of(plot: Plot) -> set[str]:
+    return {text.get_text() for text in plot.axes.texts}
+
+
+def test_names_stand_beside_their_marks_and_never_on_each_other():
+    plot = Plot()
+    plot.axes.set(xlim=(0, 10), ylim=(0, 10))
+    plot.names_beside([(5, 5), (5, 5.1)], ["first", "second"], [(), ()])
+    assert names_of(plot) == {"first", "second"}
+    crowded = Plot()
+    crowded.axes.set(xlim=(0, 10), ylim=(0, 10))
+    crowded.names_beside([(5, 5)] * 30, [f"name {number}" for number in range(30)], [()] * 30)
+    assert 1 < len(names_of(crowded)) < 30
 
 
 def test_colours_of_fields_are_left_alone():

@@ -8,9 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rendering import HOSTILE
 
+from gluegrid.analysis.bootstrap import Difference
+from gluegrid.analysis.comparisons import Comparison
 from gluegrid.common import escaping
 from gluegrid.report.latex import latex, latex_table
 from gluegrid.report.scores import score_table
+from gluegrid.report.significance import SavedComparisons
 
 COMMANDS = {
     r"\textbackslash{}": "\\",
@@ -51,7 +54,7 @@ def table(*groups) -> list[str]:
     return latex_table("my\nexperiment", score_table(chosen), chosen).splitlines()
 
 
-def test_a_row_has_as_many_columns_as_the_table_and_the_best_is_bold():
+def test_a_row_has_as_many_columns_as_the_table():
     lines = table(
         point("base", 0.5, 0.6, model="a_1", task="cola"),
         point("base", 0.9, model="a_1", task="rte"),
@@ -64,8 +67,22 @@ def test_a_row_has_as_many_columns_as_the_table_and_the_best_is_bold():
     assert rows == [
         r"Model & COLA & RTE & Mean \\",
         r"a\_1 & 55.00 $\pm$ 7.07 & 90.00 & 72.50 \\",
-        r"b & \textbf{75.00} $\pm$ 7.07 (2/3) & failed & 75.00 (1 of 2 tasks) \\",
+        r"b & 75.00 $\pm$ 7.07 (2/3) & failed & 75.00 (1 of 2 tasks) \\",
     ]
+
+
+def test_what_is_best_by_more_than_chance_is_bold():
+    groups = [point("base", 0.9, model="a"), point("base", 0.5, model="b")]
+    difference = Difference(0.4, 0.3, 0.5, 1.0, 0.001)
+    win = Comparison(["cola"], "a", "b", (0.9, 0.5), difference, True, 0.001)
+    comparisons = SavedComparisons(0.95, [win], [], False)
+    lines = latex_table("experiment", score_table(groups, comparisons), groups).splitlines()
+    bold = r"\textbf{90.00}$^{\dagger}$"
+    assert rf"a & {bold} & {bold} \\" in lines
+    assert r"b & 50.00 & 50.00 \\" in lines
+    assert any(line.startswith("% Bold:") and "Holm" in line for line in lines)
+    assert any("seed" in line and "dagger" in line for line in lines)
+    assert not any("dagger" in line or "Bold" in line for line in table(*groups))
 
 
 def test_what_is_not_of_the_official_data_is_marked():

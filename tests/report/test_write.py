@@ -17,7 +17,7 @@ from waiting import HANG
 
 from gluegrid.common.files import read_json
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.report.score_section import MOST_ROWS
+from gluegrid.report.score_section import MOST_IN_LANES, MOST_ROWS
 from gluegrid.report.sweep_section import MOST_FIGURES
 from gluegrid.report.write import write_report
 from gluegrid.results.outcomes import read_outcomes
@@ -92,15 +92,62 @@ def test_a_score_is_the_mean_over_seeds_with_its_spread_and_students_interval(re
     low, high = stats.t.interval(0.95, 2, loc=mean, scale=stats.sem(values))
     cell = realistic.section("scores").all("table")[0].all("tr")[1].all("td")[0]
     assert cell.one("a").text == f"{mean:.2f} ± {sd:.2f}"
-    assert [small.text for small in cell.all("small")] == [f"[{low:.2f}, {high:.2f}]", "3 of 3"]
+    assert [small.text for small in cell.all("small")] == [f"[{low:.2f}, {high:.2f}]"]
 
 
-def test_the_best_of_a_task_is_told_to_eyes_and_ears(realistic):
-    table = realistic.section("scores").all("table")[0]
-    best = {row[0].text: [cell.text for cell in row[1:] if cell.all("strong")] for row in cells_of(table)[1:]}
-    assert not best["bert-base-uncased"]
-    assert len(best["bert-large-uncased"]) == 10
-    assert all("(best)" in text for text in best["bert-large-uncased"])
+def test_what_is_best_by_more_than_chance_is_announced_to_eyes_and_ears(realistic):
+    (headers, *rows) = cells_of(realistic.section("scores").all("table")[0])
+    best = {
+        row[0].text: {header.text: cell.text for header, cell in zip(headers, row, strict=True) if cell.all("strong")}
+        for row in rows
+    }
+    tasks = read_json(realistic.root / realistic.experiment.paths.comparisons_json)["tasks"]
+    won = {each["tasks"][0] for each in tasks if each["adjusted"] <= 0.05}
+    assert best["bert-base-uncased"] == {}
+    assert won == {"cola", "rte", "wnli"}
+    assert best["bert-large-uncased"].keys() == {"CoLA", "RTE"}, "on WNLI it has a degenerate run"
+    assert all("(best)" in text for text in best["bert-large-uncased"].values())
+    assert "Holm-adjusted p at most 0.05" in realistic.section("scores").text
+
+
+def test_without_comparisons_nothing_is_bold_and_the_page_says_what_to_run(here):
+    experiment = crafted_experiments.load(here, tasks={"rte": None, "cola": None})
+    for cell in experiment.cells.values():
+        crafted_experiments.write_cell(experiment, cell, gain=0.2 if "large" in cell.model else 0)
+    for broken in (None, "{", "{}", '{"tasks": [1], "means": [], "method": {"level": 0.95}, "inputs": []}'):
+        if broken:
+            Path(experiment.paths.comparisons_json).write_text(broken)
+        report = report_of(here, experiment)
+        assert not report.section("scores").all("table")[0].all("strong")
+        assert "snakemake compare report" in report.section("scores").text
+        assert "comparisons" not in report.sections
+    empty = '{"tasks": [], "means": [], "method": {"level": 0.95}, "inputs": []}'
+    Path(experiment.paths.comparisons_json).write_text(empty)
+    assert "comparisons" not in report_of(here, experiment).sections
+
+
+def test_ranks_are_means_over_tasks(realistic):
+    rows = realistic.section("scores").all("table")[0].rows
+    assert [row[-1] for row in rows] == ["Rank", "2.00", "1.00"]
+
+
+def test_means_of_different_tasks_are_not_set_against_each_other(here):
+    tasks = {"rte": None, "cola": None, "sst2": None}
+    experiment = crafted_experiments.load(here, tasks=tasks, seeds=[1, 2])
+    for cell in experiment.cells.values():
+        if (cell.model, cell.task) == ("bert-large-uncased", "cola"):
+            crafted_experiments.write_failure(experiment, cell, "out of memory")
+        else:
+            crafted_experiments.write_cell(experiment, cell)
+    report = report_of(here, experiment)
+    headers, base, large = report.section("scores").all("table")[0].rows
+    assert headers[-3:] == ["Mean", "Common", "Rank"]
+    means = [statistics.mean(float(row[place].split()[0]) for place in (1, 3)) for row in (base, large)]
+    assert [float(row[-2]) for row in (base, large)] == pytest.approx(means, abs=0.011)
+    assert large[-3] == large[-2] and base[-3] != base[-2]
+    assert "the tasks that all models have: RTE, SST-2." in report.section("scores").text
+    (cost,) = [figure for figure in report.section("scores").all("figure") if "time" in figure.text]
+    assert f"bert-base-uncased {base[-2]} for" in cost.text
 
 
 def cells_of(table: Element) -> list[list[Element]]:
@@ -185,11 +232,10 @@ def test_points_without_a_score_and_a_chosen_one_without_make_no_figure(here):
 def test_there_are_figures_of_scores_sweeps_curves_cost_and_memory(realistic):
     counts = {name: len(realistic.section(name).all("figure")) for name in realistic.sections}
     assert {name: count for name, count in counts.items() if count} == {
-        "scores": 9,
+        "scores": 2,  # the grid, and its cost
         "sweeps": 4,
         "training": 9,
-        "cost": 9,
-        "memory": 2,
+        "cost": 2,  # memory of GPU and host
     }
     for figure in realistic.page.all("figure"):
         svg = figure.one("svg")
@@ -231,6 +277,24 @@ def test_comparisons_of_other_results_are_said_to_be(realistic):
         with contextlib.chdir(realistic.root):
             report_of(realistic.root, realistic.experiment)
     assert "earlier results" in changed.section("comparisons").text
+
+
+def test_a_large_grid_is_a_heat_map_whose_colours_do_not_exaggerate(here):
+    models = {f"m{number}": {"source": f"some/m{number}"} for number in range(MOST_IN_LANES + 1)}
+    experiment = crafted_experiments.load(here, models=models, tasks={"rte": None, "sst2": None}, seeds=[1])
+    for cell in experiment.cells.values():
+        crafted_experiments.write_cell(experiment, cell, gain=0.0)
+        path = Path(experiment.paths.all_results.format(**cell.wildcards))
+        accuracy = 0.9 + 0.001 * int(cell.model[1:])
+        path.write_text(json.dumps(read_json(path) | {"eval_accuracy": accuracy}))
+    grid = report_of(here, experiment).section("scores").all("figure")[0].one("svg")
+    texts = [text.text for text in grid.all("text")]
+    assert {"90.00", "90.60", "RTE", "SST-2", "m0", "10.00 points below the highest score of the task"} <= set(texts)
+    tiles = {path.attributes["style"] for path in grid.all("path") if "fill: #" in path.attributes.get("style", "")}
+    greens = [int(re.search("fill: #..(..)", tile)[1], 16) for tile in tiles]
+    assert len(greens) > 20  # of the scale, which goes from dark to bright, and of the tiles
+    (first, *_) = [text for text in grid.all("text") if text.text == "90.00"]
+    assert "fill: var" not in first.attributes["style"], "its ground is as bright as that of the best"
 
 
 def test_the_page_can_be_walked_without_eyes(realistic):
@@ -283,16 +347,17 @@ def test_hostile_names_are_text(here):
     assert HOSTILE in report.section("scores").all("table")[0].rows[0]
     reasons = [row[1] for row in report.section("failures").one("table").rows[1:]]
     assert reasons == [f"{HOSTILE} \N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"] * 2
-    assert report.section("scores").all("figcaption")[0].text.split() == f"{HOSTILE} {HOSTILE}".split()
+    assert report.section("training").all("figcaption")[0].text.split() == f"{HOSTILE} {HOSTILE}".split()
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", report.html)
 
 
 def test_without_any_result_the_page_says_what_to_do(here):
     report = report_of(here, crafted_experiments.load(here))
     assert "Run snakemake" in report.page.one("p", **{"class": "lead"}).text
-    assert report.sections == ["scores", "references", "comparisons", "notes", "origins"]
+    assert report.sections == ["scores", "references", "notes", "origins"]
+    assert [link.attributes["href"][1:] for link in report.page.one("nav").all("a")] == report.sections
     assert {cell for row in report.section("scores").one("table").rows[1:] for cell in row[1:-1]} == {"not run"}
-    assert "snakemake compare" in report.section("comparisons").text
+    assert "bold" not in report.section("scores").text
     assert not report.page.all("figure")
 
 
@@ -313,10 +378,11 @@ def test_one_cell_has_no_interval_and_its_page_says_so(here):
     report = report_of(here, experiment)
     number = report.section("scores").all("table")[0].all("tr")[1].all("td")[0]
     assert re.fullmatch(r"\d\d\.\d\d", number.one("a").text)
-    assert [small.text for small in number.all("small")] == ["1 seed"]
-    assert "One seed has no interval" in report.section("scores").text
-    assert "eval_strategy: epoch" in report.section("training").text
-    assert "comparisons" not in report.sections and "references" not in report.sections
+    assert not number.all("small")
+    assert "interval" not in report.section("scores").all("p")[0].text
+    assert report.sections == ["scores", "cost", "notes", "origins"]
+    assert not report.page.all("figure"), "one number makes no figure"
+    assert not report.section("scores").all("p", **{"class": "note"})
 
 
 def test_undefined_and_degenerate_scores_are_said_to_be(here):
@@ -330,8 +396,8 @@ def test_undefined_and_degenerate_scores_are_said_to_be(here):
     table = report.section("scores").all("table")[0]
     assert table.rows[1][1] == "undefined"
     assert "1 degenerate" in table.all("tr")[1].all("td")[0].text
-    assert "degenerate run" in report.section("scores").one("ul", **{"class": "legend"}).text
-    assert len(report.section("cost").all("figure")) == 1
+    assert not report.section("scores").all("figure"), "one score makes no figure"
+    assert len(report.section("cost").all("figure")) == 2
 
 
 def test_cells_that_only_predict_or_are_not_trained_need_no_score_and_no_time(here):
@@ -344,9 +410,10 @@ def test_cells_that_only_predict_or_are_not_trained_need_no_score_and_no_time(he
             path.write_text("{}", encoding="utf-8")
     report = report_of(here, experiment)
     rows = report.section("scores").all("table")[0].rows
-    assert rows[0] == ["Model", "MNLI", "AX", "Mean"]
+    assert rows[0] == ["Model", "MNLI", "AX", "Mean", "Rank"]
     assert rows[1][2] == "predicted"
-    assert [caption.text.split()[0] for caption in report.section("scores").all("figcaption")] == ["MNLI"]
+    labels = {text.text for text in report.section("scores").all("figure")[0].all("text")}
+    assert "MNLI" in labels and "AX" not in labels
     assert "f" * 64 in report.section("origins").text
 
 
@@ -377,13 +444,13 @@ def test_of_many_models_and_sweeps_some_are_drawn_and_all_are_in_tables(here):
     report = report_of(here, experiment)
     scores = report.section("scores")
     assert len(scores.all("table")[0].rows) == 1 + len(models)
-    assert f"Of {len(models)} models the {MOST_ROWS} with the best means over tasks are drawn" in scores.text
-    labels = {text.text for text in scores.one("figure").all("text")}
+    assert f"shows the {MOST_ROWS} models with the highest means" in scores.text
+    labels = {text.text for text in scores.all("figure")[0].all("text")}
     assert len(labels & set(models)) == MOST_ROWS
     assert "m53" in labels
     assert len(report.section("sweeps").all("figure")) == MOST_FIGURES
     assert len(report.section("sweeps").all("table")) == len(models)
-    assert f"The first {MOST_FIGURES} of {len(models)} sweeps are drawn" in report.section("sweeps").text
+    assert f"The figures show the first {MOST_FIGURES} of {len(models)} sweeps" in report.section("sweeps").text
 
 
 def test_a_grid_of_50_models_9_tasks_and_5_seeds_makes_a_page_of_less_than_5_megabytes(here):

@@ -308,7 +308,7 @@ OTHER_PREDICTIONS = {
     "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, not idx, label, logits"),
     "three outputs": (
         lambda table: with_column(table, "logits", [[0.5, 1.5, 2.5]] * 30),
-        "column 'logits' holds rows that have not 2 numbers",
+        "column 'logits' has rows without exactly 2 numbers",
     ),
     "one number": (
         lambda table: with_column(table, "logits", [0.5] * 30),
@@ -320,19 +320,19 @@ OTHER_PREDICTIONS = {
     ),
     "infinite": (
         lambda table: with_column(table, "logits", [[0.5, 1.5]] * 7 + [[0.5, math.inf]] + [[0.5, 1.5]] * 22),
-        "column 'logits' holds inf in row 7",
+        "column 'logits' has inf in row 7",
     ),
     "a gap in a row": (
         lambda table: with_column(table, "logits", [[0.5, None]] + [[0.5, 1.5]] * 29),
-        "column 'logits' lacks 1 of 60 values",
+        "column 'logits' has no value in 1 of 60 rows",
     ),
     "a missing row": (
         lambda table: with_column(table, "logits", [None] + [[0.5, 1.5]] * 29),
-        "column 'logits' holds rows that have not 2 numbers",
+        "column 'logits' has rows without exactly 2 numbers",
     ),
     "a missing label": (
         lambda table: with_column(table, "label", [None] + [1] * 29),
-        "column 'label' lacks 1 of 30 values",
+        "column 'label' has no value in 1 of 30 rows",
     ),
     "half a label": (lambda table: with_column(table, "label", [0.5] * 30), "column 'label' holds double, not int64"),
     "a third class": (lambda table: with_column(table, "label", [2] * 30), "has labels outside 0 to 1"),

@@ -75,8 +75,8 @@ def test_data_that_are_not_the_official_ones_end_it_with_the_reason(clone):
     done = clone.snakemake(*LOCAL, *ONLY_WRITING, "--", "submission")
     assert done.returncode == 1
     assert (
-        "FAILED write_submission: tiny/cola/base/seed-1: CoLA.tsv: has 200 predictions, and GLUE's server wants 1,063:"
-        " the split 'test' of cola is not the official one; use that of nyu-mll/glue; log: "
+        "FAILED write_submission: tiny/cola/base/seed-1: CoLA.tsv: has 200 predictions, but GLUE's server needs 1,063:"
+        " the split 'test' of cola is not the official one. Use the split of nyu-mll/glue; log: "
     ) in done.stdout
     assert "Traceback" not in done.stdout
     assert not glue_cells.Path(ZIP).parent.exists() or not list(glue_cells.Path(ZIP).parent.iterdir())

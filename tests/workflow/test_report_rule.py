@@ -1,16 +1,22 @@
 """`snakemake report`: from what there is, without any training, and again when that is another."""
 
 import contextlib
+import io
 import json
 import re
+import zipfile
+from pathlib import Path
 
 import crafted_experiments
 import pytest
 from clones import Clone, clone_into, job_counts
+from docutils.core import publish_doctree
 
 from gluegrid.workflow.rule_inputs import digest_of_results
 
 CALL = ("--configfile", "config.yaml", "--cores", "1")
+PROJECT = Path(__file__).resolve().parents[2]
+FLAG = re.compile(r"report\(\s+(\S+),\s+caption=\"\.\./(captions/\w+\.rst)\",\s+category=.*?\},\s+\),", re.DOTALL)
 
 
 @pytest.fixture
@@ -27,11 +33,17 @@ def clone(tmp_path) -> Clone:
 
 @pytest.mark.long
 def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone):
+    flagged = {path: path.read_text(encoding="utf-8") for path in clone.root.glob("rules/*.smk")}
+    for path, text in flagged.items():
+        path.write_text(FLAG.sub(r"\1,", text), encoding="utf-8")
     done = clone.snakemake(*CALL, "report")
     assert done.returncode == 0, done.stdout
     page = clone.root / "results/bert-glue/report.html"
     first = page.read_bytes()
     assert b"out of memory" in first
+    for path, text in flagged.items():
+        path.write_text(text, encoding="utf-8")
+    # A release whose outputs have no flags has made it: flags alone make nothing again.
     assert (clone.root / "results/bert-glue/table.tex").read_text().startswith("% Scores of bert-glue")
     assert clone.planned(*CALL, "report") == {}
     results = next(clone.root.glob("results/bert-glue/runs/*/rte/base/seed-1/all_results.json"))
@@ -39,6 +51,28 @@ def test_the_report_is_made_from_what_there_is_and_again_when_that_changes(clone
     assert clone.snakemake(*CALL, "report").returncode == 0
     assert b"12.50" in page.read_bytes()
     assert not list(clone.root.glob("resources/*"))
+    shown = clone.snakemake(*CALL, "--report", "snakemake.zip", "--", "report")
+    assert shown.returncode == 0, shown.stdout
+    with zipfile.ZipFile(clone.root / "snakemake.zip") as archive:
+        results = {Path(name).name: archive.read(name) for name in archive.namelist() if "/data/" in name}
+        around = archive.read("snakemake/report.html").decode()
+    assert results == {path.name: path.read_bytes() for path in (page, page.with_name("table.tex"))}
+    assert "gluegrid fine-tunes every model" in around and "marks of significance" in around
+
+
+def test_every_output_for_snakemakes_report_has_a_caption():
+    rules = {path.name: path.read_text(encoding="utf-8") for path in PROJECT.glob("rules/*.smk")}
+    captions = [caption for text in rules.values() for _, caption in FLAG.findall(text)]
+    assert len(captions) == sum(text.count("= report(") + text.count("=report(") for text in rules.values())
+    assert {*captions, "captions/workflow.rst"} == {f"captions/{path.name}" for path in PROJECT.glob("captions/*")}
+    assert all(docutils_problems((PROJECT / caption).read_text(encoding="utf-8")) == "" for caption in captions)
+
+
+def docutils_problems(text: str) -> str:
+    """Return what docutils, which Snakemake renders captions with, says of reStructuredText."""
+    said = io.StringIO()
+    publish_doctree(text, settings_overrides={"warning_stream": said})
+    return said.getvalue()
 
 
 @pytest.mark.long

@@ -1,1 +1,1 @@
-"""From saved predictions to comparisons of models and GLUE's submission. Loads numpy and scipy."""
+"""Comparisons of models and GLUE submissions, from saved predictions. Loads numpy and scipy."""

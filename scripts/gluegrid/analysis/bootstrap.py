@@ -1,7 +1,7 @@
-"""How a difference of scores varies with the examples and the seeds: a paired bootstrap. See docs/comparisons.md.
+"""A paired bootstrap of the difference between two scores, over examples and seeds. See docs/comparisons.md.
 
-Every draw is of one model, but from the same resampled examples for all: the difference of two models' draws is paired,
-and a third model changes neither.
+Each draw is of one model, but all models share the resampled examples: differences between models are paired, and a
+third model changes none of them.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from gluegrid.experiment.metrics import METRICS
 LEVEL = 0.95  # of an interval
 RESAMPLES = 10_000
 WEIGHTS_AT_ONCE = 1 << 20  # 8 MB
-ROUNDING = 1e-12  # of scores: what is less is the order of sums
+ROUNDING = 1e-12  # of scores: smaller differences come from the order of sums
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What runs said about the examples of a split: labels of shape (examples,), answers of (examples, runs)."""
+    """What runs predict for the examples of a split: labels of shape (examples,), answers of (examples, runs)."""
 
     labels: numpy.ndarray
     answers: numpy.ndarray
@@ -31,10 +31,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Draws:
-    """A model's score on a task, resampled; arrays of shape (resamples,).
+    """A model's resampled score on a task; arrays of shape (resamples,).
 
-    `on_examples` is the mean of its seeds on resampled examples, `of_seeds` what resampled seeds deviate from that.
-    `variance` is that of the mean which the seeds explain, known from `degrees` + 1 of them.
+    `on_examples` is the mean over its seeds on resampled examples, `of_seeds` the deviation of resampled seeds from it.
+    `variance` is the part of the mean's variance that seeds explain, estimated from `degrees` + 1 of them.
     """
 
     on_examples: numpy.ndarray
@@ -45,9 +45,9 @@ class Draws:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of scores with its interval, the share of draws above 0 (half of those at 0), and a p-value.
+    """A difference of scores with its interval, the share of draws above 0 (draws at 0 count half), and a p-value.
 
-    The p-value is two-sided, and at most 1 - LEVEL just where the interval lies on one side of 0.
+    The p-value is two-sided, and at most 1 - LEVEL exactly where the interval lies on one side of 0.
     """
 
     value: float
@@ -58,7 +58,7 @@ class Difference:
 
     @property
     def sign(self) -> int:
-        """1 where the interval lies above 0, -1 below, else 0."""
+        """1 where the interval lies above 0, -1 where below, else 0."""
         return int(self.low > 0) - int(self.high < 0)
 
 
@@ -69,9 +69,9 @@ def scores(metrics: Sequence[str], splits: Mapping[str, Answers]) -> numpy.ndarr
 
 
 def example_draws(task: str, metrics: Sequence[str], splits: Mapping[str, Answers], resamples: int) -> numpy.ndarray:
-    """Return scores on resampled examples, of shape (resamples, runs): the same examples for all runs.
+    """Return scores on resampled examples, of shape (resamples, runs); all runs share the examples.
 
-    As many as a split has, drawn with replacement from it (Efron & Tibshirani 1993, chapter 6; Koehn 2004).
+    A split's examples are drawn with replacement, as many as it has (Efron & Tibshirani 1993, chapter 6; Koehn 2004).
     """
     total = 0
     for name, split in splits.items():
@@ -81,10 +81,10 @@ def example_draws(task: str, metrics: Sequence[str], splits: Mapping[str, Answer
 
 
 def model_draws(task: str, model: str, of_seeds: numpy.ndarray, on_examples: numpy.ndarray) -> Draws:
-    """Return the draws of a model with the scores `of_seeds` (seeds,) and the example draws (resamples, seeds).
+    """Return a model's draws, from its scores `of_seeds` (seeds,) and `on_examples` (resamples, seeds).
 
-    Of the seeds one less is drawn with replacement than there are, by which a mean's variance is without bias (Rao & Wu
-    1988). One seed has no deviations.
+    Of K seeds K - 1 are drawn with replacement, which makes the variance of their mean unbiased (Rao & Wu 1988). One
+    seed has no deviations.
     """
     seeds, resamples = len(of_seeds), len(on_examples)
     means = on_examples.mean(axis=1)
@@ -97,11 +97,11 @@ def model_draws(task: str, model: str, of_seeds: numpy.ndarray, on_examples: num
 
 
 def share_of_seeds(of_seeds: numpy.ndarray, on_examples: numpy.ndarray) -> float:
-    """Return which share of the variance between a model's seeds is not that of the examples: from 0 to 1.
+    """Return the share of the variance between a model's seeds that examples do not explain, from 0 to 1.
 
-    Seeds differ on few examples also where they are equally good on all, which the example draws have in them already:
-    resampling both counts it thrice (Owen 2007). The estimate is that of an analysis of variance (Searle, Casella &
-    McCulloch 1992, chapter 4).
+    Equally good seeds differ on a finite set of examples too, and the example draws include that already: resampling
+    both counts it three times (Owen 2007). The estimate is that of an analysis of variance (Searle, Casella & McCulloch
+    1992, chapter 4).
     """
     between = of_seeds.var(ddof=1)
     by_examples = (on_examples - of_seeds).var(axis=1, ddof=1).mean()
@@ -109,7 +109,7 @@ def share_of_seeds(of_seeds: numpy.ndarray, on_examples: numpy.ndarray) -> float
 
 
 def difference_draws(tasks: Sequence[str], pairs: Sequence[tuple[Draws, Draws]]) -> numpy.ndarray:
-    """Return draws of the mean over tasks of the differences of two models, of shape (resamples,)."""
+    """Return draws of two models' mean difference over tasks, of shape (resamples,)."""
     on_examples = sum(first.on_examples - second.on_examples for first, second in pairs)
     of_seeds = sum(first.of_seeds - second.of_seeds for first, second in pairs)
     tails = _tails(tasks, [draws for pair in pairs for draws in pair], len(on_examples))
@@ -117,7 +117,7 @@ def difference_draws(tasks: Sequence[str], pairs: Sequence[tuple[Draws, Draws]])
 
 
 def _tails(tasks: Sequence[str], parts: Sequence[Draws], resamples: int) -> numpy.ndarray:
-    """Return factors for deviations whose spread is known from few seeds: they make a normal one Student's t.
+    """Return factors for deviations whose spread is estimated from few seeds: they turn a normal one into Student's t.
 
     Its degrees of freedom are those of a sum of independent parts (Satterthwaite 1946; Welch 1947).
     """
@@ -129,9 +129,12 @@ def _tails(tasks: Sequence[str], parts: Sequence[Draws], resamples: int) -> nump
     return numpy.sqrt(degrees / generator_of("spread", *tasks).chisquare(degrees, size=resamples))
 
 
-def difference(value: float, draws: numpy.ndarray) -> Difference:
-    """Return what draws say of a difference: the percentile interval (Efron & Tibshirani 1993, chapter 13)."""
-    draws = numpy.sort(numpy.where(abs(draws) < ROUNDING, 0.0, draws))
+def difference(value: float, draws: numpy.ndarray, widest: float = math.inf) -> Difference:
+    """Return a difference with its percentile interval (Efron & Tibshirani 1993, chapter 13).
+
+    `widest` is the largest difference that the metrics allow: draws of few seeds may lie beyond it.
+    """
+    draws = numpy.sort(numpy.clip(numpy.where(abs(draws) < ROUNDING, 0.0, draws), -widest, widest))
     tail = math.floor((1 - LEVEL) / 2 * (len(draws) + 1))
     below, above = int(numpy.sum(draws < 0)), int(numpy.sum(draws > 0))
     beyond = len(draws) - max(below, above)
@@ -145,7 +148,7 @@ def difference(value: float, draws: numpy.ndarray) -> Difference:
 
 
 def generator_of(*names: str) -> numpy.random.Generator:
-    """Return a generator of random numbers that the names alone decide."""
+    """Return a random number generator that depends on these names alone."""
     digest = hashlib.sha256(json.dumps(["gluegrid compare", *names]).encode()).digest()
     return numpy.random.default_rng(int.from_bytes(digest[:16]))
 
@@ -156,7 +159,7 @@ def _score(metrics: Sequence[str], split: Answers, weights: numpy.ndarray) -> nu
 
 
 def _weights(generator: numpy.random.Generator, examples: int, resamples: int) -> Iterator[numpy.ndarray]:
-    """Yield how often each example is drawn in each resample, for some resamples at a time."""
+    """Yield how often each example is drawn in each resample, for a few resamples at a time."""
     at_once = max(1, WEIGHTS_AT_ONCE // examples)
     for start in range(0, resamples, at_once):
         drawn = (generator.integers(examples, size=examples) for _ in range(min(at_once, resamples - start)))

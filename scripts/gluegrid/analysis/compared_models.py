@@ -1,4 +1,4 @@
-"""What a model's runs say about the validation examples of a task: read from their saved predictions."""
+"""The predictions that a model's runs saved for the validation examples of a task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from gluegrid.results.summary import Group, score
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model on a task, by validation split: its examples, and the answers of its runs, of shape (examples, runs).
+    """A model on a task: by validation split its examples and the answers of its runs, of shape (examples, runs).
 
-    The runs are those of `group.done`.
+    The runs are those in `group.done`.
     """
 
     group: Group
@@ -30,19 +30,19 @@ class Entrant:
     answers: dict[str, numpy.ndarray]
 
     def difference_to(self, other: "Entrant") -> str | None:
-        """Return in what the examples of another model's runs differ; None where they are the same."""
+        """Return how the examples of another model's runs differ; None where they are the same."""
         for split, ours in self.examples.items():
             theirs = other.examples[split]
             counts = len(ours.idx), len(theirs.idx)
             if counts[0] != counts[1]:
-                return f"{counts[0]:,} examples of {split} against {counts[1]:,}"
+                return f"{counts[0]:,} and {counts[1]:,} examples in {split}"
             if not _are_same(ours, theirs):
-                return f"other examples or labels of {split}"
+                return f"different examples or labels in {split}"
         return None
 
 
 def read_entrant(experiment: Experiment, group: Group) -> Entrant:
-    """Return a group with its answers. Raises DataError where it has no score, or files are not what records say."""
+    """Return a group with its answers. Raise DataError where it has no score or a file contradicts its record."""
     if not group.done:
         raise DataError(state(group))
     if group.score() is None:
@@ -72,14 +72,14 @@ def _check_hash(path: Path, recorded: str | None) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if digest != recorded:
-        raise DataError(f"{path}: is not the file that run_record.json names; `make verify` tells more")
+        raise DataError(f"{path}: its SHA-256 is not the one in run_record.json; run `make verify`")
 
 
 def _common_examples(group: Group, split: str, runs: Sequence[Predictions]) -> Labels:
     for outcome, run in zip(group.done, runs, strict=True):
         if not _are_same(run, runs[0]):
             seeds = f"seeds {group.done[0].cell.seed} and {outcome.cell.seed}"
-            raise DataError(f"{seeds} have other examples or labels of {split}")
+            raise DataError(f"{seeds} have different examples or labels in {split}")
     return runs[0]
 
 
@@ -89,9 +89,9 @@ def _are_same(ours: Labels, theirs: Labels) -> bool:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model on a task: its cells, the mean of their scores, and draws of it.
+    """A model on a task: its cells, the mean of their scores, and draws of that mean.
 
-    `is_of_one_seed`: the draws say nothing of what another seed would give.
+    `is_of_one_seed`: the draws do not cover what another seed would give.
     """
 
     group: Group
@@ -101,7 +101,7 @@ class Standing:
 
 
 def sets_of_same_examples(entrants: Sequence[Entrant]) -> list[list[Entrant]]:
-    """Return the entrants of a task in sets that can be compared with one another."""
+    """Return the entrants of a task in sets that can be compared with each other."""
     sets: list[list[Entrant]] = []
     for entrant in entrants:
         fitting = next((others for others in sets if entrant.difference_to(others[0]) is None), None)
@@ -112,7 +112,7 @@ def sets_of_same_examples(entrants: Sequence[Entrant]) -> list[list[Entrant]]:
 
 
 def standings(entrants: Sequence[Entrant], resamples: int) -> tuple[list[Standing], dict[str, str]]:
-    """Return the standings of entrants with the same examples, and by model why others have none."""
+    """Return the standings of entrants that share their examples, and by model why an entrant has none."""
     task = entrants[0].group.task
     splits = {
         split: Answers(labels.label, numpy.concatenate([entrant.answers[split] for entrant in entrants], axis=1))
@@ -135,8 +135,8 @@ def _standing(group: Group, of_seeds: numpy.ndarray, on_examples: numpy.ndarray)
         recorded = score(outcome, group.task.metric_keys())
         if not agree(recorded, value):
             raise DataError(
-                f"seed {outcome.cell.seed} has the score {recorded}, its predictions give {value};"
-                " `make verify` tells more"
+                f"seed {outcome.cell.seed}: its score is {recorded}, but its predictions give {value};"
+                " run `make verify`"
             )
     undefined = int(numpy.isnan(on_examples).any(axis=1).sum())
     if undefined:

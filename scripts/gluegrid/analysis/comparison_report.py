@@ -25,16 +25,16 @@ OF_ONE_SEED = "†"
 
 
 def wins_ties_losses(models: Sequence[str], comparisons: Sequence[Comparison], is_adjusted: bool = False) -> str:
-    """Return models x models: on how many tasks that of the row is better, not told apart, worse.
+    """Return models x models: on how many tasks the row's model wins, ties and loses.
 
-    What has a win or loss in it that is of one seed has a mark.
+    Counts that include a win or a loss resting on one seed have a mark.
     """
     rows = [[model, *(wins_text(model, other, comparisons, is_adjusted) for other in models)] for model in models]
     return tables.markdown(["", *models], rows)
 
 
 def wins_text(model: str, other: str, comparisons: Iterable[Comparison], is_adjusted: bool = False) -> str:
-    """Return wins/ties/losses of one model against another, with a mark where one is of one seed.
+    """Return wins/ties/losses of one model against another, with a mark where one rests on one seed.
 
     `is_adjusted`: by p-values adjusted for the number of comparisons.
     """
@@ -51,7 +51,7 @@ def comparisons_table(comparisons: Iterable[Comparison]) -> str:
 
 
 def comparison_row(comparison: Comparison) -> tuple[str, ...]:
-    """Return what stands under COLUMNS for a comparison; unescaped."""
+    """Return the row of a comparison under COLUMNS, unescaped."""
     difference = comparison.difference
     interval = f"{signed_percent(difference.low)} to {signed_percent(difference.high)}"
     return (
@@ -68,43 +68,41 @@ def comparison_row(comparison: Comparison) -> tuple[str, ...]:
 
 
 def left_out_table(left_out: Iterable[LeftOut], groups: Iterable[Group]) -> str:
-    """Return a row for each model, or two, that were not compared on a task."""
+    """Return a row for each model or two that were not compared on a task."""
     names = {group.task.name: task_name(group) for group in groups}
     rows = [(names[each.task], ", ".join(each.models), each.reason) for each in left_out]
     return tables.markdown(("Task", "Not compared", "Reason"), rows)
 
 
 HOW_TO_READ = (
-    "Scores x 100 on the validation splits: of a task the mean of its metrics, of several seeds their mean."
-    " P(A > B) is the share of {resamples:,} resamples of examples and seeds in which A is better; between the ends of"
-    " an interval lie {level:.0%} of the differences. A model wins where the interval lies on its side of 0. A tie is a"
-    " difference that these examples and seeds do not tell from 0; it does not say that two models are equal."
+    "Scores x 100 on the validation splits: means over a task's metrics and over seeds. P(A > B) is the share of"
+    " {resamples:,} resamples of examples and seeds in which A is better; an interval holds {level:.0%} of the"
+    " differences. A model wins where the interval lies on its side of 0. Otherwise it is a tie: these examples and"
+    " seeds cannot tell the two models apart, which does not make them equal."
 )
-IN_MATRIX = "On how many tasks the model of the row wins, ties and loses against that of the column."
+IN_MATRIX = "Tasks that the model of the row wins, ties and loses against the model of the column."
 MANY = (
-    "These are {count} comparisons on tasks. Were all models equal, about one in twenty would be won by chance. With"
-    " p-values adjusted for their number (Holm 1979), the chance of any such win is at most {chance:.0%}:"
+    "These are {count} comparisons on tasks. If all models were equal, about one in twenty would be won by chance. With"
+    " p-values adjusted for their number (Holm 1979), the probability of any such win is at most {chance:.0%}:"
 )
 MEANS = (
-    "The mean over the tasks on which both models were compared, each of which counts the same. p (Holm) is adjusted"
-    " for the comparisons in this table."
+    "The mean over the tasks on which both models were compared; each task counts the same. p (Holm) is adjusted for"
+    " the comparisons in this table."
 )
 METHOD = (
-    "- Method: paired bootstrap over examples, the same for all models and seeds (Koehn 2004; Efron & Tibshirani 1993),"
-    " and over each model's own seeds (Sellam et al. 2022), without bias for few seeds; percentile intervals."
-    " `docs/comparisons.md` in gluegrid's repository has it in full."
+    "- Method: paired bootstrap over examples, shared by all models and seeds (Koehn 2004; Efron & Tibshirani 1993),"
+    " and over each model's own seeds (Sellam et al. 2022), corrected for few seeds; percentile intervals. See"
+    " `docs/comparisons.md` in gluegrid's repository."
 )
 ONE_SEED = (
-    f"- {OF_ONE_SEED}: a model has one seed on a task. The interval covers other examples, and not what that model"
-    " would give with another seed: a win is one of these runs."
+    f"- {OF_ONE_SEED} rests on one seed: the interval covers other examples but not other seeds, so another seed may"
+    " reverse the win."
 )
-DEGENERATE = "- Degenerate runs count as they are."
-SELECTED = (
-    "- Chosen on the examples that they are compared on, which favours models with more points to choose from: {}."
-)
-ACROSS_PRECISIONS = "- Results of different precisions are compared: {}."
+DEGENERATE = "- Degenerate runs are included."
+SELECTED = "- Chosen on the same examples that they are compared on, which favors models with more points: {}."
+ACROSS_PRECISIONS = "- These comparisons are across precisions: {}."
 INPUTS = (
-    "- `comparisons.json` has all in full precision, with the hashes of the runs and predictions that it was made from."
+    "- `comparisons.json` has all numbers in full precision, and the hashes of the runs and predictions they come from."
 )
 
 
@@ -202,7 +200,7 @@ def _task(of_task: Sequence[Group], comparisons: Comparisons) -> Iterator[str]:
 
 
 def _notes(comparisons: Comparisons) -> Iterator[str]:
-    """Yield what a reader must know to judge the comparisons."""
+    """Yield what a reader needs to judge the comparisons."""
     groups = comparisons.groups
     yield METHOD
     if any(comparison.is_of_one_seed for comparison in comparisons.of_tasks):
@@ -221,7 +219,7 @@ def _notes(comparisons: Comparisons) -> Iterator[str]:
 
 
 def _across_precisions(comparisons: Comparisons) -> str:
-    """Return the tasks on which results of several precisions were compared, and which model's are of which."""
+    """Return the tasks with comparisons across precisions, and the precision of each model there."""
     compared = {(model, *each.tasks) for each in comparisons.of_tasks for model in (each.first, each.second)}
     texts = []
     for of_task in comparisons.by_task:
@@ -233,6 +231,6 @@ def _across_precisions(comparisons: Comparisons) -> str:
 
 
 def _selected(groups: Sequence[Group]) -> str:
-    """Return which variants were chosen by the score that is compared."""
+    """Return the variants that were chosen by the score that is compared."""
     points = [group for group in groups if len(group.chosen_from) > 1 and not uses_holdout(group)]
     return ", ".join(f"{group.model} on {task_name(group)} (of {len(group.chosen_from)})" for group in points)

@@ -1,4 +1,4 @@
-"""Every two models of an experiment, on each task that both have a result of and on the mean of these tasks."""
+"""Comparisons of every two models of an experiment, on each task that both have and on the mean of these tasks."""
 
 import itertools
 import math
@@ -10,21 +10,22 @@ from gluegrid.analysis.bootstrap import LEVEL, RESAMPLES, Difference, difference
 from gluegrid.analysis.compared_models import Entrant, Standing, read_entrant, sets_of_same_examples, standings
 from gluegrid.common.errors import DataError, GluegridError
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.metrics import METRICS
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group, groups, mean
 
-RESAMPLES_OF_EACH = 100  # or the least p-value there is, times the number of comparisons, would be above 0.05
+RESAMPLES_OF_EACH = 100  # with fewer, the smallest possible p-value times the number of comparisons exceeds 0.05
 
 Pair = tuple[Standing, Standing]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against another: the mean score of both on these tasks, and the first's less the second's.
+    """One model against another: their mean scores on these tasks, and the first's minus the second's.
 
-    `adjusted` is the p-value adjusted for the number of comparisons. Where `is_of_one_seed`, a model has one seed on a
-    task, and the interval does not cover what others would give.
+    `adjusted` is the p-value adjusted for the number of comparisons. `is_of_one_seed`: a model has one seed on a task,
+    so the interval does not cover what other seeds would give.
     """
 
     tasks: Sequence[str]
@@ -37,18 +38,18 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """The model on whose side of 0 the interval lies; None where the two are not told apart."""
+        """The model on whose side of 0 the interval lies; None where the two cannot be told apart."""
         return {1: self.first, -1: self.second, 0: None}[self.difference.sign]
 
     @property
     def better_adjusted(self) -> str | None:
-        """The same with the p-value adjusted for the number of comparisons."""
+        """The same by the p-value adjusted for the number of comparisons."""
         return self.better if self.adjusted <= 1 - LEVEL else None
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One model, or two, that were not compared on a task, and why."""
+    """One model or two that were not compared on a task, and why."""
 
     task: str
     models: Sequence[str]
@@ -57,7 +58,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Comparisons:
-    """All comparisons of an experiment, the groups that have a validation split to be scored on, and all outcomes."""
+    """All comparisons of an experiment, the groups with a validation split to be scored on, and all outcomes."""
 
     resamples: int
     groups: Sequence[Group]
@@ -73,9 +74,9 @@ class Comparisons:
 
 
 def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples: int = RESAMPLES) -> Comparisons:
-    """Compare every two models by the variants that stand for them, from whatever results there are.
+    """Compare every two models by the variants that represent them, from whatever results there are.
 
-    Raises GluegridError where fewer than two models have any.
+    Raise GluegridError where fewer than two models have any.
     """
     outcomes = list(outcomes)
     of_all = [group for group in chosen(groups(experiment, outcomes)) if group.task.validation]
@@ -98,9 +99,9 @@ def compare(experiment: Experiment, outcomes: Iterable[Outcome], least_resamples
 def _check_models(experiment: Experiment, of_all: Sequence[Group]) -> None:
     models = {group.model for group in of_all if group.done}
     if len(models) < 2:
-        lacks = f"{len(models)} of {len(experiment.models)} models have a result, and a comparison needs two"
-        advice = "run snakemake first" if len(experiment.models) > 1 else "add a model to the experiment file"
-        raise GluegridError(f"{experiment.name}: {lacks}; {advice}")
+        lacks = f"a comparison needs two models with results, and {len(models)} of {len(experiment.models)} have any"
+        advice = "Run snakemake first." if len(experiment.models) > 1 else "Add a model to the experiment file."
+        raise GluegridError(f"{experiment.name}: {lacks}. {advice}")
 
 
 def _by_task(of_all: Sequence[Group]) -> list[list[Group]]:
@@ -113,7 +114,7 @@ def _most_comparisons(of_all: Sequence[Group]) -> int:
 
 
 def _compared(experiment: Experiment, of_task: Sequence[Group], resamples: int) -> tuple[list[Pair], list[LeftOut]]:
-    """Return every two models that were scored on the same examples of a task, and what was left out."""
+    """Return every two models that were scored on the same examples of a task, and what is left out."""
     task = of_task[0].task.name
     entrants, reasons = _entrants(experiment, of_task)
     by_model: dict[str, Standing] = {}
@@ -134,7 +135,7 @@ def _compared(experiment: Experiment, of_task: Sequence[Group], resamples: int) 
 
 
 def _entrants(experiment: Experiment, of_task: Sequence[Group]) -> tuple[list[Entrant], dict[str, str]]:
-    """Return the models of a task with their answers, and by model why others have none."""
+    """Return the models of a task with their answers, and by model why it has none."""
     entrants, reasons = [], {}
     for group in of_task:
         try:
@@ -145,7 +146,7 @@ def _entrants(experiment: Experiment, of_task: Sequence[Group]) -> tuple[list[En
 
 
 def _comparison(pairs: Sequence[Pair]) -> Comparison:
-    """Compare two models on the mean of the tasks of these pairs; their draws are independent of one another."""
+    """Compare two models on the mean of the tasks of these pairs, whose draws are independent."""
     first, second = pairs[0]
     scores = mean(first.score for first, _ in pairs), mean(second.score for _, second in pairs)
     tasks = [first.group.task.name for first, _ in pairs]
@@ -155,9 +156,14 @@ def _comparison(pairs: Sequence[Pair]) -> Comparison:
         first=first.group.model,
         second=second.group.model,
         scores=scores,
-        difference=difference(scores[0] - scores[1], draws),
+        difference=difference(scores[0] - scores[1], draws, mean(map(_widest, pairs))),
         is_of_one_seed=any(standing.is_of_one_seed for pair in pairs for standing in pair),
     )
+
+
+def _widest(pair: Pair) -> float:
+    """Return the largest difference of scores that a task's metrics allow."""
+    return mean(METRICS[name].range[1] - METRICS[name].range[0] for name in pair[0].group.task.metrics)
 
 
 def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -168,7 +174,7 @@ def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted for their number, in the same order.
 
-    Those of at most 0.05 hold a false one with probability 0.05 at most, whatever depends on what.
+    The probability that any of those up to 0.05 is false is at most 0.05, whatever their dependence.
     """
     adjusted = [0.0] * len(p_values)
     greatest = 0.0

@@ -1,4 +1,4 @@
-"""Predictions and labels as they lie in parquet files, checked to be what their task allows."""
+"""Predictions and labels from parquet files, checked against their task."""
 
 import json
 import re
@@ -30,13 +30,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class Predictions(Labels):
-    """The same with a model's outputs, of shape (examples, outputs)."""
+    """Labels with a model's outputs, of shape (examples, outputs)."""
 
     logits: numpy.ndarray
 
 
 def read_predictions(path: Path, task: Task) -> Predictions:
-    """Return a split's predictions. Raises DataError for what training does not write."""
+    """Return a split's predictions. Raise DataError for anything that training does not write."""
     table = _read(path)
     if table.column_names != COLUMNS:
         raise DataError(f"{path}: has the columns {', '.join(table.column_names)}, not {', '.join(COLUMNS)}")
@@ -45,9 +45,9 @@ def read_predictions(path: Path, task: Task) -> Predictions:
 
 
 def read_labels(paths: Sequence[Path], task: Task) -> Labels:
-    """Return the labels of a split of the staged data; examples without a number of their own are numbered from 0.
+    """Return the labels of a split of the staged data.
 
-    A column of numbers of their own is called `idx`, and is not one of the task's.
+    Examples are numbered by their `idx` column, unless the task uses it, else from 0.
     """
     parts = [_read_labels(path, task) for path in paths]
     label = numpy.concatenate([label for _, label in parts])
@@ -58,7 +58,7 @@ def read_labels(paths: Sequence[Path], task: Task) -> Labels:
 
 
 def names_of_numbers(path: Path, column: str) -> list[str]:
-    """Return what a file's own metadata, as `datasets` writes them, call the numbers of a column; [] where nothing."""
+    """Return the class names that the metadata of `datasets` in a file give a column; [] where there are none."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             written = json.loads((file.schema_arrow.metadata or {})[b"huggingface"])
@@ -77,20 +77,20 @@ def holds_numbers(path: Path, column: str) -> bool:
 
 
 def count_rows(path: Path) -> int:
-    """Return the number of rows of a parquet file. Raises DataError."""
+    """Return the number of rows of a parquet file. Raise DataError where it is unreadable."""
     try:
         return pyarrow.parquet.read_metadata(path).num_rows
     except UNREADABLE as error:
-        raise DataError(f"{path}: is no readable parquet file: {error}") from error
+        raise DataError(f"{path}: is not a readable parquet file: {error}") from error
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pyarrow.Table:
     try:
-        # Not read_table, which takes a folder such as a=1 for a column.
+        # Not read_table, which reads a folder such as a=1 as a column.
         with pyarrow.parquet.ParquetFile(path) as file:
             return file.read(columns, use_threads=False)
     except UNREADABLE as error:
-        raise DataError(f"{path}: is no readable parquet file: {error}") from error
+        raise DataError(f"{path}: is not a readable parquet file: {error}") from error
 
 
 def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.ndarray]:
@@ -106,12 +106,12 @@ def _read_labels(path: Path, task: Task) -> tuple[numpy.ndarray | None, numpy.nd
 
 def _labels(path: Path, column: str, table: pyarrow.Table, task: Task) -> numpy.ndarray:
     values = _as_numbers(path, column, table.column(column), task.labels or [])
-    # Tokens, and so training, hold a regression's labels in single precision.
+    # Tokens, and so training, hold regression labels in single precision.
     return _numbers(path, column, values, pyarrow.type_for_alias(task.kind.staged_type)).astype(task.kind.label_type)
 
 
 def _as_numbers(path: Path, name: str, column: pyarrow.ChunkedArray, names: list[str]) -> pyarrow.ChunkedArray:
-    """Return labels that are texts as numbers: of the class so named, else the one that is spelled."""
+    """Return text labels as numbers: that of the class with this name, else the number that the text spells."""
     if pyarrow.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.type not in (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()):
@@ -119,12 +119,12 @@ def _as_numbers(path: Path, name: str, column: pyarrow.ChunkedArray, names: list
     try:
         numbers = {text: _number_of(text, names) for text in set(column.to_pylist()) - {None}}
     except ValueError as error:
-        raise DataError(f"{path}: column {name!r} holds what is no label: {error}") from error
+        raise DataError(f"{path}: column {name!r} holds a value that is not a label: {error}") from error
     return pyarrow.chunked_array([pyarrow.array(map(numbers.get, column.to_pylist()), pyarrow.float64())])
 
 
 def _number_of(text: str, names: list[str]) -> float:
-    """Return the number of the class with a name, else of that whose name spells the same number, else the number."""
+    """Return the number of the class with this name, else of the class whose name spells the same number, else it."""
     if text in names:
         return names.index(text)
     spelled = {float(name): number for number, name in enumerate(names) if NUMBER.fullmatch(name)}
@@ -133,10 +133,10 @@ def _number_of(text: str, names: list[str]) -> float:
 
 def _numbers(path: Path, name: str, column: pyarrow.ChunkedArray, kind: pyarrow.DataType) -> numpy.ndarray:
     if column.null_count:
-        raise DataError(f"{path}: column {name!r} lacks {column.null_count} of {len(column)} values")
+        raise DataError(f"{path}: column {name!r} has no value in {column.null_count} of {len(column)} rows")
     try:
         if pyarrow.types.is_floating(column.type):
-            column = column.cast(pyarrow.float64())  # pyarrow takes halves (float16) for whole numbers otherwise
+            column = column.cast(pyarrow.float64())  # otherwise pyarrow casts float16 to whole numbers
         return column.cast(kind, safe=pyarrow.types.is_integer(kind)).to_numpy()
     except UNREADABLE as error:
         raise DataError(f"{path}: column {name!r} holds {column.type}, not {kind}: {error}") from error
@@ -149,9 +149,9 @@ def _logits(path: Path, column: pyarrow.ChunkedArray, task: Task) -> numpy.ndarr
         raise DataError(f"{path}: column 'logits' holds {column.type}, not lists of numbers")
     lengths = set(pyarrow.compute.list_value_length(column).unique().to_pylist())
     if lengths - {outputs}:
-        raise DataError(f"{path}: column 'logits' holds rows that have not {outputs} numbers")
+        raise DataError(f"{path}: column 'logits' has rows without exactly {outputs} numbers")
     flat = _numbers(path, "logits", pyarrow.compute.list_flatten(column), pyarrow.float64())
     wrong = numpy.flatnonzero(~numpy.isfinite(flat))
     if len(wrong):
-        raise DataError(f"{path}: column 'logits' holds {flat[wrong[0]]} in row {wrong[0] // outputs}")
+        raise DataError(f"{path}: column 'logits' has {flat[wrong[0]]} in row {wrong[0] // outputs}")
     return flat.reshape(-1, outputs)

@@ -1,4 +1,4 @@
-"""Many resamples of a split's examples at once, as the metrics need them (experiment/metrics.py)."""
+"""Many resamples of a split's examples at once, for the metrics (experiment/metrics.py)."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each example was drawn, and what runs said of it.
+    """How often each example was drawn, and what runs predict for it.
 
     `weights` has the shape (resamples, examples), each row's sum is the number of examples; `labels` has the shape
     (examples,), `answers` (examples, runs). Counts are of shape (resamples, runs), those of labels (resamples, 1).
@@ -19,12 +19,12 @@ class Resamples:
 
     @property
     def examples(self) -> int:
-        """How many are drawn in each resample."""
+        """The number drawn in each resample."""
         return len(self.labels)
 
     @property
     def classes(self) -> numpy.ndarray:
-        """The classes that are a label or predicted, of all examples."""
+        """The classes that are a label or a prediction of any example."""
         return numpy.union1d(self.labels, self.answers)
 
     def correct(self) -> numpy.ndarray:
@@ -32,7 +32,7 @@ class Resamples:
         return self.weights @ (self.answers == self.labels[:, None])
 
     def true_positives(self, each: int) -> numpy.ndarray:
-        """Return how often a class is the label and predicted."""
+        """Return how often a class is both the label and the prediction."""
         return self.weights @ ((self.labels == each)[:, None] & (self.answers == each))
 
     def support(self, each: int) -> numpy.ndarray:
@@ -48,7 +48,7 @@ class Resamples:
         return self.weights @ values / self.examples
 
     def standardised(self, values: numpy.ndarray) -> numpy.ndarray:
-        """Return columns with mean 0 and variance 1 over all examples; constant ones are 0."""
+        """Return the columns with mean 0 and variance 1 over all examples; constant columns become 0."""
         values = values.astype(numpy.float64)  # labels are in single precision
         deviations = values - values.mean(axis=0)
         spread = deviations.std(axis=0)
@@ -56,7 +56,7 @@ class Resamples:
         return numpy.where(is_constant, 0.0, deviations / numpy.where(is_constant, 1.0, spread))
 
     def centred_ranks(self, values: numpy.ndarray) -> numpy.ndarray:
-        """Return each example's rank among the drawn, less the mean of all ranks; of shape (resamples, examples).
+        """Return each example's rank among the drawn, minus the mean rank; of shape (resamples, examples).
 
         Equal values share the mean of their ranks.
         """

@@ -1,1 +1,1 @@
-"""The report of an experiment: one HTML page with its figures, and a table for LaTeX. It loads heavy libraries."""
+"""The report of an experiment: an HTML page with figures, and a LaTeX table. Loads heavy libraries."""

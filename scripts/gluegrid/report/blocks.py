@@ -1,4 +1,4 @@
-"""What the page consists of. All texts are plain: report.html escapes them."""
+"""The parts of the page. All texts are plain: report.html escapes them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Text(Block):
-    """A paragraph. `kind` is `note` for what is said of the content, else empty."""
+    """A paragraph. `kind` is `note` for a remark on the content, else empty."""
 
     text: str
     kind: str = ""
@@ -39,7 +39,7 @@ class Items(Block):
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands in a table's field, or beside a term: its text, small lines below it, and where it leads."""
+    """The content of a table's field or of a term: its text, small lines below it, and its link."""
 
     text: str
     small: Sequence[str] = ()
@@ -69,7 +69,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures(Block):
-    """Figures beside each other, as many as there is room for. `is_wide`: at most two."""
+    """Figures beside each other, as many as fit. `is_wide`: two at most, which scroll where they would be illegible."""
 
     figures: Sequence[Figure]
     is_wide: bool = False
@@ -77,21 +77,21 @@ class Figures(Block):
 
 @dataclass(frozen=True)
 class Legend(Block):
-    """What the marks of the figures below it mean."""
+    """The meaning of the marks in the figures below it."""
 
     items: Sequence[tuple[Markup, str]]
 
 
 @dataclass(frozen=True)
 class Facts(Block):
-    """Terms, and what each is."""
+    """Terms with their values."""
 
     facts: Sequence[tuple[str, Sequence[Entry]]]
 
 
 @dataclass(frozen=True)
 class Details(Block):
-    """What is shown when it is asked for. `name` is its address on the page."""
+    """Blocks that open on a click. `name` is their address on the page."""
 
     summary: str
     blocks: Sequence[Block]
@@ -120,5 +120,5 @@ def table(
 
 
 def code(text: str, href: str = "") -> Entry:
-    """Return an entry with a hash, a path or what else is to be copied."""
+    """Return an entry for a hash, a path or anything else to copy."""
     return Entry(text, href=href, is_code=True)

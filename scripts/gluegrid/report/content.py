@@ -1,4 +1,4 @@
-"""What all sections of the report are made from, and which models have a look of their own in the figures."""
+"""The material that all sections of the report share, and which models have their own style in the figures."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.blocks import Figure, Legend
 from gluegrid.report.figures import MARKERS, OTHER, Style, styles, swatch
 from gluegrid.report.scores import ScoreTable, score_table
+from gluegrid.report.significance import SavedComparisons, read_comparisons
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import LONGEST_NAME, task_name
 from gluegrid.results.results_md import without_result
@@ -23,7 +24,7 @@ MOST_STYLED = len(MARKERS)
 
 
 class Material:
-    """An experiment's outcomes, grouped: `groups` are those of all variants, `chosen` stand for a model and a task."""
+    """An experiment's outcomes, grouped: `groups` are all variants, `chosen` those that represent their sweeps."""
 
     def __init__(self, experiment: Experiment, outcomes: Sequence[Outcome]):
         self.experiment = experiment
@@ -37,29 +38,34 @@ class Material:
     @cached_property
     def table(self) -> ScoreTable:
         """Models by tasks."""
-        return score_table(self.chosen)
+        return score_table(self.chosen, self.comparisons)
+
+    @cached_property
+    def comparisons(self) -> SavedComparisons | None:
+        """What `snakemake compare` has written, if it has."""
+        return read_comparisons(self.experiment, self.chosen)
 
     @cached_property
     def looks(self) -> dict[str, Style]:
-        """The styles of the models that have one of their own: of many those with the best means over tasks."""
+        """The styles of the models that have their own: of many, those with the highest means over tasks."""
         best = self.table.best_models(MOST_STYLED)
         return styles([row.model for row in self.table.rows if row.model in best])
 
     @property
     def has_others(self) -> bool:
-        """Whether there are models without a look of their own."""
+        """Whether some models have no style of their own."""
         return len(self.looks) < len(self.table.rows)
 
     @property
     def rule_of_looks(self) -> str:
-        """Which models have looks of their own, where not all have; empty otherwise."""
-        rule = f"The {MOST_STYLED} models with the best means over tasks have marks of their own."
+        """Which models have their own style, where not all do; empty otherwise."""
+        rule = f"The {MOST_STYLED} models with the highest means over tasks have their own marks."
         return rule if self.has_others else ""
 
     def panels(
         self, section: str, is_drawn: Callable[[Group], bool], draw: Callable[[str, list[Group]], Markup]
     ) -> list[Figure]:
-        """Return a figure of each task that has groups to draw; `draw` is given a name for it and those groups."""
+        """Return a figure for each task that has groups to draw; `draw` gets a name for it and those groups."""
         figures = []
         for place, task in enumerate(self.table.tasks):
             drawn = [group for group in self.chosen if group.task.name == task and is_drawn(group)]
@@ -67,19 +73,19 @@ class Material:
         return figures
 
     def name_of(self, group: Group) -> str:
-        """Return the place on the page that says where a group's number comes from."""
+        """Return the anchor of the place on the page that tells where a group's number comes from."""
         return self._names[group.identity]
 
     def log_link(self, outcome: Outcome) -> str:
-        """Return the address of a cell's log; none for one that lies in another clone."""
+        """Return the address of a cell's log; empty if the log is in another clone."""
         return "" if self.experiment.imported else self.link(outcome.log)
 
     def link(self, path: Path | str) -> str:
-        """Return a path as an address relative to the page, which lies in the experiment's folder."""
+        """Return a path as an address relative to the page, which is in the experiment's folder."""
         return quote(os.path.relpath(path, self.experiment.paths.root), errors="surrogateescape")
 
     def legend(self, section: str, with_others: bool = True) -> Legend:
-        """Return which mark is which model's, for a section."""
+        """Return a legend of the models' marks for a section."""
         shown = [*self.looks.items(), *([("other models", OTHER)] if self.has_others and with_others else [])]
         return Legend([(swatch(style, f"{section}-mark-{number}"), text) for number, (text, style) in enumerate(shown)])
 

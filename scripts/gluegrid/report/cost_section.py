@@ -1,78 +1,106 @@
-"""The sections of what results have cost: seconds of the devices, and memory."""
+"""What results have cost: training time, against the scores that it bought, and memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from gluegrid.common.formatting import NOTHING, grouped, percent
-from gluegrid.report.blocks import Details, Figure, Figures, Section, Table, Text, table
+from gluegrid.common.formatting import NOTHING, counted, grouped, percent
+from gluegrid.report.blocks import Block, Details, Figure, Figures, Section, Table, Text, table
 from gluegrid.report.content import Material
-from gluegrid.report.figures import LABELS, LARGE, MUTED, OTHER, Plot, Style
+from gluegrid.report.figures import LARGE, MUTED, OTHER, WIDE, Plot, Style, label, room_for
+from gluegrid.report.scores import ModelScores, score_bounds
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import task_name
-from gluegrid.results.summary import Group, mean, score
+from gluegrid.results.summary import Group, mean
 
 WHAT = (
-    "Seconds of the training loop times the {what} that trained: without start-up, tokenising and scoring, and of a"
-    " sweep the chosen point alone. Up and to the left is better."
+    "Time is the training loop's, in seconds, times the {what} that trained. It excludes start-up, tokenization and"
+    " scoring; of a sweep it is the chosen point's alone."
 )
 DEVICES = "Times on different devices cannot be compared; these are of {}."
 MEMORY = (
-    "The most memory that a cell has taken, over its seeds: a mark for each task. GPU memory is what the main"
-    " process's tensors took at most; host memory is that process's."
+    "Memory is the peak over a cell's seeds; each task has a mark. GPU memory is what the main process's tensors took,"
+    " host memory is that process's."
 )
-NO_MEMORY = "No record says how much memory a cell has taken."
+COST = "Mean score against training time"
 PLACES = {"gpu": "GPU memory", "host": "Host memory"}
-MOST_ROWS = 50  # models in a figure
-MEMORY_WIDTH, ROW = 560, 26
+MOST_ROWS = 50  # models in a figure of memory
+COST_HEIGHT, ROW = 300, 26
+HOUR = 3600
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a group's cells took: mean seconds of all devices together, the most memory in GiB. None is not known."""
+    """What a group's cells took: mean seconds of all devices together, peak memory in GiB. None is unknown."""
 
     device_seconds: float | None
     tokens_per_second: float | None
     memory: dict[str, float | None]
 
 
-def cost_section(material: Material) -> Section | None:
-    """Return the section of scores against seconds; None without any result."""
-    if not material.done:
-        return None
-    unit, what = ("GPU-seconds", "GPUs") if on_gpus(material.chosen) else ("device-seconds", "GPUs or CPU processes")
-    figures = material.panels("cost", _has_cost, lambda name, groups: _cost_figure(name, groups, material.looks, unit))
-    if not figures:
-        return Section("cost", "Cost", [Text("No cell that was trained has a score.")])
-    devices = sorted({outcome.record["device"] for outcome in material.done if "train_runtime" in outcome.results})
-    several = DEVICES.format(", ".join(devices)) if len(devices) > 1 else ""
-    said = " ".join(filter(None, [WHAT.format(what=what), several, material.rule_of_looks]))
-    numbers = Details("The numbers", [_table(material.chosen, unit)])
-    blocks = [Text(said, "note"), material.legend("cost"), Figures(figures), numbers]
-    return Section("cost", f"Score against {unit}", blocks)
+def cost_figure(material: Material) -> Figure | None:
+    """Return the figure of each model's mean score against its training time; None for fewer than two models.
 
-
-def memory_section(material: Material) -> Section | None:
-    """Return the section of peak memory; None without any result."""
-    if not material.done:
+    Both are of the tasks that every model has.
+    """
+    rows = [row for row in material.table.rows if row.common_mean is not None and _seconds(row)]
+    if len(rows) < 2:
         return None
-    by_model: dict[str, dict[str, dict]] = {}
-    for group in material.chosen:
-        if group.done:
-            by_model.setdefault(group.model, {})[task_name(group)] = _cost(group).memory
-    drawn = dict(list(by_model.items())[:MOST_ROWS])
-    figures = [
-        Figure(_memory_figure(f"memory-{where}", drawn, material.looks, where), title)
-        for where, title in PLACES.items()
-        if any(memory[where] for of_tasks in drawn.values() for memory in of_tasks.values())
+    seconds = list(map(_seconds, rows))
+    divisor, hours = (HOUR, "hours") if max(seconds) >= HOUR else (1, "seconds")
+    unit = f"{_kind(material)}-{hours}"
+    plot = Plot(WIDE, COST_HEIGHT, left=54, bottom=42, right=16)
+    points = [(each / divisor, 100 * row.common_mean) for each, row in zip(seconds, rows, strict=True)]
+    ends = [
+        _draw_model(plot, point, row, material.looks.get(row.model, OTHER))
+        for point, row in zip(points, rows, strict=True)
     ]
-    if not figures:
-        return Section("memory", "Memory", [Text(NO_MEMORY)])
-    rule = f" The first {MOST_ROWS} of {len(by_model)} models are drawn." if len(by_model) > MOST_ROWS else ""
-    return Section("memory", "Memory", [Text(MEMORY + rule, "note"), Figures(figures, is_wide=True)])
+    plot.logarithmic([cost for cost, _ in points])
+    plot.scores_over(
+        f"{unit} of training, logarithmic",
+        itertools.chain(*ends),
+        score_bounds([each.group for each in rows[0].common]),
+    )
+    plot.axes.set_ylabel("Mean score x 100")
+    plot.names_beside(points, [row.model for row in rows], [bounds for _, *bounds in ends])
+    texts = [
+        f"{row.model} {percent(row.common_mean)} for {grouped(cost, 1)} {unit}"
+        for row, (cost, _) in zip(rows, points, strict=True)
+    ]
+    count = len(rows[0].common)
+    subtitle = f"{counted(count, 'task')}, one seed; up and to the left is better"
+    return Figure(plot.svg("cost-of-mean", COST, f"{'; '.join(texts[:20])}."), COST, subtitle)
+
+
+def _draw_model(plot: Plot, point: tuple[float, float], row: ModelScores, style: Style) -> list[float]:
+    """Draw a model's mean score and its interval; return what was drawn."""
+    bounds = [100 * bound for bound in row.common_interval or ()]
+    if bounds:
+        plot.bar([point[0], point[0]], bounds, style)
+    plot.mark(*point, style, LARGE if style != OTHER else 6)
+    return [point[1], *bounds]
+
+
+def cost_section(material: Material) -> Section | None:
+    """Return the section of time and memory; None where no record has either."""
+    costs = {group.identity: _cost(group) for group in material.chosen if group.done}
+    has_times = any(cost.device_seconds for cost in costs.values())
+    figures = _memory_figures(material)
+    has_memory = any(cost.memory[where] for cost in costs.values() for where in PLACES)
+    if not has_times and not has_memory:
+        return None
+    devices = sorted({outcome.record["device"] for outcome in material.done if "train_runtime" in outcome.results})
+    lines = [WHAT.format(what="GPUs" if on_gpus(material.chosen) else "GPUs or CPU processes")] if has_times else []
+    lines += [DEVICES.format(", ".join(devices))] if len(devices) > 1 else []
+    lines += [MEMORY] if has_memory else []
+    drawn = [f"The figures show the first {MOST_ROWS} models."] if len(material.table.rows) > MOST_ROWS else []
+    blocks: list[Block] = [Text(" ".join([*lines, *drawn]), "note")]
+    blocks += [Figures(figures, is_wide=True)] if figures else []
+    blocks.append(Details("The numbers", [_table(material)]))
+    return Section("cost", "Time and memory", blocks)
 
 
 def device_seconds(outcome: Outcome) -> float | None:
@@ -82,8 +110,17 @@ def device_seconds(outcome: Outcome) -> float | None:
 
 
 def on_gpus(groups: Iterable[Group]) -> bool:
-    """Tell whether all that was trained was trained on GPUs."""
+    """Tell whether everything was trained on GPUs."""
     return all(outcome.cell.values["device"] == "cuda" for group in groups for outcome in group.done)
+
+
+def _kind(material: Material) -> str:
+    return "GPU" if on_gpus(material.chosen) else "device"
+
+
+def _seconds(row: ModelScores) -> float:
+    """Return what one seed of a model took on the tasks that every model has; 0 where nothing was trained."""
+    return sum(_cost(score.group).device_seconds or 0.0 for score in row.common)
 
 
 def _cost(group: Group) -> Cost:
@@ -100,15 +137,10 @@ def _most_memory(group: Group, where: str) -> float | None:
     return None if most is None else most / GIB
 
 
-def _has_cost(group: Group) -> bool:
-    """Tell whether a group has a score and the seconds that it took."""
-    return group.score() is not None and bool(_cost(group).device_seconds)
-
-
-def _table(chosen: Sequence[Group], unit: str) -> Table:
-    numbers = ["Score", unit, "Tokens per second", "GPU memory (GiB)", "Host memory (GiB)"]
+def _table(material: Material) -> Table:
+    numbers = ["Score", f"{_kind(material)}-seconds", "Tokens per second", "GPU memory (GiB)", "Host memory (GiB)"]
     rows = []
-    for group in chosen:
+    for group in material.chosen:
         if group.done:
             cost = _cost(group)
             row = [
@@ -121,47 +153,25 @@ def _table(chosen: Sequence[Group], unit: str) -> Table:
                 ", ".join(dict.fromkeys(outcome.record["device"] for outcome in group.done)),
             ]
             rows.append(row)
-    return table("Means over seeds; of memory the most", ["Model", "Task", *numbers, "Device"], rows, numbers)
+    return table("Means over seeds; memory is the peak", ["Model", "Task", *numbers, "Device"], rows, numbers)
 
 
-def _cost_figure(name: str, groups: Sequence[Group], looks: Mapping[str, Style], unit: str) -> Markup:
-    """Return the figure of one task: a mark for each model, small ones for its seeds. `unit` is that of the time."""
-    plot = Plot(left=54, bottom=42, right=16)
-    plot.axes.set_xscale("log")
-    seconds, scores = [], []
-    # What has no colour of its own lies below.
-    for group in sorted(groups, key=lambda group: group.model in looks):
-        style = looks.get(group.model, OTHER)
-        xs = [device_seconds(each) for each in group.done]
-        ys = [100 * score(each, group.task.metric_keys()) for each in group.done]
-        if len(xs) > 1:
-            plot.mark_seeds(xs, ys, style)
-        plot.mark(_cost(group).device_seconds, 100 * group.score(), style, LARGE if style != OTHER else 6)
-        seconds, scores = [*seconds, *xs], [*scores, *ys]
-    plot.scores_over(f"{unit}, logarithmic", scores)
-    _span(plot.axes, min(seconds), max(seconds))
-    parts = [
-        f"{group.model} {percent(group.score())} for {grouped(_cost(group).device_seconds)}" for group in groups[:20]
+def _memory_figures(material: Material) -> list[Figure]:
+    by_model: dict[str, dict[str, dict]] = {}
+    for group in material.chosen:
+        if group.done:
+            by_model.setdefault(group.model, {})[task_name(group)] = _cost(group).memory
+    drawn = dict(list(by_model.items())[:MOST_ROWS])
+    return [
+        Figure(_memory_figure(f"memory-{where}", drawn, material.looks, where), title)
+        for where, title in PLACES.items()
+        if sum(bool(memory[where]) for of_tasks in drawn.values() for memory in of_tasks.values()) > 1
     ]
-    title = f"Score against {unit} on {groups[0].display_name}"
-    return plot.svg(name, title, f"Mean score and {unit}: {'; '.join(parts)}.")
-
-
-def _span(axes, low: float, high: float) -> None:
-    """Let the logarithmic axis reach a little beyond its values, with round numbers of seconds."""
-    reach = max((high / low) ** 0.1, 1.25)
-    axes.set_xlim(low / reach, high * reach)
-    spans_decades = high * reach**2 / low >= 20
-    ticks = (1,) if high / low > 200 else (1, 3) if spans_decades else (1, 1.5, 2, 3, 5, 7)
-    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(which="minor", length=0)
 
 
 def _memory_figure(name: str, by_model: Mapping[str, Mapping], looks: Mapping[str, Style], where: str) -> Markup:
     """Return the figure of peak memory: a row for each model, a mark for each task. `where` is one of PLACES."""
-    plot = Plot(MEMORY_WIDTH, ROW * len(by_model) + 44, left=LABELS, bottom=36)
+    plot = Plot(WIDE, ROW * len(by_model) + 44, left=room_for(map(label, by_model)), bottom=36)
     texts, sizes = [], []
     for row, (model, of_tasks) in enumerate(by_model.items()):
         known = {task: memory[where] for task, memory in of_tasks.items() if memory[where] is not None}

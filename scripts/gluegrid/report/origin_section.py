@@ -1,6 +1,6 @@
-"""The section on where each number comes from: its cells, and of each cell its run, code, machine, data and files.
+"""The section on the origin of each number: its cells, and for each cell its run, code, machine, data and files.
 
-What many cells share (versions, hashes of models and data) is written once, and cells refer to it.
+Versions and the hashes of models and data, which many cells share, are written once; cells link to them.
 """
 
 import json
@@ -16,24 +16,23 @@ from gluegrid.results.summary import Group
 from gluegrid.results.tables import reason
 
 WHAT = (
-    "For each number its cells; for each cell its run and its record, with SHA-256, when and where it was made, and"
-    " from which code, model, data and tokens. Links lead to files beside this page; hashes say whether they are still"
-    " those."
+    "The cells behind each number; for each cell its run and record with SHA-256, when and where it was trained, and"
+    " its code, model, data and tokens. Links lead to files beside this page; the hashes show whether they changed."
 )
 SHARED = "Code, versions and devices; models, data and tokens"
 FILES = {"model_files": "Model", "task_files": "Data", "tokens_files": "Tokens", "start_files": "Start"}
-NO_SCORES = ("_loss", "_runtime", "_per_second", "_combined_score")  # what keys of all_results.json have in them
+NO_SCORES = ("_loss", "_runtime", "_per_second", "_combined_score")  # in keys of all_results.json
 
 
 class SharedFacts:
-    """Facts that cells share, each once, with names on the page such as `files-3`."""
+    """Facts that cells share, each written once, under names such as `files-3`."""
 
     def __init__(self, kind: str):
         self.kind = kind
         self.details: dict[tuple, Details] = {}
 
     def link(self, title: str, facts: Iterable[tuple[str, object]]) -> Entry:
-        """Return what leads to where these facts stand."""
+        """Return a link to these facts."""
         key = (title, tuple((name, "-" if value is None else str(value)) for name, value in facts))
         number = len(self.details) + 1
         entries = [(name, [code(text)]) for name, text in key[1]]
@@ -58,7 +57,7 @@ def origin_section(material: Material) -> Section:
 
 
 def _title(group: Group, chosen: Group | None) -> str:
-    """Return the task and, where there are several, the variant; and the numbers as the tables have them."""
+    """Return the task, the variant where there are several, and the numbers as in the tables."""
     variant = "" if chosen and len(chosen.chosen_from) < 2 else f", {group.variant}"
     number = f"{numbers(group)} ({seeds_text(group)})" if group.done else state(group)
     return f"{task_name(group)}{variant}: {number}"
@@ -83,23 +82,23 @@ def _facts_of_result(outcome: Outcome, folder: str, shared: list[Entry]) -> list
         ("run.json", [code(record["run_sha256"], f"{folder}/run.json")]),
         ("Record", [code("run_record.json", f"{folder}/run_record.json")]),
         ("Predictions", [code(f"{split} {digest}") for split, digest in record.get("predictions_sha256", {}).items()]),
-        ("Made", [Entry(_made(record))]),
-        ("From", shared),
-        ("Begins with", [Entry(weights)]),
-        ("To know", list(map(Entry, notes))),
+        ("Trained", [Entry(_made(record))]),
+        ("Made from", shared),
+        ("Starts from", [Entry(weights)]),
+        ("Notes", list(map(Entry, notes))),
     ]
     return [(term, shown) for term, entries in facts if (shown := [entry for entry in entries if entry.text])]
 
 
 def _scores(results: dict) -> str:
-    """Return what the report's numbers of a cell are made from, in full precision."""
+    """Return the metrics behind a cell's numbers, in full precision."""
     scores = [key for key in results if key.startswith("eval_") and not any(part in key for part in NO_SCORES)]
     others = [key for key in ("epoch", "train_runtime", "train_samples") if key in results]
     return ", ".join(f"{key} {json.dumps(results[key])}" for key in (*scores, *others))
 
 
 def _made(record: dict) -> str:
-    """Say when a cell was made, on which host and in which job."""
+    """Return when a cell was trained, on which host and in which job."""
     job = record.get("job") or {}
     host = job.get("slurm_node") or job.get("host") or "unknown host"
     slurm = f", SLURM job {job['slurm_job_id']}" if job.get("slurm_job_id") else ""

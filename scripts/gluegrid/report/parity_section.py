@@ -1,4 +1,4 @@
-"""The section on references: what others have published, and whether results are above, within or below it."""
+"""The section on references: published numbers, and whether the results are above, within or below them."""
 
 from collections.abc import Iterable
 
@@ -15,15 +15,15 @@ NUMBERS = ("Ours", "Reference", "Difference", "Tolerance")
 
 
 def parity_section(material: Material) -> Section | None:
-    """Return the section; None where nobody has published anything of these models."""
+    """Return the section; None where no published number of these models is known."""
     content = parity_content(material.experiment, material.groups)
     if not content["verdicts"]:
         return None
-    blocks: list[Block] = [Text("No reference is of the same training as the results.")]
+    blocks: list[Block] = [Text("No reference was trained the way the results were.")]
     if compared := with_verdict(content):
         what = Text(WHAT_IS_COMPARED.format(level=content["level"]), "note")
         rows = map(parity_report.verdict_row, compared)
-        blocks = [what, table("Verdicts on references of the same training", COLUMNS, rows, NUMBERS)]
+        blocks = [what, table("Verdicts on references that were trained the same way", COLUMNS, rows, NUMBERS)]
     if others := rows_not_compared(content):
         shown = table("References without a verdict, and why", COLUMNS_NOT_COMPARED, others, NUMBERS)
         blocks.append(Details(f"{len(others)} references that were not compared", [shown]))
@@ -31,9 +31,9 @@ def parity_section(material: Material) -> Section | None:
 
 
 def published_scores(experiment: Experiment, groups: Iterable[Group]) -> dict[tuple[str, str], list[tuple[str, float]]]:
-    """Return by model and task the label and score of each reference that is of these groups' validation splits.
+    """Return, by model and task, the label and the score of each reference on these groups' validation splits.
 
-    A score is a part of 1, the mean of the task's metrics as ours are: where one of them lacks, there is none.
+    A score is the mean of the task's metrics, from 0 to 1 like ours; a reference that lacks a metric has none.
     """
     numbers: dict[tuple[str, str], dict[tuple[str, str], dict[str, float]]] = {}
     for each in references_of(experiment.config):

@@ -8,49 +8,44 @@ from gluegrid.common.formatting import number, percent
 from gluegrid.report.blocks import Figures, Section, Text
 from gluegrid.report.content import Material
 from gluegrid.report.figures import Plot, Style
+from gluegrid.report.scores import score_bounds
 from gluegrid.results.summary import Group, mean
 
-WHAT = "The score on validation after each epoch: thick lines are means over seeds, thin ones the seeds."
-NONE = (
-    "No cell has scores of several epochs. With eval_strategy: epoch in the experiment file, cells are scored after"
-    " each."
-)
+WHAT = "The validation score after each epoch: thick lines are means over seeds, thin lines single seeds."
 
 Curve = dict[float, float]  # epoch -> score
 
 
 def training_section(material: Material) -> Section | None:
-    """Return the section; None without any result."""
-    if not material.done:
-        return None
+    """Return the section; None where no cell was scored after several epochs (eval_strategy: epoch)."""
 
     def has_curve(group: Group) -> bool:
         return group.model in material.looks and any(len(curve) > 1 for curve in _curves(group))
 
     figures = material.panels("curve", has_curve, lambda name, groups: _figure(name, groups, material.looks))
     if not figures:
-        return Section("training", "Training curves", [Text(NONE)])
-    rule = f" {material.rule_of_looks} They are drawn." if material.has_others else ""
+        return None
+    rule = f" {material.rule_of_looks} The figures show these." if material.has_others else ""
     blocks = [Text(WHAT + rule, "note"), material.legend("curve", with_others=False), Figures(figures)]
     return Section("training", "Training curves", blocks)
 
 
 def _figure(name: str, groups: Sequence[Group], looks: Mapping[str, Style]) -> Markup:
-    """Return the figure of one task: a thin line for each seed, a thick one for their mean."""
+    """Return the figure of one task: a thin line for each seed, a thick line for their mean."""
     plot = Plot(left=54, bottom=42)
     curves = {group.model: _curves(group) for group in groups}
     means = {model: _draw_curves(plot, of_model, looks[model]) for model, of_model in curves.items()}
     points = [point for of_model in curves.values() for curve in of_model for point in curve.items()]
     epochs = [epoch for epoch, _ in points]
-    plot.scores_over("Epoch", [100 * score for _, score in points])
-    plot.widen("x", epochs, 1)
+    plot.scores_over("Epoch", [100 * score for _, score in points], score_bounds(groups))
+    plot.widen("x", epochs, least=1)
     plot.few_ticks("x", 6, is_whole=all(epoch == round(epoch) for epoch in epochs))
     plot.axes.grid(visible=False, axis="x")
     return plot.svg(name, f"Training curves on {groups[0].display_name}", _in_words(means))
 
 
 def _curves(group: Group) -> list[Curve]:
-    """Return the curves of all cells that have one; of a task without metrics none."""
+    """Return the curves of all cells that have one; none for a task without metrics."""
     keys = group.task.metric_keys()
     curves = []
     for outcome in group.done if keys else ():
@@ -61,7 +56,7 @@ def _curves(group: Group) -> list[Curve]:
 
 
 def _draw_curves(plot: Plot, curves: Sequence[Curve], style: Style) -> Curve:
-    """Draw the curves of a group and their mean, at the epochs of which all have a score; return the mean."""
+    """Draw the curves of a group and their mean at the epochs that all have; return the mean."""
     if len(curves) > 1:
         for curve in curves:
             _draw_line(plot, curve, style, linewidth=0.8, alpha=0.45)

@@ -11,7 +11,7 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.report.blocks import Block, Items, Section, Text, code, table
 from gluegrid.report.comparison_section import comparison_section
 from gluegrid.report.content import Material
-from gluegrid.report.cost_section import cost_section, device_seconds, memory_section, on_gpus
+from gluegrid.report.cost_section import cost_section, device_seconds, on_gpus
 from gluegrid.report.latex import latex_table
 from gluegrid.report.origin_section import origin_section
 from gluegrid.report.parity_section import parity_section
@@ -26,17 +26,17 @@ from gluegrid.results.tables import reason
 
 FOLDER = Path(__file__).parent
 MOST_FAILURES = 200
-EMPTY = "No cell has a result yet. Run snakemake; this page can be made at any time from what there is."
-FOOTER = "Made by gluegrid from the results beside this page; equal results make an equal page."
+EMPTY = "No cell has a result yet. Run snakemake first; the report takes whatever results there are."
+FOOTER = "Made by gluegrid from the results beside this page. Equal results make an equal page."
 
 
 def write_report(experiment: Experiment, outcomes: list[Outcome]) -> None:
-    """Write both files from whatever results there are."""
+    """Write both files from the results there are."""
     write_made(experiment, outcomes, report_texts(experiment, outcomes), [Path(experiment.paths.comparisons_json)])
 
 
 def report_texts(experiment: Experiment, outcomes: list[Outcome]) -> dict[Path, str]:
-    """Return what both files hold."""
+    """Return the content of both files."""
     material = Material(experiment, outcomes)
     return {
         Path(experiment.paths.table_tex): latex_table(experiment.name, material.table, material.chosen),
@@ -45,7 +45,7 @@ def report_texts(experiment: Experiment, outcomes: list[Outcome]) -> dict[Path, 
 
 
 def _html(material: Material) -> str:
-    """Return the page, in which every text is text."""
+    """Return the page; every text in it is escaped."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -81,7 +81,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _tiles(material: Material) -> list[tuple[str, str, str]]:
-    """Return the numbers at the top of the page: for each a term, the number, and what stands below it in small."""
+    """Return the numbers at the top of the page: for each its term, the number and a small line below."""
     parts = (material.outcomes, material.done, material.failed, material.stopped)
     every, done, failed, stopped = map(len, parts)
     tiles = [
@@ -93,21 +93,21 @@ def _tiles(material: Material) -> list[tuple[str, str, str]]:
     if seconds := sum(device_seconds(outcome) or 0 for outcome in material.done):
         kind = "GPU" if on_gpus(material.groups) else "Device"
         hours = f"{grouped(seconds / 3600, 1)} hours" if seconds >= 3600 else f"{grouped(seconds, 1)} seconds"
-        tiles.append((f"{kind} time of training", hours, ""))
-    best = [("Best mean over tasks", percent(row.mean), row.model) for row in material.table.rows if row.is_best]
-    return tiles + best[:1]
+        tiles.append((f"{kind} time in training", hours, ""))
+    best = [row for row in material.table.rows if row.is_best]
+    return tiles + [("Highest mean", percent(row.common_mean), row.model) for row in best if len(best) == 1]
 
 
 def failure_section(material: Material) -> Section | None:
-    """Return the section of failed cells; None where none has failed."""
+    """Return the section of failed cells; None where none failed."""
     if not material.failed:
         return None
-    blocks = _blocks_of(material, "Cells that were tried and have no valid result", material.failed)
+    blocks = _blocks_of(material, "Cells that failed", material.failed)
     return Section("failures", "Failed cells", blocks)
 
 
 def stopped_section(material: Material) -> Section | None:
-    """Return the section of cells that go on with the next call; None where there are none."""
+    """Return the section of cells that the next call resumes; None where there are none."""
     if not material.stopped:
         return None
     return Section(
@@ -116,7 +116,7 @@ def stopped_section(material: Material) -> Section | None:
 
 
 def _blocks_of(material: Material, caption: str, outcomes: list[Outcome]) -> list[Block]:
-    """Return a table of cells without a result: which, why, and the log that says more."""
+    """Return a table of cells without a result, each with the reason and its log."""
     rows = [
         [outcome.cell.name, reason(outcome), code(str(outcome.log), material.log_link(outcome))]
         for outcome in outcomes[:MOST_FAILURES]
@@ -128,11 +128,11 @@ def _blocks_of(material: Material, caption: str, outcomes: list[Outcome]) -> lis
 
 
 def note_section(material: Material) -> Section:
-    """Return the section of what limits the numbers."""
+    """Return the section on the limits of the numbers."""
     return Section("notes", "What to know", [Items(notes(material.outcomes))])
 
 
-# In the order of the page. Each makes its section from the material, or None where it has nothing to say.
+# In the order of the page. Each returns its section, or None where it has no content.
 SECTIONS = (
     score_section,
     parity_section,
@@ -142,7 +142,6 @@ SECTIONS = (
     sweep_section,
     training_section,
     cost_section,
-    memory_section,
     note_section,
     origin_section,
 )
