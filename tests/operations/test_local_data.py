@@ -157,7 +157,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(monkeypatch):
     os.mkfifo("pipe.csv")
     monkeypatch.setattr(local_data, "files_of_splits", lambda names, entry: {"train": ["pipe.csv"]})
     seen, (error,) = local_data.look(builders.task(source="./", files={"train": ["pipe.csv"]}))
-    assert (seen, str(error)) == ({}, "pipe.csv: is no file, or a link to none; put the file itself there")
+    assert (seen, str(error)) == ({}, "pipe.csv: is not a file, or is a broken link; put the file itself there")
 
 
 def test_many_rows_in_a_small_file_are_not_all_read(monkeypatch):

@@ -468,7 +468,7 @@ NO_PARQUET = {
 def test_a_file_that_is_no_parquet_is_named_when_it_is_fetched(tmp_path, kind):
     builders.write_split(tmp_path / "parquet", "train", builders.rows(5, SINGLE))
     (tmp_path / "parquet" / "validation-00000-of-00001.parquet").write_bytes(NO_PARQUET[kind])
-    problem = r"/parquet: validation-00000-of-00001\.parquet is no parquet file, or is damaged: .+$"
+    problem = r"/parquet: validation-00000-of-00001\.parquet: is not a parquet file, or is damaged: .+$"
     with pytest.raises(StagingError, match=rf"^{re.escape(str(tmp_path))}{problem}"):
         builders.stage_task(tmp_path / "task", tmp_path / "parquet")
 
@@ -477,7 +477,7 @@ def test_a_file_that_is_no_parquet_is_named_when_it_is_fetched(tmp_path, kind):
 def test_a_truncated_file_is_named_when_it_is_fetched(tmp_path, kept):
     path = builders.write_split(tmp_path / "parquet", "train", builders.rows(50, SINGLE))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    problem = r"/parquet: train-00000-of-00001\.parquet is no parquet file, or is damaged: .+$"
+    problem = r"/parquet: train-00000-of-00001\.parquet: is not a parquet file, or is damaged: .+$"
     with pytest.raises(StagingError, match=rf"^{re.escape(str(tmp_path))}{problem}"):
         builders.stage_task(tmp_path / "task", tmp_path / "parquet")
 
@@ -574,6 +574,6 @@ def test_the_scripts_end_with_one_line(project, tmp_path, tiny):
     arguments = ("--source", file.parent, "--folder", "", "--revision", "1", "--manifest", manifest)
     done = run_script(project, "fetch_task.py", *arguments)
     assert done.returncode == 1
-    problem = f"{file.parent}: {file.name} is no parquet file, or is damaged: "
+    problem = f"{file.parent}: {file.name}: is not a parquet file, or is damaged: "
     assert done.stderr.splitlines()[-1].startswith(f"gluegrid: {problem}")
     assert "Traceback" not in done.stderr

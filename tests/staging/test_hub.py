@@ -286,8 +286,8 @@ def test_content_that_stays_wrong_is_refused_with_both_hashes(hub, fetch, name, 
     hub.commit(MODEL, MODEL_FILES)
     hub.faults.append(Fault("content", name, content=bytes(len(MODEL_FILES[name]))))
     assert re.search(
-        rf"model 'org/tiny' at revision 'main': {name} was downloaded twice and damaged both times: its {kind} is [0-9a-f]{{40,}},"
-        " the hub says [0-9a-f]{40,}",
+        rf"model 'org/tiny' at revision 'main': {name} was downloaded twice and damaged both times: its {kind} is"
+        " [0-9a-f]{40,}, the hub says [0-9a-f]{40,}",
         fetch.model().error,
     )
     assert hub.files_sent().count(name) == 2

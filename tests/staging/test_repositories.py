@@ -71,7 +71,7 @@ def test_a_folder_is_copied_and_a_second_fetch_keeps_it(fetch, tmp_path):
 
 def test_a_file_that_is_no_parquet_is_one_line(fetch, tmp_path):
     source = write(tmp_path / "data", {TRAIN: b"not parquet"})
-    assert f"gluegrid: {source}: {TRAIN} is no parquet file" in fetch.task(source=str(source), revision="v1").error
+    assert f"gluegrid: {source}: {TRAIN}: is not a parquet file" in fetch.task(source=str(source), revision="v1").error
 
 
 def test_a_folder_that_is_not_there_is_one_line(fetch, tmp_path):

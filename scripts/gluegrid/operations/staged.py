@@ -1,4 +1,4 @@
-"""What of an experiment is staged: models, data and tokens below resources/, for people."""
+"""Show which models, data and tokens of an experiment are staged below resources/."""
 
 import atexit
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
 @dataclass(frozen=True)
 class Resource:
-    """A model, the data of a task, or tokens: where their manifest is, or will be, and the log of making them."""
+    """A model, the data of a task, or tokens: the path of the manifest and the log of the job that stages them."""
 
     kind: str
     name: str
@@ -34,7 +34,7 @@ class Resource:
 
     @property
     def was_tried(self) -> bool:
-        """Whether a job has begun to stage it."""
+        """Whether a job has started to stage it."""
         return self.log.exists()
 
     def row(self) -> tuple[str, ...]:
@@ -48,13 +48,13 @@ class Resource:
 
 
 def end_with_staged(experiment: Experiment) -> None:
-    """Let the terminal end with what is staged, and what is not."""
+    """Print what is staged and what is not at the end of the terminal's output."""
     # At exit, since Snakemake's own last lines come after its handlers.
     atexit.register(print, staged_table(experiment), flush=True)
 
 
 def staged_table(experiment: Experiment) -> str:
-    """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
+    """Return a table of an experiment's models, data and tokens, and the reason and log of each failure."""
     needed = resources(experiment)
     missing = [resource for resource in needed if resource.is_missing]
     lines = ["", tables.plain(COLUMNS, [resource.row() for resource in needed]), ""]
@@ -63,12 +63,12 @@ def staged_table(experiment: Experiment) -> str:
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if resource not in failed]:
         lines.append(f"Not tried: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(needed)} are missing."
-    lines.append(count if missing else "All is staged: cells need no network.")
+    lines.append(count if missing else "Everything is staged; cells need no network.")
     return "\n".join([*lines, *([STOPPED] if was_interrupted(path_of_current_invocation()) else [])])
 
 
 def resources(experiment: Experiment) -> list[Resource]:
-    """Return all that an experiment needs to be staged: models, data, tokens."""
+    """Return everything that an experiment needs staged: models, data, tokens."""
     models = [
         ("model", name, entry["source"], experiment.model_manifest(name), "fetch_model", experiment.model_key(name))
         for name, entry in experiment.models.items()

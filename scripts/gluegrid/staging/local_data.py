@@ -101,7 +101,7 @@ def _guessed_of_broken(task: Task, split: str, files: list[Path]) -> dict[str, S
 def _check_that_they_are_files(files: list[Path]) -> None:
     for file in files:
         if not file.is_file():  # to open a named pipe is to wait for its writer
-            raise DataError(f"{file}: is no file, or a link to none; put the file itself there")
+            raise DataError(f"{file}: is not a file, or is a broken link; put the file itself there")
         check_no_lfs_pointer(file)
 
 
