@@ -1,4 +1,4 @@
-"""Write what docs/config.md says of the training options from their declarations, between two comments."""
+"""Write the table of training options in docs/config.md, between two comments, from their declarations."""
 
 import argparse
 import json
@@ -13,13 +13,13 @@ END = "<!-- end of what `make docs` writes -->\n"
 
 
 def main() -> None:
-    """Write the table anew."""
+    """Rewrite the table."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_table(page: str) -> str:
-    """Return the page with the table of the options that are declared."""
+    """Return the page with the table of the declared options."""
     before, _, rest = page.partition(BEGIN)
     rows = (f"| `{key}` | {_default(option)} | {option.docs} |" for key, option in OPTIONS.items())
     table = "\n".join(["| Key | Default | What |", "|---|---|---|", *rows])
