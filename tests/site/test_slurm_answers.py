@@ -148,7 +148,7 @@ def test_a_profile_is_the_shipped_one_with_the_lines_of_the_site_and_a_reason_be
     [
         (
             "20.11",
-            "partition gpu-dept: 96 a100 on 12 nodes of 512 GB, at most 7 d 00 h; you may not use it (it accepts none of your",
+            "partition gpu-dept: 96 a100 on 12 nodes of 512 GB, at most 7 d 00 h; you may not use it (it accepts",
         ),
         ("20.11", "partition gpu: 24 v100 on 6 nodes of 384 GB, at most 2 d 00 h"),
         ("21.08", "SLURM forgets ended jobs after 10 s (MinJobAge), and there is no accounting to ask"),
