@@ -208,7 +208,7 @@ def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):
 def test_nothing_is_deleted_while_slurm_does_not_answer(cell, no_head_lives, slurm):
     slurm.answers("squeue", (1, "", "slurm_load_jobs error:\nUnable to contact slurm controller"))
     with pytest.raises(
-        TransientError, match=r"nothing was deleted, since SLURM does not say .*: slurm_load_jobs error: Un"
+        TransientError, match=r"nothing was deleted, since SLURM does not say .*slurm_load_jobs error: Un"
     ):
         find_leftovers(RESULTS)
 
