@@ -62,8 +62,8 @@ def why_unusable(cuda_of_torch: str | None, cuda_of_driver: str | None, drivers:
     if _major(cuda_of_driver) < _major(cuda_of_torch):
         return (
             f"the driver{''.join(f' {version}' for version in drivers[:1])} supports CUDA up to {cuda_of_driver},"
-            f" but the installed torch is built for CUDA {cuda_of_torch}: ask for a newer driver, or install a build for an"
-            " older CUDA"
+            f" but the installed torch is built for CUDA {cuda_of_torch}: ask for a newer driver, or install a"
+            " build for an older CUDA"
         )
     return None
 
