@@ -1,8 +1,8 @@
-# gluegrid: every model on every task with every seed, and the table of results.
+# gluegrid: fine-tune every model on every task with every seed, and write the table of results.
 #
-# The way of the data: the experiment file is checked and resolved into cells (scripts/gluegrid/experiment/loading.py), models
-# and tasks are staged (rules/fetch.smk), tokenised (rules/prepare.smk), each cell is trained from its run.json
-# (rules/train.smk), and the tables are written (rules/results.smk).
+# Data flow: the experiment file is checked and resolved into cells (scripts/gluegrid/experiment/loading.py); models and
+# tasks are staged (rules/fetch.smk) and tokenized (rules/prepare.smk); each cell is trained from its run.json
+# (rules/train.smk); the tables are written (rules/results.smk).
 import sys
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 min_version("9.19.0")
 
-# This clone's library, whatever is installed.
+# Use this clone's library, even if another is installed.
 sys.path.insert(0, str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "scripts"))
 
 from gluegrid.common import paths
@@ -20,7 +20,7 @@ from gluegrid.workflow.snakemake_patches import rerun_by_content
 
 EXPERIMENT, ESTIMATES = prepare(workflow)
 
-# Their methods give rules their inputs, parameters, limits and priorities.
+# Their methods return the inputs, parameters, limits and priorities of the rules.
 models, tasks, tokens, cells, tables = inputs_of_rules(EXPERIMENT, ESTIMATES, workflow)
 
 if workflow.is_main_process:
@@ -55,7 +55,7 @@ localrules:
 
 
 rule all:
-    """Every cell's results, and the tables."""
+    """Train every cell and write the tables."""
     default_target: True
     input:
         cells=cells.results,
@@ -63,13 +63,13 @@ rule all:
 
 
 rule stage:
-    """What needs a network, and the tokens, but no cell: for clusters without one (docs/offline.md)."""
+    """Fetch models and datasets and make the tokens, but train nothing: for offline clusters (docs/offline.md)."""
     input:
         tables.staged,
 
 
 rule submission:
-    """For each model the zip that GLUE's server takes, and the cells that it needs (docs/submission.md)."""
+    """Write each model's zip for GLUE's server, and train the cells that it needs (docs/submission.md)."""
     input:
         tables.submissions,
 

@@ -1,4 +1,4 @@
-"""What is compared: transformers.Trainer in three settings, and ours. Each can train and evaluate a cell."""
+"""The arms of the comparison: transformers.Trainer in three settings, and ours. Each can train and evaluate a cell."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -47,23 +47,23 @@ MOST_BATCHES_OF_A_GROUP = 50  # transformers' get_length_grouped_indices
 
 
 class Trainee(Protocol):
-    """A model that can be trained and evaluated, by either of the two.
+    """A model that either of the two can train and evaluate.
 
-    An epoch is over rows of so many `tokens`, padding left out.
+    `tokens` is the number of tokens in an epoch, without padding.
     """
 
     epochs: int
     tokens: int
 
     def train(self) -> dict:
-        """Train once; return `train_runtime`, in seconds, and `train_samples`, those of an epoch."""
+        """Train once; return `train_runtime` in seconds, and `train_samples`, the samples of an epoch."""
 
     def evaluate(self) -> int:
         """Predict and score the validation split; return the number of its examples."""
 
 
 class Ours:
-    """gluegrid's training of a cell. `capture` makes graphs of updates, where the device's are not to."""
+    """gluegrid's training of a cell. `capture` replaces the device's way of making graphs of updates."""
 
     def __init__(self, cell: Cell, rows: int, epochs: int, capture: Capture | None = None):
         run = dataclasses.replace(read_run(cell.run_json), max_train_samples=rows, num_train_epochs=epochs)
@@ -87,7 +87,7 @@ class Ours:
 
 
 class Theirs:
-    """transformers.Trainer, given what run_glue.py gives it, and more `arguments`. Logs and saves nothing, as ours."""
+    """transformers.Trainer with run_glue.py's and further `arguments`. Like ours, it logs and saves nothing."""
 
     def __init__(self, arm: str, cell: Cell, rows: int, epochs: int, **arguments: object):
         self.epochs = epochs
@@ -100,7 +100,7 @@ class Theirs:
         if arm != "a":
             # run_glue.py pads to multiples of 8 in half precision.
             collator = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8 if "bf16" in values else None)
-        # Whatever the order of a checkpoint's labels, the times are the same.
+        # The order of a checkpoint's labels does not change the times.
         model, *_ = load_model(cell.model.parent, run.task, run.seed)
         train_dataset = tokenized(cell, cell.task.train, tokenizer, padded=arm == "a").select(range(rows))
         self.tokens = sum(map(sum, train_dataset["attention_mask"]))
@@ -141,7 +141,7 @@ class Theirs:
 
 
 class _Trainer(Trainer):
-    """transformers.Trainer, which groups a sample by length as it would group the whole split that it is from."""
+    """transformers.Trainer that groups a sample by length as it would group the whole split."""
 
     def __init__(self, rows_of_the_task: int, **options: object):
         self.batches_of_a_group = min(rows_of_the_task // (BATCH_SIZE * 4), MOST_BATCHES_OF_A_GROUP)
@@ -167,7 +167,7 @@ class _GroupedByLength(torch.utils.data.Sampler):
 
 
 def tokenized(cell: Cell, split: str, tokenizer: PreTrainedTokenizerBase, padded: bool) -> datasets.Dataset:
-    """Return a split's rows with their tokens, made as run_glue.py makes them."""
+    """Return a split's rows, tokenized as run_glue.py does."""
     rows = datasets.Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(cell.parquet(split))))
     longest = min(MAX_SEQ_LENGTH, tokenizer.model_max_length)
 

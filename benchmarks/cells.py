@@ -1,4 +1,4 @@
-"""What all arms train on: a sample of a task's examples, staged as gluegrid stages it, and the cell's run.json."""
+"""The data that all arms train on: a sample of a task's examples, staged by gluegrid, and the cell's run.json."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Cell:
-    """A model and a sample of a task, both staged, with tokens, in `folder`."""
+    """A staged model and a staged sample of a task, with tokens, in `folder`."""
 
     folder: Path
     model: Path  # manifests
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def validation(self) -> str:
-        """The split that is evaluated: the first."""
+        """The split that is evaluated: the first validation split."""
         return next(iter(self.task.validation))
 
     def parquet(self, split: str) -> Path:
@@ -70,9 +70,10 @@ def stage_model(source: Path, folder: Path) -> Path:
 def make_cell(
     folder: Path, name: str, source: Path, model: Path, rows: tuple[int, int], threads: int, device: str
 ) -> Cell:
-    """Stage up to so many training and validation rows of a task, drawn by chance, and make tokens and run.json.
+    """Stage up to so many random training and validation rows of a task, and make tokens and run.json.
 
-    Training rows are a multiple of the batch size, so that each step of each arm has as many. Raises DataError.
+    Training rows are a multiple of the batch size, so that all steps of all arms have the same size. Raise DataError if
+    there are too few.
     """
     task = _task(name)
     splits = dict(zip((task.train, *task.validation), rows, strict=True))
@@ -122,7 +123,7 @@ def _task(name: str) -> Task:
 
 
 def _draw(source: Path, target: Path, splits: dict[str, int], train: str) -> tuple[int, int]:
-    """Write a sample of each split; return how many training rows it has, and how many there are. Raises DataError."""
+    """Write a sample of each split; return its training rows and the task's. Raise DataError if data are missing."""
     target.mkdir(parents=True, exist_ok=True)
     drawn = all_rows = 0
     for split, count in splits.items():
@@ -134,7 +135,7 @@ def _draw(source: Path, target: Path, splits: dict[str, int], train: str) -> tup
             all_rows = len(table)
             drawn = count = min(all_rows, count) // BATCH_SIZE * BATCH_SIZE
             if drawn == 0:
-                raise DataError(f"{source}: {split} has {all_rows} rows, less than a batch of {BATCH_SIZE}")
+                raise DataError(f"{source}: {split} has {all_rows} rows, fewer than a batch of {BATCH_SIZE}")
         numbers = numpy.random.default_rng(SEED).permutation(len(table))[:count]
         pyarrow.parquet.write_table(table.take(numbers), target / f"{split}-00000-of-00001.parquet")
     return drawn, all_rows

@@ -1,7 +1,7 @@
-"""How often comparisons find a difference, between models that are equally good and between ones that are not.
+"""How often comparisons find a difference between equally good models, and between models that differ.
 
-Simulated: answers to `--examples` examples, right with probability 0.8, scored by accuracy. The baseline resamples
-examples and seeds alike, as many as there are (the multi-bootstrap of Sellam et al. 2022, unpaired in the seeds).
+Simulate answers to `--examples` examples, correct with probability 0.8, scored by accuracy. The baseline resamples both
+examples and seeds (the multi-bootstrap of Sellam et al. 2022, unpaired in the seeds).
 """
 
 import argparse
@@ -25,9 +25,9 @@ SEEDS = (1, 2, 3, 5, 10)
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Where seeds go wrong: `own` is the share of an example's luck that each seed has for itself.
+    """How the mistakes of seeds are related: `own` is the share of an example's luck that is each seed's own.
 
-    `spread` is the standard deviation of the accuracy that seeds would have on all examples there could be.
+    `spread` is the standard deviation of the seeds' true accuracy, over all possible examples.
     """
 
     name: str
@@ -45,9 +45,9 @@ KINDS = (
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=2000, help="comparisons of each kind (2,000)")
-    parser.add_argument("--examples", type=int, default=277, help="validation examples (277, as RTE has)")
-    parser.add_argument("--better", type=float, default=0.05, help="how much more of them the better model gets right")
+    parser.add_argument("--repetitions", type=int, default=2000, help="comparisons of each kind (default 2,000)")
+    parser.add_argument("--examples", type=int, default=277, help="validation examples (default 277, as in RTE)")
+    parser.add_argument("--better", type=float, default=0.05, help="by how much the better model's accuracy is higher")
     options = parser.parse_args()
     print(table(options.repetitions, options.examples, options.better))
 
@@ -66,7 +66,7 @@ def table(repetitions: int, examples: int, better: float) -> str:
 
 
 def rates(kind: Mistakes, seeds: int, gap: float, repetitions: int, examples: int) -> tuple[float, ...]:
-    """Return how often both ways tell two models apart that are `gap` apart in accuracy."""
+    """Return how often both methods find a difference between models whose accuracies are `gap` apart."""
     counts = numpy.zeros(len(WAYS))
     for repetition in range(repetitions):
         generator = numpy.random.default_rng([repetition, seeds, KINDS.index(kind)])
@@ -79,7 +79,7 @@ def rates(kind: Mistakes, seeds: int, gap: float, repetitions: int, examples: in
 
 
 def simulated(kind: Mistakes, seeds: int, gap: float, examples: int, generator: numpy.random.Generator) -> Answers:
-    """Return the answers of two models, one after the other; 1 is right."""
+    """Return the answers of both models, one after the other; 1 is correct."""
     of_examples = generator.normal(size=(examples, 1))
     of_seeds = generator.normal(size=(examples, 2 * seeds))
     luck = numpy.sqrt(1 - kind.own) * of_examples + numpy.sqrt(kind.own) * of_seeds
@@ -99,7 +99,7 @@ def ours(
 def plain(
     name: str, of_runs: numpy.ndarray, on_examples: numpy.ndarray, generator: numpy.random.Generator
 ) -> numpy.ndarray:
-    """Return draws of the difference where in each the seeds are drawn anew too."""
+    """Return draws of the difference that resample the seeds, too."""
     seeds = len(of_runs) // 2
     drawn = (generator.integers(seeds, size=(RESAMPLES, seeds)) + start for start in (0, seeds))
     first, second = (numpy.take_along_axis(on_examples, numbers, axis=1).mean(axis=1) for numbers in drawn)

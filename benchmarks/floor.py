@@ -1,4 +1,4 @@
-"""The time of one update against what the card could do at best: matrix products and the optimizer's memory traffic."""
+"""The time of an update against the GPU's theoretical limits: matrix products and the optimizer's memory traffic."""
 
 import time
 from collections import Counter
@@ -17,16 +17,17 @@ BYTES_PER_PARAMETER = 28  # AdamW in fp32 reads weight, gradient and two moments
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices whose product is timed
 COPIED_BYTES = {"cuda": 2**31, "cpu": 2**27}
 TRIES = 20
-PRODUCTS_AT_ONCE = 50  # of which one's time is taken: a single small one would take as long as its start
-Shape = tuple[int, int, int]  # rows, columns, and what is summed over, of a matrix product
+PRODUCTS_AT_ONCE = 50  # timed together: a single small one would take as long as its launch
+Shape = tuple[int, int, int]  # rows, columns and inner dimension of a matrix product
 
 
 def measure(cell: Cell) -> dict:
-    """Return the seconds of an update of ours, over half a sample's batches, and of the floors beneath it.
+    """Return the seconds of our updates, over half of a sample's batches, and their lower bounds.
 
-    Floor: 6 FLOPs per encoder parameter and real token, and the products of attention, at the rate of a large matrix
-    product in bf16 (on a CPU fp32), plus 28 bytes per parameter at the rate of a copy. `floor_seconds_at_real_shapes`:
-    the same with the time of the encoder's matrix products themselves, of as many rows as an update has tokens.
+    The floor is 6 FLOPs per encoder parameter and real token, and the products of attention, at the rate of a large
+    matrix product in bf16 (on a CPU fp32), plus 28 bytes per parameter at the rate of a copy.
+    `floor_seconds_at_real_shapes` uses the measured time of the encoder's own matrix products, with as many rows as an
+    update has tokens.
     """
     device = read_run(cell.run_json).device
     forget_earlier_settings()
@@ -56,21 +57,21 @@ def measure(cell: Cell) -> dict:
 
 
 def flops_of_update(model: torch.nn.Module, lengths: numpy.ndarray) -> float:
-    """Return the FLOPs of forward and backward pass over rows of these lengths, without padding."""
+    """Return the FLOPs of a forward and backward pass over rows of these lengths, without padding."""
     encoder = sum(parameter.numel() for name, parameter in model.named_parameters() if ".encoder." in name)
     return float(6 * encoder * lengths.sum()) + flops_of_attention(model, lengths)
 
 
 def flops_of_attention(model: torch.nn.Module, lengths: numpy.ndarray) -> float:
-    """Return those of them with which tokens attend to each other."""
+    """Return the FLOPs with which tokens attend to each other."""
     attention = 12 * model.config.num_hidden_layers * model.config.hidden_size
     return float(attention * (lengths.astype(float) ** 2).sum())
 
 
 def products_of_update(model: torch.nn.Module, tokens: int) -> Counter[Shape]:
-    """Return the matrix products of the encoder's linear layers over so many tokens, and how many there are of each.
+    """Return the shapes of the encoder's matrix products over so many tokens, and the number of each.
 
-    A layer has one forward, and one each for the gradients of its inputs and its weights.
+    A linear layer has one forward, and one each for the gradients of its inputs and its weights.
     """
     products: Counter[Shape] = Counter()
     for name, module in model.named_modules():
@@ -93,7 +94,7 @@ def _seconds_of_product(rows: int, columns: int, summed: int, device: str) -> fl
 
 
 def _many_times(work: Callable[[], object], device: str) -> Callable[[], object]:
-    """Return what does the work so often; on a GPU as a graph, in which nothing waits for the host."""
+    """Return a function that repeats the work so often; on a GPU as a graph, so that nothing waits for the host."""
 
     def repeat() -> None:
         for _ in range(PRODUCTS_AT_ONCE):
@@ -128,7 +129,7 @@ def copy_bandwidth(device: str) -> float:
 
 
 def _fastest(work: Callable[[], object]) -> float:
-    """Return the seconds of the fastest of some tries: at best, so that the floor is the lowest."""
+    """Return the seconds of the fastest of some tries, for the lowest floor."""
     seconds = []
     for _ in range(TRIES):
         wait_for_device()

@@ -1,7 +1,8 @@
-"""`make gpu-bundle`: one folder with all that `make gpu-check` needs on a machine without a network.
+"""`make gpu-bundle`: a folder with everything that `make gpu-check` needs on a machine without a network.
 
-Code, data, a tokenizer's files, and wheels of what a machine with torch and transformers is likely to lack, in the
-lock's versions. The machine must have `THERE`; gpu-check.sh installs what else is missing into a folder of its own.
+It holds code, data, a tokenizer, and wheels, in the lock's versions, of packages that a machine with torch and
+transformers is likely to lack. The machine must have `THERE`; gpu-check.sh installs other missing packages into a
+folder of its own.
 """
 
 import argparse
@@ -40,25 +41,25 @@ NOT_CODE = ("docs/", "tests/", "references/", "experiments/")
 ABOUT = """\
 # gpu-bundle
 
-All that `make gpu-check` of gluegrid needs on a machine with a GPU and without a network. That machine must have Python
-{python} with torch for CUDA, transformers, accelerate, peft, scikit-learn, scipy, pyarrow, pandas, tabulate, matplotlib
-and jinja2. There, call
+Everything that gluegrid's `make gpu-check` needs on a machine with a GPU and without a network. That machine must have
+Python {python} with torch for CUDA, transformers, accelerate, peft, scikit-learn, scipy, pyarrow, pandas, tabulate,
+matplotlib and jinja2. There, run
 
     bash gpu-check.sh
 
-It takes 8 minutes at most and writes `gpu-check.json` into the folder `gpu-check`, or into `OUT`. `PRETEND=1 bash
-gpu-check.sh` runs the checks' code on the CPU, in two minutes. How to read it: docs/gpu.md of the project.
+It takes at most 8 minutes and writes `gpu-check.json` to the folder `gpu-check`, or to `OUT`. `PRETEND=1 bash
+gpu-check.sh` runs the checks' code on the CPU, in two minutes. The project's docs/gpu.md says how to read the result.
 """
 
 
 def main() -> None:
-    """Write the folder and tell its size."""
+    """Write the folder and print its size."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--out", type=Path, default=PROJECT / "gpu-bundle", help="folder to write; what is there is replaced")
+    add("--out", type=Path, default=PROJECT / "gpu-bundle", help="folder to write; an existing one is replaced")
     add("--data", type=Path, default=SHARED / "glue", help="folder with a folder of parquet files for each task")
-    add("--tokenizer", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder of a BERT's tokenizer")
-    add("--python", default="3.12", help="the Python of the machine, as 3.12")
+    add("--tokenizer", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder with a BERT tokenizer")
+    add("--python", default="3.12", help="the machine's Python version, such as 3.12")
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     copy_code(options.out / "gluegrid")
@@ -70,13 +71,13 @@ def main() -> None:
     download_wheels(options.out / "wheels", options.python)
     sizes = {part.name: size_of(part) for part in sorted(options.out.iterdir())}
     told = ", ".join(f"{name} {1e-6 * size:.1f}" for name, size in sizes.items() if size > 50_000)
-    print(f"{options.out}: {1e-6 * sum(sizes.values()):.1f} MB ({told}); call there: bash gpu-check.sh")
+    print(f"{options.out}: {1e-6 * sum(sizes.values()):.1f} MB ({told}); there, run: bash gpu-check.sh")
     if sum(sizes.values()) > MOST_BYTES:
-        raise DataError(f"{options.out}: is larger than {1e-6 * MOST_BYTES:.0f} MB; give it less data (DATA=...)")
+        raise DataError(f"{options.out}: is larger than {1e-6 * MOST_BYTES:.0f} MB; use less data (DATA=...)")
 
 
 def copy_code(target: Path) -> None:
-    """Copy the project's own files, as they are now, but for documents and tests."""
+    """Copy the project's current files, without documents and tests."""
     for name in _own_files():
         if (PROJECT / name).is_file() and not name.startswith(NOT_CODE):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def copy_code(target: Path) -> None:
 
 
 def _own_files() -> list[str]:
-    """Return the names of the files that git knows or would add; outside of a checkout, those of the code's folders."""
+    """Return the files that git tracks or would add; outside a checkout, those of the code's folders."""
     command = ["git", "-C", str(PROJECT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     if (PROJECT / ".git").exists():
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip("\0").split("\0")
@@ -94,7 +95,7 @@ def _own_files() -> list[str]:
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Copy the training and the first validation split of GLUE's tasks, as far as they are there."""
+    """Copy the training and the first validation split of GLUE's tasks that are there."""
     for name, entry in load_registry().items():
         entry = TASK_DEFAULTS | entry
         for split in [entry["train"], *list(entry["validation"])[:1]]:
@@ -102,7 +103,7 @@ def copy_data(source: Path, target: Path) -> None:
                 (target / name).mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target / name)
     if not target.exists():
-        print(f"{source}: holds no data; rows will be made up there", file=sys.stderr)
+        print(f"{source}: has no data; the check will make up rows", file=sys.stderr)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
@@ -112,11 +113,11 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             target.mkdir(exist_ok=True)
             shutil.copy(source / name, target)
     if not target.exists():
-        print(f"{source}: holds no tokenizer; one will be made up there", file=sys.stderr)
+        print(f"{source}: has no tokenizer; the check will make one up", file=sys.stderr)
 
 
 def download_wheels(target: Path, python: str) -> None:
-    """Let pip fetch the wheels of what the machine may lack. Raises DataError where it cannot."""
+    """Let pip download the wheels that the machine may lack. Raise DataError if it cannot."""
     target.mkdir()
     pins = _pins()
     wanted = [f"{name}=={pins[name]}" for name in sorted({*_needed(CARRIED)} - {*_needed(THERE)})]
@@ -126,7 +127,7 @@ def download_wheels(target: Path, python: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(target)]
     done = subprocess.run([*command, *how, *wanted], capture_output=True, text=True)
     if done.returncode != 0:
-        raise DataError(f"pip could not fetch the wheels: {done.stderr.strip().splitlines()[-1]}")
+        raise DataError(f"pip could not download the wheels: {done.stderr.strip().splitlines()[-1]}")
 
 
 def _pins() -> dict[str, str]:
@@ -135,7 +136,7 @@ def _pins() -> dict[str, str]:
 
 
 def _needed(names: Iterable[str]) -> Iterator[str]:
-    """Yield the names of packages and of all that they need, as installed here."""
+    """Yield the names of packages and of all their dependencies, as installed here."""
     left, seen = [Requirement(name) for name in names], set()
     while left:
         requirement = left.pop()
@@ -151,7 +152,7 @@ def _requirements_of(name: str, extras: set[str]) -> list[Requirement]:
     try:
         texts = metadata.requires(name) or []
     except metadata.PackageNotFoundError:
-        return []  # for another system, or a build of torch's for a card
+        return []  # for another system, or for a CUDA build of torch
     requirements = map(Requirement, texts)
     return [each for each in requirements if _applies(each, extras)]
 

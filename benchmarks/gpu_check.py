@@ -1,8 +1,8 @@
-"""`make gpu-check`: whether a GPU does what gluegrid needs, and how fast, before GPU-hours are spent on it.
+"""`make gpu-check`: check that a GPU does what gluegrid needs, and how fast, before you spend GPU-hours.
 
-Each check is a process of its own with a time limit; after one that fails, or is ended by its limit, the others go on.
-Prints a line for each and writes gpu-check.json after each; the exit code is 0 only if none has failed. docs/gpu.md
-says how to read it. With --pretend, every check's code runs on the CPU, on tiny models and a few rows.
+Each check runs in a process of its own with a time limit; if one fails or times out, the others still run. Print a line
+and update gpu-check.json after each; exit with 0 only if none has failed. docs/gpu.md says how to read the results.
+With --pretend, every check's code runs on the CPU, with tiny models and a few rows.
 """
 
 import argparse
@@ -34,21 +34,21 @@ CHECKS = (
     Check(9, "estimates against what was measured", 5, "estimates.compare"),
 )
 SECONDS_IN_ALL = 480
-SECONDS_PRETENDED = 600  # for each check: they only end what hangs, however slow the processor is
+SECONDS_PRETENDED = 600  # per check; enough for any processor, to stop only what hangs
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("GLUEGRID_SHARED", PROJECT.parent / "shared"))
 
 
 def main() -> None:
-    """Run the checks that are asked for; leave with 1 if one has failed."""
-    # Before any library reads them, and not where this module is only imported.
+    """Run the requested checks; exit with 1 if one has failed."""
+    # Before any library reads them, and not when this module is only imported.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     options = parse_arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gluegrid-gpu-check-"))
     try:
         setting = Setting(folder, options.out.resolve(), options.data, options.tokenizer, options.pretend)
-        # The first says what the others need to know.
+        # The others need the result of the first.
         checks = [check for check in CHECKS if not options.only or check.number in (0, *options.only)]
         seconds = SECONDS_PRETENDED * len(checks) if options.pretend else SECONDS_IN_ALL
         all_are_well = run_all(checks, setting, seconds, SECONDS_PRETENDED if options.pretend else None)
@@ -58,21 +58,21 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the options. Raises DataError for a folder that is not there."""
+    """Return the options. Raise DataError for a folder that does not exist."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=PROJECT / "gpu-check", help="folder for gpu-check.json and the checks' logs")
     add("--data", type=Path, default=SHARED / "glue", help="folder with a folder of parquet files for each task")
-    add("--tokenizer", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder of a BERT's tokenizer")
+    add("--tokenizer", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder with a BERT tokenizer")
     add("--only", type=int, nargs="+", choices=[check.number for check in CHECKS], help="numbers of checks")
-    add("--pretend", action="store_true", help="run every check's code on the CPU, on tiny models and a few rows")
+    add("--pretend", action="store_true", help="run every check's code on the CPU, with tiny models and a few rows")
     options = parser.parse_args()
     for name in ("data", "tokenizer"):
         folder = getattr(options, name)
         if folder == parser.get_default(name) and (options.pretend or not folder.is_dir()):
             setattr(options, name, None)  # made up
         elif not folder.is_dir():
-            raise DataError(f"--{name}: there is no folder {folder}; name another, or none")
+            raise DataError(f"--{name}: there is no folder {folder}; name another, or leave --{name} out")
     return options
 
 

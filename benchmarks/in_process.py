@@ -1,4 +1,4 @@
-"""What is timed within one process: training, evaluation, and making tokens."""
+"""Timings within one process: training, evaluation and tokenization."""
 
 import math
 import os
@@ -23,13 +23,13 @@ from gluegrid.staging.tokenization import tokenize_task
 from gluegrid.training.device import set_precision
 
 WARM_UP_STEPS = 3
-MOST_CALLS = 4  # of what is timed, until one compiles nothing
+MOST_CALLS = 4  # until one compiles nothing
 
 
 def measure(arm: str, cell: Cell, examples: int, parts: list[str]) -> dict[str, dict]:
-    """Train and evaluate a cell by an arm, as far as they are among the parts; return what was measured of each.
+    """Train and evaluate a cell by an arm, if these are among the parts; return the measurements of each.
 
-    Trained are as many epochs of the cell's sample as it takes to see so many examples.
+    Train for as many epochs of the cell's sample as it takes to see so many examples.
     """
     forget_earlier_settings()
     make = Ours if arm == "d" else partial(Theirs, arm)
@@ -47,9 +47,9 @@ def measure(arm: str, cell: Cell, examples: int, parts: list[str]) -> dict[str, 
 
 
 def forget_earlier_settings() -> None:
-    """Undo what an arm leaves to all that come later in its process.
+    """Undo the settings that an arm leaves behind in its process.
 
-    Of Trainer, precision (TF32 with torch.compile) and torch.compile; of ours, deterministic kernels.
+    Trainer leaves its precision (TF32 with torch.compile) and torch.compile; ours leaves deterministic kernels.
     """
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         del os.environ[name]
@@ -61,7 +61,7 @@ def forget_earlier_settings() -> None:
 
 
 def measure_tokenising(arm: str, cell: Cell, folder: Path) -> dict:
-    """Return the seconds that the tokens of a cell's rows take: (a) by run_glue.py's way, (d) by ours, to files."""
+    """Return the seconds of tokenizing a cell's rows: (a) as run_glue.py does, (d) as we do, to files."""
     tokenizer = AutoTokenizer.from_pretrained(cell.model.parent, local_files_only=True)
     splits = (cell.task.train, cell.validation)
     started = time.perf_counter()
@@ -76,10 +76,10 @@ def measure_tokenising(arm: str, cell: Cell, folder: Path) -> dict:
 
 
 def _warmed_up(make: Callable[..., Trainee], cell: Cell, epochs: int, on_gpu: bool) -> Trainee:
-    """Return what is to be timed, after a training that is not.
+    """Return the training to time, after an untimed one.
 
-    On a GPU that is the same training: kernels are compiled for all shapes that it meets. On a CPU some steps will do,
-    of another copy of the model.
+    On a GPU both are the same training, so that kernels are compiled for all its shapes. On a CPU some steps of another
+    copy of the model are enough.
     """
     if on_gpu:
         trainee = make(cell, cell.rows, epochs)
@@ -90,9 +90,9 @@ def _warmed_up(make: Callable[..., Trainee], cell: Cell, epochs: int, on_gpu: bo
 
 
 def _compiled_before(measure: Callable[[], dict]) -> dict:
-    """Return what is measured where nothing is compiled meanwhile: a call that compiles is one more warm-up.
+    """Return the measurements of a call that compiles nothing: one that compiles counts as a further warm-up.
 
-    Raises DataError where there is no end to that.
+    Raise DataError if every call compiles.
     """
     for _ in range(MOST_CALLS):
         before = frames_compiled()
@@ -109,7 +109,7 @@ def frames_compiled() -> int:
 
 
 def _train(trainee: Trainee) -> dict:
-    """Return seconds of the training loop (and of the call, with its preparations), steps, examples, tokens."""
+    """Return the seconds of the training loop (and of the whole call), steps, examples and tokens."""
     with _counted_steps() as steps:
         started = time.perf_counter()
         metrics = trainee.train()
@@ -133,9 +133,9 @@ def _evaluate(trainee: Trainee) -> dict:
 
 @dataclass
 class SteadySteps:
-    """Steps beyond the first half of a training: how many, their seconds, and whether something was compiled meanwhile.
+    """The steps in the second half of a training: how many, their seconds, and whether anything was compiled meanwhile.
 
-    By then an arm has tried its ways, and compiled or captured what it can.
+    By then an arm has chosen its path, and compiled or captured what it can.
     """
 
     steps: int
@@ -145,7 +145,7 @@ class SteadySteps:
 
 @contextmanager
 def steady_steps(steps: int) -> Iterator[SteadySteps]:
-    """Measure the second half of a training of so many steps, which is done inside. Raises DataError if they differ."""
+    """Measure the second half of a training of so many steps inside the context. Raise DataError if they differ."""
     first, done, begun = steps // 2, 0, (time.perf_counter(), frames_compiled())
     measured = SteadySteps(steps - first)
 
@@ -166,12 +166,12 @@ def steady_steps(steps: int) -> Iterator[SteadySteps]:
     finally:
         hook.remove()
     if done != steps:
-        raise DataError(f"{done} steps were done, and {steps} expected")
+        raise DataError(f"{done} steps were done instead of {steps}")
 
 
 @contextmanager
 def _counted_steps() -> Iterator[list]:
-    """Yield a list that gets an entry for each step of any of torch's optimizers."""
+    """Yield a list that grows with each step of any torch optimizer."""
     steps: list[None] = []
     hook = register_optimizer_step_post_hook(lambda *_: steps.append(None))
     try:
@@ -181,6 +181,6 @@ def _counted_steps() -> Iterator[list]:
 
 
 def wait_for_device() -> None:
-    """Wait until a GPU, if there is one, has done all that it was given."""
+    """Wait until a GPU, if there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""How soon a grid is done on N GPUs, in gluegrid's order of cells and in others, beside what no order could beat.
+"""How soon a grid is done on N GPUs, in gluegrid's order of cells and in others, against a lower bound.
 
-Simulated, with the 18 training times of references/document.yaml as what happens, for 1 to 64 GPUs and 1 to 5 seeds.
-With --cluster, the same grid with pretended trainings on the test cluster, in real time (makespan_on_cluster.py).
+Simulate 1 to 64 GPUs and 1 to 5 seeds with the 18 training times of references/document.yaml. With --cluster, run the
+same grid with simulated trainings on the test cluster, in real time (makespan_on_cluster.py).
 """
 
 import argparse
@@ -27,10 +27,10 @@ MOST_GPUS, MOST_SEEDS = 64, 5
 ALLOWED = 1.1  # times the lower bound
 RANGES_OF_GPUS = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, MOST_GPUS))
 ORDERS = {
-    "a": "longest first by gluegrid's estimates, of sizes that it knows by name; no speed was ever measured",
+    "a": "longest first by gluegrid's estimates, from sizes that it knows by name, without measured speeds",
     "b": "longest first by the real times",
-    "c": "as the config lists them",
-    "d": "longest first by gluegrid's estimates after an earlier run of one seed, whose speeds it has measured",
+    "c": "in the order of the experiment file",
+    "d": "longest first by gluegrid's estimates, with speeds measured in an earlier run of one seed",
 }
 
 Ratios = dict[tuple[str, int, int], float]
@@ -39,9 +39,11 @@ Ratios = dict[tuple[str, int, int], float]
 def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cluster", action="store_true", help="measure it on the test cluster (as root)")
-    parser.add_argument("--gpus", type=int, default=3, choices=range(1, 9), help="of the test cluster that are free")
-    parser.add_argument("--longest", type=float, default=120, metavar="SECONDS", help="of the longest training there")
+    parser.add_argument("--cluster", action="store_true", help="measure on the test cluster (as root)")
+    parser.add_argument("--gpus", type=int, default=3, choices=range(1, 9), help="free GPUs of the test cluster")
+    parser.add_argument(
+        "--longest", type=float, default=120, metavar="SECONDS", help="duration of the longest training there"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder:
         if options.cluster:
@@ -56,7 +58,7 @@ def main() -> None:
 def simulate(gpus: Sequence[int] = range(1, MOST_GPUS + 1), most_seeds: int = MOST_SEEDS) -> Ratios:
     """Return the ratio of the makespan to the lower bound by order, number of GPUs and number of seeds.
 
-    Sizes are known by name only where nothing is staged below the working folder.
+    Sizes are known by name only if nothing is staged below the working folder.
     """
     ratios: Ratios = {}
     for seeds in range(1, most_seeds + 1):
@@ -69,13 +71,13 @@ def simulate(gpus: Sequence[int] = range(1, MOST_GPUS + 1), most_seeds: int = MO
 
 
 def document_experiment(seeds: int) -> Experiment:
-    """Return the experiment of config.yaml, which has the document's values, with so many seeds."""
+    """Return the experiment of config.yaml, which has the document's values, with this many seeds."""
     config = load_experiment(PROJECT / "config.yaml").config
     return Experiment({**config, "seeds": list(range(1, seeds + 1))})
 
 
 def document_times() -> dict[tuple[str, str], float]:
-    """Return the document's seconds of training by source of the model and task."""
+    """Return the document's seconds of training by model source and task."""
     documented = by_model_and_task(document())
     return {(source, task): run["train_runtime"] for source, runs in documented.items() for task, run in runs.items()}
 
@@ -104,7 +106,7 @@ def orders(experiment: Experiment) -> dict[str, list[Cell]]:
 
 
 def earlier_run() -> Iterator[Outcome]:
-    """Yield the outcomes of a run of one seed that took the document's times."""
+    """Yield the outcomes of a run of one seed with the document's times."""
     experiment = document_experiment(1)
     record = {"finished": "then", "device": "the document's GPU", "precision": "fp32", "peak_memory_bytes": {"host": 0}}
     for cell in experiment.cells.values():

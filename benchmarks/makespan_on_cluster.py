@@ -1,6 +1,6 @@
-"""The document's grid, its times made small, on the test cluster: by gluegrid's priorities, and with all equal.
+"""The document's grid, with shorter times, on the test cluster: with gluegrid's priorities, and with equal ones.
 
-The trainings are pretended, and sleep; Snakemake, the profile, the submission and SLURM are real.
+Simulated trainings sleep; Snakemake, the profile, the submission and SLURM are real.
 """
 
 import re
@@ -30,8 +30,8 @@ from gluegrid.experiment.loading import load_experiment
 from gluegrid.operations.estimates import Estimates
 from gluegrid.operations.makespan import lower_bound
 
-# The lengths are told to gluegrid as numbers of epochs, so that its estimate of a training is this share of the
-# document's time: long beside what it adds for the start of each, and few enough epochs.
+# Epochs are set so that gluegrid's estimate of a training is this share of the document's time: long compared with the
+# start that it adds to each, with few enough epochs.
 SHARE_OF_DOCUMENT = 0.1
 GPUS_OF_CLUSTER = 8
 NAMES = ("by priorities", "all equal")
@@ -39,7 +39,7 @@ NAMES = ("by priorities", "all equal")
 
 @dataclass(frozen=True)
 class Measured:
-    """The jobs of one run of the grid, with the seconds that each one's training was to take."""
+    """The jobs of one run of the grid, with the seconds that each training was to take."""
 
     jobs: list[Job]
     trainings: list[float]
@@ -52,12 +52,12 @@ class Measured:
 
     @property
     def of_jobs(self) -> list[float]:
-        """The seconds that each job took, its start included."""
+        """The seconds that each job took, including its start."""
         return [job.ended - job.started for job in self.jobs]
 
     @property
     def overhead(self) -> float:
-        """The median of what a job took beside its training, in seconds."""
+        """The median of a job's seconds beyond its training."""
         pairs = zip(self.of_jobs, self.trainings, strict=True)
         return statistics.median(taken - training for taken, training in pairs)
 
@@ -68,14 +68,14 @@ class Measured:
 
     @property
     def place_of_longest(self) -> int:
-        """As which job, counted from 1, the longest training was submitted."""
+        """The position, from 1, at which the longest training was submitted."""
         return 1 + self.trainings.index(max(self.trainings))
 
 
 def measure(folder: Path, times: Mapping[tuple[str, str], float], gpus: int, longest: float) -> str:
-    """Run the grid twice and return a Markdown table. `times` are seconds by source of the model and task.
+    """Run the grid twice and return a Markdown table. `times` are seconds by model source and task.
 
-    The jobs of someone else hold the cluster's other GPUs.
+    Another user's jobs occupy the cluster's other GPUs.
     """
     lengths = {f"{source.rpartition('/')[2]}/{task}": seconds for (source, task), seconds in times.items()}
     seconds = {kind: length * longest / max(lengths.values()) for kind, length in lengths.items()}
@@ -92,7 +92,7 @@ def measure(folder: Path, times: Mapping[tuple[str, str], float], gpus: int, lon
 
 
 def config(kinds: list[str]) -> dict:
-    """Return an experiment of models and tasks with these names, all models the demo's."""
+    """Return an experiment of models and tasks with these names; all models are the demo's."""
     names = [kind.split("/") for kind in kinds]
     of_demo = grid("makespan")
     (model,) = of_demo["models"].values()
@@ -101,7 +101,7 @@ def config(kinds: list[str]) -> dict:
 
 
 def tell_lengths(clone: Path, lengths: Mapping[str, float]) -> None:
-    """Give each cell as many epochs as make gluegrid's estimate SHARE_OF_DOCUMENT of its length."""
+    """Set each cell's epochs so that gluegrid's estimate is SHARE_OF_DOCUMENT of its length."""
     path = clone / CONFIG
     content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"num_train_epochs": 1}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -117,7 +117,7 @@ def tell_lengths(clone: Path, lengths: Mapping[str, float]) -> None:
 
 
 def make_priorities_equal(clone: Path) -> None:
-    """Take the priorities out of a clone's rules, and its results away."""
+    """Remove the priorities from a clone's rules, and its results."""
     for rules in (clone / "rules").glob("*.smk"):
         text = rules.read_text(encoding="utf-8")
         rules.write_text(re.sub(r"^ +priority: .*\n", "", text, flags=re.MULTILINE), encoding="utf-8")
@@ -125,7 +125,7 @@ def make_priorities_equal(clone: Path) -> None:
 
 
 def run(clone: Clone, cluster: Cluster, seconds: Mapping[str, float], gpus: int) -> Measured:
-    """Run the grid and return its jobs, in the order of their submission."""
+    """Run the grid and return its jobs in order of submission."""
     last = max((job.number for job in train_jobs(cluster)), default=0)
     call = call_snakemake(clone, "--profile", "slurm")
     if call.exit_code != 0:

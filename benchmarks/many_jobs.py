@@ -1,6 +1,6 @@
-"""Many short jobs through the test cluster: do all of them come to an end, how fast, and what that costs the head.
+"""Many short jobs on the test cluster: do all of them finish, how fast, and at what cost for the controller?
 
-The trainings are pretended, and sleep for a second; all else is real. Needs root and Debian's SLURM (tests/cluster).
+Simulated trainings sleep for a second; all else is real. Needs root and Debian's SLURM (tests/cluster).
 """
 
 import argparse
@@ -30,9 +30,9 @@ PROGRAMS = ("sbatch", "squeue", "sacct", "sacctmgr", "sshare", "scontrol", "sinf
 def main() -> None:
     """Run the grid, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, default=500, help="how many jobs")
-    parser.add_argument("--seconds", type=float, default=1, help="of each training")
-    parser.add_argument("snakemake", nargs="*", help="after --: more arguments of snakemake, such as --jobs 500")
+    parser.add_argument("--cells", type=int, default=500, help="number of jobs")
+    parser.add_argument("--seconds", type=float, default=1, help="duration of each training")
+    parser.add_argument("snakemake", nargs="*", help="after --: further arguments of snakemake, such as --jobs 500")
     options = parser.parse_args()
     config = grid("many-jobs", tasks={TASK: None}, seeds=list(range(1, options.cells + 1)))
     with tempfile.TemporaryDirectory(prefix="gluegrid-benchmark-") as folder, running_cluster(Path(folder)) as cluster:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def counted_programs(folder: Path, calls: Path) -> str:
-    """Return a PATH on which each call of one of SLURM's programs adds its name to a file."""
+    """Return a PATH with wrappers of SLURM's programs that log each call to a file."""
     folder.mkdir()
     for name in PROGRAMS:
         script = folder / name
@@ -58,7 +58,7 @@ def counted_programs(folder: Path, calls: Path) -> str:
 
 
 def table(cells: int, call: Call, cluster: Cluster, calls: Counter, controller_seconds: float) -> str:
-    """Return what was measured as Markdown."""
+    """Return the measurements as Markdown."""
     jobs = train_jobs(cluster)
     states = Counter(job.state for job in jobs)
     between = max(job.ended for job in jobs) - min(job.submitted for job in jobs)

@@ -1,7 +1,7 @@
-"""Packs against jobs of their own: the demo's grid, and one of 90 cells, by the same profile in the same run.
+"""Packs against one job per cell: the demo's grid, and one of 90 cells, with the same profile in the same run.
 
-Trainings, Snakemake, profile, submission and SLURM are real; the cluster's 8 GPUs are pretended, and what they share is
-this machine's CPUs. Needs root and Debian's SLURM (tests/cluster) but for `--places local`.
+Trainings, Snakemake, profile, submission and SLURM are real; the cluster's 8 GPUs are simulated and share this
+machine's CPUs. Needs root and Debian's SLURM (tests/cluster) except with `--places local`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PROFILES = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One call: seconds to the table, jobs and their allocated card-seconds (of a cluster), and the predictions."""
+    """One call: seconds to the table, jobs and their allocated GPU-seconds (on a cluster), and the predictions."""
 
     seconds: float
     jobs: int | None
@@ -41,7 +41,7 @@ class Measured:
 
 
 def main() -> None:
-    """Run what is asked for, and print a Markdown table."""
+    """Run the requested grids, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--places", nargs="+", choices=PROFILES, default=list(PROFILES))
     parser.add_argument("--grids", nargs="+", choices=GRIDS, default=list(GRIDS))
@@ -68,13 +68,13 @@ def main() -> None:
 def write_grid(clone: Clone, seeds: list[int]) -> None:
     """Write the demo's experiment with these seeds."""
     demo = yaml.safe_load((clone.root / "demo/config.yaml").read_text(encoding="utf-8"))
-    # As a user writes it: PyYAML reads 1e-3 as a text, which gluegrid does too.
+    # As a user writes it: PyYAML reads 1e-3 as text, and so does gluegrid.
     grid = demo | {"experiment": "packs", "seeds": seeds}
     (clone.root / "packs.yaml").write_text(yaml.safe_dump(grid).replace("'1e-3'", "1e-3"), encoding="utf-8")
 
 
 def measure(clone: Clone, cluster: Cluster | None, place: str, pack_minutes: str) -> Measured:
-    """Run the grid anew, with nothing but its inputs staged."""
+    """Run the grid from scratch, with only its inputs staged."""
     shutil.rmtree(clone.root / "results", ignore_errors=True)
     before = numbers_of_jobs(cluster) if cluster else {}
     began = time.monotonic()
@@ -91,14 +91,14 @@ def measure(clone: Clone, cluster: Cluster | None, place: str, pack_minutes: str
 
 
 def call(clone: Clone, *arguments: str) -> None:
-    """Call snakemake, which has to succeed."""
+    """Call snakemake, which must succeed."""
     done = clone.snakemake("--configfile", "packs.yaml", *arguments, timeout=7200)
     if done.returncode != 0:
         sys.exit(done.stdout)
 
 
 def numbers_of_jobs(cluster: Cluster) -> dict[str, int]:
-    """Return how many seconds each job has had its one card, by its number."""
+    """Return how many seconds each job had its GPU, by job number."""
     asked = ("sacct", "--allocations", "--noheader", "--parsable2", "--format=JobID,ElapsedRaw,AllocTRES%100")
     rows = [line.split("|") for line in cluster.run(*asked).splitlines()]
     return {number: int(seconds) for number, seconds, allocated in rows if "gres/gpu=1" in allocated.split(",")}
@@ -125,7 +125,7 @@ def line_of(cells: Iterable[str]) -> str:
 
 
 def ratio_of(alone: Measured, packed: Measured, of: Callable[[Measured], float | None]) -> list[str]:
-    """Return both values and how many times the first the second is."""
+    """Return both values and their ratio, the second by the first."""
     first, second = of(alone), of(packed)
     return ["", "", ""] if first is None else [f"{first:.0f}", f"{second:.0f}", f"{second / first:.2f}"]
 

@@ -1,4 +1,4 @@
-"""How long a dry run of the demo's grid takes above `snakemake --version`, alternating, median of several calls."""
+"""How much longer a dry run of the demo's grid takes than `snakemake --version`: medians of alternating calls."""
 
 import argparse
 import statistics
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def timed(command: list[str]) -> float:
-    """Return the seconds a command takes; it must succeed."""
+    """Return the seconds that a command takes; it must succeed."""
     started = time.perf_counter()
     subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What stands in for CUDA graphs where there is no GPU: it shows what a function uses that is not in its buffers."""
+"""A stand-in for CUDA graphs on a CPU: it shows if a function uses anything but its buffers."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ NO_TOKEN = -(2**30)
 
 
 class PretendedGraphs:
-    """Captures as CudaGraphs does. What is replayed is the function; the buffers that it has used are then poisoned."""
+    """Capture as CudaGraphs does, but replay the function itself, and poison its temporary buffers afterwards."""
 
     def __init__(self):
         self.captured = 0

@@ -1,6 +1,6 @@
-"""A mock of a cell's training, which a benchmark puts into its clone: it sleeps, and writes a result that is valid.
+"""A simulated training of a cell, which a benchmark puts into its clone: it sleeps, and writes a valid result.
 
-Takes what scripts/launch.sh takes. How long it sleeps stands in pretended_seconds.json, in the clone's folder.
+It takes the arguments of scripts/launch.sh, and sleeps as long as pretended_seconds.json in the clone's folder says.
 """
 
 import argparse

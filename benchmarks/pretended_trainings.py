@@ -1,4 +1,4 @@
-"""Grids whose trainings are pretended (pretended_training.py), and all else is real: Snakemake, the profile, SLURM."""
+"""Grids with simulated trainings (pretended_training.py); Snakemake, the profile and SLURM are real."""
 
 import json
 import os
@@ -26,7 +26,7 @@ FIELDS = ("JobID", "State", "Submit", "Start", "End", "Comment%200")
 
 @dataclass(frozen=True)
 class Job:
-    """What sacct knows of a job. Times are seconds since 1970, `cell` is <model>/<task>/<variant>/seed-<seed>."""
+    """A job as sacct lists it. Times are seconds since 1970; `cell` is <model>/<task>/<variant>/seed-<seed>."""
 
     number: int
     state: str
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of snakemake: its exit code and output, seconds by the clock, and what it and all it called used."""
+    """A call of snakemake: exit code, output, wall-clock seconds, and the CPU time and memory of its processes."""
 
     exit_code: int
     output: str
@@ -47,7 +47,7 @@ class Call:
     peak_memory_bytes: int
 
     def errors(self) -> list[str]:
-        """Return the lines of the output that tell of an error or a failed cell."""
+        """Return the lines of the output that report an error or a failed cell."""
         marks = ("error", "failed", "traceback")
         return [line for line in self.output.splitlines() if any(mark in line.lower() for mark in marks)]
 
@@ -63,7 +63,7 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
 
 
 def processor_seconds_of_controller(cluster: Cluster) -> Callable[[], float]:
-    """Return a function that says how many CPU seconds slurmctld has taken since."""
+    """Return a function that returns the CPU seconds of slurmctld since this call."""
     marks = {"GLUEGRID_DAEMON=slurmctld", f"SLURM_CLUSTER_NAME={cluster.name}"}
     (pid,) = (pid for pid in processes_and_parents() if name_of(pid) == "slurmctld" and marks <= environment_of(pid))
 
@@ -76,7 +76,7 @@ def processor_seconds_of_controller(cluster: Cluster) -> Callable[[], float]:
 
 
 def staged_clone(folder: Path, cluster: Cluster, config: Mapping) -> Clone:
-    """Return a clone on the cluster in which the demo's inputs of an experiment are staged and trainings pretended."""
+    """Return a clone on the cluster with the demo's inputs staged and trainings simulated."""
     clone = clone_into(folder / "clone")
     clone.environment.update(cluster.environment)
     subprocess.run([sys.executable, "demo/generate.py"], cwd=clone.root, check=True, capture_output=True)
@@ -89,19 +89,19 @@ def staged_clone(folder: Path, cluster: Cluster, config: Mapping) -> Clone:
 
 
 def pretend_trainings(clone: Path) -> None:
-    """Let scripts/launch.sh of a clone start the mock in place of a training."""
+    """Let scripts/launch.sh of a clone start the simulated training instead of a real one."""
     shutil.copy(PROJECT / "benchmarks/pretended_training.py", clone / "scripts")
     launch = '#!/usr/bin/env bash\nexec python "${BASH_SOURCE[0]%/*}/pretended_training.py" "$@"\n'
     (clone / "scripts/launch.sh").write_text(launch, encoding="utf-8")
 
 
 def set_seconds(clone: Path, seconds: Mapping[str, float]) -> None:
-    """Let the cells of <model>/<task> take so many seconds."""
+    """Let the cells of <model>/<task> take this many seconds."""
     (clone / "pretended_seconds.json").write_text(json.dumps(dict(seconds)), encoding="utf-8")
 
 
 def grid(experiment: str, **values: object) -> dict:
-    """Return the config of an experiment of the demo's model, on the CPU."""
+    """Return the experiment file of an experiment with the demo's model on the CPU."""
     return {
         "experiment": experiment,
         "models": {MODEL: {"source": f"./demo/generated/models/{MODEL}"}},
@@ -114,7 +114,7 @@ def grid(experiment: str, **values: object) -> dict:
 
 
 def call_snakemake(clone: Clone, *arguments: str) -> Call:
-    """Call snakemake in a clone and measure it; pretended trainings are not packed."""
+    """Call snakemake in a clone and measure it; simulated trainings are not packed."""
     log = clone.root / "head.log"
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
@@ -137,7 +137,7 @@ def call_snakemake(clone: Clone, *arguments: str) -> Call:
 
 
 def train_jobs(cluster: Cluster, since: int = 0) -> list[Job]:
-    """Return the jobs that trained cells, in the order of their submission, of numbers above `since`."""
+    """Return the jobs that trained cells, in order of submission, with numbers above `since`."""
     asked = ("sacct", "--allocations", "--noheader", "--parsable2", f"--format={','.join(FIELDS)}")
     rows = [line.split("|") for line in cluster.run(*asked).splitlines()]
     jobs = [_job(*row) for row in rows if row[-1].startswith("rule_train_wildcards_")]

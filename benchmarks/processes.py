@@ -1,4 +1,4 @@
-"""Whole processes, started as users start them: seconds of the clock and of all processors, from call to exit."""
+"""Whole processes, started as users start them: wall-clock and CPU seconds from call to exit."""
 
 import ast
 import json
@@ -22,10 +22,10 @@ TRAIN_RULE = PROJECT / "rules" / "train.smk"
 
 
 def measure(arm: str, cell: Cell, examples: int, folder: Path, device: str, threads: int) -> dict:
-    """Train and evaluate a cell on so many examples by `accelerate launch`; return what seconds were spent on.
+    """Train and evaluate a cell on so many examples with `accelerate launch`; return the seconds by part.
 
-    (a) makes its tokens meanwhile. (d) finds them, as in an experiment: the process that makes them is timed apart.
-    Raises TrainingError when a process fails.
+    (a) tokenizes in the same process. (d) finds the tokens, as in an experiment; tokenizing is timed separately. Raise
+    TrainingError if a process fails.
     """
     limits = {"max_train_samples": examples, "max_eval_samples": examples}
     run_json = write_run(folder, cell.task, threads, device, **limits)
@@ -52,7 +52,7 @@ def measure(arm: str, cell: Cell, examples: int, folder: Path, device: str, thre
 
 
 def timed(command: str, threads: int) -> tuple[float, float]:
-    """Run a command in bash; return its seconds of the clock and of processors. Raises TrainingError if it fails."""
+    """Run a command in bash; return its wall-clock and CPU seconds. Raise TrainingError if it fails."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "SLURM_"))}
     environment |= {
         "GLUEGRID_SCRIPTS": str(SCRIPTS),
@@ -75,7 +75,7 @@ def _seconds_of_processors() -> float:
 
 
 def _tokenising(cell: Cell, folder: Path) -> str:
-    """Return the command that makes a cell's tokens anew."""
+    """Return the command that tokenizes a cell's task again."""
     options = {
         "tokenizer": cell.model,
         "task": cell.data,
@@ -99,7 +99,7 @@ def _theirs(cell: Cell, run_json: Path, folder: Path) -> str:
 
 
 class _Quoted(str):
-    """A value that Snakemake's format `:q` quotes."""
+    """A value that Snakemake's format `:q` would quote."""
 
     def __format__(self, how: str) -> str:
         return shlex.quote(self) if how == "q" else str(self)
@@ -112,7 +112,7 @@ def _ours(cell: Cell, run_json: Path) -> str:
         input=_quoted(run=run_json, model=cell.model, task=cell.data, tokens=cell.tokens),
         output=_quoted(results=run_json.with_name("all_results.json"), record=run_json.with_name("run_record.json")),
         resources=SimpleNamespace(nodes=1, gpu=1),
-        log=_Quoted("/dev/stderr"),  # which is told when the process fails
+        log=_Quoted("/dev/stderr"),  # shown if the process fails
     )
 
 

@@ -18,7 +18,7 @@ HEADINGS = {
 
 
 def summary(measurements: list[dict]) -> dict[str, list[Row]]:
-    """Return a table for each part that was measured, its cells medians over the repeats, as rows by column."""
+    """Return a table of medians over the repeats for each measured part, as rows by column."""
     tables = {}
     for part in HEADINGS:
         of_part = [entry for entry in measurements if entry["part"] == part]
@@ -28,7 +28,7 @@ def summary(measurements: list[dict]) -> dict[str, list[Row]]:
 
 
 def _rates(measurements: list[dict]) -> list[Row]:
-    """Samples per second of each task and arm, and ratios."""
+    """Return samples per second of each task and arm, and ratios."""
     rows = []
     for task in _values(measurements, "task"):
         of_task = [entry for entry in measurements if entry["task"] == task]
@@ -41,7 +41,7 @@ def _rates(measurements: list[dict]) -> list[Row]:
 
 
 def _seconds(measurements: list[dict]) -> list[Row]:
-    """What seconds each task and arm took for what, and ratios."""
+    """Return the seconds of each task and arm by part, and ratios."""
     rows = []
     for task in _values(measurements, "task"):
         of_task = [entry for entry in measurements if entry["task"] == task]
@@ -55,7 +55,7 @@ def _seconds(measurements: list[dict]) -> list[Row]:
 
 
 def _steps(measurements: list[dict]) -> list[Row]:
-    """Our milliseconds per update and the floor's, for each size of model."""
+    """Return our milliseconds per update and the floor's, by model size."""
     rows = []
     for size in _values(measurements, "arm"):
         of_size = [entry for entry in measurements if entry["arm"] == size]
@@ -91,13 +91,13 @@ TABLES: dict[str, Callable[[list[dict]], list[Row]]] = {
 
 
 def _values(measurements: list[dict], key: str) -> list[str]:
-    """Return the values of a key, each once: arms by name, others in their order."""
+    """Return the distinct values of a key: arms by name, others in order."""
     values = list(dict.fromkeys(entry[key] for entry in measurements))
     return sorted(values) if key == "arm" else values
 
 
 def _ratios(values: dict[str, float]) -> dict[str, float]:
-    """Return the ratios of ours to each arm that was measured."""
+    """Return the ratios of ours to each measured arm."""
     pairs = {ratio: ratio.split("/") for ratio in RATIOS}
     return {
         ratio: values[ours] / values[other]
@@ -112,7 +112,7 @@ def _mean(rows: list[Row]) -> Row:
 
 
 def markdown(tables: dict[str, list[Row]]) -> str:
-    """Return the tables as Markdown, numbers with two decimals."""
+    """Return the tables as Markdown, with two decimals."""
     return "\n\n".join(f"### {HEADINGS[part]}\n\n{_table(rows)}" for part, rows in tables.items())
 
 

@@ -1,7 +1,7 @@
-"""What run_glue.py does with a task from files: tokens, training, evaluation, results. Baseline of whole processes.
+"""Do what run_glue.py does with a task from files, as the baseline of whole processes: tokenize, train, evaluate.
 
-Left out is what gluegrid does not do by default either: saving the model, and the tokens of what is not used. Scores
-are computed without the hub.
+It leaves out what gluegrid does not do by default either: saving the model, and tokenizing unused splits. Scores are
+computed without the hub.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from gluegrid.training.metrics import score
 def main() -> None:
     """Train, evaluate and write all_results.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, type=Path, help="run.json that says what to train")
+    parser.add_argument("--run", required=True, type=Path, help="run.json of the cell to train")
     parser.add_argument("--model", required=True, type=Path, help="folder of the model")
     parser.add_argument("--data", required=True, type=Path, help="folder of the task's parquet files")
-    parser.add_argument("--cache", required=True, type=Path, help="folder where datasets keeps what it has read")
+    parser.add_argument("--cache", required=True, type=Path, help="cache folder of datasets")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     run = read_run(arguments.run)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def tokenized(data: Path, run: Run, tokenizer: PreTrainedTokenizerBase, cache: Path) -> list[Dataset]:
-    """Return the rows of training and validation split that are used, with their tokens, padded to one length."""
+    """Return the used rows of the training and validation split, tokenized and padded to one length."""
     splits = {run.task.train: run.max_train_samples, next(iter(run.task.validation)): run.max_eval_samples}
     files = {split: str(data / f"{split}-00000-of-00001.parquet") for split in splits}
     loaded = load_dataset("parquet", data_files=files, cache_dir=str(cache))

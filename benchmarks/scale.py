@@ -1,8 +1,8 @@
-"""What a dry run costs for each job, beside a minimal Snakefile's, and how soon the first of thousands of cells trains.
+"""The cost of a dry run per job, against a minimal Snakefile's, and how soon the first of thousands of cells trains.
 
-The minimal one has, for each cell, an output, a log and two resources, and no inputs; both are called with the same
-profile. Processor seconds and peak memory count: on a busy machine they say more than the clock, which is shown too.
-With --beside another commit of gluegrid is measured in turn with this one.
+The minimal one has, for each cell, an output, a log and two resources, but no inputs; both are called with the same
+profile. CPU seconds and peak memory count, since on a busy machine they say more than the clock, which is shown, too.
+With --beside, another commit of gluegrid is measured in alternation with this one.
 """
 
 import argparse
@@ -35,12 +35,16 @@ HEADER = "| cells | planned by | processor, s | clock, s | memory, MB |"
 
 
 def main() -> None:
-    """Print a table of dry runs, and with --cold-start the seconds until the first training begins."""
+    """Print a table of dry runs and, with --cold-start, the seconds until the first training starts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="+", default=[1000, 10000], help=f"multiples of {SMALLEST}")
-    parser.add_argument("--repeats", type=int, default=3, help="calls of each, in turn; the medians count")
-    parser.add_argument("--beside", metavar="COMMIT", help="another commit of gluegrid to measure too")
-    parser.add_argument("--cold-start", type=int, help="so many ready cells, a multiple of 18, on this machine")
+    parser.add_argument(
+        "--cells", type=int, nargs="+", default=[1000, 10000], help=f"numbers of cells, multiples of {SMALLEST}"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="alternating calls of each, whose medians count")
+    parser.add_argument("--beside", metavar="COMMIT", help="another commit of gluegrid to measure as well")
+    parser.add_argument(
+        "--cold-start", type=int, help="number of ready cells, a multiple of 18, to start on this machine"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clones = {name: clone_of(name, Path(folder)) for name in filter(None, (arguments.beside, "HEAD"))}
@@ -52,7 +56,7 @@ def main() -> None:
 
 
 def clone_of(commit: str, folder: Path) -> Path:
-    """Return a clone of the project in a folder, of this commit."""
+    """Return a clone of the project at this commit in a folder."""
     clone = folder / commit
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
     subprocess.run(["git", "checkout", "--quiet", commit], cwd=clone, check=True)
@@ -60,7 +64,7 @@ def clone_of(commit: str, folder: Path) -> Path:
 
 
 def print_table(clones: dict[str, Path], sizes: list[int], repeats: int) -> None:
-    """Print what dry runs of grids of these sizes cost."""
+    """Print the costs of dry runs of grids of these sizes."""
     print(HEADER, "| ---: | --- | ---: | ---: | ---: |", sep="\n")
     for cells in sizes:
         calls = {"a minimal Snakefile": (minimal(clones["HEAD"], cells), clones["HEAD"])}
@@ -94,7 +98,7 @@ def gluegrid(clone: Path, cells: int) -> list[str]:
 
 
 def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Return a command's processor seconds, its seconds by the clock and its peak memory in MB; it must succeed."""
+    """Return a command's CPU seconds, wall-clock seconds and peak memory in MB; it must succeed."""
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -104,7 +108,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
 
 
 def cold_start(clone: Path, cells: int) -> float:
-    """Return the seconds from the call of snakemake until a cell's first attempt, all staged and no run.json there."""
+    """Return the seconds from calling snakemake to a cell's first attempt, with all staged but no run.json written."""
     command = [*SNAKEMAKE, "--profile", "profiles/local", "--configfile", "demo/config.yaml", "--cores", "2"]
     subprocess.run([sys.executable, "demo/generate.py"], cwd=clone, check=True, stdout=subprocess.DEVNULL)
     subprocess.run([*command, "stage"], cwd=clone, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""BERTs with random weights, of the usual sizes."""
+"""BERTs of the usual sizes with random weights."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Training, evaluation and whole processes: transformers.Trainer as run_glue.py uses it against ours, side by side.
+"""Training, evaluation and whole processes: transformers.Trainer as run_glue.py uses it, against ours.
 
-Arms take turns, with the same weights and examples; each figure is the median of several turns.
+Arms take turns with the same weights and examples; each figure is the median of several turns.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     """Measure, and print a Markdown table."""
     # Before any library reads them.
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    # As ours sets it: a process reads it once, whichever arm is first.
+    # As ours sets it, since a process reads it only once, whichever arm comes first.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     options = parse_arguments()
     from turns import measure_all  # takes seconds to import
@@ -41,24 +41,24 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the options, defaults that depend on others filled in. Raises DataError for a folder that is not there."""
+    """Return the options, with dependent defaults filled in. Raise DataError for a folder that does not exist."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, default=SHARED / "glue", help="folder with a folder of parquet files for each task")
     add("--model", type=Path, default=SHARED / "models" / "minilm-l6-h384", help="folder of the model to fine-tune")
     add("--random-model", choices=SIZES, help="a BERT of this size with random weights instead")
-    add("--tokenizer", type=Path, help="folder whose tokenizer a random model gets (default: the model's)")
+    add("--tokenizer", type=Path, help="folder with the tokenizer of a random model (default: the model's)")
     add("--tasks", nargs="+", choices=TASKS, default=TASKS, help="tasks of training and evaluation")
     add("--process-tasks", nargs="+", choices=TASKS, default=["mrpc"], help="tasks of whole processes")
     add("--examples", type=int, help="training examples of each turn (default: 512 on a CPU, 8192 on a GPU)")
-    add("--eval-examples", type=int, help="at most so many to evaluate (default: as many)")
+    add("--eval-examples", type=int, help="most examples to evaluate (default: the number of training examples)")
     add("--repeats", type=int, default=3, help="turns of each arm")
-    add("--device", choices=EXAMPLES, default="cpu", help="where to train")
+    add("--device", choices=EXAMPLES, default="cpu", help="device to train on")
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads of all arms")
-    add("--arms", nargs="+", choices="abcd", default=list("abcd"), help="which to compare")
-    add("--parts", nargs="+", choices=PARTS, help="what to measure (default: all, steps only on a GPU)")
+    add("--arms", nargs="+", choices="abcd", default=list("abcd"), help="arms to compare")
+    add("--parts", nargs="+", choices=PARTS, help="parts to measure (default: all, but steps only on a GPU)")
     add("--step-sizes", nargs="+", choices=SIZES, default=["base", "large"], help="random models whose steps are timed")
-    add("--json", type=Path, help="file for the table, all measurements, machine and versions")
+    add("--json", type=Path, help="file to write with the table, all measurements, machine and versions")
     options = parser.parse_args()
     options.examples = options.examples or EXAMPLES[options.device]
     options.eval_examples = options.eval_examples or options.examples

@@ -1,4 +1,4 @@
-"""The arms' turns, one after the other, and what is needed to repeat them."""
+"""The arms' turns, and the record that is needed to repeat them."""
 
 import argparse
 import gc
@@ -26,22 +26,22 @@ from gluegrid.common.provenance import git_state, now, versions
 from gluegrid.experiment.run import read_run
 from gluegrid.training.device import describe_device
 
-# A turn: what it is called in the progress, and what returns its measurements.
+# A turn: its name in the progress output, and a function that returns its measurements.
 Turn = tuple[str, Callable[[], list[dict]]]
 PARTS_IN_PROCESS = ("training", "evaluation", "tokenising")
 EXAMPLES_OF_A_PROCESS = {"process": 128, "startup": 1}
 BUSY = 0.2  # load of each processor
-ARMS_OF_FEW = ("a", "d")  # what else is timed of these two only
+ARMS_OF_FEW = ("a", "d")  # only these are timed in the other parts
 
 
 def measure_all(options: argparse.Namespace, folder: Path) -> dict:
-    """Measure all that the options ask for; return tables, measurements, machine, versions and settings."""
+    """Measure what the options ask for; return tables, measurements, machine, versions and settings."""
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     started = now()
     load = os.getloadavg()[0]
     if load > BUSY * os.cpu_count():
-        print(f"the machine is busy (load {load:.1f}): figures will be off, with several threads most", file=sys.stderr)
+        print(f"the machine is busy (load {load:.1f}): figures will be unreliable", file=sys.stderr)
     cells = Cells(options, folder)
     turns = list(_turns(options, folder, cells))
     measurements = list(_taken(turns))
@@ -72,7 +72,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict:
 
 
 class Cells:
-    """The cells that the parts need, staged beforehand."""
+    """The cells that the parts need, staged in advance."""
 
     def __init__(self, options: argparse.Namespace, folder: Path):
         self.options = options
@@ -93,7 +93,7 @@ class Cells:
         return [*self.in_process, *self.launched, *self.of_steps.values()][0]
 
     def _staged(self, parts: Iterable[str], tasks: list[str], *rows: int) -> list[Cell]:
-        """Return a cell of each task, if any of the parts is asked for."""
+        """Return a cell of each task if any of the parts is requested."""
         if not {*parts} & {*self.options.parts}:
             return []
         return [self._cell(task, "-".join(parts), rows, self.model) for task in tasks]
@@ -110,7 +110,7 @@ class Cells:
 
 
 def _turns(options: argparse.Namespace, folder: Path, cells: Cells) -> Iterator[Turn]:
-    """Yield all turns: in each repeat, the arms of a task one after the other, each time another one first."""
+    """Yield all turns: in each repeat, the arms of each task, every time starting with another one."""
     for repeat in range(options.repeats):
         first = repeat % len(options.arms)
         order = [*options.arms[first:], *options.arms[:first]]
@@ -132,7 +132,7 @@ def _turns(options: argparse.Namespace, folder: Path, cells: Cells) -> Iterator[
 
 
 def _turn(arm: str, cell: Cell, repeat: int, measure: Callable[..., dict[str, dict]], *values: object) -> Turn:
-    """Return a turn whose measurements, by part, say what they are of."""
+    """Return a turn whose measurements, by part, name task, arm and repeat."""
 
     def measured() -> list[dict]:
         of = {"task": cell.task.name, "arm": arm, "repeat": repeat}
@@ -146,7 +146,7 @@ def _only(part: str, measure: Callable[..., dict], *values: object) -> dict[str,
 
 
 def _taken(turns: list[Turn]) -> Iterator[dict]:
-    """Take the turns; yield the measurements and tell, on stderr, how far they are."""
+    """Take the turns; yield the measurements, and print the progress to stderr."""
     started = time.perf_counter()
     for number, (name, measure) in enumerate(turns, start=1):
         measured = measure()

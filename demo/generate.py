@@ -45,7 +45,7 @@ SYNONYM_LIKENESS = 0.7
 
 
 def main() -> None:
-    """Make the inputs, unless these very sources have made them already."""
+    """Make the inputs, unless these sources have already made them."""
     stamp = hash_of_sources()
     if stamp_of(GENERATED) == stamp:
         return
@@ -59,13 +59,13 @@ def main() -> None:
 
 
 def hash_of_sources() -> str:
-    """Return the hash of everything that decides what is made, bar the libraries."""
+    """Return the hash of everything that determines the inputs, except the libraries."""
     content = b"".join((HERE / source).read_bytes() for source in SOURCES)
     return hashlib.sha256(content).hexdigest()
 
 
 def stamp_of(folder: Path) -> str | None:
-    """Return the hash of the sources that made the folder; None when there is no such folder."""
+    """Return the hash of the sources that made the folder; None if there is no such folder."""
     stamp = folder / STAMP
     return stamp.read_text(encoding="utf-8") if stamp.is_file() else None
 
@@ -86,7 +86,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def write_split(folder: Path, task: Task, split: str, examples: list[Example]) -> None:
-    """Write one split as the hub's GLUE has it."""
+    """Write one split in the format of GLUE on the hub."""
     import pyarrow
     from pyarrow import parquet
 
@@ -158,8 +158,8 @@ def write_model(folder: Path, sizes: dict[str, int], vocabulary: dict[str, int])
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of two small files
-    # Without dropout: a few hundred rows have to be enough.
+    logging.disable_progress_bar()  # for two small files
+    # Without dropout, since a few hundred rows have to be enough.
     config = BertConfig(
         vocab_size=len(vocabulary),
         max_position_embeddings=LONGEST_TEXT,
@@ -170,15 +170,15 @@ def write_model(folder: Path, sizes: dict[str, int], vocabulary: dict[str, int])
     model = BertModel(config)
     initialise(model, vocabulary)
     model.save_pretrained(folder)
-    # safetensors lets only the owner read what it writes.
+    # safetensors writes files that only the owner can read.
     (folder / "model.safetensors").chmod(0o644)
 
 
 def initialise(model, vocabulary: dict[str, int]) -> None:
-    """Set the weights: drawn at random, but with a little of what pretraining would give.
+    """Set the weights: random, but with a little of what pretraining would give.
 
-    Synonyms have like embeddings, and the first layer's attention compares the two texts: a token
-    looks for its like in the other text, and at itself when there is none.
+    Synonyms have similar embeddings, and the first layer's attention compares the two texts: a token attends to similar
+    tokens of the other text, and to itself if there are none.
     """
     import torch
 
@@ -194,7 +194,7 @@ def initialise(model, vocabulary: dict[str, int]) -> None:
 
 
 def draw(weight, deviation: float, generator) -> None:
-    """Draw a weight, evenly around 0: unlike normal numbers, these are the same on any CPU."""
+    """Draw a weight uniformly around 0: unlike normal random numbers, these are the same on any CPU."""
     weight.uniform_(generator=generator).sub_(0.5).mul_(deviation * 12**0.5)
 
 
@@ -208,9 +208,9 @@ def liken_synonyms(embeddings, vocabulary: dict[str, int]) -> None:
 
 
 def compare_texts(model, generator) -> None:
-    """Let the first layer's attention look for like tokens of the other text.
+    """Let the first layer's attention look for similar tokens of the other text.
 
-    The texts' segment embeddings are opposite, and the query has its segment turned round.
+    The texts' segment embeddings are opposite, and the query's segment is inverted.
     """
     import torch
 
@@ -230,5 +230,5 @@ def compare_texts(model, generator) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except KeyboardInterrupt:  # nothing is left of it
+    except KeyboardInterrupt:  # leaves nothing behind
         sys.exit("interrupted")

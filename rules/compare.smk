@@ -1,10 +1,10 @@
-# Every two models compared, from the predictions of the cells that have a result.
+# Compare every two models, from the predictions of the cells that have a result.
 #
-# For `snakemake compare`; nothing else asks for it. What failed or was not run is left out, and said to be.
+# Only `snakemake compare` asks for it. Cells without a result are left out, and listed.
 
 
 rule compare:
-    """Write comparisons.md and comparisons.json of the experiment."""
+    """Write comparisons.md and comparisons.json."""
     input:
         predictions=tables.predictions,
     output:

@@ -1,10 +1,10 @@
-# Stage pinned models and data below resources/. The only rules that use the network; they run where Snakemake runs.
+# Stage pinned models and datasets below resources/. Only these rules use the network; they run where Snakemake runs.
 #
 # Input: nothing, or a local folder. Output: the files and a manifest.json with revision, sizes, SHA-256 and row counts.
-# `update`: Snakemake would else delete a manifest before the job, also one that another head has just written and whose
-# cells are using it; the scripts themselves decide whether it is to be made anew (gluegrid/execution/invocation.py). `hub` counts fetches
-# at once (gluegrid/workflow/hooks.py). What the scripts say goes into the terminal too: a download of gigabytes should be seen to
-# move.
+# Without `update`, Snakemake would delete a manifest before the job, even one that another controller has just written
+# and whose cells are using it; the scripts decide whether to rewrite it (gluegrid/execution/invocation.py). `hub`
+# limits concurrent fetches (gluegrid/workflow/hooks.py). The scripts also write to the terminal, to show the progress
+# of large downloads.
 
 
 rule fetch_model:
@@ -25,7 +25,7 @@ rule fetch_model:
         revision=models.revision,
         options=models.options,
     message:
-        "Fetching the model {wildcards.model_key}"
+        "Fetching model {wildcards.model_key}"
     shell:
         'python "$GLUEGRID_SCRIPTS/fetch_model.py"'
         " --source {params.source:q}"
@@ -36,7 +36,7 @@ rule fetch_model:
 
 
 rule fetch_task:
-    """Stage the files of a task, pinned by revision, as parquet files."""
+    """Stage a task's files as parquet files, pinned by revision."""
     output:
         manifest=update(paths.TASK_MANIFEST),
     log:
@@ -53,7 +53,7 @@ rule fetch_task:
         folder=tasks.folder,
         revision=tasks.revision,
     message:
-        "Fetching the data {wildcards.task_key}"
+        "Fetching dataset {wildcards.task_key}"
     shell:
         'python "$GLUEGRID_SCRIPTS/fetch_task.py"'
         " --source {params.source:q}"

@@ -1,7 +1,7 @@
-# Parity: what the references (references/, and the files that the experiment names) say of the results.
+# Parity: compare the results with references (references/, and the files that the experiment names).
 #
-# Input: every cell's all_results.json. Output: parity.md and parity.json. The target `parity` fails while a result is below
-# a reference, each time it is asked for; the files are there all the same.
+# Input: every cell's all_results.json. Output: parity.md and parity.json, which are always written. The target `parity`
+# fails each time it is asked for while a result is below a reference.
 
 
 rule parity_table:
@@ -34,7 +34,7 @@ rule parity_table:
 # Without an output, as which a benchmark counts, a rule runs each time it is asked for. The terminal of the call ends with
 # the verdicts (scripts/gluegrid/workflow/last_words.py); the log says what is below its reference.
 rule parity:
-    """Show the verdicts, and fail where a result is below a reference."""
+    """Show the verdicts, and fail if a result is below a reference."""
     input:
         verdicts=EXPERIMENT.paths.parity_json,
     log:
@@ -44,6 +44,6 @@ rule parity:
     conda:
         "../envs/gluegrid.yaml"
     message:
-        "Verdicts on {EXPERIMENT.name}"
+        "Verdicts on the results of {EXPERIMENT.name}"
     shell:
         'python "$GLUEGRID_SCRIPTS/parity.py" --verdicts {input.verdicts:q} > {log:q} 2>&1'

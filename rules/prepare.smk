@@ -1,11 +1,11 @@
-# Turn texts into tokens, once for all models, seeds and experiments that share tokenizer, task and length.
+# Tokenize texts, once for all models, seeds and experiments that share tokenizer, task and length.
 #
 # Input: the manifests of a model (for its tokenizer) and of a task. Output: memory-mapped Arrow files and a manifest.
-# `update`: see fetch.smk.
+# For `update` see fetch.smk.
 
 
 rule tokenize_task:
-    """Tokenise a task's splits with one tokenizer, truncated to one length."""
+    """Tokenize a task's splits with one tokenizer, truncated to one length."""
     input:
         tokenizer=tokens.tokenizer,
         task=tokens.task,
@@ -21,7 +21,7 @@ rule tokenize_task:
     params:
         definition=tokens.definition,
     message:
-        "Tokenising {wildcards.examples_key} to {wildcards.max_seq_length} tokens"
+        "Tokenizing {wildcards.examples_key} to {wildcards.max_seq_length} tokens"
     shell:
         'python "$GLUEGRID_SCRIPTS/tokenize_task.py"'
         " --tokenizer {input.tokenizer:q}"

@@ -1,11 +1,11 @@
-# The report: one HTML page with figures, and a table for LaTeX, from whatever results there are.
+# The report: an HTML page with figures, and a LaTeX table, from the results there are.
 #
-# For `snakemake report`; nothing else asks for it. Results are no inputs, for then some might be trained: a hash of what
-# became of every cell is a parameter, and another hash makes another report.
+# Only `snakemake report` asks for it. Results are not its inputs, since missing ones would then be trained. Instead a
+# hash of every cell's outcome is a parameter: when it changes, the report is rewritten.
 
 
 rule report:
-    """Write report.html and table.tex of the experiment."""
+    """Write report.html and table.tex."""
     input:
         tables.before_report,
     output:

@@ -1,11 +1,11 @@
-# The tables, from every cell's all_results.json.
+# Write the tables from every cell's all_results.json.
 #
-# When cells fail, this rule cannot run; the Snakefile's `onerror` then writes the same tables from what there is.
-# `update`: Snakemake would else delete the tables before the job, also those that another call is about to look for.
+# If cells fail, this rule cannot run; the Snakefile's `onerror` then writes the same tables from the results there are.
+# Without `update`, Snakemake would delete the tables before the job, even if another call is about to read them.
 
 
 rule results:
-    """Write results.md, results.csv and results.json of the experiment."""
+    """Write results.md, results.csv and results.json."""
     input:
         cells=cells.results,
     output:

@@ -1,12 +1,12 @@
-# The zip of a model's test predictions that GLUE's server takes, for `snakemake submission`.
+# Write the zip of a model's test predictions for GLUE's server, for `snakemake submission`.
 #
-# Input: all_results.json of every cell of the model on GLUE's tasks and AX; the script takes the predictions beside them.
-# Output: submission.zip and, beside it, submission.json, which says where each prediction comes from. What the script
-# says goes into the terminal too: which seed was chosen, and what should be known before the file is sent.
+# Input: all_results.json of every cell of the model on GLUE's tasks and AX; the script reads the predictions beside
+# them. Output: submission.zip and submission.json, which says where each prediction comes from. The script also writes
+# to the terminal: which seed was chosen, and what to know before you upload the file.
 
 
 rule write_submission:
-    """Put a model's test predictions into the files of a submission to GLUE, and check them."""
+    """Write a model's test predictions as a submission to GLUE, and check it."""
     input:
         cells=cells.results_to_submit,
     output:
@@ -20,7 +20,7 @@ rule write_submission:
     conda:
         "../envs/gluegrid.yaml"
     message:
-        "Writing the submission of {wildcards.model} to GLUE"
+        "Writing the GLUE submission of {wildcards.model}"
     shell:
         'python "$GLUEGRID_SCRIPTS/write_submission.py"'
         ' --head "$GLUEGRID_HEAD"'

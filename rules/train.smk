@@ -1,11 +1,11 @@
-# Train the cells: one job each, mostly on one GPU.
+# Train the cells: one job each, usually on one GPU.
 #
-# Input: the cell's run.json, which says all that the run is, and the manifests of what was staged for it.
-# Output: all_results.json and run_record.json, written last; the predictions of every split lie beside them.
+# Input: the cell's run.json, which defines the run completely, and the manifests of what was staged for it.
+# Output: all_results.json and run_record.json, written last; the predictions of every split are beside them.
 
 
-# A run.json that says already what its cell is has no rule that makes it. The others are written by a few jobs of many
-# files each, which only the head has: jobs of cells find theirs written. `update`: another head's jobs may be reading it.
+# A run.json that is up to date has no rule. The others are written by a few jobs of many files each, in the controller
+# only: the jobs of cells find theirs written. `update`, since another controller's jobs may be reading them.
 for part in cells.runs_to_write:
 
     rule:
@@ -22,17 +22,17 @@ for part in cells.runs_to_write:
         conda:
             "../envs/gluegrid.yaml"
         message:
-            "Writing run.json of the cells that are new or changed"
+            "Writing run.json of new and changed cells"
         shell:
             'python "$GLUEGRID_SCRIPTS/write_runs.py" --head "$GLUEGRID_HEAD" {output.runs:q} > {log:q} 2>&1'
 
 
-# What the manifests identify stands in run.json, so only another run than the one that its record names retrains a cell
-# that has a result: else its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores
-# the signals that ask a job to end: the script saves its work first, and SLURM kills what is left when the shell has ended.
+# A cell with a result is retrained only if its record names another run, since run.json identifies what the manifests
+# do; otherwise its inputs are `ancient`. The hub is off, since compute nodes have no network. The shell ignores the
+# signals that ask a job to stop, so that the script can save its work; SLURM kills what is left when the shell exits.
 #
-# What starts the processes is scripts/launch.sh: the rule's shell runs once, whatever the number of GPUs and nodes. On
-# several nodes the job is what the SLURM plugin calls an MPI job, which is one that calls srun itself.
+# scripts/launch.sh starts the processes: the rule's shell runs once, whatever the number of GPUs and nodes. On several
+# nodes the job is what the SLURM plugin calls an MPI job, one that calls srun itself.
 rule train:
     """Fine-tune one model on one task with one seed, and score it."""
     input:

@@ -1,4 +1,4 @@
-"""Write comparisons.md and comparisons.json: every two models of an experiment, from the results there are."""
+"""Compare every two models of an experiment, from the results there are: write comparisons.md and comparisons.json."""
 
 import argparse
 from pathlib import Path
@@ -12,10 +12,12 @@ from gluegrid.results.outcomes import read_outcomes
 
 
 def main() -> None:
-    """Compare the models of the experiment that a head has frozen."""
+    """Compare the models of the experiment in a head file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"at least this many ({RESAMPLES:,})")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help=f"number of resamples, at least (default {RESAMPLES:,})"
+    )
     arguments = parser.parse_args()
     experiment = planned_experiment(arguments.head)
     print(write_comparisons(experiment, compare(experiment, read_outcomes(experiment), arguments.resamples)))

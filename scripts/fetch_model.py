@@ -17,7 +17,7 @@ from gluegrid.staging.stage import stage
 
 
 def main() -> None:
-    """Fetch the model that the arguments name."""
+    """Stage the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="hub id or local folder")
     parser.add_argument("--revision", required=True, help="commit, tag or branch")
@@ -35,10 +35,10 @@ def main() -> None:
 
 
 def checked_model_files(source: str, names: list[str], with_code: bool = False) -> list[str]:
-    """Return the files to fetch; StagingError when the model has no config or no safetensors."""
+    """Return the files to fetch. Raise StagingError if the model has no config or no safetensors weights."""
     files = wanted_model_files(names, with_code)
     if "config.json" not in files:
-        raise StagingError(f"{source}: has no config.json; is this a transformers model?")
+        raise StagingError(f"{source}: has no config.json; name the repository or folder of a transformers model")
     if not any(name.endswith(".safetensors") for name in files):
         pickled = [name for name in names if name.endswith((".bin", ".pt", ".h5", ".ckpt"))]
         pickles = f" (only {', '.join(pickled)}, which run code when loaded)" if pickled else ""

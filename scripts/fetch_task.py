@@ -1,4 +1,4 @@
-"""Stage the pinned parquet files of a task, and a manifest with their hashes and row counts."""
+"""Stage the pinned files of a task as parquet files, and write a manifest with their hashes and row counts."""
 
 import argparse
 import os
@@ -21,14 +21,14 @@ from gluegrid.staging.stage import stage
 
 
 def main() -> None:
-    """Fetch the data that the arguments name."""
+    """Stage the dataset."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="hub id or local folder")
-    parser.add_argument("--folder", required=True, help="folder of the source; '' for its top")
+    parser.add_argument("--folder", required=True, help="folder within the source; '' for the source itself")
     parser.add_argument("--revision", required=True, help="commit, tag or branch")
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json to write")
     parser.add_argument(
-        "--head", type=Path, help="file below results/<experiment>/heads; without it, files are named as on the hub"
+        "--head", type=Path, help="file below results/<experiment>/heads; without it, files have the hub's names"
     )
     arguments = parser.parse_args()
     cli.setup(TerminalHandler())
@@ -38,13 +38,13 @@ def main() -> None:
     if task:
         stage_converted(source, arguments.manifest, task)
     else:
-        # Without a head there is no task whose labels the card's names could contradict.
+        # Without a head file there is no task whose labels could contradict the card's names.
         cards = CARDS if arguments.head else ()
         stage_as_named(source, arguments.manifest, arguments.folder, cards)
 
 
 def task_to_convert(head: Path, manifest: Path) -> Task | None:
-    """Return the task of a head's experiment that has this manifest, if it names its files or cuts a split."""
+    """Return the task with this manifest in a head file's experiment, if it names its files or cuts a split."""
     experiment = planned_experiment(head)
     for name, entry in experiment.tasks.items():
         if experiment.task_key(name) == manifest.parent.name and is_converted(entry):
@@ -53,7 +53,7 @@ def task_to_convert(head: Path, manifest: Path) -> Task | None:
 
 
 def stage_converted(source: Source, manifest: Path, task: Task) -> None:
-    """Stage the files that a task names, made parquet files of one for each split."""
+    """Stage the files that a task names, converted to one parquet file per split."""
 
     def wanted(names: list[str]) -> list[str]:
         try:
@@ -72,13 +72,13 @@ def stage_converted(source: Source, manifest: Path, task: Task) -> None:
 
 
 def stage_as_named(source: Source, manifest: Path, folder: str, cards: Sequence[str]) -> None:
-    """Stage the parquet files of a folder of the source, as they are named on the hub, with what its cards say."""
+    """Stage the parquet files, named as on the hub, in a folder of the source, with the label names in its cards."""
 
     def wanted(names: list[str]) -> list[str]:
         files = wanted_task_files(names, folder)
         if not files:
             lacking = f"{folder or '.'}/<split>-00000-of-00001.parquet"
-            raise StagingError(f"{source.name} holds no {lacking}{advice_on_names(names, folder)}")
+            raise StagingError(f"{source.name}: has no {lacking}{advice_on_names(names, folder)}")
         return files
 
     def describe_with_names(partial: Path) -> dict:
@@ -89,12 +89,12 @@ def stage_as_named(source: Source, manifest: Path, folder: str, cards: Sequence[
 
 
 def describe(folder: Path) -> dict:
-    """Return what the manifest says of a task's files, beside their hashes."""
+    """Return the manifest's entries for a task's files besides their hashes."""
     return {"rows": count_rows(folder)}
 
 
 def count_rows(folder: Path) -> dict[str, int]:
-    """Return the number of rows of each split. Raises StagingError for what is no parquet file."""
+    """Return the number of rows of each split. Raise StagingError for a file that is not parquet."""
     import pyarrow.parquet
 
     from gluegrid.common.errors import in_one_line
@@ -107,7 +107,7 @@ def count_rows(folder: Path) -> dict[str, int]:
         try:
             count = pyarrow.parquet.read_metadata(folder / name).num_rows
         except UNREADABLE as error:
-            raise StagingError(f"{name} is no parquet file, or is damaged: {in_one_line(error)}") from error
+            raise StagingError(f"{name}: is not a parquet file, or is damaged: {in_one_line(error)}") from error
         rows[split_of(name)] = rows.get(split_of(name), 0) + count
     return rows
 

@@ -1,4 +1,4 @@
-"""Show the verdicts of a parity.json, and fail where a result is below a reference."""
+"""Show the verdicts of a parity.json, and fail if a result is below a reference."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from gluegrid.results.parity_report import below, parity_in_terminal
 
 
 def main() -> None:
-    """Print the table of verdicts; ParityError names the cells that are below."""
+    """Print the table of verdicts. Raise ParityError with the cells that are below their references."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--verdicts", required=True, type=Path, help="parity.json")
     arguments = parser.parse_args()

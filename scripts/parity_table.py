@@ -1,4 +1,4 @@
-"""Write parity.md and parity.json: what the references say of every result there is."""
+"""Compare the results there are with the references: write parity.md and parity.json."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from gluegrid.results.parity_report import write_parity
 
 
 def main() -> None:
-    """Write the verdicts on the experiment that a head has frozen."""
+    """Write the verdicts on the experiment in a head file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Write report.html and table.tex: an experiment's results with figures, and where each number comes from."""
+"""Write report.html and table.tex: an experiment's results with figures and the origin of each number."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from gluegrid.results.outcomes import read_outcomes
 
 
 def main() -> None:
-    """Write the report of the experiment that a head has frozen."""
+    """Write the report of the experiment in a head file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Write results.md, results.csv and results.json from every result there is, and the reasons of those that are not."""
+"""Write results.md, results.csv and results.json from the results there are, with the reasons for missing ones."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from gluegrid.results.results_md import write_tables
 
 
 def main() -> None:
-    """Write the tables of the experiment that a head has frozen."""
+    """Write the tables of the experiment in a head file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     arguments = parser.parse_args()

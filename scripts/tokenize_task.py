@@ -1,4 +1,4 @@
-"""Tokenise the splits of a staged task with a staged model's tokenizer."""
+"""Tokenize the splits of a staged task with a staged model's tokenizer."""
 
 import argparse
 import json

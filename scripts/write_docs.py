@@ -1,4 +1,4 @@
-"""Write the table of training options in docs/config.md from their declarations, between two comments."""
+"""Write the table of training options in docs/config.md, between two comments, from their declarations."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def with_table(page: str) -> str:
-    """Return the page with the table of the options that are declared."""
+    """Return the page with the table of the declared options."""
     before, _, rest = page.partition(BEGIN)
     rows = (f"| `{key}` | {_default(option)} | {_sentence(option.docs)} |" for key, option in OPTIONS.items())
     table = "\n".join(["| Key | Default | Description |", "|---|---|---|", *rows])

@@ -1,6 +1,6 @@
-"""Write requirements.lock from the environment that runs this, and envs/gluegrid.yaml with the same pins.
+"""Write requirements.lock from the running environment, and envs/gluegrid.yaml with the same pins.
 
-Versions only: no addresses, and no hashes, which would shut out torch's CPU or its CUDA build.
+Pin versions only: no addresses, and no hashes, which would exclude either torch's CPU or its CUDA build.
 """
 
 import argparse
@@ -28,10 +28,10 @@ dependencies:
 
 
 def main() -> None:
-    """Write both files, or print what pyproject.toml asks for."""
+    """Write both files, or print the requirements of pyproject.toml."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requirements", action="store_true", help="print pyproject.toml's requirements and stop")
-    parser.add_argument("--oldest", action="store_true", help="print the oldest versions that it allows and stop")
+    parser.add_argument("--requirements", action="store_true", help="print the requirements of pyproject.toml and exit")
+    parser.add_argument("--oldest", action="store_true", help="print the oldest versions that it allows and exit")
     arguments = parser.parse_args()
     if arguments.requirements or arguments.oldest:
         print("\n".join(oldest() if arguments.oldest else requirements()))
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def requirements() -> list[str]:
-    """Return what the project, its tests and its linters need, without versions of what those need."""
+    """Return the direct requirements of the project, its tests and its linters."""
     project = _project()
     return [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
 
@@ -58,7 +58,7 @@ def _project() -> dict:
 
 
 def installed_pins() -> list[str]:
-    """Return name==version of each installed package, without a build's local part (torch's +cpu)."""
+    """Return name==version of each installed package, without a build's local version (torch's +cpu)."""
     pins = {}
     for distribution in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()

@@ -1,4 +1,4 @@
-"""Write what some cells are, into the run.json of each: all that a run is, as data."""
+"""Write the run.json of some cells, each of which defines its run completely."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from gluegrid.workflow.run_files import write_runs
 
 
 def main() -> None:
-    """Write the files, each whole or not at all."""
+    """Write the files, each atomically."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run.json to write")

@@ -1,4 +1,4 @@
-"""Write one model's submission to GLUE: its test predictions of all tasks as the server takes them, in a zip."""
+"""Write a model's submission to GLUE: a zip of its test predictions on all tasks, as the server accepts it."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from gluegrid.experiment.loading import planned_experiment
 
 
 def main() -> None:
-    """Write submission.zip and submission.json of a model of the experiment that a head has frozen."""
+    """Write submission.zip and submission.json of a model of the experiment in a head file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--head", required=True, type=Path, help="file below results/<experiment>/heads")
     parser.add_argument("--model", required=True, help="alias of the model")

@@ -1,1 +1,1 @@
-"""The checks of `make gpu-check`, what runs them, and what they are given."""
+"""The checks of `make gpu-check`, and the code that runs them."""

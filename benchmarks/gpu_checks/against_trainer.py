@@ -1,4 +1,4 @@
-"""Checks 2 and 3: the losses of our loop are those of transformers.Trainer, shown the same rows in the same order."""
+"""Checks 2 and 3: our loop has the losses of transformers.Trainer for the same rows in the same order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def fp32(setting: Setting, findings: Findings) -> None:
         findings.must(len(ours) == len(theirs) == cell.rows // BATCH_SIZE, f"{cell.task.name}: steps are missing")
         findings.must(
             difference <= LARGEST_DIFFERENCE,
-            f"{cell.task.name}: losses are {difference:.1e} off Trainer's, and {LARGEST_DIFFERENCE:.0e} is allowed",
+            f"{cell.task.name}: losses differ from Trainer's by {difference:.1e}; {LARGEST_DIFFERENCE:.0e} is allowed",
         )
         findings.save()
 
@@ -46,7 +46,7 @@ def fp32(setting: Setting, findings: Findings) -> None:
 def bf16(setting: Setting, findings: Findings) -> None:
     """Compare the losses in bf16 with Trainer's in bf16 and with our own in fp32; all gradients must be finite."""
     if setting.findings(0).get("figures", {}).get("has_bf16") is False:
-        raise SkippedError("this card has no bf16")
+        raise SkippedError("this GPU does not support bf16")
     steps = setting.of(100, 4)
     cell = cell_of(setting, "sst2", setting.size("base"), (steps * BATCH_SIZE, 1), 0.0, precision="bf16")
     with _finite_gradients() as are_finite:
@@ -54,7 +54,7 @@ def bf16(setting: Setting, findings: Findings) -> None:
     findings.figures |= {"steps": len(ours), "first_loss": float(ours[0]), "last_losses": float(ours[-10:].mean())}
     findings.must(bool(numpy.isfinite(ours).all()), "losses are not finite")
     findings.must(all(bool(each) for each in are_finite), "gradients are not finite")
-    findings.must(len(are_finite) == len(ours), f"{len(are_finite)} steps of the optimizer, and {len(ours)} losses")
+    findings.must(len(are_finite) == len(ours), f"{len(are_finite)} steps of the optimizer, but {len(ours)} losses")
     others = {
         "Trainer's bf16": losses_of_trainer(cell, bf16=True),
         "our fp32": losses_of_ours(setting, with_values(setting, cell, precision="fp32")),
@@ -64,7 +64,7 @@ def bf16(setting: Setting, findings: Findings) -> None:
         findings.figures[f"difference from {name}"] = difference
         findings.must(
             difference <= LARGEST_DIFFERENCE_IN_BF16,
-            f"losses are {difference:.1%} off {name} on average, and {LARGEST_DIFFERENCE_IN_BF16:.0%} is allowed",
+            f"losses differ from {name} by {difference:.1%} on average; {LARGEST_DIFFERENCE_IN_BF16:.0%} is allowed",
         )
 
 

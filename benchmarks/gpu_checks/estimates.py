@@ -1,4 +1,4 @@
-"""Check 9: what `make plan` would have expected of the steps that check 7 has measured."""
+"""Check 9: compare the steps that check 7 measured with what `make plan` would have expected."""
 
 import math
 import os
@@ -19,10 +19,10 @@ MOST_MEMORY = 1.1  # times what is estimated
 
 
 def compare(setting: Setting, findings: Findings) -> None:
-    """Compare seconds of a step, and peaks of memory, with what is estimated from the device's name alone."""
+    """Compare step times and memory peaks with the estimates from the device's name alone."""
     measured = setting.findings(7).get("figures", {})
     if not measured.get("steps"):
-        raise SkippedError("check 7 has measured no step")
+        raise SkippedError("check 7 measured no step")
     device = setting.findings(0).get("figures", {}).get("device", "")
     experiment = _experiment(setting, measured)
     estimates = Estimates(experiment, [], device)
@@ -56,10 +56,10 @@ def _compare_seconds(
     expected = estimate.train_seconds / tokens * measured["tokens_per_step"]
     times = measured["seconds"] / expected
     findings.figures[cell.model] = {"expected_seconds": expected, "times_as_long": times, "from": estimate.known_from}
-    findings.note(f"{cell.model}: a step takes {times:.2f} times what is estimated from {estimate.known_from}")
+    findings.note(f"{cell.model}: a step takes {times:.2f} times its estimate from {estimate.known_from}")
     findings.must(
         times <= margin,
-        f"{cell.model}: a step takes {times:.1f} times its estimate, and time limits allow {margin} times",
+        f"{cell.model}: a step takes {times:.1f} times its estimate, but time limits allow only {margin} times",
     )
 
 
@@ -70,11 +70,9 @@ def _compare_memory(experiment: Experiment, cell: Cell, measured: dict, findings
     if (peak := measured["peak_bytes"]) is None:
         return
     findings.figures[cell.model]["peak_bytes"] = peak
-    findings.note(
-        f"{cell.model}: at its peak {1e-9 * peak:.1f} GB of the card are taken, of {1e-9 * expected:.1f} estimated"
-    )
+    findings.note(f"{cell.model}: the memory peak is {1e-9 * peak:.1f} GB; {1e-9 * expected:.1f} GB were estimated")
     findings.must(
         peak <= MOST_MEMORY * expected,
-        f"{cell.model}: {1e-9 * peak:.1f} GB are taken, and {1e-9 * expected:.1f} GB are estimated: plans would let"
-        " cells onto cards that do not hold them",
+        f"{cell.model}: the memory peak is {1e-9 * peak:.1f} GB, but {1e-9 * expected:.1f} GB were estimated: plans"
+        " would put cells on GPUs that are too small",
     )

@@ -1,4 +1,4 @@
-"""Check 4: a cell trained twice gives the same, and so do one of a pack and one that is killed with -9 twice."""
+"""Check 4: a cell gives the same result when trained again, in a pack, and when killed twice with kill -9."""
 
 import dataclasses
 
@@ -44,7 +44,7 @@ def compare(setting: Setting, findings: Findings) -> None:
         wait_for(result_of(runs[key]).exists, "its result", process)
         process.join()
     pack.join()
-    findings.must(pack.exitcode == 0, "the pack has failed: check-4-pack.log and the logs it names say why")
+    findings.must(pack.exitcode == 0, "the pack failed: check-4-pack.log and the logs that it names say why")
     for precision in precisions:
         _compare(precision, [Outcome.read(runs[precision, name]) for name in RUNS], findings)
 
@@ -109,13 +109,13 @@ def _compare(precision: str, outcomes: list[Outcome], findings: Findings) -> Non
     figures = {"repeated": repeated, "in_a_pack": in_pack, "after_kills": after_kills}
     figures |= {"times_continued": continued, "promised": promised}
     findings.figures[precision] |= figures
-    findings.must(continued == KILLS, f"{precision}: the killed run went on {continued} times, and not {KILLS}")
+    findings.must(continued == KILLS, f"{precision}: the killed run resumed {continued} times instead of {KILLS}")
     if promised:
         findings.must(repeated == 0, f"{precision}: two runs of the same cell differ by {repeated:.1e}")
-        findings.must(in_pack == 0, f"{precision}: a cell of a pack differs from one alone by {in_pack:.1e}")
+        findings.must(in_pack == 0, f"{precision}: a cell in a pack differs from one alone by {in_pack:.1e}")
         findings.must(after_kills == 0, f"{precision}: the killed run differs from another by {after_kills:.1e}")
     else:
         findings.note(
-            f"{precision}: this card lacks deterministic kernels for a part of it; two runs of a cell differ by"
-            f" {repeated:.1e}, one of a pack by {in_pack:.1e}, the killed one by {after_kills:.1e}"
+            f"{precision}: this GPU lacks some deterministic kernels; two runs of a cell differ by"
+            f" {repeated:.1e}, one in a pack by {in_pack:.1e}, the killed one by {after_kills:.1e}"
         )

@@ -1,4 +1,4 @@
-"""Check 1: batches that are packed, static or captured in graphs give what padded ones give."""
+"""Check 1: packed, static and captured batches give the same results as padded ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +93,7 @@ def _compare_layouts(training: CellTraining, precision: str, findings: Findings)
             figures[f"{way}, {name}"] = {"difference": difference, "cosine": cosine}
             findings.must(
                 difference <= MOST_DIFFERENCE[precision] and cosine >= LEAST_COSINE[precision],
-                f"{precision}, {way}, {name}: {difference:.1e} off what padded batches give (cosine {cosine:.6f})",
+                f"{precision}, {way}, {name}: differs from padded batches by {difference:.1e} (cosine {cosine:.6f})",
             )
     return figures
 
@@ -137,7 +137,7 @@ def _compare_graphs(setting: Setting, cell: Cell, precision: str, findings: Find
     paths = captured.compute_paths
     same = torch.equal(*losses)
     cudnn = trace.attention_of_cudnn()
-    findings.must(same, f"{precision}: with graphs, losses are not the same bits as without")
-    findings.must(paths == [CUDA_GRAPHS], f"{precision}: computed by {', '.join(paths)} alone; check-1.log says why")
-    findings.must(not cudnn, f"{precision}: attention is cuDNN's: {cudnn[:1]}")
+    findings.must(same, f"{precision}: losses with graphs are not bitwise equal to those without")
+    findings.must(paths == [CUDA_GRAPHS], f"{precision}: computed only by {', '.join(paths)}; check-1.log says why")
+    findings.must(not cudnn, f"{precision}: attention used a cuDNN kernel: {cudnn[:1]}")
     return {"graphs": {"paths": paths, "same_bits": same, **trace.figures()}}

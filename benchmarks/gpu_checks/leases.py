@@ -1,4 +1,4 @@
-"""Check 6: of two launches for one card, the second waits, even for what a killed launcher has left; and the record."""
+"""Check 6: of two launches for one GPU, the second waits, even for what a killed launcher left; and the record."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def share(setting: Setting, findings: Findings) -> None:
     The launches are for a card, in a pretence too, where the training that follows is on the CPU.
     """
     findings.figures["cards"] = cards = visible_gpus()
-    findings.must(bool(cards), "nvidia-smi lists no card, so that none can be leased")
+    findings.must(bool(cards), "nvidia-smi lists no GPU, so none can be leased")
     if not cards:
         return
     cell = cell_of(setting, "rte", setting.size("mini"), (setting.of(1024, 32), 32))
@@ -43,13 +43,13 @@ def share(setting: Setting, findings: Findings) -> None:
     (setting.folder / "training.json").write_text(json.dumps(arguments_of(cell)), encoding="utf-8")
     second = _launch(wanting, [second_notes, go, setting.folder / "training.json"], log, environment)
     _wait_for(lambda: "waiting for a GPU" in log.read_text(errors="replace") or second_notes.exists(), second)
-    findings.must(not second_notes.exists(), "the second launch did not wait, though a process held the card")
+    findings.must(not second_notes.exists(), "the second launch did not wait, though a process held the GPU")
     findings.must(_is_running(read_json(notes)["pid"]), "the first launch's process did not outlive its launcher")
     go.touch()
     code = second.wait()
     findings.must(code == 0, f"the second launch ended with exit code {code}: check-6-second.log says why")
     findings.figures["card_of_the_second"] = given = json_if_there(second_notes).get("cards")
-    findings.must(given == cards[0], f"the second launch had {given} and not {cards[0]}")
+    findings.must(given == cards[0], f"the second launch got {given} instead of {cards[0]}")
     if code == 0:
         _look_at_record(setting, cell, cards[0], findings)
 
@@ -86,6 +86,6 @@ def _look_at_record(setting: Setting, cell: Cell, card: str, findings: Findings)
     findings.figures["record"] = {name: record.get(name) for name in told}
     if setting.pretend:
         return
-    findings.must(bool(record["peak_memory_bytes"]["gpu"]), "the record has no peak of the card's memory")
-    findings.must(record["job"]["cuda_visible_devices"] == card, "the record does not name the card")
+    findings.must(bool(record["peak_memory_bytes"]["gpu"]), "the record has no peak of GPU memory")
+    findings.must(record["job"]["cuda_visible_devices"] == card, "the record does not name the GPU")
     findings.must(record["driver"] is not None, "the record does not name the driver")

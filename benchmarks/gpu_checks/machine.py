@@ -1,4 +1,4 @@
-"""Check 0: what is installed, and whether torch can use the card."""
+"""Check 0: the installed versions, and whether torch can use the GPU."""
 
 import ctypes
 import re
@@ -17,7 +17,7 @@ OLDEST_WITH_BF16 = (8, 0)  # compute capability
 
 
 def look(setting: Setting, findings: Findings) -> None:
-    """Tell versions and card; fail where torch cannot use the card."""
+    """Report versions and GPU; fail if torch cannot use the GPU."""
     findings.figures["packages"] = packages()
     for name in missing_packages():
         findings.must(False, f"the package {name} is not installed")
@@ -33,7 +33,7 @@ def look(setting: Setting, findings: Findings) -> None:
     findings.figures |= {"cuda_of_torch": cuda_of_torch, "cudnn": torch.backends.cudnn.version()}
     why = why_unusable(cuda_of_torch, findings.figures["cuda_of_driver"], [card["driver_version"] for card in cards])
     if why is None and not setting.pretend and not torch.cuda.is_available():
-        why = "torch.cuda.is_available() is false, though torch and driver go together; is CUDA_VISIBLE_DEVICES empty?"
+        why = "torch.cuda.is_available() is false, though torch and the driver fit; check CUDA_VISIBLE_DEVICES"
     findings.figures["is_usable"] = why is None
     findings.must(why is None, str(why))
     if why is not None:
@@ -48,45 +48,45 @@ def look(setting: Setting, findings: Findings) -> None:
 
 
 def of_card(rows: list[dict[str, str]], key: str, visible: Sequence[str]) -> list[dict[str, str]]:
-    """Return what is said of the card that is checked, the first that can be seen; where that is a slice, of all."""
+    """Return nvidia-smi's row of the checked GPU, which is the first visible one; all rows if that is a MIG slice."""
     is_slice = any(name.startswith("MIG") for name in visible[:1])
     return [row for row in rows if is_slice or row[key] in visible[:1]]
 
 
 def why_unusable(cuda_of_torch: str | None, cuda_of_driver: str | None, drivers: list[str]) -> str | None:
-    """Return why torch cannot use the card, in words that say what to do; None where nothing speaks against it."""
+    """Return why torch cannot use the GPU, and what to do; None if nothing is wrong."""
     if cuda_of_torch is None:
-        return "the installed torch is built for the CPU alone: call make install where pip is offered a build for CUDA"
+        return "the installed torch is built for CPUs only: run make install where pip finds a CUDA build"
     if cuda_of_driver is None:
-        return "no driver of NVIDIA's is loaded here: on a cluster, call this in a job that has a GPU"
+        return "no NVIDIA driver is loaded here: on a cluster, run this in a job with a GPU"
     if _major(cuda_of_driver) < _major(cuda_of_torch):
         return (
-            f"the driver{''.join(f' {version}' for version in drivers[:1])} is for CUDA {cuda_of_driver} at most, and"
-            f" the installed torch is built for CUDA {cuda_of_torch}: ask for a newer driver, or install a torch for an"
-            " older CUDA"
+            f"the driver{''.join(f' {version}' for version in drivers[:1])} supports CUDA up to {cuda_of_driver},"
+            f" but the installed torch is built for CUDA {cuda_of_torch}: ask for a newer driver, or install a"
+            " build for an older CUDA"
         )
     return None
 
 
 def warnings(figures: dict) -> list[str]:
-    """Return what a user should know of a card that can be used."""
+    """Return notes about a usable GPU."""
     told = []
     if not figures["has_bf16"]:
-        told.append("this card has no bf16: precision: auto means fp32 on it, and bf16 is left out below")
+        told.append("this GPU does not support bf16: precision: auto means fp32 here, and bf16 checks are skipped")
     used = max((int(card["memory.used"]) for card in figures["cards"] if card["memory.used"].isdecimal()), default=0)
     if figures["processes"] or used > USED_BY_NOBODY:
         told.append(
-            f"the card is shared with others: {len(figures['processes'])} processes are at work on it and {used} MiB of"
-            " its memory are taken; speeds, and what fits, will be off"
+            f"others use this GPU: {len(figures['processes'])} processes run on it and {used} MiB of its memory are"
+            " taken; measured speeds and memory limits will be unreliable"
         )
     if any(card["mig.mode.current"] == "Enabled" for card in figures["cards"]):
-        told.append("the card is divided (MIG): what is measured is one of its parts")
+        told.append("the GPU is divided by MIG: one of its slices is measured")
     if len(figures["visible"]) > 1:
-        told.append(f"{len(figures['visible'])} cards can be seen here; the first of them is checked")
+        told.append(f"{len(figures['visible'])} GPUs are visible here; the first of them is checked")
     if _minor(figures["cuda_of_driver"]) < _minor(figures["cuda_of_torch"]):
         told.append(
-            f"the driver knows CUDA {figures['cuda_of_driver']}, and torch is built for {figures['cuda_of_torch']}:"
-            " that works but for what is compiled on the way (torch.compile)"
+            f"the driver supports CUDA {figures['cuda_of_driver']}, but torch is built for {figures['cuda_of_torch']}:"
+            " everything works except run-time compilation (torch.compile)"
         )
     return told
 

@@ -1,4 +1,4 @@
-"""Check 5: the card's memory really gives out, and the same is trained; and the largest batch that it holds."""
+"""Check 5: training gives the same results when GPU memory really runs out; and the largest batch that fits."""
 
 import gc
 import weakref
@@ -48,13 +48,13 @@ def run_out(setting: Setting, findings: Findings) -> None:
         losses, micro_rows = _train(setting, cell, way)
         _compare(findings, name, losses, undisturbed, MOST_DIFFERENCE)
         findings.figures[name]["micro_batch_rows"] = micro_rows
-        findings.must(micro_rows is not None, f"{name}: memory never gave out, or nothing was split")
+        findings.must(micro_rows is not None, f"{name}: memory never ran out, or no batch was split")
     cell = cell_of(setting, "mnli", size, rows, 0.1, **values)
     undisturbed, _ = _train(setting, cell, memory.measured)
     losses, micro_rows = _train(setting, cell, memory.full_of_garbage)
     _compare(findings, "garbage, with dropout", losses, undisturbed, MOST_DIFFERENCE_OF_THE_SAME)
-    findings.must(micro_rows is None, "garbage: a batch was split for good, though it fits once the garbage is gone")
-    findings.must(memory.was_collected, "garbage: memory never gave out, or the garbage stayed")
+    findings.must(micro_rows is None, "garbage: batches stayed split, though they fit once the garbage is collected")
+    findings.must(memory.was_collected, "garbage: memory never ran out, or the garbage was not collected")
     values["per_device_train_batch_size"] = setting.of(BATCH_SIZE_OF_GRAPHS, batch_size)
     cell = cell_of(setting, "mnli", size, rows, 0.0, **values)
     undisturbed, _ = _train(setting, cell, memory.measured)

@@ -1,4 +1,4 @@
-"""Runs checks, each in a process of its own with a time limit, and tells what they found."""
+"""Run checks, each in a process of its own with a time limit, and print what they found."""
 
 import importlib
 import json
@@ -25,7 +25,7 @@ from .setting import Findings, Setting, SkippedError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
 MADE_FROM = PROJECT / "made_from.json"  # where there is no checkout any more: of which commit it was
-NO_CARD = "no card can be used here; the first check says why"
+NO_CARD = "no GPU can be used here; the first check says why"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
     `limit` stands for the checks' own limits, if given.
     """
     if setting.pretend:
-        print("pretended, on a CPU: nothing that is told below was measured on a card", flush=True)
+        print("simulated on a CPU: nothing below was measured on a GPU", flush=True)
         _prepare_pretence(checks, setting)
     ends = time.monotonic() + seconds_in_all
     setting = replace(setting, cards=tuple(visible_gpus()))
@@ -87,7 +87,7 @@ def _result(check: Check, setting: Setting, limit: float, earlier: list[dict]) -
     if any(result["figures"].get("is_usable") is False for result in earlier):
         return about | {"result": SKIPPED, "why": NO_CARD}
     if limit <= 0:
-        return about | {"result": SKIPPED, "why": "the time of all checks together is over"}
+        return about | {"result": SKIPPED, "why": "the total time limit of all checks is over"}
     began = time.monotonic()
     process = setting.start(_run, check, replace(setting, ends=began + limit))
     try:
@@ -109,8 +109,8 @@ def _result(check: Check, setting: Setting, limit: float, earlier: list[dict]) -
 
 def _how_it_ended(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"its process was ended by {signal.Signals(-code).name}"
-    return f"its process ended with exit code {code}"
+        return f"its process was killed by {signal.Signals(-code).name}"
+    return f"its process exited with code {code}"
 
 
 def _end(process: BaseProcess) -> None:

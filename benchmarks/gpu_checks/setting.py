@@ -1,4 +1,4 @@
-"""What a check is given, and what it finds."""
+"""The setting of a check, and its findings."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Check 7: how near a step comes to what the card could do, what it holds, and how soon a large split is predicted."""
+"""Check 7: how close a step comes to the GPU's limits, how many rows fit, and how fast a large split is predicted."""
 
 import gc
 
@@ -17,8 +17,8 @@ from .traces import traced
 
 VALUES = {"per_device_train_batch_size": BATCH_SIZE, "max_seq_length": MAX_SEQ_LENGTH}
 FLOORS = {
-    "floor_seconds": "what the card's fastest matrix product and copy would take",
-    "floor_seconds_at_real_shapes": "what they would with the model's own matrix products",
+    "floor_seconds": "the time of the GPU's fastest matrix product and copy",
+    "floor_seconds_at_real_shapes": "the same with the model's own matrix products",
 }
 AIMS = {"base": 2.0, "large": 1.5}  # times the floor with matrix products at their real shapes, on an H100-class card
 SKIPPED, TRACED = (8, 1), (5, 1)  # steps that are looked at, kernel by kernel; the second in a pretence
@@ -44,7 +44,7 @@ def measure(setting: Setting, findings: Findings) -> None:
     if setting.pretend:
         return  # it would be base once more
     if TIMES_OF_LARGE * ROWS // BATCH_SIZE * base["seconds"] > setting.seconds_left:
-        findings.note("the time was too short for large")
+        findings.note("there was not enough time for large")
         return
     findings.figures["steps"]["large"] = _step(setting, _cell(setting, "large"), "large", findings)
 
@@ -56,13 +56,13 @@ def _cell(setting: Setting, size: str) -> Cell:
 def _predict(setting: Setting, findings: Findings) -> None:
     """Time how long QQP's validation set takes."""
     if setting.seconds_left < SECONDS_TO_PREDICT:
-        findings.note("the time was too short to predict QQP's validation set")
+        findings.note("there was not enough time to predict QQP's validation set")
         return
     cell = cell_of(setting, "qqp", setting.size("base"), (BATCH_SIZE, setting.of(40_430, 64)))
     findings.figures["qqp"] = measured = in_process.measure("d", cell, BATCH_SIZE, ["evaluation"])["evaluation"]
     findings.note(
         f"base: QQP's validation set ({measured['examples']:,} rows) is predicted in {measured['seconds']:.1f} s"
-        f" ({AIM_OF_PREDICTING:.0f} s is the aim on an H100)"
+        f" (goal on an H100: {AIM_OF_PREDICTING:.0f} s)"
     )
 
 
@@ -78,7 +78,7 @@ def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
     told = [f"{measured['seconds'] / measured[name]:.1f} times {what}" for name, what in FLOORS.items()]
     findings.note(
         f"{size}: a step takes {1e3 * measured['seconds']:.1f} ms: {'; '.join(told)}"
-        f" ({AIMS[size]} times is the aim for the last on an H100)"
+        f" (goal for the last on an H100: {AIMS[size]} times)"
     )
     model = random_folder(setting, setting.size(size)).relative_to(setting.folder)
     about = {"model": str(model), "precision": precision_of(read_run(cell.run_json)), "peak_bytes": peak}
@@ -93,16 +93,16 @@ def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
     trace = traced(ours.train, setting.folder / "trace.json", skipped, steps)
     findings.figures["trace"] = seen = trace.figures()
     findings.figures["paths"] = ours.training.compute_paths
-    findings.must(not trace.attention_of_cudnn(), f"attention is cuDNN's: {trace.attention_of_cudnn()[:1]}")
+    findings.must(not trace.attention_of_cudnn(), f"attention used a cuDNN kernel: {trace.attention_of_cudnn()[:1]}")
     findings.note(
-        f"base: a step is {seen['launches']:.0f} launches and {seen['waits']:.0f} waits for the card, which is busy"
+        f"base: a step has {seen['launches']:.0f} launches and {seen['waits']:.0f} waits for the GPU, which is busy"
         f" {seen['busy']:.0%} of the time; computed by {', '.join(ours.training.compute_paths)}"
     )
     rows = cell.read_tokens().split(cell.task.train)
     findings.figures["largest_batch"] = tried = largest_batch(ours, rows, setting, SECONDS_OF_TRIALS)
     more = "" if tried["too_many"] else ", perhaps more"
     findings.note(
-        f"base: the card holds {tried['fits']:,} rows of {tried['tokens_of_a_row']} tokens at once{more}; larger"
+        f"base: the GPU holds {tried['fits']:,} rows of {tried['tokens_of_a_row']} tokens at once{more}; larger"
         " batches are computed in parts"
     )
 

@@ -1,4 +1,4 @@
-"""Check 8: examples a second in training, on GLUE's nine tasks, against transformers.Trainer in three settings."""
+"""Check 8: training examples per second on GLUE's nine tasks, against transformers.Trainer in three settings."""
 
 import os
 import statistics
@@ -32,7 +32,7 @@ def measure(setting: Setting, findings: Findings) -> None:
     slowest = 0.0
     for number, task in enumerate(setting.of(TASKS, TASKS[:1])):
         if setting.seconds_left < 2 * slowest:
-            findings.note(f"the time was too short for {', '.join(TASKS[number:])}")
+            findings.note(f"there was not enough time for {', '.join(TASKS[number:])}")
             break
         before = setting.seconds_left
         arms = ["a", "b", "d"]
@@ -44,7 +44,7 @@ def measure(setting: Setting, findings: Findings) -> None:
         if task in TASKS_WITH_BEST_FLAGS:
             _time_best_flags(setting, task, rates, findings)
     for ratio, value in _means(rates).items():
-        aim = f" ({AIMS[ratio[-1]]:g} times is the aim on an H100)" if ratio[-1] in AIMS else ""
+        aim = f" (goal on an H100: {AIMS[ratio[-1]]:g} times)" if ratio[-1] in AIMS else ""
         findings.note(f"{value:.2f} times as fast as {ARMS[ratio[-1]]}{aim}")
 
 
@@ -53,7 +53,7 @@ def _time_best_flags(setting: Setting, task: str, rates: Rates, findings: Findin
     if setting.findings(0).get("figures", {}).get("has_bf16") is False:
         findings.note(f"{task}: without bf16, Trainer's best flags are not timed")
     elif setting.seconds_left < SECONDS_TO_COMPILE:
-        findings.note(f"{task}: the time was too short for Trainer's best flags")
+        findings.note(f"{task}: there was not enough time for Trainer's best flags")
     else:
         try:
             rates[task]["c"] = _rate(setting, "c", task)

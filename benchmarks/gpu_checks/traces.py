@@ -1,4 +1,4 @@
-"""What torch's profiler saw of some steps: kernels, what the host launched, and where it waited."""
+"""The trace of torch's profiler over some steps: kernels, launches by the host, and waits."""
 
 import json
 import os

@@ -194,8 +194,8 @@ def write_copy_of_mnli(experiment, names):
 def test_data_whose_labels_have_another_order_than_the_tasks_are_refused(experiment):
     path = write_copy_of_mnli(experiment, ["contradiction", "neutral", "entailment"])
     assert refusal(experiment, DataError) == (
-        f"tiny/mnli/base/seed-2: {path}: column 'label': its own metadata calls the numbers from 0 on [contradiction,"
-        " neutral, entailment], and the task's `labels` are [entailment, neutral, contradiction]; write"
+        f"tiny/mnli/base/seed-2: {path}: column 'label': its own metadata numbers its labels [contradiction,"
+        " neutral, entailment] from 0, but the task's `labels` are [entailment, neutral, contradiction]; write"
         " `labels: [contradiction, neutral, entailment]`"
     )
     write_copy_of_mnli(experiment, ["entailment", "neutral", "contradiction"])

@@ -75,14 +75,14 @@ def test_code_and_data_are_there_and_no_more(monkeypatch, sources, capsys):
 
 def test_a_bundle_that_is_too_large_is_told(monkeypatch, sources):
     monkeypatch.setattr(gpu_bundle, "MOST_BYTES", 1000)
-    with pytest.raises(DataError, match=r"is larger than 0 MB; give it less data \(DATA=\.\.\.\)"):
+    with pytest.raises(DataError, match=r"is larger than 0 MB; use less data \(DATA=\.\.\.\)"):
         bundle(monkeypatch, sources)
 
 
 def test_what_pip_cannot_fetch_is_told_in_one_line(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess([], 1, stderr="WARNING: retrying\nERROR: No matching distribution found\n")
     monkeypatch.setattr(gpu_bundle.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(DataError, match=r"^pip could not fetch the wheels: ERROR: No matching distribution found$"):
+    with pytest.raises(DataError, match=r"^pip could not download the wheels: ERROR: No matching distribution found$"):
         gpu_bundle.download_wheels(tmp_path / "wheels", "3.12")
 
 

@@ -43,7 +43,7 @@ def hangs(setting, findings):
     time.sleep({HANG})
 
 def skips(setting, findings):
-    raise SkippedError("this card has no bf16")
+    raise SkippedError("this GPU does not support bf16")
 
 def dies(setting, findings):
     child = subprocess.Popen(["sleep", "{HANG}"])
@@ -107,8 +107,8 @@ def test_each_line_says_why(played):
         "unmet": "the losses differ; TF32 is on",
         "raises": "ValueError: the shape is wrong (check-1.log has more)",
         "hangs": "took longer than 2 s",
-        "dies": "its process was ended by SIGKILL",
-        "skips": "this card has no bf16",
+        "dies": "its process was killed by SIGKILL",
+        "skips": "this GPU does not support bf16",
         "well": None,
     }
     lines = {line.split()[1]: line for line in printed.splitlines() if line[0].isdigit()}
@@ -136,13 +136,13 @@ def test_all_well_is_exit_code_0(tmp_path):
 def test_without_a_card_that_can_be_used_nothing_else_is_tried(tmp_path):
     code, _, results = play(tmp_path / "out", "useless", "dies")
     assert (code, results["dies"]["result"]) == (1, "skipped")
-    assert results["dies"]["why"] == "no card can be used here; the first check says why"
+    assert results["dies"]["why"] == "no GPU can be used here; the first check says why"
 
 
 def test_what_the_time_of_all_does_not_reach_is_skipped(tmp_path):
     code, _, results = play(tmp_path / "out", "well", "well", seconds=0)
     assert code == 0
-    assert results["well"]["why"] == "the time of all checks together is over"
+    assert results["well"]["why"] == "the total time limit of all checks is over"
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_on_a_machine_without_a_card_the_first_check_fails_and_the_others_are_sk
     assert done.returncode == 1, done.stdout + done.stderr
     results = {check["number"]: (check["result"], check["why"]) for check in content["checks"]}
     assert results.keys() == {0, 2, 9}
-    assert results[2] == results[9] == ("skipped", "no card can be used here; the first check says why")
+    assert results[2] == results[9] == ("skipped", "no GPU can be used here; the first check says why")
     assert results[0][0] == "failed"
     assert "torch" in results[0][1]
     assert not content["pretended"]
@@ -212,9 +212,9 @@ def test_on_a_machine_without_a_card_the_first_check_fails_and_the_others_are_sk
         ("13.0", "13.0", None),
         ("13.0", "13.2", None),
         ("12.8", "12.4", None),  # minor versions go together
-        ("13.0", "12.8", "the driver 570.1 is for CUDA 12.8 at most, and the installed torch is built for CUDA 13.0"),
-        ("13.0", None, "no driver of NVIDIA's is loaded here"),
-        (None, "13.0", "the installed torch is built for the CPU alone"),
+        ("13.0", "12.8", "the driver 570.1 supports CUDA up to 12.8, but the installed torch is built for CUDA 13.0"),
+        ("13.0", None, "no NVIDIA driver is loaded here"),
+        (None, "13.0", "the installed torch is built for CPUs only"),
     ],
 )
 def test_a_card_that_torch_cannot_use_is_told_in_words(of_torch, of_driver, words):
@@ -232,10 +232,10 @@ def told(**changes):
     ("changes", "words"),
     [
         ({"has_bf16": False}, "no bf16"),
-        ({"processes": [{"pid": "1", "used_memory": "500"}]}, "shared with others: 1 processes"),
+        ({"processes": [{"pid": "1", "used_memory": "500"}]}, "others use this GPU: 1 processes"),
         ({"cards": [{"memory.used": "9000", "mig.mode.current": "[N/A]"}]}, "9000 MiB"),
         ({"cards": [{"memory.used": "4", "mig.mode.current": "Enabled"}]}, "MIG"),
-        ({"visible": ["GPU-1", "GPU-2"]}, "2 cards can be seen here; the first"),
+        ({"visible": ["GPU-1", "GPU-2"]}, "2 GPUs are visible here; the first"),
         ({"cuda_of_driver": "12.4", "cuda_of_torch": "12.8"}, "torch.compile"),
     ],
 )

@@ -60,7 +60,7 @@ def test_the_second_half_of_a_training_is_timed(compiled_at, counts):
 
 
 def test_other_steps_than_expected_are_not_timed():
-    with pytest.raises(DataError, match="6 steps were done, and 7 expected"):
+    with pytest.raises(DataError, match="6 steps were done instead of 7"):
         with in_process.steady_steps(7):
             train(6)
 

@@ -101,6 +101,6 @@ def test_a_job_in_another_cluster_is_waited_for_shown_and_cancelled(clone, clust
     ended(head, log)
     assert f"{in_queue(other)[0]};{other.name}" == first
     said = command(clone, "cancel", CELL.format(task="wnli"))
-    assert f"SLURM job {first} is cancelled" in said
+    assert f"SLURM job {first} was cancelled" in said
     wait(lambda: in_queue(other) == [""], log)
     assert attempts_of(clone, "away", "wnli")[-1]["slurm_job_id"] == first

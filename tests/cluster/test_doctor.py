@@ -63,22 +63,22 @@ def test_without_a_controller_nothing_is_submitted_or_proposed(clone, cluster):
     assert wait_until(cluster._is_idle)  # until its nodes have spoken, none of them counts as being in use
     assert done.returncode == 1
     assert "FAULT SLURM does not answer: " in done.stdout
-    assert "the controller is away" in done.stdout
+    assert "slurmctld is down" in done.stdout
     assert not (clone.root / "profiles/proposed").exists()
 
 
 def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_fault(with_card, cluster):
     done = called(with_card, "make", "--old-file=.venv/installed", "doctor")
     for said in (
-        f"ok SLURM 22.05.8, cluster {cluster.name}: its controller answers",
-        "ok the accounting answers; ended jobs are listed for 600 s (MinJobAge)",
+        f"ok SLURM 22.05.8, cluster {cluster.name}: slurmctld answers",
+        "ok SLURM's accounting answers; ended jobs stay listed for 600 s (MinJobAge)",
         "ok partition gpu (default): 4 v100, 4 a100 on 4 nodes of 64 GB, no time limit",
         "ok partition gpu-short: 4 v100 on 2 nodes of 64 GB, at most 1 h 00 min",
-        "ok profiles/proposed/config.yaml is new: slurm_account gluegrid, slurm_partition gpu",
-        "by the same path as here ok one shared disk: what the node wrote was seen here after",
+        "ok profiles/proposed/config.yaml was written: slurm_account gluegrid, slurm_partition gpu",
+        "under the same path as here ok shared disk: the node's files were seen here after",
         "ok the clocks of the node, the shared disk and this machine agree",
         "ok NVIDIA V100 (a stub), 17.2 GB, driver 580.95.05",
-        "ok a job may submit jobs: the controller can be one",
+        "ok jobs may submit jobs, so make submit works",
     ):
         assert said in done.stdout
     # Pretended cards: what torch thinks of them depends on its build. Nothing else may be at fault.
@@ -102,9 +102,9 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     )
     assert wait_until(lambda: in_queue(cluster, "--format=%T") == ["RUNNING"])
     done = called(with_card, sys.executable, "-c", IMPATIENT)
-    assert "ok profiles/proposed/config.yaml says so already" in done.stdout
+    assert "ok profiles/proposed/config.yaml is up to date" in done.stdout
     assert "in the queue (" in done.stdout
-    assert "and was cancelled: no node has reported" in done.stdout
+    assert "and was cancelled, so no node was checked" in done.stdout
     assert ("FAULT" in done.stdout, done.returncode) == (False, 0)
     assert in_queue(cluster) == [of_another]
     assert not [*(with_card.root / ".snakemake").glob("doctor-*")]
@@ -114,5 +114,5 @@ def test_a_node_reports_the_profile_is_one_and_a_full_or_drained_cluster_is_no_f
     drain(cluster, *NODES)
     done = called(with_card, sys.executable, "scripts/commands.py", "doctor")
     undrain(cluster, *NODES)
-    assert "no node of partition gpu is in use now: none was asked" in done.stdout
+    assert "no node of partition gpu is up now, so none was checked" in done.stdout
     assert ("FAULT" in done.stdout, done.returncode) == (False, 0)

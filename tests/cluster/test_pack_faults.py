@@ -133,8 +133,8 @@ def let_cells_of_one_job_end(clone: Clone, log: Path) -> None:
             assert f"{KILLED} stopped" in said and f"{CANCELLED} running" in said, said
             assert f"{NOT_BEGUN} queued its pack runs" in said, said
         cancel = ("cancel", "--experiment", "packed")
-        assert "a pack, goes on without it" in say(clone, *cancel, CELL.format(task=NOT_BEGUN), where=ELSEWHERE)
-        assert "is asked to save its work" in say(clone, *cancel, CELL.format(task=CANCELLED), where=ELSEWHERE)
+        assert "a pack, continues without it" in say(clone, *cancel, CELL.format(task=NOT_BEGUN), where=ELSEWHERE)
+        assert "was asked to save its work" in say(clone, *cancel, CELL.format(task=CANCELLED), where=ELSEWHERE)
     wait(lambda: reasons_of(clone, "packed", CANCELLED)[-1:] not in ([], [None]), log)
 
 

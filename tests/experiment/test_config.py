@@ -42,12 +42,12 @@ REGISTERED = "ax, cola, mnli, mrpc, qnli, qqp, rte, sst2, stsb, wnli"
 NAME = "letters a-z and A-Z, digits, '.', '_' and '-', the first a letter or digit, at most 64 characters"
 EXPERIMENT = f"name of the folder under results/: {NAME}"
 SOURCE = (
-    "an id on the hub (organisation/name), or a folder (for a task, or a file)"
-    " written with a leading './', '../', '/' or '~/'"
+    "an id on the hub (organization/name), or a folder (for a task also a file)"
+    " that begins with './', '../', '/' or '~/'"
 )
 REVISION = (
-    "a commit, tag or branch of the hub (a branch's commit is recorded when fetched);"
-    " for a local folder any name for its state, by default a hash of its files"
+    "a commit, tag or branch on the hub (the commit of a branch is recorded when it is fetched);"
+    " for a local folder any name for its version, by default a hash of its files"
 )
 RATE = "a number above 0, at most 1; peak learning rate of AdamW"
 BATCH = "a whole number of at least 1, at most 65536; examples per device and update"
@@ -81,7 +81,7 @@ RANK = "a whole number of at least 1, at most 4096; rank of the adapters"
 ALPHA = "a number above 0, at most 1000000; scale of the adapters, divided by r"
 DROPOUT = "a number of at least 0, below 1; dropout before the adapters"
 MODULES = "names of the linear layers to adapt, such as [query, value]; all-linear for all of the encoder's"
-TRACKERS = "a list, without repetition; trackers that follow the trainings, such as [tensorboard]; none if not given"
+TRACKERS = "a list, without repetition; trackers of the training, such as [tensorboard]; by default none"
 # Each key with a value of its choices that has a typo, what is meant, all choices, and their description.
 CHOICES = {
     "precision": (
@@ -115,7 +115,7 @@ CHOICES = {
     ),
 }
 DEVICE = "cuda: fail at once if the job has no GPU; cpu: train without one"
-TASKS = "a list of tasks of the registry, or a mapping of tasks to values, to their definition, or to nothing"
+TASKS = "a list of tasks in the registry, or a mapping of tasks to values, to their definition, or to nothing"
 METRICS = "accuracy, f1, macro_f1, matthews_correlation, pearson, spearmanr"
 TEXT = "text of 1 to 300 characters on one line, without control characters"
 TRUST = "true or false: run the Python code that comes with the model, with your rights"
@@ -642,7 +642,7 @@ OTHER_LOOKALIKES = [
     (
         with_tasks('{cola: {folder: "../cola"}}'),
         "4: tasks.cola.folder: '../cola' is not allowed (character 1 is '.', FULL STOP);"
-        " allowed: folder of the source in which <split>-*.parquet lie",
+        " allowed: folder within the source that contains <split>-*.parquet",
     ),
     *(
         (
@@ -736,12 +736,12 @@ TASKS_THAT_MAKE_NO_SENSE = [
     (
         with_tasks("{cola: {text_columns: [a, b, c]}}"),
         "4: tasks.cola.text_columns: ['a', 'b', 'c'] is not allowed;"
-        " allowed: a list of at least 1, at most 2, without repetition; one or two columns of text",
+        " allowed: a list of at least 1, at most 2, without repetition; one or two text columns",
     ),
     (
         with_tasks("{cola: {labels: [one]}}"),
         "4: tasks.cola.labels: ['one'] is not allowed; allowed: a list of at least 2, without repetition;"
-        " names of the classes in the order of their numbers; without it the task is a regression",
+        " the class names in the order of their numbers; without it the task is a regression",
     ),
     (with_tasks("\n- cola\n- rte\n- cola\n"), "7: tasks.2: 'cola' is listed twice; keep one of them"),
     (

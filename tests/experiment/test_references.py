@@ -226,7 +226,7 @@ def test_a_row_is_completed_by_what_its_file_says_of_all(tmp_path):
         ({"statistic": "avg"}, "one of mean, median, single run, best, not stated"),
         ({"training": {}}, "rows.0.training: {} is not allowed"),
         ({"training": {"learning_rat": 1}}, "rows.0.training.learning_rat: unknown key"),
-        ({"model": "./bert"}, "the model's id on the hub (organisation/name), in its own case"),
+        ({"model": "./bert"}, "the model's id on the hub (organization/name), case-sensitive"),
         ({"spread": 0}, "rows.0.spread: 0 is not allowed"),
         ({"n": 3}, "rows.0: is a single run, so n cannot be 3"),
         (

@@ -49,7 +49,7 @@ def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, exp
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
     slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
     said = cancel_cell(cell.name, None)
-    assert said == f"cancelled {cell.name} of {experiment.name}: SLURM job 17 is cancelled"
+    assert said == f"cancelled {cell.name} of {experiment.name}: SLURM job 17 was cancelled"
     assert slurm.calls("scancel") == [["17"]]
     assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
 
@@ -57,7 +57,7 @@ def test_a_job_in_the_queue_is_cancelled_and_its_cell_not_tried_again(slurm, exp
 def test_a_job_in_another_clusters_queue_is_cancelled_there(slurm, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17;blue"})
     slurm.answers("squeue", (0, f"CLUSTER: blue\nJOBID|STATE\n{squeue_line('17', 'RUNNING')}", ""))
-    assert cancel_cell(cell.name, None).endswith("SLURM job 17;blue is cancelled")
+    assert cancel_cell(cell.name, None).endswith("SLURM job 17;blue was cancelled")
     assert slurm.calls("scancel") == [["17", "--clusters=blue"]]
     assert "--clusters=blue" in slurm.calls("squeue")[0] and "--jobs=17" in slurm.calls("squeue")[0]
 
@@ -65,14 +65,14 @@ def test_a_job_in_another_clusters_queue_is_cancelled_there(slurm, cell, state):
 def test_a_job_that_has_ended_is_left_alone(slurm, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17"})
     slurm.answers("squeue", (0, squeue_line("17", "COMPLETED"), ""))
-    assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
+    assert cancel_cell(cell.name, None).endswith("it was not being trained; a running snakemake will not start it")
     assert not slurm.calls("scancel")
 
 
 def test_another_job_that_has_its_number_now_is_left_alone(slurm, cell, state):
     write_json(state / "slurm_job.json", {"slurm_job_id": "17", "name": NAME, "comment": "x"})
     slurm.answers("squeue", (0, squeue_line("17", "RUNNING", "somebodys"), ""))
-    assert cancel_cell(cell.name, None).endswith("nothing works on it; the running snakemake will not start it")
+    assert cancel_cell(cell.name, None).endswith("it was not being trained; a running snakemake will not start it")
     assert not slurm.calls("scancel")
 
 
@@ -80,7 +80,9 @@ def test_a_running_controller_is_asked_to_end_with_its_cells(slurm, experiment):
     submit_controller(experiment)
     slurm.answers("squeue", (0, squeue_line("12", "RUNNING", "gluegrid-1"), ""))
     said = cancel_experiment(experiment.name)
-    assert said.startswith(f"the controller of {experiment.name}, SLURM job 12, is asked to end with all its cells: ")
+    assert said.startswith(
+        f"asked the controller of {experiment.name}, SLURM job 12, to stop with all its cells; log: "
+    )
     assert slurm.calls("scancel") == [["--signal=INT", "--batch", "12"]]
 
 
@@ -95,16 +97,15 @@ def test_of_a_controller_that_does_not_run_all_jobs_are_cancelled_also_those_of_
     slurm.answers("squeue", (0, "".join([squeue_line("12", "PENDING", controller), *lines]), ""))
     said = cancel_experiment(experiment.name)
     is_there = controller == "gluegrid-1"
-    assert (
-        said == f"{experiment.name}: cancelled: " + "its controller, SLURM job 12 and " * is_there + "2 jobs of cells"
-    )
+    assert said == f"{experiment.name}: cancelled " + "its controller, SLURM job 12 and " * is_there + "2 jobs of cells"
     assert slurm.calls("scancel") == [*[["12"]] * is_there, ["17", "19"]]
 
 
 def test_an_experiment_without_a_controller_has_none_to_end(slurm, experiment, project):
     command = [sys.executable, str(project / "scripts/commands.py"), "cancel", f"--experiment={experiment.name}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    said = "was not begun by make submit; end its snakemake by Ctrl-C, or one cell: make cancel CELL=...\n"
+    said = "was not started with make submit; stop its snakemake with Ctrl-C, or cancel one cell with make cancel"
+    said += " CELL=...\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gluegrid: {experiment.name}: {said}")
 
 
@@ -116,7 +117,7 @@ def test_a_training_in_somebodys_allocation_is_asked_to_leave_and_the_allocation
     holder = {**job(), **this_process(), "slurm_job_id": "17", "host": "node7", "since": "now", "token": "t"}
     write_json(state / "lock", holder | {"head": None})
     slurm.answers("squeue", (0, squeue_line("17", "RUNNING", "interactive"), ""))
-    assert "SLURM job 17, since now, is asked to save its work" in cancel_cell(cell.name, None)
+    assert "SLURM job 17, since now, was asked to save its work" in cancel_cell(cell.name, None)
     assert (state / "lock.leave.t").exists()
     assert not slurm.calls("scancel")
 
@@ -128,10 +129,10 @@ def test_a_cell_that_a_pack_trains_is_asked_to_leave_and_the_pack_goes_on(slurm,
     write_json(state / "slurm_job.json", submitted | {"behind": {"17": NAME} if number == "18" else {}})
     packs = squeue_line("17", "RUNNING", comment="rule_pack_1_of_2_m_3_cells") + squeue_line("18", "PENDING")
     slurm.answers("squeue", (0, packs, ""))
-    assert f"SLURM job {number}, a pack, goes on without it" in cancel_cell(cell.name, None)
+    assert f"SLURM job {number}, a pack, continues without it" in cancel_cell(cell.name, None)
     holder = {**job(), **this_process(), "slurm_job_id": "17", "pack": "x/pack_1", "host": "node7"}
     write_json(state / "lock", holder | {"since": "now", "token": "t", "head": None})
-    assert "SLURM job 17, since now, is asked to save its work" in cancel_cell(cell.name, None)
+    assert "SLURM job 17, since now, was asked to save its work" in cancel_cell(cell.name, None)
     assert (state / "lock.leave.t").exists()
     assert not slurm.calls("scancel")
 
@@ -143,7 +144,7 @@ def test_a_job_of_its_own_that_waits_behind_a_pack_is_cancelled_too(slurm, cell,
     holder = {**job(), **this_process(), "slurm_job_id": "17", "pack": "x/pack_1", "host": "node7"}
     write_json(state / "lock", holder | {"since": "now", "token": "t", "head": None})
     said = cancel_cell(cell.name, None)
-    assert "SLURM job 18 is cancelled; " in said and said.endswith("is asked to save its work and end")
+    assert "SLURM job 18 was cancelled; " in said and said.endswith("was asked to save its work and stop")
     assert slurm.calls("scancel") == [["18"]]
 
 
@@ -156,7 +157,8 @@ def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, s
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert (
-        "does not answer (slurm_load_jobs error: Unable to contact slurm controller); make cancel again" in done.stderr
+        "does not answer (slurm_load_jobs error: Unable to contact slurm controller); run make cancel again"
+        in done.stderr
     )
     assert attempts.reason_to_stop(state) == Reason(Cause.CANCELLED)
 
@@ -164,13 +166,13 @@ def test_a_slurm_that_does_not_answer_is_one_line_with_what_to_do(slurm, cell, s
 def test_a_process_outside_slurm_is_asked_to_leave_on_whatever_host(slurm, cell, state):
     asked = []
     with lock(state / "lock", [].append, on_asked_to_leave=lambda: asked.append(True)):
-        assert cancel_cell(cell.name, None).endswith("is asked to save its work and end")
+        assert cancel_cell(cell.name, None).endswith("was asked to save its work and stop")
         assert wait_until(lambda: bool(asked))
     mine = {**job(), **this_process(), "slurm_job_id": None, "since": "now", "token": "t", "head": None}
     write_json(state / "lock", mine | {"process_started": "1"})
-    assert "nothing works on it" in cancel_cell(cell.name, None)
+    assert "it was not being trained" in cancel_cell(cell.name, None)
     write_json(state / "lock", mine | {"host": "elsewhere"})
-    assert " on elsewhere, since now, is asked to save its work and end" in cancel_cell(cell.name, None)
+    assert " on elsewhere, since now, was asked to save its work and stop" in cancel_cell(cell.name, None)
     assert (state / "lock.leave.t").exists()
 
 
@@ -223,8 +225,8 @@ def test_without_a_cell_it_says_how_one_is_named(slurm, experiment, project):
     done = subprocess.run(
         [sys.executable, str(project / "scripts/commands.py"), "cancel", ""], capture_output=True, text=True
     )
-    said = "gluegrid: say which cell: make cancel CELL=tiny/number/base/seed-42, as below results/*/runs;"
-    said += " or what make submit has begun: make cancel EXPERIMENT=...\n"
+    said = "gluegrid: name a cell as below results/*/runs: make cancel CELL=tiny/number/base/seed-42;"
+    said += " or an experiment started with make submit: make cancel EXPERIMENT=...\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 

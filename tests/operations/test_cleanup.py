@@ -122,7 +122,7 @@ def test_a_cell_that_is_not_done_keeps_its_checkpoints_and_the_log_that_says_why
     ended = write(LOG.with_name("16.log"))
     gone, told = cleaned()
     assert gone == {ended}
-    assert "kept: checkpoints of 1 cells that are not done, " in told
+    assert "kept: checkpoints of 1 unfinished cells, " in told
 
 
 def test_a_result_that_is_not_whole_or_of_another_run_is_not_done(cell, no_head_lives):
@@ -140,7 +140,7 @@ def test_what_a_job_in_the_queue_may_need_stays(cell, no_head_lives, slurm):
     slurm.answers("squeue", (0, squeue_line("17", "PENDING"), ""))
     gone, told = cleaned()
     assert gone == set()
-    assert "kept: all of 1 cells that have a job in the queue or are being trained" in told
+    assert "kept: everything of 1 cells that are queued or being trained" in told
     slurm.answers("squeue", (0, squeue_line("17", "COMPLETED"), ""))
     assert cleaned()[0] == {old, code, scrap}
     assert log.exists()
@@ -161,7 +161,7 @@ def test_what_a_living_call_of_snakemake_may_need_stays(cell):
     write(Path(os.environ[invocation.VARIABLE]).with_suffix(".expected.json"))
     gone, told = cleaned()
     assert gone == set()
-    assert "lives, or may on another host" in told
+    assert "is running, or may be on another host" in told
     living = Path(os.environ[invocation.VARIABLE])
     write_text(living, living.read_text().replace('"host": "', '"host": "other-'))
     assert cleaned()[0] == set()
@@ -175,7 +175,7 @@ def test_a_call_of_snakemake_that_begins_meanwhile_gets_its_copy_of_the_code_bac
     code = write(Path("results/grid/heads/code-1/Snakefile"))
     found = find_leftovers(RESULTS)
     invocation.freeze({"experiment": "grid"}, Path("results/grid/heads"))
-    assert delete(found) == ["left: old calls of snakemake, copies of the code (a call of snakemake has just begun)"]
+    assert delete(found) == ["not deleted: files of old snakemake calls (a call of snakemake has just started)"]
     assert code.exists()
     assert not list(Path("results/grid/heads").glob(".removed*"))
 
@@ -186,7 +186,7 @@ def test_what_a_controller_in_the_queue_is_to_read_stays(cell, no_head_lives, sl
     slurm.answers("squeue", (0, squeue_line("12", "PENDING", name="gluegrid-grid-1"), ""))
     gone, told = cleaned()
     assert code not in gone
-    assert "kept: results/grid/heads, since jobs of it wait or run" in told
+    assert "kept: results/grid/heads, since its jobs are queued or running" in told
     # Another's job has its number by now.
     slurm.answers("squeue", (0, squeue_line("12", "PENDING", name="another"), ""))
     assert code in cleaned()[0]
@@ -199,8 +199,8 @@ def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):
     with lock(cell.lock, print), lock(Path("resources/models/other@main.lock"), print):
         assert cleaned()[0] == set()
         assert [line.partition(" (")[0] for line in delete(found)] == [
-            "left: state that done cells do not need, and scraps",
-            "left: what interrupted fetches have left",
+            "not deleted: state of finished cells, and partial files",
+            "not deleted: partial files of interrupted fetches",
         ]
     assert cleaned()[0] == {scrap, partial}
 
@@ -208,7 +208,7 @@ def test_what_somebody_holds_a_lock_of_stays(cell, no_head_lives):
 def test_nothing_is_deleted_while_slurm_does_not_answer(cell, no_head_lives, slurm):
     slurm.answers("squeue", (1, "", "slurm_load_jobs error:\nUnable to contact slurm controller"))
     with pytest.raises(
-        TransientError, match=r"nothing was deleted, since SLURM does not say .*: slurm_load_jobs error: Un"
+        TransientError, match=r"nothing was deleted, since SLURM does not say .*slurm_load_jobs error: Un"
     ):
         find_leftovers(RESULTS)
 

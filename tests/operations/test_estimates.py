@@ -263,14 +263,14 @@ def test_the_profiles_kind_of_gpu_counts_where_no_device_is_named():
 
 def test_a_name_that_neither_table_nor_measured_speeds_know_is_an_error_in_one_line():
     of = experiment()
-    with pytest.raises(GluegridError, match=r"^DEVICE=banana: .* the nearest: \w+.*$") as caught:
+    with pytest.raises(GluegridError, match=r"^DEVICE=banana: .* Similar names: \w+.*$") as caught:
         estimates_of(of, "banana")
     assert "\n" not in str(caught.value)
-    with pytest.raises(GluegridError, match="nearest: H100"):
+    with pytest.raises(GluegridError, match="names: H100"):
         estimates_of(of, "h101")
     add_speeds([measured(device="Banana GPU 3000")])
     assert estimates_of(of, "banana")[0].of(next(iter(of.cells.values()))).device == "Banana GPU 3000"
-    with pytest.raises(GluegridError, match="nearest: Banana GPU 3000"):
+    with pytest.raises(GluegridError, match="names: Banana GPU 3000"):
         estimates_of(of, "banana gpu 4000")
 
 

@@ -124,7 +124,7 @@ def test_data_in_the_layout_of_the_hub_are_read_as_when_they_are_staged():
     write_as_on_the_hub("validation")
     (line,) = mistakes_of(mine=AS_ON_THE_HUB)
     assert line.startswith("mine.yaml:3: tasks.mine.labels: hub/train-00000-of-00001.parquet: column 'label' has 0 in")
-    assert "calls the numbers from 0 on [good, bad], and the task's `labels` are [bad, good]" in line
+    assert "numbers its labels [good, bad] from 0, but the task's `labels` are [bad, good]" in line
     write_as_on_the_hub("train", text=[1] * 6)
     (line,) = mistakes_of(mine=AS_ON_THE_HUB)
     assert line.endswith(
@@ -144,7 +144,9 @@ def test_files_that_cannot_be_read_are_a_warning_and_stop_no_other_task():
         hub=AS_ON_THE_HUB, csv=OF_ONE_FILE | {"source": "./broken.csv"}, gone=OF_ONE_FILE | {"revision": "1"}
     )
     hub, csv = experiment.warnings
-    assert re.fullmatch(r"mine.yaml:3: tasks.hub.source: hub/validation\S+: is no readable parquet .* will fail", hub)
+    assert re.fullmatch(
+        r"mine.yaml:3: tasks.hub.source: hub/validation\S+: is not a readable parquet .* will fail", hub
+    )
     assert csv.startswith("mine.yaml:4: tasks.csv.source: ./broken.csv: cannot be read at line 22:")
     assert task_size(experiment, experiment.cell("base", "gone", "base", "42")).train.rows == 6
     # By their size, though they cannot be read.
@@ -155,7 +157,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(monkeypatch):
     os.mkfifo("pipe.csv")
     monkeypatch.setattr(local_data, "files_of_splits", lambda names, entry: {"train": ["pipe.csv"]})
     seen, (error,) = local_data.look(builders.task(source="./", files={"train": ["pipe.csv"]}))
-    assert (seen, str(error)) == ({}, "pipe.csv: is no file, or a link to none; put the file itself there")
+    assert (seen, str(error)) == ({}, "pipe.csv: is not a file, or is a broken link; put the file itself there")
 
 
 def test_many_rows_in_a_small_file_are_not_all_read(monkeypatch):

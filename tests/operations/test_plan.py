@@ -275,7 +275,7 @@ def test_a_name_alone_is_that_of_an_experiment_and_beside_a_file_the_name_it_get
 def test_an_unknown_device_is_one_line(project):
     done = called(project, "--device", "banana")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"gluegrid: DEVICE=banana: no such device is known; the nearest: .*\n", done.stderr)
+    assert re.fullmatch(r"gluegrid: DEVICE=banana: unknown device. Similar names: .*\n", done.stderr)
     assert called(project, "--profile", "nowhere").stderr.startswith("gluegrid: PROFILE=nowhere: there is no such")
 
 

@@ -64,7 +64,7 @@ def test_a_profile_is_a_folder_a_file_or_a_name_among_the_users_own(cell, tmp_pa
 
 
 def test_a_profile_that_is_not_there_or_no_yaml_is_an_error(cell):
-    with pytest.raises(GluegridError, match=r"^PROFILE=nowhere: there is no such profile"):
+    with pytest.raises(GluegridError, match=r"^PROFILE=nowhere: no such profile"):
         gpu_model_of_profile("nowhere")
     with pytest.raises(ConfigError, match=r"site/config\.yaml:2: not valid YAML"):
         gpu_model_of_profile(write("a: [\n"))

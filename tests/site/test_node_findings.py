@@ -61,55 +61,60 @@ def test_a_node_on_which_all_is_well():
     assert {finding.mark for finding in findings()} == {"ok"}
     told = [finding.what for finding in findings()]
     assert "NVIDIA L40S, 48.3 GB, driver 580.95.05" in told
-    assert "local scratch: /tmp 100.0 GB (xfs); `scratch: /tmp` in the profile would use it" in told
+    assert "local scratch: /tmp 100.0 GB (xfs); set `scratch: /tmp` in the profile to use it" in told
 
 
 @pytest.mark.parametrize(
     ("changes", "mark", "said", "advice"),
     [
-        ({"has_python": False}, "FAULT", "node7 does not have this clone's .venv/bin/python", "a disk that nodes see"),
-        ({"python": "3.6.8"}, "FAULT", ".venv/bin/python is 3.6.8 there", "a disk that nodes see"),
+        ({"has_python": False}, "FAULT", "node7 does not have .venv/bin/python of this clone", "a disk that nodes see"),
+        ({"python": "3.6.8"}, "FAULT", ".venv/bin/python is 3.6.8 on the node", "a disk that nodes see"),
         (
             {"seen": {"/home/a/results/.m": False}},
             "FAULT",
-            "/home/a/results is another folder",
+            "the node does not see this machine's /home/a/results",
             "a disk that nodes see",
         ),
-        ({"seconds": 50.0}, "note", "is seen here after 50 s", "latency-wait"),
-        ({"behind": 5.0}, "note", "this machine's clock and the shared disk's differ by 5 s", "set the clocks"),
-        ({"clock": -5.0, "behind": 1.0}, "note", "the node's and this machine's differ by 6 s", "set the clocks"),
-        ({"clock": 400.0}, "FAULT", "the node's and the shared disk's differ by 400 s", "set the clocks"),
+        ({"seconds": 50.0}, "note", "are seen here only after 50 s", "latency-wait"),
+        ({"behind": 5.0}, "note", "the clocks of this machine and the shared disk differ by 5 s", "set the clocks"),
+        (
+            {"clock": -5.0, "behind": 1.0},
+            "note",
+            "the clocks of the node and this machine differ by 6 s",
+            "set the clocks",
+        ),
+        ({"clock": 400.0}, "FAULT", "the clocks of the node and the shared disk differ by 400 s", "set the clocks"),
         (
             {"cards": {"error": "nvidia-smi: No such file", "cards": []}, "torch__is_available": False},
             "FAULT",
-            "SLURM has given the job a GPU (CUDA_VISIBLE_DEVICES=0), and none is seen",
-            "driver is missing",
+            "SLURM gave the job a GPU (CUDA_VISIBLE_DEVICES=0), but none is visible",
+            "check the node's driver",
         ),
         (
             {"cards": {"error": "No devices were found", "cards": []}, "given": None, "torch__is_available": False},
             "FAULT",
-            "SLURM has set no CUDA_VISIBLE_DEVICES; No devices were found",
+            "SLURM did not set CUDA_VISIBLE_DEVICES; No devices were found",
             "gres.conf",
         ),
         (
             {"cards__cards": card(driver="550.54.15")},
             "FAULT",
-            "torch 2.13.0 is for CUDA 13.0, which needs driver 580.65.06, not 550.54.15",
+            "torch 2.13.0 is for CUDA 13.0, which needs driver 580.65.06 or newer; here it is 550.54.15",
             "install torch==2.13.0+cu126 (for CUDA 12.6",
         ),
         (
             {"cards__cards": card(driver="470.82.01")},
             "FAULT",
-            "needs driver 580.65.06, not 470.82.01",
+            "needs driver 580.65.06 or newer; here it is 470.82.01",
             "no build of torch 2.13.0 fits: ask the site for driver 580 or newer",
         ),
         (
             {"torch__capability": [7, 0]},
             "FAULT",
-            "torch 2.13.0 has no code for this card (capability 7.0)",
+            "torch 2.13.0 has no code for this GPU (compute capability 7.0)",
             "install torch==2.13.0+cu126",
         ),
-        ({"torch__is_available": False, "torch__capability": None}, "FAULT", "sees no GPU there", "tell the site"),
+        ({"torch__is_available": False, "torch__capability": None}, "FAULT", "sees no GPU there", "ask the site"),
         (
             {"torch__error": "ImportError: libcudart.so.13"},
             "FAULT",
@@ -117,9 +122,9 @@ def test_a_node_on_which_all_is_well():
             "install torch==",
         ),
         ({"given": None, "torch__count": 4}, "FAULT", "a job for one GPU sees 4", "ConstrainDevices"),
-        ({"scratch": []}, "note", "hardly any local scratch (none)", "leave `scratch` out"),
+        ({"scratch": []}, "note", "too little local scratch (none)", "leave `scratch` out"),
         ({"shm": 64 * 2**20}, "note", "/dev/shm: 67.1 MB free", "`gpus` at 1"),
-        ({"sbatch": "sbatch is not there"}, "note", "a job may not submit jobs: sbatch is not there", "login node"),
+        ({"sbatch": "sbatch: none"}, "note", "a job may not submit jobs: sbatch: none", "login node"),
     ],
 )
 def test_what_is_not_well_is_told_with_what_to_do(changes, mark, said, advice):

@@ -146,27 +146,35 @@ def test_a_profile_is_the_shipped_one_with_the_lines_of_the_site_and_a_reason_be
 @pytest.mark.parametrize(
     ("release", "said"),
     [
-        ("20.11", "partition gpu-dept: 96 a100 on 12 nodes of 512 GB, at most 7 d 00 h; not for you: of your accounts"),
+        (
+            "20.11",
+            "partition gpu-dept: 96 a100 on 12 nodes of 512 GB, at most 7 d 00 h; you may not use it (it accepts",
+        ),
         ("20.11", "partition gpu: 24 v100 on 6 nodes of 384 GB, at most 2 d 00 h"),
-        ("21.08", "SLURM forgets ended jobs after 10 s (MinJobAge), and no accounting knows them"),
+        ("21.08", "SLURM forgets ended jobs after 10 s (MinJobAge), and there is no accounting to ask"),
         ("23.02", "array jobs are switched off (MaxArraySize)"),
         (
             "23.02",
-            "partition spot: 50 a100 on 50 nodes of 85 GB, no time limit; its jobs may be taken back for others'",
+            "partition spot: 50 a100 on 50 nodes of 85 GB, no time limit; its jobs can be preempted",
         ),
-        ("23.11", "no accounting here: squeue alone says how jobs end, which the profile takes"),
-        ("24.05", "the accounting answers; ended jobs are listed for 600 s (MinJobAge)"),
-        ("24.11", "partition long: 64 h100 on 8 nodes of 1,031 GB, at most 7 d 00 h; not for you: it is closed"),
-        ("24.11", "partition admin: 72 h100 on 9 nodes of 1,031 GB, no time limit; not for you: RootOnly"),
+        ("23.11", "no SLURM accounting here: how jobs end is asked of squeue, as the profile sets it"),
+        ("24.05", "SLURM's accounting answers; ended jobs stay listed for 600 s (MinJobAge)"),
         (
             "24.11",
-            "partition staff: 72 h100 on 9 nodes of 1,031 GB, no time limit; not for you: AllowGroups=staff_of_the_hub",
+            "partition long: 64 h100 on 8 nodes of 1,031 GB, at most 7 d 00 h; you may not use it (it is closed)",
+        ),
+        ("24.11", "partition admin: 72 h100 on 9 nodes of 1,031 GB, no time limit; you may not use it (RootOnly)"),
+        (
+            "24.11",
+            "partition staff: 72 h100 on 9 nodes of 1,031 GB, no time limit;"
+            " you may not use it (AllowGroups=staff_of_the_hub)",
         ),
         ("24.11", "you may have 4 jobs in the queue (MaxSubmitJobs)"),
-        ("25.11", "no partition with GPUs, only: compute"),
+        ("25.11", "no partition has GPUs; there are: compute"),
         (
             "26.05",
-            "partition h200 (default): 32 nvidia_h200 on 4 nodes of 2,063 GB, at most 2 d 00 h; no node is in use now",
+            "partition h200 (default): 32 nvidia_h200 on 4 nodes of 2,063 GB, at most 2 d 00 h;"
+            " none of its nodes is up now",
         ),
     ],
 )
@@ -180,7 +188,7 @@ def test_gpus_of_others_are_told_and_the_profile_does_without(slurm, monkeypatch
     site = dataclasses.replace(
         site, partitions=[dataclasses.replace(one, is_up=not one.has_cards) for one in site.partitions]
     )
-    assert "no partition with GPUs is open to you" in [finding.what for finding in site_findings(site)]
+    assert "you may not use any partition with GPUs" in [finding.what for finding in site_findings(site)]
     request = accepted_request(site, 10)
     assert (request.partition, request.gpus) == ("standard", "")
 

@@ -167,7 +167,7 @@ REFUSED = {
     "no UTF-8, categories": (
         SINGLE,
         {"sentence": pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 1, 2], pyarrow.int8()), strings(NO_UTF8))},
-        "column 'sentence' cannot be read at row 0 or after it: Invalid UTF8 payload",
+        "column 'sentence' cannot be read from row 0 on: Invalid UTF8 payload",
     ),
     # class labels
     "no label column": (SINGLE, {"label": None}, "has no column 'label'; it has: sentence, idx"),
@@ -208,21 +208,25 @@ REFUSED = {
     "moment as label": (
         SINGLE,
         {"label": [MOMENT] * 3},
-        "column 'label' holds timestamp[us], which is no label",
+        "column 'label' holds timestamp[us], which cannot be labels",
     ),
     "list as label": (
         SINGLE,
         {"label": [[1], [0], [1]]},
         "column 'label' holds list<element: int64>, which",
     ),
-    "bytes as label": (SINGLE, {"label": NO_UTF8}, "column 'label' holds binary, which is no label; allowed: 0 to 1"),
+    "bytes as label": (
+        SINGLE,
+        {"label": NO_UTF8},
+        "column 'label' holds binary, which cannot be labels; allowed: 0 to 1",
+    ),
     # a regression's labels
     "null number": (REGRESSION, {"label": [0.5, None, 1]}, "column 'label' has no value in row 1; allowed: a number"),
     "NaN": (REGRESSION, {"label": [0.5, 1, math.nan]}, "column 'label' has nan in row 2; allowed: a number"),
     "infinity": (REGRESSION, {"label": [0.5, -math.inf, 1]}, "column 'label' has -inf in row 1; allowed: a number"),
     "above 32 bits": (REGRESSION, {"label": [0.5, 1, 1e39]}, "column 'label' has 1e+39 in row 2; allowed: a number"),
     "text": (REGRESSION, {"label": ["0.5", "1,5", "2"]}, "column 'label' has '1,5' in row 1; allowed: a number"),
-    "day": (REGRESSION, {"label": [MOMENT.date()] * 3}, "column 'label' holds date32[day], which is no label"),
+    "day": (REGRESSION, {"label": [MOMENT.date()] * 3}, "column 'label' holds date32[day], which cannot be labels"),
     # the examples' numbers
     "null idx": (
         SINGLE,
@@ -296,7 +300,9 @@ def test_a_broken_validation_split_is_told_before_the_training_split_is_tokenise
 def test_a_column_that_is_there_twice_is_refused(tmp_path, tiny, name):
     table = columns()
     data = staged(tmp_path, table.append_column(name, table.column(name)))
-    assert f"train-00000-of-00001.parquet: has 2 columns '{name}'; rename all but one" in refusal(tiny, data, SINGLE)
+    assert f"train-00000-of-00001.parquet: has 2 columns named '{name}'; rename all but one" in refusal(
+        tiny, data, SINGLE
+    )
 
 
 def test_other_columns_are_not_read(tmp_path, tiny):
@@ -356,7 +362,7 @@ def test_hidden_labels_of_a_test_split_are_kept(tmp_path, tiny):
 def test_a_null_label_of_a_test_split_is_told_what_hides_one(tmp_path, tiny):
     data = staged(tmp_path, columns(label=[-1, None, 1]), WITH_TEST, name="test-00000-of-00001.parquet")
     message = refusal(tiny, data, WITH_TEST)
-    assert "'label' has no value in row 1; allowed: 0 to 1 (no, yes), or -1 where it is hidden" in message
+    assert "'label' has no value in row 1; allowed: 0 to 1 (no, yes), or -1 for a hidden label" in message
 
 
 def test_a_split_that_is_also_scored_has_no_hidden_labels(tmp_path, tiny):
@@ -462,7 +468,7 @@ NO_PARQUET = {
 def test_a_file_that_is_no_parquet_is_named_when_it_is_fetched(tmp_path, kind):
     builders.write_split(tmp_path / "parquet", "train", builders.rows(5, SINGLE))
     (tmp_path / "parquet" / "validation-00000-of-00001.parquet").write_bytes(NO_PARQUET[kind])
-    problem = r"/parquet: validation-00000-of-00001\.parquet is no parquet file, or is damaged: .+$"
+    problem = r"/parquet: validation-00000-of-00001\.parquet: is not a parquet file, or is damaged: .+$"
     with pytest.raises(StagingError, match=rf"^{re.escape(str(tmp_path))}{problem}"):
         builders.stage_task(tmp_path / "task", tmp_path / "parquet")
 
@@ -471,7 +477,7 @@ def test_a_file_that_is_no_parquet_is_named_when_it_is_fetched(tmp_path, kind):
 def test_a_truncated_file_is_named_when_it_is_fetched(tmp_path, kept):
     path = builders.write_split(tmp_path / "parquet", "train", builders.rows(50, SINGLE))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    problem = r"/parquet: train-00000-of-00001\.parquet is no parquet file, or is damaged: .+$"
+    problem = r"/parquet: train-00000-of-00001\.parquet: is not a parquet file, or is damaged: .+$"
     with pytest.raises(StagingError, match=rf"^{re.escape(str(tmp_path))}{problem}"):
         builders.stage_task(tmp_path / "task", tmp_path / "parquet")
 
@@ -519,7 +525,7 @@ def test_a_file_with_fewer_rows_than_it_claims_is_named(tmp_path, tiny):
     claims = content.rindex(bytes([0x16, 6, 0x19]))
     path.write_bytes(content[:claims] + bytes([0x16, 8, 0x19]) + content[claims + 3 :])
     data = builders.stage_task(tmp_path / "task", tmp_path / "parquet")
-    assert "is damaged, for it has 3 rows and claims 4; write it again" in refusal(tiny, data, SINGLE)
+    assert "is damaged: it has 3 rows but claims 4; write it again" in refusal(tiny, data, SINGLE)
 
 
 # One row, and the scripts
@@ -568,6 +574,6 @@ def test_the_scripts_end_with_one_line(project, tmp_path, tiny):
     arguments = ("--source", file.parent, "--folder", "", "--revision", "1", "--manifest", manifest)
     done = run_script(project, "fetch_task.py", *arguments)
     assert done.returncode == 1
-    problem = f"{file.parent}: {file.name} is no parquet file, or is damaged: "
+    problem = f"{file.parent}: {file.name}: is not a parquet file, or is damaged: "
     assert done.stderr.splitlines()[-1].startswith(f"gluegrid: {problem}")
     assert "Traceback" not in done.stderr

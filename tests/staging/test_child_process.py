@@ -27,7 +27,7 @@ def half_a_gigabyte() -> dict:
     ("function", "message"),
     [
         (crash, r"^it: it crashed \(SIGABRT\)"),
-        (lambda: os._exit(3), "^it: it ended with code 3"),
+        (lambda: os._exit(3), "^it: it exited with code 3"),
         (hang, "^it: it took more than 1 s"),
         (half_a_gigabyte, "^it: MemoryError"),
         (lambda: {}["key"], "^it: KeyError 'key'"),

@@ -126,7 +126,7 @@ def test_texts_of_several_lines_are_read_and_said(tmp_path, caplog, kind):
     assert columns["review"] == ["Sir,\nwell, well\nbye", "b\nc, d"]
     assert columns["mood"] == [1, 0]
     assert caplog.messages[-1] == (
-        "mine/train.csv: fewer rows than lines, by 3: quotes lead 2 rows over several lines;"
+        "mine/train.csv: 3 fewer rows than lines: 2 rows with quotes span several lines;"
         " the longest is row 0, from line 2 to line 4"
     )
 
@@ -135,13 +135,13 @@ def test_without_labels_a_number_beside_the_text_shows_a_row(tmp_path, caplog):
     task = reviews(files={"train": ["t.csv"], "hard": ["hard.csv"]}, validation={}, test=["hard"])
     train = b"review,mood\na,1\n"
     with pytest.raises(
-        DataError, match=r"^mine/hard.csv: row 1 is in quotes from line 3 to line 4, and both look like"
+        DataError, match=r"^mine/hard.csv: row 1 is in quotes from line 3 to line 4, but its lines look like"
     ):
         converted(tmp_path / "it", task, t_csv=train, hard_csv=b'id,review\n1,a\n2,"b\n3,c"\n')
     with caplog.at_level("INFO"):
         columns = converted(tmp_path / "other", task, t_csv=train, hard_csv=b'id,review\n1,a\n2,"b\nwell,c"\n')
     assert columns["hard"]["review"] == ["a", "b\nwell,c"]
-    assert "mine/hard.csv: fewer rows than lines, by 1: " in caplog.text
+    assert "mine/hard.csv: 1 fewer rows than lines: " in caplog.text
 
 
 QUOTES_OF_TEXTS = [("a", "good"), ('"b" or c', "bad"), ('5" d', "good"), ('"e', "bad"), ('f"', "good"), ('""', "bad")]
@@ -153,7 +153,7 @@ def test_a_tsv_is_read_without_quoting_where_it_can_be_read_in_no_other_way(tmp_
         columns = only_train(content.encode(), "tsv", tmp_path / "it")
     assert columns["review"] == [review for review, _ in QUOTES_OF_TEXTS]
     assert columns["mood"] == [int(mood == "good") for _, mood in QUOTES_OF_TEXTS]
-    assert "mine/train.tsv: is written without quoting" in caplog.text
+    assert "mine/train.tsv: read without quoting" in caplog.text
 
 
 def test_a_tsv_without_quoting_loses_no_row_between_two_quotes(tmp_path):
@@ -180,13 +180,13 @@ def test_uneven_rows_are_left_out_and_said_where_the_task_says_so(tmp_path, capl
         columns = converted(tmp_path / "it", task, t_tsv=content)
     assert sorted(columns["train"]["review"] + columns["validation"]["review"]) == ["a", "c", "f"]
     assert sorted(columns["train"]["idx"] + columns["validation"]["idx"]) == [0, 1, 2]
-    said = [message for message in caplog.messages if "left out" in message]
-    assert said == ["mine/t.tsv: 2 rows left out, with more or fewer columns than it has: line 3, 5"]
+    said = [message for message in caplog.messages if "skipped" in message]
+    assert said == ["mine/t.tsv: skipped 2 rows whose number of columns differs from the header's: line 3, 5"]
 
 
 def test_a_file_of_which_all_rows_would_be_left_out_is_refused(tmp_path):
     with pytest.raises(
-        DataError, match=r"mine/train.csv: none of its 2 rows has 2 columns, as its header or `columns`"
+        DataError, match=r"mine/train.csv: none of its 2 rows has the 2 columns of its header or of `columns`"
     ):
         only_train(b"review,mood\na\nb\n", folder=tmp_path / "it", uneven_rows="skip")
 
@@ -266,7 +266,9 @@ def test_the_names_of_numbers_in_structs_are_known_too(tmp_path):
 @pytest.mark.parametrize("left", [-1, -8, -100])
 def test_an_arrow_file_that_is_cut_off_is_never_taken_for_a_whole_one(tmp_path, left):
     content = arrow_of({"review": ["a", "b"], "mood": [0, 1]})
-    with pytest.raises(DataError, match=r"^mine/train\.arrow: is no readable Arrow file: it is cut off, or no stream"):
+    with pytest.raises(
+        DataError, match=r"^mine/train\.arrow: is not a readable Arrow file: it is cut off, or not an Arrow stream"
+    ):
         only_train(content[:left], "arrow", tmp_path / "it")
 
 
@@ -288,7 +290,7 @@ def test_an_encoding_that_the_task_names_is_that_of_its_files(tmp_path):
 def test_an_encoding_that_would_garble_utf_8_is_refused(tmp_path):
     content = "review,mood\nété,bad\nGröße,good\nnaïve,bad\nplain,bad\n"
     with pytest.raises(
-        DataError, match=r"^mine/train\.csv: all its texts seem to be UTF-8, and `encoding` is cp1252; leave"
+        DataError, match=r"^mine/train\.csv: all its texts seem to be UTF-8, but `encoding` is cp1252; leave"
     ):
         only_train(content.encode(), folder=tmp_path / "it", encoding="cp1252")
     mixed = content.encode() + "à,bad\n".encode("latin-1")
@@ -300,7 +302,7 @@ def test_bytes_that_are_not_of_the_named_encoding_are_one_line(tmp_path):
         only_train(b"review,mood\na,bad\n\x81\xff,bad\n", folder=tmp_path / "it", encoding="cp1252")
     assert str(caught.value) == (
         "mine/train.csv: column 'review' has text that is not cp1252 in row 1 (line 3): '\\udc81ÿ'; `encoding` is"
-        " cp1252: name the one in which it was written"
+        " cp1252: set the one in which the file was written"
     )
 
 
@@ -485,11 +487,11 @@ REFUSED = {
         "column 'mood' has '-1' in row 0 (line 2); allowed: 0 to 1 (bad, good); -1 hides a label, which only splits",
     ),
     "no text": ("jsonl", b'{"review": "a", "mood": 1}\n{"mood": 1}', "column 'review' has no text in row 1 (line 2)"),
-    "a number as text": ("json", b'[{"review": 5, "mood": 1}]', "column 'review' has 5, which is no text, in row 0"),
+    "a number as text": ("json", b'[{"review": 5, "mood": 1}]', "column 'review' has 5, which is not text, in row 0"),
     "bytes as text": (
         "parquet",
         {"review": [b"a"], "mood": [1]},
-        "column 'review' has b'a', which is no text, in row 0",
+        "column 'review' has b'a', which is not text, in row 0",
     ),
     "another column": (
         *("csv", b"text,reviw,mood\na,b,good\n"),
@@ -505,21 +507,21 @@ REFUSED = {
     "semicolons": ("csv", b"review;mood\na;good\n", f"has no column 'review'; it has: review;mood{SEPARATED}"),
     "no header": (
         *("csv", b"a fine film,good\n"),
-        "has no column 'review'; it has: a fine film, good; if its first line is a row and no header, name its 2",
+        "has no column 'review'; it has: a fine film, good; if its first line is a row, not a header, name its 2",
     ),
     "no header, and numbers": (
         *("tsv", b"gj04\t1\t\tthe story\n"),
-        "has no column 'review'; it has: gj04, 1, , the story; if its first line is a row and no header, name its 4",
+        "has no column 'review'; it has: gj04, 1, , the story; if its first line is a row, not a header, name its 4",
     ),
     "a header in another encoding": (
         *("csv", "größe,mood\na,good\n".encode("latin-1")),
-        r"has no column 'review'; it has: 'gr\udcf6\udcdfe', mood; it may be cp1252: then write `encoding: cp1252`",
+        r"has no column 'review'; it has: 'gr\udcf6\udcdfe', mood; it may be cp1252: if so, set `encoding: cp1252`",
     ),
     "whole rows within quotes": (
         *("csv", b'mood,review\ngood,"well, a\nbad,b\ngood,c\nbad,well, d"\n'),
-        "row 0 is in quotes from line 2 to line 5, and both",
+        "row 0 is in quotes from line 2 to line 5, but its lines",
     ),
-    "a column twice": ("csv", b"review,mood,review\na,good,b\n", "has 2 columns 'review'; rename all but one"),
+    "a column twice": ("csv", b"review,mood,review\na,good,b\n", "has 2 columns named 'review'; rename all but one"),
     "a key twice": (
         *("json", b'[{"review": "a", "mood": 1, "review": "b"}]'),
         "cannot be read as JSON: the key 'review' appears twice in an object",
@@ -532,16 +534,16 @@ REFUSED = {
     "no rows of parquet": ("parquet", {"review": pyarrow.array([], "string"), "mood": []}, "has no rows"),
     "a row too long": (
         *("csv", b'review,mood\n"a\nb",good\nwell, well,bad\n'),
-        "row 1 (line 4) has 3 columns and the header 2; put texts that hold separators in quotes",
+        "row 1 (line 4) has 3 columns, but the header has 2; put texts that contain separators in quotes",
     ),
-    "a row too short": ("csv", b"review,mood\na,good\nb\n", "row 1 (line 3) has 1 columns and the header 2"),
+    "a row too short": ("csv", b"review,mood\na,good\nb\n", "row 1 (line 3) has 1 columns, but the header has 2"),
     "no UTF-8": (
         *("csv", b"review,mood\na,good\n\xe9t\xe9,bad\n"),
         r"column 'review' has text that is not UTF-8 in row 1 (line 3): '\udce9t\udce9'",
     ),
     "no UTF-8 in a label": (
         *("csv", b"review,mood\na,g\xf6od\n"),
-        r"column 'mood' has text that is not UTF-8 in row 0 (line 2): 'g\udcf6od'; it may be cp1252: then write",
+        r"column 'mood' has text that is not UTF-8 in row 0 (line 2): 'g\udcf6od'; it may be cp1252: if so, set",
     ),
     "no UTF-8 in json": (
         "jsonl",
@@ -555,11 +557,11 @@ REFUSED = {
     ),
     "UTF-16": (
         *("csv", "review,mood\na,good\n".encode("utf-16-le")),
-        "is not UTF-8; it may be utf-16-le: then write `encoding: utf-16-le`",
+        "is not UTF-8; it may be utf-16-le: if so, set `encoding: utf-16-le`",
     ),
     "a quote that does not end": (
         *("csv", b'review,mood\na,good\n"b,good\nc,bad\n'),
-        "cannot be read at line 3: unexpected end of data; a text that holds quotes stands in quotes",
+        "cannot be read at line 3: unexpected end of data; put texts that contain quotes in quotes",
     ),
     # pyarrow's reader makes one row of these two.
     "quotes that do not belong together": (
@@ -569,40 +571,40 @@ REFUSED = {
     "a tab within quotes": ("tsv", b'review\tmood\n"a\tb"\tgood\n', "row 0 (line 2) has a tab within quotes"),
     "neither with quotes nor without": (
         *("tsv", b'review\tmood\na\tgood\n"b" or c\tbad\nd\n'),
-        r"row 2 (line 4) has 1 columns and the header 2; a text without quotes holds no \t",
+        r"row 2 (line 4) has 1 columns, but the header has 2; without quoting, texts must not contain tabs",
     ),
     "quotes that do not end, and a tab": (
         *("tsv", b'review\tmood\n"a\nb"\tgood\n"c" or d\tbad\n'),
-        r"""cannot be read at line 4: '\t' expected after '"'; a text that holds quotes stands in quotes""",
+        r"""cannot be read at line 4: '\t' expected after '"'; put texts that contain quotes in quotes""",
     ),
     "rows in quotes": (
         *("csv", b'mood,review\ngood,a\nbad,"b\ngood,c\nbad,d"\ngood,e\n'),
-        "row 1 is in quotes from line 3 to line 5, and both look like whole rows; double the quotes of a text and put",
+        "row 1 is in quotes from line 3 to line 5, but its lines look like whole rows; put texts that",
     ),
     "two rows in quotes, labels last": (
         *("csv", b'review,mood\r\n"a,1\r\nb",0\r\n'),
-        "row 0 is in quotes from line 2 to line 3, and both",
+        "row 0 is in quotes from line 2 to line 3, but its lines",
     ),
     "rows in quotes of another column": (
         *("csv", b'mood,review,more\ngood,"a, b","c\nbad,d,e"\n'),
-        "row 0 is in quotes from line 2 to line 3, and both",
+        "row 0 is in quotes from line 2 to line 3, but its lines",
     ),
     "rows in quotes of the header": (
         *("csv", b'mood,review,"more\ngood,a,b\nbad,c,d"\ngood,e,f\n'),
-        "the header is in quotes from line 1 to line 3, and both",
+        "the header is in quotes from line 1 to line 3, but its lines",
     ),
     "a quote that ends too late": (
         *("csv", b'mood,review\ngood,a\nbad,"b\ngood,c\nbad,"d"\n'),
-        "cannot be read at line 3: ',' expected after '\"'; a text that holds quotes stands in quotes, and its own are"
-        " doubled (by its quotes, the text goes on to line 5)",
+        "cannot be read at line 3: ',' expected after '\"'; put texts that contain quotes in quotes, and double"
+        " those inside (a quote in it makes the text run on to line 5)",
     ),
     "no json": ("json", b'[{"review": "a", "mood": 1},\n{]', "cannot be read as JSON: Expecting property name"),
     "a cut line": ("jsonl", b'{"review": "a", "mood": 1}\n{"review": "b", "mo', "line 2: cannot be read as JSON: "),
-    "one object": ("json", b'{"review": "a"}', "holds no list of objects, neither as it is nor under 'data'"),
-    "columns of json": ("json", b'{"review": {"0": "a"}}', "holds no list of objects"),
-    "lists": ("json", b'[["a", 1]]', "row 0 is no object but ['a', 1]"),
+    "one object": ("json", b'{"review": "a"}', "must hold a list of objects, at its top level or under 'data'"),
+    "columns of json": ("json", b'{"review": {"0": "a"}}', "must hold a list of objects"),
+    "lists": ("json", b'[["a", 1]]', "row 0 is ['a', 1], not an object"),
     "deep": ("json", b"[" * 100_000, "cannot be read as JSON: "),
-    "no parquet": ("parquet", b"review,mood\n", "is no readable parquet file"),
+    "no parquet": ("parquet", b"review,mood\n", "is not a readable parquet file"),
 }
 
 
@@ -630,7 +632,7 @@ def test_rows_are_counted_in_each_file(tmp_path):
 
 def test_a_label_column_that_is_there_twice_is_refused_where_it_may_lack_too(tmp_path):
     task = reviews(files={"train": ["t.csv"], "hard": ["hard.csv"]}, validation={}, test=["hard"])
-    with pytest.raises(DataError, match=r"^mine/hard\.csv: has 2 columns 'mood'"):
+    with pytest.raises(DataError, match=r"^mine/hard\.csv: has 2 columns named 'mood'"):
         converted(tmp_path / "it", task, t_csv=b"review,mood\na,1\n", hard_csv=b"review,mood,mood\na,1,0\n")
 
 

@@ -144,6 +144,6 @@ def test_broken_lines_of_qqp_are_left_out_and_counted_as_by_the_readers_of_glue(
         made = converted("qqp", monkeypatch, tmp_path)
     assert made["train"] == {"idx": [0, 1], "texts": [["a", "d"], ["b", "e"]], "labels": [0, 1]}
     assert caplog.messages == [
-        f"zip/QQP/{name}.tsv: 3 rows left out, with more or fewer columns than it has: line 3, 4, 6"
+        f"zip/QQP/{name}.tsv: skipped 3 rows whose number of columns differs from the header's: line 3, 4, 6"
         for name in ("train", "dev")
     ]

@@ -159,7 +159,7 @@ def test_an_unknown_repository_is_named_and_so_is_the_token_a_private_one_needs(
 def test_an_unknown_revision_is_named(hub, fetch):
     hub.commit(DATA, {TRAIN: SMALL})
     error = fetch.task(revision="v9").error
-    assert error.startswith("gluegrid: dataset 'org/glue' at revision 'v9': there is no such revision")
+    assert error.startswith("gluegrid: dataset 'org/glue' at revision 'v9': it has no such revision")
 
 
 @pytest.mark.parametrize(
@@ -180,15 +180,15 @@ def test_an_answer_that_is_not_a_hubs_is_told_from_one(hub, fetch, answer):
     hub.commit(DATA, {TRAIN: SMALL})
     hub.faults.append(Fault("listing", content=answer))
     assert fetch.task().error == (
-        f"gluegrid: dataset 'org/glue' at revision 'main': what {hub.endpoint} answers is no list of a repository's"
-        " files; is HF_ENDPOINT right, or does a login page or a proxy answer in its place?"
+        f"gluegrid: dataset 'org/glue' at revision 'main': {hub.endpoint} did not answer with a repository's"
+        " list of files; check HF_ENDPOINT, and whether a login page or a proxy answers in its place"
     )
 
 
 @pytest.mark.parametrize("address", ["hub.example", "ftp://hub.example", "http://", "http://[", "http://hub:99999"])
 def test_a_mirrors_address_that_is_none_is_named(fetch, address):
     error = fetch.task(HF_ENDPOINT=address).error
-    assert error.startswith(f"gluegrid: HF_ENDPOINT is '{address}', which is no address as https://hub.example; ")
+    assert error.startswith(f"gluegrid: HF_ENDPOINT is '{address}', not an address such as https://hub.example; ")
 
 
 def test_a_gated_data_set_is_fetched_with_a_token_that_only_the_hub_sees(hub, fetch):
@@ -196,7 +196,7 @@ def test_a_gated_data_set_is_fetched_with_a_token_that_only_the_hub_sees(hub, fe
     hub.commit(DATA, {TRAIN: SMALL}, readers=frozenset({TOKEN}), is_gated=True)
     for variables in ({}, {"HF_TOKEN": OTHER_TOKEN}):
         error = fetch.task(**variables).error
-        assert f"accept them at {hub.endpoint}/datasets/org/glue and set HF_TOKEN" in error
+        assert f"accept its terms at {hub.endpoint}/datasets/org/glue, and set HF_TOKEN" in error
     assert not hub.files_sent()
     hub.requests.clear()
     assert fetch.task(HF_TOKEN=TOKEN).content["rows"] == {"train": 3}
@@ -210,7 +210,7 @@ def test_a_wrong_token_is_said_to_be_wrong_and_is_not_shown_even_if_the_hub_repe
     assert "the hub does not accept the token in HF_TOKEN" in done.error
     hub.faults.append(Fault("listing", status=403, headers={"X-Error-Message": "s3cr3t-of-a-mirror is too old"}))
     again = fetch.task(HF_TOKEN="s3cr3t-of-a-mirror")
-    assert "the hub did not give it: 403 *** is too old" in again.error
+    assert "the hub refused it: 403 *** is too old" in again.error
     assert "s3cr3t" not in done.log + again.log
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_in_the_list_and_not_in_the_repository_is_named(hub, fetc
     headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"}
     hub.faults.append(Fault("resolve", "model.safetensors", status=404, headers=headers))
     error = fetch.model().error
-    assert "at revision 'main': model.safetensors: the hub did not give it: 404 Entry not found" in error
+    assert "at revision 'main': model.safetensors: the hub refused it: 404 Entry not found" in error
 
 
 # What breaks on the way
@@ -286,8 +286,8 @@ def test_content_that_stays_wrong_is_refused_with_both_hashes(hub, fetch, name, 
     hub.commit(MODEL, MODEL_FILES)
     hub.faults.append(Fault("content", name, content=bytes(len(MODEL_FILES[name]))))
     assert re.search(
-        rf"model 'org/tiny' at revision 'main': {name} arrived wrong twice: its {kind} is [0-9a-f]{{40,}},"
-        " the hub says [0-9a-f]{40,}",
+        rf"model 'org/tiny' at revision 'main': {name} was downloaded twice and damaged both times: its {kind} is"
+        " [0-9a-f]{40,}, the hub says [0-9a-f]{40,}",
         fetch.model().error,
     )
     assert hub.files_sent().count(name) == 2
@@ -296,13 +296,14 @@ def test_content_that_stays_wrong_is_refused_with_both_hashes(hub, fetch, name, 
 def test_a_size_that_is_not_the_files_is_refused(hub, fetch):
     hub.commit(DATA, {TRAIN: SMALL}, claims={TRAIN: {"size": len(SMALL) + 1}})
     error = fetch.task().error
-    assert f"{TRAIN} arrived wrong twice: it has {len(SMALL):,} bytes, the hub says {len(SMALL) + 1:,}" in error
+    said = f"it has {len(SMALL):,} bytes, the hub says {len(SMALL) + 1:,}"
+    assert f"{TRAIN} was downloaded twice and damaged both times: {said}" in error
 
 
 def test_a_hub_that_always_asks_to_wait_is_given_up(hub, fetch):
     hub.commit(DATA, {TRAIN: SMALL})
     hub.faults.append(Fault("listing", status=429, headers={"Retry-After": "0"}))
-    assert "the hub has answered 429 (too many requests) for too long; try again later" in fetch.task().error
+    assert "the hub answered 429 (too many requests) for too long; try again later" in fetch.task().error
     assert len(hub.asked("listing")) == 7
 
 
@@ -342,7 +343,7 @@ def test_a_slow_transfer_says_how_far_it_is(slow):
 def test_a_hub_that_cannot_be_reached_is_named_with_what_can_be_done(slow):
     _, fetched = slow["nowhere"]
     assert f"the hub at {NOWHERE} cannot be reached" in fetched.error
-    assert "run `snakemake stage` where there is a network" in fetched.error
+    assert "run `snakemake stage` on a machine with network access" in fetched.error
 
 
 # Mirrors and proxies
@@ -362,7 +363,7 @@ def test_a_login_in_the_mirrors_address_is_used_and_shown_nowhere(hub, fetch):
     endpoint = hub.endpoint.replace("//", "//reader:s3cr3t@")
     hub.commit(DATA, {TRAIN: SMALL}, readers=frozenset({TOKEN}), is_gated=True)
     gated = fetch.task(HF_ENDPOINT=endpoint)
-    assert "accept them at http://***@127.0.0.1:" in gated.error
+    assert "accept its terms at http://***@127.0.0.1:" in gated.error
     hub.repositories[DATA].readers = None
     hub.faults.append(Fault("resolve", times=1, status=429, headers={"Retry-After": "0"}))
     fetched = fetch.task(HF_ENDPOINT=endpoint)
@@ -449,14 +450,16 @@ def test_without_a_network_a_cached_model_without_weights_is_said_to_be_incomple
 
 def test_too_little_room_is_seen_before_the_first_byte(hub, fetch, small_disk):
     hub.commit(DATA, {TRAIN: parquet(megabytes=9)})
-    assert re.search(rf"{small_disk}: 9\.\d MB are to be fetched and 8\.\d MB are free; make room", fetch.task().error)
+    assert re.search(
+        rf"{small_disk}: 9\.\d MB are needed, but only 8\.\d MB are free; free some space", fetch.task().error
+    )
     assert not hub.files_sent()
 
 
 def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(hub, fetch, small_disk):
     hub.lists_sizes = False
     hub.commit(DATA, {TRAIN: parquet(megabytes=9)})
-    assert f"the disk (or your quota) below {small_disk} is full; make room" in fetch.task().error
+    assert f"the disk (or your quota) below {small_disk} is full; free some space" in fetch.task().error
     hub.commit(DATA, {TRAIN: SMALL})
     assert fetch.task().content["rows"] == {"train": 3}
 
@@ -468,8 +471,8 @@ def test_of_two_that_fetch_the_same_one_waits_and_keeps_the_others_work(hub, fet
     done = [fetch.finish(process) for process in both]
     assert [fetched.content["rows"] for fetched in done] == [{"train": 3}] * 2
     logs = "".join(fetched.log for fetched in done)
-    assert logs.count("waiting for another run that fetches this: process") == 1
-    assert logs.count("already staged by another run") == 1
+    assert logs.count("waiting for another process that fetches this: process") == 1
+    assert logs.count("already staged by another process") == 1
     assert hub.files_sent() == [TRAIN]
 
 

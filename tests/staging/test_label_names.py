@@ -95,7 +95,7 @@ def test_names_that_contradict_the_labels_end_tokenising_with_both(tmp_path, nam
     manifest = staged(tmp_path, {"train": fitting, "validation": fitting, split: named(names, [0, 1])})
     with pytest.raises(DataError) as caught:
         labels_in(manifest, builders.task(labels=labels))
-    said = f"its own metadata calls the numbers from 0 on [{', '.join(names)}], and the task's `labels` are"
+    said = f"its own metadata numbers its labels [{', '.join(names)}] from 0, but the task's `labels` are"
     message = str(caught.value)
     assert message.startswith(
         f"{tmp_path}/data/{split}-00000-of-00001.parquet: column 'label' has 0 in row 0: {said} [{', '.join(labels)}]"
@@ -124,11 +124,13 @@ def test_a_cards_names_count_as_the_files_own_and_both_must_agree(tmp_path):
     plain = pyarrow.table({"sentence": ["a", "b"], "label": [0, 1]})
     by_card = {"train-00000-of-00001.parquet": {"label": ["yes", "no"]}}
     manifest = staged(tmp_path, {"train": plain, "validation": plain}, label_names=by_card)
-    with pytest.raises(DataError, match=r"0: the data set's card \(as it was when .*/task was staged\) calls the numb"):
+    with pytest.raises(DataError, match=r"0: the dataset's card \(as it was when .*/task was staged\) numbers its l"):
         labels_in(manifest, builders.task())
     assert labels_in(manifest, builders.task(labels=["yes", "no"])) == [0, 1]
     manifest = staged(tmp_path, {"train": named(LABELS, [0, 1]), "validation": plain}, label_names=by_card)
-    with pytest.raises(DataError, match=r"own metadata calls .* \[no, yes\], the data set's card .* \[yes, no\]; corr"):
+    with pytest.raises(
+        DataError, match=r"own metadata .* \[no, yes\] from 0, but the dataset's card .* \[yes, no\]; corr"
+    ):
         labels_in(manifest, builders.task())
 
 
@@ -176,9 +178,11 @@ def staged_earlier(folder: Path, names: list[str]) -> Path:
 
 def test_an_order_that_is_another_is_refused_whoever_staged_the_data(tmp_path):
     manifest = staged_earlier(tmp_path, ["yes", "no"])
-    with pytest.raises(DataError, match=r"train-.*: its own metadata calls .* \[yes, no\], and the .* are \[no, yes\]"):
+    with pytest.raises(
+        DataError, match=r"train-.*: its own metadata numbers its labels \[yes, no\] from 0, but the .* are \[no, yes\]"
+    ):
         check_label_names(manifest, read_json(manifest), builders.task())
-    with pytest.raises(DataError, match=r"\[yes, no\], and the task's `labels` are \[no, yes\]"):
+    with pytest.raises(DataError, match=r"\[yes, no\] from 0, but the task's `labels` are \[no, yes\]"):
         labels_in(manifest, builders.task())
 
 
@@ -234,8 +238,8 @@ def test_a_number_whose_name_no_label_has_is_refused_with_both(tmp_path):
     with pytest.raises(DataError) as caught:
         converted(tmp_path, LABELS, train_parquet=named(["yes", "no", "maybe"], [0, 2]))
     assert str(caught.value) == (
-        "tiny/train.parquet: column 'label' has 2 in row 1: its own metadata calls the numbers from 0 on"
-        " [yes, no, maybe], and the task's `labels` are [no, yes]; write `labels: [yes, no, maybe]`"
+        "tiny/train.parquet: column 'label' has 2 in row 1: its own metadata numbers its labels"
+        " [yes, no, maybe] from 0, but the task's `labels` are [no, yes]; write `labels: [yes, no, maybe]`"
     )
 
 
@@ -262,7 +266,7 @@ def test_a_card_that_calls_classes_otherwise_does_not_matter_to_names(tmp_path):
     (tmp_path / "README.md").write_text(HEAD.format("          '0': negative\n          '1': positive\n"))
     assert converted(tmp_path, LABELS, train_csv=b"sentence,label\na,yes\nb,no\n") == {"train": [1, 0]}
     with pytest.raises(
-        DataError, match=r"'0' in row 0 \(line 2\): the data set's card calls .* \[negative, positive\]"
+        DataError, match=r"'0' in row 0 \(line 2\): the dataset's card numbers .* \[negative, positive\]"
     ):
         converted(tmp_path, LABELS, train_csv=ROWS)
 
@@ -340,15 +344,15 @@ def test_a_card_without_names_has_none_and_one_that_cannot_be_read_is_said(tmp_p
     (tmp_path / "README.md").write_text(card)
     with caplog.at_level(logging.WARNING):
         assert names_in_cards(tmp_path, ["a.csv"]) == {}
-    assert [record.getMessage()[:46] for record in caplog.records] == (
-        ["README.md: names of labels in it, if any, are n"[:46]] if is_said else []
+    assert [record.getMessage()[:51] for record in caplog.records] == (
+        ["README.md: its names of labels, if any, are ignored"] if is_said else []
     )
 
 
 def test_an_older_file_that_cannot_be_read_is_said(tmp_path, caplog):
     (tmp_path / "dataset_infos.json").write_text("[")
     assert names_in_cards(tmp_path, ["a.csv"]) == {}
-    assert "names of labels, if any, are not known: dataset_infos.json: cannot be read as JSON" in caplog.text
+    assert "names of labels, if any, are ignored: dataset_infos.json: cannot be read as JSON" in caplog.text
 
 
 def test_long_lists_of_names_keep_the_message_short():

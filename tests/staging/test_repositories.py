@@ -71,7 +71,7 @@ def test_a_folder_is_copied_and_a_second_fetch_keeps_it(fetch, tmp_path):
 
 def test_a_file_that_is_no_parquet_is_one_line(fetch, tmp_path):
     source = write(tmp_path / "data", {TRAIN: b"not parquet"})
-    assert f"gluegrid: {source}: {TRAIN} is no parquet file" in fetch.task(source=str(source), revision="v1").error
+    assert f"gluegrid: {source}: {TRAIN}: is not a parquet file" in fetch.task(source=str(source), revision="v1").error
 
 
 def test_a_folder_that_is_not_there_is_one_line(fetch, tmp_path):
@@ -133,18 +133,18 @@ def test_links_that_somebody_has_made_of_the_files_elsewhere_are_followed(fetch,
 def test_an_ending_is_no_leave_to_bring_what_has_another(tmp_path, data):
     write(tmp_path, {"secret.pem": b"not the data's"})
     relink(data / SPLIT, tmp_path / "secret.pem")
-    with pytest.raises(StagingError, match="outside its folder and of another name"):
+    with pytest.raises(StagingError, match="outside its folder and with another ending"):
         stage_task(tmp_path / "it", data)
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (os.mkfifo, "is a named pipe, no file"),
-        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "is a socket, no file"),
-        (lambda path: path.symlink_to("/dev/zero"), "is a device, no file"),
-        (lambda path: path.symlink_to("gone"), "is a link to gone, and that is no file (No such file or directory)"),
-        (lambda path: path.symlink_to(path.name), "and that is no file (Too many levels of symbolic links)"),
+        (os.mkfifo, "is a named pipe, not a file"),
+        (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "is a socket, not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+        (lambda path: path.symlink_to("gone"), "is a link to gone, which is not a file (No such file or directory)"),
+        (lambda path: path.symlink_to(path.name), "which is not a file (Too many levels of symbolic links)"),
     ],
     ids=["pipe", "socket", "device", "nowhere", "circle"],
 )

@@ -158,7 +158,7 @@ def test_staging_leaves_models_data_and_tokens_and_no_cell(staged):
 @pytest.mark.long
 def test_the_terminal_ends_with_what_is_staged(staged):
     lines = staged.output.strip().splitlines()
-    assert lines[-1] == "Everything is staged: cells need no network."
+    assert lines[-1] == "Everything is staged; cells need no network."
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     models = [row for row in table if row[0] == "model"]
     assert [row[1:4] for row in models] == [["tiny", "org/tiny", staged.commits["models"][:12]]]

@@ -90,23 +90,27 @@ LIES = {
     "gz as csv": (
         "it.csv",
         COMPRESSED["csv.gz"],
-        "is compressed as .gz is, and its name says otherwise; name it it.csv.gz",
+        "is compressed as .gz, contrary to its name; rename it to it.csv.gz",
     ),
-    "csv as gz": ("it.csv.gz", PLAIN, "is not compressed, and its name says otherwise; name it it.csv"),
+    "csv as gz": ("it.csv.gz", PLAIN, "is not compressed, contrary to its name; rename it to it.csv"),
     "gz as xz": (
         "it.jsonl.xz",
         COMPRESSED["csv.gz"],
-        "is compressed as .gz is, and its name says otherwise; name it it.jsonl",
+        "is compressed as .gz, contrary to its name; rename it to it.jsonl",
     ),
     "nothing as zst": ("it.csv.zst", b"", "is empty"),
-    "parquet": ("it.csv", b"PAR1\x15\x04", "is a parquet file, whatever its name says; save it as .csv, or name it so"),
-    "old Excel": ("it.tsv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel workbook, whatever its name says"),
+    "parquet": (
+        "it.csv",
+        b"PAR1\x15\x04",
+        "is a parquet file despite its name; save it as .csv, or correct its ending",
+    ),
+    "old Excel": ("it.tsv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel workbook despite its name"),
     "Excel": (
         "it.csv",
         zipped(**{"[Content_Types].xml": b"<x/>"}),
-        "is an Excel workbook, whatever its name says; save",
+        "is an Excel workbook despite its name; save",
     ),
-    "two in a zip": ("it.csv.zip", zipped(a=b"x", b=b"y"), "holds 2 files; unpack it, and name the one that is meant"),
+    "two in a zip": ("it.csv.zip", zipped(a=b"x", b=b"y"), "contains 2 files; unpack it, and name the one you mean"),
     "a pointer": ("it.csv", POINTER, "is a Git LFS pointer, not the file itself; run `git lfs pull` in "),
 }
 
@@ -152,15 +156,15 @@ def test_an_encoding_that_is_named_is_used(tmp_path, encoding, written_as, text)
         (
             TEXT.encode("utf-16"),
             "latin-1",
-            "begins with the mark of UTF-16, and `encoding` is latin-1; leave `encoding`",
+            "begins with UTF-16's byte order mark, but `encoding` is latin-1; leave it",
         ),
         (
             TEXT.encode("utf-8-sig"),
             "cp1252",
-            "begins with the mark of UTF-8, and `encoding` is cp1252; leave `encoding`",
+            "begins with UTF-8's byte order mark, but `encoding` is cp1252; leave it",
         ),
         ("größer".encode("utf-16-le")[:-1], "utf-16-le", "cannot be read as utf-16-le after line 0: "),
-        ("größer".encode("utf-16-be"), None, "is not UTF-8; it may be utf-16-be: then write `encoding: utf-16-be`"),
+        ("größer".encode("utf-16-be"), None, "is not UTF-8; it may be utf-16-be: if so, set `encoding: utf-16-be`"),
     ],
 )
 def test_bytes_of_another_encoding_are_one_line(tmp_path, content, encoding, expected):

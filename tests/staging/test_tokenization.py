@@ -236,7 +236,7 @@ def test_a_text_that_the_tokenizer_cannot_take_is_named(tmp_path):
     manifest = written_tokenizer(tmp_path / "staged", without_unknown)
     columns = {"sentence": ["cat", "cat", "dog", "cat"], "label": [0, 1, 0, 1]}
     data = builders.task_manifest(tmp_path, SINGLE, train=columns, validation=columns)
-    with pytest.raises(DataError, match=r"train-.*\.parquet: the tokenizer cannot take sentence in row 2: .*\[UNK\]"):
+    with pytest.raises(DataError, match=r"train-.*\.parquet: the tokenizer fails on sentence in row 2: .*\[UNK\]"):
         tokens_of(tmp_path, manifest, data, SINGLE)
 
 
@@ -339,7 +339,7 @@ def test_a_second_call_makes_nothing_again(tmp_path, tiny, caplog):
     before = (tmp_path / "tokens" / "train.arrow").stat().st_mtime_ns
     with caplog.at_level(logging.INFO):
         tokens_of(tmp_path, tiny, data, SINGLE)
-    assert "already tokenised" in caplog.text
+    assert "already tokenized" in caplog.text
     assert (tmp_path / "tokens" / "train.arrow").stat().st_mtime_ns == before
 
 
@@ -359,7 +359,7 @@ def test_the_same_tokens_under_another_name_are_used(tmp_path, tiny, caplog):
     (tmp_path / "tokens").rename(tmp_path / "alias-128")
     with caplog.at_level(logging.INFO):
         second, new = tokens_of(tmp_path, tiny, data, SINGLE)
-    assert f"the same tokens are in {tmp_path / 'alias-128'} already" in caplog.messages
+    assert f"using the same tokens from {tmp_path / 'alias-128'}" in caplog.messages
     assert (first, old) == (second, new)
     shutil.rmtree(tmp_path / "alias-128")
     check_files(tmp_path / "tokens/manifest.json")
@@ -420,6 +420,7 @@ def test_no_cell_is_trained_on_tokens_whose_labels_were_taken_for_others(tmp_pat
     manifest = tmp_path / "tokens" / "manifest.json"
     write_json(manifest, content | {"made_from": content["made_from"] | {"labels": SINGLE.labels}})
     with pytest.raises(
-        DataError, match=r"its own metadata calls .* \[yes, no\], and the task's `labels` are \[no, yes\]"
+        DataError,
+        match=r"its own metadata numbers its labels \[yes, no\] from 0, but the task's `labels` are \[no, yes\]",
     ):
         Tokens(builders.run(SINGLE, max_seq_length=16), manifest, tiny, data)

@@ -238,7 +238,7 @@ def test_a_damaged_or_foreign_checkpoint_is_reported_and_the_one_before_used(pla
     assert [part["step"] for part in keeper.continued] == [4]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"{place.checkpoint(5)}: cannot be used, since it")
+    assert warnings[0].startswith(f"{place.checkpoint(5)}: this checkpoint cannot be used: it")
     assert "\n" not in warnings[0]
 
 
@@ -332,7 +332,10 @@ def test_random_states_of_other_devices_are_reported_and_the_checkpoint_before_i
     keeper = place.keeper()
     assert place.train(keeper)[1] == uninterrupted
     assert [part["step"] for part in keeper.continued] == [4]
-    assert f"{place.checkpoint(5)}: cannot be used, since its random states are of other devices" in caplog.text
+    assert (
+        f"{place.checkpoint(5)}: this checkpoint cannot be used: its random states belong to other devices"
+        in caplog.text
+    )
     states = random_states(torch.device("cpu"))
     assert lacks_device(states, torch.device("cuda"))
     assert not lacks_device(states, torch.device("cpu"))

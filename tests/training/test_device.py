@@ -110,7 +110,10 @@ def test_processes_that_would_share_a_gpu_are_refused(card, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1,MIG-2")
     run = builders.run(builders.task(), device="cuda", gpus=2)
-    with pytest.raises(TransientError, match=r"gpus: 2, but CUDA shows a process 1 on .*MIG-1,MIG-2.*; of MIG slices"):
+    with pytest.raises(
+        TransientError,
+        match=r"gpus: 2, but CUDA shows a process only 1 on .*MIG-1,MIG-2.*; it never shows more than one MIG slice",
+    ):
         prepare_device(run)
     assert ("zeros", 1) not in card
 
@@ -126,7 +129,7 @@ def fails_with(message, calls):
 
 def test_a_card_that_others_have_filled_is_an_error_of_this_moment(card, monkeypatch):
     monkeypatch.setattr(torch, "zeros", fails_with("CUDA error: out of memory", []))
-    with pytest.raises(TransientError, match="has no memory left: is it used by others"):
+    with pytest.raises(TransientError, match="has no memory left; look with nvidia-smi"):
         prepare_device(RUN)
 
 

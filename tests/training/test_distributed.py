@@ -89,14 +89,12 @@ def test_weights_that_differ_by_a_bit_end_the_attempt_of_all(outcomes):
     for each in ("main", "other"):
         equal, unequal = outcomes[each]["inequality"]
         assert equal == "equal"
-        assert unequal.startswith("the weights are not the same in all processes; the next attempt goes on")
+        assert unequal.startswith("the weights differ between processes; the next attempt resumes")
 
 
 def test_another_number_of_processes_than_the_run_is_for_is_an_error(outcomes):
     for each in ("main", "other"):
-        assert outcomes[each]["refusal"].startswith(
-            "the run is for 3 processes (gpus: 3, nodes: 1), and 2 were started"
-        )
+        assert outcomes[each]["refusal"].startswith("the run needs 3 processes (gpus: 3, nodes: 1), but 2 were started")
 
 
 def _without_times(metrics: dict) -> dict:

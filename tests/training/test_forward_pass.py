@@ -186,7 +186,7 @@ def test_the_users_choice_of_attention_is_used_as_it_is(tmp_path, rows):
     ("kind", "attention", "reason"),
     [
         ("bert", "flash_attention_2", "ImportError .*"),
-        ("deberta-v2", "sdpa", "DebertaV2ForSequenceClassification has none"),
+        ("deberta-v2", "sdpa", "DebertaV2ForSequenceClassification does not support it"),
     ],
 )
 def test_an_attention_that_is_not_there_is_an_error(kind, attention, reason):

@@ -59,7 +59,7 @@ def test_parts_are_halved_until_they_fit_and_stay_so(fits, rows, parts):
 
 
 def test_one_row_that_does_not_fit_is_an_error_for_good():
-    with pytest.raises(TrainingError, match="does not hold training of one example of up to 2 tokens") as caught:
+    with pytest.raises(TrainingError, match="training does not fit even with one example of up to 2 tokens") as caught:
         computed(MicroBatches("training", whole), 0, [])
     assert caught.value.is_permanent
 
@@ -361,7 +361,7 @@ def test_a_model_that_does_not_fit_is_one_clear_error(with_dropout, monkeypatch)
 def test_a_later_step_that_may_be_half_done_is_not_gone_on_from(with_dropout, monkeypatch):
     monkeypatch.setattr(*KERNEL, fails_at(4, getattr(*KERNEL), before=True))
     with pytest.raises(
-        TransientError, match="in the middle of the optimizer's step; the next attempt goes on from the"
+        TransientError, match="in the middle of the optimizer's step; the next attempt resumes from the"
     ):
         trained_bits(with_dropout)
 

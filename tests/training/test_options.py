@@ -80,7 +80,9 @@ def test_gradient_checkpointing_changes_no_number(cell):
 
 def test_gradient_checkpointing_of_a_model_that_has_none_is_an_error(files, cell, monkeypatch):
     monkeypatch.setattr(type(cell().model), "supports_gradient_checkpointing", False)
-    with pytest.raises(TrainingError, match="gradient_checkpointing: BertForSequenceClassification cannot do it"):
+    with pytest.raises(
+        TrainingError, match="gradient_checkpointing: BertForSequenceClassification does not support it"
+    ):
         cell(gradient_checkpointing=True)
 
 
@@ -190,7 +192,7 @@ def test_bf16_on_a_gpu_without_it_is_an_error(monkeypatch):
     """A mock, as above."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
-    with pytest.raises(TrainingError, match="precision: bf16 is not for Old GPU, which has none; set precision: auto"):
+    with pytest.raises(TrainingError, match="precision: bf16 is not supported by Old GPU; set precision: auto"):
         precision_of(builders.run(PAIR, precision="bf16", device="cuda"))
 
 
@@ -201,7 +203,7 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch):
     assert precision_of(asked) == "tf32"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
-    with pytest.raises(TrainingError, match="precision: tf32 is not for Old GPU, which has none; set precision: auto"):
+    with pytest.raises(TrainingError, match="precision: tf32 is not supported by Old GPU; set precision: auto"):
         precision_of(asked)
 
 
@@ -244,7 +246,7 @@ def test_what_is_fp32_is_computed_in_tf32_for_that_precision_only(
 
 
 def test_a_run_for_other_processes_than_were_started_is_an_error(cell):
-    with pytest.raises(TrainingError, match=r"the run is for 4 processes \(gpus: 2, nodes: 2\), and 1 were started"):
+    with pytest.raises(TrainingError, match=r"the run needs 4 processes \(gpus: 2, nodes: 2\), but 1 were started"):
         cell(gpus=2, nodes=2)
 
 

@@ -264,9 +264,7 @@ def test_a_tracker_that_is_not_installed_is_told_once_and_the_others_go_on(tmp_p
     monkeypatch.setitem(sys.modules, "mlflow", None)
     track(["mlflow", "tensorboard"], tmp_path, 1, 3)
     [warning] = caplog.messages
-    assert re.match(
-        r"mlflow follows this training no further: .*; install mlflow, or take it out of report_to", warning
-    )
+    assert re.match(r"mlflow no longer tracks this training: .*; install mlflow, or remove it from report_to", warning)
     assert scalars(tmp_path / "tensorboard" / "1") == expected([1, 2, 3])
 
 
@@ -276,7 +274,7 @@ def test_a_tracker_that_fails_later_is_told_once_and_the_others_go_on(tmp_path, 
     monkeypatch.setitem(sys.modules, "mlflow", mock)
     monkeypatch.setattr(mock, call, lambda *_, **__: 1 / 0)
     track(["mlflow", "tensorboard"], tmp_path, 1, 3)
-    assert caplog.messages == ["mlflow follows this training no further: ZeroDivisionError division by zero"]
+    assert caplog.messages == ["mlflow no longer tracks this training: ZeroDivisionError division by zero"]
     assert scalars(tmp_path / "tensorboard" / "1") == expected([1, 2, 3])
 
 
@@ -284,10 +282,10 @@ def test_a_folder_that_cannot_be_made_ends_no_training(tmp_path, caplog):
     (tmp_path / "file").touch()
     track(["tensorboard"], tmp_path / "file" / "trackers", 1, 3)
     [warning] = caplog.messages
-    assert "tensorboard follows this training no further" in warning
+    assert "tensorboard no longer tracks this training" in warning
 
 
 def test_a_disk_that_is_full_ends_no_training(tmp_path):
     output, errors = track_in_a_process(["tensorboard"], tmp_path / "trackers", 1, 300, size=2000)
     assert output == "trained\n"
-    assert errors.count("tensorboard follows this training no further") == 1
+    assert errors.count("tensorboard no longer tracks this training") == 1

@@ -23,9 +23,9 @@ MODELS, TASKS = (
 )
 KINDS = [f"{model}/{task}" for model in MODELS for task in TASKS]
 FORMS = {  # of the lines that say that a job begins
-    "model": r"Fetching the model ([\w-]+)-\w+@",
-    "task": r"Fetching the data .*--(\w+)@",
-    "tokens": r"Tokenising \S+--(\w+)@\S+ to ",
+    "model": r"Fetching model ([\w-]+)-\w+@",
+    "task": r"Fetching dataset .*--(\w+)@",
+    "tokens": r"Tokenizing \S+--(\w+)@\S+ to ",
     "cell": r"Training (\S+) on (\w+), base, seed ",
 }
 

@@ -270,7 +270,7 @@ MISTAKES = {
     ),
     "another quoting": (
         {"quoting": "all"},
-        "quoting: 'all' is not allowed; allowed: one of none; none where quotes in",
+        "quoting: 'all' is not allowed; allowed: one of none; none if quotes in",
     ),
     "columns without the text's": (
         {"columns": ["id", "revew", "mood"]},

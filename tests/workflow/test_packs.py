@@ -96,8 +96,8 @@ def test_whatever_ends_a_cell_or_its_pack_costs_the_others_nothing(clone, tmp_pa
         said = say(clone, "status")
         assert f"{killed} stopped" in said and f"{cancelled} running" in said, said
         assert "Cells: 0 done, 1 running, 0 queued, 1 stopped, 1 failed, 3 not begun." in said
-        assert "nothing works on it" in say(clone, "cancel", CELL.format(task=not_begun))
-        assert "is asked to save its work" in say(clone, "cancel", CELL.format(task=cancelled))
+        assert "it was not being trained" in say(clone, "cancel", CELL.format(task=not_begun))
+        assert "was asked to save its work" in say(clone, "cancel", CELL.format(task=cancelled))
     wait(lambda: is_over(clone, cancelled), log)
     with pause_at_checkpoint(clone, "packed", last, log) as training:
         os.kill(process_of_pack(training), signal.SIGKILL)

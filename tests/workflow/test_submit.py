@@ -85,7 +85,7 @@ def test_what_the_profile_says_is_what_sbatch_is_asked_for(slurm, text, expected
     [
         ("set-resources: {controller: {runtime: 1-00:00:00}}", "1-00:00:00 is no duration; write minutes, or 10h, 2d"),
         ("default-resources: [\"slurm_partition='gpu' if wildcards.task == 'rte' else 'low'\"]",
-         "has no value for controller"),
+         "cannot be evaluated for controller"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_in_it_is_said_with_file_and_key(slurm, text, said):
@@ -98,7 +98,7 @@ def test_what_makes_no_sense_in_it_is_said_with_file_and_key(slurm, text, said):
 def test_another_profile_than_one_for_slurm_is_refused(slurm, text, name):
     Path("profiles/slurm").mkdir(parents=True)
     Path("profiles/slurm/config.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(GluegridError, match=r"no `executor: slurm`|PROFILE=nothing: there is no such profile"):
+    with pytest.raises(GluegridError, match=r"no `executor: slurm`|PROFILE=nothing: no such profile"):
         slurm_profile(name)
 
 

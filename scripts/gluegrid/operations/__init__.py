@@ -1,1 +1,1 @@
-"""What is asked of running and finished grids: plan, estimates, status, cancel, cleanup, disk."""
+"""Plan, estimate, watch, cancel and clean up experiments."""

@@ -1,7 +1,7 @@
-"""What may be deleted without losing a result or work that goes on: found, told, and deleted where that is wished.
+"""Find, list and delete files that are safe to delete.
 
-Nothing is touched that somebody alive may need, nor the checkpoints of a cell that is not done, nor
-anything that says what a run is or was: run.json, results, records, attempts.jsonl, the last good result.
+Never delete what a running process may need, the checkpoints of an unfinished cell, or anything that documents a run:
+run.json, results, records, attempts.jsonl, the last good result.
 """
 
 import shutil
@@ -31,9 +31,9 @@ from gluegrid.operations.leftovers import (
 
 
 def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
-    """Return what may be deleted of all experiments and of what they share, or of the experiment of this name.
+    """Return what may be deleted of all experiments and of what they share, or of the named experiment.
 
-    Raises GluegridError, also when SLURM does not answer: then nobody knows which of its jobs are still to run.
+    Raise GluegridError also if SLURM does not answer, since then nobody knows which of its jobs are still to run.
     """
     folders = experiment_folders(results, name)
     cells = {folder: [CellFiles(run) for run in sorted(_runs(folder))] for folder in folders}
@@ -54,7 +54,7 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
     busy = {folder: list(filter(is_busy, of_folder)) for folder, of_folder in cells.items()}
     to_go_on = {folder for folder, job in controllers.items() if job.found_in(queue)}
     places = [leftovers_of_experiment(folder, cells[folder], busy[folder], folder in to_go_on) for folder in folders]
-    # The log of the last job of a cell that ended without a result may say why.
+    # Keep the log of the last job of a cell without a result, which may say why.
     last = [of_cell[-1] for of_cell in tried.values() if of_cell]
     wanted = {attempt["slurm_job_id"] for attempt in last if attempt["cause"] != Cause.DONE}
     kept = _names_of_logs(queue.keys() | wanted)
@@ -70,13 +70,13 @@ def find_leftovers(results: Path, name: str | None = None) -> list[Place]:
 
 
 def delete(places: Iterable[Place]) -> list[str]:
-    """Delete all leftovers; return a line for each that somebody has begun to use meanwhile, and that was left."""
+    """Delete all leftovers; return a line for each that was kept because somebody uses it by now."""
     left = []
     for leftovers in (leftovers for place in places for leftovers in place.leftovers):
         try:
             _delete_unless_used(leftovers)
         except (TransientError, OSError) as error:
-            left.append(f"left: {leftovers.what} ({error})")
+            left.append(f"not deleted: {leftovers.what} ({error})")
     return left
 
 
@@ -92,7 +92,7 @@ def _delete_unless_used(leftovers: Leftovers) -> None:
 
 
 def _delete_invocations(paths: list[Path], folder: Path) -> None:
-    """Take the files away first: a call of snakemake that begins now makes its own copy, or is seen to live."""
+    """Move the files away first: a call of snakemake that starts now makes its own copy, or is seen to be running."""
     with TemporaryDirectory(prefix=".removed-", dir=folder / "heads", ignore_cleanup_errors=True) as name:
         removed = Path(name)
         for path in paths:
@@ -102,11 +102,11 @@ def _delete_invocations(paths: list[Path], folder: Path) -> None:
         for path in paths:
             if not path.exists():
                 (removed / path.name).rename(path)
-    raise TransientError("a call of snakemake has just begun")
+    raise TransientError("a call of snakemake has just started")
 
 
 def _runs(folder: Path) -> set[Path]:
-    """Return the run.json of each cell that an experiment has or had, where it is or would be."""
+    """Return the path of run.json, existing or not, of each cell that an experiment has or once had."""
     cells = {
         path.relative_to(folder / part) for part in ("runs", "state") for path in folder.glob(f"{part}/{'*/' * 4}")
     }
@@ -119,7 +119,7 @@ def _logs_of_jobs() -> Iterator[Path]:
 
 
 def _names_of_logs(numbers: Iterable[str | None]) -> set[str]:
-    """Return what SLURM calls the logs of jobs, whatever their clusters."""
+    """Return the names of SLURM's logs of these jobs, which do not name the cluster."""
     return {without_cluster(number) for number in numbers if number}
 
 
@@ -129,7 +129,7 @@ def _queue(numbers: set[str]) -> dict[str, Job]:
     except TransientError as error:
         said = " ".join(str(error).split())
         raise TransientError(
-            f"nothing was deleted, since SLURM does not say which jobs are in its queue: {said}"
+            f"nothing was deleted, since SLURM does not say which jobs are in its queue ({said}); try again later"
         ) from error
 
 

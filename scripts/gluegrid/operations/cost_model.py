@@ -1,9 +1,8 @@
-"""What a run costs, as a count: the floating-point operations of its training and of its predictions.
+"""Count the floating-point operations of a run's training and predictions.
 
 Kaplan et al., "Scaling Laws for Neural Language Models" (2020), section 2.1: about 2 operations per parameter and token
-forwards, and twice as many backwards. Attention between tokens is left out, since it is little at GLUE's lengths. Time
-is operations divided by a speed, which is what is measured of a device (measured_speeds.py): so the speed also stands
-for all that a device does not do as well as it could.
+forwards, and twice as many backwards. Attention between tokens is ignored, since it is small at GLUE's lengths. Time is
+operations divided by a device's measured speed (measured_speeds.py), which thus includes all inefficiencies.
 """
 
 import glob
@@ -30,10 +29,10 @@ MOST_PARAMETERS = 10**13
 LARGEST_HIDDEN_SIZE = 100_000
 MOST_DIMENSIONS = 16
 LONGEST_KIND = 100  # characters
-WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")  # the names that a config may have for it
+WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")  # the keys that a config may use
 BYTES_OF_A_WEIGHT = 4
 ROWS_OF_AN_UNKNOWN_TASK = 100_000
-# Of a task whose splits' rows are not known, beside those it trains on.
+# For splits of unknown size, relative to the training split.
 SHARE_OF_PREDICTED_ROWS = 0.2
 
 
@@ -41,8 +40,8 @@ SHARE_OF_PREDICTED_ROWS = 0.2
 class ModelSize:
     """The size of an encoder.
 
-    `passed` are the parameters that each token passes: without embeddings, and layers that share their weights (ALBERT)
-    as often as they are used. `known_from` says how sure this is, `kind` is its model_type or its source.
+    `passed` is the number of parameters that each token passes: without embeddings, and with shared layers (ALBERT)
+    counted as often as they are used. `known_from` says how sure this is; `kind` is its model_type or its source.
     """
 
     parameters: int
@@ -53,24 +52,24 @@ class ModelSize:
 
     @property
     def layers(self) -> float:
-        """The layers that it would have, were each as wide as usual: 12 parameters for each squared hidden unit."""
+        """The number of layers if each has the usual 12 parameters per squared hidden unit."""
         return self.passed / (12 * self.hidden_size**2)
 
 
 @dataclass(frozen=True)
 class SplitSize:
-    """Rows of a split, their tokens at one length, and those of the longest row, None where that is not known."""
+    """The rows of a split, their tokens at one max_seq_length, and the longest row's tokens (None if not known)."""
 
     rows: int
     tokens: int
     longest: int | None = None
 
     def rows_of(self, most: int | None) -> int:
-        """Return how many its first `most` rows are; all for None."""
+        """Return the number of its first `most` rows; None stands for all."""
         return self.rows if most is None else min(most, self.rows)
 
     def tokens_of(self, most: int | None) -> float:
-        """Return the tokens of the first `most` rows, if all are of like length; of all for None."""
+        """Estimate the tokens of the first `most` rows; None stands for all."""
         return self.tokens_of_a_row * self.rows_of(most)
 
     @property
@@ -79,19 +78,19 @@ class SplitSize:
         return self.tokens / max(self.rows, 1)
 
     def truncated(self, max_seq_length: int) -> "SplitSize":
-        """Return about what it is at another length."""
+        """Estimate the size at another length."""
         return SplitSize(self.rows, round(self.rows * min(self.tokens_of_a_row, max_seq_length)))
 
 
 @dataclass(frozen=True)
 class RowsSeen:
-    """What was seen of a split before it is tokenised: its rows, and how many of those read have so many tokens."""
+    """A split before it is tokenized: its rows, and how many of those that were read have so many tokens."""
 
     rows: int
     lengths: Mapping[int, int]
 
     def size(self, max_seq_length: int) -> SplitSize:
-        """Return its size where rows are truncated to this length."""
+        """Return its size with rows truncated to this length."""
         tokens = sum(min(length, max_seq_length) * count for length, count in self.lengths.items())
         return SplitSize(self.rows, round(self.rows * tokens / max(sum(self.lengths.values()), 1)))
 
@@ -100,7 +99,7 @@ class RowsSeen:
 class TaskSize:
     """The sizes of a task's splits.
 
-    `is_counted`: its tokens are made, and these are their numbers. `is_guessed`: not even its rows are known.
+    `is_counted`: the tokens exist and were counted. `is_guessed`: not even the number of rows is known.
     """
 
     train: SplitSize
@@ -120,7 +119,7 @@ class TaskSize:
         return sum(split.tokens for split in (self.train, *self.validation, *self.test))
 
 
-# What the words of published encoders' names mean (BERT, RoBERTa, ELECTRA, the miniatures of google/bert_uncased_*).
+# Sizes by words in the names of published encoders (BERT, RoBERTa, ELECTRA, the miniatures of google/bert_uncased_*).
 SIZES_BY_WORD = {
     "xxlarge": ModelSize(1_500_000_000, 1_300_000_000, 1536, NAME),
     "xlarge": ModelSize(750_000_000, 700_000_000, 1024, NAME),
@@ -136,7 +135,7 @@ UNKNOWN_SIZE = ModelSize(335_000_000, 303_000_000, 1024, UNKNOWN)
 
 
 def model_size(experiment: Experiment, model: str) -> ModelSize:
-    """Return the size of a model: as it is staged, else of its folder, else as its name says, else a large one's."""
+    """Return the size of a model: as staged, else from its folder, else from its name, else that of a large one."""
     manifest = Path(experiment.model_manifest(model))
     source = experiment.models[model]["source"]
     try:
@@ -144,7 +143,7 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
             return _staged_size(manifest)
         if paths.is_local(source):
             return _size_of_folder(Path(source).expanduser())
-    except Exception:  # whatever stands in somebody's files: what is wrong with them is said where they are fetched
+    except Exception:  # files may contain anything; staging reports what is wrong with them
         pass
     words = re.split(r"[^a-z]+", source.lower())
     size = next((size for word, size in SIZES_BY_WORD.items() if word in words), UNKNOWN_SIZE)
@@ -152,8 +151,8 @@ def model_size(experiment: Experiment, model: str) -> ModelSize:
 
 
 def task_size(experiment: Experiment, cell: Cell) -> TaskSize:
-    """Return the size of a cell's task: as its tokens were counted, else by what was seen of its data, or of tokens
-    that another tokenizer has made of them, else by what the experiment says.
+    """Return the size of a cell's task: from its tokens, else from its data or from tokens of another tokenizer, else
+    from the experiment file.
     """
     entry, max_seq_length = experiment.tasks[cell.task], cell.values["max_seq_length"]
     sizes = _counted(staged_tokens(experiment, cell))
@@ -175,20 +174,20 @@ def _size_of_folder(folder: Path) -> ModelSize:
 
 
 def _numbers_in(safetensors: Path) -> int:
-    """Return how many numbers a file of weights holds, as its header says; without the library, which is not light."""
+    """Return how many numbers a file of weights holds, from its header, without importing the heavy library."""
     length = int.from_bytes(_read(safetensors, LENGTH_BYTES), "little")
     text = _read(safetensors, min(length, LARGEST_HEADER), LENGTH_BYTES)
     if len(text) < length:
-        raise ValueError(f"{safetensors}: its header is not whole, or larger than any")
+        raise ValueError(f"{safetensors}: its header is incomplete or too large")
     header = json.loads(text)
     shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
     return sum(math.prod(_whole_numbers(shape[:MOST_DIMENSIONS])) for shape in shapes)
 
 
 def _read(path: Path, most: int, start: int = 0) -> bytes:
-    """Return at most so many bytes; ValueError for what is no file, since to open a named pipe is to wait."""
+    """Return at most so many bytes. Raise ValueError for anything but a file, since opening a named pipe would hang."""
     if not path.is_file():
-        raise ValueError(f"{path} is no file")
+        raise ValueError(f"{path} is not a file")
     with path.open("rb") as stream:
         stream.seek(start)
         return stream.read(most)
@@ -200,7 +199,7 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
     layers, groups = config.get("num_hidden_layers", 1), config.get("num_hidden_groups") or 1
     _whole_numbers([parameters, embeddings, hidden_size, width, layers, groups])
     if not 0 < hidden_size <= LARGEST_HIDDEN_SIZE:
-        raise ValueError(f"a hidden size of {hidden_size}")
+        raise ValueError(f"the hidden size is {hidden_size}")
     of_layers = max(parameters - embeddings * width, 1)
     passed = round(of_layers * layers / groups) if "num_hidden_groups" in config else of_layers
     _whole_numbers([passed])
@@ -214,14 +213,14 @@ def _size(parameters: int, embeddings: int, config: dict, known_from: str) -> Mo
 
 
 def _whole_numbers(numbers: list) -> list[int]:
-    """Return numbers that may be sizes; ValueError for others: a file may say anything, and a guess is better."""
+    """Return the numbers if they may be sizes. Raise ValueError if not: a guess is better than nonsense in a file."""
     if not all(type(number) is int and 0 <= number <= MOST_PARAMETERS for number in numbers):
-        raise ValueError("no sizes of a model")
+        raise ValueError("these cannot be the sizes of a model")
     return numbers
 
 
 def _counted(manifest: Path) -> dict[str, SplitSize]:
-    """Return the sizes of the splits in a manifest of tokens; none where it is not there, or broken."""
+    """Return the sizes of the splits in a manifest of tokens; none if it is missing or broken."""
     try:
         splits = read_json(manifest)["splits"] if manifest.exists() else {}
         return {name: SplitSize(split["rows"], split["tokens"], split.get("longest")) for name, split in splits.items()}
@@ -230,7 +229,7 @@ def _counted(manifest: Path) -> dict[str, SplitSize]:
 
 
 def _by_other_tokens(experiment: Experiment, cell: Cell) -> dict[str, SplitSize]:
-    """Return the sizes of a cell's splits as other tokenizers, or for other lengths, have made them."""
+    """Return the sizes of a cell's splits from tokens of other tokenizers or lengths."""
     names = {"tokenizer_key": "*", "examples_key": glob.escape(experiment.examples_key(cell.task))}
     manifests = Path().glob(paths.TOKENS_MANIFEST.format(**names, max_seq_length="*"))
     longest = max(map(_counted, sorted(manifests)), key=lambda sizes: sum(s.tokens for s in sizes.values()), default={})
@@ -247,7 +246,7 @@ def _staged_rows(manifest: Path) -> dict[str, int]:
 def _expected_size(
     entry: dict, max_seq_length: int, staged_rows: Mapping[str, int], known: Mapping[str, SplitSize]
 ) -> TaskSize:
-    """Return the size of a task of which the rows may be staged, or the sizes of some splits known."""
+    """Estimate the size of a task whose rows may be staged, and of which some splits' sizes may be known."""
     rows = {split: of["rows"] for split, of in entry.get("official", {}).items()}
     rows |= {entry["train"]: entry["train_rows"]} if "train_rows" in entry else {}
     rows |= staged_rows
@@ -271,7 +270,7 @@ def _task_size(entry: dict, sizes: dict[str, SplitSize], is_counted: bool, is_gu
 
 FORWARDS = 2
 BACKWARDS = 4
-WIDTHS_OF_ADAPTERS = 18  # of one layer's six linear layers: in and out of each, in hidden units
+WIDTHS_OF_ADAPTERS = 18  # inputs and outputs of a layer's six linear layers, in hidden units
 BACKWARDS_OF_ADAPTERS = 2  # gradients of activations; hardly any of weights
 
 MB_OF_SNAKEMAKE = 500
@@ -279,9 +278,9 @@ MARGIN_OF_MEMORY = 1.5
 
 
 def operations_of_training(values: dict, model: ModelSize, task: TaskSize) -> float:
-    """Return the operations of a run's training, over all its epochs and processes, with the scores of epochs.
+    """Return the operations of a run's training over all epochs and processes, with the scoring of epochs.
 
-    `values` are all of the run's, those of its recipe too.
+    `values` are all values of the run, its recipe's included.
     """
     if not values["do_train"]:
         return 0
@@ -319,12 +318,12 @@ def _scored_tokens(values: dict, task: TaskSize) -> float:
 
 
 def memory_in_mb(values: dict, model: ModelSize) -> int:
-    """Return the host memory in MB that a run is thought to need on each node.
+    """Estimate the host memory in MB that a run needs on each node.
 
-    Snakemake's own two processes of each job count too. On a GPU: the libraries, and a copy of weights and optimizer
-    while they are loaded or saved. On a CPU also all that is trained: weights, gradients and two moments, 4 bytes each,
-    and the activations (about 34 x 2 bytes for each token, layer and hidden unit: Korthikanti et al., "Reducing
-    Activation Recomputation" (2022), section 4).
+    Snakemake's own two processes per job are included. On a GPU: the libraries, and a copy of weights and optimizer
+    while they are loaded or saved. On a CPU also everything trained: weights, gradients and two moments, 4 bytes each,
+    and the activations (about 34 x 2 bytes per token, layer and hidden unit: Korthikanti et al., "Reducing Activation
+    Recomputation" (2022), section 4).
     """
     if values["device"] == "cuda":
         of_process = 5_000 + 24 * model.parameters / 1e6
@@ -337,7 +336,7 @@ def memory_in_mb(values: dict, model: ModelSize) -> int:
 
 
 def memory_as_measured(values: dict, peak_bytes: int) -> int:
-    """Return the host memory in MB that a run needs on each node, by the highest peak of a process seen, with room."""
+    """Return the host memory in MB that a run needs on each node: the highest peak measured, plus a margin."""
     return _rounded(MB_OF_SNAKEMAKE + MARGIN_OF_MEMORY * peak_bytes / 1e6 * values["gpus"])
 
 

@@ -1,7 +1,7 @@
-"""GPUs by the names that they are met under, and their published figures: what is known before anything ran on them.
+"""GPUs by their various names, with published figures, for estimates before anything has run on them.
 
 Names come from torch (`NVIDIA A100-SXM4-80GB`), from people (`h100`, `rtx4090`) and from SLURM's kinds of GPUs
-(`nvidia_a100_80gb_pcie`, `a100_3g.20gb`). What was measured here (measured_speeds.py) is worth more than this table.
+(`nvidia_a100_80gb_pcie`, `a100_3g.20gb`). Measured speeds (measured_speeds.py) take precedence over this table.
 """
 
 import difflib
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-# Where each figure is published. The sheets themselves were not at hand when the table was written: rates of P100 SXM,
-# T4, RTX 8000, A16, A40, A100, A800, RTX 4090, L40, L40S, H100 PCIe and SXM, B100, B200 and GB200 were compared with
-# copies of them on other sites; all others, among them RTX 50 and the NVL cards, still are to be.
-# Those of L4 and from Hopper on give tensor rates with sparsity, of which the table has half.
+# Where each figure is published. The data sheets themselves were not available when the table was written: the rates of
+# P100 SXM, T4, RTX 8000, A16, A40, A100, A800, RTX 4090, L40, L40S, H100 PCIe and SXM, B100, B200 and GB200 were
+# checked against copies on other sites; all others, among them RTX 50 and the NVL cards, are still unchecked. The
+# sheets of L4 and from Hopper on give tensor rates with sparsity, of which the table has half.
 SOURCES = {
     "p100": "NVIDIA, Tesla P100 GPU accelerator, data sheets (PCIe, SXM2)",
     "v100": "NVIDIA, V100 Tensor Core GPU, data sheet, 2020: nvidia.com/en-us/data-center/v100",
@@ -43,9 +43,9 @@ SOURCES = {
 class Device:
     """A GPU, or a MIG slice of one.
 
-    `variant` is what tells it from others of its model. Peak rates are 1e12 operations a second, without sparsity, 16
-    bits accumulated in fp32; None for what it has not. Memory is in GB, its bandwidth in GB/s. `source` is a key of
-    SOURCES; `mig_slices` are how many parts it can be cut into.
+    `variant` distinguishes it from others of its model. Peak rates are in 1e12 operations per second, without sparsity,
+    with 16 bits accumulated in fp32; None for precisions that it lacks. Memory is in GB, its bandwidth in GB/s.
+    `source` is a key of SOURCES; `mig_slices` is the number of slices it can be divided into.
     """
 
     model: str
@@ -63,42 +63,42 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The name that people read."""
+        """The name for people."""
         return f"{self.model} {self.variant}"
 
     def precision(self, wanted: str) -> str:
-        """Return in which precision a run with this `precision` computes here."""
+        """Return the precision in which a run with this `precision` computes on this device."""
         if wanted == "auto":
             return "fp32" if self.bf16 is None else "bf16"
         return "fp32" if wanted == "tf32" and self.tf32 is None else wanted
 
     def peak(self, precision: str) -> float:
-        """Return the peak rate of a precision in operations a second; fp32's where the device has no other."""
+        """Return the peak rate of a precision in operations per second; that of fp32 if the device lacks it."""
         rates = {"tf32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}
         return 1e12 * (rates.get(precision) or self.fp32)
 
 
-# What of the data sheets' figures an encoder's training on GLUE is thought to reach. No GPU was measured for this: the
-# two are from an analysis of BERT base's step, and leave it slower than others report on T4, V100 and A100. Matrix
-# products of about 1,000 tokens reach half the peak; between them, all that is elementwise moves this many bytes for
-# each token, layer and hidden unit, forwards and backwards, at the memory's full bandwidth. So two GPUs differ by more
-# than their peaks: an L4 has the peak rate of a V100 and a third of its bandwidth.
+# How much of the data sheets' figures training an encoder on GLUE is assumed to reach. No GPU was measured for this:
+# both numbers come from an analysis of a BERT base step, and give lower speeds than others report for T4, V100 and
+# A100. Matrix products of about 1,000 tokens reach half the peak; elementwise operations between them move this many
+# bytes per token, layer and hidden unit, forwards and backwards, at full memory bandwidth. So GPUs differ by more than
+# their peaks: an L4 has the peak rate of a V100 and a third of its bandwidth.
 SHARE_OF_PEAK = 0.5
 BYTES_MOVED = {2: 1200, 4: 1500}  # by the bytes of a number
-BYTES_OF_AN_ADAMW_STEP = 28  # for each parameter: four are read, three written, 4 bytes each
-SECONDS_OF_LAUNCHES = 0.75e-3  # for each layer and update: about 90 kernels, one after another, however small
-OPERATIONS_OF_A_PAIR = 72  # of a layer for each token, squared hidden unit: 12 parameters, forwards and backwards
+BYTES_OF_AN_ADAMW_STEP = 28  # per parameter: four values are read and three written, 4 bytes each
+SECONDS_OF_LAUNCHES = 0.75e-3  # per layer and update: about 90 kernels, one after another, however small
+OPERATIONS_OF_A_PAIR = 72  # of a layer per token and squared hidden unit: 12 parameters, forwards and backwards
 
 
 def expected_speed(device: Device, precision: str, hidden_size: int) -> float:
-    """Return how many operations a second a model of this hidden size is thought to train with, launches left out."""
+    """Estimate the operations per second of training a model of this hidden size, without kernel launches."""
     moved = BYTES_MOVED[2 if precision in ("bf16", "fp16") else 4]
     per_byte = OPERATIONS_OF_A_PAIR * hidden_size / moved
     return 1 / (1 / (SHARE_OF_PEAK * device.peak(precision)) + 1 / (per_byte * device.bandwidth * 1e9))
 
 
-# model, variant, capability, memory, bandwidth, fp32, tf32, bf16, fp16, source, slices of MIG. GeForce cards have half
-# the tensor rate where 16 bits are accumulated in fp32, as torch does.
+# model, variant, capability, memory, bandwidth, fp32, tf32, bf16, fp16, source, MIG slices. GeForce GPUs have half the
+# tensor rate if 16 bits are accumulated in fp32, as torch does.
 DEVICES = [
     Device("P100", "PCIe 12GB", "6.0", 12, 549, 9.3, None, None, 18.7, "p100"),
     Device("P100", "PCIe 16GB", "6.0", 16, 732, 9.3, None, None, 18.7, "p100"),
@@ -146,10 +146,10 @@ DEVICES = [
     Device("B200", "180GB", "10.0", 180, 7700, 75, 1100, 2250, 2250, "b200", 7),
     Device("GB200", "186GB", "10.0", 186, 8000, 80, 1250, 2500, 2500, "gb200", 7),
 ]
-SLICE = re.compile(r"(\d)g[._](\d+)gb")  # MIG's profiles: so many slices of arithmetic, with so much memory
-# How many eighths of the memory a slice may have, by the slices of the card and its own (NVIDIA, MIG user guide).
+SLICE = re.compile(r"(\d)g[._](\d+)gb")  # MIG profiles: compute slices and memory
+# How many eighths of the memory a slice may have, by the GPU's number of slices and its own (NVIDIA, MIG user guide).
 EIGHTHS = {7: {1: (1, 2), 2: (2,), 3: (4,), 4: (4,), 7: (8,)}, 4: {1: (2,), 2: (4,), 4: (8,)}}
-# Words that make another card of one with the same number.
+# Words that denote another GPU with the same number.
 OF_ANOTHER_CARD = {"ada", "laptop", "mobile", "pro", "super", "ti"}
 SPELLINGS = [
     (r"\b(nvidia|tesla|geforce|quadro|titan|rtx|gtx)(?=[ahlptv]?\d|rtx|pro)", r"\1 "),
@@ -162,13 +162,13 @@ SPELLINGS = [
 
 
 def find_device(name: str) -> Device | None:
-    """Return the device of a name; the one with the least memory, then the slowest, of several that may be meant."""
+    """Return the device with this name; of several candidates, the one with the least memory, then the slowest."""
     return min(find_devices(name), key=lambda device: (device.memory, device.fp16, device.bandwidth), default=None)
 
 
 @functools.cache
 def find_devices(name: str) -> list[Device]:
-    """Return all devices that a name may mean: those of its model of which it says the most."""
+    """Return all devices that a name may mean: those of its model that match the most of its words."""
     profile = SLICE.search(name.lower())
     words = _words(SLICE.sub(" ", name.lower()))
     is_slice_of_any = profile is not None and {*words} <= {"gpu", "mig", "nvidia"}
@@ -179,14 +179,14 @@ def find_devices(name: str) -> list[Device]:
 
 
 def is_same_device(name: str, wanted: str) -> bool:
-    """Tell whether the device of this name, as torch says it, may be the one that somebody wants by another name."""
+    """Tell whether the device that torch calls `name` may be the one that somebody calls `wanted`."""
     if meant := find_devices(wanted):
         return not {*meant}.isdisjoint(find_devices(name))
     return wanted.lower() in name.lower()
 
 
 def nearest_names(name: str, others: Iterable[str] = ()) -> list[str]:
-    """Return the names, of the table's devices and `others`, that are most like one that is unknown."""
+    """Return the names of the table's devices and of `others` that are most similar to an unknown one."""
     names = dict.fromkeys([*others, *(device.model for device in DEVICES)])
     by_lower = {known.lower(): known for known in names}
     return [by_lower[near] for near in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0)]
@@ -205,12 +205,12 @@ def _is_of_model(device: Device, words: list[str]) -> bool:
 
 
 def _details(device: Device, words: list[str]) -> int:
-    """Return how much of what tells a device from others of its model stands in a name; of memory, `80` will do."""
+    """Count the words of a device's variant that a name contains; for memory, `80` is enough."""
     return sum(detail in words or detail.removesuffix("gb") in words for detail in _words(device.variant))
 
 
 def _slices(devices: list[Device], share: int, memory: int) -> list[Device]:
-    """Return what MIG makes of devices for a profile, of those that have one with such a memory."""
+    """Return the MIG slices of the devices that have a profile with this share and memory."""
     return [
         replace(
             device,
@@ -227,5 +227,5 @@ def _slices(devices: list[Device], share: int, memory: int) -> list[Device]:
         )
         for device in devices
         for part in EIGHTHS.get(device.mig_slices, {}).get(share, ())
-        if math.isclose(device.memory * part / 8, memory, rel_tol=0.05)  # they are named by whole GB
+        if math.isclose(device.memory * part / 8, memory, rel_tol=0.05)  # profiles are named in whole GB
     ]

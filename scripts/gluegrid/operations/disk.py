@@ -1,4 +1,4 @@
-"""How much of the disk each experiment takes, by part, and each resource, for people: 80 columns."""
+"""Disk usage by experiment and part, and by model and dataset, as a table of 80 columns."""
 
 import os
 import stat
@@ -14,13 +14,13 @@ BLOCK = 512  # bytes, of st_blocks
 
 
 class DiskSpace:
-    """Counts files, each once whatever its names: a saved model has two."""
+    """Sum up file sizes, counting each file once even if it has several names, as saved models do."""
 
     def __init__(self) -> None:
         self._counted: set[tuple[int, int]] = set()
 
     def of(self, *paths: Path) -> int:
-        """Return the bytes of files and folders, without what this object has counted before."""
+        """Return the bytes of files and folders that this object has not counted before."""
         return sum(self._size(path) for path in paths)
 
     def _size(self, path: Path) -> int:
@@ -33,7 +33,7 @@ class DiskSpace:
 
 
 def bytes_freed_by_removing(path: Path) -> int:
-    """Return what removing a file or a folder frees: nothing for a file that has a name elsewhere too."""
+    """Return the bytes that removing a file or folder frees: none for a file that has a name elsewhere, too."""
     lost = (status for status in _statuses(path) if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1)
     return sum(status.st_blocks * BLOCK for status in lost)
 
@@ -47,10 +47,10 @@ def short_size(count: int) -> str:
 
 
 def _statuses(path: Path) -> Iterator[os.stat_result]:
-    """Yield that of a file, or of a folder and all below it. What a link leads to is not followed."""
+    """Yield the status of a file, or of a folder and everything below it, without following links."""
     below = (Path(folder) / name for folder, folders, files in os.walk(path) for name in (*folders, *files))
     for entry in (path, *below):
-        with suppress(OSError):  # gone meanwhile
+        with suppress(OSError):  # deleted meanwhile
             yield os.lstat(entry)
 
 
@@ -61,7 +61,7 @@ NARROW = 80
 
 
 def disk_use(results: Path, resources: Path, snakemake: Path, name: str | None = None) -> str:
-    """Return the tables of all experiments, or of one, and of what all of them share. Raises GluegridError."""
+    """Return the tables of all experiments or of one, and of what they share. Raise GluegridError if there is none."""
     space = DiskSpace()
     parts = {folder.name: _parts(folder, space) for folder in experiment_folders(results, name)}
     lines = [_row("Experiment", COLUMNS), *(_row(key, map(short_size, sizes)) for key, sizes in parts.items())]
@@ -71,7 +71,7 @@ def disk_use(results: Path, resources: Path, snakemake: Path, name: str | None =
     for kind in KINDS:
         lines += ["", *_resources(resources, kind, users, name, space)]
     if name is None:
-        others = {resources / KERNELS: "kernels compiled for GPUs", snakemake: "Snakemake's notes, SLURM's logs"}
+        others = {resources / KERNELS: "kernels compiled for GPUs", snakemake: "Snakemake's records, SLURM's logs"}
         lines += [
             "",
             *(f"{short_size(space.of(path)):>{WIDTH_OF_SIZE}}  {path}: {what}" for path, what in others.items()),
@@ -80,9 +80,9 @@ def disk_use(results: Path, resources: Path, snakemake: Path, name: str | None =
 
 
 def _parts(folder: Path, space: DiskSpace) -> list[int]:
-    """Return the bytes of an experiment's parts, as the columns name them.
+    """Return the bytes of an experiment's parts, in the order of the columns.
 
-    Saved models come first: the state has a second name of the same files.
+    Count saved models first, since the state folder has second names of the same files.
     """
     models = space.of(*folder.glob(f"runs/{'*/' * 4}model"))
     runs = space.of(folder / "runs")
@@ -102,9 +102,9 @@ def _row(name: str, sizes: Iterable[str]) -> str:
 def _resources(
     resources: Path, kind: str, users: dict[Path, list[str]], name: str | None, space: DiskSpace
 ) -> Iterator[str]:
-    """Yield a line for each resource of a kind, the largest first, with those who use it."""
+    """Yield a line for each resource of a kind, largest first, with the experiments that use it."""
     sizes = [(space.of(path), path) for path in staged_resources(resources, kind)]
-    # The folders' own names are relative, as those of the experiments' manifests.
+    # The keys are relative paths, as in the experiments' manifests.
     told = [(size, path, users.get(Path("resources") / path.relative_to(resources), [])) for size, path in sizes]
     told = [row for row in told if name is None or name in row[2]]
     yield f"{short_size(sum(size for size, *_ in told)):>{WIDTH_OF_SIZE}}  {resources / kind}"

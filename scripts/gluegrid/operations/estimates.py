@@ -1,6 +1,6 @@
-"""How long a cell will take, and what it is allowed to take: limits for the scheduler, and the order of cells.
+"""Estimate how long cells take, for their time and memory limits and their order.
 
-Never what runs: where an estimate is wrong, a cell comes at another time, or its job is given more at its next attempt.
+Estimates never change what runs: with a wrong one, a cell runs at another time, or its next attempt gets more time.
 """
 
 import math
@@ -41,26 +41,26 @@ from gluegrid.operations.measured_speeds import PATH as MEASURED_SPEEDS
 from gluegrid.operations.measured_speeds import Measured, read_speeds
 from gluegrid.results.outcomes import Outcome, state_of
 
-# Of a device that nothing is known of, not even its name: a GPU as that of references/document.yaml, whose 18 times are
-# within a factor 2 of this speed but for base qqp and base qnli (counting the padding that run_glue.py computes); a
-# thread of a CPU at the products of large matrices.
+# The speed of an unknown device: a GPU like that of references/document.yaml, whose 18 times are within a factor of 2
+# of this speed except for base qqp and base qnli (counting the padding that run_glue.py computes); a CPU thread at the
+# products of large matrices.
 OPERATIONS_PER_SECOND = {"cuda": 1.2e13, "cpu": 7e10}
-# Of a CPU beside them, measured on 2 threads of a server with models of 64 and 384 hidden units: what is between the
-# products, as many hidden units as would take as long; what calls take, a layer and an update, however small; AdamW.
+# Further costs on a CPU, measured on 2 threads of a server with models of 64 and 384 hidden units: the operations
+# between products, as the hidden units that would take as long; the calls, per layer and update, however small; AdamW.
 HIDDEN_UNITS_BETWEEN_PRODUCTS = 50
 SECONDS_OF_CALLS = 2.5e-3
 BYTES_PER_SECOND_OF_A_CPU = 1e10
-# Of a run beside its training and predictions: libraries and CUDA; weights, which are hashed and read.
+# Of a run besides training and predictions: loading libraries and CUDA; hashing and reading weights.
 SECONDS_OF_THE_START = {"cuda": 30, "cpu": 7}
 BYTES_OF_WEIGHTS_PER_SECOND = 2.5e8
-SPREAD_OF_PROCESSES = 0.85  # of the speed of each of several processes is left
+SPREAD_OF_PROCESSES = 0.85  # the share of its speed that each of several processes keeps
 
-START_MINUTES = 30  # a cold file system, a busy node
-LARGEST_LIMIT_MINUTES = 365 * 24 * 60  # SLURM takes no longer numbers
+START_MINUTES = 30  # for a cold file system or a busy node
+LARGEST_LIMIT_MINUTES = 365 * 24 * 60  # SLURM does not accept larger numbers
 
 
 class Basis(StrEnum):
-    """What an estimate is from; the words that people read."""
+    """What an estimate is based on, in words for people."""
 
     KIND = "this cell's kind"
     MODEL = "this model"
@@ -70,7 +70,7 @@ class Basis(StrEnum):
     NO_RUN = "no run"
 
 
-# How many times its estimate a job may take.
+# A job's time limit, as a multiple of its estimate.
 MARGINS = {
     **{Basis.KIND: 1.5, Basis.MODEL: 2, Basis.OTHER_MODELS: 3, Basis.OTHER_PRECISION: 3},
     **{Basis.DATA_SHEET: 5, Basis.NO_RUN: 5},
@@ -79,10 +79,10 @@ MARGINS = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cell is expected to take: seconds of training and in all, from what, and of which device.
+    """What a cell is expected to take: seconds of training and in total, and what the estimate is based on.
 
-    `device` is the name of one that was measured. `is_staged`: whether model and tokens are there, so that their sizes
-    are known and not guessed.
+    `device` is the name of a measured device. `is_staged`: model and tokens exist, so that their sizes are known rather
+    than guessed.
     """
 
     train_seconds: float
@@ -95,7 +95,7 @@ class Estimate:
 
     @property
     def gpu_hours(self) -> float:
-        """The hours of all its devices together."""
+        """The hours of all its devices in total."""
         return self.seconds * self.gpus / 3600
 
     @property
@@ -108,8 +108,8 @@ class Estimate:
 class Estimates:
     """Estimates of an experiment's cells.
 
-    `device` names the device that they are for; without it, `gpu_model` says which kind of GPU a cell will ask for. Of
-    what was measured, that of this device counts alone; where nothing was, its data sheet.
+    `device` names the device to estimate for; without it, `gpu_model` returns the kind of GPU that a cell will ask for.
+    Only measurements of this device count, or its data sheet if there are none.
     """
 
     def __init__(
@@ -127,10 +127,10 @@ class Estimates:
         self._manifests: dict[tuple[str, str, str], tuple[str, str]] = {}
 
     def of(self, cell: Cell) -> Estimate:
-        """Return what a cell is expected to take; its seeds all take the same."""
+        """Return the estimate of a cell, which is the same for all its seeds."""
         kind = (cell.model, cell.task, cell.variant)
         known = self._made.get(kind)
-        # While they are fetched and tokenised, their sizes become known.
+        # Sizes become known as models and tasks are fetched and tokenized.
         if known is None or (not known.is_staged and all(map(os.path.exists, self._manifests[kind]))):
             known = self._made[kind] = self._make(cell)
             self._manifests[kind] = (
@@ -144,7 +144,7 @@ class Estimates:
         return self.of(cell).seconds
 
     def card_of(self, cell: Cell) -> Device | None:
-        """Return the GPU that a cell is for, where one is named that the table knows."""
+        """Return the GPU that a cell is for, if one is named that the table knows."""
         return find_device(self._device or self._gpu_model(cell)) if cell.values["device"] == "cuda" else None
 
     def _make(self, cell: Cell) -> Estimate:
@@ -155,7 +155,7 @@ class Estimates:
             _by_measured(cell.values, model, task, device, _nearest(entries, source, cell.task, model))
             for device, entries in self._measured_for(cell, model).items()
         ]
-        # Which of this place's devices it will get is not known: the slowest is safe.
+        # It is not known which of this place's devices the cell will get; the slowest is safe.
         if measured:
             return max(measured, key=lambda estimate: estimate.seconds)
         if card := self.card_of(cell):
@@ -163,7 +163,7 @@ class Estimates:
         return _of_an_unknown_device(cell.values, model, task)
 
     def _measured_for(self, cell: Cell, model: ModelSize) -> dict[str, list[Measured]]:
-        """Return what was measured, by device, of those that a cell may get."""
+        """Return the measurements of each device that a cell may get."""
         is_for_a_cpu = cell.values["device"] == "cpu"
         by_device: dict[str, list[Measured]] = {}
         for entry in self._speeds:
@@ -171,7 +171,7 @@ class Estimates:
                 by_device.setdefault(entry.device, []).append(entry)
         named = self._device or ("" if is_for_a_cpu else self._gpu_model(cell))
         of_named = {name: entries for name, entries in by_device.items() if is_same_device(name, named)}
-        # A profile may have a site's own name for its GPUs, which says nothing of those that were measured.
+        # A profile may have the site's own name for its GPUs, which does not rule out the measured ones.
         if not of_named and not self._device and find_device(named) is None:
             of_named = by_device
         told = ((name, _told(entries, cell.values["precision"], model)) for name, entries in of_named.items())
@@ -179,7 +179,7 @@ class Estimates:
 
 
 def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measured]:
-    """Yield what these runs of an experiment have shown of their devices."""
+    """Yield the device speeds measured by these runs of an experiment."""
     for outcome in outcomes:
         was_trained = outcome.is_done and outcome.cell.values["do_train"]
         if was_trained and not outcome.record.get("continued"):
@@ -187,19 +187,19 @@ def learn(experiment: Experiment, outcomes: Iterable[Outcome]) -> Iterator[Measu
 
 
 def start_saved(outcome: Outcome) -> float:
-    """Return how many seconds of a start of its own a finished cell did not take, since it was one of a pack."""
+    """Return the seconds that a finished cell saved by starting in a pack."""
     return SECONDS_OF_THE_START[outcome.cell.values["device"]] if "pack" in outcome.record.get("job", {}) else 0
 
 
 def limit_of_attempt(estimate: Estimate, attempt: int) -> int:
-    """Return the time limit of an attempt in minutes: each gets as much more as the first one had."""
+    """Return the time limit of an attempt in minutes: the first one's limit times the number of the attempt."""
     return min(estimate.limit_in_minutes * attempt, LARGEST_LIMIT_MINUTES)
 
 
 def _told(entries: list[Measured], precision: str, model: ModelSize) -> list[Measured]:
-    """Return what was measured of a device in this precision, else in another, as much faster as its data sheet says.
+    """Return a device's measurements in this precision, or else in another, scaled by its data sheet.
 
-    Of a device that the table does not know, other precisions tell nothing.
+    For a device that is not in the table, other precisions do not count.
     """
     card = find_device(entries[0].device)
     if card is None:
@@ -222,7 +222,7 @@ def _is_of_another_precision(entries: list[Measured], precision: str) -> bool:
 
 
 def _by_data_sheet(card: Device, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
-    """Return the estimate for a GPU of which nothing but its data sheet is known."""
+    """Estimate from a GPU's data sheet alone."""
     made = _at_speed(expected_speed(card, card.precision(values["precision"]), model.hidden_size), values, model, task)
     updates = number_of_updates(values, task)
     steps_of_adamw = updates * BYTES_OF_AN_ADAMW_STEP * trained_parameters(values, model) / (card.bandwidth * 1e9)
@@ -233,7 +233,7 @@ def _by_data_sheet(card: Device, values: dict, model: ModelSize, task: TaskSize)
 
 
 def _at_speed(speed: float, values: dict, model: ModelSize, task: TaskSize) -> Estimate:
-    """Return the estimate of which the speed of one process (on a CPU: of one thread) is all that is known."""
+    """Estimate from the speed of one process (on a CPU: of one thread)."""
     made = _of_an_unknown_device(values, model, task)
     times = OPERATIONS_PER_SECOND[values["device"]] / speed
     start = _seconds_of_the_start(values, model)
@@ -256,7 +256,7 @@ def _of_an_unknown_device(values: dict, model: ModelSize, task: TaskSize) -> Est
 
 
 def _seconds_of_training(values: dict, model: ModelSize, task: TaskSize) -> float:
-    """Return how long a training takes on a device that nothing is known of."""
+    """Return how long training takes on an unknown device."""
     seconds = operations_of_training(values, model, task) / _usual_speed(values, model, task)
     if values["device"] == "cuda":
         return seconds
@@ -266,9 +266,9 @@ def _seconds_of_training(values: dict, model: ModelSize, task: TaskSize) -> floa
 
 
 def _usual_speed(values: dict, model: ModelSize, task: TaskSize) -> float:
-    """Return the operations a second of a run's processes together on a device that nothing is known of.
+    """Return the operations per second of all processes of a run on an unknown device.
 
-    A CPU is far from its best at the products of a narrow model; where rows are long, so is attention between tokens.
+    Narrow models, and attention between the tokens of long rows, keep a CPU far from its peak.
     """
     speed = _speed_of_processes(OPERATIONS_PER_SECOND[values["device"]], values)
     if values["device"] == "cuda":
@@ -299,7 +299,7 @@ def _by_measured(
 
 
 def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) -> tuple[Basis, list[Measured]]:
-    """Return what was measured of the same model and task, else of the model, else of the model of the nearest size."""
+    """Return the measurements of the same model and task, else of the model, else of the model nearest in size."""
     of_model = [entry for entry in entries if entry.model == source]
     if same := [entry for entry in of_model if entry.task == task]:
         return Basis.KIND, same
@@ -315,7 +315,7 @@ def _nearest(entries: list[Measured], source: str, task: str, model: ModelSize) 
 
 def _speed_of_processes(speed: float, values: dict) -> float:
     if values["device"] == "cpu":
-        speed *= min(values["threads"], os.cpu_count() or 1)  # more than there are make nothing faster
+        speed *= min(values["threads"], os.cpu_count() or 1)  # further threads make nothing faster
     processes = values["gpus"] * values["nodes"]
     return speed * (processes * SPREAD_OF_PROCESSES if processes > 1 else 1)
 
@@ -323,7 +323,7 @@ def _speed_of_processes(speed: float, values: dict) -> float:
 def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
     cell, record = outcome.cell, outcome.record
     model = model_size(experiment, cell.model)
-    # As fast as it would have to be for a device that nothing is known of to take as long: the speed stands for all.
+    # The speed at which an unknown device would take as long, so that it includes everything.
     expected = _seconds_of_training(cell.values, model, task_size(experiment, cell))
     train_runtime = outcome.results["train_runtime"]
     lasted = attempts.seconds_of_last(state_of(experiment, cell))
@@ -344,9 +344,9 @@ def _measured(experiment: Experiment, outcome: Outcome) -> Measured:
 def estimates_of(
     experiment: Experiment, device: str = "", gpu_model: Callable[[Cell], str] = lambda cell: ""
 ) -> tuple[Estimates, str | None]:
-    """Return an experiment's estimates, and what is wrong with the file of measured speeds, which is then not used.
+    """Return an experiment's estimates, and what is wrong with the file of measured speeds, which is then ignored.
 
-    Raises GluegridError for a `device` that neither the table of devices nor that file knows.
+    Raise GluegridError for a `device` that is neither in the table of devices nor in that file.
     """
     speeds, problem = [], None
     try:
@@ -362,6 +362,6 @@ def _check_known(device: str, measured: list[str]) -> None:
     if find_device(device) is None and not any(is_same_device(name, device) for name in measured):
         nearest = ", ".join(nearest_names(device, measured))
         raise GluegridError(
-            f"DEVICE={device}: no such device is known; the nearest: {nearest}. {MEASURED_SPEEDS} and"
-            " docs/estimates.md have them all"
+            f"DEVICE={device}: unknown device. Similar names: {nearest}. docs/estimates.md and {MEASURED_SPEEDS} list"
+            " all devices"
         )

@@ -1,7 +1,7 @@
-"""How much memory of a GPU a cell will take, and what helps where that is too much.
+"""Estimate the GPU memory that a cell needs, and what helps if it does not fit.
 
-Checked against the peaks of real training steps on a CPU (docs/estimates.md); what CUDA, its libraries and its graphs
-take beside these is from their documentation, and was measured on no GPU yet.
+Checked against the peaks of real training steps on a CPU (docs/estimates.md). What CUDA, its libraries and its graphs
+take on top is from their documentation and has not been measured on a GPU yet.
 """
 
 import math
@@ -13,31 +13,31 @@ from gluegrid.operations.cost_model import ModelSize, TaskSize, trained_paramete
 from gluegrid.operations.devices import DEVICES, Device
 
 HALF = ("bf16", "fp16")
-GRADIENTS, MOMENTS = 4, 8  # bytes for each trained parameter
-# What a layer keeps of each token and hidden unit for its backward pass, in bytes: 16-bit numbers, or fp32. First what
-# attention keeps (queries, keys, values and its output), where rows are padded; then all else: the inputs of linear
-# layers and normalisations, what is inside of the feed-forward layer, four times as wide, and dropout's masks.
+GRADIENTS, MOMENTS = 4, 8  # bytes per trained parameter
+# The bytes that a layer keeps per token and hidden unit for its backward pass, in 16 bits (True) or fp32. First what
+# attention keeps of padded rows (queries, keys, values and its output); then all else: the inputs of linear layers and
+# normalizations, the feed-forward layer's activations, four times as wide, and dropout masks.
 KEPT_BY_ATTENTION = {True: 8, False: 16}
 KEPT_BESIDE = {True: 38, False: 54}
 KEPT_BY_ADAPTERS = 8
-KEPT_OF_A_SQUARE = 12  # of each pair of tokens and head, where attention is not computed in one kernel
+KEPT_OF_A_SQUARE = 12  # per pair of tokens and head, if attention is not computed in one kernel
 HEAD_SIZE = 64
 HIDDEN = 4  # bytes of a layer's input, which is what gradient checkpointing keeps
-AT_THE_ENDS = 30  # of each padded token and hidden unit: embeddings, their normalisation, gradients on their way
-WITHOUT_GRADIENTS = {True: 40, False: 60}  # of each token and hidden unit while predicting, when no layer keeps a thing
+AT_THE_ENDS = 30  # per padded token and hidden unit: embeddings, their normalization, gradients in flight
+WITHOUT_GRADIENTS = {True: 40, False: 60}  # per token and hidden unit in prediction, where layers keep nothing
 TOKENS_OF_A_PREDICTION = 32_768
-FRAGMENTATION = 1.1  # of torch's allocator, of what comes and goes
+FRAGMENTATION = 1.1  # of torch's allocator, for temporary tensors
 CUDA = 0.8e9  # context, kernels, workspaces of cuBLAS
-OTHER_PROCESSES = 0.5e9  # NCCL's buffers, and gradients that are added up together
-USABLE = 0.97  # of a card's memory
-SQUARES = ("deberta",)  # whose attention is its own
+OTHER_PROCESSES = 0.5e9  # NCCL's buffers, and flat gradients
+USABLE = 0.97  # of a GPU's memory
+SQUARES = ("deberta",)  # has its own attention
 PADDED = (*SQUARES, "modernbert")  # all others' batches are packed (forward_pass.py)
-TOKENS_OF_A_PASS = 8192  # of padding, for which a padded batch is split by length there
+TOKENS_OF_A_PASS = 8192  # of padding, from which on a padded batch is split by length
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest batch that one device is likely to compute at once: rows, their tokens, and the longest row's."""
+    """The largest batch that a device is likely to compute: its rows, their tokens, and the longest row's tokens."""
 
     rows: int
     tokens: float
@@ -46,10 +46,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Bytes on each GPU of a cell: what stays during its training, what comes and goes, and what CUDA itself takes.
+    """Bytes on each GPU of a cell: resident during training, temporary activations, and CUDA's own libraries.
 
-    `graphs` are what CUDA graphs keep of a step once more, and `predicting` what comes and goes after it; where either
-    is too much, training and prediction do with less by themselves.
+    `graphs` is what CUDA graphs keep in addition, and `predicting` what prediction takes temporarily; if either does
+    not fit, training and prediction manage with less on their own.
     """
 
     resident: float
@@ -60,20 +60,20 @@ class GpuMemory:
 
     @property
     def needed(self) -> float:
-        """What a training cannot do without, if its batches are to be computed in one."""
+        """What training needs at least to compute each batch as a whole."""
         return self.resident + self.activations + self.libraries
 
     @property
     def expected(self) -> float:
-        """The highest peak, where there is room enough."""
+        """The highest peak if there is enough memory."""
         return self.resident + max(self.activations + self.graphs, self.predicting) + self.libraries
 
 
 def largest_batch(values: dict, task: TaskSize, rows: int | None = None) -> Batch:
-    """Return the largest batch of so many rows (None: as many as the run says) that a training is likely to meet.
+    """Return the largest batch of so many rows (None: the run's own number) that is likely to occur in training.
 
-    Lengths of GLUE's examples spread by about half their mean; of thousands of batches, one is four times as far from
-    the mean as a batch usually is.
+    Lengths of GLUE's examples have a standard deviation of about half their mean; of thousands of batches, one is about
+    four standard deviations from the mean.
     """
     split = task.train
     rows = max(min(rows or rows_at_once(values), split.rows_of(values["max_train_samples"])), 1)
@@ -86,9 +86,9 @@ def largest_batch(values: dict, task: TaskSize, rows: int | None = None) -> Batc
 
 
 def gpu_memory(values: dict, model: ModelSize, task: TaskSize, precision: str, rows: int | None = None) -> GpuMemory:
-    """Return the memory of a run with these values in this precision, of batches of so many rows on each GPU."""
+    """Return the memory of a run with these values in this precision, for batches of so many rows on each GPU."""
     half = precision in HALF
-    shadows = 2 * model.passed if half else 0  # what 16-bit arithmetic keeps of the weights
+    shadows = 2 * model.passed if half else 0  # 16-bit copies of the weights
     tokens = sum(split.tokens for split in (*task.validation, *task.test))
     processes = values["gpus"] * values["nodes"]
     kept = activations(values, model, largest_batch(values, task, rows), half) if values["do_train"] else 0
@@ -103,7 +103,7 @@ def gpu_memory(values: dict, model: ModelSize, task: TaskSize, precision: str, r
 
 
 def activations(values: dict, model: ModelSize, batch: Batch, half: bool) -> float:
-    """Return the bytes that a training step keeps for its backward pass, in 16-bit numbers (`half`) or fp32."""
+    """Return the bytes that a training step keeps for its backward pass, in 16 bits (`half`) or fp32."""
     padded, tokens = batch.rows * batch.longest, batch.tokens
     if _is_padded(values, model):
         padded = tokens = min(padded, tokens + TOKENS_OF_A_PASS)
@@ -132,7 +132,7 @@ def _is_one_of(kinds: tuple[str, ...], model: ModelSize) -> bool:
 
 @dataclass(frozen=True)
 class Shortage:
-    """That a card does not hold what a cell needs, how many rows at once it holds (0: none), and what would help."""
+    """A cell that does not fit on a GPU: how many rows at once would fit (0: none), and what would help."""
 
     needed: float
     rows: int
@@ -144,7 +144,7 @@ class Shortage:
 
 
 def shortage(values: dict, model: ModelSize, task: TaskSize, card: Device) -> Shortage | None:
-    """Return what a cell lacks on a card; None where it fits."""
+    """Return the shortage of a cell on a GPU; None if it fits."""
     precision, usable = card.precision(values["precision"]), USABLE * 1e9 * card.memory
 
     def needed(rows: int | None = None, **changes: object) -> float:
@@ -154,7 +154,7 @@ def shortage(values: dict, model: ModelSize, task: TaskSize, card: Device) -> Sh
         return None
     wanted = rows_at_once(values)
     rows = next((rows for rows in _halved(wanted) if needed(rows) <= usable), 0)
-    at_once = wanted if rows else 1  # advice is for whole batches, or for one row at least
+    at_once = wanted if rows else 1  # give advice for whole batches, or at least for one row
     return Shortage(
         needed=needed(at_once),
         rows=rows,
@@ -162,7 +162,7 @@ def shortage(values: dict, model: ModelSize, task: TaskSize, card: Device) -> Sh
         rows_on_two=math.ceil(wanted / 2),
         with_checkpointing=not values["gradient_checkpointing"]
         and needed(at_once, gradient_checkpointing=True) <= usable,
-        # Each of two computes half the rows, and holds the whole model. Slices of MIG cannot work together.
+        # Each of two GPUs computes half the rows and holds the whole model. MIG slices cannot work together.
         on_two_gpus=rows > 0
         and wanted > 1
         and not card.is_slice
@@ -174,7 +174,7 @@ def shortage(values: dict, model: ModelSize, task: TaskSize, card: Device) -> Sh
 
 
 def _halved(rows: int) -> Iterator[int]:
-    """Yield the micro-batches that are tried where memory gives out, each half as large as the last."""
+    """Yield the sizes of micro-batches to try when memory runs out, each half of the last."""
     while rows > 1:
         rows = math.ceil(rows / 2)
         yield rows

@@ -1,4 +1,4 @@
-"""What of an experiment, and of what experiments share, nobody needs any more; and what is kept, and why."""
+"""Find what nobody needs any more of experiments and of what they share; note what is kept, and why."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -26,17 +26,17 @@ from gluegrid.operations.disk import bytes_freed_by_removing
 
 RESOURCES = Path("resources")
 DAY = 86400  # seconds
-# Whether a process of another host lives cannot be seen from here.
+# Whether a process on another host is running cannot be seen from here.
 INVOCATION_ELSEWHERE_DAYS = 7
 HOLDER_ELSEWHERE_SECONDS = 3600  # without a heartbeat, which comes every 10 s
 
 
 @dataclass
 class Leftovers:
-    """What of one kind may be deleted.
+    """Files of one kind that may be deleted.
 
-    `lock` is held while the paths are deleted, so that nobody begins to use them; `calls_of` is the experiment of which
-    no call of snakemake may have begun meanwhile.
+    Hold `lock` while deleting the paths, so that nobody starts to use them; no call of snakemake may have started
+    meanwhile for the experiment `calls_of`.
     """
 
     what: str
@@ -47,7 +47,7 @@ class Leftovers:
 
 @dataclass
 class Place:
-    """What a place has: leftovers, and lines about what is kept and why."""
+    """A place with its leftovers, and notes about what is kept and why."""
 
     place: str
     leftovers: list[Leftovers] = field(default_factory=list)
@@ -67,16 +67,16 @@ class Place:
 
     @property
     def size(self) -> int:
-        """The bytes that deleting all of it frees."""
+        """The bytes that deleting all leftovers frees."""
         return sum(bytes_freed_by_removing(path) for leftovers in self.leftovers for path in leftovers.paths)
 
 
 def leftovers_of_experiment(
     folder: Path, cells: list[CellFiles], busy: list[CellFiles], has_controller: bool = False
 ) -> Place:
-    """Return what may be deleted of an experiment's cells, of which nobody works on those that are not `busy`.
+    """Return what may be deleted of an experiment's cells; only `busy` ones are queued or being trained.
 
-    `has_controller`: one is in SLURM's queue, and is to read what was frozen for it.
+    `has_controller`: a controller in SLURM's queue still needs the files that were frozen for it.
     """
     place = Place(str(folder))
     unfinished = []
@@ -91,16 +91,16 @@ def leftovers_of_experiment(
         elif cell.checkpoints.exists():
             unfinished.append(cell)
         if paths:
-            place.leftovers.append(Leftovers("state that done cells do not need, and scraps", paths, cell.lock))
+            place.leftovers.append(Leftovers("state of finished cells, and partial files", paths, cell.lock))
     place.notes += _about_unfinished(folder, unfinished)
     if busy:
-        place.notes.append(f"all of {len(busy)} cells that have a job in the queue or are being trained")
+        place.notes.append(f"everything of {len(busy)} cells that are queued or being trained")
     _add_invocations(place, folder, bool(busy) or has_controller)
     return place
 
 
 def is_done(cell: CellFiles) -> bool:
-    """Tell whether a cell has its whole result, of its run.json, and no attempt since has begun another."""
+    """Tell whether a cell has the complete result of its run.json, and no later attempt has started another."""
     try:
         record = read_json(cell.run.with_name("run_record.json"))
         read_json(cell.run.with_name("all_results.json"))
@@ -115,7 +115,7 @@ def is_done(cell: CellFiles) -> bool:
 
 
 def _about_unfinished(folder: Path, cells: list[CellFiles]) -> Iterator[str]:
-    """Yield lines about the checkpoints of cells that are not done; those no longer planned may be gone for good."""
+    """Yield notes about the checkpoints of unfinished cells, and of those that are no longer planned."""
     experiment = newest_plan(folder) if cells else None
     planned = (
         {Path(experiment.paths.run.format(**cell.wildcards)) for cell in experiment.cells.values()}
@@ -124,37 +124,37 @@ def _about_unfinished(folder: Path, cells: list[CellFiles]) -> Iterator[str]:
     )
     if cells:
         size = size_in_words(sum(bytes_freed_by_removing(cell.checkpoints) for cell in cells))
-        yield f"checkpoints of {len(cells)} cells that are not done, {size}"
+        yield f"checkpoints of {len(cells)} unfinished cells, {size}"
     for cell in cells:
         if cell.run not in planned:
-            yield f"{cell.checkpoints}, of a cell that is no longer planned (rm -r it, if you wish)"
+            yield f"{cell.checkpoints}, of a cell that is no longer planned (rm -r it if you do not need it)"
 
 
 def _scraps(cell: CellFiles) -> Iterator[Path]:
-    """Yield what processes that were killed while they wrote have left: the names of such files begin with a dot."""
+    """Yield files that killed processes had not finished writing, whose names begin with a dot."""
     for folder in (cell.run.parent, cell.state):
-        # .nfs...: what somebody still has open, by NFS's own hand.
+        # NFS renames deleted files that are still open to .nfs...
         hidden = (path for path in sorted(folder.glob(".*")) if not path.name.startswith(".nfs"))
         yield from (path for path in hidden if not _is_newer_than(path, DAY))
     yield from cell.state.glob("lock.leave.*")
 
 
 def _add_invocations(place: Place, folder: Path, is_busy: bool) -> None:
-    """Add the files of calls of snakemake that are over; the newest says what the experiment is, and stays."""
+    """Add the files of finished calls of snakemake, except the newest, which defines the experiment."""
     if living := living_invocation(folder):
-        place.notes.append(f"{folder}/heads, since the call of {living.stem} lives, or may on another host")
+        place.notes.append(f"{folder}/heads, since the call of {living.stem} is running, or may be on another host")
     elif is_busy:
-        place.notes.append(f"{folder}/heads, since jobs of it wait or run")
+        place.notes.append(f"{folder}/heads, since its jobs are queued or running")
     elif newest := newest_invocation(folder):
         paths = [path for path in sorted((folder / "heads").iterdir()) if path.name.partition(".")[0] != newest.stem]
         if paths:
-            place.leftovers.append(Leftovers("old calls of snakemake, copies of the code", paths, calls_of=folder))
+            place.leftovers.append(Leftovers("files of old snakemake calls", paths, calls_of=folder))
 
 
 def leftovers_of_resources(results: Path, is_busy: bool) -> Place:
     """Return what may be deleted of what experiments share.
 
-    `is_busy`: jobs of an earlier call may read what no plan names any more.
+    `is_busy`: jobs of an earlier call may still read what no plan names any more.
     """
     place = Place(str(RESOURCES))
     for partial in sorted(RESOURCES.glob("*/*.partial")):
@@ -162,9 +162,9 @@ def leftovers_of_resources(results: Path, is_busy: bool) -> Place:
         if is_locked(lock):
             place.notes.append(f"{partial}, which is being fetched")
         else:
-            place.leftovers.append(Leftovers("what interrupted fetches have left", [partial], lock))
+            place.leftovers.append(Leftovers("partial files of interrupted fetches", [partial], lock))
     if (RESOURCES / KERNELS).exists() and not is_busy:
-        place.leftovers.append(Leftovers("kernels for GPUs, which are compiled again", [RESOURCES / KERNELS]))
+        place.leftovers.append(Leftovers("GPU kernels, which are recompiled if needed", [RESOURCES / KERNELS]))
     used = used_resources(results)
     for kind in KINDS:
         for path in staged_resources(RESOURCES, kind):
@@ -172,15 +172,17 @@ def leftovers_of_resources(results: Path, is_busy: bool) -> Place:
                 continue
             if kind == "tokens" and not is_busy and _lies_elsewhere_too(path, used):
                 lock = path.with_name(f"{path.name}.lock")
-                place.leftovers.append(Leftovers("tokens that have another folder by now", [path], lock))
+                place.leftovers.append(Leftovers("tokens that are in another folder, too", [path], lock))
             else:
                 size = size_in_words(bytes_freed_by_removing(path))
-                place.notes.append(f"{path}, {size}; no experiment's last plan uses it (rm -r it, if you wish)")
+                place.notes.append(
+                    f"{path}, {size}; no experiment's last plan uses it (rm -r it if you do not need it)"
+                )
     return place
 
 
 def _lies_elsewhere_too(tokens: Path, used: Iterable[Path]) -> bool:
-    """Tell whether the tokens in a folder are in one that is used, too: earlier releases named it by a task's alias."""
+    """Tell whether a used folder has the same tokens, which earlier releases named by the task's alias."""
     try:
         hashes = recorded_hashes(tokens / "manifest.json")
         others = [path / "manifest.json" for path in used if path.parent == tokens.parent]
@@ -190,17 +192,17 @@ def _lies_elsewhere_too(tokens: Path, used: Iterable[Path]) -> bool:
 
 
 def living_invocation(folder: Path) -> Path | None:
-    """Return the file of a call of snakemake that lives, or that may on another host; None where there is none."""
+    """Return the file of a call of snakemake that is running, or may be on another host; None if there is none."""
     return next((path for path in reversed(invocation_files(folder)) if _may_live(path)), None)
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether the lock at `path` is held by somebody who lives, or may on another host."""
+    """Tell whether a running process, or one on another host that may be running, holds the lock at `path`."""
     return probable_holder(path, HOLDER_ELSEWHERE_SECONDS) is not None
 
 
 def _is_newer_than(path: Path, seconds: float) -> bool:
-    """Tell whether a file or folder was changed in the last so many seconds; not where it is gone."""
+    """Tell whether a file or folder was changed in the last so many seconds; False if it is gone."""
     try:
         return time.time() - path.lstat().st_mtime < seconds
     except OSError:

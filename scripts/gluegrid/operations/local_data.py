@@ -1,4 +1,4 @@
-"""What local data say before anything runs: mistakes of the experiment file, and how many rows of which length."""
+"""Look at local data before anything runs, for mistakes in the experiment file and for its size."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from gluegrid.operations.cost_model import RowsSeen
 
 
 def look_at_local_data(experiment: Experiment, problems: Problems) -> None:
-    """Read the local data that are not staged yet, and keep of the experiment's tasks what was seen of them.
+    """Read the local data that are not staged yet, and keep what was seen in the experiment's `data_seen`.
 
-    Where the experiment file is wrong about them, that is a mistake of it; what is wrong with the files themselves
-    stops nothing but the cells that need them, and is a warning.
+    Data that contradict the experiment file are an error in it. Damaged files are a warning, since only the cells that
+    need them will fail.
     """
     for name, entry in experiment.tasks.items():
         if is_local(entry["source"]) and not Path(experiment.task_manifest(name)).exists():
-            # Here, since pyarrow is not light, and once all is staged there is nothing to look at.
+            # Imported here, since pyarrow is heavy and not needed once everything is staged.
             from gluegrid.staging.local_data import look
 
             task = Task(name=name, **definition(entry))
@@ -28,7 +28,7 @@ def look_at_local_data(experiment: Experiment, problems: Problems) -> None:
 
 
 def _note(problems: Problems, task: Task, wrong: list[GluegridError]) -> None:
-    """Note, of what is wrong with a task's splits, the first for each of its keys."""
+    """Report the first problem for each key of a task."""
     keys: set[str] = set()
     for error in wrong:
         key = _key_to_blame(task, error)

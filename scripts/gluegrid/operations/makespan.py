@@ -1,4 +1,4 @@
-"""How long work takes that is dealt onto several places, as a scheduler deals jobs onto GPUs."""
+"""How long jobs take on several places, such as the GPUs of a cluster."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -13,10 +13,9 @@ TO_COME = (State.QUEUED, State.STOPPED, State.NOT_BEGUN)
 
 
 def makespan(seconds: Sequence[float], places: int, busy: Sequence[float] = ()) -> float:
-    """Return when the last job ends, in seconds from now, if each begins, in the order given, where it can first.
+    """Return when the last job ends, in seconds from now, if each starts, in the order given, on the first free place.
 
-    `busy` has, for each place where something runs at present, the seconds until that ends; there are at least as many
-    places as that.
+    `busy` has the seconds until each busy place is free; it is no longer than the number of places.
     """
     free_at = [*busy, *[0.0] * (max(places, 1) - len(busy))]
     end = max(busy, default=0.0)
@@ -29,9 +28,10 @@ def makespan(seconds: Sequence[float], places: int, busy: Sequence[float] = ()) 
 
 
 def lower_bound(seconds: Sequence[float], places: int) -> float:
-    """Return the seconds that jobs of these times take on so many places at least, in whatever order.
+    """Return a lower bound of the seconds that jobs of these durations take on so many places, in any order.
 
-    The longest takes its time; all places together take all; and of the N + 1 longest, two share one of N places.
+    The bound is the largest of: the longest job; all seconds divided by the places; the shortest two of the N + 1
+    longest jobs, since two of these must share one of N places.
     """
     falling = sorted(seconds, reverse=True)
     two_share = falling[places - 1] + falling[places] if len(falling) > places else 0
@@ -40,14 +40,14 @@ def lower_bound(seconds: Sequence[float], places: int) -> float:
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """What is left to be done, failed cells apart; `seconds` from now, on as many places as are used at present."""
+    """The remaining work without failed cells; `seconds` from now, on as many places as are in use now."""
 
     gpu_hours: float
     seconds: float
 
 
 def time_left(cells: list[CellStatus], seconds_of: Callable[[Cell], float]) -> TimeLeft:
-    """Return how long the rest takes; `seconds_of` tells of cells of which neither they nor finished ones do."""
+    """Return the time left; `seconds_of` estimates cells of which neither progress nor finished seeds are known."""
     left = partial(_seconds_left, seen=_seconds_seen(cells), seconds_of=seconds_of)
     running = [(cell, left(cell)) for cell in cells if cell.state == State.RUNNING]
     to_come = [(cell, left(cell)) for cell in cells if cell.state in TO_COME]

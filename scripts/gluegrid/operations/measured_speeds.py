@@ -1,7 +1,7 @@
-"""resources/measured_speeds.json: how fast this place's devices were at what was trained on them.
+"""resources/measured_speeds.json: the measured training speeds of this place's devices.
 
-Written by each call of snakemake from the cells that it has finished; people may read it, edit it, delete it, and
-take it to a cluster with the same devices. It decides time limits and order, never what runs.
+Each call of snakemake adds the cells that it has finished. You may read, edit or delete the file, or copy it to a
+cluster with the same devices. It decides time limits and the order of cells, never what runs.
 """
 
 import statistics
@@ -14,16 +14,16 @@ from gluegrid.common.files import read_json, write_json
 from gluegrid.execution.locks import lock
 
 PATH = Path("resources/measured_speeds.json")
-KEPT = 5  # of the last runs of one model on one task: their median outlives a run on a busy machine
-CPU = "CPU ("  # with which the names of devices that are no GPU begin (device.py)
+KEPT = 5  # last runs of a model on a task, whose median is robust against one run on a busy machine
+CPU = "CPU ("  # the beginning of CPU names (device.py)
 
 
 @dataclass
 class Measured:
-    """What finished runs of a model on a task have shown on a device; the last of each list is the newest.
+    """Measurements of finished runs of a model on a task on a device; the last of each list is the newest.
 
-    `operations_per_second` is of one process, on a CPU of one thread. `seconds_beside_training` is from a run's start
-    to its end without its training. `host_memory_bytes` is the highest peak.
+    `operations_per_second` is per process, on a CPU per thread. `seconds_beside_training` is the duration of a run
+    without its training. `host_memory_bytes` is the highest peak.
     """
 
     device: str
@@ -37,7 +37,7 @@ class Measured:
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
-        """What it was measured of."""
+        """The key of the entry: device, precision, model and task."""
         return (self.device, self.precision, self.model, self.task)
 
     @property
@@ -47,12 +47,12 @@ class Measured:
 
     @property
     def is_of_a_cpu(self) -> bool:
-        """Whether its device is no GPU."""
+        """Whether its device is a CPU."""
         return self.device.startswith(CPU)
 
 
 def read_speeds() -> list[Measured]:
-    """Return what was measured; nothing where there is no such file. Raises DataError for one that is broken."""
+    """Return the measurements; none if there is no file. Raise DataError for a broken file."""
     if not PATH.exists():
         return []
     try:
@@ -60,12 +60,12 @@ def read_speeds() -> list[Measured]:
         if not all(entry.speed > 0 and entry.passed_parameters > 0 for entry in entries):
             raise ValueError("a speed is not positive")
     except (KeyError, TypeError, ValueError, statistics.StatisticsError) as error:
-        raise DataError(f"{PATH}: is no table of speeds ({error}); mend or delete it") from error
+        raise DataError(f"{PATH}: is not a table of speeds ({error}); correct or delete it") from error
     return entries
 
 
 def add_speeds(measured: Iterable[Measured]) -> None:
-    """Add what was measured now, with one speed each, to the file. Raises DataError for a file that is broken."""
+    """Add new measurements, with one speed each, to the file. Raise DataError for a broken file."""
     measured = list(measured)
     if not measured:
         return

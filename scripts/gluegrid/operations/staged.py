@@ -1,4 +1,4 @@
-"""What of an experiment is staged: models, data and tokens below resources/, for people."""
+"""Show which models, data and tokens of an experiment are staged below resources/."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
 @dataclass(frozen=True)
 class Resource:
-    """A model, the data of a task, or tokens: where their manifest is, or will be, and the log of making them."""
+    """A model, the data of a task, or tokens: the path of the manifest and the log of the job that stages them."""
 
     kind: str
     name: str
@@ -33,7 +33,7 @@ class Resource:
 
     @property
     def was_tried(self) -> bool:
-        """Whether a job has begun to stage it."""
+        """Whether a job has started to stage it."""
         return self.log.exists()
 
     def row(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Resource:
 
 
 def staged_table(experiment: Experiment) -> str:
-    """Return a table of an experiment's models, data and tokens, and a line with reason and log for what failed."""
+    """Return a table of an experiment's models, data and tokens, and the reason and log of each failure."""
     needed = resources(experiment)
     missing = [resource for resource in needed if resource.is_missing]
     lines = ["", tables.plain(COLUMNS, [resource.row() for resource in needed]), ""]
@@ -56,12 +56,12 @@ def staged_table(experiment: Experiment) -> str:
     if waiting := [f"{resource.kind} {resource.name}" for resource in missing if resource not in failed]:
         lines.append(f"Not attempted: {', '.join(waiting)}")
     count = f"{len(missing)} of {len(needed)} are missing."
-    lines.append(count if missing else "Everything is staged: cells need no network.")
+    lines.append(count if missing else "Everything is staged; cells need no network.")
     return "\n".join([*lines, *([STOPPED] if was_interrupted(path_of_current_invocation()) else [])])
 
 
 def resources(experiment: Experiment) -> list[Resource]:
-    """Return all that an experiment needs to be staged: models, data, tokens."""
+    """Return everything that an experiment needs staged: models, data, tokens."""
     models = [
         ("model", name, entry["source"], experiment.model_manifest(name), "fetch_model", experiment.model_key(name))
         for name, entry in experiment.models.items()

@@ -1,4 +1,4 @@
-"""What a cell without results has in its state folder: who works on it, its jobs, and how far its training is."""
+"""Read the state folder of a cell without results: who works on it, its jobs, and its progress."""
 
 import math
 import os
@@ -15,13 +15,13 @@ from gluegrid.experiment.cell import Cell, run_hash, run_text
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results.outcomes import state_of
 
-EVENTS = ("attempts.jsonl", REFUSAL, "cancelled.json")  # files that say how the last try ended
+EVENTS = ("attempts.jsonl", REFUSAL, "cancelled.json")  # files that tell how the last attempt ended
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, or was when it ended: updates done, of how many, last loss, seconds of all attempts; when
-    it was noted, and by which process (None in an earlier release's file).
+    """The progress of a training: updates done and in total, last loss, seconds of all attempts; when it was noted, and
+    by which process (None in files of earlier releases).
     """
 
     step: int
@@ -33,11 +33,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that the training takes yet at the pace it had until now; without scoring."""
+        """The remaining seconds of training at the pace so far, without scoring."""
         return self.seconds / self.step * (self.steps - self.step)
 
     def is_by(self, holder: dict) -> bool:
-        """Tell whether a cell's holder has noted it; by moments of perhaps two hosts only if it names nobody."""
+        """Tell whether a cell's holder noted it; compare times, perhaps of two hosts, only if it names no process."""
         if self.process is None:
             return self.noted >= str(holder["since"])
         return self.process.items() <= holder.items()
@@ -45,10 +45,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Traces:
-    """What was read of a cell: who holds its lock, its last SLURM job, its progress.
+    """The state of a cell as read: who holds its lock, its last SLURM job, its progress.
 
-    `jobs` may work on the cell: its holder's, and the last one submitted. `last_event`: when something was noted there
-    about how a try ended; 0 where nothing was.
+    `jobs` may be training the cell: its holder's, and the last one submitted. `last_event` is when the end of an
+    attempt was last noted; 0 if never.
     """
 
     state: Path
@@ -61,13 +61,13 @@ class Traces:
     last_event: float = 0.0
 
     def is_outdated(self) -> bool:
-        """Tell whether somebody has begun to work on the cell since they were read."""
+        """Tell whether somebody has started to work on the cell since it was read."""
         holder, heart_beats = _living(self.state / "lock")
         return heart_beats and holder != self.holder
 
 
 def traces_of(experiment: Experiment, cell: Cell) -> Traces:
-    """Read a cell's state folder. Files may come and go meanwhile; what cannot be read is not there."""
+    """Read a cell's state folder. Files may come and go meanwhile; treat what cannot be read as missing."""
     state = state_of(experiment, cell)
     try:
         with os.scandir(state) as entries:
@@ -91,14 +91,14 @@ def traces_of(experiment: Experiment, cell: Cell) -> Traces:
 
 
 def written(path: Path | os.DirEntry) -> float:
-    """Return when a file was written last, in seconds as files have them; 0 where it is not there."""
+    """Return a file's modification time in seconds; 0 if it does not exist."""
     with suppress(OSError):
         return path.stat().st_mtime
     return 0.0
 
 
 def _living(lock: Path) -> tuple[dict | None, bool]:
-    """Return who holds a lock, if it may be alive, and whether its heart beats."""
+    """Return the holder of a lock, if it may be alive, and whether its heart beats."""
     holder = living_holder(lock)
     return holder, holder is not None and seconds_since_beat(lock) < DEAD_AFTER_SECONDS
 

@@ -1,4 +1,4 @@
-"""Whether a card, its driver and the installed torch fit together; and if not, which build of torch does."""
+"""Whether a GPU, its driver and the installed torch fit together, and which build of torch would fit."""
 
 import importlib.util
 import re
@@ -15,7 +15,7 @@ DRIVER_OF_TODAY = "580"
 
 @dataclass(frozen=True)
 class Build:
-    """A build of torch: its CUDA, and the cards that it has code for, by their compute capability."""
+    """A build of torch: its CUDA version, and the compute capabilities of the GPUs that it has code for."""
 
     cuda: str
     oldest_card: tuple[int, int]
@@ -23,17 +23,17 @@ class Build:
 
     @property
     def suffix(self) -> str:
-        """What its version ends in."""
+        """The suffix of its version."""
         return f"+cu{self.cuda.replace('.', '')}"
 
 
 # Of torch 2.12 to 2.14, for Linux on x86-64: PyTorch, RELEASE.md, "PyTorch CUDA Support Matrix", with the issues 178665
-# and 190355 of pytorch/pytorch. CUDA 13 has nothing for cards before Turing.
+# and 190355 of pytorch/pytorch. CUDA 13 has no code for GPUs before Turing.
 BUILDS = [Build("13.0", (7, 5), (12, 1)), Build("12.6", (5, 0), (9, 0))]
 
 
 def torch_build() -> tuple[str, str | None] | None:
-    """Return the installed torch's version and the CUDA that it is built for; None without one. Imports nothing."""
+    """Return the version and the CUDA version of the installed torch, or None, without importing it."""
     try:
         version = metadata.version("torch")
     except metadata.PackageNotFoundError:
@@ -46,18 +46,18 @@ def torch_build() -> tuple[str, str | None] | None:
 
 
 def oldest_driver(cuda: str) -> tuple[int, ...] | None:
-    """Return the oldest driver for programs of a CUDA version; None for one that is not known."""
+    """Return the oldest driver for programs of a CUDA version; None for an unknown version."""
     return OLDEST_DRIVERS.get(int(cuda.partition(".")[0]))
 
 
 def driver_runs(driver: str, cuda: str) -> bool | None:
-    """Tell whether a driver runs programs of a CUDA version; None where that is not known."""
+    """Tell whether a driver runs programs of a CUDA version; None if that is not known."""
     oldest, own = oldest_driver(cuda), numbers_in(driver)
     return own >= oldest if oldest and own else None
 
 
 def build_for(driver: str, capability: tuple[int, int] | None) -> Build | None:
-    """Return the newest build of torch that fits a driver and a card; None where none does."""
+    """Return the newest build of torch that fits a driver and a GPU; None if none does."""
     fitting = (
         build
         for build in BUILDS
@@ -68,7 +68,7 @@ def build_for(driver: str, capability: tuple[int, int] | None) -> Build | None:
 
 
 def advice_for(driver: str, capability: tuple[int, int] | None, version: str) -> str:
-    """Say what to do where the installed torch does not fit."""
+    """Say what to do if the installed torch does not fit."""
     build = build_for(driver, capability)
     if build is None:
         return f"no build of torch {plain(version)} fits: ask the site for driver {DRIVER_OF_TODAY} or newer"
@@ -80,7 +80,7 @@ def advice_for(driver: str, capability: tuple[int, int] | None, version: str) ->
 
 
 def plain(version: str) -> str:
-    """Return a version without what it says of its build."""
+    """Return a version without its build suffix."""
     return version.partition("+")[0]
 
 

@@ -1,4 +1,4 @@
-"""`make doctor`: look at this machine, at SLURM and at one node, and propose a profile, before anything is spent."""
+"""`make doctor`: check this machine, SLURM and one compute node, and propose a profile, before you spend GPU-hours."""
 
 import os
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ LOCAL = "profiles/local"
 
 
 def examine(folder: Path) -> bool:
-    """Tell what is found, and propose a profile in a folder; return whether there is no fault."""
-    # SLURM is asked, and the job made, as a call of snakemake does it: also inside of another job.
+    """Print the findings and propose a profile in a folder; return whether there is no fault."""
+    # Query SLURM and submit the job as a call of snakemake does, even when doctor itself runs inside a job.
     leave_caller()
     leave_job_of_caller("slurm")
     report = Report()
@@ -29,19 +29,17 @@ def examine(folder: Path) -> bool:
     report.tell(this_machine.hub_findings())
     report.begin("SLURM")
     profile = _examine_slurm(report, folder)
-    ready = f"snakemake --profile {profile} -n" if profile else "mend the faults, then make doctor again"
+    ready = f"snakemake --profile {profile} -n" if profile else "fix the faults, then run make doctor again"
     print(f"\n{report.summary()[:1].upper()}{report.summary()[1:]}. Next: {ready}", flush=True)
     return not report.has_faults
 
 
 def _examine_slurm(report: Report, folder: Path) -> str | None:
-    """Return the profile to be used; None where there is none yet."""
+    """Return the profile to use; None if there is none yet."""
     missing = missing_programs()
     if len(missing) == len(PROGRAMS):
-        report.tell(
-            [ok("none of its programs is in PATH: this machine alone (else: load the site's module for SLURM)")]
-        )
-        report.begin("Cells on this machine")
+        report.tell([ok("no SLURM in PATH, so cells run on this machine (on a cluster, load its SLURM module first)")])
+        report.begin("Training on this machine")
         report.tell(local_findings())
         return LOCAL
     if missing:
@@ -65,7 +63,7 @@ def _examine_slurm(report: Report, folder: Path) -> str | None:
     report.begin("Profile")
     proposed: list[Path] = []
     report.tell(_propose(site, partition, request, folder, proposed))
-    report.begin(f"A node of partition {request.partition} (a small job, for minutes; Ctrl-C cancels it)")
+    report.begin(f"A node of partition {request.partition} (a small job of some minutes; Ctrl-C cancels it)")
     report.tell(_look_at_node(request) if partition.is_usable else [slurm_findings.without_node(request.partition)])
     return str(proposed[0].parent) if proposed else None
 
@@ -73,17 +71,17 @@ def _examine_slurm(report: Report, folder: Path) -> str | None:
 def _propose(
     site: Site, partition: Partition, request: Request, folder: Path, proposed: list[Path]
 ) -> Iterator[Finding]:
-    """Write the profile, whose file `proposed` gets."""
+    """Write the profile and append its path to `proposed`."""
     choices = choices_for(site, partition, request)
     try:
         path, is_new = write_proposal(folder, site, choices)
     except OSError as error:
-        yield fault(f"{folder}: {error.strerror}", "make doctor PROFILE=a folder that you may write")
+        yield fault(f"{folder}: {error.strerror}", "name a folder that you can write to: make doctor PROFILE=...")
         return
     proposed.append(path)
-    elsewhere = f"; what is in {folder} says something else, and stays as it is" if path.parent != folder else ""
+    elsewhere = f"; {folder} holds another profile, which was left as it is" if path.parent != folder else ""
     said = ", ".join(f"{one.key} {one.value}" for one in choices if one.value is not None)
-    yield ok(f"{path} {'is new' if is_new else 'says so already'}: {said}{elsewhere}")
+    yield ok(f"{path} {'was written' if is_new else 'is up to date'}: {said}{elsewhere}")
 
 
 def _look_at_node(request: Request) -> Iterator[Finding]:
@@ -98,17 +96,17 @@ def _look_at_node(request: Request) -> Iterator[Finding]:
 
 
 def local_findings() -> Iterator[Finding]:
-    """Yield what this machine has for cells of its own."""
+    """Yield what this machine offers for training without SLURM."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    yield ok(f"{len(os.sched_getaffinity(0))} cores, {size_in_words(memory)} of memory: --profile {LOCAL}")
+    yield ok(f"{len(os.sched_getaffinity(0))} cores, {size_in_words(memory)} of memory; use --profile {LOCAL}")
     cards = node_report.cards()
     if cards["error"]:
         yield note(
-            f"no GPU: {cards['error']}", "`device: cpu` in the experiment file, as in experiments/minilm-glue.yaml"
+            f"no GPU: {cards['error']}", "set `device: cpu` in the experiment file, as in experiments/minilm-glue.yaml"
         )
         return
     names = ", ".join(card["name"] for card in cards["cards"])
-    yield ok(f"nvidia-smi lists {names}; each cell leases one of its own")
+    yield ok(f"nvidia-smi lists {names}; each cell leases its own GPU")
     report = {"cards": cards, "torch": node_report.torch_as_used(), "given": "all"}
     yield from node_findings.card_findings(report, wants_card=True)
     yield from node_findings.shared_memory_findings(node_report.free_bytes("/dev/shm"))

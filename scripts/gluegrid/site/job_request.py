@@ -1,4 +1,4 @@
-"""How a job with a GPU is asked for at a site: partition, account, QOS, and the form that its sbatch accepts."""
+"""How to ask this site for a job with a GPU: partition, account, QOS, and the options that its sbatch accepts."""
 
 import re
 import subprocess
@@ -10,18 +10,18 @@ from gluegrid.execution.slurm_queue import complaint
 from gluegrid.site.slurm_answers import Partition
 from gluegrid.site.slurm_site import SECONDS, Site
 
-MEMORY_MB = 4000  # of the job that reports, and of jobs that say nothing themselves
+MEMORY_MB = 4000  # of the reporting job, and of jobs that do not say how much they need
 LONG_ENOUGH_MINUTES = 4 * 60  # for one attempt at most cells
-KIND = re.compile(r"[A-Za-z0-9_.]+")  # of GPU, as the plugin takes it
-# What sbatch says of a job only because of how nodes are now, where all are in use by others, or where none is in use.
+KIND = re.compile(r"[A-Za-z0-9_.]+")  # the names of GPU kinds that the plugin accepts
+# sbatch's refusals that will pass: the nodes are busy, or none of them is in service at the moment.
 BUSY = re.compile("requested nodes are busy", re.IGNORECASE)
 BUSY_OR_OUT = re.compile("requested nodes are busy|node configuration is not available", re.IGNORECASE)
-MOST_TRIED = 4  # partitions, each with as many forms
+MOST_TRIED = 4  # partitions, each with up to four forms of request
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks for. `gpus` is sbatch's option for one GPU, '' for none; without `names_memory` none is named."""
+    """What a job asks for. `gpus` is sbatch's option for one GPU, or ''; `names_memory` says whether to pass --mem."""
 
     partition: str
     account: str | None
@@ -31,7 +31,7 @@ class Request:
 
     @property
     def by_gres(self) -> bool:
-        """Whether GPUs are asked for by --gres."""
+        """Whether GPUs are requested with --gres."""
         return self.gpus.startswith("--gres")
 
     def arguments(self, minutes: int) -> list[str]:
@@ -44,7 +44,7 @@ class Request:
 
 
 class NoRequestError(GluegridError):
-    """No form of asking for a job is accepted; `refusals` says why, by partition."""
+    """sbatch accepts no form of the request; `refusals` says why, by partition."""
 
     def __init__(self, refusals: dict[str, str]):
         super().__init__("\n".join(f"{partition}: {reason}" for partition, reason in refusals.items()))
@@ -52,22 +52,22 @@ class NoRequestError(GluegridError):
 
 
 def usable_partitions(site: Site) -> list[Partition]:
-    """Return the partitions that the user may use, the best for cells first: with GPUs, where there are any."""
+    """Return the partitions that the user may use, best first; only those with GPUs if there are any."""
     usable = [partition for partition in site.partitions if not site.why_not(partition)]
     return sorted([partition for partition in usable if partition.has_cards] or usable, key=_rank)
 
 
 def _rank(partition: Partition) -> tuple:
-    """Return what sorts partitions: with usable GPUs, not taken back, long enough, the default one, with most GPUs."""
+    """Return a sort key: GPUs available, not preemptible, long time limit, default partition, number of GPUs."""
     is_short = partition.max_minutes is not None and partition.max_minutes < LONG_ENOUGH_MINUTES
     cards = sum(partition.cards.values())
     return (not cards, partition.is_preempted, is_short, not partition.is_default, -cards, partition.name)
 
 
 def accepted_request(site: Site, minutes: int) -> Request:
-    """Return the first request that sbatch would accept, in which it is asked without submitting.
+    """Return the first request that `sbatch --test-only` accepts.
 
-    NoRequestError where it accepts none, TransientError where it does not answer.
+    Raise NoRequestError if it accepts none, TransientError if it does not answer.
     """
     refusals: dict[str, str] = {}
     for partition in usable_partitions(site)[:MOST_TRIED]:
@@ -84,7 +84,7 @@ def _forms(site: Site, partition: Partition) -> Iterator[Request]:
     account, qos = site.account_for(partition), site.qos_for(partition)
     kind = f"{only_kind(partition)}:" if only_kind(partition) else ""
     ways = [f"--gpus={kind}1", f"--gres=gpu:{kind}1"] if partition.has_cards else [""]
-    # --gpus is known to select/cons_tres alone.
+    # Only select/cons_tres knows --gpus.
     if "cons_tres" not in site.configuration.get("SelectType", "cons_tres"):
         ways.reverse()
     for names_memory in (True, False):
@@ -93,13 +93,13 @@ def _forms(site: Site, partition: Partition) -> Iterator[Request]:
 
 
 def only_kind(partition: Partition) -> str | None:
-    """Return the kind of GPU that jobs can ask for where a partition has one only, else None."""
+    """Return the only kind of GPU in a partition, if jobs can ask for it by name; else None."""
     kinds = {kind for nodes in partition.nodes for kind in nodes.cards}
     return next(iter(kinds)) if len(kinds) == 1 and all(map(KIND.fullmatch, kinds)) else None
 
 
 def _refusal(arguments: list[str]) -> str | None:
-    """Return why sbatch says that it takes no such job; None where it would. TransientError where it says nothing."""
+    """Return why sbatch refuses such a job; None if it would accept it. Raise TransientError if it does not answer."""
     command = ["sbatch", "--test-only", *arguments, "--wrap=true"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=SECONDS)

@@ -1,7 +1,7 @@
-"""What a machine says of itself, as JSON. The standard library alone: `make doctor` sends this file to a node as it is.
+"""A machine's report on itself, as JSON. Standard library only: `make doctor` sends this file to a node as it is.
 
-Called there as `python - QUESTION`, where QUESTION is JSON: the `folder` for the report, the `markers` that the login
-node has left (path to content), the `endpoint` of the hub, and the `sbatch` arguments of a job to ask about.
+The node calls it as `python - QUESTION`, where QUESTION is JSON: the `folder` for the report, the `markers` that the
+login node has left (path to content), the `endpoint` of the hub, and the `sbatch` arguments of a job to ask about.
 """
 
 import base64
@@ -22,12 +22,12 @@ from pathlib import Path
 
 REPORT = "report.json"
 SECONDS_FOR_NETWORK = 10
-SECONDS_FOR_TORCH = 300  # its first import from a cold shared disk may take minutes
+SECONDS_FOR_TORCH = 300  # the first import from a cold shared disk may take minutes
 SECONDS_FOR_PROGRAMS = 60
 CARDS = "name,memory.total,driver_version"
 SCRATCH_VARIABLES = ("SLURM_TMPDIR", "TMPDIR")
 SCRATCH_FOLDERS = ("/tmp", "/local", "/localscratch", "/local_scratch", "/lscratch", "/scratch/local", "/raid")
-# By their names in /proc/mounts: file systems that other machines see, too.
+# Network file systems, by their names in /proc/mounts.
 SHARED = re.compile(r"nfs|lustre|gpfs|beegfs|cifs|smb|ceph|panfs|wekafs|pvfs|orangefs|afs|9p|glusterfs|daos|vast")
 TORCH = """
 import json, torch
@@ -43,7 +43,7 @@ print(json.dumps(found))
 
 
 def main() -> None:
-    """Write the report, under its name only when it is whole."""
+    """Write the report atomically."""
     question = json.loads(sys.argv[1])
     folder = Path(question["folder"])
     part = folder / f"{REPORT}.part"
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def report(question: dict, folder: Path) -> dict:
-    """Return what this node says of itself."""
+    """Return this node's report on itself."""
     return {
         "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "has_python": True,
@@ -70,7 +70,7 @@ def report(question: dict, folder: Path) -> dict:
 
 
 def read_or_none(path: str) -> str | None:
-    """Return what is in a file; None where it cannot be read."""
+    """Return a file's text; None if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError:
@@ -78,19 +78,19 @@ def read_or_none(path: str) -> str | None:
 
 
 def clock_behind(folder: Path) -> float:
-    """Return by how many seconds this machine's clock is behind that of a folder's file system."""
+    """Return by how many seconds this machine's clock lags behind that of a folder's file system."""
     before = time.time()
     with tempfile.NamedTemporaryFile(dir=folder, prefix="clock-") as stream:
         stream.write(b"now")
         stream.flush()
         os.fsync(stream.fileno())
         changed = os.fstat(stream.fileno()).st_mtime
-    # Anything in between is the time that writing took; some file systems keep whole seconds.
+    # A time in between is that of the write itself; some file systems keep whole seconds.
     return changed - before if changed < before else max(0.0, changed - time.time())
 
 
 def cards() -> dict:
-    """Return the cards that nvidia-smi lists, or in `error` why it lists none."""
+    """Return the GPUs that nvidia-smi lists; `error` says why there are none."""
     try:
         done = subprocess.run(
             ["nvidia-smi", f"--query-gpu={CARDS}", "--format=csv,noheader,nounits"],
@@ -111,11 +111,11 @@ def cards() -> dict:
         }
     rows = [[field.strip() for field in line.rsplit(",", 2)] for line in done.stdout.splitlines()]
     found = [{"name": row[0], "memory_mb": row[1], "driver": row[2]} for row in rows if len(row) == 3]
-    return {"error": None if found else "nvidia-smi lists no card", "cards": found}
+    return {"error": None if found else "nvidia-smi lists no GPU", "cards": found}
 
 
 def torch_as_used() -> dict:
-    """Return what torch says of itself and of the cards, in a process of its own; in `error` why it does not."""
+    """Return what torch, in a process of its own, reports on its build and the GPUs; `error` says why it fails."""
     try:
         done = subprocess.run(
             [sys.executable, "-E", "-P", "-c", TORCH],
@@ -126,7 +126,7 @@ def torch_as_used() -> dict:
             timeout=SECONDS_FOR_TORCH,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"torch is not imported after {SECONDS_FOR_TORCH} s"}
+        return {"error": f"importing torch takes more than {SECONDS_FOR_TORCH} s"}
     except OSError as error:
         return {"error": f"{sys.executable}: {error.strerror}"}
     with suppress(ValueError):
@@ -135,20 +135,20 @@ def torch_as_used() -> dict:
 
 
 def reach(endpoint: str) -> dict:
-    """Return whether something answers at the hub's address, and as a hub does: in JSON."""
+    """Return whether the hub's address answers, and with JSON as a hub does."""
     try:
         request = _question(endpoint)
         with urllib.request.urlopen(request, timeout=SECONDS_FOR_NETWORK, context=_certificates()) as answer:
             return {"error": None, "status": answer.status, "is_json": _is_json(answer.headers)}
     except urllib.error.HTTPError as error:
         return {"error": None, "status": error.code, "is_json": _is_json(error.headers)}
-    except Exception as error:  # of a socket, TLS, a proxy, an address that is none
+    except Exception as error:  # from the socket, TLS, a proxy or a malformed address
         reason = getattr(error, "reason", None) or error
         return {"error": " ".join(str(reason).split()) or type(reason).__name__, "status": None, "is_json": False}
 
 
 def _question(endpoint: str) -> urllib.request.Request:
-    """Return what to ask at an address, in which a name and a password may stand."""
+    """Return the request for an address, which may contain a user name and a password."""
     parts = urllib.parse.urlsplit(f"{endpoint.rstrip('/')}/api/models?limit=1")
     login, _, host = parts.netloc.rpartition("@")
     headers = {"User-Agent": "gluegrid"}
@@ -159,7 +159,7 @@ def _question(endpoint: str) -> urllib.request.Request:
 
 
 def _certificates():
-    """Return the authorities that the hub's own client trusts, where they are at hand."""
+    """Return the certificate authorities that the hub's own client trusts, if certifi is installed."""
     import ssl
 
     context = ssl.create_default_context()
@@ -175,7 +175,7 @@ def _is_json(headers) -> bool:
 
 
 def scratch() -> list[dict]:
-    """Return the folders in which a job may keep files while it runs, each file system once."""
+    """Return the folders in which a running job may keep files, each file system once."""
     named = [(os.environ[variable], f"${variable}") for variable in SCRATCH_VARIABLES if os.environ.get(variable)]
     found, devices = [], set()
     for path, name in [*named, *((folder, folder) for folder in SCRATCH_FOLDERS)]:
@@ -190,7 +190,7 @@ def scratch() -> list[dict]:
 
 
 def free_bytes(path: str) -> int | None:
-    """Return how much this user may still write below a path; None where it is not there."""
+    """Return how much this user can still write below a path; None if it does not exist."""
     try:
         status = os.statvfs(path)
     except OSError:
@@ -199,7 +199,7 @@ def free_bytes(path: str) -> int | None:
 
 
 def kind_of_file_system(path: str) -> str:
-    """Return the kind of the file system that a path is on, as /proc/mounts says it; 'unknown' where it does not."""
+    """Return the type of the file system that holds a path, from /proc/mounts; 'unknown' if it is not listed."""
     real, kinds = Path(path).resolve(), {"/": "unknown"}
     with suppress(OSError), Path("/proc/mounts").open(encoding="utf-8", errors="replace") as mounts:
         for fields in map(str.split, mounts):
@@ -208,9 +208,9 @@ def kind_of_file_system(path: str) -> str:
 
 
 def complaint_of_sbatch(arguments: list[str]) -> str | None:
-    """Return why a job could not be submitted from here; None where it could. Submits none."""
+    """Return why sbatch would refuse a job from here; None if it would accept it. Submits nothing."""
     if shutil.which("sbatch") is None:
-        return "sbatch is not there"
+        return "sbatch: command not found"
     try:
         done = subprocess.run(
             ["sbatch", "--test-only", *arguments, "--wrap=true"],
@@ -230,7 +230,7 @@ def complaint_of_sbatch(arguments: list[str]) -> str | None:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a text that is not empty."""
+    """Return the last non-empty line of a text."""
     return next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "")
 
 

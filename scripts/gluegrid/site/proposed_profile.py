@@ -1,4 +1,4 @@
-"""A profile for this site: the shipped one with the site's lines filled in, and a reason beside each."""
+"""A profile for this site: the shipped one with the site's lines filled in and the reason beside each."""
 
 import builtins
 import json
@@ -22,13 +22,13 @@ FOR_ALL, FOR_TRAIN, AT_TOP = "default-resources", "train", ""
 RULER = re.compile(r"^# -{20,}$")
 MOST_JOBS = 100  # as the shipped profile says
 PLAIN = re.compile(r"[A-Za-z_][\w-]*")
-# What an expression in a profile sees beside Python's own names.
+# The names that Snakemake defines for expressions in a profile.
 SEEN = {"wildcards", "attempt", "input", "threads", "resources", "rules", "config"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A line of the profile: where it stands, its key, its value (None: left out) and why."""
+    """A line of the profile: its section, its key, its value (None: commented out) and the reason."""
 
     where: str
     key: str
@@ -37,7 +37,7 @@ class Choice:
 
 
 def choices_for(site: Site, partition: Partition, request: Request) -> list[Choice]:
-    """Return what the site's lines should say, with the reasons."""
+    """Return what to write into the site's lines, and why."""
     return [
         _account(site, request),
         Choice(FOR_ALL, "slurm_partition", partition.name, _why_partition(site, partition, request)),
@@ -49,14 +49,14 @@ def choices_for(site: Site, partition: Partition, request: Request) -> list[Choi
 def _account(site: Site, request: Request) -> Choice:
     if request.account is None:
         why = (
-            "SLURM keeps no accounts here"
+            "SLURM has no accounting here"
             if not site.has_accounting
-            else "no account of yours is known: SLURM's default"
+            else "you have no account in SLURM's accounting, so its default is used"
         )
     elif request.account == site.default_account:
         why = "your default account" + (f"; others: {', '.join(site.accounts[1:])}" if site.accounts[1:] else "")
     else:
-        why = "the first of your accounts that this partition takes"
+        why = "the first of your accounts that this partition accepts"
     return Choice(FOR_ALL, "slurm_account", request.account, why)
 
 
@@ -67,41 +67,49 @@ def _why_partition(site: Site, partition: Partition, request: Request) -> str:
         other.name for other in site.partitions if other.has_cards and other != partition and not site.why_not(other)
     ]
     longest = site.max_minutes(partition, request.account, request.qos)
-    limit = "" if longest is None else f"; at most {duration(longest * 60)}, else see `runtime` in docs/cluster.md"
+    limit = (
+        ""
+        if longest is None
+        else f"; at most {duration(longest * 60)} (for longer jobs see `runtime` in docs/cluster.md)"
+    )
     return f"{default}; {cards}{limit}" + (f"; also with GPUs: {', '.join(others)}" if others else "")
 
 
 def _kind(partition: Partition) -> Choice:
     if kind := only_kind(partition):
-        return Choice(FOR_ALL, "gpu_model", kind, "the only kind in this partition: estimates are for it")
+        return Choice(FOR_ALL, "gpu_model", kind, "the only kind in this partition; estimates are for it")
     kinds = partition.kinds
     if not kinds:
-        return Choice(FOR_ALL, "gpu_model", None, "GPUs have no kinds here")
-    return Choice(FOR_ALL, "gpu_model", None, f"kinds here: {', '.join(kinds)}; without a name, SLURM takes any")
+        return Choice(FOR_ALL, "gpu_model", None, "SLURM does not name the kinds of its GPUs here")
+    return Choice(FOR_ALL, "gpu_model", None, f"kinds here: {', '.join(kinds)}; without one, SLURM picks any")
 
 
 def _others(site: Site, partition: Partition, request: Request) -> Iterator[Choice]:
     longest = site.max_minutes(partition, request.account, request.qos)
     if request.qos:
-        yield Choice(FOR_ALL, "qos", request.qos, "this partition does not take every QOS")
+        yield Choice(FOR_ALL, "qos", request.qos, "this partition does not accept every QOS")
     if longest is not None and longest < 60:
         yield Choice(FOR_ALL, "runtime", longest, "the partition's time limit")
     if not request.gpus:
-        yield Choice(FOR_TRAIN, "gpu", 0, "no GPU here: for experiments with `device: cpu`")
+        yield Choice(FOR_TRAIN, "gpu", 0, "no GPUs here: for experiments with `device: cpu`")
     if request.by_gres:
-        yield Choice(FOR_TRAIN, "gres", "gpu", "sbatch takes --gres here, and not --gpus")
+        yield Choice(FOR_TRAIN, "gres", "gpu", "sbatch accepts --gres here, but not --gpus")
     if not request.names_memory:
         yield Choice(FOR_TRAIN, "mem_mb", 0, "sbatch refuses --mem here: memory comes with the CPUs (cpus_per_task)")
-    # Where estimates may well be longer. Elsewhere they stay: a cell that asks for all the time waits the longest.
+    # Only where estimates may exceed the limit: elsewhere a cell that asks for all the time would wait the longest.
     if longest is not None and longest < LONG_ENOUGH_MINUTES:
-        yield Choice(FOR_TRAIN, "runtime", longest, "minutes, the time limit here: a cell goes on in its next attempt")
+        yield Choice(
+            FOR_TRAIN, "runtime", longest, "minutes, the time limit here; a longer cell resumes in its next attempt"
+        )
     limit = site.max_submit(request.account, request.qos)
     if limit is not None and limit <= MOST_JOBS:
-        yield Choice(AT_TOP, "jobs", max(1, limit - 1), f"you may have {limit} queued, one of them the controller")
+        yield Choice(
+            AT_TOP, "jobs", max(1, limit - 1), f"you may have {limit} jobs in the queue, one of them the controller"
+        )
 
 
 def profile_text(shipped: str, choices: list[Choice], folder: Path, cluster: str) -> str:
-    """Return the shipped profile with the choices in it."""
+    """Return the shipped profile with the choices filled in."""
     lines = shipped.splitlines()
     lines[0] = f"# Proposed by `make doctor` for cluster {one_line(cluster)}: snakemake --profile {folder}"
     for choice in choices:
@@ -134,7 +142,7 @@ def _put_at_top(lines: list[str], choice: Choice) -> None:
 
 
 def _put_for_train(lines: list[str], choices: list[Choice]) -> None:
-    """Put a section of train's own before the example of one, or at the end of the site's lines."""
+    """Insert a section for train before the example of one, or else at the end of the site's lines."""
     wanted = (number for number, line in enumerate(lines) if line.startswith("# set-resources:") or RULER.match(line))
     number = next(wanted)
     section = [with_reason(f"    {choice.key}: {choice.value}", choice.reason) for choice in choices]
@@ -142,7 +150,7 @@ def _put_for_train(lines: list[str], choices: list[Choice]) -> None:
 
 
 def entry(key: str, value: str | int) -> str:
-    """Return an entry of a list of resources. Snakemake evaluates it, so a word that is Python gets own quotes."""
+    """Return an entry of a list of resources. Snakemake evaluates values, so Python's own names are quoted."""
     text = str(value)
     words = {*re.findall(r"\w+", text)}
     is_plain = PLAIN.fullmatch(text) and words.isdisjoint({*dir(builtins), *keyword.kwlist, *SEEN})
@@ -151,14 +159,14 @@ def entry(key: str, value: str | int) -> str:
 
 
 def with_reason(line: str, reason: str) -> str:
-    """Return a line with its reason beside it."""
+    """Return a line with its reason as a comment."""
     return f"{line}  # {one_line(reason)}"
 
 
 def write_proposal(folder: Path, site: Site, choices: list[Choice]) -> tuple[Path, bool]:
-    """Write the profile; return its file, and whether it is new.
+    """Write the profile; return its file and whether it is new.
 
-    A file that says something else is left alone: then the folder's name gets a number.
+    Leave an existing file that differs as it is, and add a number to the folder's name instead.
     """
     shipped, number = SHIPPED.read_text(encoding="utf-8"), 1
     while True:

@@ -1,4 +1,4 @@
-"""The user's disk quotas, as far as `quota` and Lustre's `lfs quota` tell them."""
+"""The user's disk quotas, as far as `quota` and Lustre's `lfs quota` report them."""
 
 import re
 import shutil
@@ -11,16 +11,16 @@ from gluegrid.common.files import size_in_words
 from gluegrid.site.findings import Finding, fault, note, ok
 from gluegrid.site.node_report import kind_of_file_system
 
-SECONDS = 20  # servers of quotas may be away
+SECONDS = 20  # the quota server may be down
 NEARLY = 0.9
-# File system, then twice (of kB, of files): used, soft limit, hard limit, grace. A star marks what is above its limit.
+# File system, then for kB and again for files: used, soft limit, hard limit, grace. A star marks an exceeded limit.
 USED = r"\s+\[?(\d+)\]?\*?\s+(\d+)\s+(\d+)\s+(\S+)"
 ROW = re.compile(rf"^\s*(\S+){USED}{USED}\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What a user has used of what is allowed, in kB or in files; `limit` is 0 where there is none."""
+    """What a user has used of a quota, in kB or in files."""
 
     file_system: str
     unit: str
@@ -28,13 +28,13 @@ class Quota:
     limit: int
 
     def finding(self) -> Finding:
-        """Say how much is left."""
+        """Report how much is left."""
         used, limit = self._in_words(self.used), self._in_words(self.limit)
         what = f"quota of {self.file_system}: {used} of {limit} used"
         if self.used >= self.limit:
-            return fault(what, "free some before cells have to save anything: make disk, make clean-state")
+            return fault(what, "free some space before you train, with make disk and make clean-state")
         if self.used >= NEARLY * self.limit:
-            return note(what, "little is left: make disk, make clean-state")
+            return note(what, "it is nearly full: free some with make disk and make clean-state")
         return ok(what)
 
     def _in_words(self, count: int) -> str:
@@ -42,7 +42,7 @@ class Quota:
 
 
 def quota_findings(folders: list[Path], user: str) -> Iterator[Finding]:
-    """Yield what is left of each quota."""
+    """Report each of the user's quotas."""
     answers = [_said("quota", "--no-wrap", "--raw-grace")]
     of_lustre = {_mount_of(folder): folder for folder in folders if kind_of_file_system(str(folder)) == "lustre"}
     answers += [_said("lfs", "quota", "-q", "-u", user, mount) for mount in of_lustre]
@@ -51,7 +51,7 @@ def quota_findings(folders: list[Path], user: str) -> Iterator[Finding]:
 
 
 def quotas_in(answer: str) -> list[Quota]:
-    """Return the limits in what `quota` or `lfs quota -q` say; long names stand in a line of their own."""
+    """Return the quotas in the output of `quota` or `lfs quota -q`, where a long name takes a line of its own."""
     found = []
     for row in ROW.finditer(answer):
         name, *numbers = row.groups()
@@ -62,7 +62,7 @@ def quotas_in(answer: str) -> list[Quota]:
 
 
 def _said(*command: str) -> str:
-    """Return what a program prints, whatever its exit code: that of `quota` is 1 where something is above its limit."""
+    """Return a program's output, whatever its exit code: `quota` exits with 1 when a limit is exceeded."""
     if shutil.which(command[0]) is None:
         return ""
     try:
@@ -73,6 +73,6 @@ def _said(*command: str) -> str:
 
 
 def _mount_of(folder: Path) -> str:
-    """Return where the file system of a folder is mounted."""
+    """Return the mount point of a folder's file system."""
     real = folder.resolve()
     return str(next(parent for parent in (real, *real.parents) if parent.is_mount()))

@@ -1,4 +1,4 @@
-"""The small job by which a node reports: submitted, waited for with patience that ends, and cancelled when it does."""
+"""The small job through which a node reports: submit it, wait for it with a time limit, and cancel it after that."""
 
 import json
 import os
@@ -23,9 +23,9 @@ from gluegrid.site.slurm_site import SECONDS
 NAME = "gluegrid-doctor"
 MINUTES = 10  # the job's time limit; a first import of torch from a cold disk takes the longest
 SECONDS_IN_QUEUE = 300
-SECONDS_FOR_FILES = 90  # until what a node has written is seen here; the profile's latency-wait is 60
+SECONDS_FOR_FILES = 90  # until a node's files are seen here; the profile's latency-wait is 60
 SECONDS_BETWEEN_LOOKS = 1
-SECONDS_BETWEEN_QUESTIONS = 10  # which squeue has to answer
+SECONDS_BETWEEN_QUESTIONS = 10  # to squeue
 MARKER, LOG = "of_the_login_node", "job.log"
 SCRIPT = """#!/bin/bash
 python={python}
@@ -42,9 +42,9 @@ END_OF_THE_REPORT
 
 
 class NodeError(GluegridError):
-    """No node has reported; the message says what was seen, and `advice` what to do.
+    """No node has reported; the message says what happened, and `advice` what to do.
 
-    `is_late`: the job has only waited for too long, which says nothing against the site.
+    `is_late`: the job only waited too long in the queue, which is no fault of the site.
     """
 
     def __init__(self, what: str, advice: str, is_late: bool = False):
@@ -55,8 +55,8 @@ class NodeError(GluegridError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node has reported. `behind` is how far this machine's clock is behind the shared disk's, `seconds` how
-    long the report took to be seen here.
+    """A node's report. This machine's clock lags `behind` seconds behind the shared disk's; the report was seen here
+    after `seconds`.
     """
 
     job: str
@@ -66,7 +66,7 @@ class Answer:
 
 
 def node_answer(request: Request, folders: list[Path], endpoint: str) -> Answer:
-    """Submit the job, wait for it, and return what the node reports. NodeError where none does."""
+    """Submit the job, wait for it, and return the node's report. Raise NodeError if none arrives."""
     with _shared_folder() as shared, _markers(folders) as markers:
         behind = node_report.clock_behind(shared)
         job = _submitted(request, shared, markers, endpoint)
@@ -82,7 +82,7 @@ def node_answer(request: Request, folders: list[Path], endpoint: str) -> Answer:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """Make a folder that nodes should see, too, for as long as the job may write there."""
+    """Make a folder that nodes should see, and delete it afterwards."""
     Path(".snakemake").mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="doctor-", dir=".snakemake")).resolve()
     try:
@@ -93,7 +93,7 @@ def _shared_folder() -> Iterator[Path]:
 
 @contextmanager
 def _markers(folders: list[Path]) -> Iterator[dict[str, str]]:
-    """Leave a file in each folder, by which the node tells whether it sees the same one; return their contents."""
+    """Leave a file in each folder, so that the node can tell whether it sees the same folder; yield their contents."""
     left: dict[str, str] = {}
     try:
         for folder in folders:
@@ -123,17 +123,20 @@ def _submitted(request: Request, shared: Path, markers: dict[str, str], endpoint
     try:
         said = answer_of("sbatch", *asked, *request.arguments(MINUTES), str(script), seconds=SECONDS)
     except TransientError as error:
-        raise NodeError(f"sbatch takes no job: {error}", "mend what it says, in the profile or with the site") from None
+        raise NodeError(
+            f"sbatch refuses the job: {error}", "correct the profile, or ask the site about this message"
+        ) from None
     numbers = [match["number"] for line in said.splitlines() if (match := ANSWER.fullmatch(line.strip()))]
     if not numbers:
         raise NodeError(
-            "sbatch said no number of a job, which gluegrid needs", f"squeue --me --name={NAME}; cancel what is left"
+            "sbatch printed no job number, which gluegrid needs",
+            f"look with squeue --me --name={NAME}, and cancel the job with scancel",
         )
     return numbers[-1].partition(";")[0]
 
 
 class _Patience:
-    """How long a job is waited for, by what squeue says of it."""
+    """Decides how long to wait for a job, from what squeue says about it."""
 
     def __init__(self, job: str):
         self.job = job
@@ -141,14 +144,14 @@ class _Patience:
         self.started: float | None = None
 
     def is_in_queue(self) -> bool:
-        """Ask whether the job waits or runs. NodeError when it has done so for too long, or nobody says."""
+        """Ask whether the job waits or runs. Raise NodeError when it takes too long or squeue stops answering."""
         now = time.monotonic()
         try:
             listed = jobs_in_queue([self.job], SECONDS).get(self.job)
             self.answered = now
         except TransientError as error:
             if now - self.answered > SECONDS_FOR_FILES:
-                raise NodeError(f"squeue does not answer any more: {error}", "make doctor again, later") from None
+                raise NodeError(f"squeue no longer answers: {error}", "run make doctor again later") from None
             return True
         if listed is None:
             return False
@@ -164,20 +167,20 @@ class _Patience:
         expected = f"; SLURM expects it to start at {clock(listed.starts)}" if listed.starts else ""
         why = f"{listed.reason or 'no reason'}{expected}"
         raise NodeError(
-            f"job {self.job} has waited {duration(SECONDS_IN_QUEUE)} in the queue ({why})"
-            " and was cancelled: no node has reported",
-            "make doctor again when the queue is shorter; the profile stands, but was not tried on a node",
+            f"job {self.job} waited {duration(SECONDS_IN_QUEUE)} in the queue ({why})"
+            " and was cancelled, so no node was checked",
+            "run make doctor again when the queue is shorter; the profile can be used, but was not tried on a node",
             is_late=True,
         )
 
     def _run_on(self, now: float) -> None:
         self.started = self.started or now
         if now - self.started > MINUTES * 60 + SECONDS_FOR_FILES:
-            raise NodeError(f"job {self.job} does not end", "tell the site, and look at its node")
+            raise NodeError(f"job {self.job} runs past its time limit", "ask the site to check its node")
 
 
 def _wait(job: str, shared: Path) -> None:
-    """Wait until the report is there or the job is gone. NodeError when neither happens."""
+    """Wait until the report is there or the job is gone. Raise NodeError if neither happens."""
     patience, asked = _Patience(job), None
     while not _has_report(shared):
         now = time.monotonic()
@@ -189,12 +192,12 @@ def _wait(job: str, shared: Path) -> None:
 
 
 def _has_report(shared: Path) -> bool:
-    # The folder is listed, since a shared file system may remember that a file was not there.
+    # List the folder: a shared file system may cache that a file did not exist.
     return node_report.REPORT in {path.name for path in shared.iterdir()}
 
 
 def _read(job: str, shared: Path, behind: float) -> tuple[dict, float]:
-    """Return the report, and how long it took to be seen here. NodeError where there is none."""
+    """Return the report and how long it took to be seen here. Raise NodeError if there is none."""
     deadline = time.monotonic() + SECONDS_FOR_FILES
     while not _has_report(shared):
         if time.monotonic() > deadline:
@@ -204,15 +207,15 @@ def _read(job: str, shared: Path, behind: float) -> tuple[dict, float]:
     try:
         return json.loads(path.read_text(encoding="utf-8")), max(0.0, seen - path.stat().st_mtime)
     except (OSError, ValueError) as error:
-        raise NodeError(f"job {job}: its report cannot be read: {error}", "make doctor again") from None
+        raise NodeError(f"job {job}: its report cannot be read: {error}", "run make doctor again") from None
 
 
 def _without_report(job: str, log: Path) -> NodeError:
     said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if last := node_report.last_line(said):
-        return NodeError(f"job {job} failed on its node: {last}", "what it says is what cells would meet")
+        return NodeError(f"job {job} failed on its node: {last}", "solve this first: cells would fail in the same way")
     return NodeError(
-        f"job {job} has ended, and nothing that it wrote is seen in {Path.cwd()} after {SECONDS_FOR_FILES} s",
-        "this folder is not shared with the nodes, or the job was killed (sacct -j"
-        f" {job}): clone into a folder that they see, such as your scratch space",
+        f"job {job} has ended, but {SECONDS_FOR_FILES} s later its files are not seen in {Path.cwd()}",
+        "this folder is not shared with the nodes, or the job was killed (see sacct -j"
+        f" {job}): clone into a folder that nodes see, such as your scratch space",
     )

@@ -1,7 +1,7 @@
-"""What SLURM's programs answer, from 20.11 on, read into plain values. Samples of them are in tests/data/slurm.
+"""Parse the answers of SLURM's programs, from 20.11 on, into plain values. Samples are in tests/data/slurm.
 
-SLURM is asked for its forms for machines wherever there is one. Sites let its programs say more than they are asked
-for, such as a banner: only lines of the asked shape count.
+The commands ask for machine-readable output wherever there is one. Sites may add lines, such as a banner, so only
+lines of the expected shape count.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from gluegrid.execution.slurm_nodes import cards_in, takes_jobs
 
-# What is asked, each with what reads the answer below.
+# The commands; functions below parse their answers.
 VERSION = ("sinfo", "--version")
 CONFIGURATION = ("scontrol", "show", "config")
 PARTITIONS = ("scontrol", "--oneliner", "show", "partition")
@@ -29,7 +29,7 @@ TYPE_OF_NO_ACCOUNTING = {"", "(null)", "none", "accounting_storage/none"}
 
 @dataclass(frozen=True)
 class Nodes:
-    """Some nodes of a partition that are alike. `cards` are how many GPUs each has, by kind; '' for no kind's name."""
+    """Identical nodes of a partition. `cards` is the number of GPUs in each, by kind; '' is a kind without a name."""
 
     partition: str
     is_usable: bool
@@ -41,7 +41,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition, as scontrol shows it. `max_minutes` is None without a limit; a list is None where all may."""
+    """A partition, as scontrol shows it. `max_minutes` is None for no limit; a list is None if all are allowed."""
 
     name: str
     is_default: bool = False
@@ -58,28 +58,28 @@ class Partition:
 
     @property
     def cards(self) -> dict[str, int]:
-        """How many GPUs its usable nodes have together, by kind."""
+        """The number of GPUs in its usable nodes, by kind."""
         return cards_of(nodes for nodes in self.nodes if nodes.is_usable)
 
     @property
     def kinds(self) -> list[str]:
-        """The names of the kinds of its GPUs, usable now or not."""
+        """The names of its kinds of GPU, whether usable now or not."""
         return [*dict.fromkeys(kind for nodes in self.nodes for kind in nodes.cards if kind)]
 
     @property
     def is_usable(self) -> bool:
-        """Whether any of its nodes is in use, for jobs now or later."""
+        """Whether any of its nodes takes jobs, now or later."""
         return any(nodes.is_usable for nodes in self.nodes)
 
     @property
     def has_cards(self) -> bool:
-        """Whether any of its nodes has GPUs, usable now or not."""
+        """Whether any of its nodes has GPUs, whether usable now or not."""
         return any(nodes.cards for nodes in self.nodes)
 
 
 @dataclass(frozen=True)
 class Association:
-    """What a user may do with an account, maybe in one partition only."""
+    """What a user may do with an account, perhaps in one partition only."""
 
     account: str
     partition: str
@@ -98,7 +98,7 @@ class LimitsOfQos:
 
 
 def cards_of(some: Iterable[Nodes]) -> dict[str, int]:
-    """Return how many GPUs some nodes have together, by kind."""
+    """Return the total number of GPUs in some nodes, by kind."""
     found: dict[str, int] = {}
     for nodes in some:
         for kind, count in nodes.cards.items():
@@ -107,34 +107,34 @@ def cards_of(some: Iterable[Nodes]) -> dict[str, int]:
 
 
 def version_in(answer: str) -> str | None:
-    """Return SLURM's version, from `slurm 23.11.4` or, of Debian, `slurm-wlm 22.05.8`."""
+    """Return SLURM's version, from `slurm 23.11.4` or Debian's `slurm-wlm 22.05.8`."""
     found = re.search(r"^slurm\S* (\d\d\.\d\d\S*)", answer, re.MULTILINE)
     return found[1] if found else None
 
 
 def configuration_in(answer: str) -> dict[str, str]:
-    """Return scontrol's `show config`, by its keys."""
+    """Return the output of `scontrol show config` as a mapping."""
     return dict(re.findall(r"^(\w+) *= *(.*?) *$", answer, re.MULTILINE))
 
 
 def seconds_in(text: str) -> int | None:
-    """Return what the configuration says as `300 sec`."""
+    """Return the seconds of a setting such as `300 sec`."""
     found = re.match(r"(\d+)(?: sec)?$", text)
     return int(found[1]) if found else None
 
 
 def has_accounting(configuration: dict[str, str]) -> bool:
-    """Tell whether this SLURM keeps an accounting; `(null)` is what none is called since 23.11."""
+    """Tell whether this SLURM has accounting; since 23.11, `(null)` means that it has none."""
     return configuration.get("AccountingStorageType", "") not in TYPE_OF_NO_ACCOUNTING
 
 
 def minutes_in(text: str) -> int | None:
-    """Return a duration in minutes, such as 1-00:00:00, 01:00:00 or 30:00; None for no limit or no duration."""
+    """Return the minutes of a duration such as 1-00:00:00, 01:00:00 or 30:00; None for no limit or other text."""
     found = None if text.strip().upper() in NO_LIMIT else DURATION.fullmatch(text.strip())
     if found is None:
         return None
     parts = [int(part) for part in found["clock"].split(":")]
-    # Behind days it begins with hours; else a single number is minutes, and the last of several is seconds.
+    # After days come hours. Otherwise a single number is minutes, and the last of several is seconds.
     if found["days"]:
         hours, minutes, _ = (*parts, 0, 0)[:3]
     else:
@@ -143,13 +143,13 @@ def minutes_in(text: str) -> int | None:
 
 
 def partitions_in(answer: str, nodes: list[Nodes]) -> list[Partition]:
-    """Return the partitions that scontrol shows, one a line, with their nodes."""
+    """Return the partitions that scontrol shows, one per line, with their nodes."""
     lines = [line for line in answer.splitlines() if line.startswith("PartitionName=")]
     return [_partition(line, nodes) for line in lines]
 
 
 def _partition(line: str, nodes: list[Nodes]) -> Partition:
-    # A name may have spaces, and is followed by who may use the partition.
+    # A name may contain spaces; it ends where the next key=value begins.
     name = re.split(r" (?=\w+=)", line)[0].removeprefix("PartitionName=")
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line.removeprefix(f"PartitionName={name}")))
     return Partition(
@@ -163,7 +163,7 @@ def _partition(line: str, nodes: list[Nodes]) -> Partition:
         not_accounts=_names(values.get("DenyAccounts", "")) or [],
         qos=_names(values.get("AllowQos", "ALL")),
         not_qos=_names(values.get("DenyQos", "")) or [],
-        # GANG: jobs take turns. What it is not told, a partition has from the cluster.
+        # Under GANG jobs take turns, which is no preemption.
         is_preempted=bool(re.search("REQUEUE|CANCEL|SUSPEND", values.get("PreemptMode", ""))),
         nodes=[some for some in nodes if some.partition == name],
     )
@@ -174,7 +174,7 @@ def _names(text: str) -> list[str] | None:
 
 
 def nodes_in(answer: str) -> list[Nodes]:
-    """Return the nodes of sinfo's lines of NODE_COLUMNS."""
+    """Return the nodes in sinfo's lines of NODE_COLUMNS."""
     rows = [line.strip().split("|") for line in answer.splitlines()]
     return [_nodes(*row) for row in rows if len(row) == NODE_COLUMNS.count("|") + 1 and row[3].isdecimal()]
 
@@ -185,7 +185,7 @@ def _nodes(partition: str, is_up: str, state: str, count: str, cpus: str, memory
 
 
 def _megabytes(text: str) -> int:
-    """Return a number that may have a unit, and a `+` where some nodes have more."""
+    """Return megabytes from a number that may have a unit, and a `+` if some nodes have more."""
     found = re.match(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
     return int(float(found[1]) * SIZES[found[2]]) if found else 0
 
@@ -197,18 +197,18 @@ def default_account_in(answer: str, user: str) -> str | None:
 
 
 def associations_in(answer: str, user: str, cluster: str) -> list[Association]:
-    """Return what a user may do on a cluster, from sacctmgr's lines of ASSOCIATION_COLUMNS."""
+    """Return a user's associations on a cluster, from sacctmgr's lines of ASSOCIATION_COLUMNS."""
     rows = [line.split("|") for line in answer.splitlines()]
     return [
         Association(row[2], row[3], [name for name in row[4].split(",") if name], row[5], _number(row[6]))
         for row in rows
-        # The database keeps names of clusters in lower case.
+        # The database stores the names of clusters in lower case.
         if len(row) == 7 and row[1] == user and (not cluster or row[0].lower() == cluster.lower())
     ]
 
 
 def qos_in(answer: str) -> dict[str, LimitsOfQos]:
-    """Return what each QOS allows, from sacctmgr's lines of QOS."""
+    """Return the limits of each QOS, from sacctmgr's lines of QOS."""
     rows = [line.split("|") for line in answer.splitlines()]
     return {row[0]: LimitsOfQos(row[0], _number(row[1]), minutes_in(row[2])) for row in rows if len(row) == 3}
 

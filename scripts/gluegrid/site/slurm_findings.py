@@ -1,4 +1,4 @@
-"""What SLURM's answers mean for a call of snakemake: controller, accounting, limits, partitions."""
+"""What SLURM's answers mean for a call of snakemake: slurmctld, accounting, limits, partitions."""
 
 import re
 from collections.abc import Iterator
@@ -9,44 +9,44 @@ from gluegrid.site.job_request import NoRequestError
 from gluegrid.site.slurm_answers import Partition, cards_of, seconds_in
 from gluegrid.site.slurm_site import Site
 
-SECONDS_BETWEEN_LOOKS = 30  # as the profile says: a job that ended has to be listed for longer
+SECONDS_BETWEEN_LOOKS = 30  # the profile's seconds-between-status-checks; ended jobs must stay listed for longer
 FEW_JOBS = 5
-# What to do, by SLURM's own words; they are read for this advice only.
+# Advice by words in SLURM's error message, which are used for nothing else.
 ADVICE = [
-    ("munge", "munge does not run on this machine, or has another key: tell the site"),
+    ("munge", "munge does not run on this machine or has another key: tell the site"),
     (
         "configuration source|configuration file|config file|ClusterName needs|slurm\\.conf|DNS SRV",
-        "SLURM's configuration is not found here: load the site's module, or set SLURM_CONF",
+        "SLURM's configuration is not found here: load the site's SLURM module, or set SLURM_CONF",
     ),
     (
         "no answer for",
-        "it hangs, as it does without munge or a controller: try again later, then tell the site",
+        "munge or slurmctld may be down: try again later, then tell the site",
     ),
     (
         "contact slurm controller|connect|timed out|communication",
-        "the controller is away: try again when `scontrol ping` says UP; jobs that run go on",
+        "slurmctld is down: try again when `scontrol ping` says UP; running jobs continue",
     ),
 ]
-OTHER_ADVICE = "see whether `scontrol ping` and `sinfo` work in this terminal; if not, tell the site"
+OTHER_ADVICE = "check that `scontrol ping` and `sinfo` work in this terminal; if not, tell the site"
 
 
 def missing_finding(missing: list[str]) -> Finding:
-    """Say that some, but not all, of SLURM's programs are there."""
+    """Report that some of SLURM's programs are missing."""
     return fault(
-        f"{', '.join(missing)}: in no folder of PATH, though others of SLURM's programs are",
-        "load the site's module for SLURM, or add their folder to PATH",
+        f"{', '.join(missing)}: not in PATH, though other SLURM programs are",
+        "load the site's SLURM module, or add their folder to PATH",
     )
 
 
 def unanswered_finding(complaint: str) -> Finding:
-    """Say that SLURM does not answer, and what that means."""
+    """Report that SLURM does not answer, and what that may mean."""
     advice = next((text for words, text in ADVICE if re.search(words, complaint, re.IGNORECASE)), OTHER_ADVICE)
     return fault(f"SLURM does not answer: {complaint}", advice)
 
 
 def site_findings(site: Site) -> Iterator[Finding]:
-    """Yield what SLURM has said of itself and of its user."""
-    yield ok(f"SLURM {site.version}, cluster {site.cluster}: its controller answers")
+    """Check the site's SLURM and what the user may do there."""
+    yield ok(f"SLURM {site.version}, cluster {site.cluster}: slurmctld answers")
     yield from _accounting(site)
     yield from _limits(site)
     yield from _partitions(site)
@@ -58,17 +58,17 @@ def _accounting(site: Site) -> Iterator[Finding]:
     works = site.has_accounting and not site.complaint_of_accounting
     if site.complaint_of_accounting:
         yield note(
-            f"the accounting does not answer: {site.complaint_of_accounting}", "cells run without it; tell the site"
+            f"SLURM's accounting does not answer: {site.complaint_of_accounting}", "tell the site; cells run without it"
         )
     elif not works:
-        yield ok("no accounting here: squeue alone says how jobs end, which the profile takes")
+        yield ok("no SLURM accounting here: how jobs end is asked of squeue, as the profile sets it")
     else:
-        yield ok(f"the accounting answers; ended jobs are listed for {kept} s (MinJobAge)")
+        yield ok(f"SLURM's accounting answers; ended jobs stay listed for {kept} s (MinJobAge)")
     if is_forgotten_soon and not works:
         yield fault(
-            f"SLURM forgets ended jobs after {kept} s (MinJobAge), and no accounting knows them",
-            f"ask the site for MinJobAge of {2 * SECONDS_BETWEEN_LOOKS} at least; until then, in the profile,"
-            f" seconds-between-status-checks: {max(1, kept // 2)}",
+            f"SLURM forgets ended jobs after {kept} s (MinJobAge), and there is no accounting to ask",
+            f"ask the site for a MinJobAge of at least {2 * SECONDS_BETWEEN_LOOKS}; until then, set"
+            f" seconds-between-status-checks: {max(1, kept // 2)} in the profile",
         )
     if site.configuration.get("MaxArraySize") in ("0", "1"):
         yield note("array jobs are switched off (MaxArraySize)", "leave slurm-array-jobs out of the profile")
@@ -80,9 +80,9 @@ def _limits(site: Site) -> Iterator[Finding]:
     if not site.associations:
         told = f"{site.user} has no account in SLURM's accounting"
         if site.enforces_accounts:
-            yield fault(told, "ask the site for one: sbatch refuses jobs without")
+            yield fault(told, "ask the site for one: sbatch refuses jobs without it")
         else:
-            yield ok(f"{told}, and needs none")
+            yield ok(f"{told} and needs none")
         return
     others = f" (others: {', '.join(site.accounts[1:])})" if site.accounts[1:] else ""
     yield ok(f"account {site.accounts[0]}{others}; QOS: {', '.join(site.names_of_qos) or 'the default one'}")
@@ -101,32 +101,34 @@ def _partitions(site: Site) -> Iterator[Finding]:
     for partition in with_cards:
         yield _partition(site, partition)
     if with_cards and all(site.why_not(partition) for partition in with_cards):
-        yield note("no partition with GPUs is open to you", "ask the site for access; until then `device: cpu`")
+        yield note(
+            "you may not use any partition with GPUs", "ask the site for access; until then, train with `device: cpu`"
+        )
     if not site.partitions:
-        yield fault("SLURM shows no partition that you may use", "ask the site for access")
+        yield fault("SLURM shows you no partition", "ask the site for access")
     elif not with_cards:
         names = ", ".join(partition.name for partition in site.partitions)
         yield note(
-            f"no partition with GPUs, only: {names}",
-            "train with `device: cpu`; or ask the site for GresTypes=gpu, if its nodes do have GPUs",
+            f"no partition has GPUs; there are: {names}",
+            "train with `device: cpu`; if the nodes do have GPUs, ask the site for GresTypes=gpu",
         )
 
 
 def _partition(site: Site, partition: Partition) -> Finding:
     told = f"partition {partition.name}{' (default)' if partition.is_default else ''}: {_nodes_of(partition)}"
     if reason := site.why_not(partition):
-        return ok(f"{told}; not for you: {reason}")
+        return ok(f"{told}; you may not use it ({reason})")
     if not partition.cards:
-        return note(f"{told}; no node is in use now", "sinfo -R says why; take another partition meanwhile")
-    return ok(told + ("; its jobs may be taken back for others'" if partition.is_preempted else ""))
+        return note(f"{told}; none of its nodes is up now", "sinfo -R says why; use another partition meanwhile")
+    return ok(told + ("; its jobs can be preempted" if partition.is_preempted else ""))
 
 
 def _nodes_of(partition: Partition) -> str:
-    """Return the nodes, cards and limits of a partition in words; of its usable nodes, where there are any."""
+    """Describe the GPUs, nodes and time limit of a partition; of its usable nodes if there are any."""
     told = [nodes for nodes in partition.nodes if nodes.is_usable] or partition.nodes
     cards = ", ".join(f"{count} {kind or 'GPUs'}" for kind, count in cards_of(told).items())
     nodes = counted(sum(nodes.count for nodes in told), "node")
-    # In SLURM's megabytes, of which sites say 1,000 are a GB.
+    # In SLURM's megabytes, 1,000 of which sites call a GB.
     memory = f"{min(nodes.memory_mb for nodes in told) / 1000:,.0f} GB"
     limit = partition.max_minutes
     how_long = "no time limit" if limit is None else f"at most {duration(limit * 60)}"
@@ -134,19 +136,19 @@ def _nodes_of(partition: Partition) -> str:
 
 
 def without_node(partition: str) -> Finding:
-    """Say that no node of the best partition is in use, so that none was asked."""
+    """Report that no node of the best partition is up, so that none was checked."""
     return note(
-        f"no node of partition {partition} is in use now: none was asked",
-        "sinfo -R says why; the profile stands, and make doctor tries it again when one is back",
+        f"no node of partition {partition} is up now, so none was checked",
+        "sinfo -R says why; the profile can be used: run make doctor again when a node is back",
     )
 
 
 def refused_findings(error: NoRequestError) -> Iterator[Finding]:
-    """Yield why sbatch takes no job in any partition."""
+    """Report why sbatch refuses jobs in every partition."""
     for partition, reason in error.refusals.items():
         yield fault(
-            f"sbatch takes no job in partition {partition}: {reason}",
-            "what it says, in the profile or with the site (docs/cluster.md, When it does not work)",
+            f"sbatch refuses jobs in partition {partition}: {reason}",
+            "correct the profile, or ask the site (docs/cluster.md, When it does not work)",
         )
     if not error.refusals:
-        yield fault("there is no partition that you may use", "ask the site for access to one")
+        yield fault("you may not use any partition", "ask the site for access to one")

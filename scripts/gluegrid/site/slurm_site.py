@@ -1,4 +1,4 @@
-"""A SLURM site as its programs tell of it, and what of it a user may use."""
+"""A SLURM site, as its programs describe it, and what a user may use there."""
 
 import grp
 import os
@@ -14,14 +14,14 @@ from gluegrid.execution.slurm_queue import answer_of
 from gluegrid.site import slurm_answers
 from gluegrid.site.slurm_answers import Association, LimitsOfQos, Partition
 
-PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")  # without which no job can be submitted or watched
-DEFAULT_QOS = "normal"  # that SLURM gives where nobody has said another
-SECONDS = 30  # for each answer; a controller that is away is noticed by the first
+PROGRAMS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")  # needed to submit and watch jobs
+DEFAULT_QOS = "normal"  # SLURM's own default
+SECONDS = 30  # for each answer; the first one tells whether slurmctld is down
 
 
 @dataclass(frozen=True)
 class Site:
-    """What SLURM has told. `complaint_of_accounting` is why its accounting does not answer; '' where it does."""
+    """SLURM's answers. `complaint_of_accounting` is why its accounting does not answer; '' if it does."""
 
     version: str
     configuration: dict[str, str]
@@ -41,24 +41,24 @@ class Site:
 
     @property
     def has_accounting(self) -> bool:
-        """Whether SLURM keeps an accounting here."""
+        """Whether SLURM has accounting here."""
         return slurm_answers.has_accounting(self.configuration)
 
     @property
     def enforces_accounts(self) -> bool:
-        """Whether a job needs an account that its user may use."""
+        """Whether every job needs an account that its user may use."""
         enforced = self.configuration.get("AccountingStorageEnforce", "none")
         return re.search("associations|limits|qos|safe|all", enforced) is not None
 
     @property
     def accounts(self) -> list[str]:
-        """The accounts that are the user's, the default one first."""
+        """The user's accounts, the default one first."""
         names = [self.default_account or "", *(association.account for association in self.associations)]
         return [name for name in dict.fromkeys(names) if name]
 
     @property
     def names_of_qos(self) -> list[str]:
-        """The QOS that the user may name, the default ones first."""
+        """The QOS that the user may use, the default ones first."""
         defaults = [association.default_qos for association in self.associations]
         return [name for name in dict.fromkeys([*defaults, *self._named_qos()]) if name]
 
@@ -66,13 +66,13 @@ class Site:
         return (name for association in self.associations for name in association.qos)
 
     def account_for(self, partition: Partition) -> str | None:
-        """Return the first of the user's accounts that a partition takes; None where there is none."""
+        """Return the first of the user's accounts that a partition accepts; None if there is none."""
         usable = {one.account for one in self.associations if one.partition in ("", partition.name)}
         usable -= {*partition.not_accounts}
         return next((name for name in self.accounts if name in usable and name in (partition.accounts or [name])), None)
 
     def qos_for(self, partition: Partition) -> str | None:
-        """Return the QOS that has to be named for a partition; None where the user's default one will do."""
+        """Return the QOS to name for a partition; None if the user's default QOS will do."""
         allowed = [name for name in self.names_of_qos if name not in partition.not_qos]
         if partition.qos is not None:
             allowed = [name for name in allowed if name in partition.qos]
@@ -80,23 +80,23 @@ class Site:
         return next(iter(allowed), None) if is_limited else None
 
     def max_submit(self, account: str | None, qos: str | None) -> int | None:
-        """Return how many jobs the user may have in the queue with an account and a QOS, as far as that is known."""
+        """Return how many jobs the user may have in the queue with an account and a QOS; None if no limit is known."""
         limits = [one.max_submit for one in self.associations if account in (None, one.account)]
         limits += [limits_of.max_submit for limits_of in self._used_qos(account, qos)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def max_minutes(self, partition: Partition, account: str | None, qos: str | None) -> int | None:
-        """Return how long a job may be in a partition with an account and a QOS; None for no limit."""
+        """Return the time limit of jobs in a partition with an account and a QOS; None for no limit."""
         limits = [partition.max_minutes, *(limits_of.max_minutes for limits_of in self._used_qos(account, qos))]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _used_qos(self, account: str | None, qos: str | None) -> list[LimitsOfQos]:
-        """Return the QOS of a job that names this one, or takes the default one of its account."""
+        """Return the QOS that a job gets: the named one, or else its account's default."""
         defaults = (one.default_qos or DEFAULT_QOS for one in self.associations if account in (None, one.account))
         return [self.qos[name] for name in ([qos] if qos else dict.fromkeys(defaults)) if name in self.qos]
 
     def why_not(self, partition: Partition) -> str:
-        """Return why the user cannot use a partition; '' where nothing says so."""
+        """Return why the user may not use a partition; '' if nothing is known against it."""
         if not partition.is_up:
             return "it is closed"
         if self.is_root:
@@ -106,23 +106,23 @@ class Site:
         if partition.groups is not None and self.groups.isdisjoint(partition.groups):
             return f"AllowGroups={','.join(partition.groups)}"
         if self.accounts and self.account_for(partition) is None:
-            return f"of your accounts ({','.join(self.accounts)}) it takes none"
+            return f"it accepts none of your accounts: {','.join(self.accounts)}"
         if partition.qos is not None and self.names_of_qos and self.qos_for(partition) is None:
             return f"AllowQos={','.join(partition.qos)}"
         return ""
 
 
 def missing_programs() -> list[str]:
-    """Return which of SLURM's programs that gluegrid needs are in no folder of PATH."""
+    """Return which of the SLURM programs that gluegrid needs are not in PATH."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 def ask_site() -> Site:
-    """Ask SLURM for all that it tells of itself. TransientError where its controller does not answer."""
-    # First what only the controller knows, so that nothing else is waited for where it is away.
+    """Ask SLURM about the site. Raise TransientError if slurmctld does not answer."""
+    # First ask what only slurmctld knows: if it is down, there is no need to wait for the other answers.
     configuration = slurm_answers.configuration_in(_answer(slurm_answers.CONFIGURATION))
     if "ClusterName" not in configuration:
-        raise TransientError("scontrol show config: the answer is no configuration")
+        raise TransientError("scontrol show config: the answer has no ClusterName")
     version = slurm_answers.version_in(_answer(slurm_answers.VERSION)) or configuration.get("SLURM_VERSION", "unknown")
     nodes = slurm_answers.nodes_in(_answer(slurm_answers.NODES))
     partitions = slurm_answers.partitions_in(_answer(slurm_answers.PARTITIONS), nodes)
@@ -151,14 +151,14 @@ def _answer(command: tuple[str, ...]) -> str:
 
 
 def name_of_user() -> str:
-    """Return the name by which SLURM knows this user; the number where it has none here."""
+    """Return the name by which SLURM knows this user, or the user ID if it has no name here."""
     with suppress(KeyError):
         return pwd.getpwuid(os.getuid()).pw_name
     return str(os.getuid())
 
 
 def groups_of_user() -> frozenset[str]:
-    """Return the names of this user's groups, as far as they have names here."""
+    """Return the names of this user's groups; groups without a name here are left out."""
     names = set()
     for number in {os.getgid(), *os.getgroups()}:
         with suppress(KeyError):

@@ -1,1 +1,1 @@
-"""From the hub, a folder or a file to resources/: fetched, checked, converted, tokenised."""
+"""From the hub, a folder or a file to resources/: fetch, check, convert and tokenize."""

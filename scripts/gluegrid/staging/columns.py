@@ -1,4 +1,4 @@
-"""A column's values as texts, labels or row numbers; what cannot be one is an error with file, column and row."""
+"""A column's values as texts, labels or row numbers; errors name file, column and row."""
 
 import re
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from gluegrid.common.escaping import listed, nearest, quoted, shortened
 from gluegrid.experiment.task import Task
 from gluegrid.staging.label_names import LabelNames
 
-BY_NAME = ", or name the files under `files:`, which are read by these names"
+BY_NAME = ", or list the files under `files:`, so that their labels are read by name"
 HIDDEN_LABEL = -1  # GLUE's test labels
 LARGEST_IDX = 2**63 - 1
-LARGEST_NUMBER = 3.4028234663852886e38  # of 32 bits, as which a regression's labels are stored
+LARGEST_NUMBER = 3.4028234663852886e38  # in float32, in which a regression's labels are stored
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class LabelReader:
     """Reads the labels of a split by name or value: `yes`, 1, 1.0, true and the text "1" may all be class 1.
 
-    Where names are numbers (stars from 1 to 5), texts are names and never numbers of classes, and with `as_written`
-    numbers are too: those of a file that nobody has made class numbers of. There, hidden labels may also be empty, and
-    true and false may be names.
+    If the names are numbers (stars from 1 to 5), texts are names and never class numbers. With `as_written`, which is
+    for files whose labels nobody has converted to class numbers, numbers are names too, hidden labels may be empty,
+    and true and false may be names.
 
-    Where the data say what they call their numbers (`names`), a number is with `as_written` the class of that name.
-    Without, numbers are classes' as they are, and none of them is a label where the names say otherwise.
+    If the data name their numbers (`names`), `as_written` reads a number as the class of that name. Otherwise numbers
+    are class numbers as they stand, and none is accepted if the names contradict the task's labels.
     """
 
     def __init__(self, task: Task, may_be_hidden: bool, as_written: bool = False, names: LabelNames | None = None):
@@ -42,7 +42,7 @@ class LabelReader:
         self._by_truth = lowered if as_written and lowered.keys() >= {"true", "false"} else {}
 
     def _classes_by_number(self, labels: list[str], as_written: bool) -> dict[int, int] | None:
-        """Return the class of each number in the data by its name; None where they are the classes' own."""
+        """Return the class of each number in the data, by its name; None if they are the class numbers already."""
         if self.names.are_strange_to(labels):
             return {}
         classes = self.names.classes(labels) or None
@@ -51,7 +51,7 @@ class LabelReader:
         return {} if self.names.contradict(labels) else None
 
     def read(self, value: object) -> int | float | None:
-        """Return the number of a class, or a regression's number; None for what is no label."""
+        """Return a class number or a regression's value; None if the value is not a label."""
         if self.as_written and self.may_be_hidden and value in (None, ""):
             return HIDDEN_LABEL
         if isinstance(value, bool) and self._by_truth:
@@ -76,7 +76,7 @@ class LabelReader:
         return HIDDEN_LABEL if self.may_be_hidden and number == HIDDEN_LABEL else None
 
     def advice(self, value: object) -> str:
-        """Return what is allowed in place of a value that is no label, and what was probably meant."""
+        """Return what is allowed instead of a value that is not a label, and what was probably meant."""
         if self._by_number is not None and _as_number(value) not in (None, HIDDEN_LABEL):
             labels = self.task.labels
             other_order = "" if self.as_written or self.names.are_strange_to(labels) else BY_NAME
@@ -89,12 +89,12 @@ class LabelReader:
 
     @property
     def allowed(self) -> str:
-        """What is a label, in words."""
+        """The allowed labels, in words."""
         if self.task.labels is None:
             return "a number"
         names = shortened(", ".join(self.task.labels))
         numbers = names if self._by_value and self.as_written else f"0 to {len(self.task.labels) - 1} ({names})"
-        return f"{numbers}, or {HIDDEN_LABEL} where it is hidden" if self.may_be_hidden else numbers
+        return f"{numbers}, or {HIDDEN_LABEL} for a hidden label" if self.may_be_hidden else numbers
 
 
 def _as_number(value: object) -> int | float | Decimal | None:
@@ -105,9 +105,9 @@ def _as_number(value: object) -> int | float | Decimal | None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where some values of a column stand; `first_row` is the number of their first row in the file, from 0.
+    """The place of some values of a column; `first_row` is the number of their first row in the file, from 0.
 
-    `lines` are those that their rows begin in, of a file of lines.
+    `lines` are the lines in which their rows begin, if the file has lines.
     """
 
     file: str
@@ -124,16 +124,16 @@ class Place:
         return self.error(self._in_row(row, problem, advice))
 
     def no_text(self, kind: pyarrow.DataType) -> MisfitError:
-        """Return the error that the column is of another type than text."""
+        """Return the error for a column whose type is not text."""
         return MisfitError(self._said(f"holds {shortened(str(kind))}, not text"), column=self.column)
 
     def no_labels(self, kind: pyarrow.DataType, allowed: str) -> MisfitError:
-        """Return the error that no value of the column's type is a label."""
-        problem = f"holds {shortened(str(kind))}, which is no label; allowed: {allowed}"
+        """Return the error for a column whose type cannot hold labels."""
+        problem = f"holds {shortened(str(kind))}, which cannot be labels; allowed: {allowed}"
         return MisfitError(self._said(problem), "labels")
 
     def no_label(self, row: int, value: object, advice: str) -> MisfitError:
-        """Return the error that one of these values is no label."""
+        """Return the error for a value that is not a label."""
         return MisfitError(self._said(self._in_row(row, _described(value), advice)), "labels")
 
     def _said(self, problem: str) -> str:
@@ -145,7 +145,7 @@ class Place:
 
 
 def texts_of(place: Place, column: pyarrow.Array) -> list[str]:
-    """Return a column's texts. Raises DataError for another type, for nulls and for what is no UTF-8."""
+    """Return a column's texts. Raise DataError for another type, for nulls and for bytes that are not UTF-8."""
     if not (is_text(column.type) or types.is_null(column.type)):
         raise place.no_text(column.type)
     texts = values_of(place, column)
@@ -155,10 +155,10 @@ def texts_of(place: Place, column: pyarrow.Array) -> list[str]:
 
 
 def texts_in(place: Place, values: list) -> list[str]:
-    """Return values of any kind, if they are texts. Raises DataError for others and for what is no UTF-8."""
+    """Return the values if all are texts. Raise DataError for others and for text that is not UTF-8."""
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise place.error_in(row, "no text" if value is None else f"{_described(value)}, which is no text,")
+            raise place.error_in(row, "no text" if value is None else f"{_described(value)}, which is not text,")
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -167,7 +167,7 @@ def texts_in(place: Place, values: list) -> list[str]:
 
 
 def labels_of(place: Place, column: pyarrow.Array, reader: LabelReader) -> list[int] | list[float]:
-    """Return a column's labels: numbers of classes, or a regression's numbers. Raises DataError."""
+    """Return a column's labels: class numbers, or a regression's values. Raise DataError for other values."""
     is_number = _is_any(column.type, types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
     if not (is_number or is_text(column.type) or types.is_null(column.type)):
         raise place.no_labels(column.type, reader.allowed)
@@ -175,7 +175,7 @@ def labels_of(place: Place, column: pyarrow.Array, reader: LabelReader) -> list[
 
 
 def labels_in(place: Place, values: list, reader: LabelReader) -> list[int] | list[float]:
-    """Return values of any kind as labels. Raises DataError for the first that is none."""
+    """Return the values as labels. Raise DataError for the first that is not a label."""
     labels = [reader.read(value) for value in values]
     if None in labels:
         row = labels.index(None)
@@ -184,7 +184,7 @@ def labels_in(place: Place, values: list, reader: LabelReader) -> list[int] | li
 
 
 def idx_of(place: Place, column: pyarrow.Array) -> list[int]:
-    """Return the examples' own numbers. Raises DataError for nulls and for more than 64 bits with a sign hold."""
+    """Return the examples' own numbers. Raise DataError for nulls and for numbers beyond int64."""
     numbers = values_of(place, column)
     for row, number in enumerate(numbers):
         if number is None or number > LARGEST_IDX:
@@ -193,7 +193,7 @@ def idx_of(place: Place, column: pyarrow.Array) -> list[int]:
 
 
 def is_text(kind: pyarrow.DataType) -> bool:
-    """Tell whether a column of this type holds text, or categories of text."""
+    """Tell whether a column of this type holds text or categories of text."""
     return _is_any(kind, types.is_string, types.is_large_string, types.is_string_view)
 
 
@@ -203,7 +203,7 @@ def _is_any(kind: pyarrow.DataType, *tests: Callable[[pyarrow.DataType], bool]) 
 
 
 def values_of(place: Place, column: pyarrow.Array) -> list:
-    """Return a column's values as Python's. Raises DataError for text that is no UTF-8, and what cannot be read."""
+    """Return a column's values as Python objects. Raise DataError if they are not UTF-8 or cannot be read."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError as error:

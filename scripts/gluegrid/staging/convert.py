@@ -1,4 +1,4 @@
-"""A task's own files, of whatever format and name, made parquet files as all later rules know them."""
+"""Convert a task's own files, of any supported format and name, to the parquet files that all later rules read."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -21,14 +21,14 @@ from gluegrid.staging.row_readers import own_label_names, read_rows
 
 logger = logging.getLogger(__name__)
 
-MADE = ".made"  # no file of a task may be called so
+MADE = ".made"  # the files of a task may not have this name
 
 
 def convert(folder: Path, task: Task, files: dict[str, list[str]]) -> None:
-    """Replace each split's files, in `folder`, by one parquet file of checked rows, some cut off as the task says.
+    """Replace each split's files in `folder` with one parquet file of checked rows, and make the cuts of the task.
 
-    Where a file, or a card of the data set in `folder`, names the numbers of its labels, they are read by these names.
-    Raises DataError with file, column and row for the first thing that does not fit.
+    If a file, or a dataset card in `folder`, names the class numbers, labels are read by these names. Raise DataError
+    with file, column and row for the first thing that does not fit.
     """
     made = folder / MADE
     made.mkdir(exist_ok=True)
@@ -52,10 +52,10 @@ class CheckedRows:
         self.may_be_hidden = split in task.predicted_only
         self.names_of_card = names_in_cards(folder, names, task.folder)
         self.over_lines: dict[str, list[Span]] = {}  # by file
-        self.skipped: dict[str, Sequence[int]] = {}  # lines of rows that were left out, by file
+        self.skipped: dict[str, Sequence[int]] = {}  # the lines of skipped rows, by file
 
     def count(self) -> int:
-        """Read all; return the number of rows. Raises DataError where there are none."""
+        """Read all files and return the number of rows. Raise DataError if there are none."""
         return sum(map(len, self))
 
     def __iter__(self) -> Iterator[Examples]:
@@ -78,7 +78,7 @@ class CheckedRows:
         return LabelReader(self.task, self.may_be_hidden, as_written=True, names=names)
 
     def _check_spans(self, spans: Sequence[Span], shown: str, reader: LabelReader) -> None:
-        """Keep what is to be said of rows over several lines; DataError for one that seems to swallow others."""
+        """Record the rows that span several lines. Raise DataError for one that seems to swallow other rows."""
         for span in spans:
             self.over_lines.setdefault(shown, []).append(span)
             if self._look_like_rows(span.as_rows, reader) or self._look_like_rows(span.between, reader):
@@ -86,7 +86,7 @@ class CheckedRows:
                 raise DataError(f"{shown}: row {span.row} is in quotes {lines}, {LIKE_ROWS}")
 
     def _look_like_rows(self, lines: list[dict[str, str]], reader: LabelReader) -> bool:
-        """Tell whether lines have a label each; or, where labels are hidden, each a number in some other column."""
+        """Tell whether each line has a label or, if labels are hidden, a number in some other column."""
         labels = [line.get(self.task.label_column) for line in lines]
         if any(labels):
             return all(label and reader.read(label) is not None for label in labels)
@@ -105,12 +105,12 @@ class CheckedRows:
 
 
 def shown_name(source: str, name: str) -> str:
-    """Return what messages call a file of a source."""
+    """Return the name of a source's file for messages."""
     return source if is_one_file(source) else str(Path(source) / name)
 
 
 def _write(folder: Path, rows: CheckedRows, splits: list[str], owners: list[str] | None) -> None:
-    """Write rows to the files of some splits: each to that of its owner, or all to the only one."""
+    """Write each row to the file of the split that owns it, or all rows to the only split."""
     schema = _schema(rows.task)
     paths = {split: folder / f"{split}-00000-of-00001.parquet" for split in splits}
     with ExitStack() as stack:
@@ -127,14 +127,17 @@ def _write(folder: Path, rows: CheckedRows, splits: list[str], owners: list[str]
                 writer.write_table(table.filter(is_its) if owners else table)
     for split, path in paths.items():
         sync(path)
-        logger.info("%s: made of %s", split, listed(rows.names))
+        logger.info("%s: converted from %s", split, listed(rows.names))
     for file, spans in rows.over_lines.items():
         logger.info("%s: %s", file, _in_words(spans))
     for file, lines in rows.skipped.items():
         if lines:
             where = listed(list(map(str, lines)))
             logger.warning(
-                "%s: %d rows left out, with more or fewer columns than it has: line %s", file, len(lines), where
+                "%s: skipped %d rows whose number of columns differs from the header's: line %s",
+                file,
+                len(lines),
+                where,
             )
 
 
@@ -142,11 +145,11 @@ def _in_words(spans: Sequence[Span]) -> str:
     longest = max(spans, key=lambda span: span.last_line - span.first_line)
     lines = sum(span.last_line - span.first_line for span in spans)
     where = f"the longest is row {longest.row}, from line {longest.first_line} to line {longest.last_line}"
-    return f"fewer rows than lines, by {lines}: quotes lead {len(spans)} rows over several lines; {where}"
+    return f"{lines} fewer rows than lines: {len(spans)} rows with quotes span several lines; {where}"
 
 
 def _schema(task: Task) -> pyarrow.Schema:
-    # Large, since a batch of long texts may have more than 2 GB.
+    # large_string, since a batch of long texts may exceed 2 GB.
     texts = dict.fromkeys(task.text_columns, pyarrow.large_string())
     label = {task.label_column: pyarrow.type_for_alias(task.kind.staged_type)}
     return pyarrow.schema({NUMBERS: pyarrow.int64()} | texts | label)

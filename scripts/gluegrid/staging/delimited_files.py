@@ -1,8 +1,8 @@
-"""CSV and TSV files as people and spreadsheets write them: a header, and quotes around what holds separators or lines.
+"""CSV and TSV files as people and spreadsheets write them: a header, and quotes around texts with separators or lines.
 
-Python's own reader is strict about quotes where pyarrow's is not: of `"one,1` and `"two,0` that makes a single row.
-Where even it takes several lines for a row, RawRows.spans says so. Files may also be written without quoting, as GLUE's
-own are: a task says so by `quoting: none`, and a .tsv is read so where it can be read in no other way.
+Python's csv module is strict about quotes where pyarrow is not: pyarrow makes a single row of `"one,1` and `"two,0`.
+RawRows.spans lists the rows that take several lines nevertheless. Files may also be written without quoting, as GLUE's
+own are: a task declares this with `quoting: none`, and a .tsv that cannot be read otherwise is read this way.
 """
 
 import csv
@@ -23,16 +23,16 @@ logger = logging.getLogger(__name__)
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 WITH_QUOTES, WITHOUT_QUOTES = csv.QUOTE_MINIMAL, csv.QUOTE_NONE
-WORDS_OF_A_NAME = 4  # what has more is a text rather than the name of a column
+WORDS_OF_A_NAME = 4  # a field with more words is a text rather than the name of a column
 
-Row = tuple[list[str], list[str]]  # its fields, and the lines that it was read from
+Row = tuple[list[str], list[str]]  # its fields and the lines that it was read from
 
 
 def read_delimited(path: Path, shown: str, task: Task, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
-    """Yield a file's rows: the wanted columns, and the optional ones that it has, all as text; empty lines are no rows.
+    """Yield a file's rows, without empty lines: the wanted columns and the optional ones that it has, all as text.
 
-    `shown` names the file in messages. Bytes that are not of its encoding become halves of surrogate pairs. Raises
-    DataError.
+    `shown` names the file in messages. Bytes that the encoding does not allow become lone surrogates. Raise DataError
+    for a file that cannot be read.
     """
     csv.field_size_limit(sys.maxsize)
     table = _Table(path, shown, task, wanted, optional)
@@ -54,12 +54,12 @@ def read_delimited(path: Path, shown: str, task: Task, wanted: list[str], option
         ]
         yield RawRows(first, columns, [line for line, _ in batch], spans, tuple(skipped))
     if is_empty and skipped:
-        problem = f"none of its {len(skipped)} rows has {len(header)} columns, as its header or `columns`"
-        raise DataError(f"{shown}: {problem}; what separates them must be commas in a .csv, tabs in a .tsv")
+        problem = f"none of its {len(skipped)} rows has the {len(header)} columns of its header or of `columns`"
+        raise DataError(f"{shown}: {problem}; separate columns with commas in a .csv, with tabs in a .tsv")
 
 
 class _Table:
-    """A file of rows, as it may be read with quotes or without."""
+    """A file of rows, to be read with or without quoting."""
 
     def __init__(self, path: Path, shown: str, task: Task, wanted: list[str], optional: list[str]):
         self.path, self.shown, self.task = path, shown, task
@@ -67,7 +67,7 @@ class _Table:
         self.delimiter = DELIMITERS[format_of(path.name)[0]]
 
     def quoting(self) -> int:
-        """Return whether it is written with quotes around texts. DataError says where the better try ended."""
+        """Return the quoting with which the file can be read. If there is none, raise the error of the better try."""
         if self.task.quoting == "none":
             return WITHOUT_QUOTES
         if self.delimiter == ",":
@@ -79,7 +79,7 @@ class _Table:
                 for line, _ in self.rows(quoting, []):
                     reached = line
                 if quoting == WITHOUT_QUOTES:
-                    logger.info("%s: is written without quoting; quotes are signs of its texts", self.shown)
+                    logger.info("%s: read without quoting: quotes belong to the texts", self.shown)
                 return quoting
             except DataError as error:
                 ends.append((reached, error))
@@ -87,9 +87,9 @@ class _Table:
         raise error
 
     def rows(self, quoting: int, skipped: list[int]) -> Iterator[tuple[int, Row]]:
-        """Yield the header, which has the wanted columns, and each row with the number of the line it begins in.
+        """Yield the header, checked for the wanted columns, and each row with the number of its first line.
 
-        `skipped` gets the lines of those that are left out for their number of columns.
+        Append the lines of rows that are skipped for their number of columns to `skipped`.
         """
         rows = _parsed(lines_of(self.path, self.shown, self.task.encoding), self.shown, self.delimiter, quoting)
         line, (fields, lines) = first = next(rows, (0, ([], [])))
@@ -110,9 +110,9 @@ class _Table:
                 number += 1
 
     def _header(self, fields: list[str]) -> list[str]:
-        """Return the names of the columns: the first line, or `columns` where that names none of those that are wanted.
+        """Return the names of the columns: the first line, or `columns` if the first line lacks the wanted names.
 
-        A split whose labels are hidden may have no column for them.
+        A split with hidden labels may have no column for them.
         """
         named = self.task.columns
         if not named or set(self.wanted) <= set(fields):
@@ -127,13 +127,13 @@ class _Table:
         check_columns(self.shown, header, self.wanted, self._advice_on_header(header))
 
     def _advice_on_header(self, header: list[str]) -> str:
-        """Return what to do about a header without the wanted columns; '' where a column was probably misspelt."""
+        """Return advice on a header without the wanted columns; '' if a column was probably misspelled."""
         if len(header) == 1 and any(mark in header[0] for mark in ";\t,|"):
             return f"; columns must be separated by {({',': 'commas (.csv)', chr(9): 'tabs (.tsv)'})[self.delimiter]}"
         if any(ord(letter) in range(0xDC80, 0xDD00) for name in header for letter in name):
             return advice_on_encoding(self.path, self.shown, self.task.encoding)
         if any(map(self._is_value, header)):
-            return f"; if its first line is a row and no header, name its {len(header)} columns in `columns: [...]`"
+            return f"; if its first line is a row, not a header, name its {len(header)} columns in `columns: [...]`"
         return ""
 
     def _is_value(self, field: str) -> bool:
@@ -144,22 +144,22 @@ class _Table:
         fields, lines = row
         if len(fields) != len(header):
             those = "`columns`" if header == self.task.columns else "the header"
-            problem = f"has {len(fields)} columns and {those} {len(header)}"
+            problem = f"has {len(fields)} columns, but {those} has {len(header)}"
             is_quoted = quoting == WITH_QUOTES
-            separator = {",": "comma", "\t": r"\t"}[self.delimiter]
+            separator = {",": "commas", "\t": "tabs"}[self.delimiter]
             advice = (
-                f"a text without quotes holds no {separator}"
+                f"without quoting, texts must not contain {separator}"
                 if not is_quoted
-                else "put texts that hold separators in quotes"
+                else "put texts that contain separators in quotes"
             )
             raise DataError(f"{self.shown}: row {number} (line {line}) {problem}; {advice}{_goes_on(line, lines)}")
-        # Files that do not use quotes have texts that begin with one; it would swallow rows up to the next.
+        # In a file without quoting, a text may begin with a quote, which would swallow all rows up to the next quote.
         if self.delimiter == "\t" and quoting == WITH_QUOTES and any("\t" in field for field in fields):
             advice = "write the file as .csv or .jsonl" + _goes_on(line, lines)
             raise DataError(f"{self.shown}: row {number} (line {line}) has a tab within quotes; {advice}")
 
     def span(self, row: int, line: int, lines: list[str], header: list[str]) -> Span:
-        """Return what is to be said of a row over several lines."""
+        """Describe a row that spans several lines."""
         as_rows = self._as_rows_of_their_own(lines, header)
         inner = [next(csv.reader([each], delimiter=self.delimiter), []) for each in lines[1:-1] if each.strip()]
         is_enough = len(inner) > 1 and all(len(fields) == len(header) for fields in inner)
@@ -167,10 +167,9 @@ class _Table:
         return Span(row, line, line + len(lines) - 1, as_rows, between)
 
     def _as_rows_of_their_own(self, lines: list[str], header: list[str]) -> list[dict[str, str]]:
-        """Return a row's first and last line as the two rows that they may be; none where their columns are not enough.
+        """Return a row's first and last line as rows of their own; [] if their number of columns does not fit.
 
-        The quotes that lead from one to the other are then those of texts, and what stands between them is not looked
-        at.
+        The quotes that join them then belong to the texts; the lines between them are ignored.
         """
         *before, opened = next(csv.reader([lines[0].rstrip("\r\n")], delimiter=self.delimiter))
         closed, *after = next(csv.reader([f'"{lines[-1]}'], delimiter=self.delimiter))
@@ -180,7 +179,7 @@ class _Table:
 
 
 def _parsed(stream: Iterator[str], shown: str, delimiter: str, quoting: int) -> Iterator[tuple[int, Row]]:
-    """Yield the fields of each row that has any, and its lines, with the number of the first."""
+    """Yield the fields and lines of each row that is not empty, with the number of its first line."""
     lines: list[str] = []
     reader = csv.reader(_kept(stream, lines), delimiter=delimiter, quoting=quoting, strict=True)
     line = 1
@@ -192,8 +191,8 @@ def _parsed(stream: Iterator[str], shown: str, delimiter: str, quoting: int) -> 
             lines.clear()
     except csv.Error as error:
         problem = str(error).replace("\t", r"\t")
-        unquoted = "" if quoting == WITHOUT_QUOTES else "; if quotes enclose none of its texts, write `quoting: none`"
-        advice = f"a text that holds quotes stands in quotes, and its own are doubled{_goes_on(line, lines)}{unquoted}"
+        unquoted = "" if quoting == WITHOUT_QUOTES else "; if no text is enclosed in quotes, set `quoting: none`"
+        advice = f"put texts that contain quotes in quotes, and double those inside{_goes_on(line, lines)}{unquoted}"
         raise DataError(f"{shown}: cannot be read at line {line}: {problem}; {advice}") from error
 
 
@@ -204,5 +203,5 @@ def _kept(stream: Iterator[str], lines: list[str]) -> Iterator[str]:
 
 
 def _goes_on(line: int, lines: list[str]) -> str:
-    """Return, for the end of a message, how far quotes have led that begin in a line and end in another."""
-    return f" (by its quotes, the text goes on to line {line + len(lines) - 1})" if len(lines) > 1 else ""
+    """Return, for the end of a message, how far a quoted text runs that spans several lines."""
+    return f" (a quote in it makes the text run on to line {line + len(lines) - 1})" if len(lines) > 1 else ""

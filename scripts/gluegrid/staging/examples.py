@@ -1,4 +1,4 @@
-"""The examples of a split: its parquet files, each row checked to be what the task says."""
+"""The examples of a split, read from its parquet files and checked row by row against the task."""
 
 import hashlib
 import sys
@@ -19,9 +19,9 @@ from gluegrid.staging.columns import LabelReader, Place, idx_of, labels_of, text
 from gluegrid.staging.label_names import LabelNames, names_to_go_by
 from gluegrid.staging.parquet_files import holds_text, label_names, read_batches
 
-NUMBERS = "idx"  # the column of the examples' own numbers, unless it is one of the task's
-SALT = "gluegrid"  # of the hashes that make cuts from train; changing it would change every cut
-LABEL_NAMES = "label_names"  # the key of a manifest for what the data set's card says
+NUMBERS = "idx"  # the column of the examples' own numbers, unless the task uses a column of this name
+SALT = "gluegrid"  # of the hashes that decide cuts from train; changing it would change every cut
+LABEL_NAMES = "label_names"  # a manifest's key for the names in the dataset's card
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Examples:
 
 
 class Split:
-    """One split of a staged task. Messages name the user's own file where the source is a folder.
+    """One split of a staged task. Messages name the user's own file if the source is a folder.
 
-    Raises DataError when a file is missing from the set that their names speak of.
+    Raise DataError if the files' names (`-00000-of-00003`) show that one is missing.
     """
 
     def __init__(self, task_manifest: Path, data: dict, task: Task, name: str):
@@ -67,7 +67,7 @@ class Split:
         check_parts(name, self.files, self._shown)
 
     def check(self) -> int:
-        """Read everything once; return the number of rows. Raises DataError for the first thing that is wrong."""
+        """Read all rows once and return their number. Raise DataError for the first thing that is wrong."""
         for file in self.files:
             check_file(self.manifest, file, self.data["files"][file]["sha256"])
         rows = sum(map(len, self))
@@ -76,7 +76,7 @@ class Split:
         return rows
 
     def __iter__(self) -> Iterator[Examples]:
-        """Yield the rows of all files in their order; rows without a number of their own are counted."""
+        """Yield the rows of all files in order; number those that have no number of their own."""
         counted = self._counted()
         rows = 0
         for file in self.files:
@@ -87,9 +87,9 @@ class Split:
                 rows += len(batch)
 
     def _counted(self) -> Sequence[int]:
-        """Return the numbers of rows without one of their own: from 0, or those that they had before a cut.
+        """Return numbers for rows that have none of their own: from 0, or those from before a cut.
 
-        A cut's rows have their own in the file, unless a column of the task is called as theirs would be.
+        After a cut, the file holds each row's number unless a column of the task takes that name.
         """
         cut = self.task.cut_from_train
         if cut and self.numbers is None and self.name in (self.task.train, *cut):
@@ -99,7 +99,7 @@ class Split:
     def _label_reader(self, file: str) -> LabelReader:
         names = _label_names(self.manifest, self.data, self.task, file)
         if LABEL_NAMES not in self.data and names and names.are_strange_to(self.task.labels or []):
-            names = None  # staged by a release that looked at no names; cells may have been trained on them
+            names = None  # staged by a release that ignored names; cells may have been trained on these data
         return LabelReader(self.task, self.name in self.task.predicted_only, names=names)
 
     def _checked(
@@ -118,9 +118,9 @@ class Split:
 
 
 def check_label_names(task_manifest: Path, data: dict, task: Task) -> None:
-    """Raise DataError where a scored file's own names of its numbers contradict the task's labels.
+    """Raise DataError if a scored file's own names of its class numbers contradict the task's labels.
 
-    Tokens are not made from such files, but they were by releases that did not look at the names.
+    Such files are not tokenized any more, but earlier releases, which ignored the names, did so.
     """
     for file in data["files"] if task.labels else ():
         if split_of(file) not in task.splits or split_of(file) in task.predicted_only:
@@ -132,10 +132,10 @@ def check_label_names(task_manifest: Path, data: dict, task: Task) -> None:
 
 
 def _label_names(task_manifest: Path, data: dict, task: Task, file: str) -> LabelNames | None:
-    """Return the names of the numbers in a staged file's column of labels, by its metadata or by the card."""
+    """Return the names of the class numbers in a staged file, from its metadata or the dataset's card."""
     folder, shown = task_manifest.parent, _shown(task_manifest, data, file)
     of_card = data.get(LABEL_NAMES, {}).get(file, {})
-    card = f"the data set's card (as it was when {folder} was staged)"
+    card = f"the dataset's card (as it was when {folder} was staged)"
     return names_to_go_by(shown, task.label_column, label_names(folder / file), of_card, card)
 
 
@@ -146,11 +146,11 @@ def _shown(task_manifest: Path, data: dict, file: str) -> str:
 
 
 def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[str]:
-    """Return for each row of a training split the split that it belongs to.
+    """Return the split to which each row of a training split belongs.
 
-    The rows' numbers in the order of their hashes are dealt out to the splits in the order of their names, to each
-    its share of all rows, rounded; what is left stays in the training split. So neither another library's random
-    numbers nor the rows' content matter. Raises MisfitError where a split would be empty.
+    Sort the row numbers by their hashes and deal them out to the splits, sorted by name: to each its share of all
+    rows, rounded. The rest stays in the training split. The cut depends neither on a library's random numbers nor on
+    the rows' content. Raise MisfitError if a split would be empty.
     """
     counts = rows_of_cuts(rows, train, shares)
     owners = [train] * rows
@@ -162,7 +162,7 @@ def splits_of_rows(rows: int, train: str, shares: Mapping[str, float]) -> list[s
 
 
 def rows_of_cuts(rows: int, train: str, shares: Mapping[str, float]) -> dict[str, int]:
-    """Return how many of a training split's rows each split gets that is cut from it; MisfitError for none."""
+    """Return how many rows each split gets that is cut from a training split. Raise MisfitError if one gets none."""
     counts = {split: round(rows * share) for split, share in sorted(shares.items())}
     if 0 in counts.values() or sum(counts.values()) >= rows:
         wanted = ", ".join(f"{split} {share:g}" for split, share in sorted(shares.items()))
@@ -172,9 +172,9 @@ def rows_of_cuts(rows: int, train: str, shares: Mapping[str, float]) -> dict[str
 
 
 def rows_of_split(split: str, rows: Mapping[str, int], train: str, shares: Mapping[str, float]) -> list[int]:
-    """Return which rows of a training split another has that was cut from it, or it kept; `rows` counts those of each.
+    """Return the numbers of a training split's rows that a split got in the cut; `rows` counts those of each split.
 
-    Raises DataError.
+    Raise DataError as `splits_of_rows` does.
     """
     owners = splits_of_rows(sum(rows.get(name, 0) for name in (train, *shares)), train, shares)
     return [row for row, owner in enumerate(owners) if owner == split]

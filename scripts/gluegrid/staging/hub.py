@@ -1,4 +1,4 @@
-"""The Hugging Face hub, with its own client: patient where it is busy, exact about what it gave."""
+"""Downloads from the Hugging Face hub, with its own client, retries and checks of every file."""
 
 import logging
 import os
@@ -24,23 +24,23 @@ from gluegrid.staging.repositories import Repository, Source, copy_whole
 
 logger = logging.getLogger(__name__)
 
-PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each new try, where the hub does not name its own
+PAUSES = (5, 15, 30, 60, 120, 240)  # seconds before each retry, unless the hub names its own
 PAUSES_WHILE_UNREACHABLE = (2, 5)  # a machine without a network should not be kept waiting
 LONGEST_PAUSE = 600
-LONGEST_WAIT = 1800  # the client has pauses of its own within each try
+LONGEST_WAIT = 1800  # the client also pauses within each try
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-# The client's own 10 MB are lost with every break of the connection, and are minutes without a sign on a slow one.
+# The client's default of 10 MB is lost when the connection breaks, and takes minutes without progress on a slow one.
 BYTES_AT_ONCE = 1 << 20
 SECONDS_BETWEEN_LINES = 5  # on the progress of a file
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def open_hub(source: Source) -> Repository:
-    """Return a repository at the commit that its revision names now; unreachable, what the user's cache has of it.
+    """Return a repository at the commit that its revision names now; if the hub is unreachable, the user's cached copy.
 
-    Raises StagingError.
+    Raise StagingError if there is neither.
     """
-    # The client's messages go the way of ours, which takes secrets out of them.
+    # Log the client's messages as our own, which redacts secrets.
     logging.getLogger("huggingface_hub").handlers.clear()
     hub_logging.enable_propagation()
     constants.DOWNLOAD_CHUNK_SIZE = BYTES_AT_ONCE
@@ -51,7 +51,7 @@ def open_hub(source: Source) -> Repository:
             raise StagingError(
                 f"{source}: {unreachable}, and the hub's cache in {constants.HF_HUB_CACHE} does not have it{ELSEWHERE}"
             ) from None
-        logger.info("%s; using what the hub's cache has: %s", unreachable, cached.folder)
+        logger.info("%s; using the copy in the hub's cache: %s", unreachable, cached.folder)
         return cached
 
 
@@ -72,13 +72,13 @@ class Hub(Repository):
         return name in self.files
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes, 0 where the hub does not tell it."""
+        """Return the size of a file in bytes, 0 if the hub does not tell it."""
         return self.files[name].size or 0
 
     def fetch(self, name: str, target: Path) -> None:
-        """Take a file from the user's cache of the hub, else download it; resumed where an earlier run was cut off.
+        """Take a file from the user's cache of the hub, or else download it, resuming an earlier download.
 
-        Raises StagingError for a file that is not what the hub's list of files says.
+        Raise StagingError for a file that differs from the hub's list of files.
         """
         if target.exists() and self._difference(name, target) is None:
             return
@@ -106,21 +106,21 @@ class Hub(Repository):
             try:
                 _patiently(self.source, subject, lambda: self._get(name, target), PAUSES)
             except _UnreachableError as unreachable:
-                raise StagingError(f"{subject}: {unreachable}; the same command fetches the rest of it") from None
+                raise StagingError(f"{subject}: {unreachable}; run the same command again to fetch the rest") from None
             difference = self._difference(name, target)
             if difference is None:
                 return
             target.unlink()
             if is_last:
-                raise StagingError(f"{subject} arrived wrong twice: {difference}")
-            logger.info("%s: %s; fetching it again from its start", name, difference)
+                raise StagingError(f"{subject} was downloaded twice and damaged both times: {difference}")
+            logger.info("%s: %s; downloading it again from the start", name, difference)
 
     def _get(self, name: str, target: Path) -> None:
         target.touch()
         size, there = self.files[name].size, target.stat().st_size
         if there == size:
             return
-        # Without a size there is no hash either, to tell whether what is there is of this commit.
+        # Without a size there is no hash either that could show whether the partial file is of this commit.
         there = 0 if size is None or there > size else there
         address = huggingface_hub.hf_hub_url(self.source.name, name, repo_type=self.source.kind, revision=self.commit)
         with target.open("r+b") as stream:
@@ -137,7 +137,7 @@ class Hub(Repository):
             os.fsync(stream.fileno())
 
     def _difference(self, name: str, path: Path) -> str | None:
-        """Return how a file differs from what the hub says of it; None where it does not, or the hub says nothing."""
+        """Return how a file differs from the hub's list; None if it does not or the hub lists neither size nor hash."""
         said = self.files[name]
         if said.size is not None and path.stat().st_size != said.size:
             return f"it has {path.stat().st_size:,} bytes, the hub says {said.size:,}"
@@ -155,7 +155,7 @@ class _UnreachableError(Exception):
 
 
 def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
-    """Return the commit of a source's revision, and its files by name. StagingError for an answer that has neither."""
+    """Return the commit of a source's revision and its files by name. Raise StagingError for an unusable answer."""
     api = huggingface_hub.HfApi()
     try:
         info = api.repo_info(
@@ -167,20 +167,20 @@ def _ask_for_files(source: Source) -> tuple[str, dict[str, RepoSibling]]:
         is_list_of_files = COMMIT.fullmatch(info.sha) and is_named and is_sized
     except HFValidationError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError):  # what the client makes of another answer
+    except (TypeError, ValueError, LookupError, AttributeError):  # what the client raises for other answers
         is_list_of_files = False
     if not is_list_of_files:
         raise StagingError(
-            f"{source}: what {redacted(constants.ENDPOINT)} answers is no list of a repository's files; is HF_ENDPOINT"
-            " right, or does a login page or a proxy answer in its place?"
+            f"{source}: {redacted(constants.ENDPOINT)} did not answer with a repository's list of files; check"
+            " HF_ENDPOINT, and whether a login page or a proxy answers in its place"
         )
     return info.sha, files
 
 
 def _patiently(source: Source, subject: str, call: Callable[[], Any], pauses_while_unreachable: Sequence[float]) -> Any:
-    """Call until the hub answers, with growing pauses; StagingError about the subject when it refuses, or stays busy.
+    """Call until the hub answers, with growing pauses. Raise StagingError if it refuses or stays busy.
 
-    Raises _UnreachableError where nothing answers.
+    Raise _UnreachableError if nothing answers.
     """
     tries, begun = 0, time.monotonic()
     while True:
@@ -209,7 +209,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _pause(error: HfHubHTTPError, otherwise: float) -> float:
-    """Return the seconds that the hub names in Retry-After (RFC 9110, 10.2.3), or its RateLimit where none remain."""
+    """Return the seconds that the hub asks for in Retry-After (RFC 9110, 10.2.3) or in an exhausted RateLimit."""
     headers = error.response.headers
     named = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", "")) or re.search(
         r"\br=0;\s*t=(\d+)", headers.get("RateLimit", "")
@@ -218,26 +218,24 @@ def _pause(error: HfHubHTTPError, otherwise: float) -> float:
 
 
 def _explain(error: HfHubHTTPError | HFValidationError, source: Source) -> str:
-    """Say in one line why the hub does not give something, and what can be done."""
+    """Say in one line why the hub refuses, and what can be done."""
     if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/{'datasets/' if source.kind == 'dataset' else ''}{source.name}"
-        return redacted(
-            f"its owner wants terms to be accepted; accept them at {page} and set HF_TOKEN to a token of that account"
-        )
+        return redacted(f"it is gated: accept its terms at {page}, and set HF_TOKEN to a token of that account")
     if isinstance(error, errors.RevisionNotFoundError):
-        return "there is no such revision; name a commit, tag or branch of it"
+        return "it has no such revision; name one of its commits, tags or branches"
     if _status(error) == 401 and huggingface_hub.get_token() is not None:
-        return "the hub does not accept the token in HF_TOKEN (or of `hf auth login`) for it; is it right?"
-    # A repository that this user may not see is a 401 without a token; mirrors do not always say why.
+        return "the hub does not accept the token in HF_TOKEN (or of `hf auth login`) for it; check the token"
+    # Without a token, a repository that this user may not see is a 401; mirrors do not always say why.
     if isinstance(error, errors.RepositoryNotFoundError) or _status(error) == 401:
         return "the hub has no such repository, or it is private; check `source`, or set HF_TOKEN"
     if _status(error) == 429:
-        return "the hub has answered 429 (too many requests) for too long; try again later, or set HF_TOKEN"
-    return f"the hub did not give it: {redacted(_answer(error))}"
+        return "the hub answered 429 (too many requests) for too long; try again later, or set HF_TOKEN"
+    return f"the hub refused it: {redacted(_answer(error))}"
 
 
 def _answer(error: HfHubHTTPError | HFValidationError) -> str:
-    """Return what the hub said; the client's own words have addresses in them, which a CDN signs."""
+    """Return the hub's own words; the client's contain addresses, which a CDN signs."""
     if isinstance(error, HFValidationError):
         return _first_line(error)
     said = (error.server_message or error.response.reason_phrase).splitlines()
@@ -261,7 +259,7 @@ class ProgressInLog(tqdm):
         logger.info("fetching %s%s%s", desc, size, rest)
 
     def update(self, n: float = 1) -> None:
-        """Count bytes that have arrived (fewer than none where a transfer starts over)."""
+        """Count received bytes (negative if a transfer starts over)."""
         self.there += int(n)
         if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()

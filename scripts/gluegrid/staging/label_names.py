@@ -1,6 +1,6 @@
-"""What data call the numbers of their labels, where they say so, as `datasets` and the hub write it.
+"""The names that data give to their class numbers, as `datasets` and the hub write them.
 
-A column of class 0, 1, ... has its names in the metadata of a parquet file, or in the data set's card: the head of its
+The names of classes 0, 1, ... stand in the metadata of a parquet file or in the dataset's card: the YAML header of its
 README.md, or the older dataset_infos.json.
 """
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 CARD, OLD_CARD = "README.md", "dataset_infos.json"
 CARDS = (CARD, OLD_CARD)
-MOST_COMPARED = 1000  # names, each with each
-LARGEST_HEAD = 1_000_000  # characters of a card; PyYAML takes 10 seconds for that many
+MOST_COMPARED = 1000  # names, compared pairwise
+LARGEST_HEAD = 1_000_000  # characters of a card, for which PyYAML takes 10 seconds
 HEAD = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 MERE_NUMBER = re.compile(r"(?:label|class)?[ _-]?(\d+)", re.IGNORECASE | re.ASCII)
 
@@ -32,15 +32,15 @@ ByColumn = Mapping[str, list[str]]
 
 @dataclass(frozen=True)
 class LabelNames:
-    """The names of the numbers 0, 1, ... of a column of labels, and where they stand."""
+    """The names of classes 0, 1, ... of a column of labels, and where they stand."""
 
     names: list[str]
     where: str
 
     def classes(self, labels: list[str]) -> dict[int, int]:
-        """Return the class of each number that has a label's name; capitals count only where names else are equal.
+        """Return the class of each number that has a label's name; case matters only if names differ in nothing else.
 
-        Where that leaves both names and labels over, names may be short for labels, or labels for names.
+        If both names and labels are left over, names may abbreviate labels, or labels names.
         """
         has_equals = any(len({name.lower() for name in names}) < len(names) for names in (self.names, labels))
         plain = str if has_equals else str.lower
@@ -51,50 +51,50 @@ class LabelNames:
         return classes if is_all else _classes_of_abbreviations(said, wanted) or classes
 
     def contradict(self, labels: list[str]) -> bool:
-        """Tell whether a name is that of a label at another place."""
+        """Tell whether a name is that of a label at another position."""
         return any(number != place for number, place in self.classes(labels).items())
 
     def are_strange_to(self, labels: list[str]) -> bool:
-        """Tell whether there are names that no label has and labels that no name is: nobody knows which is which.
+        """Tell whether some names match no label and some labels no name, so that nobody knows which is which.
 
-        Labels that are mere numbers may have any names.
+        Labels that are mere numbers match any names.
         """
         return len(self.classes(labels)) < min(len(self.names), len(labels)) and not are_mere_numbers(labels)
 
     def difference(self, labels: list[str]) -> str:
-        """Say in one line what they are and what the labels are."""
+        """Say in one line what the names and the labels are."""
         return (
-            f"{self.where} calls the numbers from 0 on [{listed(self.names)}], and the task's `labels` are"
+            f"{self.where} numbers its labels [{listed(self.names)}] from 0, but the task's `labels` are"
             f" [{listed(labels)}]"
         )
 
 
 def names_to_go_by(
-    shown: str, column: str, own: ByColumn, of_card: ByColumn, card: str = "the data set's card"
+    shown: str, column: str, own: ByColumn, of_card: ByColumn, card: str = "the dataset's card"
 ) -> LabelNames | None:
-    """Return the names of a column's numbers by the file's own metadata or the card; None where neither says anything.
+    """Return the names of a column's classes from the file's own metadata or the card; None if neither has any.
 
-    `shown` and `card` name them in messages. Raises DataError where the two contradict each other.
+    `shown` and `card` name the two in messages. Raise DataError if they contradict each other.
     """
     said = [LabelNames(own[column], "its own metadata")] if column in own else []
     said += [LabelNames(of_card[column], card)] if column in of_card else []
     said = [each for each in said if not are_mere_numbers(each.names)]
     if len(said) > 1 and said[0].contradict(said[1].names):
         raise DataError(
-            f"{shown}: column {column!r}: its own metadata calls the numbers from 0 on [{listed(said[0].names)}],"
+            f"{shown}: column {column!r}: its own metadata numbers its labels [{listed(said[0].names)}] from 0, but"
             f" {card} [{listed(said[1].names)}]; correct one of them"
         )
     return said[0] if said else None
 
 
 def are_mere_numbers(names: list[str]) -> bool:
-    """Tell whether names say no more than the numbers do, as 0 and 1 or LABEL_0 and LABEL_1 do."""
+    """Tell whether names say no more than their numbers, such as 0 and 1 or LABEL_0 and LABEL_1."""
     matches = map(MERE_NUMBER.fullmatch, names)
     return all(match and int(match[1]) == number for number, match in enumerate(matches))
 
 
 def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, int]:
-    """Return the label that each name is short for, or the other way round, if so each is of exactly one; else {}."""
+    """Return the label that each name abbreviates, or that abbreviates it, if the match is one to one; else {}."""
     if not len(names) == len(labels) <= MOST_COMPARED:
         return {}
     meant = [
@@ -106,13 +106,13 @@ def _classes_of_abbreviations(names: list[str], labels: list[str]) -> dict[int, 
 
 
 def names_in_features(features: object) -> dict[str, list[str]]:
-    """Return the names of each column that is a ClassLabel in `datasets`' JSON of features."""
+    """Return the class names of each ClassLabel column in the features that `datasets` writes as JSON."""
     kinds = dict(_flattened(features if isinstance(features, dict) else {}))
     return _named({column: kind for column, kind in kinds.items() if _get(kind, "_type") == "ClassLabel"})
 
 
 def _flattened(features: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield columns and those in structs, as `a.b`: a struct is a mapping of its own that names no type."""
+    """Yield columns, and those in structs as `a.b`; a struct is a mapping without a type."""
     for name, kind in features.items():
         if isinstance(kind, dict) and not isinstance(kind.get("_type"), str):
             yield from _flattened(kind, f"{prefix}{name}.")
@@ -121,7 +121,7 @@ def _flattened(features: dict, prefix: str = "") -> Iterator[tuple[str, object]]
 
 
 def _named(kinds: Mapping[str, object]) -> dict[str, list[str]]:
-    """Return the names under `names` of each column that has some: a list, or as cards have it numbers with names."""
+    """Return the class names under `names` of each column that has any: a list, or in cards a mapping from numbers."""
     named = {}
     for column, kind in kinds.items():
         names = _get(kind, "names")
@@ -137,15 +137,15 @@ def _get(mapping: object, key: str) -> object:
 
 
 def _mappings(values: object) -> list[dict]:
-    """Return the mappings in a list of a card, which may be written in any way."""
+    """Return the mappings in a list of a card, whose content may be anything."""
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def names_in_cards(folder: Path, files: Iterable[str], configuration: str = "") -> dict[str, dict[str, list[str]]]:
-    """Return for each of a data set's files the names of its columns by the cards in `folder`, where they say any.
+    """Return the class names of each file's columns according to the dataset's cards in `folder`, if these have any.
 
-    A card may have many configurations. Those that a file belongs to are asked, else the one named `configuration`,
-    else all of them; where they differ on a column nothing is known of it. A card that cannot be read is logged.
+    A card may have many configurations. Use those that a file belongs to, else the one named `configuration`, else all
+    of them; if they differ on a column, nothing is known about it. Log a card that cannot be read.
     """
     head = _head_of_card(folder / CARD)
     named = [*_named_in_head(head), *_named_in_old_card(folder / OLD_CARD)]
@@ -169,7 +169,7 @@ def _agreed(asked: list[dict[str, list[str]]]) -> dict[str, list[str]]:
 
 
 def _head_of_card(path: Path) -> dict:
-    """Return the YAML at the top of a README.md, all values as text; {} where there is none."""
+    """Return the YAML header of a README.md with all values as text; {} if there is none."""
     if not path.is_file():
         return {}
     match = HEAD.match(path.read_text(encoding="utf-8", errors="replace"))
@@ -177,17 +177,17 @@ def _head_of_card(path: Path) -> dict:
         return {}
     try:
         if len(match[1]) > LARGEST_HEAD:
-            raise ValueError(f"its head is longer than {LARGEST_HEAD:,} characters")
+            raise ValueError(f"its YAML header is longer than {LARGEST_HEAD:,} characters")
         head = yaml_loader.as_texts(match[1])
     except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
-        logger.warning("%s: names of labels in it, if any, are not known: %s", path.name, problem)
+        logger.warning("%s: its names of labels, if any, are ignored: %s", path.name, problem)
         return {}
     return head if isinstance(head, dict) else {}
 
 
 def _named_in_head(head: dict) -> list[tuple[str, dict[str, list[str]]]]:
-    """Return name and named columns of each configuration under `dataset_info`."""
+    """Return the name and the named columns of each configuration under `dataset_info`."""
     infos = head.get("dataset_info")
     named = []
     for info in _mappings(infos if isinstance(infos, list) else [infos]):
@@ -198,19 +198,19 @@ def _named_in_head(head: dict) -> list[tuple[str, dict[str, list[str]]]]:
 
 
 def _named_in_old_card(path: Path) -> list[tuple[str, dict[str, list[str]]]]:
-    """Return name and named columns of each configuration of a dataset_infos.json."""
+    """Return the name and the named columns of each configuration in a dataset_infos.json."""
     if not path.is_file():
         return []
     try:
         infos = read_untrusted_json(path)
     except StagingError as error:
-        logger.warning("names of labels, if any, are not known: %s", error)
+        logger.warning("names of labels, if any, are ignored: %s", error)
         return []
     return [(name, names_in_features(info.get("features"))) for name, info in infos.items() if isinstance(info, dict)]
 
 
 def _patterns_in(head: dict) -> list[tuple[str, list[str]]]:
-    """Return name and patterns of files of each configuration under `configs`."""
+    """Return the name and the file patterns of each configuration under `configs`."""
     patterns = []
     for entry in _mappings(head.get("configs")):
         folder = entry.get("data_dir")
@@ -222,7 +222,7 @@ def _patterns_in(head: dict) -> list[tuple[str, list[str]]]:
 
 
 def _paths_in(files: object) -> list[str]:
-    """Return the paths of `data_files`: a path, a list of them or of splits with a `path`, or splits with theirs."""
+    """Return the paths in `data_files`: a path, a list of paths or of splits with a `path`, or a mapping of splits."""
     if isinstance(files, str):
         return [files]
     if isinstance(files, dict):

@@ -1,4 +1,4 @@
-"""What a task's local data are before they are staged: read as staging reads them, where they lie, and in bounds."""
+"""Look at a task's local data before they are staged: read them in place as staging does, but only so many rows."""
 
 import zlib
 from collections import Counter
@@ -20,21 +20,21 @@ from gluegrid.staging.label_names import names_in_cards
 from gluegrid.staging.parquet_files import arrow_batches
 from gluegrid.staging.text_files import beginning_of
 
-READ_WHOLE = 20_000_000  # bytes of a split's files; of more, as many rows are read as below
+READ_WHOLE = 20_000_000  # bytes of a split's files; of larger ones only ROWS_OF_MORE are read
 ROWS_OF_MORE = 20_000
 MOST_ROWS = 500_000  # of a split, however small its files are
-READ_IN_PARTS = (".csv", ".jsonl", *TABLES)  # of other formats files are read whole before their first row is known
+READ_IN_PARTS = (".csv", ".jsonl", *TABLES)  # files of other formats are read whole before their first row is known
 BYTES_TO_COUNT_IN = 1_000_000
-EXPANSION = 4  # how many times as large compressed text becomes
-# Of a tokenizer of some ten thousand tokens: English text has 4 characters for each; of other alphabets' letters, which
-# take 2 bytes each, 1.6 make one, and every sign of Chinese, of 3 bytes, is one.
+EXPANSION = 4  # how many times larger compressed text becomes
+# With a vocabulary of some ten thousand tokens, a token is 4 characters of English, 1.6 letters of other alphabets (2
+# bytes each), or one Chinese character (3 bytes).
 TOKENS_OF_A_CHARACTER, TOKENS_OF_A_FURTHER_BYTE = 1 / 4, 3 / 8
 
-Seen = tuple[int, Mapping[int, int]]  # rows of a split, and of those that were read how many have so many tokens
+Seen = tuple[int, Mapping[int, int]]  # the rows of a split, and how many of those read have so many tokens
 
 
 def look(task: Task) -> tuple[dict[str, Seen], list[GluegridError]]:
-    """Return what was seen of each split of a local task, and for each the first thing that is wrong with it."""
+    """Return what was seen of each split of a local task, and the first problem of each."""
     seen: dict[str, Seen] = {}
     problems: list[GluegridError] = []
     try:
@@ -54,7 +54,7 @@ def look(task: Task) -> tuple[dict[str, Seen], list[GluegridError]]:
 
 
 def _rows_of_splits(task: Task) -> tuple[Path, dict[str, tuple[Iterable[Examples], list[str]]]]:
-    """Return the folder of a task's data, and the rows and the files in it of each split that is not cut."""
+    """Return the folder of a task's data, and the rows and files of each split that is not cut from train."""
     folder, names = listed_task(vars(task))
     if is_converted(vars(task)):
         files = files_of_splits(names, vars(task))
@@ -75,7 +75,7 @@ def _rows_of_splits(task: Task) -> tuple[Path, dict[str, tuple[Iterable[Examples
 
 
 def _look_at_split(task: Task, split: str, rows: Iterable[Examples], files: list[Path]) -> dict[str, Seen]:
-    """Read rows of a split, and return what was seen of it and of those that are cut from it."""
+    """Read rows of a split; return what was seen of it and of the splits cut from it."""
     _check_that_they_are_files(files)
     is_large = sum(file.stat().st_size * (EXPANSION if format_of(file.name)[1] else 1) for file in files) > READ_WHOLE
     if is_large and not all(format_of(file.name)[0] in READ_IN_PARTS for file in files):
@@ -101,7 +101,7 @@ def _guessed_of_broken(task: Task, split: str, files: list[Path]) -> dict[str, S
 def _check_that_they_are_files(files: list[Path]) -> None:
     for file in files:
         if not file.is_file():  # to open a named pipe is to wait for its writer
-            raise DataError(f"{file}: is no file, or a link to none; put the file itself there")
+            raise DataError(f"{file}: is not a file, or is a broken link; put the file itself there")
         check_no_lfs_pointer(file)
 
 
@@ -112,7 +112,7 @@ def _cut(task: Task, split: str, seen: Seen) -> dict[str, Seen]:
 
 
 def _tokens(*texts: str) -> int:
-    """Return about how many tokens a row has, with those that begin, part and end its texts."""
+    """Estimate how many tokens a row has, with special tokens."""
     characters = sum(map(len, texts))
     further = sum(len(text.encode()) - len(text) for text in texts if not text.isascii())
     of_texts = characters * TOKENS_OF_A_CHARACTER + further * TOKENS_OF_A_FURTHER_BYTE
@@ -120,7 +120,7 @@ def _tokens(*texts: str) -> int:
 
 
 def _guessed(files: list[Path], task: Task) -> Seen:
-    """Return what a split is like, by what its files say of their rows, else by how its first one begins."""
+    """Estimate a split's rows from its parquet files' metadata, or else from the beginning of its first file."""
     if all(format_of(file.name)[0] == ".parquet" for file in files):
         return sum(read_metadata(file).num_rows for file in files), {}
     size = sum(file.stat().st_size for file in files)
@@ -130,7 +130,7 @@ def _guessed(files: list[Path], task: Task) -> Seen:
 
 
 def _beginning(file: Path, task: Task) -> tuple[int, int, int]:
-    """Return about how many rows a file's beginning has, the bytes of its content, and how many they are on disk."""
+    """Return about how many rows a file's beginning has, and its size in bytes as text and on disk."""
     kind, compression = format_of(file.name)
     if kind == ".arrow":
         batch = next(arrow_batches(file, file.name))

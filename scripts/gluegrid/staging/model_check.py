@@ -1,7 +1,7 @@
-"""Whether a fetched checkpoint can be trained, found out where it is fetched: broken and hostile files cost no GPU.
+"""Check when a checkpoint is fetched whether it can be trained, so that broken and hostile files cost no GPU time.
 
-First what costs nothing (sizes, headers, numbers), then transformers itself, with a model that has shapes and no
-weights, in a process of its own, where at last the weights are read.
+First come cheap checks (sizes, headers, numbers). Then a separate process lets transformers build the model with
+shapes but no weights, and finally reads the weights.
 """
 
 import json
@@ -25,16 +25,16 @@ MEMORY_BYTES = 6 * 2**30  # they and the largest tokenizers take 2
 
 
 def describe_checkpoint(folder: Path, trust_remote_code: bool) -> dict:
-    """Return what a manifest says of a model beside its files. Raises StagingError, in one line.
+    """Return what a manifest records about a model besides its files. Raise StagingError, in one line.
 
-    `tokenizer` as describe_tokenizer gives it, `parameters` of the encoder, rows of its `embeddings`, and the
-    `positions` that it has, or None. Writes the tokenizer's one file into the folder.
+    These are `tokenizer` (see describe_tokenizer), the number of the encoder's `parameters`, the rows of its
+    `embeddings`, and its `positions`, or None. Write the tokenizer as a single file into the folder.
     """
     config = read_model_config(folder)
     check_sizes(config, read_shapes(folder))
     check_tokenizer_files(folder)
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    # transformers copies a model's own code to where modules are cached, and imports it from there.
+    # transformers copies a model's own code to its cache of modules and imports it from there.
     with tempfile.TemporaryDirectory(prefix="gluegrid-") as modules:
         arguments = (folder, trust_remote_code, modules)
         return in_child("the model cannot be loaded", _describe, *arguments, mapped_bytes=weights)
@@ -61,11 +61,11 @@ def _describe(folder: Path, trust_remote_code: bool, modules: str) -> dict:
 
 
 def in_child(what: str, function: Callable[..., dict], *arguments: object, mapped_bytes: int = 0) -> dict:
-    """Return what `function` returns, as JSON keeps it; raise what goes wrong as StagingError, `what` before it.
+    """Call a function in a child process; return its result, passed as JSON. Raise errors as StagingError after `what`.
 
-    `mapped_bytes` are those of the files that it maps into memory, which count as memory.
+    `mapped_bytes` is the size of the files that it maps into memory, which counts as memory.
     """
-    # Forked, so that what this process has imported need not be imported again.
+    # Fork, so that the child need not import again what this process has imported.
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     memory = MEMORY_BYTES + mapped_bytes
@@ -86,13 +86,13 @@ def in_child(what: str, function: Callable[..., dict], *arguments: object, mappe
 
 
 def _work(sender: Connection, memory: int, what: str, function: Callable[..., dict], arguments: tuple) -> None:
-    # The sixth number counts the pages that RLIMIT_DATA does.
+    # The sixth number counts the pages that RLIMIT_DATA limits.
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
     _limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + memory)
     _limit(resource.RLIMIT_CPU, CPU_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)
     if torch := sys.modules.get("torch"):
-        # The threads that torch may have started were not forked; to compute with them would wait for ever.
+        # Threads that torch may have started were not forked; computing with them would wait for ever.
         torch.set_num_threads(1)
     try:
         with one_line_errors(what):
@@ -108,9 +108,9 @@ def _limit(kind: int, value: int) -> None:
 
 
 def _end_of(code: int) -> str:
-    """Say how a child ended that gave no answer."""
+    """Say how a child ended without an answer."""
     if code == -signal.SIGXCPU:
-        return f"it took more than {CPU_SECONDS} s; are its files broken?"
+        return f"it took more than {CPU_SECONDS} s; its files may be broken"
     if code < 0:
-        return f"it crashed ({signal.Signals(-code).name}), for want of memory or over a broken file"
-    return f"it ended with code {code}"
+        return f"it crashed ({signal.Signals(-code).name}), for lack of memory or because of a broken file"
+    return f"it exited with code {code}"

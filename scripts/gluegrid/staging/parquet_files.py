@@ -1,4 +1,4 @@
-"""Parquet files, read some rows at a time, so that memory does not grow with them; what is damaged is named."""
+"""Read parquet and Arrow files some rows at a time, so that memory stays bounded; errors name the damaged file."""
 
 import json
 import re
@@ -16,31 +16,31 @@ from gluegrid.staging.columns import is_text
 from gluegrid.staging.label_names import names_in_features
 from gluegrid.staging.raw_rows import ROWS_AT_ONCE, check_columns
 
-BYTES_AT_ONCE = 8_000_000  # of a row group's content; texts take about 50 times that while they become tokens
+BYTES_AT_ONCE = 8_000_000  # of a row group's content; tokenizing takes about 50 times that
 ARROW_FILE, END_OF_STREAM = b"ARROW1", b"\xff\xff\xff\xff\0\0\0\0"
-# What pyarrow raises for damaged files: names that are no UTF-8 are ValueErrors, columns out of range IndexErrors.
+# What pyarrow raises for damaged files: ValueError for names that are not UTF-8, IndexError for columns out of range.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
 
 
 def read_batches(
     path: Path, shown: str, wanted: list[str], numbers: str | None = None
 ) -> Iterator[pyarrow.RecordBatch]:
-    """Yield a file's rows: the wanted columns, and one of whole `numbers` if the file has it.
+    """Yield a file's rows: the wanted columns, and the integer column `numbers` if the file has it.
 
-    Batches never span row groups. `shown` names the file in messages. Raises DataError for a damaged file and for
-    columns that are not there.
+    Batches never span row groups. `shown` names the file in messages. Raise DataError for a damaged file and for
+    missing columns.
     """
     try:
         file = ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
         columns = list(wanted)
         in_structs = [column for column in wanted if column not in names and column.partition(".")[0] in names]
-        advice = "; a column in a struct is read where the files are named under `files:`" if in_structs else ""
+        advice = "; to read a column inside a struct, list the files under `files:`" if in_structs else ""
         check_columns(shown, names, [*columns, numbers] if numbers in names else columns, advice)
         if numbers in names and pyarrow.types.is_integer(file.schema_arrow.field(numbers).type):
             columns.append(numbers)
     except UNREADABLE as error:
-        raise DataError(f"{shown}: is no readable parquet file: {in_one_line(error)}") from error
+        raise DataError(f"{shown}: is not a readable parquet file: {in_one_line(error)}") from error
     rows = 0
     with file:
         for group in range(file.num_row_groups):
@@ -48,14 +48,14 @@ def read_batches(
                 rows += len(batch)
                 yield batch
         if rows != file.metadata.num_rows:
-            claim = f"it has {rows} rows and claims {file.metadata.num_rows}"
-            raise DataError(f"{shown}: is damaged, for {claim}; write it again")
+            claim = f"it has {rows} rows but claims {file.metadata.num_rows}"
+            raise DataError(f"{shown}: is damaged: {claim}; write it again")
 
 
 def read_columns(path: Path, shown: str, wanted: list[str], optional: list[str]) -> Iterator[dict[str, pyarrow.Array]]:
-    """Yield columns of a parquet or an Arrow file, some rows at once: the wanted ones, and the optional ones it has.
+    """Yield columns of a parquet or Arrow file, some rows at a time: the wanted ones, and the optional ones it has.
 
-    A column that lies in a struct is called `a.b`, unless one is called so itself. Raises DataError as read_batches.
+    `a.b` is a column inside a struct, unless a column has that very name. Raise DataError as read_batches does.
     """
     schema = _schema_of(path, shown)
     fields = {field.name: field.type for field in schema}
@@ -75,7 +75,7 @@ def _column_at(batch: pyarrow.RecordBatch, path: list[str]) -> pyarrow.Array:
 
 
 def _path_of(fields: Mapping[str, pyarrow.DataType], name: str) -> list[str]:
-    """Return the names of the structs that lead to a column, and its own; [] where there is none."""
+    """Return the names of the structs around a column, and its own; [] if there is no such column."""
     if name in fields:
         return [name]
     for match in re.finditer(r"\.", name):
@@ -106,25 +106,25 @@ def _schema_of(path: Path, shown: str) -> pyarrow.Schema:
             return reader.schema
     except UNREADABLE as error:
         kind = "parquet" if _is_parquet(path) else "Arrow"
-        raise DataError(f"{shown}: is no readable {kind} file: {in_one_line(error)}") from error
+        raise DataError(f"{shown}: is not a readable {kind} file: {in_one_line(error)}") from error
 
 
 def _open_arrow(path: Path) -> pyarrow.ipc.RecordBatchStreamReader | pyarrow.ipc.RecordBatchFileReader:
-    """Open a stream of batches, as `save_to_disk` of `datasets` writes it, or a file of them.
+    """Open an Arrow stream, as `save_to_disk` of `datasets` writes it, or an Arrow file.
 
-    A stream that was cut off between two batches would seem to be whole but for its end.
+    Only its missing end shows that a stream was cut off between two batches.
     """
     with path.open("rb") as file:
         is_file = file.read(len(ARROW_FILE)) == ARROW_FILE
         file.seek(max(0, path.stat().st_size - len(END_OF_STREAM)))
         if not is_file and file.read() != END_OF_STREAM:
-            raise ValueError("it is cut off, or no stream of Arrow")
+            raise ValueError("it is cut off, or not an Arrow stream")
     content = pyarrow.memory_map(str(path))
     return pyarrow.ipc.open_file(content) if is_file else pyarrow.ipc.open_stream(content)
 
 
 def arrow_batches(path: Path, shown: str) -> Iterator[pyarrow.RecordBatch]:
-    """Yield an Arrow file's rows, with all columns. Raises DataError for a damaged file."""
+    """Yield an Arrow file's rows with all columns. Raise DataError for a damaged file."""
     rows = 0
     try:
         with _open_arrow(path) as reader:
@@ -135,13 +135,13 @@ def arrow_batches(path: Path, shown: str) -> Iterator[pyarrow.RecordBatch]:
                     yield batch.slice(start, ROWS_AT_ONCE)
                 rows += len(batch)
     except UNREADABLE as error:
-        raise DataError(f"{shown}: cannot be read at row {rows} or after it: {in_one_line(error)}") from error
+        raise DataError(f"{shown}: cannot be read from row {rows} on: {in_one_line(error)}") from error
 
 
 def label_names(path: Path) -> dict[str, list[str]]:
-    """Return the names that a file's metadata, as `datasets` writes them, have for the numbers of its columns.
+    """Return the class names of a file's columns from its metadata, as `datasets` writes them.
 
-    A file that cannot be read has none: whoever reads its rows says what is wrong.
+    Return none for a file that cannot be read: reading its rows will say what is wrong.
     """
     try:
         written = json.loads((_schema_of(path, "").metadata or {}).get(b"huggingface", b"null"))
@@ -152,7 +152,7 @@ def label_names(path: Path) -> dict[str, list[str]]:
 
 
 def holds_text(path: Path, column: str) -> bool:
-    """Tell whether a column holds text, so that its labels are read by name; not where the file cannot be read."""
+    """Tell whether a column holds text, so that its labels are read by name; False if the file cannot be read."""
     try:
         kind = pyarrow.parquet.read_schema(path).field(column).type
     except UNREADABLE:
@@ -169,7 +169,7 @@ def _read_group(
         yield from file.iter_batches(max(1, min(ROWS_AT_ONCE, rows_of_that_size)), [group], columns)
     except UNREADABLE as error:
         broken = [column for column in columns if not _is_readable(file, group, column)]
-        where = f"{shown}: {f'column {broken[0]!r}' if broken else 'it'} cannot be read at row {first_row} or after it"
+        where = f"{shown}: {f'column {broken[0]!r}' if broken else 'it'} cannot be read from row {first_row} on"
         raise DataError(f"{where}: {in_one_line(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""Rows as they stand in a file, whatever its format is."""
+"""Rows as they stand in a file of any format."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from gluegrid.common.escaping import listed, nearest
 
 ROWS_AT_ONCE = 10_000
 LIKE_ROWS = (
-    "and both look like whole rows; double the quotes of a text and put it in quotes, or write the file as .jsonl,"
-    " or `quoting: none` if quotes enclose none of its texts"
+    "but its lines look like whole rows; put texts that contain quotes in quotes and double those inside, write the"
+    " file as .jsonl, or set `quoting: none` if no text is enclosed in quotes"
 )
 
 
 @dataclass(frozen=True)
 class Span:
-    """A row that quotes lead over several lines, of which it takes the first and the last one.
+    """A row that spans several lines because of quotes.
 
-    `as_rows` are these two lines as rows by themselves, should the quotes be none but signs of the texts: their columns
-    by name; nothing where they cannot be. So for the lines between them, `between`.
+    `as_rows` are its first and last line as rows of their own, in case the quotes belong to the texts: their columns by
+    name, or nothing if they cannot be rows. `between` is the same for the lines between them.
     """
 
     row: int
@@ -31,9 +31,9 @@ class Span:
 
 @dataclass(frozen=True)
 class RawRows:
-    """Some consecutive rows of a file: the values of each column, and the lines they begin in, of a file of lines.
+    """Consecutive rows of a file: the values of each column, and the lines in which rows begin if the file has lines.
 
-    Rows are counted from 0, lines from 1. `skipped` are the lines of rows before the end of these that were left out.
+    Rows are counted from 0, lines from 1. `skipped` are the lines of all rows up to here that were skipped.
     """
 
     first_row: int
@@ -47,7 +47,7 @@ class RawRows:
 
 
 def check_columns(shown: str, names: list[str], wanted: Iterable[str], advice: str = "") -> None:
-    """Check that a file's columns include the wanted ones, once each; MisfitError has the nearest match or `advice`."""
+    """Check that a file has each wanted column once. Raise MisfitError with the nearest match or `advice` if not."""
     for column in wanted:
         if column not in names:
             meant = nearest(column, names)
@@ -55,12 +55,12 @@ def check_columns(shown: str, names: list[str], wanted: Iterable[str], advice: s
             raise MisfitError(f"{shown}: has no column {column!r}; it has: {listed(names)}{hint}", column=column)
         if names.count(column) > 1:
             raise MisfitError(
-                f"{shown}: has {names.count(column)} columns {column!r}; rename all but one", column=column
+                f"{shown}: has {names.count(column)} columns named {column!r}; rename all but one", column=column
             )
 
 
 def in_batches(rows: Iterable) -> Iterator[tuple[int, list]]:
-    """Yield rows, many at once, with the number of the first of them."""
+    """Yield rows in batches, each with the number of its first row."""
     rows, first = iter(rows), 0
     while batch := list(islice(rows, ROWS_AT_ONCE)):
         yield first, batch

@@ -1,4 +1,4 @@
-"""Where a model or a data set is taken from: a folder of this machine, the hub, or what the user's cache has of it."""
+"""The sources of models and datasets: a folder or file of this machine, the hub, or a copy in the hub's cache."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from gluegrid.experiment.sources import files_below
 class Source:
     """Where a resource comes from: `kind` is the hub's 'model' or 'dataset'.
 
-    `depth` says in how many folders, one in another, the files of a local folder may lie.
+    `depth` is how deep the files of a local folder may be nested.
     """
 
     kind: str
@@ -30,9 +30,9 @@ class Source:
 
 
 class Repository(Protocol):
-    """A source at one state: `commit` is that of the hub, None for a folder.
+    """A source at one revision: `commit` is the hub's, None for a folder.
 
-    `may_lack` is what to add where something is missing, for a copy that may have less than the source.
+    `may_lack` is added to errors about missing files if this copy may be incomplete.
     """
 
     commit: str | None = None
@@ -45,10 +45,10 @@ class Repository(Protocol):
         """Tell whether it has a file that can be fetched."""
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes, 0 where it is not known."""
+        """Return the size of a file in bytes, 0 if it is not known."""
 
     def fetch(self, name: str, target: Path) -> None:
-        """Write a file to `target`, whole or not at all; what is there already and right is kept."""
+        """Write a file to `target`, whole or not at all; keep a correct file that is already there."""
 
 
 class Folder(Repository):
@@ -71,39 +71,38 @@ class Folder(Repository):
         return (self.folder / name).is_file()
 
     def size(self, name: str) -> int:
-        """Return the size of a file in bytes. Raises StagingError as `fetch` does."""
+        """Return the size of a file in bytes. Raise StagingError as `fetch` does."""
         return self._file(name).stat().st_size
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file.
 
-        DataError for git-lfs's pointer to one; StagingError for what is no file, and for a link that leads out of the
-        folder to what is of another kind than its name says: a folder that somebody else has made could bring any file
-        of this machine by it.
+        Raise DataError for a git-lfs pointer, and StagingError for anything that is not a file or is a link out of the
+        folder to a file of another kind: somebody else's folder could use such links to copy any file of this machine.
         """
         path = self._file(name)
         check_no_lfs_pointer(path, str(self.folder / name))
         if not (path.is_relative_to(self._root()) or _is_of_the_kind(path, name)):
             raise StagingError(
-                f"{self.folder / name}: is a link to {path}, outside its folder and of another name;"
+                f"{self.folder / name}: is a link to {path}, outside its folder and with another ending;"
                 " put the file itself there"
             )
         copy_whole(path, target)
 
     def _file(self, name: str) -> Path:
-        """Return the file, behind any links. StagingError where there is none: to open a pipe would wait for ever."""
+        """Return the file behind any links. Raise StagingError for anything else: opening a pipe would hang."""
         path = self.folder / name
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            reason = f"is a link to {path.readlink()}, and that is no file" if path.is_symlink() else "cannot be read"
+            reason = f"is a link to {path.readlink()}, which is not a file" if path.is_symlink() else "cannot be read"
             raise StagingError(f"{path}: {reason} ({error.strerror})") from error
         if not stat.S_ISREG(mode):
-            raise StagingError(f"{path}: is {_kind_of(mode)}, no file; put the file itself there")
+            raise StagingError(f"{path}: is {_kind_of(mode)}, not a file; put the file itself there")
         return path.resolve()
 
     def _root(self) -> Path:
-        """Return what links must not leave: the folder, or in a cache of the hub the whole entry of a repository."""
+        """Return the folder that links must not leave: this one, or in a hub cache the repository's whole entry."""
         folder = self.folder.resolve()
         for snapshots in folder.parents:
             entry = snapshots.parent
@@ -113,7 +112,7 @@ class Folder(Repository):
 
 
 def _is_of_the_kind(path: Path, name: str) -> bool:
-    """Tell whether a file has the ending of a name, or is named by its hash, as in the caches of the hub or of DVC."""
+    """Tell whether a file has a name's ending, or is named by its hash as in the caches of the hub and DVC."""
     return path.suffix == Path(name).suffix or re.fullmatch(r"[0-9a-f]{30,}", path.name) is not None
 
 
@@ -123,7 +122,7 @@ def _kind_of(mode: int) -> str:
 
 
 class OneFile(Folder):
-    """A file of this machine that is itself the source; what lies beside it can be fetched too."""
+    """A single file as a source; files beside it can be fetched too."""
 
     def __init__(self, source: Source):
         path = Path(source.name).expanduser()
@@ -136,7 +135,7 @@ class OneFile(Folder):
         return [self.name]
 
     def _root(self) -> Path:
-        """Return the root of all: a link too is what the user has named."""
+        """Return the file system's root: the user has named this file, even if it is a link."""
         return Path("/")
 
 

@@ -1,4 +1,4 @@
-"""Files of rows in the formats that a task's data may have."""
+"""Readers of rows, by the format of a task's files."""
 
 import codecs
 import io
@@ -19,18 +19,17 @@ from gluegrid.staging.parquet_files import label_names, read_columns
 from gluegrid.staging.raw_rows import RawRows, check_columns, in_batches
 from gluegrid.staging.text_files import advice_on_encoding, lines_of
 
-LIST_KEY = "data"  # as in SQuAD's files, and with run_glue.py's neighbours that read such
-DEEPEST_KEY = 8  # objects in another, and structs, whose keys may be named by `a.b`
-FEW = 3  # texts that are UTF-8 by no chance
-MOST_KEYS = 1000  # that are listed for a message
-ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not of their file's encoding
+LIST_KEY = "data"  # as in SQuAD's files
+DEEPEST_KEY = 8  # nested objects or structs, whose keys are named `a.b`
+FEW = 3  # this many texts are not UTF-8 by chance
+MOST_KEYS = 1000  # listed in a message
+ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that the encoding does not allow
 
 
 def read_rows(path: Path, shown: str, task: Task, may_be_hidden: bool) -> Iterator[RawRows]:
-    """Yield a file's rows: the columns of a task's texts and labels, these only if it has any where they may be hidden.
+    """Yield a file's rows: the columns of a task's texts and labels. If labels may be hidden, their column is optional.
 
-    `shown` names the file in messages. Raises DataError for a file that cannot be read, and for columns that are not
-    there.
+    `shown` names the file in messages. Raise DataError for a file that cannot be read and for missing columns.
     """
     check_no_lfs_pointer(path, shown)
     wanted, label = task.text_columns, [task.label_column]
@@ -43,17 +42,17 @@ def read_rows(path: Path, shown: str, task: Task, may_be_hidden: bool) -> Iterat
             of_utf8.update(_seem_to_be_utf8(raw, task.encoding))
         yield raw
     if of_utf8[True] >= FEW and not of_utf8[False]:
-        advice = "leave it out, and save what is not UTF-8 as UTF-8"
-        raise DataError(f"{shown}: all its texts seem to be UTF-8, and `encoding` is {task.encoding}; {advice}")
+        advice = "leave `encoding` out, and save the task's other files as UTF-8"
+        raise DataError(f"{shown}: all its texts seem to be UTF-8, but `encoding` is {task.encoding}; {advice}")
 
 
 def own_label_names(path: Path) -> dict[str, list[str]]:
-    """Return the names that a file itself has for the numbers of its columns: only tables have any, no texts."""
+    """Return the class names in a file's own metadata, which only parquet and Arrow files have."""
     return label_names(path) if format_of(path.name)[0] not in TEXTS else {}
 
 
 def _check_encoding(raw: RawRows, path: Path, shown: str, encoding: str | None) -> None:
-    """Raise DataError for the first value with bytes that are not of the file's encoding."""
+    """Raise DataError for the first value with bytes that the file's encoding does not allow."""
     for name, values in raw.columns.items():
         for row, value in enumerate(values):
             if isinstance(value, str) and not value.isascii() and ESCAPED.search(value):
@@ -63,7 +62,7 @@ def _check_encoding(raw: RawRows, path: Path, shown: str, encoding: str | None) 
 
 
 def _seem_to_be_utf8(raw: RawRows, encoding: str | None) -> Iterator[bool]:
-    """Yield for each value that is not ASCII whether its bytes, read as of another encoding, are UTF-8 too."""
+    """Yield for each non-ASCII value whether its bytes, read in another encoding, are valid UTF-8 too."""
     if encoding is None or codecs.lookup(encoding).name.startswith("utf"):
         return
     for values in raw.columns.values():
@@ -78,7 +77,7 @@ def _seem_to_be_utf8(raw: RawRows, encoding: str | None) -> Iterator[bool]:
 
 
 def _read_table(path: Path, shown: str, _task: Task, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
-    """Yield the rows of a parquet or an Arrow file."""
+    """Yield the rows of a parquet or Arrow file."""
     first = 0
     for columns in read_columns(path, shown, wanted, optional):
         rows = RawRows(first, {name: values_of(Place(shown, name, first), column) for name, column in columns.items()})
@@ -87,7 +86,7 @@ def _read_table(path: Path, shown: str, _task: Task, wanted: list[str], optional
 
 
 def _read_json(path: Path, shown: str, task: Task, wanted: list[str], optional: list[str]) -> Iterator[RawRows]:
-    """Yield a file's objects: the wanted keys, and the optional ones that the first has; what one lacks is None."""
+    """Yield a file's objects: the wanted keys, and the optional ones that the first has; missing values are None."""
     names: list[str] = []
     for first, batch in in_batches(_objects(path, shown, task.encoding)):
         if first == 0:
@@ -105,12 +104,12 @@ def _has(row: Mapping, name: str) -> bool:
 
 
 def _value(row: Mapping, name: str) -> object:
-    """Return an object's value by a key, or by keys of objects in one another with points between them; else None."""
+    """Return an object's value by a key, or by the keys of nested objects joined with dots; else None."""
     return next(_values(row, name), None)
 
 
 def _values(row: Mapping, name: str) -> Iterator[object]:
-    """Yield what a name may stand for, first of all the key that is called so, points and all."""
+    """Yield the values that a name may stand for, first that of the key with this very name, dots included."""
     if name in row:
         yield row[name]
     for match in re.finditer(r"\.", name):
@@ -120,7 +119,7 @@ def _values(row: Mapping, name: str) -> Iterator[object]:
 
 
 def _keys_within(row: Mapping, depth: int = DEEPEST_KEY) -> list[str]:
-    """Return the names of an object's keys that lie in other objects, as `a.b`."""
+    """Return the keys of nested objects, as `a.b`."""
     names: list[str] = []
     for key, value in row.items():
         if isinstance(value, dict) and depth and len(names) < MOST_KEYS:
@@ -131,13 +130,13 @@ def _keys_within(row: Mapping, depth: int = DEEPEST_KEY) -> list[str]:
 
 
 def _objects(path: Path, shown: str, encoding: str | None) -> Iterator[tuple[int | None, dict]]:
-    """Yield the objects of a file with the line of each, where they stand in lines."""
+    """Yield the objects of a file, with the line of each if the file has lines."""
     lines = lines_of(path, shown, encoding)
     is_of_lines = format_of(path.name)[0] == ".jsonl"
     values = _values_of_lines(lines, shown) if is_of_lines else _values_of_text("".join(lines), shown)
     for number, (line, value) in enumerate(values):
         if not isinstance(value, dict):
-            raise DataError(f"{shown}: row {number} is no object but {quoted(value)}")
+            raise DataError(f"{shown}: row {number} is {quoted(value)}, not an object")
         yield line, value
 
 
@@ -148,7 +147,7 @@ def _values_of_lines(stream: Iterable[str], shown: str) -> Iterator[tuple[int, o
 
 
 def _values_of_text(text: str, shown: str) -> Iterator[tuple[int | None, object]]:
-    """Yield the values of a list; or of lines, which many write to a .json."""
+    """Yield the values of a list, or of lines, which some .json files have."""
     try:
         content = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
@@ -157,7 +156,7 @@ def _values_of_text(text: str, shown: str) -> Iterator[tuple[int | None, object]
         raise _unreadable(shown, error) from error
     rows = content.get(LIST_KEY) if isinstance(content, dict) else content
     if not isinstance(rows, list):
-        raise DataError(f"{shown}: holds no list of objects, neither as it is nor under {LIST_KEY!r}")
+        raise DataError(f"{shown}: must hold a list of objects, at its top level or under {LIST_KEY!r}")
     return ((None, row) for row in rows)
 
 

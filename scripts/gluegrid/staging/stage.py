@@ -1,7 +1,7 @@
-"""Bring a pinned model or data set into its folder below resources/, from the hub or a local folder.
+"""Stage a pinned model or dataset: bring it from the hub or a local folder to its folder below resources/.
 
-The files gather in a folder beside it, `<key>.partial`; when all are there and described, they move into their place,
-and the manifest comes last and says that everything is there.
+The files are collected in `<key>.partial` beside it. When all are there and described, they are moved into place; the
+manifest is written last and means that everything is there.
 """
 
 import errno
@@ -34,21 +34,21 @@ def stage(
     convert: Callable[[Path], None] | None = None,
     looked_at: Sequence[str] = (),
 ) -> None:
-    """Fetch the wanted files of a source, then write their manifest beside them.
+    """Fetch the wanted files of a source and write their manifest beside them.
 
-    `wanted` picks from the names of all files, `convert` makes others of them, and `describe_content` adds to the
-    manifest what it sees. The files of `looked_at` that the source has are there for both, and not kept.
-    Another process that fetches the same resource is waited for, and its work is kept. Raises StagingError.
+    `wanted` selects from the names of all files, `convert` turns them into others, and `describe_content` returns
+    entries for the manifest. Both may read the files of `looked_at` that the source has; these are not kept.
+    Wait for another process that fetches the same resource, and use its files. Raise StagingError.
     """
     folder = manifest.parent
     partial = folder.with_name(f"{folder.name}.partial")
 
     def tell_waiting(holder: dict) -> None:
-        logger.info("waiting for another run that fetches this: %s", describe(holder))
+        logger.info("waiting for another process that fetches this: %s", describe(holder))
 
     with lock(folder.with_name(f"{folder.name}.lock"), tell_waiting):
         if _is_staged(source, manifest):
-            logger.info("already staged by another run: %s", folder)
+            logger.info("already staged by another process: %s", folder)
             return
         try:
             repository = open_repository(source)
@@ -70,7 +70,7 @@ def stage(
                 "resolved_revision": repository.commit,
                 "fetched": now(),
             }
-            manifest.unlink(missing_ok=True)  # what it says of the files ends here
+            manifest.unlink(missing_ok=True)  # it does not describe the files any more
             _move(partial, folder)
             write_json(manifest, content | files | described)
         except OSError as error:
@@ -78,7 +78,7 @@ def stage(
 
 
 def _is_staged(source: Source, manifest: Path) -> bool:
-    """Tell whether another run has staged the source meanwhile; an older manifest Snakemake wants made anew."""
+    """Tell whether another process has staged the source meanwhile; Snakemake wants an older manifest rewritten."""
     if not is_newer_than_invocation(manifest):
         return False
     staged = read_json(manifest)
@@ -93,15 +93,15 @@ def _wanted_of(repository: Repository, wanted: Callable[[list[str]], list[str]])
 
 
 def _gather(repository: Repository, names: list[str], partial: Path) -> None:
-    """Bring all files into one folder; what an earlier call left there is used."""
+    """Collect all files in one folder, and use those that an earlier call left there."""
     partial.mkdir(parents=True, exist_ok=True)
     _remove_others(partial, {*names, *(f"{name}.incomplete" for name in names)})
     missing = sum(repository.size(name) for name in names if not (partial / name).exists())
     free = shutil.disk_usage(partial).free
     if missing > free:
         raise StagingError(
-            f"{partial.parent}: {size_in_words(missing)} are to be fetched and {size_in_words(free)} are free;"
-            " make room, or let resources/ be a link to a larger disk"
+            f"{partial.parent}: {size_in_words(missing)} are needed, but only {size_in_words(free)} are free;"
+            " free some space, or make resources/ a link to a larger disk"
         )
     for number, name in enumerate(names, start=1):
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def _described(source: Source, partial: Path, describe_content: Callable[[Path],
 
 
 def _move(partial: Path, folder: Path) -> None:
-    """Move the files, each in one step, to where the manifest will name them."""
+    """Move each file atomically to where the manifest will name it."""
     names = _files_in(partial)
     _remove_others(folder, names)
     for name in names:
@@ -131,7 +131,7 @@ def _move(partial: Path, folder: Path) -> None:
 
 
 def _remove_others(folder: Path, names: set[str]) -> None:
-    """Remove what an earlier state of the source has left: transformers takes shards that no manifest names."""
+    """Remove files of an earlier revision: transformers would load shards that the manifest does not name."""
     for name in _files_in(folder) - names:
         (folder / name).unlink(missing_ok=True)
 
@@ -142,12 +142,12 @@ def _files_in(folder: Path) -> set[str]:
 
 def _explain(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk (or your quota) below {folder.parent} is full; make room, and the same command goes on"
+        return f"the disk (or your quota) below {folder.parent} is full; free some space and run the same command again"
     return f"{error.filename or folder}: {error.strerror or error}"
 
 
 def open_repository(source: Source) -> Repository:
-    """Return the source's present state. Raises StagingError."""
+    """Return the source as it is now. Raise StagingError if it cannot be read."""
     if source.kind == "dataset" and is_one_file(source.name):
         return OneFile(source)
     if is_local(source.name):
@@ -159,7 +159,7 @@ def open_repository(source: Source) -> Repository:
 
 
 def _check_address_of_hub(address: str) -> None:
-    """Raise StagingError for a mirror's address that is none; with some the hub's client cannot even be imported."""
+    """Raise StagingError for a malformed address of a mirror; with some, the hub's client cannot even be imported."""
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
@@ -167,6 +167,6 @@ def _check_address_of_hub(address: str) -> None:
         is_address = False
     if address and not is_address:
         raise StagingError(
-            f"HF_ENDPOINT is {quoted(redacted(address))}, which is no address as https://hub.example;"
+            f"HF_ENDPOINT is {quoted(redacted(address))}, not an address such as https://hub.example;"
             " correct it or unset it"
         )

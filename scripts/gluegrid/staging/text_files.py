@@ -1,4 +1,4 @@
-"""Files of text, line by line, whatever they are compressed with and encoded in; what is damaged is named."""
+"""Read text files line by line, in any supported compression and encoding; errors name the damaged file."""
 
 import bz2
 import codecs
@@ -20,8 +20,8 @@ from gluegrid.common.files import check_no_lfs_pointer
 from gluegrid.experiment.file_formats import format_of
 from gluegrid.staging.encodings import likely_encoding
 
-SAMPLE = 1 << 20  # bytes that are looked at for a file's encoding
-# The longer ones first: that of UTF-32 begins as that of UTF-16 does.
+SAMPLE = 1 << 20  # bytes from which a file's encoding is guessed
+# Byte order marks, the longer ones first: that of UTF-32 begins like that of UTF-16.
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -30,7 +30,7 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 UTF8 = "utf-8-sig"
-# What files begin with, as patterns: compressed texts, and others that some call .csv.
+# The first bytes of compressed texts, and of other files that some name .csv.
 MAGIC = {
     ".gz": rb"\x1f\x8b",
     ".bz2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
@@ -50,10 +50,10 @@ UNREADABLE = (*UNREADABLE, pyarrow.ArrowException, NotImplementedError)
 
 
 def lines_of(path: Path, shown: str, encoding: str | None = None) -> Iterator[str]:
-    """Yield a file's lines with their ends. Bytes that are not of its encoding become halves of surrogate pairs.
+    """Yield a file's lines with their ends. Bytes that the encoding does not allow become lone surrogates.
 
-    The encoding is the given one, else what a byte order mark says, else UTF-8. `shown` names the file in messages.
-    Raises DataError for a file that is not what its name says, or is damaged.
+    The encoding is the given one, else that of a byte order mark, else UTF-8. `shown` names the file in messages.
+    Raise DataError for a file that is damaged or not of the format that its name says.
     """
     check_no_lfs_pointer(path, shown)
     line = 0
@@ -86,7 +86,7 @@ def beginning_of(path: Path, shown: str, size: int) -> bytes:
 
 
 class _After(io.RawIOBase):
-    """A stream whose head has been read already."""
+    """A stream whose first bytes have already been read."""
 
     def __init__(self, head: bytes, stream: BinaryIO):
         self.head, self.stream = head, stream
@@ -96,7 +96,7 @@ class _After(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read what is next, at most as much as the buffer takes."""
+        """Read the next bytes, at most as many as the buffer holds."""
         part, self.head = (self.head[: len(buffer)], self.head[len(buffer) :]) if self.head else (b"", b"")
         part = part or self.stream.read(len(buffer))
         buffer[: len(part)] = part
@@ -104,23 +104,23 @@ class _After(io.RawIOBase):
 
 
 def _opened(path: Path, shown: str, stack: ExitStack) -> BinaryIO:
-    """Return a file's content, not compressed any more. Raises DataError where its name says something else."""
+    """Return a file's decompressed content. Raise DataError if its name says something else."""
     with path.open("rb") as raw:
         head = raw.read(100)
     compression = format_of(path.name)[1]
     actual = next((suffix for suffix, magic in MAGIC.items() if re.match(magic, head)), "")
     if other := next((what for what, magic in OTHERS.items() if re.match(magic, head)), ""):
         raise DataError(
-            f"{shown}: is {other}, whatever its name says; save it as {format_of(path.name)[0]}, or name it so"
+            f"{shown}: is {other} despite its name; save it as {format_of(path.name)[0]}, or correct its ending"
         )
     if actual == ".zip" and WORKBOOK in head:
-        raise DataError(f"{shown}: is an Excel workbook, whatever its name says; save it as CSV (UTF-8)")
-    # zstd and lz4 may begin with frames to be skipped.
+        raise DataError(f"{shown}: is an Excel workbook despite its name; save it as CSV (UTF-8)")
+    # zstd and lz4 files may begin with skippable frames.
     if actual != compression and not (compression in (".zst", ".lz4") and not actual and head[1:4] == b"\x2a\x4d\x18"):
-        what = f"compressed as {actual} is" if actual else "not compressed" if head else "empty"
+        what = f"compressed as {actual}" if actual else "not compressed"
         right = f"{path.name.removesuffix(path.suffix) if compression else path.name}{actual}"
         raise DataError(
-            f"{shown}: is {what}, and its name says otherwise; name it {right}" if head else f"{shown}: is empty"
+            f"{shown}: is {what}, contrary to its name; rename it to {right}" if head else f"{shown}: is empty"
         )
     opened = _member(path, shown) if compression == ".zip" else OPENERS[compression](path)
     return stack.enter_context(opened)
@@ -130,7 +130,7 @@ def _member(path: Path, shown: str) -> BinaryIO:
     with zipfile.ZipFile(path) as archive:
         names = [each for each in archive.namelist() if not each.endswith("/") and not each.startswith("__MACOSX/")]
         if len(names) != 1:
-            raise DataError(f"{shown}: holds {len(names)} files; unpack it, and name the one that is meant")
+            raise DataError(f"{shown}: contains {len(names)} files; unpack it, and name the one you mean")
         return archive.open(names[0])  # the archive stays open as long as it
 
 
@@ -164,14 +164,14 @@ def _encoding_to_use(head: bytes, shown: str, encoding: str | None) -> str:
     given = codecs.lookup(encoding).name
     if said and not given.startswith(codecs.lookup(said).name.removesuffix("-sig")):
         name = said.removesuffix("-sig").upper()
-        raise DataError(f"{shown}: begins with the mark of {name}, and `encoding` is {encoding}; leave `encoding` out")
+        raise DataError(f"{shown}: begins with {name}'s byte order mark, but `encoding` is {encoding}; leave it out")
     return UTF8 if given == "utf-8" else encoding
 
 
 def advice_on_encoding(path: Path, shown: str, encoding: str | None) -> str:
     """Return, for the end of a message on text that is not of its encoding, what to write."""
     if encoding:
-        return f"; `encoding` is {encoding}: name the one in which it was written"
+        return f"; `encoding` is {encoding}: set the one in which the file was written"
     if likely := likely_encoding(beginning_of(path, shown, SAMPLE)):
-        return f"; it may be {likely}: then write `encoding: {likely}`"
-    return "; name its encoding, as in `encoding: latin-1`, or save it as UTF-8"
+        return f"; it may be {likely}: if so, set `encoding: {likely}`"
+    return "; set its encoding, such as `encoding: latin-1`, or save it as UTF-8"

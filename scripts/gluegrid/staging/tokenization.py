@@ -1,4 +1,4 @@
-"""Texts to tokens: Arrow files that training maps into memory, and a manifest that says what they were made from."""
+"""Tokenize texts into Arrow files that training maps into memory, with a manifest of what they were made from."""
 
 import logging
 import time
@@ -22,12 +22,12 @@ from gluegrid.staging.examples import NUMBERS, Examples, Split
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOG_LINES = 10
-LONG = 4  # characters for each token that truncation keeps: pairs with a longer text are shortened first
-SPARE_TOKENS = 128  # which a cut through a word may change; WordPiece gives a word at most 100
+LONG = 4  # characters per token that truncation keeps; pairs with a longer text are shortened first
+SPARE_TOKENS = 128  # cutting a word may change its tokens, of which WordPiece makes at most 100
 
 
 class Encoder:
-    """Encodes as transformers' tokenizers do with `truncation=True`, which cuts the longer text of a pair first."""
+    """Encode as transformers' tokenizers do with `truncation=True`, which cuts the longer text of a pair first."""
 
     def __init__(self, tokenizer_manifest: Path, max_length: int):
         described = read_json(tokenizer_manifest)["tokenizer"]
@@ -38,27 +38,27 @@ class Encoder:
         self.tokenizer.enable_truncation(max_length, strategy="longest_first")
 
     def encode(self, examples: Examples) -> list[tokenizers.Encoding]:
-        """Return the tokens of each example. Raises DataError with file, columns and row."""
+        """Return the tokens of each example. Raise DataError with file, columns and row."""
         try:
             texts = examples.texts
             return self.tokenizer.encode_batch(texts[0] if len(texts) == 1 else list(map(self._shortened_pair, *texts)))
         except BaseException as error:
-            # The library raises Exception itself, and its panics are not even that.
+            # The library raises Exception itself, and its panics are no subclass of it.
             if type(error) is not Exception and type(error).__name__ != "PanicException":
                 raise
             if len(examples) > 1:
                 for row in range(len(examples)):
                     self.encode(examples.only(row))
             raise DataError(
-                f"{examples.file}: the tokenizer cannot take {listed(examples.text_columns)} in row"
+                f"{examples.file}: the tokenizer fails on {listed(examples.text_columns)} in row"
                 f" {examples.first_row}: {in_one_line(error)}"
             ) from error
 
     def _shortened_pair(self, first: str, second: str) -> tuple[str, str]:
-        """Return a pair of texts that gives the same tokens, in a time that does not grow with their product.
+        """Shorten a pair of texts without changing its tokens, so that time does not grow with the product of lengths.
 
-        Of what truncation cuts off two texts, the library makes every combination. Besides the tokens that are kept,
-        truncation looks only at which of the texts has more, so that one must stay the longer one.
+        The library encodes every combination of the parts that truncation cuts off two texts. Besides the tokens that
+        are kept, truncation depends only on which text has more tokens, so the longer text must stay the longer one.
         """
         if max(len(first), len(second)) <= LONG * self.max_length:
             return first, second
@@ -71,7 +71,7 @@ class Encoder:
         return texts[0], texts[1]
 
     def _shortened(self, text: str, whole: tokenizers.Encoding, more_than: int) -> tuple[str, int]:
-        """Return the beginning of a text that has more than so many tokens, and how many; else the text itself."""
+        """Return a beginning of a text with more than so many tokens, and their number; else the text itself."""
         place = more_than + SPARE_TOKENS
         if len(whole) > place:
             beginning = text[: whole.offsets[place][0]]
@@ -92,17 +92,17 @@ class Encoder:
 def tokenize_task(
     tokenizer_manifest: Path, task_manifest: Path, task: Task, max_seq_length: int, manifest: Path
 ) -> None:
-    """Write the tokens of every split of a task, then their manifest. Raises DataError."""
+    """Write the tokens of every split of a task, then their manifest. Raise DataError for unusable data."""
     model = read_json(tokenizer_manifest)
     data = read_json(task_manifest)
     identity = tokens_identity(model, data, task, max_seq_length)
 
     def tell_waiting(holder: dict) -> None:
-        logger.info("waiting for another run that makes these tokens: %s", describe(holder))
+        logger.info("waiting for another process that makes these tokens: %s", describe(holder))
 
     with lock(manifest.parent.with_name(f"{manifest.parent.name}.lock"), tell_waiting):
         if is_newer_than_invocation(manifest) and read_json(manifest).get("made_from") == identity:
-            logger.info("already tokenised by another run")
+            logger.info("already tokenized by another process")
             return
         if _take_over(manifest, identity):
             return
@@ -118,15 +118,17 @@ def tokenize_task(
 
 
 def _take_over(manifest: Path, identity: dict) -> bool:
-    """Use tokens of the same tokenizer that were made from the same under another name, if there are any: of equal data
-    of another source, or of a release that named tokens by the task's alias.
+    """Use equal tokens of the same tokenizer under another name, if there are any: made from equal data of another
+    source, or by a release that named tokens by the task's alias.
 
-    Such a release took a column of the task that is called `idx` for the rows' numbers.
+    Such a release took a task's own column named `idx` for the rows' numbers.
     """
     if NUMBERS in (*identity["text_columns"], identity["label_column"]):
         return False
     for other in sorted(manifest.parents[1].glob(f"*/{manifest.name}")):
-        with suppress(GluegridError, OSError, KeyError, TypeError, AttributeError):  # it is not whole, or not any more
+        with suppress(
+            GluegridError, OSError, KeyError, TypeError, AttributeError
+        ):  # it is incomplete, or is being deleted
             content = read_json(other)
             if other == manifest or content["made_from"] != identity:
                 continue
@@ -136,14 +138,14 @@ def _take_over(manifest: Path, identity: dict) -> bool:
                     link_or_copy(other.parent / name, temporary)
                 check_file(manifest, name, file["sha256"])
             write_json(manifest, content)
-            logger.info("the same tokens are in %s already", other.parent)
+            logger.info("using the same tokens from %s", other.parent)
             return True
     return False
 
 
 def _write_splits(folder: Path, splits: list[Split], encoder: Encoder) -> dict[str, dict]:
-    """Write every split's tokens; return what the manifest says of each."""
-    # All are read before the first is tokenised, which may take minutes: what is wrong is told at once.
+    """Write every split's tokens; return the manifest's entry for each."""
+    # Check all splits before tokenizing the first, which may take minutes, so that problems show at once.
     rows = [split.check() for split in splits]
     written = {}
     for split, count in zip(splits, rows, strict=True):
@@ -153,7 +155,7 @@ def _write_splits(folder: Path, splits: list[Split], encoder: Encoder) -> dict[s
 
 
 def _write_split(path: Path, split: Split, rows: int, encoder: Encoder) -> dict:
-    """Write one split; return its number of rows and of tokens, and the length of its longest row."""
+    """Write one split; return its number of rows and tokens, and the length of its longest row."""
     tokens, longest = 0, 0
     schema = _schema(split.task)
     progress = _Progress(split.name, rows)
@@ -161,7 +163,7 @@ def _write_split(path: Path, split: Split, rows: int, encoder: Encoder) -> dict:
         with pyarrow.ipc.new_stream(sink, schema) as writer:
             for examples in split:
                 encodings = encoder.encode(examples)
-                # A decoder's tokenizer makes no token of an empty text, and of none a model makes nothing.
+                # A decoder's tokenizer makes no tokens from an empty text, and a model needs at least one.
                 ids = [encoding.ids or [encoder.pad_token_id] for encoding in encodings]
                 lengths = [len(of_row) for of_row in ids]
                 tokens, longest = tokens + sum(lengths), max([longest, *lengths])
@@ -178,7 +180,7 @@ def _write_split(path: Path, split: Split, rows: int, encoder: Encoder) -> dict:
 
 
 class _Progress:
-    """Writes a line with rows and time left, now and then."""
+    """Log the rows done and the time left, now and then."""
 
     def __init__(self, split: str, rows: int):
         self.split = split
@@ -187,7 +189,7 @@ class _Progress:
         self.started = self.told = time.monotonic()
 
     def add(self, rows: int) -> None:
-        """Count rows that are written."""
+        """Count written rows."""
         self.done += rows
         now = time.monotonic()
         if now - self.told < SECONDS_BETWEEN_LOG_LINES or self.done == self.rows:

@@ -1,1 +1,1 @@
-"""One cell on its device: dataset, forward pass, trainer, checkpointing, metrics, predictions. Loads torch."""
+"""Train one cell on its device: dataset, forward pass, trainer, checkpoints, metrics, predictions. Imports torch."""

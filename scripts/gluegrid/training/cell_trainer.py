@@ -1,4 +1,4 @@
-"""One cell's model and data on its device: trained, predicted, scored. Writes nothing."""
+"""Train, predict and score one cell's model on its device. Writes no files."""
 
 import logging
 import math
@@ -30,13 +30,13 @@ from gluegrid.training.trainer import Keeper, Training
 logger = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by accelerate's names
-TOKENS_AT_ONCE = {"cpu": 0, "cuda": 32768}  # at least, in predictions
+TOKENS_AT_ONCE = {"cpu": 0, "cuda": 32768}  # in a batch of predictions, at least
 
 
 class CellTraining:
-    """One cell's model and data on its device. Raises GluegridError for what the user can mend.
+    """One cell's model and data on its device. Raise GluegridError for problems that users can fix.
 
-    `capture` is what makes graphs of updates: those of a GPU, where it is None.
+    `capture` makes graphs of updates; None stands for CUDA graphs on a GPU.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class CellTraining:
         if run.lora is not None:
             model = with_adapters(model, run.lora, new, run.seed)
         if not self.processes.is_main:
-            # The others' examples get a dropout of their own.
+            # Each further process draws its own dropout.
             torch.manual_seed(run.seed + self.processes.rank)
         self.model: PreTrainedModel = again_if_out_of_memory("the model", lambda: model.to(self.accelerator.device))
         self.forward = ForwardPass(
@@ -84,7 +84,7 @@ class CellTraining:
 
     @property
     def compute_paths(self) -> list[str]:
-        """What has computed the numbers, in all attempts (path_check.PATHS)."""
+        """The compute paths (path_check.PATHS) of the updates of all attempts."""
         return [self.forward.path] if self.training is None else self.training.gradients.paths
 
     def train(self, keeper: Keeper | None = None) -> dict:
@@ -103,7 +103,7 @@ class CellTraining:
         return metrics
 
     def _step_graphs(self, rows: int) -> StepGraphs | None:
-        """Return what computes whole batches of an epoch of so many rows where they can be static."""
+        """Return the graphs for an epoch of so many rows; None if batches cannot be static."""
         run, processes = self.run, self.processes
         if self.forward.static is None or not updates_by_graphs(vars(run)):
             return None
@@ -112,7 +112,7 @@ class CellTraining:
         return StepGraphs(self.forward, examples, DTYPES.get(self.accelerator.mixed_precision), capture)
 
     def _training_rows(self) -> tuple[Rows, Rows]:
-        """Return the rows to train on, and those that are held out."""
+        """Return the rows to train on and the rows held out."""
         rows = self.tokens.split(self.run.task.train, self.run.max_train_samples)
         if not self.run.holds_out:
             return rows, rows.only(numpy.empty(0, int))
@@ -122,24 +122,24 @@ class CellTraining:
         return rows.only(numpy.flatnonzero(~is_held_out)), rows.only(numpy.flatnonzero(is_held_out))
 
     def scored_splits(self) -> Iterator[tuple[str, str, Rows]]:
-        """Yield name, suffix of the metrics' names and rows of what is scored."""
+        """Yield the name, the suffix for metric names and the rows of each scored split."""
         for split, suffix in self.run.task.validation.items():
             yield split, suffix, self.tokens.split(split, self.run.max_eval_samples)
         if self.run.holds_out:
             yield HOLDOUT, HOLDOUT_SUFFIX, self._training_rows()[1]
 
     def predict(self, split: str, most: int | None = None) -> tuple[pyarrow.Table, float]:
-        """Return a split's idx, label and logits, and the seconds it took."""
+        """Return a split's idx, label and logits, and the seconds that prediction took."""
         return self.predict_rows(split, self.tokens.split(split, most))
 
     def predict_rows(
         self, name: str, rows: Rows, between_batches: Callable[[], None] = lambda: None
     ) -> tuple[pyarrow.Table, float]:
-        """Return idx, label and logits of rows, and the seconds it took; `name` is for the log."""
+        """Return idx, label and logits of rows, and the seconds that prediction took; `name` is for the log."""
         logger.info("predicting %s: %s examples", name, f"{len(rows):,}")
         rows_at_once = self.micro_batch_rows["eval"]
         micro_batches = MicroBatches("prediction", self.forward.parts, rows=rows_at_once, device=self.forward.device)
-        # As many as a batch of the longest rows would have; fewer would not keep a GPU busy.
+        # As many tokens as a batch of the longest rows would have; fewer would not keep a GPU busy.
         asked = self.run.per_device_eval_batch_size * self.run.max_seq_length
         tokens_at_once = max(asked, TOKENS_AT_ONCE[self.forward.device.type])
         logits, seconds = predict(self.processes, self.forward, rows, tokens_at_once, micro_batches, between_batches)
@@ -147,11 +147,11 @@ class CellTraining:
         return pyarrow.table({"idx": rows.idx, "label": rows.labels, "logits": list(logits)}), seconds
 
     def _smallest_rows(self, micro_batches: MicroBatches) -> int | None:
-        """Return the rows at once where the memory of one of the processes' devices has not held more."""
+        """Return the smallest micro-batch to which any process had to fall back for memory; None if none had to."""
         return min((rows for rows in self.processes.gathered(micro_batches.rows) if rows is not None), default=None)
 
     def evaluate(self, between_batches: Callable[[], None] = lambda: None) -> dict:
-        """Return run_glue.py's eval metrics of all that is scored."""
+        """Return run_glue.py's eval metrics of all scored splits."""
         metrics = {}
         for split, suffix, rows in self.scored_splits():
             table, seconds = self.predict_rows(split, rows, between_batches)
@@ -162,12 +162,12 @@ class CellTraining:
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
     if not model.supports_gradient_checkpointing:
         name = type(model).__name__
-        raise TrainingError(f"gradient_checkpointing: {name} cannot do it; set it to false for this model")
+        raise TrainingError(f"gradient_checkpointing: {name} does not support it; set it to false for this model")
     model.gradient_checkpointing_enable()
 
 
 def evaluation_metrics(run: Run, table: pyarrow.Table, seconds: float, suffix: str) -> dict:
-    """Return run_glue.py's eval metrics of one split, their names ending in the split's suffix."""
+    """Return run_glue.py's eval metrics of one split, with the split's suffix in their names."""
     logits = numpy.stack(table.column("logits").to_numpy())
     labels = table.column("label").to_numpy()
     scores = score(run.task, logits, labels)

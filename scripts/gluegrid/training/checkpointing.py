@@ -1,10 +1,10 @@
-"""What keeps a training from being lost: checkpoints by the clock and at the ends of epochs, and leaving in time.
+"""Keep training progress: save checkpoints by the clock and at the ends of epochs, and stop in time.
 
     checkpoints/step-<steps done>/state.pt          Training.state() and who made it, by torch.save
-                                 /checkpoint.json   its SHA-256, and what it is of
+                                 /checkpoint.json   its SHA-256, and which run it belongs to
 
-A checkpoint is a folder that gets its name when it is complete and on the disk. While one is written, the last good one
-is there; after that, so is the one before.
+A checkpoint is a folder that gets its name only when it is complete and on the disk. The last good one is kept while
+the next is written, and after that as well.
 """
 
 import logging
@@ -27,20 +27,20 @@ from gluegrid.training.trainer import Training
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_MINUTES = 10  # between two, where the experiment file does not say
+CHECKPOINT_MINUTES = 10  # between two checkpoints, unless the experiment file sets it
 FORMAT = 2
-MOST_SHARE_OF_TIME = 0.05  # that checkpoints at the ends of short epochs may take
-BYTES_PER_SECOND = 500_000_000  # of saving, as long as nothing was saved
-GO_ON, SAVE, LEAVE = range(3)  # what a process wishes; all do what the one does that wishes most
-# A checkpoint of other versions of these would mix two programs' numbers.
+MOST_SHARE_OF_TIME = 0.05  # for checkpoints at the ends of short epochs
+BYTES_PER_SECOND = 500_000_000  # assumed for saving until the first checkpoint is timed
+GO_ON, SAVE, LEAVE = range(3)  # what a process wants; all processes take the largest
+# Resuming with other versions of these would mix the numbers of two programs.
 VERSIONS_OF_A_CHECKPOINT = ("torch", "transformers", "accelerate")
 
 
 class Checkpointing:
-    """Keeps one cell's training in a folder of checkpoints.
+    """Keep one cell's training in a folder of checkpoints.
 
-    `identity` says what the checkpoints are of (hashes of run.json, model, data and tokens, versions), `maker` who
-    makes them (code and device); both are plain data. `progress_path` is where others read how far the training is.
+    `identity` says which run the checkpoints belong to (hashes of run.json, model, data and tokens, versions), `maker`
+    what makes them (code and device); both are plain data. Other programs read the progress from `progress_path`.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Checkpointing:
         self._seconds_to_save = 0.0
 
     def restore(self, training: Training) -> None:
-        """Let a fresh training go on from the newest checkpoint that is whole and of the same run.
+        """Resume a fresh training from the newest complete checkpoint of the same run.
 
-        What cannot be used is reported and left out; without any, the training begins anew.
+        Log and skip checkpoints that cannot be used; without any, training starts from the beginning.
         """
-        # AdamW keeps two numbers beside each weight.
+        # AdamW keeps two numbers per weight.
         size = 3 * sum(parameter.nbytes for parameter in training.parameters)
         self._seconds_to_save = size / BYTES_PER_SECOND
         processes = training.processes
@@ -82,10 +82,10 @@ class Checkpointing:
         training.restore(content["training"], max(content["training"]["seconds"], self._seconds_noted()))
         self.continued = [*content["continued"], {"step": training.step, **content["maker"]}]
         self._last_good, self._last_step = folder, training.step
-        logger.info("going on after step %d of %d, from %s", training.step, training.steps, folder)
+        logger.info("resuming after step %d of %d, from %s", training.step, training.steps, folder)
 
     def look_after(self, training: Training) -> None:
-        """Save what is due; raise Preempted when it is time to leave, after saving what is new."""
+        """Save a checkpoint if one is due. When it is time to stop, save new steps and raise Preempted."""
         reason = self.leaving.reason(2 * self._seconds_to_save)
         wish = LEAVE if reason is not None else SAVE if self._is_due(training) else GO_ON
         agreed = training.processes.largest(wish)
@@ -99,7 +99,7 @@ class Checkpointing:
             raise Preempted(replace(reason or Reason(Cause.PEER_PREEMPTED), step=self._last_step))
 
     def note_progress(self, progress: dict) -> None:
-        """Write how far the training is, for other programs, and for the next attempt to know the time spent."""
+        """Write how far training is, for other programs, and the time spent so far, for the next attempt."""
         try:
             noted = {"run_sha256": self.identity["run_sha256"], "time": now(), "process": this_process()}
             write_json(self.progress_path, noted | progress)
@@ -107,7 +107,7 @@ class Checkpointing:
             logger.warning("the progress could not be written: %s", error)
 
     def delete(self) -> None:
-        """Remove what nobody needs once the cell is done."""
+        """Delete the checkpoints of a finished cell."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.progress_path.unlink(missing_ok=True)
 
@@ -123,7 +123,7 @@ class Checkpointing:
         state = training.state()
         if training.processes.is_main:
             self._keep(folder, state)
-        # The others wait for it: who left earlier would take the main process with it.
+        # Wait for the main process: one that stopped earlier would end it, too.
         training.processes.from_main(None)
         self._last_good, self._last_step, self._last_time = folder, training.step, time.monotonic()
         self._seconds_to_save = self._last_time - started
@@ -137,7 +137,7 @@ class Checkpointing:
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
         size = size_in_words((folder / "state.pt").stat().st_size)
-        logger.info("step %d kept, %s in %.1f s", state["step"], size, time.monotonic() - started)
+        logger.info("saved a checkpoint of step %d, %s in %.1f s", state["step"], size, time.monotonic() - started)
 
     @property
     def _partial(self) -> Path:
@@ -155,20 +155,20 @@ class Checkpointing:
         sync(self.folder)
 
     def _remove_all_but_the_last_good(self) -> None:
-        """Make room before the next is written: two are there at most."""
+        """Make room for the next checkpoint, so that there are never more than two."""
         for path in self.folder.glob("*"):
             if path != self._last_good:
                 remove = shutil.rmtree if path.is_dir() else Path.unlink
                 remove(path)
 
     def _newest_usable(self, training: Training) -> tuple[Path, dict] | tuple[None, None]:
-        """Return the newest checkpoint that this training can go on from, and its content; None where there is none."""
+        """Return the newest checkpoint from which this training can resume, and its content; None if there is none."""
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 content = self._read(folder)
                 _check_fits(training, content["training"])
             except _UnusableError as error:
-                logger.warning("%s: cannot be used, since %s", folder, error)
+                logger.warning("%s: this checkpoint cannot be used: %s", folder, error)
             else:
                 return folder, content
         return None, None
@@ -179,20 +179,20 @@ class Checkpointing:
         except DataError as error:
             raise _UnusableError("its checkpoint.json is missing or broken") from error
         if not isinstance(about.get("identity"), dict) or not isinstance(about.get("sha256"), str):
-            raise _UnusableError("its checkpoint.json lacks what it should say")
+            raise _UnusableError("its checkpoint.json lacks identity or sha256")
         others = [name for name, value in self.identity.items() if about["identity"].get(name) != value]
         if others:
-            raise _UnusableError(f"it is of another run ({', '.join(others)})")
+            raise _UnusableError(f"it belongs to another run ({', '.join(others)})")
         path = folder / "state.pt"
         try:
             if sha256(path) != about["sha256"]:
-                raise _UnusableError("its state.pt is not what was written")
+                raise _UnusableError("its state.pt does not match its hash")
             return torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise _UnusableError(f"its state.pt cannot be read ({error.strerror})") from error
 
     def _seconds_noted(self) -> float:
-        """Return the time that the last attempt at this run had spent when it last said so; 0 where there is none."""
+        """Return the training time that earlier attempts at this run last noted; 0 if there is none."""
         try:
             noted = read_json(self.progress_path)
         except DataError:
@@ -207,13 +207,13 @@ class _UnusableError(Exception):
 
 
 def _check_fits(training: Training, state: dict) -> None:
-    """Compare names and shapes, so that nothing is half restored. Raises _UnusableError."""
+    """Compare names and shapes beforehand, so that nothing is half restored. Raise _UnusableError if they differ."""
     weights = (trained_weights(training.model), state["model"])
     here, there = ({name: tensor.shape for name, tensor in each.items()} for each in weights)
     if here != there:
-        raise _UnusableError("its weights are of another model")
+        raise _UnusableError("its weights belong to another model")
     if not 0 < state["step"] <= training.steps or len(state["losses"]) != state["step"]:
         raise _UnusableError(f"it is of step {state['step']} of {training.steps}")
     states = state["random_states"]
     if len(states) != training.processes.count or any(lacks_device(each, training.forward.device) for each in states):
-        raise _UnusableError("its random states are of other devices")
+        raise _UnusableError("its random states belong to other devices")

@@ -20,7 +20,7 @@ HELD_OUT_SHARE = 0.1  # of the training examples
 
 
 class Tokens:
-    """The tokens of a task, checked to be those that a run asks for."""
+    """The tokens of a task, checked to be those of a run."""
 
     def __init__(self, run: Run, tokens_manifest: Path, tokenizer_manifest: Path, task_manifest: Path):
         self.folder = tokens_manifest.parent
@@ -32,7 +32,7 @@ class Tokens:
         made_from = tokens_identity(read_json(tokenizer_manifest), data, run.task, run.max_seq_length)
         for key, value in made_from.items():
             if self.manifest["made_from"][key] != value:
-                problem = f"was made with another {key} than this run asks for"
+                problem = f"was made with another {key} than that of this run"
                 raise DataError(f"{tokens_manifest}: {problem}; {self.remedy}")
 
     def split(self, name: str, most: int | None = None) -> "Rows":
@@ -50,9 +50,9 @@ class Tokens:
 
 
 class Rows:
-    """The rows of a split: `labels`, `idx` and `lengths` (in tokens) as arrays of shape (rows,), and their tokens.
+    """The rows of a split: `labels`, `idx` and `lengths` (in tokens), of shape (rows,), and their tokens.
 
-    Tokens stay in the file, of which the system keeps in memory what is used.
+    Tokens stay in the memory-mapped file.
     """
 
     def __init__(self, path: Path, most: int | None = None):
@@ -67,7 +67,7 @@ class Rows:
         return len(self.labels)
 
     def only(self, numbers: numpy.ndarray) -> "Rows":
-        """Return the rows of these numbers, in their order."""
+        """Return the rows with these numbers, in the order given."""
         rows = copy.copy(self)
         rows.labels, rows.idx, rows.lengths = self.labels[numbers], self.idx[numbers], self.lengths[numbers]
         rows.input_ids = _Chosen(self.input_ids, numbers)
@@ -87,7 +87,7 @@ class _Chosen:
 
 
 class _Sequences:
-    """A column of lists of integers. Its parts, as the file has them, are arrays over the file's memory."""
+    """A column of lists of integers, as arrays over the file's memory, one for each chunk of the file."""
 
     def __init__(self, column: pyarrow.ChunkedArray):
         self._offsets = [chunk.offsets.to_numpy() for chunk in column.chunks]
@@ -104,10 +104,10 @@ class _Sequences:
 
 
 class Order:
-    """The order of the rows in each epoch, which the seed and the number of the epoch decide, so that a run can be
-    repeated, and gone on with.
+    """The order of the rows in each epoch, which depends on the seed and the epoch only, so that a run can be repeated
+    and resumed.
 
-    With `group_by_length`, batches of about one length, as transformers' Trainer makes them.
+    With `group_by_length`, batches have rows of similar length, as transformers' Trainer makes them.
     """
 
     def __init__(self, rows: Rows, run: Run):
@@ -117,7 +117,7 @@ class Order:
         self.groups_by_length = run.train_sampling_strategy == "group_by_length"
 
     def in_epoch(self, epoch: int) -> numpy.ndarray:
-        """Return the numbers of all rows in their order in an epoch (from 0)."""
+        """Return the numbers of all rows in the order of an epoch (from 0)."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         if not self.groups_by_length:
             return torch.randperm(len(self.lengths), generator=generator).numpy()
@@ -129,8 +129,8 @@ class Order:
 def held_out(count: int) -> numpy.ndarray:
     """Return which of `count` training examples are held out, as booleans of shape (count,).
 
-    They depend on nothing but their number: every model, seed and variant, and every version of the libraries, holds
-    out the same. They are those whose numbers have the smallest hashes.
+    These are the examples whose numbers have the smallest hashes, so that every model, seed and variant, and every
+    version of the libraries, holds out the same.
     """
     hashes = [hashlib.sha256(f"holdout {number}".encode()).digest()[:8] for number in range(count)]
     order = numpy.argsort(numpy.frombuffer(b"".join(hashes), ">u8"), kind="stable")

@@ -1,4 +1,4 @@
-"""The device that a run trains on, and what is recorded of it."""
+"""Prepare the device that a run trains on, and describe it for the record."""
 
 import datetime
 import logging
@@ -27,22 +27,22 @@ from gluegrid.models.device_memory import is_out_of_memory
 logger = logging.getLogger(__name__)
 
 MIXED_PRECISION = {"fp32": "no", "tf32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's names
-SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilisation
-LONGEST_WAIT = datetime.timedelta(hours=2)  # of a process for the others, as while one scores a large split
+SECONDS_BETWEEN_SAMPLES = 10  # of a GPU's utilization
+LONGEST_WAIT = datetime.timedelta(hours=2)  # for other processes, for instance while one scores a large split
 
 
 def prepare_device(run: Run) -> Accelerator:
-    """Set CPU threads, precision and kernels, and return the accelerator.
+    """Set CPU threads, precision and kernels; return the accelerator.
 
-    Raises TransientError for a GPU job on a node without a GPU (or with too few, or full ones), TrainingError for a
-    precision that the device has not, and where the run is for another number of processes than were started.
+    Raise TransientError if a GPU job finds no GPU, too few or full ones. Raise TrainingError if the device lacks the
+    precision, or if another number of processes was started than the run needs.
     """
     torch.set_num_threads(run.threads)
     if run.device == "cuda":
         _choose_gpu(run)
         use_deterministic_kernels()
         _try_memory()
-        # Its backward pass differs from time to time, has given NaN, and makes a plan for each shape.
+        # Its backward pass is not deterministic, has given NaN, and plans anew for each shape.
         torch.backends.cuda.enable_cudnn_sdp(False)
     precision = precision_of(run)
     set_precision(precision)
@@ -53,14 +53,14 @@ def prepare_device(run: Run) -> Accelerator:
     )
     if accelerator.num_processes != run.processes:
         raise TrainingError(
-            f"the run is for {run.processes} processes (gpus: {run.gpus}, nodes: {run.nodes}), and"
-            f" {accelerator.num_processes} were started; does --resources gpu=... allow as many?"
+            f"the run needs {run.processes} processes (gpus: {run.gpus}, nodes: {run.nodes}), but"
+            f" {accelerator.num_processes} were started; check that --resources gpu=... allows as many"
         )
     return accelerator
 
 
 def _choose_gpu(run: Run) -> None:
-    """Let CUDA use this process's GPU: its precision is asked for next. Raises TransientError where there is none."""
+    """Select this process's GPU, whose precision is queried next. Raise TransientError if there is none."""
     here = job()
     where, visible = here["slurm_node"] or here["host"], here["cuda_visible_devices"]
     if not torch.cuda.is_available():
@@ -71,55 +71,55 @@ def _choose_gpu(run: Run) -> None:
     number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= count:
         raise TransientError(
-            f"gpus: {run.gpus}, but CUDA shows a process {count} on {where} (CUDA_VISIBLE_DEVICES={visible});"
-            " of MIG slices it shows one only"
+            f"gpus: {run.gpus}, but CUDA shows a process only {count} on {where} (CUDA_VISIBLE_DEVICES={visible});"
+            " it never shows more than one MIG slice"
         )
     torch.cuda.set_device(number)
 
 
 def _try_memory() -> None:
-    """Take a little of the GPU's memory, by other means where ours is not supported, as on some virtual GPUs.
+    """Allocate a little GPU memory; fall back to fixed blocks if expandable segments fail, as on some virtual GPUs.
 
-    Raises TransientError where there is none left.
+    Raise TransientError if there is no memory left.
     """
     try:
         torch.zeros(1, device="cuda")
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise TransientError(
-                f"the GPU of {job()['host']} has no memory left: is it used by others? Its name is"
-                f" {torch.cuda.get_device_name()}"
+                f"the GPU of {job()['host']} ({torch.cuda.get_device_name()}) has no memory left; look with nvidia-smi"
+                " whether others use it"
             ) from error
         if os.environ.get(ALLOCATOR) != GROWING_SEGMENTS:
             raise
-        logger.info("the GPU's memory is taken in blocks of fixed size: %s", in_one_line(error))
+        logger.info("allocating the GPU's memory in blocks of fixed size: %s", in_one_line(error))
         torch.cuda.memory._set_allocator_settings("expandable_segments:False")
         torch.zeros(1, device="cuda")
 
 
 def precision_of(run: Run) -> str:
-    """Return the precision of a run's arithmetic on this device: fp32, tf32, bf16 or fp16. Raises TrainingError."""
+    """Return a run's precision on this device: fp32, tf32, bf16 or fp16. Raise TrainingError if the GPU lacks it."""
     has_bf16 = run.device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if run.precision == "auto":
         return "bf16" if has_bf16 else "fp32"
     if run.precision == "bf16" and run.device == "cuda" and not has_bf16:
         raise TrainingError(
-            f"precision: bf16 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp16"
+            f"precision: bf16 is not supported by {torch.cuda.get_device_name()}; set precision: auto or fp16"
         )
     if run.precision == "tf32" and run.device == "cuda" and not torch.cuda.is_tf32_supported():
         raise TrainingError(
-            f"precision: tf32 is not for {torch.cuda.get_device_name()}, which has none; set precision: auto or fp32"
+            f"precision: tf32 is not supported by {torch.cuda.get_device_name()}; set precision: auto or fp32"
         )
     return run.precision
 
 
 def set_precision(precision: str) -> None:
-    """Let CUDA compute what is fp32 in TF32 where that is the precision, and else in fp32, whatever it was set to.
+    """Let CUDA compute fp32 operations in TF32 if that is the precision, and in true fp32 otherwise.
 
-    Each kind of operation by itself, since torch's defaults differ: convolutions are in TF32, matrix products are not.
+    Set each kind of operation, since torch's defaults differ: convolutions use TF32, matrix products do not.
     """
     is_tf32 = precision == "tf32"
-    # The older settings, which torch itself still reads: it raises an error where they contradict the newer ones.
+    # The older settings, which torch itself still reads: it raises an error if they contradict the newer ones.
     torch.set_float32_matmul_precision("high" if is_tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = is_tf32
     cudnn = torch.backends.cudnn
@@ -128,7 +128,7 @@ def set_precision(precision: str) -> None:
 
 
 def describe_device(run: Run) -> dict:
-    """Return the name of the device, its driver and memory, what it computes with, and the peak memory so far."""
+    """Return the device's name, driver and memory, its precision and determinism, and the peak memory so far."""
     on_gpu = run.device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else _processor(),
@@ -147,12 +147,12 @@ def describe_device(run: Run) -> dict:
 
 
 def is_mig_slice() -> bool:
-    """Tell whether the GPU is a part of a card: CUDA names it such as "NVIDIA A100-SXM4-40GB MIG 1g.5gb"."""
+    """Tell whether the GPU is a MIG slice, which CUDA names like "NVIDIA A100-SXM4-40GB MIG 1g.5gb"."""
     return re.search(r"\bMIG\b", torch.cuda.get_device_name()) is not None
 
 
 def uuid_of_gpu(run: Run) -> str | None:
-    """Return the name by which nvidia-smi knows this process's GPU, or slice of one; None without one."""
+    """Return the UUID by which nvidia-smi knows this process's GPU or MIG slice; None without one."""
     if run.device == "cpu":
         return None
     return f"{'MIG' if is_mig_slice() else 'GPU'}-{torch.cuda.get_device_properties().uuid}"
@@ -175,13 +175,13 @@ def _driver() -> str | None:
 
 
 def _nvidia_smi(query: str, *options: str) -> str:
-    """Return what nvidia-smi says of the GPUs, a line for each."""
+    """Return nvidia-smi's answer about the GPUs, a line for each."""
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits", *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
 
 
 def random_states(device: torch.device) -> dict:
-    """Return the states of all generators, as plain values and tensors; no other device than this is touched."""
+    """Return the states of all generators, as plain values and tensors, without touching other devices."""
     kind, keys, *position = numpy.random.get_state()
     return {
         "python": random.getstate(),
@@ -192,26 +192,26 @@ def random_states(device: torch.device) -> dict:
 
 
 def set_random_states(states: dict, device: torch.device) -> None:
-    """Bring all generators to what `random_states` returned for this device, or for one of its kind."""
+    """Restore all generators from `random_states` of this device or another of its kind."""
     random.setstate(states["python"])
     numpy.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if device.type == "cuda":
-        # Older checkpoints have the states of all cards that the process saw, in their order.
+        # Older checkpoints have the states of all GPUs that the process saw, in order.
         state = states["cuda"][(device.index or 0) % len(states["cuda"])]
         torch.cuda.set_rng_state(state, device)
 
 
 def lacks_device(states: dict, device: torch.device) -> bool:
-    """Tell whether the states are without one for a device of this kind."""
+    """Tell whether the states lack one for a device of this kind."""
     return device.type == "cuda" and not states["cuda"]
 
 
 class Utilisation:
-    """Measures, while it is entered, what share of the time its threads and its GPU were busy.
+    """A context that measures what share of the time its threads and its GPU are busy.
 
-    `gpu` names the GPU for nvidia-smi (a UUID), None without one. `measured` has `cpu` and `gpu`, from 0 to 1, None
-    where nothing could be measured.
+    `gpu` is the GPU's UUID for nvidia-smi, None without one. `measured` has `cpu` and `gpu`, from 0 to 1, None if not
+    measured.
     """
 
     def __init__(self, threads: int, gpu: str | None):
@@ -240,4 +240,4 @@ class Utilisation:
             try:
                 self._samples.append(float(_nvidia_smi("utilization.gpu", f"--id={self.gpu}")) / 100)
             except (OSError, subprocess.SubprocessError, ValueError):
-                return  # no nvidia-smi, or one that does not tell
+                return  # nvidia-smi is missing or does not report it

@@ -1,4 +1,4 @@
-"""The scores after each epoch, and the weights of the best one."""
+"""The scores after each epoch, and the weights of the best epoch."""
 
 import logging
 from collections.abc import Callable
@@ -12,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 class EpochScores:
-    """Scores a model when an epoch is done, by `evaluate`, which returns its metrics and is given what to call between
-    batches. `curve` has the metrics of each epoch, with `epoch` and `step`.
+    """Score a model after each epoch with `evaluate`, which gets a function to call between batches and returns the
+    metrics. `curve` has the metrics of each epoch, with `epoch` and `step`.
 
-    With `save_model: best`, the weights of the epoch whose metrics (of what is held out, where the run holds out) have
-    the highest mean are kept: the first of equal ones.
+    With `save_model: best`, keep the weights of the epoch whose metrics (on the held-out examples, if there are any)
+    have the highest mean; of equal epochs, the first.
     """
 
     def __init__(self, run: Run, evaluate: Callable[[Callable[[], None]], dict]):
@@ -34,7 +34,7 @@ class EpochScores:
         return metrics
 
     def add(self, epoch: float, step: int, metrics: dict, model: torch.nn.Module) -> None:
-        """Note an epoch's metrics."""
+        """Add an epoch's metrics to the curve."""
         self.curve.append({"epoch": epoch, "step": step, **metrics})
         values = [metrics[key] for key in self.selection_keys]
         logger.info("epoch %g: %s", epoch, ", ".join(f"{key} {metrics[key]}" for key in self.metric_keys))
@@ -45,14 +45,14 @@ class EpochScores:
                 self.best = {"epoch": epoch, "score": score, "weights": weights}
 
     def state(self) -> dict:
-        """Return what a training that goes on needs, as plain values and tensors."""
+        """Return what a resumed training needs, as plain values and tensors."""
         return {"curve": self.curve, "best": self.best}
 
     def restore(self, state: dict) -> None:
-        """Go on from a `state()`."""
+        """Resume from a `state()`."""
         self.curve, self.best = state["curve"], state["best"]
 
 
 def numbers_of(metrics: dict) -> dict[str, float]:
-    """Return the metrics that are numbers: undefined ones are None."""
+    """Return the metrics that are numbers; undefined ones, which are None, are left out."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""The gradients of a model in a few tensors, which processes add up as they are."""
+"""The gradients of a model in a few flat tensors, which processes sum directly."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ BYTES_OF_A_MESSAGE = 2**26
 
 
 class FlatGradients:
-    """The gradients of parameters of one dtype, one after the other in `tensors`, and a loss behind the last.
+    """The gradients of parameters of one dtype, one after another in `tensors`, followed by a loss.
 
-    `views` are the parameters' own parts of `tensors`, in their order.
+    `views` are the parts of `tensors` that belong to each parameter, in order.
     """
 
     def __init__(self, parameters: list[torch.nn.Parameter]):
@@ -29,17 +29,17 @@ class FlatGradients:
 
     @classmethod
     def of(cls, parameters: list[torch.nn.Parameter]) -> "FlatGradients":
-        """Return those of the parameters that have gradients, with their gradients."""
+        """Return flat copies of the existing gradients, attached to their parameters."""
         gradients = cls([parameter for parameter in parameters if parameter.grad is not None])
         torch._foreach_copy_(gradients.views, [parameter.grad for parameter in gradients.parameters])
         gradients.attach()
         return gradients
 
     def replace(self, gradients: list[torch.Tensor], loss: torch.Tensor) -> None:
-        """Copy in other gradients, of any dtypes, and their loss."""
+        """Copy in other gradients, of any dtype, and their loss."""
         for dtype in {gradient.dtype: None for gradient in gradients}:
             pairs = [pair for pair in zip(self.views, gradients, strict=True) if pair[1].dtype == dtype]
-            # A few kernels for all of one dtype; one for each where dtypes are mixed.
+            # A few kernels for all gradients of one dtype; mixed dtypes would need one kernel each.
             torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
         self.loss.copy_(loss)
 
@@ -49,18 +49,18 @@ class FlatGradients:
         return self.parameters[0].grad is self.views[0]
 
     def attach(self) -> None:
-        """Let the parameters have these as their gradients."""
+        """Make these the parameters' gradients."""
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
 
     def clear(self) -> None:
-        """Make all zero, and the parameters' own."""
+        """Set all to zero and make them the parameters' gradients."""
         torch._foreach_zero_(self.tensors)
         self.attach()
 
 
 def _buckets(parameters: list[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
-    """Yield the parameters in groups: fewer messages than one for each, and none that waits for all."""
+    """Yield groups of parameters: fewer messages than one per parameter, and none that waits for all of them."""
     bucket, size = [], 0
     for parameter in parameters:
         if bucket and size + parameter.nbytes > BYTES_OF_A_MESSAGE:

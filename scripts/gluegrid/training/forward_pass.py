@@ -1,4 +1,4 @@
-"""From rows of tokens to a model's outputs, in the way that wastes least on padding."""
+"""Compute a model's outputs from rows of tokens, with as little padding as possible."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -26,20 +26,20 @@ logger = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 PADDED, PACKED, STATIC, CUDA_GRAPHS = COMPUTE_PATHS
 Result = TypeVar("Result")
-# What another pass costs, in tokens' time: adding up gradients on a CPU, and launching kernels on a GPU.
+# The cost of another pass, in tokens: of adding up gradients on a CPU, and of launching kernels on a GPU.
 TOKENS_OF_A_PASS = {"cpu": 64, "cuda": 8192}
 MOST_ROWS_OF_A_PART = 1024  # of a padded batch, to keep the search for parts short
 
 
 class ForwardPass:
-    """A model, and how batches are given to it: packed where it allows that, else padded, in parts of like length.
+    """A model and the layout of its batches: packed if the model allows it, else padded in parts of similar length.
 
     `label_order` maps a label of the data to the model's output for it (None: they are the same). `longest` is the
-    length of the longest row there will be, in tokens; `autocast` gives the context that the model computes in.
-    `why_padded` says why batches are not packed, None where they are.
+    length of the longest row, in tokens; `autocast` returns the context in which the model computes. `why_padded` says
+    why batches are not packed, None if they are.
 
-    On a GPU, packed batches are static where the model allows that too (static_layout.py); `static` is None where it
-    does not, and may be set to None to go back. `is_static` asks for another choice than the device's.
+    On a GPU, packed batches are static if the model allows it (static_layout.py). `static` is None if it does not, and
+    may be set to None to switch back. `is_static` overrides the choice by device.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ForwardPass:
         self.why_padded: str | None = f"attn_implementation is {attention}"
         if attention == "auto":
             self.why_padded = make_packable(model, longest)
-            how = "packed" if self.why_padded is None else f"padded, and split by length, since {self.why_padded}"
+            how = "packed" if self.why_padded is None else f"padded and split by length, since {self.why_padded}"
             logger.info("batches are %s", how)
         else:
             _use_attention(model, attention)
@@ -79,16 +79,16 @@ class ForwardPass:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.model.device
 
     @property
     def path(self) -> str:
-        """What computes batches: PADDED, PACKED or STATIC."""
+        """The path that computes batches: PADDED, PACKED or STATIC."""
         return PADDED if self.why_padded is not None else PACKED if self.static is None else STATIC
 
     def parts(self, lengths: numpy.ndarray) -> list[numpy.ndarray]:
-        """Return the rows of a batch in the parts that are best computed apart: positions, the shortest rows first."""
+        """Return positions of a batch's rows, shortest first, in the parts that are best computed separately."""
         by_length = numpy.argsort(lengths, kind="stable")
         if self.why_padded is None:
             return [by_length]
@@ -96,7 +96,7 @@ class ForwardPass:
         return numpy.split(by_length, bounds)
 
     def __call__(self, rows: Rows, numbers: numpy.ndarray, with_labels: bool) -> ModelOutput:
-        """Return the model's outputs for rows of these numbers, with their mean loss if asked."""
+        """Return the model's outputs for the rows with these numbers, and their mean loss if asked."""
         inputs = self.inputs(rows, numbers) if self.static is None else self.static.inputs(rows, numbers)
         if not with_labels:
             del inputs["labels"]
@@ -104,8 +104,8 @@ class ForwardPass:
             return self.model(**inputs)
 
     def inputs(self, rows: Rows, numbers: numpy.ndarray) -> dict[str, object]:
-        """Return input_ids (and token_type_ids) of shape (rows, longest), labels of shape (rows,), and how batches are
-        packed, or attention_mask, of shape (rows, longest).
+        """Return input_ids (and token_type_ids) of shape (rows, longest), labels of shape (rows,), and either the
+        packed layout or attention_mask of shape (rows, longest).
         """
         lengths = rows.lengths[numbers]
         is_real = is_token(lengths, int(lengths.max()))
@@ -126,24 +126,24 @@ class ForwardPass:
         return inputs if self.why_padded is not None else inputs | {LAYOUT: Layout.for_lengths(lengths, self.device)}
 
     def labels(self, rows: Rows, numbers: numpy.ndarray) -> numpy.ndarray:
-        """Return the rows' labels, as the model numbers them."""
+        """Return the rows' labels as the model numbers them."""
         labels = rows.labels[numbers]
         return labels if self.label_order is None else numpy.where(labels < 0, labels, self.label_order[labels])
 
 
 class StaticBatches:
-    """How a model's batches are made static; a first token has the position of number `first_position`."""
+    """Makes a model's batches static; the position of a first token is `first_position`."""
 
     def __init__(self, forward: ForwardPass, first_position: int):
         self.forward = forward
         self.first_position = first_position
 
     def shape(self, rows: Rows, numbers: numpy.ndarray) -> Shape:
-        """Return the shape of a batch of rows of these numbers."""
+        """Return the shape of a batch of the rows with these numbers."""
         return Shape(len(numbers), rounded_up(int(rows.lengths[numbers].sum())))
 
     def on_host(self, rows: Rows, numbers: numpy.ndarray) -> torch.Tensor:
-        """Return all of a batch in one tensor (Shape), in the host's memory."""
+        """Return a whole batch as one tensor (see Shape) in host memory."""
         forward = self.forward
         types = [rows.token_type_ids[number] for number in numbers] if forward.with_token_types else None
         ids, labels = [rows.input_ids[number] for number in numbers], forward.labels(rows, numbers)
@@ -151,7 +151,7 @@ class StaticBatches:
         return shape.filled(ids, types, labels, forward.pad_token_id, self.first_position)
 
     def views(self, tensor: torch.Tensor, shape: Shape) -> dict[str, object]:
-        """Return the model's arguments for such a tensor, which may be on a device."""
+        """Return the model's arguments as views of such a tensor, which may be on any device."""
         has_classes = self.forward.model.config.problem_type != "regression"
         return shape.inputs(tensor, self.forward.longest, self.forward.with_token_types, has_classes)
 
@@ -162,7 +162,7 @@ class StaticBatches:
 
 
 def _use_attention(model: PreTrainedModel, attention: str) -> None:
-    """Raise TrainingError for an attention that the model or the machine has not."""
+    """Raise TrainingError for an attention that the model or the machine lacks."""
     try:
         model.set_attn_implementation(attention)
     except (ImportError, ValueError) as error:
@@ -170,12 +170,12 @@ def _use_attention(model: PreTrainedModel, attention: str) -> None:
     else:
         if model.config._attn_implementation == attention:
             return
-        reason = f"{type(model).__name__} has none"
+        reason = f"{type(model).__name__} does not support it"
     raise TrainingError(f"attn_implementation: {attention} cannot be used ({reason}); set it to auto")
 
 
 def bounds_of_parts(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
-    """Return where to split rows, sorted by length, so that their padded tokens and the passes cost least together."""
+    """Return where to split rows, sorted by length, so that padded tokens and passes together cost least."""
     count = len(lengths)
     costs, begins = numpy.zeros(count + 1), numpy.zeros(count + 1, int)
     for end in range(1, count + 1):
@@ -192,10 +192,10 @@ def bounds_of_parts(lengths: numpy.ndarray, tokens_of_a_pass: int) -> list[int]:
 
 @dataclass
 class MicroBatches:
-    """Computes batches in the parts that `split` makes of them, of at most `most_rows` rows each (None: of any size).
+    """Compute batches in the parts that `split` makes of them, with at most `most_rows` rows each (None: no limit).
 
-    `rows` is a lower limit, None until the memory does not hold a part, not even with all freed that can be. Then it is
-    halved until one fits, and stays so. Every try begins with the same random states, that of the `device` among them.
+    `rows` is a smaller limit, None until memory does not hold a part even after all possible memory is freed. Then it
+    is halved until a part fits, and stays so. Every try starts from the same random states, the `device`'s included.
     """
 
     what: str
@@ -207,10 +207,10 @@ class MicroBatches:
     def compute(
         self, lengths: numpy.ndarray, function: Callable[[numpy.ndarray], Result], undo: Callable[[], None]
     ) -> list[Result]:
-        """Return what `function` returns for each part of a batch of rows of these lengths, given the rows' positions.
+        """Call `function` with the positions of each part of a batch of rows of these lengths; return the results.
 
-        `undo` takes back what the parts before one that did not fit have left. Raises TrainingError when not even a
-        single row fits.
+        `undo` discards what was computed before a part that did not fit. Raise TrainingError if not even a single row
+        fits.
         """
         before = random_states(self.device)
         is_freed = False
@@ -226,7 +226,7 @@ class MicroBatches:
                 has_memory = allowed_after(error)
                 if not has_memory and not is_out_of_memory(error):
                     raise
-            # Not inside `except`: the error's traceback would keep the tensors alive.
+            # Not inside `except`, where the error's traceback would keep the tensors alive.
             results = None
             undo()
             set_random_states(before, self.device)
@@ -236,7 +236,7 @@ class MicroBatches:
             if is_freed:
                 self._halve(largest, int(lengths.max()))
             else:
-                logger.info("out of the device's memory: trying %s again, with all freed that can be", self.what)
+                logger.info("out of device memory: freeing what can be freed and trying %s again", self.what)
             is_freed = True
 
     def _parts(self, lengths: numpy.ndarray) -> Iterator[numpy.ndarray]:
@@ -247,12 +247,12 @@ class MicroBatches:
     def _halve(self, rows: int, longest: int) -> None:
         if rows == 1:
             raise TrainingError(
-                f"the device's memory does not hold {self.what} of one example of up to {longest} tokens;"
+                f"out of device memory: {self.what} does not fit even with one example of up to {longest} tokens;"
                 " choose a smaller max_seq_length or model, or a larger GPU"
             )
         self.rows = (rows + 1) // 2
         logger.warning(
-            "out of the device's memory: %s goes on in micro-batches of %d; the batches stay the same",
+            "out of device memory: %s continues in micro-batches of %d; the batch size stays the same",
             self.what,
             self.rows,
         )

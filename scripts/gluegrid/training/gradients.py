@@ -1,4 +1,4 @@
-"""The gradient of an update, however many parts and processes compute it, by the fastest path that proves right."""
+"""Compute the gradient of an update, in any number of parts and processes, by the fastest path that proves correct."""
 
 import numpy
 import torch
@@ -14,10 +14,9 @@ from gluegrid.training.step_graphs import StepGraphs
 
 
 class Gradients:
-    """Computes the gradient of the mean loss of rows into the `grad` of a model's parameters.
+    """Compute the gradient of the mean loss of rows into the `grad` of a model's parameters.
 
-    `graphs` compute whole batches, if they prove right. `paths` are the names of what has computed updates, in all
-    attempts.
+    `graphs` compute whole batches if they prove correct. `paths` are the compute paths of all attempts.
     """
 
     def __init__(
@@ -34,16 +33,16 @@ class Gradients:
         self._flat: FlatGradients | None = None
 
     def choose_path(self, batches: list[numpy.ndarray]) -> None:
-        """Decide, once for all processes, what computes the updates, by trying it on those of rows of these numbers."""
+        """Choose the compute path of all processes by trying it on these batches of row numbers."""
         check = choose_path(self.forward, self.graphs, self.rows, [self._mine(batch)[0] for batch in batches])
         path = min(self.processes.gathered(check.path), key=PATHS.index)
-        take_path(path, self.forward, self.graphs, "another process does without")
+        take_path(path, self.forward, self.graphs, "another process cannot use it")
         if self.forward.static is None:
             self.graphs = None
         self.forget()
 
     def compute(self, numbers: numpy.ndarray) -> torch.Tensor:
-        """Compute the gradient of the mean loss of rows of these numbers; return that loss."""
+        """Compute the gradient of the mean loss of the rows with these numbers; return that loss."""
         mine, share = self._mine(numbers)
 
         def backward(part: numpy.ndarray) -> torch.Tensor:
@@ -53,19 +52,19 @@ class Gradients:
         return self._added_up(sum(losses[1:], start=losses[0]))
 
     def forget(self) -> None:
-        """Let the parameters have no gradients."""
+        """Drop the parameters' gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def _mine(self, numbers: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-        """Return which of an update's rows this process computes, the shortest first, and the weight of each."""
+        """Return the rows of an update that this process computes, shortest first, and the weight of each."""
         by_length = numbers[numpy.argsort(self.rows.lengths[numbers], kind="stable")]
         mine = self.processes.share(by_length)
-        # A process without a row of its own computes one for nothing, so that it has the gradients that are added up.
+        # A process without a row of its own computes one with weight 0, so that it has gradients to sum.
         return (mine, 1 / len(numbers)) if len(mine) else (by_length[:1], 0.0)
 
     def _backward(self, numbers: numpy.ndarray, weight: float, is_whole: bool) -> torch.Tensor:
-        """Add to the gradients those of rows' mean loss times a weight; return that product."""
+        """Add the gradients of the rows' mean loss times a weight; return that product."""
         if self.graphs is not None and is_whole:
             return self._by_graphs(numbers, weight)
         self._note_path(self.forward.path)
@@ -88,13 +87,13 @@ class Gradients:
             self.paths.append(path)
 
     def _forget_all(self) -> None:
-        """Give back the memory of gradients and graphs."""
+        """Release the memory of gradients and graphs."""
         self.forget()
         if self.graphs is not None:
             self.graphs.release()
 
     def _added_up(self, loss: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the processes' losses; their gradients are added up too."""
+        """Sum losses and gradients over the processes; return the loss."""
         if self.processes.count == 1:
             return loss
         if self._flat is None:

@@ -1,6 +1,6 @@
-"""Predictions to scores, through evaluate's interface over the formulas of experiment/metrics.py.
+"""Score predictions through evaluate's interface, with the formulas of experiment/metrics.py.
 
-`evaluate.load("glue")` would fetch a script from the hub on every node, and its cache collides between jobs.
+`evaluate.load("glue")` would download a script from the hub on every node, into a cache in which jobs collide.
 """
 
 import math
@@ -15,11 +15,11 @@ from gluegrid.experiment.task import Task
 
 
 class TaskMetric(evaluate.Metric):
-    """The metrics of one task. Undefined values (a correlation with a constant, say) are None."""
+    """The metrics of one task. Undefined values, such as a correlation with a constant, are None."""
 
     def __init__(self, task: Task):
         self.task = task
-        # A lock file in a shared cache otherwise, which jobs fight over.
+        # keep_in_memory avoids a lock file in a shared cache, over which jobs would compete.
         super().__init__(config_name=task.name, keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
@@ -33,7 +33,7 @@ class TaskMetric(evaluate.Metric):
     def _compute(self, predictions: list, references: list) -> dict[str, float | None]:
         predictions, references = numpy.asarray(predictions), numpy.asarray(references)
         with warnings.catch_warnings():
-            # Constant predictions and fewer than two examples: the value says it by being None.
+            # About constant predictions and fewer than two examples, for which the value is None.
             warnings.simplefilter("ignore")
             return {name: self._value(METRICS[name], references, predictions) for name in self.task.metrics}
 
@@ -45,9 +45,9 @@ class TaskMetric(evaluate.Metric):
 
 
 def score(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> dict[str, object]:
-    """Return a validation split's `loss`, metrics, `combined_score` (of several metrics) and `degenerate`.
+    """Return a validation split's `loss`, metrics, `combined_score` (if there are several metrics) and `degenerate`.
 
-    Degenerate means that the model says the same for every example, or that a metric is undefined (None).
+    Degenerate means that the model predicts the same for every example, or that a metric is undefined (None).
     """
     predictions = task.kind.predictions(logits)
     values = TaskMetric(task).compute(predictions=predictions, references=labels)

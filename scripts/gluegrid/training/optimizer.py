@@ -1,4 +1,4 @@
-"""AdamW as transformers.Trainer makes it; running out of memory neither repeats a step nor leaves one half done."""
+"""AdamW as transformers.Trainer uses it. Running out of memory neither repeats a step nor leaves one half done."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +13,7 @@ from gluegrid.models.device_memory import again_if_out_of_memory
 
 
 def adamw(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:
-    """Return the optimizer: biases and the weights of normalisations, which are vectors, do not decay."""
+    """Return the optimizer, without weight decay for biases and normalization weights, which are vectors."""
     groups = [
         {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": run.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
@@ -22,9 +22,9 @@ def adamw(parameters: list[torch.nn.Parameter], run: Run) -> torch.optim.AdamW:
 
 
 def make_moments(optimizer: AcceleratedOptimizer) -> None:
-    """Make what AdamW would make in its first step, where it is not there: twice the memory of the weights.
+    """Allocate AdamW's moments, which it would otherwise do in its first step: twice the memory of the weights.
 
-    So early, it is batches that do not fit, which can be computed in parts; an update that is half done can not.
+    If memory then runs out, it is in a batch, which can be computed in parts, and not in the middle of an update.
     """
 
     def make() -> None:
@@ -41,9 +41,9 @@ def make_moments(optimizer: AcceleratedOptimizer) -> None:
 
 
 def clip_once(accelerator: Accelerator, parameters: list[torch.nn.Parameter], largest_norm: float) -> None:
-    """Clip the gradients, which one operation changes: all or none.
+    """Clip the gradients, which a single operation changes all at once.
 
-    Raises TransientError where memory gives out when those of fp16 are scaled back, and perhaps not clipped.
+    Raise TransientError if memory runs out after fp16 gradients were unscaled, when they may or may not be clipped.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     before = [gradient._version for gradient in gradients]
@@ -63,12 +63,12 @@ def clip_once(accelerator: Accelerator, parameters: list[torch.nn.Parameter], la
 
 
 def step_once(optimizer: AcceleratedOptimizer) -> bool:
-    """Do one step for all weights that have gradients, of which make_moments must have made the moments.
+    """Do one step for all weights with gradients; make_moments must have been called before.
 
-    Return whether it was done: with fp16 it is left out where a gradient is infinite. Raises TransientError where
-    memory gives out on the way, and what is done cannot be told.
+    Return whether it was done: fp16 skips it if a gradient is infinite. Raise TransientError if memory runs out on the
+    way and it cannot be told what was done.
     """
-    # AdamW goes from group to group: it adds 1 to the group's counters, and changes all its weights in one operation.
+    # For each group, AdamW adds 1 to its counters and then changes all its weights in one operation.
     counters = [
         (group, state["step"]) for group in optimizer.param_groups for state in islice(_states(optimizer, group), 1)
     ]
@@ -81,22 +81,22 @@ def step_once(optimizer: AcceleratedOptimizer) -> bool:
 
     before = _scale(optimizer)
     again_if_out_of_memory("the optimizer's step", optimizer.step, leave_out_what_is_done)
-    # A lower scale says so. accelerate's `step_was_skipped` does not: where AdamW is fused, it is called all the same,
-    # and looks itself whether the gradients are finite. Only fp16 waits here for the device.
+    # A lower scale shows a skipped step. accelerate's `step_was_skipped` does not: fused AdamW is always called and
+    # checks itself whether the gradients are finite. Only fp16 waits for the device here.
     return before is None or not bool(_scale(optimizer) < before)
 
 
 def _scale(optimizer: AcceleratedOptimizer) -> torch.Tensor | None:
-    """Return the scale of fp16's gradients, on the device; None in another precision."""
+    """Return the scale of fp16 gradients, on the device; None in other precisions."""
     if optimizer.scaler is None:
         return None
     return optimizer.scaler.scale(torch.ones((), device=optimizer.param_groups[0]["params"][0].device))
 
 
 def _leave_out_if_done(optimizer: AcceleratedOptimizer, group: dict) -> None:
-    """Of a group that has been counted, drop the gradients if its weights were changed; else take back the count.
+    """Drop the gradients of a counted group if its weights were changed; else reset its count.
 
-    That shows in the first step only, before which the moments are 0.
+    Only the first step, before which the moments are 0, shows which of the two it is.
     """
     states = list(_states(optimizer, group))
     if states[0]["step"].item() > 1:
@@ -115,5 +115,5 @@ def _states(optimizer: AcceleratedOptimizer, group: dict) -> Iterator[dict]:
 
 def _in_the_middle_of(what: str) -> TransientError:
     return TransientError(
-        f"the device's memory gave out in the middle of {what}; the next attempt goes on from the last checkpoint"
+        f"out of device memory in the middle of {what}; the next attempt resumes from the last checkpoint"
     )

@@ -1,8 +1,8 @@
-"""Which path computes a cell's updates: the fastest whose numbers, on the cell's own first batches, are right.
+"""Choose the path that computes a cell's updates: the fastest that is correct on the cell's own first batches.
 
-Gradients of static batches may differ from the exact ones (the general path's in fp32, without dropout) at most twice
-as much as the general path's own do in the run's precision, and by a little. Graphs must give the bits that the same
-function gives when it is called, dropout and what it draws among them. A path that fails is not taken.
+Without dropout, the error of static gradients in the run's precision may be at most twice that of the general path,
+plus a tolerance; errors are relative to the general path in fp32. Graphs must give the same bits as a direct call of
+the same function, dropout and random states included. A path that fails is not used.
 """
 
 import logging
@@ -27,8 +27,8 @@ from gluegrid.training.step_graphs import StepGraphs
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = 1e-3  # of a norm of gradients, relative to the exact one's
-TOLERANCE_OF_GRAPHS = 1e-2  # where equal bits are not promised
+TOLERANCE = 1e-3  # of gradients, relative to the norm of the exact ones
+TOLERANCE_OF_GRAPHS = 1e-2  # if kernels are not deterministic
 SMALLEST_NORM = 1e-7
 PATHS = tuple(COMPUTE_PATHS)  # the fastest last
 
@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 
 @dataclass
 class PathCheck:
-    """What was found: `path`, and why none that is faster is taken (None: it is the fastest).
+    """The chosen `path`, and the `reason` why no faster one is used (None: it is the fastest).
 
-    `error` is the largest of the static gradients' errors, relative to the exact gradients' norm, and `general_error`
-    that of the general path; None where it did not come to that.
+    `error` is the largest error of the static gradients, relative to the norm of the exact ones, and `general_error`
+    that of the general path; None if not measured.
     """
 
     path: str
@@ -52,9 +52,9 @@ class PathCheck:
 
 
 def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, batches: list[numpy.ndarray]) -> PathCheck:
-    """Try the static path, with graphs if there are any, on batches; leave to `forward` and `graphs` what is right.
+    """Try the static path, and graphs if there are any, on batches; disable those that are not correct.
 
-    Random states, and weights, are as before. Gradients are lost.
+    Leave random states and weights as they were. Gradients are lost.
     """
     if forward.static is None:
         return PathCheck(forward.path)
@@ -62,16 +62,16 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
     before, static = random_states(forward.device), forward.static
     check = PathCheck(forward.path)
     try:
-        # The first updates that are computed: what has no deterministic kernels says so here.
+        # These are the first updates: operations without deterministic kernels show here.
         check.reason = deterministic_or_else(lambda: _why_not_static(check, forward, graphs, rows, batches))
         if check.reason is None and graphs is not None:
             check.reason = _why_no_graphs(forward, graphs, rows, batches)
             check.path = CUDA_GRAPHS if check.reason is None else check.path
         elif check.reason is not None:
             static = None
-    except Exception as error:  # whatever kernels, drivers and versions of torch do
+    except Exception as error:  # whatever kernels, drivers and versions of torch raise
         static = None
-        check.reason = "memory does not hold the check" if is_out_of_memory(error) else in_one_line(error)
+        check.reason = "the check does not fit in memory" if is_out_of_memory(error) else in_one_line(error)
     finally:
         forward.static = static
         forward.model.train()
@@ -85,7 +85,7 @@ def choose_path(forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, bat
 
 
 def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason: str | None) -> None:
-    """Let updates be computed by this path, and by none that is faster."""
+    """Compute updates by this path, and by none that is faster."""
     if PATHS.index(path) < PATHS.index(STATIC):
         forward.static = None
     if graphs is not None and graphs.why_not is None and path != CUDA_GRAPHS:
@@ -94,14 +94,14 @@ def take_path(path: str, forward: ForwardPass, graphs: StepGraphs | None, reason
 
 def _tell(check: PathCheck) -> None:
     why = "" if check.reason is None else f", since {check.reason}"
-    errors = "" if check.error is None else f"; error {check.error:.2g}, of the general path {check.general_error:.2g}"
+    errors = "" if check.error is None else f"; error {check.error:.2g}, general path {check.general_error:.2g}"
     logger.info("updates are computed by: %s%s (checked in %.1f s%s)", check.path, why, check.seconds, errors)
 
 
 def _why_not_static(
     check: PathCheck, forward: ForwardPass, graphs: StepGraphs | None, rows: Rows, batches: list[numpy.ndarray]
 ) -> str | None:
-    """Return why static gradients are not right; None where they are."""
+    """Return why static gradients are not correct; None if they are."""
     forward.model.eval()
     parameters = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
 
@@ -126,15 +126,15 @@ def _why_not_static(
     for batch in batches:
         error, general_error = _of_as_many_as_fit(errors, batch)
         check.error, check.general_error = max(check.error or 0, error), max(check.general_error or 0, general_error)
-        # Not `>`: what is no number is not right either.
+        # Not `>`: NaN is not correct either.
         if not error <= 2 * general_error + TOLERANCE:
-            of_general = f"those of the general path by {general_error:.2g}"
-            return f"static gradients differ by {error:.2g} from the exact ones, {of_general}"
+            of_general = f"the general path's by {general_error:.2g}"
+            return f"static gradients differ from the exact ones by {error:.2g}, {of_general}"
     return None
 
 
 def _of_as_many_as_fit(function: Callable[[numpy.ndarray], Result], numbers: numpy.ndarray) -> Result:
-    """Return what a function returns for rows of these numbers, or for some where memory does not hold all."""
+    """Call a function with these row numbers, or with some of them if memory does not hold all; return its result."""
     while True:
         try:
             return function(numbers)
@@ -146,7 +146,7 @@ def _of_as_many_as_fit(function: Callable[[numpy.ndarray], Result], numbers: num
 
 
 def _why_no_graphs(forward: ForwardPass, graphs: StepGraphs, rows: Rows, batches: list[numpy.ndarray]) -> str | None:
-    """Return why graphs are not right; None where they are. Those that are made stay."""
+    """Return why graphs are not correct; None if they are. Keep the captured graphs."""
     forward.model.train()
     for numbers in batches:
         if not graphs.takes(rows, numbers):
@@ -162,7 +162,7 @@ def _why_no_graphs(forward: ForwardPass, graphs: StepGraphs, rows: Rows, batches
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            return "the device's memory does not hold them"
+            return "they do not fit in the device's memory"
         if graphs.why_not is not None:
             return graphs.why_not
         if not all(map(_is_same, *outcomes)):
@@ -175,7 +175,7 @@ def _has_equal_bits() -> bool:
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether tensors are the same: to the last bit, or, where that is not promised, nearly, but what is drawn."""
+    """Tell whether tensors are equal: bitwise, or nearly if kernels are not deterministic, except for random states."""
     if _has_equal_bits() or not one.is_floating_point():
         return torch.equal(one, other)
     return bool((one - other).norm() <= TOLERANCE_OF_GRAPHS * one.norm())
@@ -188,7 +188,7 @@ def _drawn(device: torch.device) -> list[torch.Tensor]:
 
 @contextmanager
 def _in_the_general_way(forward: ForwardPass, autocast: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Let a forward pass compute packed batches, in this precision, for a while."""
+    """Let a forward pass compute packed batches in this precision inside the context."""
     before = forward.static, forward.autocast
     forward.static, forward.autocast = None, autocast
     try:
@@ -198,7 +198,7 @@ def _in_the_general_way(forward: ForwardPass, autocast: Callable[[], AbstractCon
 
 
 def _difference(gradients: Gradients, exact: Gradients) -> float:
-    """Return the norm of the difference, relative to the exact ones'; infinite where others have gradients."""
+    """Return the norm of the difference relative to the exact ones; infinite if other parameters have gradients."""
     if [one is None for one in gradients] != [one is None for one in exact]:
         return float("inf")
     pairs = [(one.float(), other) for one, other in zip(gradients, exact, strict=True) if one is not None]

@@ -1,4 +1,4 @@
-"""A split's logits, computed in large batches of rows of like length."""
+"""Compute a split's logits in large batches of rows of similar length."""
 
 import time
 from collections.abc import Callable
@@ -20,9 +20,9 @@ def predict(
     micro_batches: MicroBatches,
     between_batches: Callable[[], None] = lambda: None,
 ) -> tuple[numpy.ndarray, float]:
-    """Return logits of shape (rows, outputs), outputs in the order of the data's labels, and the seconds taken.
+    """Return logits of shape (rows, outputs), in the order of the data's labels, and the seconds taken.
 
-    Batches have up to `tokens_at_once` tokens, padding included, or one row. Raises TrainingError when logits are not
+    Batches have up to `tokens_at_once` tokens, padding included, or one row. Raise TrainingError if logits are not
     finite.
     """
     started = time.perf_counter()
@@ -30,7 +30,7 @@ def predict(
     batches = _batches(rows.lengths, tokens_at_once)
     computed = []
     with torch.no_grad():
-        # In rounds, since all processes must call what is between batches equally often.
+        # In rounds, since all processes must call between_batches equally often.
         for first in range(0, len(batches), processes.count):
             between_batches()
             for batch in processes.share(batches[first : first + processes.count]):
@@ -40,14 +40,14 @@ def predict(
     for numbers, values in parts:
         logits[numbers] = values
     if not numpy.isfinite(logits).all():
-        raise TrainingError("the trained model's outputs are infinite or no numbers; try a smaller learning_rate")
+        raise TrainingError("the trained model's outputs are infinite or NaN; try a smaller learning_rate")
     if forward.label_order is not None:
         logits = logits[:, forward.label_order]
     return logits, time.perf_counter() - started
 
 
 def _batches(lengths: numpy.ndarray, tokens_at_once: int) -> list[numpy.ndarray]:
-    """Return the rows' numbers in batches, the longest rows first: if memory is short, that is known at once."""
+    """Return the rows' numbers in batches, the longest rows first, so that a lack of memory shows at once."""
     order = numpy.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
@@ -60,7 +60,7 @@ def _batches(lengths: numpy.ndarray, tokens_at_once: int) -> list[numpy.ndarray]
 def _logits(
     forward: ForwardPass, rows: Rows, batch: numpy.ndarray, micro_batches: MicroBatches
 ) -> list[tuple[numpy.ndarray, torch.Tensor]]:
-    """Return the numbers and logits of a batch's rows, in the parts in which it was computed, on the device."""
+    """Return the numbers and logits of a batch's rows, on the device, in the parts in which they were computed."""
 
     def compute(part: numpy.ndarray) -> tuple[numpy.ndarray, torch.Tensor]:
         return batch[part], forward(rows, batch[part], with_labels=False).logits.float()
@@ -69,7 +69,7 @@ def _logits(
 
 
 def _on_host(computed: list[tuple[numpy.ndarray, torch.Tensor]]) -> tuple[numpy.ndarray, numpy.ndarray] | None:
-    """Return rows' numbers and logits in one copy: each would wait for the device. None of a process without rows."""
+    """Copy rows' numbers and logits to the host at once, to wait for the device only once; None without rows."""
     if not computed:
         return None
     numbers, logits = zip(*computed, strict=True)

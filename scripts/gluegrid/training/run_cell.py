@@ -1,4 +1,4 @@
-"""Train, score and predict one cell, and leave its result complete in the cell's state folder."""
+"""Train, score and predict one cell, and put its complete result into the cell's state folder."""
 
 import logging
 from pathlib import Path
@@ -26,13 +26,13 @@ from gluegrid.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
-HELP, NOTHING_TO_DO = "help", "nothing to do"  # what the main process tells the others
+HELP, NOTHING_TO_DO = "help", "nothing to do"  # the main process's orders to the others
 
 
 def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Preemption) -> None:
     """Train a cell and write its predictions, record and results, the results last.
 
-    Goes on where an earlier attempt was cut off. Raises Stopped when it is time to leave.
+    Resume from an earlier attempt's checkpoint. Raise Stopped when it is time to stop.
     """
     started = now()
     processes = Processes(prepare_device(run))
@@ -84,7 +84,7 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
 def help_to_finetune(
     run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: dict, leaving: Preemption
 ) -> None:
-    """Be one of several processes that train a cell, but not the one that writes; return when that one is done."""
+    """Help the main process train a cell, without writing anything; return when the main process is done."""
     processes = Processes(prepare_device(run))
     if processes.from_main(None) == HELP:
         cell = CellTraining(run, weights_to_start_from(run, files.run, model), tokens, processes)
@@ -94,7 +94,7 @@ def help_to_finetune(
 
 
 def dismiss_helpers(run: Run) -> None:
-    """Let the other processes of a cell, if there are any, end, since nothing is to be trained."""
+    """Let the other processes of a cell end, since there is nothing to train."""
     if run.processes > 1:
         processes = Processes(prepare_device(run))
         processes.from_main(NOTHING_TO_DO)
@@ -104,7 +104,7 @@ def dismiss_helpers(run: Run) -> None:
 def _compute(
     cell: CellTraining, keeper: Checkpointing, leaving: Preemption
 ) -> tuple[dict, dict[str, pyarrow.Table], dict]:
-    """Train; return the metrics, the predictions of each split, and how busy the device was."""
+    """Train; return the metrics, the predictions of each split, and the device's utilization."""
     run = cell.run
     with Utilisation(run.threads, uuid_of_gpu(run)) as utilisation, leaving.held_back():
         results = cell.train(keeper) if run.do_train else {}
@@ -124,7 +124,7 @@ def _compute(
 
 
 def _save_model(cell: CellTraining, folder: Path, results: dict, record: dict) -> dict:
-    """Write the last or best epoch's model; return its epoch, its score if it is the best, and its files' hashes."""
+    """Save the last or best epoch's model; return its epoch, its score if it is the best, and its files' hashes."""
     about = {"epoch": results["epoch"]}
     if cell.run.save_model == "best" and cell.epochs.best is not None:
         about = {key: cell.epochs.best[key] for key in ("epoch", "score")}

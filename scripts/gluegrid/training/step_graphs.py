@@ -1,11 +1,11 @@
-"""Loss and gradients of whole static batches with hardly any work for the host: 16-bit copies of weights, CUDA graphs.
+"""Compute loss and gradients of whole static batches with little work for the host: 16-bit weights and CUDA graphs.
 
-The general path (ForwardPass and backward) launches a thousand small kernels for an update, which a modern GPU does
-faster than a host can ask for them. Here autocast's casts of weights are made once in an update, and what is left is
-captured: a graph for each shape of batches, which is replayed on the buffers that the next batch is copied into.
+The general path (ForwardPass and backward) launches a thousand small kernels per update, which a modern GPU finishes
+faster than the host can launch them. Here autocast's casts of weights are made once per update, and the rest is
+captured in a graph for each batch shape, which is replayed on the buffers into which the next batch is copied.
 
-The numbers are those of the general path. What captures is a parameter, so that all but the capture runs on a CPU too;
-without it (run_again), the same function is called each time.
+The numbers are those of the general path. The capture is a parameter, so that everything else runs on a CPU too; with
+run_again, the same function is called each time.
 """
 
 import logging
@@ -28,7 +28,7 @@ from gluegrid.training.forward_pass import ForwardPass, StaticBatches
 
 logger = logging.getLogger(__name__)
 
-LARGEST_GRAPH = 8192  # tokens; beyond, it is the kernels that take the time
+LARGEST_GRAPH = 8192  # tokens; in larger batches the kernels take the time
 WARM_UPS = 2
 
 Function = Callable[[], None]
@@ -36,35 +36,35 @@ Capture = Callable[[Function], Function]
 
 
 class CudaGraphs:
-    """Captures functions in graphs, which share their memory: none leaves anything there for another."""
+    """Capture functions in graphs that share a memory pool, since none keeps anything there for another."""
 
     def __init__(self):
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()
 
     def __call__(self, function: Function) -> Function:
-        """Return what does again on the device what the function does, which is called some times before."""
+        """Call the function to warm up, capture it, and return the function that replays it on the device."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UPS):
                 function()
         torch.cuda.current_stream().wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, as NCCL's, may go on with what is forbidden while this one captures.
+        # Other threads, such as NCCL's, may continue with calls that are forbidden during a capture.
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             function()
         return graph.replay
 
 
 def run_again(function: Function) -> Function:
-    """Return the function: what a graph would do, without one."""
+    """Return the function itself, which does what its graph would."""
     return function
 
 
 class HalfPrecisionWeights:
-    """Copies, in autocast's dtype, of the weights that autocast would cast anew in each pass: those of linear layers.
+    """Copies, in autocast's dtype, of the linear layers' weights, which autocast would cast again in each pass.
 
-    Where there is no such dtype (fp32), there are none.
+    In fp32 there are none.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype | None):
@@ -80,18 +80,18 @@ class HalfPrecisionWeights:
                 self._weights.append(weight.detach())
 
     def refresh(self) -> None:
-        """Make the copies those of the weights of now."""
+        """Update the copies from the current weights."""
         if self.copies:
             with torch.no_grad():
                 torch._foreach_copy_([*self.copies.values()], self._weights)
 
 
 class StepGraphs:
-    """Computes the gradients of a model's parameters for whole batches, those of several processes among them.
+    """Compute the gradients of a model's parameters for whole batches, also in several processes.
 
-    `dtype` is autocast's, None for fp32. Batches of `examples` rows are captured when their shape comes up again; those
-    of other sizes, which are few, are computed without. `gradients` is where the gradients lie; `why_not` says why
-    nothing is captured any more.
+    `dtype` is autocast's, None for fp32. Batches of `examples` rows are captured when their shape occurs for the second
+    time; the few batches of other sizes are computed without graphs. `gradients` holds the gradients; `why_not` says
+    why nothing is captured any more.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class StepGraphs:
         self._factors = torch.ones(2, device=forward.device)
 
     def takes(self, rows: Rows, numbers: numpy.ndarray) -> bool:
-        """Tell whether a batch of these rows is captured, now or when its shape comes up again."""
+        """Tell whether a batch of these rows is captured, now or when its shape occurs again."""
         return self._capture is not None and self._is_captured(self.batches.shape(rows, numbers))
 
     def __call__(
@@ -123,8 +123,8 @@ class StepGraphs:
     ) -> torch.Tensor:
         """Compute the gradients of the rows' mean loss times `weight`; return that product, of shape ().
 
-        Gradients are larger by `scale`, that of a GradScaler. They replace the parameters' gradients of before. Without
-        `graph`, none is made or used.
+        Gradients are multiplied by `scale`, a GradScaler's, and replace the parameters' earlier gradients. Without
+        `graph`, no graph is captured or replayed.
         """
         shape = self.batches.shape(rows, numbers)
         step = self._steps.get(shape)
@@ -139,9 +139,9 @@ class StepGraphs:
         return self.gradients.loss.clone()
 
     def release(self) -> None:
-        """Give back the graphs' memory; they are captured again when their shapes come up."""
+        """Release the graphs' memory; they are captured again when their shapes occur."""
         if self.forward.device.type == "cuda":
-            torch.cuda.synchronize(self.forward.device)  # none is replayed any more
+            torch.cuda.synchronize(self.forward.device)  # no graph is being replayed any more
         self._steps.clear()
 
     def do_without_capturing(self, reason: str) -> None:
@@ -156,11 +156,11 @@ class StepGraphs:
     def _autocast(self) -> AbstractContextManager:
         if self.dtype is None:
             return nullcontext()
-        # A cast that autocast remembers would be one outside of the graph.
+        # A cast that autocast caches would lie outside the graph.
         return torch.autocast(self.forward.device.type, self.dtype, cache_enabled=False)
 
     def compute(self, buffer: torch.Tensor, shape: Shape) -> None:
-        """Put loss and gradients of the batch in a buffer where they belong. Uses nothing that is made anew."""
+        """Compute loss and gradients of the batch in a buffer, reading and writing fixed tensors only."""
         with self._autocast():
             inputs = self.batches.views(buffer, shape)
             output = functional_call(self.forward.model, self.weights.copies, kwargs=inputs)
@@ -177,7 +177,7 @@ class StepGraphs:
 
 
 class _Step:
-    """The batches of one shape: called the first time, captured the second, then replayed."""
+    """The batches of one shape: called directly at first, captured the second time, then replayed."""
 
     def __init__(self, graphs: StepGraphs, shape: Shape):
         self.graphs = graphs
@@ -187,7 +187,7 @@ class _Step:
         self._replay: Function | None = None
 
     def run(self, capture: Capture | None) -> None:
-        """Compute what is in the buffer; without `capture`, by no graph."""
+        """Compute the batch in the buffer; without `capture`, by no graph."""
         self._calls += 1
         if capture is not None and self._calls > 1 and self._replay is None:
             self._make(capture)
@@ -201,8 +201,8 @@ class _Step:
         before = random_states(device)
         try:
             self._replay = capture(self._function)
-        except Exception as error:  # whatever drivers and versions of torch do
-            reason = "the device's memory does not hold them" if is_out_of_memory(error) else in_one_line(error)
+        except Exception as error:  # whatever drivers and versions of torch raise
+            reason = "they do not fit in the device's memory" if is_out_of_memory(error) else in_one_line(error)
             self.graphs.do_without_capturing(reason)
             logger.warning("updates are computed without CUDA graphs from now on, since %s", reason)
         finally:

@@ -1,7 +1,7 @@
-"""TensorBoard, Weights & Biases and MLflow, through accelerate's trackers, where an experiment asks for them.
+"""TensorBoard, Weights & Biases and MLflow, through accelerate's trackers, if an experiment asks for them.
 
-All write into files of the cell, since compute nodes have no network. None may end a training: one that fails is
-reported once and left out.
+All write to files of the cell, since compute nodes have no network. None may stop a training: one that fails is
+reported once and then ignored.
 """
 
 import logging
@@ -20,7 +20,7 @@ from gluegrid.experiment.run import Run
 
 logger = logging.getLogger(__name__)
 
-# Servers, keys and names of runs in the user's environment would send, or join, what belongs to no such server or run.
+# The servers, keys and run names in the user's environment belong to other runs; nothing may be sent there.
 OF_TRACKERS = ("WANDB_", "MLFLOW_")
 WITHOUT_NETWORK = {
     "WANDB_MODE": "offline",
@@ -31,14 +31,14 @@ WITHOUT_NETWORK = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
-# Folders that wandb has in the user's home otherwise.
+# Folders that wandb would otherwise put into the user's home.
 FOLDERS_OF_WANDB = ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR")
-# The console is the cell's log; utilisation and machine are in run_record.json.
+# The cell's log has the console, and run_record.json utilization and machine.
 SETTINGS_OF_WANDB = {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "x_disable_machine_info": True}
 
 
 class Trackers:
-    """The trackers of one training. Call `start` once, `log` in the order of steps, and `finish` once.
+    """The trackers of one training: call `start` once, `log` in the order of steps, and `finish` once.
 
     Without names, and in all processes but the main one, the calls do nothing.
     """
@@ -51,7 +51,7 @@ class Trackers:
         self._running: dict[str, GeneralTracker] = {}
 
     def start(self, values: dict, step: int = 0) -> None:
-        """Begin to track a training that has done `step` steps (in an earlier attempt), made with these values."""
+        """Start tracking a training with these settings, of which earlier attempts have done `step` steps."""
         if not self._names:
             return
         _prepare_environment(self._folder)
@@ -60,12 +60,12 @@ class Trackers:
             self._attempt(name, partial(self._start, name, values, step))
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Track numbers of a step, which is counted from 1."""
+        """Log values of a step, counted from 1."""
         for name, tracker in [*self._running.items()]:
             self._attempt(name, partial(tracker.log, values, step=step))
 
     def finish(self) -> None:
-        """Write what is not written yet."""
+        """Flush and close the trackers."""
         for name, tracker in [*self._running.items()]:
             self._attempt(name, tracker.finish)
         self._running.clear()
@@ -75,8 +75,8 @@ class Trackers:
             action()
         except Exception as error:
             self._running.pop(name, None)
-            remedy = f"; install {name}, or take it out of report_to" if isinstance(error, ImportError) else ""
-            logger.warning("%s follows this training no further: %s%s", name, in_one_line(error), remedy)
+            remedy = f"; install {name}, or remove it from report_to" if isinstance(error, ImportError) else ""
+            logger.warning("%s no longer tracks this training: %s%s", name, in_one_line(error), remedy)
 
     def _start(self, name: str, values: dict, step: int) -> None:
         folder = self._folder / name
@@ -85,7 +85,7 @@ class Trackers:
         if name == "tensorboard":
             last = max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0)
             is_new = step == 0 or last == 0
-            # What an attempt has written after its last checkpoint is done, and shown, again.
+            # Steps that an attempt logged after its last checkpoint are trained again: purge them.
             tracker = kind(str(last + is_new), folder, purge_step=None if is_new else step + 1)
         elif name == "wandb":
             options = {"dir": str(folder), "name": self._cell, "group": self._cell, "settings": SETTINGS_OF_WANDB}
@@ -99,7 +99,7 @@ class Trackers:
 
 
 def flat(values: dict, prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return nested values as one level, with names such as "task.name" and values that every tracker takes."""
+    """Flatten nested values, with names such as "task.name" and values that every tracker accepts."""
     content = {}
     for key, value in values.items():
         if isinstance(value, dict):

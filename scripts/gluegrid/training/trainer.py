@@ -1,4 +1,4 @@
-"""The training loop: what run_glue.py's Trainer computes, on accelerate, from any step on."""
+"""The training loop: computes what run_glue.py's Trainer does, on accelerate, and can resume at any step."""
 
 import logging
 import math
@@ -31,24 +31,24 @@ BATCHES_TO_CHECK = 2
 
 
 class Keeper(Protocol):
-    """What keeps a training from being lost: gluegrid.training.checkpointing has the real one."""
+    """Keeps training progress; gluegrid.training.checkpointing implements it."""
 
     def restore(self, training: "Training") -> None:
-        """Bring a fresh training to where an earlier attempt left it."""
+        """Resume a fresh training where an earlier attempt left off."""
 
     def look_after(self, training: "Training") -> None:
-        """Be called before each step and after the last: save what is due, and leave (Stopped) when asked to."""
+        """Save a due checkpoint, and raise Stopped when asked to; called before each step and after the last."""
 
     def note_progress(self, progress: dict) -> None:
-        """Be told now and then how far the training is."""
+        """Record how far the training is; called now and then."""
 
 
 class Training:
-    """A model in training, by the optimizer and schedules of transformers.Trainer.
+    """A model in training, with the optimizer and schedules of transformers.Trainer.
 
-    An update is one step of AdamW for `run.examples_per_update` rows, along the gradient of their mean loss, however
-    many parts and processes compute it. `step` counts the updates that are done; everything that decides the next ones
-    is in `state()`. `trackers` follow it; `epochs` scores the model between epochs; `graphs` are for `gradients`.
+    An update is one step of AdamW along the gradient of the mean loss of `run.examples_per_update` rows, in any number
+    of parts and processes. `step` counts the updates done; all that the next ones depend on is in
+    `state()`. `trackers` log it; `epochs` scores the model between epochs; `graphs` are for `gradients`.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Training:
 
     @property
     def is_at_end_of_epoch(self) -> bool:
-        """Whether the last step ended an epoch, or the training."""
+        """Whether the last step ended an epoch or the training."""
         return self.step > 0 and (self.step % self.steps_per_epoch == 0 or self.step == self.steps)
 
     def finish(self, keeper: Keeper | None = None) -> dict:
-        """Do the steps that are left; return run_glue.py's train metrics, times in seconds.
+        """Do the remaining steps; return run_glue.py's train metrics, times in seconds.
 
-        Raises TrainingError when the loss is not finite.
+        Raise TrainingError if the loss is not finite.
         """
         if keeper is not None:
             keeper.restore(self)
@@ -126,7 +126,7 @@ class Training:
         return self._metrics()
 
     def _batch(self, order: numpy.ndarray, step: int) -> numpy.ndarray:
-        """Return the numbers of the rows of an epoch's update, in their order."""
+        """Return the numbers of the rows of an update, in the order of the epoch."""
         first = step % self.steps_per_epoch * self.run.examples_per_update
         return order[first : first + self.run.examples_per_update]
 
@@ -137,7 +137,7 @@ class Training:
             self.gradients.choose_path([self._batch(order, step) for step in steps])
 
     def _score_epoch(self, between_batches: Callable[[], None]) -> None:
-        """Score the model if an epoch has just ended; training goes on as if it had not been, its time too."""
+        """Score the model if an epoch has just ended; neither training nor its measured time is affected."""
         epoch, steps_in = divmod(self.step, self.steps_per_epoch)
         if self.epochs is None or steps_in != 0 or len(self.epochs.curve) >= epoch:
             return
@@ -148,7 +148,7 @@ class Training:
         self._seconds_before -= time.perf_counter() - started
 
     def state(self) -> dict:
-        """Return all that the steps to come depend on, as tensors and plain values."""
+        """Return everything that the next steps depend on, as tensors and plain values."""
         scaler = self.accelerator.scaler
         return {
             "step": self.step,
@@ -167,7 +167,7 @@ class Training:
         }
 
     def restore(self, state: dict, seconds: float) -> None:
-        """Go on from a `state()` of the same run, after `seconds` of training in earlier attempts."""
+        """Resume from a `state()` of the same run, after `seconds` of training in earlier attempts."""
         load_trained_weights(self.model, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rates.load_state_dict(state["schedule"])
@@ -176,7 +176,7 @@ class Training:
         self.step, self.tokens = state["step"], state["tokens"]
         self.gradients.paths = [*state.get("paths", [])]
         self._losses[: self.step] = state["losses"]
-        # Older checkpoints have the main process's alone.
+        # Older checkpoints have the main process's value only.
         rows = state.get("micro_batch_rows_of_all") or [state["micro_batch_rows"]] * self.processes.count
         self.gradients.micro_batches.rows = rows[self.processes.rank]
         if self.epochs is not None:
@@ -189,7 +189,7 @@ class Training:
         self._seconds_before = seconds
 
     def check_finite(self) -> None:
-        """Raise TrainingError for a loss that is infinite or not a number, with its step and learning rate."""
+        """Raise TrainingError for a loss that is infinite or NaN, with its step and learning rate."""
         bad = (~torch.isfinite(self._losses[: self.step])).nonzero()
         if len(bad):
             step = int(bad[0]) + 1
@@ -199,7 +199,7 @@ class Training:
             )
 
     def check_equal(self) -> None:
-        """Raise TransientError where several processes, which do the same updates, have not the same weights."""
+        """Raise TransientError if the weights of several processes, which do the same updates, differ."""
         self.processes.check_equal(self.parameters, "the weights")
 
     def progress(self) -> dict:
@@ -213,12 +213,12 @@ class Training:
         }
 
     def _update(self, numbers: numpy.ndarray) -> None:
-        """Do one step for the rows of these numbers."""
+        """Do one step for the rows with these numbers."""
         loss = self.gradients.compute(numbers)
         if self.run.max_grad_norm > 0:
             clip_once(self.accelerator, self.parameters, self.run.max_grad_norm)
         is_done = step_once(self._optimizer)
-        # Not after the last update: not every schedule is defined beyond its end.
+        # Not after the last update, since not every schedule is defined beyond its end.
         if self.step + 1 < self.steps and is_done:
             self._rates.step()
         self.gradients.forget()
@@ -243,7 +243,7 @@ class Training:
 
 
 class _Progress:
-    """Writes a line with step, loss, rate and time left, now and then, so that nothing waits for the device."""
+    """Log step, loss, learning rate and time left, only now and then, since reading them waits for the device."""
 
     def __init__(self, training: Training, keeper: Keeper | None):
         self.training = training
