@@ -207,9 +207,7 @@ def test_several_processes_on_parts_of_cards_are_refused_before_they_are_started
     pretend_cards(machine, [*LISTED[:2], *LISTED_PARTS])
     for name, value in (environment | ({"CUDA_VISIBLE_DEVICES": given} if given else {})).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(
-        TransientError, match=r"gpus: 2 needs whole GPUs, not MIG slices; .*; set gpus: 1, or request whole GPUs"
-    ):
+    with pytest.raises(TransientError, match=r"gpus: 2 needs whole GPUs, .*; set gpus: 1, or request whole GPUs"):
         lease_gpus_of_cell(["script.py", "--run", str(run_of_cell(machine, **values))])
     assert free_cards() == CARDS
 

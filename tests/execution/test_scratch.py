@@ -203,7 +203,7 @@ def small_disk(disk):
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-@pytest.mark.parametrize(("is_told", "why"), [(True, "of 350.0 kB needed"), (False, "is full")])
+@pytest.mark.parametrize(("is_told", "why"), [(True, "needs 350.0 kB"), (False, "is full")])
 def test_what_does_not_fit_is_read_where_it_is(small_disk, manifest, monkeypatch, caplog, is_told, why):
     if not is_told:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**9))

@@ -160,7 +160,7 @@ def test_a_part_of_a_name_or_another_layer_is_no_linear_layer(bert, name):
 
 
 def test_the_head_alone_is_nothing_to_adapt(bert):
-    with pytest.raises(TrainingError, match="trained whole"):
+    with pytest.raises(TrainingError, match="trained in full"):
         adapted(bert, target_modules=["classifier"])
 
 

@@ -116,7 +116,7 @@ def test_trusted_code_is_run_with_a_warning_and_its_model_is_trained(bag, tmp_pa
         (AUTO_MAP | {"AutoConfig": "org/code--configuration_bag.BagConfig"}, "is in another repository"),
         (AUTO_MAP | {"AutoConfig": "/tmp/configuration_bag.BagConfig"}, "which does not name a class in a module"),
         (AUTO_MAP | {"AutoConfig": 7}, "auto_map has 7, which does not name a class in a module"),
-        (AUTO_MAP | {"AutoConfig": "configuration_cat.X"}, "asks for configuration_cat.py, which is not there"),
+        (AUTO_MAP | {"AutoConfig": "configuration_cat.X"}, "names configuration_cat.py, which is missing"),
         (AUTO_MAP | {"AutoConfig": "configuration_bag.Cat"}, "cannot be used: AttributeError .* 'Cat'"),
         (["configuration_bag.BagConfig"], "it must map Auto classes"),
     ],

@@ -176,7 +176,7 @@ def test_what_does_not_fit_when_all_is_freed_is_one_clear_error():
     def function():
         raise out_of_memory()
 
-    with pytest.raises(TrainingError, match="does not hold this; choose a smaller model, or a larger GPU") as caught:
+    with pytest.raises(TrainingError, match="is too small for this; choose a smaller model, or a larger GPU") as caught:
         again_if_out_of_memory("this", function)
     assert caught.value.is_permanent
 

@@ -148,6 +148,15 @@ def test_prose_is_left_to_the_log_file_and_jobs_to_what_tells_of_them(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_where_nothing_is_to_be_done_prose_that_comes_late_is_not_shown_either(capsys):
+    used = handler()
+    used.emit(record(text="Building DAG of jobs..."))
+    used.forget()
+    used.emit(record(text="Nothing to be done"))
+    used.close()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_failed_job_is_told_once_and_its_exception_not_beside_it(capsys):
     used, told = handler(), Told()
     used.show(told)

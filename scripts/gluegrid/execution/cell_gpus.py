@@ -102,7 +102,7 @@ def _usable(gpus: list[str], run: Run) -> list[str]:
     if len(whole) >= run.gpus:
         return whole
     raise TransientError(
-        f"gpus: {run.gpus} needs whole GPUs, not MIG slices; visible are {len(whole)} and {len(gpus) - len(whole)}"
+        f"gpus: {run.gpus} needs whole GPUs, but this job has {len(whole)} and {len(gpus) - len(whole)} MIG slices"
         f" (CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES')}); set gpus: 1, or request whole GPUs"
     )
 

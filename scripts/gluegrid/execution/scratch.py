@@ -150,7 +150,7 @@ def _copy_files(manifest: Path, copy: Path) -> None:
     new.mkdir(parents=True)
     free = shutil.disk_usage(new).free
     if needed > free:
-        raise TransientError(f"{copy.parents[1]} has only {size_in_words(free)} free of {size_in_words(needed)} needed")
+        raise TransientError(f"{copy.parents[1]} has {size_in_words(free)} free, but it needs {size_in_words(needed)}")
     start = time.monotonic()
     for name in files:
         check_name(manifest, name)

@@ -84,6 +84,7 @@ class LogHandler(LogHandlerBase):
         self.block = LiveBlock(sys.stderr) if is_terminal(sys.stderr) else None
         self._shown: Shown | None = None
         self._is_plain = False
+        self._keeps_prose = True
         self._waiting: list[logging.LogRecord] = []
         self._error_of_job: logging.LogRecord | None = None
         self._timer: threading.Timer | None = None
@@ -102,9 +103,10 @@ class LogHandler(LogHandlerBase):
         self._shown = shown
 
     def forget(self) -> None:
-        """Tell nothing of what has waited, which is prose about the plan."""
+        """Tell nothing of what has waited, which is prose about the plan, nor of what follows in Snakemake's queue."""
         with self.lock:
             self._waiting.clear()
+            self._keeps_prose = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell of a record, or leave it to the log file."""
@@ -120,7 +122,7 @@ class LogHandler(LogHandlerBase):
             for waiting in (*self._waiting, record):
                 self._plain.handle(waiting)
             self._waiting.clear()
-        else:
+        elif self._keeps_prose:
             self._waiting.append(record)
             if event == LogEvent.WORKFLOW_STARTED and self.block:
                 self.block.open()
