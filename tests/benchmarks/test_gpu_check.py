@@ -231,7 +231,7 @@ def told(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"has_bf16": False}, "no bf16"),
+        ({"has_bf16": False}, "not support bf16"),
         ({"processes": [{"pid": "1", "used_memory": "500"}]}, "others use this GPU: 1 processes"),
         ({"cards": [{"memory.used": "9000", "mig.mode.current": "[N/A]"}]}, "9000 MiB"),
         ({"cards": [{"memory.used": "4", "mig.mode.current": "Enabled"}]}, "MIG"),
