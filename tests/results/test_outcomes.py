@@ -17,6 +17,7 @@ from gluegrid.experiment.cell import run_text
 from gluegrid.operations.staged import staged_table
 from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import results_markdown, table_definition, write_tables
+from gluegrid.results.table_notes import SYNTHETIC_NOTE
 from gluegrid.workflow.run_end import last_words
 
 PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789, "eval_samples": 50}
@@ -426,8 +427,9 @@ def test_a_cell_that_is_not_trained_needs_no_numbers_of_training(untrained):
     found = read_outcomes(untrained)
     assert [outcome.reason for outcome in found] == [None, None]
     text = write_tables(untrained, found)
-    assert "| pair   | accuracy/f1 | 85.78/90.00 (not trained here) | -                   | -        |" in text
-    assert "| hidden | accuracy/f1 | predicted (not trained here)   | -                   | -        |" in text
+    assert "| pair   | accuracy/f1 | 85.78/90.00 | -                   | -        |" in text
+    assert "\n- All numbers: not trained here\n" in text
+    assert "| hidden | accuracy/f1 | predicted   | -                   | -        |" in text
     assert "| tiny    | 87.89  | predicted | 87.89  |" in text
     assert "spread" not in text
     note = "Not trained here: scored or predicted with the head it came with: all cells."
@@ -511,22 +513,37 @@ def test_official_data_leave_no_trace_in_the_tables(official):
     assert (row["state"], row["data"]) == ("done", "")
 
 
-def test_other_data_are_said_in_every_table_and_their_files_once(official):
+def test_other_data_are_noted_below_every_table_and_their_files_once(official):
     (cell,) = official.cells.values()
     other = files(train="d" * 64, test="e" * 64)
     builders.write_result(official, cell, PAIR, train_rows=400, task_files=other)
     text = write_tables(official, read_outcomes(official))
-    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
-    assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
-    assert "\n- on Pair: train 100 of 1,000\n\n## What to know" in text
+    assert "| Pair   | accuracy/f1 | 85.78/90.00\\* | 12.50 " in text
+    notes = "\n\nNotes (\\* marks the numbers that they qualify):\n\n- Pair: train 100 of 1,000\n"
+    assert f"| tiny    | 87.89\\* | 87.89\\* |{notes}\n## What to know" in text
+    assert text.count(notes) == 2
     assert "\n- Not the official files: train, test of pair.\n" in text
     assert "subset" not in text
     (row,) = csv.DictReader(io.StringIO(Path(official.paths.results_csv).read_text(encoding="utf-8")))
     (entry,) = json.loads(Path(official.paths.results_json).read_text(encoding="utf-8"))["cells"]
     assert row["data"] == entry["data"] == "train 100 of 1,000"
-    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in last_words(
-        official, read_outcomes(official)
-    )
+    assert "- Pair: train 100 of 1,000\n" in last_words(official, read_outcomes(official))
+
+
+def test_synthetic_data_are_called_so_once_and_compared_with_nothing(official, tmp_path):
+    tasks = {"pair": {**official.tasks["pair"], "synthetic": True}}
+    experiment = builders.experiment(tmp_path, tasks=tasks)
+    (cell,) = experiment.cells.values()
+    assert run_text(cell) == run_text(*official.cells.values())
+    assert table_definition(experiment) != table_definition(official)
+    builders.write_result(experiment, cell, PAIR, train_rows=400, task_files=files(train="d" * 64))
+    text = write_tables(experiment, read_outcomes(experiment))
+    assert text.startswith(f"# Results of small\n\n{SYNTHETIC_NOTE}\n\n## tiny\n")
+    assert text.count("ynthetic") == 1
+    assert "1,000" not in text and "official" not in text and "*" not in text
+    assert "- Trained on a subset, 100 of 400 examples: " in text
+    (row,) = csv.DictReader(io.StringIO(Path(experiment.paths.results_csv).read_text(encoding="utf-8")))
+    assert row["data"] == "synthetic"
 
 
 def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(official, tmp_path):

@@ -13,6 +13,7 @@ from gluegrid.results import tables
 from gluegrid.results.result_text import MARKED, seeds_text, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import score
+from gluegrid.results.table_notes import synthetic_note
 
 WHAT = (
     "Metrics x 100 on the validation splits; a task of several metrics, or of two validation splits, counts with"
@@ -40,6 +41,8 @@ def score_section(material: Material) -> Section:
     blocks: list[Block] = [Text(WHAT), table(CAPTION, ["Model", *material.table.tasks.values(), "Mean"], rows)]
     if notes := tables.data_notes(material.chosen):
         blocks += [Text(MARKED, "note"), Items([line.removeprefix("- ") for line in notes])]
+    if note := synthetic_note(material.chosen):
+        blocks.append(Text(note, "note"))
     if any(map(was_chosen, material.chosen)):
         blocks.append(Text("Of each sweep the table has the chosen point; all points are under Sweeps.", "note"))
     if material.done:

@@ -154,9 +154,9 @@ def peculiarities(outcome: Outcome) -> list[str]:
     results, record, most = outcome.results, outcome.record, outcome.cell.run.get("max_eval_samples")
     lines = []
     is_trained = "train_samples" in results
-    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.data:
+    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.has_other_data:
         lines.append(f"trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples")
-    if most is not None and not outcome.data:
+    if most is not None and not outcome.has_other_data:
         lines.append(f"scored on at most {most:,} examples of each validation split")
     if results.get("degenerate"):
         lines.append("degenerate (one answer for all examples of a validation split, or an undefined metric)")

@@ -1,8 +1,9 @@
-"""In what the data of a result differ from a task's official: the rows and hashes under `official` of its entry."""
+"""How a result's data differ from the official files: the rows and hashes under `official` of its task's entry."""
 
 from gluegrid.experiment.sources import split_of
 from gluegrid.experiment.task import Task
 
+SYNTHETIC = "synthetic"  # said of data whose task says `synthetic: true`; they are compared with no official files
 KINDS = ("train", "validation", "test")  # what the names of official splits begin with
 
 

@@ -25,9 +25,9 @@ from gluegrid.results import official_data
 class Outcome:
     """A cell with its results and record, or why it has none, and its log.
 
-    `is_stopped`: it was asked to end before it was done, with nothing wrong, and goes on with the next call. `data`
-    says in what the data of the results differ from the task's official; `other_files` are the splits of which the cell
-    had another file. `attempts` are those of a cell without results, the oldest first.
+    `is_stopped`: somebody asked it to end before it was done; nothing is wrong, and the next call resumes it. `data`
+    says how the data differ from the task's official files, or is SYNTHETIC; `other_files` are the splits whose file is
+    not the official one. `attempts` are those of a cell without results, the oldest first.
     """
 
     cell: Cell
@@ -54,6 +54,11 @@ class Outcome:
     def has_failed(self) -> bool:
         """Whether the cell was tried and left no valid result, which nobody has asked it for."""
         return not self.is_done and not self.is_stopped and self.why.cause != Cause.NOT_RUN
+
+    @property
+    def has_other_data(self) -> bool:
+        """Whether its data differ from the official files; synthetic data are not compared with these."""
+        return self.data not in ("", official_data.SYNTHETIC)
 
     @property
     def is_degenerate(self) -> bool:
@@ -85,13 +90,14 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
         _check(cell, task, results, record, results_path)
     except (DataError, RecordError) as error:
         return Outcome(cell, log, why=Reason(Cause.INVALID, str(error)))
-    official, files = entry.get("official", {}), record.get("task_files", {})
+    official, files = {} if entry.get("synthetic") else entry.get("official", {}), record.get("task_files", {})
+    difference = official_data.difference(official, task, results, files)
     return Outcome(
         cell,
         log,
         results,
         record,
-        data=official_data.difference(official, task, results, files),
+        data=official_data.SYNTHETIC if entry.get("synthetic") else difference,
         other_files=official_data.other_files(official, task, files),
     )
 

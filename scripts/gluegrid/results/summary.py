@@ -86,6 +86,11 @@ class Group:
         return ", ".join(f"{text} in {count} of {runs} runs" for text, count in texts.items() if text)
 
     @property
+    def has_other_data(self) -> bool:
+        """Whether any of its results has data that differ from the official files."""
+        return any(outcome.has_other_data for outcome in self.done)
+
+    @property
     def options(self) -> list[str]:
         """The options that tables name beside the number; they are the same for all seeds."""
         return named_options(self.values)

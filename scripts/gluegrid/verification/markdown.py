@@ -39,13 +39,16 @@ class Note:
 class Part:
     """A section as it should be. Without `columns` it has no table; the first `names` columns say what a row is of.
 
-    What is not clear is not compared, nor missed.
+    `lines` are all of its other lines after the first `texts` of them; None where they are not compared. What is not
+    clear is not compared, nor missed.
     """
 
     title: str
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Expected]] = ()
     notes: Iterable[Note] = ()
+    lines: Sequence[Expected] | None = None
+    texts: int = 0
     names: int = 1
     is_clear: bool = True
 
@@ -100,6 +103,8 @@ class Document:
         if part.is_clear:
             for note in part.notes:
                 self._compare_note(section.lines, note)
+            if part.lines is not None:
+                self._compare_lines(section, part.title, part.lines, part.texts)
             self._compare_table(section, part)
 
     def note_what_is_left(self) -> None:
@@ -112,6 +117,20 @@ class Document:
         self._count_numbers(",".join(note.expected[0]))
         if said not in note.expected:
             self._add(note.what, f"it says {_listed(said)}, the runs give {_listed(note.expected[0])}")
+
+    def _compare_lines(self, section: Section, title: str, lines: Sequence[Expected], texts: int) -> None:
+        """Note which lines are missing, and which follow from nothing."""
+        shown = list(filter(None, section.lines))[texts:]
+        missing = [line for line in lines if not any(matches(text, line) for text in shown)]
+        forged = [text for text in shown if not any(matches(text, line) for line in lines)]
+        for line in lines:
+            self._count_numbers(in_words(line))
+        for line in missing:
+            self._add(title, f"lacks the line {in_words(line)!r}")
+        for text in forged:
+            self._add(title, f"has the line {text!r}, which does not follow from the runs")
+        if not (missing or forged) and not _are_in_order(shown, lines):
+            self._add(title, "has its notes twice or in another order")
 
     def _compare_table(self, section: Section, part: Part) -> None:
         header, *rows = section.rows or [[]]
@@ -145,6 +164,10 @@ class Document:
 
     def _count_numbers(self, expected: str) -> None:
         self.findings.table_numbers += len(NUMBER.findall(expected))
+
+
+def _are_in_order(shown: Sequence[str], lines: Sequence[Expected]) -> bool:
+    return len(shown) == len(lines) and all(map(matches, shown, lines))
 
 
 def _listed(texts: set[str]) -> str:
