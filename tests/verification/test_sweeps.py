@@ -165,9 +165,14 @@ def test_a_changed_value_or_choice_of_results_csv_is_found(verify):
     path = FOLDER / "results.csv"
     with path.open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header[-3:] == ["learning_rate", "weight_decay", "chosen"]
     for row in rows:
-        for place, other in zip((-3, -2, -1), ("4e-05", "0.2", "no" if row[-1] == "yes" else "yes"), strict=True):
+        is_chosen = row[header.index("chosen")] == "yes"
+        for name, other in {
+            "learning_rate": "4e-05",
+            "weight_decay": "0.2",
+            "chosen": "no" if is_chosen else "yes",
+        }.items():
+            place = header.index(name)
             value, row[place] = row[place], other
             with path.open("w", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([header, *rows])

@@ -298,14 +298,40 @@ def test_the_order_of_the_rows_must_be_that_of_the_data(finished):
     assert f"{MRPC}/predictions_validation.parquet: {problem}" in problems()
 
 
+@pytest.mark.parametrize(("column", "split"), [("prediction", "validation"), ("prediction_name", "test")])
+def test_a_prediction_must_be_that_of_its_logits(finished, column, split):
+    table = predictions_of(MRPC, split)
+    values = table.column(column).to_pylist()
+    right, values[3] = values[3], next(value for value in values if value != values[3])
+    rewrite(with_column(table, column, values), Path(MRPC), split)
+    problem = f"{column} is {values[3]!r} in row 3, by its logits and label it is {right!r}"
+    assert problems()[0] == f"{MRPC}/predictions_{split}.parquet: {problem}"
+
+
+def test_a_label_must_have_its_own_name(finished):
+    table = predictions_of(MRPC)
+    rewrite(with_column(table, "label_name", ["equivalent"] * len(table)), Path(MRPC))
+    problem, *_ = problems()
+    assert "label_name is 'equivalent' in row " in problem and problem.endswith(" rows differ)")
+
+
+def test_predictions_of_an_earlier_release_have_no_names_and_fit(finished):
+    for path in FOLDER.glob("runs/*/*/*/*/predictions_*.parquet"):
+        table = pyarrow.parquet.ParquetFile(path).read(["idx", "label", "logits"])
+        rewrite(table, path.parent, path.stem.removeprefix("predictions_"))
+    write_tables(frozen_experiment(FOLDER), read_outcomes(frozen_experiment(FOLDER)))
+    assert problems() == []
+
+
 OTHER_PREDICTIONS = {
     "fewer rows": (lambda table: table.slice(0, 29), "has 29 rows, the data give 30"),
     "no rows": (lambda table: table.slice(0, 0), "has 0 rows, the data give 30"),
     "another column": (
         lambda table: table.append_column("more", table.column("idx")),
-        "has the columns idx, label, logits, more, not idx, label, logits",
+        "has the columns idx, label, logits, prediction, label_name, prediction_name, more, not idx, label, logits",
     ),
-    "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, not idx, label, logits"),
+    "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, prediction, "),
+    "no names": (lambda table: table.drop_columns(["label_name"]), "has the columns idx, label, logits, prediction, "),
     "three outputs": (
         lambda table: with_column(table, "logits", [[0.5, 1.5, 2.5]] * 30),
         "column 'logits' holds rows that have not 2 numbers",
@@ -782,7 +808,7 @@ def test_a_change_of_what_is_said_of_computing_is_found(of_several_precisions):
         path.write_text(whole, encoding="utf-8")
     verifiable.change_once(FOLDER / "results.csv", r'"fp32, then bf16"', "bf16")
     assert tables() == [
-        "results/small/results.csv: tiny/mrpc/base/seed-1: precision_used is 'bf16', its run has 'fp32, then bf16'"
+        "results/small/results.csv: tiny/mrpc/base/seed-1: precision is 'bf16', its run has 'fp32, then bf16'"
     ]
 
 
@@ -808,11 +834,6 @@ def test_tables_of_an_older_release_still_fit(of_several_precisions):
     text = (FOLDER / "results.md").read_text(encoding="utf-8")
     text = re.sub(r"Precision: .*", "Precision: bf16; fp32.", text)
     (FOLDER / "results.md").write_text(re.sub(r"(- Precisions differ|Ours in).*\n", "", text), encoding="utf-8")
-    with (FOLDER / "results.csv").open(encoding="utf-8", newline="") as stream:
-        header, *rows = csv.reader(stream)
-    place = header.index("precision_used")
-    with (FOLDER / "results.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(row[:place] + row[place + 1 :] for row in [header, *rows])
     assert tables() == []
 
 
@@ -820,12 +841,12 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
     path = FOLDER / "results.csv"
     with path.open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream)
-    first = header.index("run_sha256")
-    for row in (row for row in rows if row[4] == "done"):
-        for place in (place for place in range(first, len(row)) if row[place]):
+    unchecked = {"model", "task", "variant", "seed", "reason", "log"}  # the first four say which cell a row is of
+    for row in (row for row in rows if row[header.index("status")] == "done"):
+        for place in (place for place, name in enumerate(header) if row[place] and name not in unchecked):
             value = row[place]
             digit = re.search(r"\d", value)
-            row[place] = next_digit(value, digit.start()) if digit else {"True": "False", "yes": "no"}[value]
+            row[place] = next_digit(value, digit.start()) if digit else f"{value}."
             with path.open("w", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([header, *rows])
             row[place] = value
@@ -835,17 +856,14 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("tiny,mrpc,base,1,", "tiny,mrpc,base,2,", "row 2: seed is '2', it should be '1'"),
-        (
-            "tiny,mrpc,base,1,done",
-            "tiny,mrpc,base,1,failed",
-            "tiny/mrpc/base/seed-1: state is 'failed', it should be done",
-        ),
-        ("2,not run", "2,done", f"{NOT_RUN}: state is 'done', it should be failed or stopped or not run"),
+        (",mrpc,base,1,", ",mrpc,base,2,", "row 2: seed is '2', it should be '1'"),
+        (",done,fp32,", ",failed,fp32,", "tiny/mrpc/base/seed-1: state is 'failed', it should be done"),
+        (",not run,,", ",done,,", f"{NOT_RUN}: state is 'done', it should be failed or stopped or not run"),
+        (",done,,", ",failed,,", "tiny/mrpc/base/seed-1: status is 'failed', its run has 'done'"),
         ("eval_accuracy,", "eval_precision,", "tiny/mrpc/base/seed-1: eval_accuracy is None, its run has "),
-        ("model,task,", "model,job,", "has no column task"),
-        ("bert,own,base,2,", "bert,own,base,", "row 17 has "),
-        ("bert,own,base,2,", 'bert,own,base,2,"', "cannot be read as CSV: "),
+        ("revision,task,", "revision,job,", "has no column task"),
+        (",own,base,2,", ",own,base,", "row 9 has "),
+        (",own,base,2,", ',own,base,2,"', "cannot be read as CSV: "),
     ],
 )
 def test_a_change_of_results_csv_is_said(tables, old, new, problem):

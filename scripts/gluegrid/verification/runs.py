@@ -52,6 +52,25 @@ def precision_of(run: VerifiedRun) -> str:
     return ", then ".join(texts)
 
 
+def expected_answers(task: Task, predictions: Predictions) -> dict[str, list]:
+    """Return what the columns beside the logits must hold: predictions, and names of labels and of predictions."""
+    outputs = predictions.logits.tolist()
+    if task.is_regression:
+        nothing = [None] * len(outputs)
+        return {"prediction": [row[0] for row in outputs], "label_name": nothing, "prediction_name": nothing}
+    names = dict(enumerate(task.labels))
+    answers = [max(range(len(row)), key=row.__getitem__) for row in outputs]
+    return {
+        "prediction": answers,
+        "label_name": [names.get(label) for label in predictions.label.tolist()],
+        "prediction_name": [names[answer] for answer in answers],
+    }
+
+
+def _differ(said: object, right: object) -> bool:
+    return type(said) is not type(right) or said != right
+
+
 def must_say_precisions(runs: Iterable[VerifiedRun]) -> bool:
     """Tell whether tables must say where precisions differ: older ones do not, whose records lack `compute_paths`."""
     return any("compute_paths" in run.record for run in runs)
@@ -209,6 +228,7 @@ class _Verification:
             if path.exists():
                 with self.findings.noting():
                     predictions[split] = read_predictions(path, self.task)
+                    self._check_answers(path, predictions[split])
                     self._check_labels(path, predictions[split], self._labels_of(split))
         return predictions
 
@@ -242,6 +262,18 @@ class _Verification:
                 problem = f"{name} is {predicted[row]} in row {row}, in the data {expected[row]}"
                 more = f" ({len(wrong)} of {rows} rows differ)" if len(wrong) > 1 else ""
                 self.findings.add(path, problem + more)
+
+    def _check_answers(self, path: Path, predictions: Predictions) -> None:
+        """Compare predictions and names with logits and labels; files of earlier releases lack the former."""
+        expected = expected_answers(self.task, predictions) if predictions.answers else {}
+        for name, values in expected.items():
+            wrong = [
+                row for row, pair in enumerate(zip(predictions.answers[name], values, strict=True)) if _differ(*pair)
+            ]
+            if wrong:
+                said, right = predictions.answers[name][wrong[0]], values[wrong[0]]
+                problem = f"{name} is {said!r} in row {wrong[0]}, by its logits and label it is {right!r}"
+                self.findings.add(path, problem + (f" ({len(wrong)} rows differ)" if len(wrong) > 1 else ""))
 
     def _check_scorable(self, split: str, predictions: Predictions) -> None:
         labels, classes = predictions.label, self.task.number_of_outputs
