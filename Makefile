@@ -85,8 +85,8 @@ verify: $(INSTALLED) ## recompute every number and hash of the results (EXPERIME
 	@$(BIN)/python scripts/commands.py verify $(WHICH)
 
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml, where there are several; FILE=demo.zip)
-	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=)
+export: $(INSTALLED) ## write an experiment into one file, without weights (EXPERIMENT=demo or CONFIG=mine.yaml, where there are several; FILE=demo.zip; FORMAT=every_eval_ever for that database)
+	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=) $(call option,FORMAT,--format=)
 
 .PHONY: import
 import: $(INSTALLED) ## make one experiment of such files (EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip")

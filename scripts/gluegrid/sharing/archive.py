@@ -71,6 +71,11 @@ class ArchiveWriter:
         return digest
 
 
+def add_entry(file: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Add a small file to an open zip file, whose bytes depend on names and contents alone."""
+    file.writestr(_entry(name, len(content)), content)
+
+
 def _entry(name: str, size: int) -> zipfile.ZipInfo:
     """Return the description of a file: the same for the same name and content, whoever writes it and when."""
     entry = zipfile.ZipInfo(name, EARLIEST)
