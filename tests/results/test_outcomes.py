@@ -606,7 +606,7 @@ def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(e
     record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
     builders.write_result(experiment, pair, PAIR, **record)
     text = write_tables(experiment, read_outcomes(experiment))
-    memory = "for want of the device's memory, with the same updates"
+    memory = "since memory was short, with the same updates"
     assert f"- Trained in micro-batches of 8 {memory}: {pair.name}.\n" in text
     mine, other = "ode 0123456789ab on CPU", "ode fedcba987654 with uncommitted changes on GPU"
     assert f"- C{mine} until step 5, then c{other}: {pair.name}.\n" in text

@@ -229,7 +229,7 @@ def test_a_score_that_nothing_gives_is_said(verify):
     content = read_json(path)
     content["summaries"][0]["all"]["eval_recall"] = 0.5
     write_json(path, content)
-    assert verify("results.json") == [f"{path}: summaries.0.all.eval_recall is nothing that the runs give"]
+    assert verify("results.json") == [f"{path}: summaries.0.all.eval_recall does not follow from the runs"]
 
 
 def test_what_cannot_be_read_leaves_the_choice_open(finished):

@@ -176,7 +176,7 @@ def test_a_missing_file_is_named(finished, pattern):
     path.unlink()
     found = problems()
     if path == HEAD:
-        assert found == ["results/small: has no heads/*.json, which say what the experiment is; call snakemake again"]
+        assert found == ["results/small: has no heads/*.json, which describe the experiment; call snakemake again"]
     elif path.name == "all_results.json":
         # A cell without a result, which the tables still have.
         state = "tiny/mrpc/base/seed-1: state is 'done', it should be failed or stopped or not run"
@@ -375,7 +375,7 @@ def test_predictions_that_training_does_not_write_are_named(finished, other, pro
 
 def test_predictions_of_no_split_are_named(finished):
     shutil.copy(f"{MRPC}/predictions_test.parquet", f"{MRPC}/predictions_more.parquet")
-    assert problems() == [f"{MRPC}/predictions_more.parquet: is of no split of this task"]
+    assert problems() == [f"{MRPC}/predictions_more.parquet: belongs to no split of this task"]
 
 
 def test_a_value_that_nothing_gives_is_named(finished):
@@ -732,7 +732,7 @@ CHANGED_LINES = {
     "another table": (
         r"\Z",
         "\n## More\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
-        "the table under 'More' is of nothing in",
+        "the table under 'More' belongs to nothing in",
     ),
 }
 
@@ -884,9 +884,9 @@ def test_a_row_too_few_in_results_csv_is_said(tables):
     ("part", "key", "value", "problem"),
     [
         ("results", "eval_f1", 0.5, "results.eval_f1 is 0.5, the runs give 0."),
-        ("results", "eval_more", 0.5, "results.eval_more is nothing that the runs give"),
+        ("results", "eval_more", 0.5, "results.eval_more does not follow from the runs"),
         ("record", "device", "another", "record.device is 'another', the runs give 'CPU'"),
-        ("run", "learning_rate", 0.5, "run.learning_rate is nothing that the runs give"),
+        ("run", "learning_rate", 0.5, "run.learning_rate does not follow from the runs"),
     ],
 )
 def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
@@ -939,7 +939,7 @@ def test_a_result_that_came_after_the_tables_is_said(finished):
     findings = verify_experiment(FOLDER, Hashes())
     assert findings.problems == []
     (note,) = findings.notes
-    assert note.endswith("made from other results than there are now; to make it anew: make reports EXPERIMENT=small")
+    assert note.endswith("made from other results than the current ones; to rewrite: make reports EXPERIMENT=small")
     # One that somebody has edited is not outdated, and then all is told.
     path = FOLDER / "results.md"
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")

@@ -79,7 +79,7 @@ def _csv_row(
 
 
 def results_json(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return all that the tables are made from: cells, and what they give over seeds."""
+    """Return everything that the tables are made from: cells, and their numbers over seeds."""
     cells = [
         _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
         for outcome in outcomes

@@ -14,7 +14,7 @@ def sample_keys(task: Task, is_trained: bool) -> dict[str, str]:
 
 
 def difference(official: dict[str, dict], task: Task, results: dict, task_files: dict[str, str]) -> str:
-    """Return in what the data of a result differ, such as `train 41,294 of 392,702`; empty where in nothing.
+    """Describe how the data of a result differ, such as `train 41,294 of 392,702`; empty where they do not.
 
     `official` maps splits to rows and sha256, `results` is an all_results.json, `task_files` the part of its
     run_record.json that maps the names of parquet files to hashes.

@@ -27,7 +27,7 @@ OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs co
 OF_SWEEPS = " Of each sweep, the chosen point."
 MARKS_ABOVE = escaping.markdown(f"{MARK} marks numbers that the notes below the model's first table qualify.")
 STOPPED = "Stopped, goes on with the next call"
-GOES_ON = "They were asked to end, and nothing is wrong with them: the same call goes on where they are."
+GOES_ON = "They were asked to stop and nothing is wrong with them: the same call resumes them."
 BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
 WHERE = (
     "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"

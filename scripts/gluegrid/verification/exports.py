@@ -1,4 +1,4 @@
-"""results.csv and results.json against the files of the runs."""
+"""Check results.csv and results.json against the files of the runs."""
 
 import csv
 import json
@@ -197,7 +197,7 @@ def _compare(
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in sorted({*actual, *expected}):
             if key not in expected:
-                findings.add(path, f"{where}.{key} is nothing that the runs give")
+                findings.add(path, f"{where}.{key} does not follow from the runs")
             else:
                 _compare(path, f"{where}.{key}", actual.get(key, MISSING), expected[key], findings, same)
         return

@@ -1,4 +1,4 @@
-"""A results.md read once into sections, and compared part by part with what should stand in them."""
+"""Read results.md into sections, and compare each with what it should say."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -60,7 +60,7 @@ def read_sections(path: Path) -> list[Section]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8: {error}") from error
+        raise DataError(f"{path}: is not UTF-8 text: {error}") from error
     sections = [Section("")]
     for number, line in enumerate(lines, start=1):
         rows = sections[-1].rows
@@ -136,7 +136,7 @@ class Document:
         header, *rows = section.rows or [[]]
         table = f"the table under {part.title!r}"
         if not part.columns and header:
-            self.findings.add(self.path, f"{table} is of nothing in the experiment")
+            self.findings.add(self.path, f"{table} belongs to nothing in the experiment")
         elif header != [*part.columns]:
             self._add(
                 f"{part.title}, columns", f"{', '.join(header) or 'none'}, it should be {', '.join(part.columns)}"

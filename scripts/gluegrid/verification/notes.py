@@ -1,4 +1,4 @@
-"""What results.md says below its tables, under "What to know", as it should be."""
+"""The section "What to know" of results.md as it should be."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator

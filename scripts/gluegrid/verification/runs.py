@@ -1,4 +1,4 @@
-"""The files of one cell: whether its record is that of its files, and its results those of its predictions."""
+"""Check the files of one cell: its record against its files, its results against its predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class VerifiedRun:
 
 
 def precision_of(run: VerifiedRun) -> str:
-    """Return the precision of a result as its record has it, those of earlier attempts first; empty where unknown."""
+    """Return the recorded precision of a result, earlier attempts first; empty if unknown."""
     record = run.record
     values = [part.get("precision") for part in record.get("continued", [])] + [record.get("precision")]
     texts: list[str] = []
@@ -84,7 +84,7 @@ def has_result(folder: Path) -> bool:
 def verify_run(
     experiment: Experiment, cell: Cell, folder: Path, resources: Resources, findings: Findings
 ) -> VerifiedRun:
-    """Return a cell with what can be shown of it; what does not fit in its folder goes to the findings."""
+    """Return a cell and what tables may show of it; add what does not fit to the findings."""
     task = task_of(experiment, cell)
     if not has_result(folder):
         return VerifiedRun(cell, task, "missing")
@@ -217,7 +217,7 @@ class _Verification:
         splits = [split for split in (*self._scored, *self.task.test) if split != self.task.train]
         files = {path.stem.removeprefix("predictions_") for path in self.folder.glob("predictions_*.parquet")}
         for name in sorted({*recorded, *files} - {*splits}):
-            self.findings.add(self._path(name), "is of no split of this task")
+            self.findings.add(self._path(name), "belongs to no split of this task")
         predictions = {}
         for split in splits:
             path = self._path(split)
@@ -236,7 +236,7 @@ class _Verification:
         return self.folder / f"predictions_{split}.parquet"
 
     def _labels_of(self, split: str) -> Labels | None:
-        """Return numbers and labels of the examples of a split as the data have them; None where they are not known."""
+        """Return numbers and labels of a split's examples as the data have them; None if unknown."""
         is_held_out = split == HOLDOUT and self._holds_out
         data = self.resources.labels.get((self.cell.task, self.task.train if is_held_out else split))
         if data is None:
