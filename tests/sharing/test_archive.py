@@ -421,7 +421,7 @@ def edited(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
 
 
 FORGED = {
-    "no text": ("cells.json", lambda data: b"\xff" + data, "cells.json is not text"),
+    "no text": ("cells.json", lambda data: b"\xff" + data, "cells.json is not UTF-8 text"),
     "no JSON": ("cells.json", lambda data: data[:-5], "cells.json: cannot be read as JSON"),
     "a list": ("config.json", lambda data: b"[]", "config.json: [] is not of type 'object'"),
     "deep": ("cells.json", lambda data: b"[" * 100_000, "cells.json: cannot be read as JSON"),

@@ -332,9 +332,7 @@ def test_runs_that_do_not_fit_are_told_alone(made):
     findings = verify_experiment(made, Hashes())
     assert findings.made_again == []
     assert [path.name for path in findings.not_made_again] == [*MADE]
-    assert any(
-        line.startswith("  not compared, since what they are made from does not fit") for line in summary(findings)
-    )
+    assert any(line.startswith("  not compared, since their sources do not fit") for line in summary(findings))
 
 
 def test_an_experiment_that_lies_elsewhere_is_not_expected_to_say_so(made):

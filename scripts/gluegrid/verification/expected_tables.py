@@ -88,7 +88,10 @@ def _tasks_row(
     An import may have no run of a model on a task.
     """
     there = {group.task.name: group for group in groups}
-    every = [there.get(name) or replace(group, runs=[], states=[], is_clear=True) for name, group in tasks.items()]
+    every = [
+        there.get(name) or replace(group, model=model, runs=[], states=[], is_clear=True)
+        for name, group in tasks.items()
+    ]
     cells = [_marked(_tasks_cell(group, title), notes.mark([group])) for group in every]
     return [texts.exactly(model), *cells, _mean_over_tasks(every, title, notes)]
 
