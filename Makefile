@@ -124,8 +124,8 @@ reports: $(INSTALLED) ## rewrite tables, parity, comparisons and the report | EX
 	@$(BIN)/python scripts/commands.py reports $(WHICH)
 
 .PHONY: export
-export: $(INSTALLED) ## write an experiment into one file, without weights | EXPERIMENT=demo or CONFIG=mine.yaml; FILE=demo.zip
-	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=)
+export: $(INSTALLED) ## write an experiment into one file, without weights | EXPERIMENT=demo CONFIG=mine.yaml FILE=demo.zip FORMAT=every_eval_ever
+	@$(BIN)/python scripts/commands.py export $(WHICH) $(call option,FILE,--file=) $(call option,FORMAT,--format=)
 
 .PHONY: import
 import: $(INSTALLED) ## merge exported files into one experiment | EXPERIMENT=merged FILES="a.zip b.zip" or "label=a.zip"
@@ -219,7 +219,7 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock
 
 # Not --quiet: then --strict counts no warnings.
 .PHONY: docs
-docs: $(INSTALLED) ## write docs/config.md's table of options from their declarations, and build the site: site/index.html
+docs: $(INSTALLED) ## build the documentation: site/index.html
 	@$(BIN)/python scripts/write_docs.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Open site/index.html in a browser"

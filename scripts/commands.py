@@ -204,15 +204,29 @@ def verdict(problems: int) -> str:
     return "1 thing does not fit" if problems == 1 else f"{problems} things do not fit"
 
 
-@command("export", ONE, ITS_FILE, argument("--file", type=Path, help="where to; <experiment>.zip without it"))
+@command(
+    "export",
+    ONE,
+    ITS_FILE,
+    argument("--file", type=Path, help="the zip file to write; <experiment>.zip without it"),
+    argument("--format", help="every_eval_ever: only scores, in the format of the database Every Eval Ever"),
+)
 def export(arguments: argparse.Namespace) -> None:
     """Write an experiment into one file: results, predictions, records, config and tables, but no weights."""
     from gluegrid.experiment.experiment_index import the_experiment
+    from gluegrid.sharing import every_eval_ever
     from gluegrid.sharing.archive import SUFFIX
     from gluegrid.sharing.exporting import export_experiment
 
+    kind = arguments.format
+    if kind not in (None, every_eval_ever.FORMAT):
+        raise GluegridError(f"FORMAT={kind}: unknown; choose {every_eval_ever.FORMAT}, or leave it out for an archive")
     name = the_experiment(RESULTS, arguments.experiment).name
-    print(*export_experiment(RESULTS, name, arguments.file or Path(f"{name}{SUFFIX}")), sep="\n")
+    if kind:
+        file = arguments.file or Path(f"{name}-{kind}{SUFFIX}")
+        print(*every_eval_ever.export_evaluations(RESULTS, name, file), sep="\n")
+    else:
+        print(*export_experiment(RESULTS, name, arguments.file or Path(f"{name}{SUFFIX}")), sep="\n")
 
 
 @command(

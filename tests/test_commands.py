@@ -38,16 +38,16 @@ def test_help_lists_every_target_in_a_group_within_80_columns():
     assert groups == ["Start", "Run", "Look", "Results", "Keep house", "Develop", "Maintain"]
     assert lines[0] == groups[0]
     assert {line.split()[1] for line in lines if line.startswith("  make ")} == {*HELP}
-    assert [line for line in lines if len(line) > 80 and "make docs" not in line] == []
+    assert [line for line in lines if len(line) > 80] == []
 
 
-def test_tasks_and_models_list_what_an_experiment_can_name():
+def test_tasks_and_models_list_what_an_experiment_can_name(tmp_path):
     command = [sys.executable, PROJECT / "scripts/commands.py"]
     tasks = subprocess.run([*command, "tasks"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     assert "qqp   accuracy, f1          question1, question2  not_duplicate, duplicate" in tasks.splitlines()
     assert "stsb  pearson, spearmanr    sentence1, sentence2  a number" in tasks.splitlines()
-    given = ("models", "--configfile=config.yaml")
-    models = subprocess.run([*command, *given], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    given = ("models", f"--configfile={PROJECT / 'config.yaml'}")
+    models = subprocess.run([*command, *given], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     row = next(line.split() for line in models.splitlines() if line.startswith("bert-base-uncased "))
     assert (row[1], row[-1]) == ("86b5e0934494", "google-bert/bert-base-uncased")
     assert max(map(len, [*tasks.splitlines(), *models.splitlines()])) <= 80

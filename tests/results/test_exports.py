@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import math
+import re
+from pathlib import Path
 
 import builders
 import pytest
@@ -40,11 +42,45 @@ def rows_of_csv(experiment):
     return list(csv.DictReader(io.StringIO(results_csv(experiment, read_outcomes(experiment)))))
 
 
-def test_columns_of_sweeps_stand_behind_those_there_were(swept):
+COLUMNS = [
+    *("model", "model_source", "model_revision", "task", "variant", "seed", "metric", "score", "status", "reason"),
+    *("learning_rate", "per_device_train_batch_size", "num_train_epochs", "max_seq_length"),
+]
+LAST_COLUMNS = ["precision", "device", "seconds", "data", "chosen", "log", "run_sha256", "state", "precision_used"]
+
+
+def test_the_columns_are_the_cell_its_score_its_values_where_they_are_from_and_all_metrics(swept):
     header = list(rows_of_csv(swept)[0])
-    assert header[:9] == ["model", "task", "variant", "seed", "state", "reason", "data", "log", "run_sha256"]
-    assert header[9:-3] == sorted(header[9:-3])
-    assert header[-3:] == ["learning_rate", "lora", "chosen"]
+    assert header[: len(COLUMNS)] == COLUMNS
+    assert header[len(COLUMNS)] == "lora"
+    rest = header[len(COLUMNS) + 1 :]
+    assert rest[: len(LAST_COLUMNS)] == LAST_COLUMNS
+    assert rest[len(LAST_COLUMNS) :] == sorted(rest[len(LAST_COLUMNS) :])
+    assert {"eval_accuracy", "eval_pearson", "train_runtime"} < set(rest)
+
+
+def test_a_row_is_tidy(swept):
+    by_cell = {(row["task"], row["variant"], row["seed"]): row for row in rows_of_csv(swept)}
+    row = by_cell["number", "base", "2"]
+    entry = swept.models["tiny"]
+    assert (row["model"], row["model_source"]) == ("tiny", entry["source"])
+    assert (row["metric"], float(row["score"])) == ("pearson/spearmanr", pytest.approx(0.35))
+    assert (row["status"], row["state"], row["reason"], row["seconds"]) == ("done", "done", "", row["train_runtime"])
+    missing = by_cell["pair", "learning_rate-5e-05", "3"]
+    assert (missing["status"], missing["score"], missing["seconds"], missing["device"]) == ("not run", "", "", "")
+
+
+def test_two_lines_of_pandas_give_models_by_tasks(swept, project):
+    """The two lines are those of docs/results.md."""
+    Path(swept.paths.results_csv).write_text(results_csv(swept, read_outcomes(swept)), encoding="utf-8")
+    text = (project / "docs" / "results.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import pandas as pd\n.*?)```", text, re.DOTALL)
+    names = {}
+    exec(code.replace("results/demo/", f"results/{swept.name}/"), names)
+    table = names["table"]
+    assert list(table.columns) == ["number", "pair"] and list(table.index) == ["tiny"]
+    assert table.loc["tiny", "pair"] == pytest.approx(0.6)
+    assert table.loc["tiny", "number"] == pytest.approx(0.35)
 
 
 def test_every_row_has_its_values_and_whether_its_variant_was_chosen(swept):
@@ -63,14 +99,14 @@ def test_each_row_has_the_precision_that_was_used(swept):
     cell = next(iter(swept.cells.values()))
     builders.write_result(swept, cell, {"eval_accuracy": 1, "eval_f1": 1, "eval_samples": 5}, precision="bf16")
     first, *others = rows_of_csv(swept)
-    assert first["precision_used"] == "bf16"
+    assert first["precision"] == first["precision_used"] == "bf16"
     assert {(row["state"], row["precision_used"]) for row in others} == {("done", "fp32"), ("not run", "")}
 
 
 def test_without_a_sweep_only_the_choice_is_added(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment = builders.experiment(tmp_path)
-    assert list(rows_of_csv(experiment)[0])[-2:] == ["run_sha256", "chosen"]
+    assert list(rows_of_csv(experiment)[0]) == [*COLUMNS, *LAST_COLUMNS]
     content = json.loads(results_json(experiment, read_outcomes(experiment)))
     assert [(entry["chosen"], entry["values"], entry["n"]) for entry in content["summaries"]] == [(True, {}, 0)] * 2
     assert content["optimism"] == []

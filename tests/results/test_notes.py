@@ -71,7 +71,7 @@ def test_a_way_of_a_later_release_is_said_as_it_stands():
 
 
 def test_runs_that_cannot_be_repeated_to_the_last_bit_are_named():
-    beginning = "Not repeatable to the last bit, since kernels of the GPU are not deterministic"
+    beginning = "Not repeatable to the last bit, since GPU kernels were not deterministic"
     exact, inexact = done(deterministic=True), done(seed=2, deterministic=False)
     assert said(exact, inexact, beginning="Not") == [f"{beginning}: bert/cola/base/seed-2."]
     assert said(inexact, beginning="Not") == [f"{beginning}: all cells."]

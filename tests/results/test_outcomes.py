@@ -18,6 +18,7 @@ from gluegrid.experiment.cell import run_text
 from gluegrid.operations.staged import staged_table
 from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import results_markdown, table_definition, write_tables
+from gluegrid.results.table_notes import SYNTHETIC_NOTE
 from gluegrid.workflow.last_words import last_words
 
 PAIR = {"eval_accuracy": 0.8578, "eval_f1": 0.9, "eval_combined_score": 0.8789, "eval_samples": 50}
@@ -301,14 +302,17 @@ def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial)
         "FAILED tiny/number/base/seed-42: the loss is nan | inf at step 3"
         "; log: results/small/logs/train/tiny/number/base/seed-42.log",
     ]
-    assert lines[1:7] == [
+    assert lines[1:9] == [
         "small: scores x 100 on validation, one seed",
         "",
-        "Task                    tiny",
-        "Pair                   87.89",
-        "number                failed",
-        "Mean    87.89 (1 of 2 tasks)",
+        "Task      tiny",
+        "Pair     87.89",
+        "number  failed",
+        "Mean    87.89*",
+        "",
+        "Notes (* marks the numbers that they qualify):",
     ]
+    assert "- Mean of tiny: over 1 of 2 tasks" in lines
 
 
 def test_the_last_words_say_the_precision(experiment, pair):
@@ -436,8 +440,9 @@ def test_a_cell_that_is_not_trained_needs_no_numbers_of_training(untrained):
     found = read_outcomes(untrained)
     assert [outcome.reason for outcome in found] == [None, None]
     text = write_tables(untrained, found)
-    assert "| pair   | accuracy/f1 | 85.78/90.00 (not trained here) | -                   | -        |" in text
-    assert "| hidden | accuracy/f1 | predicted (not trained here)   | -                   | -        |" in text
+    assert "| pair   | accuracy/f1 | 85.78/90.00 | -                   | -        |" in text
+    assert "\n- All numbers: not trained here\n" in text
+    assert "| hidden | accuracy/f1 | predicted   | -                   | -        |" in text
     assert "| tiny    | 87.89  | predicted | 87.89  |" in text
     assert "spread" not in text
     note = "Not trained here: scored or predicted with the head it came with: all cells."
@@ -521,25 +526,37 @@ def test_official_data_leave_no_trace_in_the_tables(official):
     assert (row["state"], row["data"]) == ("done", "")
 
 
-def test_other_data_are_said_in_every_table_and_their_files_once(official):
+def test_other_data_are_noted_below_every_table_and_their_files_once(official):
     (cell,) = official.cells.values()
     other = files(train="d" * 64, test="e" * 64)
     builders.write_result(official, cell, PAIR, train_rows=400, task_files=other)
     text = write_tables(official, read_outcomes(official))
-    assert "| Pair   | accuracy/f1 | 85.78/90.00 (train 100 of 1,000) | 12.50 " in text
-    assert "| tiny    | 87.89\\* | 87.89\\* |\n\nNumbers with \\* are not from the official data:\n" in text
-    assert "\n- on Pair: train 100 of 1,000\n\n## What to know" in text
+    assert "| Pair   | accuracy/f1 | 85.78/90.00\\* | 12.50 " in text
+    notes = "\n\nNotes (\\* marks the numbers that they qualify):\n\n- Pair: train 100 of 1,000\n"
+    assert f"| tiny    | 87.89\\* | 87.89\\* |{notes}\n## What to know" in text
+    assert text.count(notes) == 2
     assert "\n- Not the official files: train, test of pair.\n" in text
     assert "subset" not in text
     (row,) = csv.DictReader(io.StringIO(Path(official.paths.results_csv).read_text(encoding="utf-8")))
     (entry,) = json.loads(Path(official.paths.results_json).read_text(encoding="utf-8"))["cells"]
     assert row["data"] == entry["data"] == "train 100 of 1,000"
-    words = last_words(official, read_outcomes(official)).splitlines()
-    assert [line for line in words if "*" in line] == [
-        "Pair  87.89*",
-        "Mean  87.89*",
-        "* not from the official data; results.md says how they differ.",
-    ]
+    assert "- Pair: train 100 of 1,000\n" in last_words(official, read_outcomes(official))
+
+
+def test_synthetic_data_are_called_so_once_and_compared_with_nothing(official, tmp_path):
+    tasks = {"pair": {**official.tasks["pair"], "synthetic": True}}
+    experiment = builders.experiment(tmp_path, tasks=tasks)
+    (cell,) = experiment.cells.values()
+    assert run_text(cell) == run_text(*official.cells.values())
+    assert table_definition(experiment) != table_definition(official)
+    builders.write_result(experiment, cell, PAIR, train_rows=400, task_files=files(train="d" * 64))
+    text = write_tables(experiment, read_outcomes(experiment))
+    assert text.startswith(f"# Results of small\n\n{SYNTHETIC_NOTE}\n\n## tiny\n")
+    assert text.count("ynthetic") == 1
+    assert "1,000" not in text and "official" not in text and "*" not in text
+    assert "- Trained on a subset, 100 of 400 examples: " in text
+    (row,) = csv.DictReader(io.StringIO(Path(experiment.paths.results_csv).read_text(encoding="utf-8")))
+    assert row["data"] == "synthetic"
 
 
 def test_official_data_are_part_of_what_rebuilds_the_tables_and_of_no_run(official, tmp_path):
@@ -602,7 +619,7 @@ def test_the_tables_say_who_trained_a_part_of_a_cell_and_that_memory_was_short(e
     record = {"micro_batch_rows": {"train": 8, "eval": None}, "continued": continued}
     builders.write_result(experiment, pair, PAIR, **record)
     text = write_tables(experiment, read_outcomes(experiment))
-    memory = "for want of the device's memory, with the same updates"
+    memory = "since memory was short, with the same updates"
     assert f"- Trained in micro-batches of 8 {memory}: {pair.name}.\n" in text
     mine, other = "ode 0123456789ab on CPU", "ode fedcba987654 with uncommitted changes on GPU"
     assert f"- C{mine} until step 5, then c{other}: {pair.name}.\n" in text

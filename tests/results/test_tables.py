@@ -11,8 +11,10 @@ from gluegrid.common import escaping
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.references import by_model_and_task, document
 from gluegrid.results import result_text, tables
+from gluegrid.results.official_data import SYNTHETIC
 from gluegrid.results.selection import chosen
 from gluegrid.results.summary import Group
+from gluegrid.results.table_notes import TableNotes, seeds_lines, synthetic_note
 
 REGISTRY = load_registry()
 
@@ -66,7 +68,7 @@ def test_all_nine_tasks_are_named_as_in_the_document():
     [
         ([outcome()], ["not run", "-", "-"]),
         ([outcome(reason="the disk is full")], ["failed", "-", "-"]),
-        ([outcome(seed=1), outcome(seed=2, reason="killed")], ["failed (1 of 2 seeds)", "-", "-"]),
+        ([outcome(seed=1), outcome(seed=2, reason="killed")], ["failed", "-", "-"]),
     ],
 )
 def test_a_cell_without_a_result_says_why(outcomes, expected):
@@ -82,70 +84,98 @@ def seeds(*scores, missing=()):
     return group("cola", *done, *missing)
 
 
+def shown(*groups):
+    """Return what stands in the column of results, and the notes below the table."""
+    rows = tables.model_table(groups).splitlines()[2:]
+    return [cells(row)[2].replace("\\", "") for row in rows], TableNotes(groups).lines()
+
+
 def test_several_seeds_give_their_mean_and_their_number():
-    row = cells(tables.model_table([seeds(50, 60, 61)]).splitlines()[2])
-    assert row == ["CoLA", "Matthews corr", "57.00 ± 6.08 (3 of 3 seeds)", "20.00", "3"]
+    assert shown(seeds(50, 60, 61)) == (["57.00 ± 6.08"], ["Notes:", "- Mean ± standard deviation over 3 seeds."])
 
 
 def test_a_missing_seed_is_left_out_and_said():
-    assert result_text.result(seeds(50, 60, missing=[outcome(seed=9)])) == "55.00 ± 7.07 (2 of 3 seeds)"
+    (result,), (title, *lines) = shown(seeds(50, 60, missing=[outcome(seed=9)]))
+    assert (result, title) == ("55.00 ± 7.07*", "Notes (* marks the numbers that they qualify):")
+    assert lines == ["- CoLA: 2 of 3 seeds", "- Mean ± standard deviation over 3 seeds."]
+
+
+def test_seeds_that_failed_where_none_has_a_result_are_counted():
+    failed = group("cola", outcome(seed=1), outcome(seed=2, reason="killed"))
+    assert shown(failed) == (["failed"], ["Notes:", "- CoLA: 1 of 2 seeds failed"])
 
 
 DEGENERATE = from_percents(matthews_correlation=0) | {"degenerate": True}
 
 
 @pytest.mark.parametrize(
-    ("others", "expected"),
+    ("others", "result", "notes"),
     [
-        ([], "55.00 ± 7.07 (2 of 2 seeds)"),
-        ([outcome(seed=8, reason="killed")], "55.00 ± 7.07 (2 of 3 seeds, 1 failed)"),
+        ([], "55.00 ± 7.07", []),
+        ([outcome(seed=8, reason="killed")], "55.00 ± 7.07*", ["2 of 3 seeds, 1 failed"]),
         (
             [outcome(seed=8, reason="killed"), outcome(seed=9, results=DEGENERATE)],
-            "36.67 ± 32.15 (3 of 4 seeds, 1 failed, 1 degenerate; without it 55.00 ± 7.07)",
+            "36.67 ± 32.15*",
+            ["3 of 4 seeds, 1 failed", "1 of 3 seeds degenerate; without it 55.00 ± 7.07"],
         ),
         (
             [outcome(seed=seed, results=DEGENERATE) for seed in (8, 9)],
-            "27.50 ± 32.02 (4 of 4 seeds, 2 degenerate; without them 55.00 ± 7.07)",
+            "27.50 ± 32.02*",
+            ["2 of 4 seeds degenerate; without them 55.00 ± 7.07"],
         ),
         (
             [outcome(seed=9, results={"eval_matthews_correlation": None, "degenerate": True})],
-            "undefined (3 of 3 seeds, 1 degenerate; without it 55.00 ± 7.07)",
+            "undefined*",
+            ["1 of 3 seeds degenerate; without it 55.00 ± 7.07"],
         ),
     ],
 )
-def test_failed_and_degenerate_seeds_are_counted_and_the_mean_shown_without(others, expected):
-    assert result_text.result(seeds(50, 60, missing=others)) == expected
+def test_failed_and_degenerate_seeds_are_counted_and_the_mean_shown_without(others, result, notes):
+    results, lines = shown(seeds(50, 60, missing=others))
+    assert results == [result]
+    assert lines[1:-1] == [f"- CoLA: {note}" for note in notes]
 
 
 def test_degenerate_seeds_alone_have_no_mean_without_them():
-    assert result_text.result(group("cola", outcome(results=DEGENERATE))) == "0.00 (degenerate)"
+    assert shown(group("cola", outcome(results=DEGENERATE)))[1][1] == "- CoLA: degenerate"
     both = group("cola", *[outcome(seed=seed, results=DEGENERATE) for seed in (1, 2)])
-    assert result_text.result(both) == "0.00 ± 0.00 (2 of 2 seeds, 2 degenerate)"
+    assert shown(both)[1][1] == "- CoLA: 2 of 2 seeds degenerate"
+
+
+def test_a_number_without_degenerate_runs_is_of_the_kind_that_the_table_shows():
+    results = [from_percents(accuracy=80, f1=90), from_percents(accuracy=40, f1=50) | {"degenerate": True}]
+    mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
+    assert "- MRPC: 1 of 2 seeds degenerate; without it 80.00/90.00" in TableNotes([mrpc]).lines()
+    assert "- MRPC: 1 of 2 seeds degenerate; without it 85.00" in TableNotes([mrpc], of_scores=True).lines()
 
 
 def test_one_seed_that_is_left_of_several_has_no_spread():
-    assert result_text.result(seeds(50, missing=[outcome(seed=9)])) == "50.00 (1 of 2 seeds)"
+    assert shown(seeds(50, missing=[outcome(seed=9)]))[0] == ["50.00*"]
 
 
 def test_each_metric_has_its_spread_and_an_undefined_one_none():
     results = [from_percents(accuracy=80, f1=90), from_percents(accuracy=84, f1=None)]
     mrpc = group("mrpc", *[outcome("mrpc", seed, result) for seed, result in enumerate(results)])
-    assert result_text.result(mrpc) == "82.00/undefined ± 2.83/undefined (2 of 2 seeds)"
+    assert result_text.result(mrpc) == "82.00/undefined ± 2.83/undefined"
 
 
-def test_numbers_of_one_seed_are_said_to_be():
-    assert tables.one_seed_note([COLA, MRPC]) == "1 seed, so the spread is not known."
-    assert tables.one_seed_note([COLA, seeds(50, 60)]) == "1 seed, so the spread is not known: CoLA."
-    assert tables.one_seed_note([seeds(50, 60)]) == ""
-    assert tables.one_seed_note([group("cola")]) == ""
+def test_the_number_of_seeds_is_said_with_the_tasks_where_it_differs():
+    assert seeds_lines([COLA, MRPC]) == ["1 seed, so the spread is not known."]
+    assert seeds_lines([seeds(50, 60)]) == ["Mean ± standard deviation over 2 seeds."]
+    several = group("mrpc", *[outcome("mrpc", seed, MRPC.outcomes[0].results) for seed in (1, 2)])
+    assert seeds_lines([COLA, several]) == [
+        "1 seed, so the spread is not known: CoLA.",
+        "Mean ± standard deviation over 2 seeds: MRPC.",
+    ]
+    assert seeds_lines([group("cola")]) == []
 
 
 def test_another_seed_would_not_change_what_is_only_evaluated():
     finished = group("cola", outcome(results=from_percents(matthews_correlation=50), run={"do_train": False}))
-    assert tables.one_seed_note([finished]) == ""
-    assert tables.one_seed_note([COLA, finished]) == "1 seed, so the spread is not known."
+    assert seeds_lines([finished]) == []
+    assert seeds_lines([COLA, finished]) == ["1 seed, so the spread is not known."]
     of_mnli = {"do_train": False, "init_from": {"task": "mnli", "variant": "base", "run_sha256": ""}}
-    assert tables.one_seed_note([group("cola", outcome(results=from_percents(matthews_correlation=50), run=of_mnli))])
+    assert seeds_lines([group("cola", outcome(results=from_percents(matthews_correlation=50), run=of_mnli))])
 
 
 def test_a_prediction_is_named_and_counts_in_no_mean():
@@ -153,11 +183,12 @@ def test_a_prediction_is_named_and_counts_in_no_mean():
     done = outcome("ax", results={"predict_samples": 6}, run=run)
     del done.results["epoch"], done.results["train_runtime"]
     row = cells(tables.model_table([group("ax", done)]).splitlines()[2])
-    assert row[2:] == ["predicted (from mnli; not trained here)", "-", "-"]
+    assert row[2:] == ["predicted\\*", "-", "-"]
+    assert TableNotes([group("ax", done)]).lines()[1:] == ["- AX: from mnli", "- AX: not trained here"]
     assert cells(tables.models_by_tasks([COLA, group("ax", done)]).splitlines()[2]) == [
-        *("bert", "57.60", "predicted", "57.60"),
+        *("bert", "57.60", "predicted\\*", "57.60"),
     ]
-    assert cells(tables.models_by_tasks([group("ax", done)]).splitlines()[2]) == ["bert", "predicted", "-"]
+    assert cells(tables.models_by_tasks([group("ax", done)]).splitlines()[2]) == ["bert", "predicted\\*", "-"]
 
 
 def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
@@ -174,32 +205,37 @@ def points_of(*scores, task="cola", keys=("eval_matthews_correlation",)):
     return found
 
 
-def test_the_chosen_point_is_named_beside_its_number():
-    (found,) = chosen(points_of((50, 52), (60, 62), (55, 57)))
-    assert result_text.result(found) == "61.00 ± 1.41 (2 of 2 seeds; learning_rate 3e-05; best of 3 points)"
-    assert result_text.result(chosen(points_of((50, 52), (60, 62)))[0]).endswith("best of 2 points)")
-    assert result_text.result(chosen(points_of((50, 52)))[0]) == "51.00 ± 1.41 (2 of 2 seeds)"
+def test_the_chosen_point_is_named_below_the_table():
+    results, lines = shown(*chosen(points_of((50, 52), (60, 62), (55, 57))))
+    assert results == ["61.00 ± 1.41*"]
+    assert lines[1:3] == ["- CoLA: best of 3 points", "- CoLA: learning_rate 3e-05"]
+    assert shown(*chosen(points_of((50, 52), (60, 62))))[1][1] == "- CoLA: best of 2 points"
+    assert shown(*chosen(points_of((50, 52))))[0] == ["51.00 ± 1.41"]
 
 
 def test_a_point_with_fewer_seeds_is_not_among_those_it_is_the_best_of():
-    (found,) = chosen(points_of((50, 52), (60, None), (55, 57)))
-    assert result_text.result(found) == "56.00 ± 1.41 (2 of 2 seeds; learning_rate 5e-05; best of 2 of 3 points)"
+    results, lines = shown(*chosen(points_of((50, 52), (60, None), (55, 57))))
+    assert results == ["56.00 ± 1.41*"]
+    assert lines[1:3] == ["- CoLA: best of 2 of 3 points", "- CoLA: learning_rate 5e-05"]
 
 
 def test_a_sweep_without_a_score_names_no_point():
-    (found,) = chosen(points_of((None, None), (None, None)))
-    assert result_text.result(found) == "failed (2 of 2 seeds)"
+    assert shown(*chosen(points_of((None, None), (None, None)))) == (
+        ["failed"],
+        ["Notes:", "- CoLA: 2 of 2 seeds failed"],
+    )
 
 
 def test_median_and_best_have_tables_of_their_own():
     groups = [seeds(50, 60, 61, missing=[outcome(seed=9)]), MRPC]
     mrpc = f"{(85.784 + 89.999) / 2:.2f}"
-    assert cells(tables.models_by_tasks(groups).splitlines()[2])[1:3] == ["57.00 ± 6.08 (3 of 4)", mrpc]
-    assert cells(tables.models_by_tasks(groups, "median").splitlines()[2])[1:3] == ["60.00 (3 of 4)", mrpc]
+    assert cells(tables.models_by_tasks(groups).splitlines()[2])[1:3] == ["57.00 ± 6.08\\*", mrpc]
+    assert cells(tables.models_by_tasks(groups, "median").splitlines()[2])[1:3] == ["60.00\\*", mrpc]
     assert cells(tables.models_by_tasks(groups, "best").splitlines()[2]) == [
-        *("bert", "61.00 (3 of 4)", mrpc),
-        f"{(61 + (85.784 + 89.999) / 2) / 2:.2f}",
+        *("bert", "61.00\\*", mrpc),
+        f"{(61 + (85.784 + 89.999) / 2) / 2:.2f}\\*",
     ]
+    assert TableNotes(groups, of_scores=True).lines()[1:] == ["- CoLA: 3 of 4 seeds"]
 
 
 def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
@@ -209,7 +245,7 @@ def test_the_best_seed_of_several_metrics_is_that_with_the_best_score():
 
 
 def test_the_mean_of_seeds_is_rounded_once():
-    assert result_text.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00 (3 of 3 seeds)"
+    assert result_text.result(seeds(50.004, 50.004, 50.008)) == "50.01 ± 0.00"
 
 
 def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
@@ -219,12 +255,13 @@ def test_an_undefined_metric_is_named_and_kept_out_of_the_mean():
         "bert",
         "57.60",
         "undefined",
-        "57.60 (1 of 2 tasks)",
+        "57.60\\*",
     ]
+    assert TableNotes([COLA, stsb], of_scores=True).lines()[1:] == ["- Mean of bert: over 1 of 2 tasks"]
 
 
 def test_one_undefined_seed_makes_the_mean_undefined():
-    assert result_text.result(seeds(50, None)) == "undefined (2 of 2 seeds)"
+    assert result_text.result(seeds(50, None)) == "undefined"
 
 
 def test_models_by_tasks_averages_metrics_then_tasks():
@@ -239,8 +276,9 @@ def test_models_by_tasks_says_how_many_tasks_a_mean_lacks():
     groups = [COLA, group("mrpc", outcome("mrpc", reason="killed")), group("mnli")]
     other = [group(of_task.task.name, model="roberta") for of_task in groups]
     lines = tables.models_by_tasks(groups + other).splitlines()
-    assert cells(lines[2]) == ["bert", "57.60", "failed", "not run", "57.60 (1 of 3 tasks)"]
-    assert cells(lines[3]) == ["roberta", "not run", "not run", "not run", "- (0 of 3 tasks)"]
+    assert cells(lines[2]) == ["bert", "57.60", "failed", "not run", "57.60\\*"]
+    assert cells(lines[3]) == ["roberta", "not run", "not run", "not run", "-"]
+    assert TableNotes(groups + other, of_scores=True).lines()[1:] == ["- Mean of bert: over 1 of 3 tasks"]
 
 
 def test_reasons_stay_in_their_column_and_on_their_line():
@@ -266,54 +304,94 @@ def mnli(*data, model="bert"):
     return group("mnli", *outcomes, model=model)
 
 
-def test_a_number_from_other_data_says_so_beside_it():
+def test_a_number_from_other_data_is_marked_and_a_note_says_how_they_differ():
     expected = """\
-| Task   | Metric                     | Result                                | Training time (s)   | epochs   |
-|--------|----------------------------|---------------------------------------|---------------------|----------|
-| CoLA   | Matthews corr              | 57.60                                 | 225.96              | 3        |
-| MNLI   | Matched acc/Mismatched acc | 78.83/81.36 (train 41,294 of 392,702) | 100.00              | 3        |"""
+| Task   | Metric                     | Result        | Training time (s)   | epochs   |
+|--------|----------------------------|---------------|---------------------|----------|
+| CoLA   | Matthews corr              | 57.60         | 225.96              | 3        |
+| MNLI   | Matched acc/Mismatched acc | 78.83/81.36\\* | 100.00              | 3        |"""
     assert tables.model_table([COLA, mnli(SUBSET)]) == expected
+    assert tables.notes_below([COLA, mnli(SUBSET)]) == (
+        "Notes (\\* marks the numbers that they qualify):\n\n"
+        "- MNLI: train 41,294 of 392,702\n- 1 seed, so the spread is not known.\n"
+    )
 
 
-def test_a_number_beside_the_documents_says_so_too():
+def test_a_number_beside_the_documents_is_marked_too():
     document = {"mnli": {"accuracy": 84.63, "accuracy_mm": 84.54}}
     row = cells(tables.beside_reference([mnli(SUBSET)], document, "the document").splitlines()[2])
-    assert row[2:4] == ["78.83/81.36 (train 41,294 of 392,702)", "84.63/84.54"]
-
-
-def test_seeds_and_data_stand_in_one_bracket():
-    with_missing = group("mnli", *mnli(SUBSET, SUBSET).outcomes, outcome("mnli", 9, reason="killed"))
-    text = result_text.result(with_missing)
-    assert text == "78.83/81.36 ± 0.00/0.00 (2 of 3 seeds, 1 failed; train 41,294 of 392,702)"
+    assert row[2:4] == ["78.83/81.36\\*", "84.63/84.54"]
 
 
 def test_seeds_of_different_data_are_told_apart():
-    expected = "78.83/81.36 ± 0.00/0.00 (3 of 3 seeds; train 41,294 of 392,702 in 2 of 3 runs)"
-    assert result_text.result(mnli(SUBSET, "", SUBSET)) == expected
+    assert shown(mnli(SUBSET, "", SUBSET))[1][1] == "- MNLI: train 41,294 of 392,702 in 2 of 3 runs"
 
 
 @pytest.mark.parametrize(
     ("run", "named"),
     [
-        ({"train_sampling_strategy": "group_by_length"}, " (group_by_length)"),
-        ({"lora": {"r": 8}, "gpus": 2}, " (lora)"),
-        ({"lora": {"r": 8}, "train_sampling_strategy": "group_by_length"}, " (group_by_length; lora)"),
-        ({"gpus": 2, "precision": "bf16"}, ""),
+        ({"train_sampling_strategy": "group_by_length"}, ["group_by_length"]),
+        ({"lora": {"r": 8}, "gpus": 2}, ["lora"]),
+        ({"lora": {"r": 8}, "train_sampling_strategy": "group_by_length"}, ["group_by_length", "lora"]),
+        ({"gpus": 2, "precision": "bf16"}, []),
     ],
 )
-def test_options_that_make_another_number_are_named_beside_it(run, named):
-    results = from_percents(matthews_correlation=57.60)
-    assert result_text.result(group("cola", outcome("cola", results=results, run=run))) == f"57.60{named}"
+def test_options_that_make_another_number_are_notes(run, named):
+    results, lines = shown(group("cola", outcome(results=from_percents(matthews_correlation=57.60), run=run)))
+    assert results == ["57.60" + ("*" if named else "")]
+    assert lines[1:-1] == [f"- CoLA: {name}" for name in named]
 
 
-def test_an_option_stands_between_seeds_and_data_and_below_where_the_table_is_narrow():
-    run = {"train_sampling_strategy": "group_by_length"}
-    results = from_percents(accuracy=78.83, accuracy_mm=81.36)
-    of_mnli = group("mnli", *(outcome("mnli", seed, results, data=FEW, run=run) for seed in (1, 2)))
-    assert result_text.result(of_mnli) == f"78.83/81.36 ± 0.00/0.00 (2 of 2 seeds; group_by_length; {FEW})"
-    narrow = tables.terminal_table([of_mnli])
-    assert "| 78.83/81.36 ± 0.00/0.00* (2 of 2 seeds) |" in narrow
-    assert f"\n\n- on MNLI: group_by_length\n\n{tables.MARKED}\n" in narrow
+LORA = {"lora": {"r": 8}}
+
+
+def with_adapters(task, model="bert", data="", run=LORA):
+    """Return the group of a task that was trained with adapters."""
+    results = dict.fromkeys(group(task).task.metric_keys(), 0.5)
+    return group(task, outcome(task, results=results, run=run, model=model, data=data), model=model)
+
+
+def test_a_note_names_all_that_it_is_about_once():
+    three = [with_adapters("cola"), with_adapters("mrpc"), with_adapters("rte", run={})]
+    assert shown(*three)[0] == ["50.00*", "50.00/50.00*", "50.00"]
+    assert TableNotes(three).lines()[1] == "- CoLA, MRPC: lora"
+
+
+def test_what_is_true_of_all_numbers_marks_none():
+    both = [with_adapters("cola"), with_adapters("mrpc", data=SUBSET)]
+    assert shown(*both)[0] == ["50.00", "50.00/50.00*"]
+    assert TableNotes(both).lines()[1:3] == ["- All numbers: lora", f"- MRPC: {SUBSET}"]
+    assert shown(both[0])[0] == ["50.00*"]
+
+
+def test_models_by_tasks_names_models_where_a_note_is_not_about_all_of_a_task():
+    adapted = {"bert": ("cola", "mrpc", "rte"), "roberta": ("cola",), "electra": ("cola", "mrpc")}
+    every = [
+        with_adapters(task, model, run=LORA if task in tasks else {})
+        for model, tasks in adapted.items()
+        for task in ("cola", "mrpc", "rte")
+    ]
+    assert TableNotes(every, of_scores=True).lines()[1:] == ["- all of bert, CoLA, MRPC (electra): lora"]
+
+
+def synthetic(task, model="bert"):
+    return with_adapters(task, model, SYNTHETIC, run={})
+
+
+def test_synthetic_data_are_said_once_and_mark_nothing():
+    both = [synthetic("cola"), synthetic("mrpc")]
+    assert shown(*both) == (
+        ["50.00", "50.00/50.00"],
+        ["Notes:", "- All numbers: synthetic data", "- 1 seed, so the spread is not known."],
+    )
+    assert tables.notes_below(both, of_scores=True, said=result_text.SYNTHETIC_DATA) == ""
+    assert tables.data_notes(both) == []
+    assert synthetic_note(both).startswith("The data are synthetic, ")
+    assert "*" not in tables.score_or_state(both[0])
+    mixed = [COLA, *both[1:]]
+    assert shown(*mixed)[0] == ["57.60", "50.00/50.00*"]
+    assert synthetic_note(mixed) == "Synthetic data: MRPC."
+    assert synthetic_note([COLA]) == ""
 
 
 def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():
@@ -321,66 +399,26 @@ def test_models_by_tasks_marks_numbers_from_other_data_and_means_of_them():
     failed = group("mnli", outcome("mnli", reason="killed", model="roberta"), model="roberta")
     lines = tables.models_by_tasks([COLA, mnli(SUBSET), official, failed]).splitlines()
     assert cells(lines[2]) == ["bert", "57.60", "80.09\\*", "68.85\\*"]
-    assert cells(lines[3]) == ["roberta", "57.60", "failed", "57.60 (1 of 2 tasks)"]
+    assert cells(lines[3]) == ["roberta", "57.60", "failed", "57.60\\*"]
+
+
+def test_models_by_tasks_has_no_escapes_in_the_terminal():
+    assert "| 80.09* |" in tables.models_by_tasks([COLA, mnli(SUBSET)], table=tables.plain)
 
 
 def test_marks_are_explained_task_by_task_and_where_models_differ_by_model():
     others = [mnli("", model="roberta"), mnli(FEW, model="electra"), mnli(FEW, model="deberta")]
     assert tables.data_notes([COLA, mnli(SUBSET)]) == ["- on MNLI: train 41,294 of 392,702"]
     assert tables.data_notes([COLA, mnli(SUBSET), *others]) == [
-        "- on MNLI with bert: train 41,294 of 392,702",
-        f"- on MNLI with electra, deberta: {FEW}",
+        "- on MNLI (bert): train 41,294 of 392,702",
+        f"- on MNLI (electra, deberta): {FEW}",
     ]
     assert tables.data_notes([COLA, group("mnli")]) == []
 
 
-def test_in_the_terminal_a_number_says_so_beside_it_where_there_is_room():
-    text = tables.terminal_table([COLA, mnli(SUBSET)])
-    assert text == tables.model_table([COLA, mnli(SUBSET)]) + "\n\n1 seed, so the spread is not known."
-    assert max(map(len, text.splitlines())) <= tables.TERMINAL_WIDTH
-
-
-def test_in_the_terminal_what_is_long_goes_below_a_table_that_would_be_too_wide():
-    points = points_of(
-        (50, 52, 54), (60, 61, 62), (55, 57, 56), task="mnli", keys=("eval_accuracy", "eval_accuracy_mm")
-    )
-    (found,) = chosen(points)
-    degenerate = seeds(50, 60, missing=[outcome(seed=8, reason="killed"), outcome(seed=9, results=DEGENERATE)])
-    expected = """\
-| Task   | Metric                     | Result                                 | Training time (s)   | epochs   |
-|--------|----------------------------|----------------------------------------|---------------------|----------|
-| CoLA   | Matthews corr              | 36.67 ± 32.15 (3 of 4 seeds)           | 43.33               | 3        |
-| MNLI   | Matched acc/Mismatched acc | 61.00/61.00 ± 1.00/1.00 (3 of 3 seeds) | 100.00              | 3        |
-
-- on CoLA: 1 failed, 1 degenerate; without it 55.00 ± 7.07
-- on MNLI: learning_rate 3e-05; best of 3 points"""
-    assert tables.terminal_table([degenerate, found]) == expected
-
-
-def test_in_the_terminal_a_mark_stands_for_what_would_make_the_table_too_wide():
-    seeds_of_mrpc = group("mrpc", *[outcome("mrpc", seed, MRPC.outcomes[0].results) for seed in (1, 2)])
-    expected = """\
-| Task   | Metric                     | Result                                 | Training time (s)   | epochs   |
-|--------|----------------------------|----------------------------------------|---------------------|----------|
-| MRPC   | Accuracy/F1                | 85.78/90.00 ± 0.00/0.00 (2 of 2 seeds) | 97.60               | 5        |
-| MNLI   | Matched acc/Mismatched acc | 78.83/81.36*                           | 100.00              | 3        |
-
-Numbers with * are not from the official data:
-- on MNLI: train 1,000 of 392,702, validation_matched 200 of 9,815, validation_mismatched 200 of 9,832
-
-1 seed, so the spread is not known: MNLI."""
-    assert tables.terminal_table([seeds_of_mrpc, mnli(FEW)]) == expected
-    assert max(map(len, expected.splitlines())) <= tables.TERMINAL_WIDTH
-
-
-def test_the_terminals_table_has_no_escapes():
-    named = Group("bert", COLA.task, "base", "a*b|c_", "*m*", COLA.outcomes)
-    assert "| a*b|c_ | *m*    " in tables.terminal_table([named])
-
-
 def test_a_long_name_does_not_make_the_table_wide():
     named = Group("bert", COLA.task, "base", "N" * 300, "M" * 300, COLA.outcomes)
-    for text in (tables.model_table([named]), tables.terminal_table([named]), tables.models_by_tasks([named])):
+    for text in (tables.model_table([named]), tables.models_by_tasks([named])):
         assert f"| {'N' * 57}... " in text
         assert max(map(len, text.splitlines())) < 190
 

@@ -304,7 +304,7 @@ def test_a_longer_or_missing_or_additional_file_is_named(archive, name):
 def test_a_truncated_archive_is_refused(archive, share):
     data = archive.read_bytes()
     archive.write_bytes(data[: int(share * len(data))])
-    assert "is no whole archive of `make export`: " in refusal(archive)
+    assert "is not a complete archive of `make export`: " in refusal(archive)
 
 
 def test_a_byte_that_changed_on_the_way_is_found_wherever_it_is(archive):
@@ -421,7 +421,7 @@ def edited(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
 
 
 FORGED = {
-    "no text": ("cells.json", lambda data: b"\xff" + data, "cells.json is not text"),
+    "no text": ("cells.json", lambda data: b"\xff" + data, "cells.json is not UTF-8 text"),
     "no JSON": ("cells.json", lambda data: data[:-5], "cells.json: cannot be read as JSON"),
     "a list": ("config.json", lambda data: b"[]", "config.json: [] is not of type 'object'"),
     "deep": ("cells.json", lambda data: b"[" * 100_000, "cells.json: cannot be read as JSON"),
@@ -470,10 +470,10 @@ def test_what_is_no_archive_is_refused(archive):
         rewritten(Path("copy.zip"), {name: None}, is_honest=name != "manifest.json")
         assert name in refusal(Path("copy.zip").absolute())
     Path("text.zip").write_text("no zip file", encoding="utf-8")
-    assert "is no whole archive of `make export`" in refusal(Path("text.zip").absolute())
+    assert "is not a complete archive of `make export`" in refusal(Path("text.zip").absolute())
     with zipfile.ZipFile("empty.zip", "w"):
         pass
-    assert "is no archive of `make export`" in refusal(Path("empty.zip").absolute())
+    assert "is not an archive of `make export`" in refusal(Path("empty.zip").absolute())
     assert "cannot be read: No such file or directory" in refusal(Path("missing.zip").absolute())
     Path("folder.zip").mkdir()
     assert "cannot be read: Is a directory" in refusal(Path("folder.zip").absolute())

@@ -25,6 +25,7 @@ from gluegrid.results.outcomes import read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.training.dataset import held_out
 from gluegrid.training.metrics import score
+from gluegrid.training.predict import with_answers
 from gluegrid.verification.exports import verify_csv, verify_json
 from gluegrid.verification.findings import Findings, Hashes
 from gluegrid.verification.resources import verify_resources
@@ -204,7 +205,7 @@ def random_predictions(
     else:
         logits[numpy.arange(len(labels)), labels] += 1
         logits[:, 0] += 100 * is_constant
-    return pyarrow.table({"idx": data.column("idx"), "label": labels, "logits": list(logits)})
+    return with_answers(pyarrow.table({"idx": data.column("idx"), "label": labels, "logits": list(logits)}), task)
 
 
 def evaluation_metrics(task: Task, table: pyarrow.Table, suffix: str) -> dict:

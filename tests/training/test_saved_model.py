@@ -8,6 +8,7 @@ import builders
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from rendering import RENDERER, texts_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -228,6 +229,35 @@ def test_the_card_says_what_the_model_is_and_what_it_was_made_from():
     assert "`0123456789abcdef`, with changes" in texts
     assert "`torch 2.0`" in texts
     assert any("after epoch 2 of 3" in text and "the labels no, yes" in text for text in texts)
+
+
+def test_the_hub_reads_the_scores_of_each_validation_split_from_the_card(tmp_path):
+    task = builders.task(
+        source="nyu-mll/glue",
+        folder="mnli",
+        metrics=["accuracy", "macro_f1"],
+        validation={"validation_matched": "", "validation_mismatched": "_mm"},
+    )
+    scores = {"eval_accuracy": 0.8, "eval_macro_f1": 0.75, "eval_accuracy_mm": 0.7, "eval_macro_f1_mm": None}
+    card = card_of(builders.run(task, model={"name": "base", "source": "org/base", "revision": "abc"}), results=scores)
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert data.model_name == "base fine-tuned on tiny"
+    found = {(each.dataset_split, each.metric_type): each.metric_value for each in data.eval_results}
+    assert found == {
+        ("validation_matched", "accuracy"): 0.8,
+        ("validation_matched", "macro_f1"): 0.75,
+        ("validation_mismatched", "accuracy"): 0.7,
+    }
+    first = data.eval_results[0]
+    assert (first.task_type, first.task_name) == ("text-classification", "tiny")
+    assert (first.dataset_type, first.dataset_config, first.dataset_revision) == ("nyu-mll/glue", "mnli", "1")
+    assert data.to_dict()["model-index"] == front_matter(card)[0]["model-index"]
+
+
+def test_a_model_without_a_defined_score_has_none_for_the_hub():
+    head, _ = front_matter(card_of(builders.run(builders.task(labels=None, metrics=["pearson"]))))
+    assert "model-index" not in head
 
 
 def test_the_card_does_not_say_where_folders_of_the_user_lie():

@@ -183,7 +183,7 @@ def noted() -> dict[str, str]:
     return dict(note.split(": outdated, ") for note in findings.notes)
 
 
-OF_OTHER_RESULTS = "made from other results than there are now; to make it anew: make reports EXPERIMENT=small"
+OF_OTHER_RESULTS = "made from other results than the current ones; to rewrite: make reports EXPERIMENT=small"
 COMPARISONS = "results/small/comparisons.md, results/small/comparisons.json"
 REPORT = "results/small/report.html, results/small/table.tex"
 TABLES = "results/small/results.csv, results/small/results.json, results/small/results.md"
@@ -246,15 +246,15 @@ def test_what_another_version_made_otherwise_is_outdated(made):
         entry["code"] = "0" * 64
         entry["sha256"] = entry["sha256"].replace(before, sha256(path))
     lines.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    told = "made by another version of gluegrid, or of what it calculates with"
-    assert noted() == {COMPARISONS: f"{told}; to make it anew: make reports EXPERIMENT=small"}
+    told = "made by another version of gluegrid or of its numerical libraries"
+    assert noted() == {COMPARISONS: f"{told}; to rewrite: make reports EXPERIMENT=small"}
 
 
 def test_what_an_earlier_release_made_otherwise_is_outdated(made):
     replace(made / "report.html", "</svg>", "</svg><!-- as it was drawn then -->")
     (made / "made_from.jsonl").unlink()
-    told = "made by an earlier release of gluegrid, which noted nothing of what from"
-    assert noted() == {REPORT: f"{told}; to make it anew: make reports EXPERIMENT=small"}
+    told = "made by an earlier release, which did not record its sources"
+    assert noted() == {REPORT: f"{told}; to rewrite: make reports EXPERIMENT=small"}
 
 
 @pytest.mark.parametrize("line", ["", "{", "[1]", "{}", '{"file": 1, "sha256": 2, "results": 3, "code": 4}'])
@@ -291,7 +291,9 @@ def test_results_of_an_earlier_plan_are_no_problem_until_they_are_made_anew(made
     changed = [cell for cell in experiment.cells.values() if cell.task == "mrpc"]
     for cell in changed if is_run_json_written else []:
         Path(experiment.paths.run.format(**cell.wildcards)).write_text(run_text(cell), encoding="utf-8")
-    note = f"results of an earlier plan, which snakemake makes anew: {', '.join(sorted(cell.name for cell in changed))}"
+    note = (
+        f"results of an earlier plan, which snakemake will retrain: {', '.join(sorted(cell.name for cell in changed))}"
+    )
     for make in (lambda: None, lambda: make_anew(experiment)):
         make()
         findings = verify_experiment(FOLDER, Hashes())
@@ -309,7 +311,7 @@ def test_an_experiment_whose_call_was_killed_before_its_tables_has_none_yet(made
         (made / name).unlink()
     findings = verify_experiment(made, Hashes())
     assert findings.problems == []
-    assert findings.notes == ["results/small: has no tables yet; to make them: make reports EXPERIMENT=small"]
+    assert findings.notes == ["results/small: has no tables yet; to write them: make reports EXPERIMENT=small"]
 
 
 def test_tables_elsewhere_may_be_outdated_too(made):
@@ -330,9 +332,7 @@ def test_runs_that_do_not_fit_are_told_alone(made):
     findings = verify_experiment(made, Hashes())
     assert findings.made_again == []
     assert [path.name for path in findings.not_made_again] == [*MADE]
-    assert any(
-        line.startswith("  not compared, since what they are made from does not fit") for line in summary(findings)
-    )
+    assert any(line.startswith("  not compared, since their sources do not fit") for line in summary(findings))
 
 
 def test_an_experiment_that_lies_elsewhere_is_not_expected_to_say_so(made):
@@ -442,8 +442,10 @@ def test_a_submission_of_other_runs_than_there_are_is_outdated(submitted):
     compare_made_again(submitted, findings)
     assert findings.problems == []
     (note,) = findings.notes
-    assert note.startswith(f"{ZIP}, {ZIP.with_suffix('.json')}: outdated, made from other results than there are now")
-    assert note.endswith("to make it anew: snakemake submission")
+    assert note.startswith(
+        f"{ZIP}, {ZIP.with_suffix('.json')}: outdated, made from other results than the current ones"
+    )
+    assert note.endswith("to rewrite: snakemake submission")
     rewritten(AX=None)
     (problem,) = problems_of_submission(submitted)
-    assert problem.startswith(f"{ZIP}: could not be made of the runs there are: tiny: cells that a submission")
+    assert problem.startswith(f"{ZIP}: cannot be made from these runs: tiny: cells that a submission")

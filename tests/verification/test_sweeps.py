@@ -91,14 +91,14 @@ CHANGED_LINES = {
     "a point that is gone": (r"\| 5e-05 +\| .*\n", "", "the table under 'tiny, MNLI' has 2 rows, not 3"),
     "a sweep that is gone": (r"### tiny, MNLI\n(?:.*\n)*?(?=### )", "", "has no section 'tiny, MNLI'"),
     "the values of the chosen point": (
-        r"learning\\?_rate 3e-05; best",
-        "learning_rate 5e-05; best",
-        "tiny, MNLI, Result: is '...eeds; learning_rate 5e-05; best of 3 points; ",
+        r"- MNLI: learning\\?_rate 3e-05",
+        "- MNLI: learning_rate 5e-05",
+        "tiny: lacks the line '- MNLI: learning_rate 3e-05'",
     ),
     "how many points": (
         r"best of 3 of 4 points",
         "best of 4 points",
-        "tiny, MRPC, Result: is '..._decay 0.1; best of 4 points; ",
+        "tiny: lacks the line '- MRPC: best of 3 of 4 points'",
     ),
     "how many points below": (
         r"\nBest of 3 of 4 points.*\n",
@@ -108,25 +108,26 @@ CHANGED_LINES = {
     "the variant that another task decides": (
         r"variant learning\\?_rate-3e-05, chosen on mnli",
         "variant base, chosen on mnli",
-        "tiny, AX, Result: is '...ained here; variant base, chosen on mnli)', its runs give ...ained",
+        "tiny: lacks the line '- AX: variant learning_rate-3e-05, chosen on mnli'",
     ),
-    "what it starts from": (
-        r"76.67 \(from mnli; ",
-        "76.67 (",
-        "tiny, RTE, Result: is '76.67 (train 40 of 2,490, validation 30 of 277)', its runs give 76.67 (from mnli; ",
-    ),
+    "what it starts from": (r"- RTE, AX: from mnli", "- AX: from mnli", "tiny: lacks the line '- RTE, AX: from mnli'"),
     "that it was not trained": (
-        r"; not trained here",
-        "",
-        "tiny, AX, Result: is '...2 seeds; from mnli; variant learning_rate",
+        r"- .*: not trained here\n",
+        "- RTE: not trained here\n",
+        "tiny: has the line '- RTE: n",
     ),
-    "a number for a prediction": (r"predicted ", "99.00     ", "tiny, AX, Result: is '99.00 (2 of 2 seeds"),
+    "a number for a prediction": (r"predicted", "99.00", "tiny, AX, Result: is '99.00*', its runs give predicted*"),
     "the task of one seed": (
         r"known: RTE\.",
         "known: AX.",
-        "tiny, of one seed: it says 1 seed, so the spread is not known: AX., the runs give 1 seed, ",
+        "tiny: lacks the line '- 1 seed, so the spread is not known: RTE.'",
     ),
-    "no line on one seed": (r"1 seed, so .*\n", "", "tiny, of one seed: it says none, the runs give 1 seed, so"),
+    "no line on one seed": (r"- 1 seed, so .*\n", "", "tiny: lacks the line '- 1 seed, so"),
+    "what the marks of a point mean": (
+        r"Numbers with .*; results.csv.*\n",
+        "",
+        "tiny, MRPC, data: it says none, the runs give Numbers with * are not ",
+    ),
     "the degenerate run of a point": (
         r"2 of 2, 1 degenerate; ",
         "2 of 2; ",
@@ -163,9 +164,14 @@ def test_a_changed_value_or_choice_of_results_csv_is_found(verify):
     path = FOLDER / "results.csv"
     with path.open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header[-3:] == ["learning_rate", "weight_decay", "chosen"]
     for row in rows:
-        for place, other in zip((-3, -2, -1), ("4e-05", "0.2", "no" if row[-1] == "yes" else "yes"), strict=True):
+        is_chosen = row[header.index("chosen")] == "yes"
+        for name, other in {
+            "learning_rate": "4e-05",
+            "weight_decay": "0.2",
+            "chosen": "no" if is_chosen else "yes",
+        }.items():
+            place = header.index(name)
             value, row[place] = row[place], other
             with path.open("w", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([header, *rows])
@@ -222,7 +228,7 @@ def test_a_score_that_nothing_gives_is_said(verify):
     content = read_json(path)
     content["summaries"][0]["all"]["eval_recall"] = 0.5
     write_json(path, content)
-    assert verify("results.json") == [f"{path}: summaries.0.all.eval_recall is nothing that the runs give"]
+    assert verify("results.json") == [f"{path}: summaries.0.all.eval_recall does not follow from the runs"]
 
 
 def test_what_cannot_be_read_leaves_the_choice_open(finished):
@@ -237,5 +243,5 @@ def test_what_cannot_be_read_leaves_the_choice_open(finished):
 def test_the_terminals_tables_of_a_sweep_fit_its_width(finished):
     experiment = frozen_experiment(FOLDER)
     text = last_words(experiment, read_outcomes(experiment)).partition("Tables:")[0]
-    assert "Of each sweep, the table shows the chosen point; results.md has all of them." in text.splitlines()
+    assert "- MNLI: best of 3 points\n" in text
     assert max(map(len, text.splitlines())) <= WIDTH

@@ -176,7 +176,7 @@ def test_a_missing_file_is_named(finished, pattern):
     path.unlink()
     found = problems()
     if path == HEAD:
-        assert found == ["results/small: has no heads/*.json, which say what the experiment is; call snakemake again"]
+        assert found == ["results/small: has no heads/*.json, which describe the experiment; call snakemake again"]
     elif path.name == "all_results.json":
         # A cell without a result, which the tables still have.
         state = "tiny/mrpc/base/seed-1: state is 'done', it should be failed or stopped or not run"
@@ -298,14 +298,40 @@ def test_the_order_of_the_rows_must_be_that_of_the_data(finished):
     assert f"{MRPC}/predictions_validation.parquet: {problem}" in problems()
 
 
+@pytest.mark.parametrize(("column", "split"), [("prediction", "validation"), ("prediction_name", "test")])
+def test_a_prediction_must_be_that_of_its_logits(finished, column, split):
+    table = predictions_of(MRPC, split)
+    values = table.column(column).to_pylist()
+    right, values[3] = values[3], next(value for value in values if value != values[3])
+    rewrite(with_column(table, column, values), Path(MRPC), split)
+    problem = f"{column} is {values[3]!r} in row 3, by its logits and label it is {right!r}"
+    assert problems()[0] == f"{MRPC}/predictions_{split}.parquet: {problem}"
+
+
+def test_a_label_must_have_its_own_name(finished):
+    table = predictions_of(MRPC)
+    rewrite(with_column(table, "label_name", ["equivalent"] * len(table)), Path(MRPC))
+    problem, *_ = problems()
+    assert "label_name is 'equivalent' in row " in problem and problem.endswith(" rows differ)")
+
+
+def test_predictions_of_an_earlier_release_have_no_names_and_fit(finished):
+    for path in FOLDER.glob("runs/*/*/*/*/predictions_*.parquet"):
+        table = pyarrow.parquet.ParquetFile(path).read(["idx", "label", "logits"])
+        rewrite(table, path.parent, path.stem.removeprefix("predictions_"))
+    write_tables(frozen_experiment(FOLDER), read_outcomes(frozen_experiment(FOLDER)))
+    assert problems() == []
+
+
 OTHER_PREDICTIONS = {
     "fewer rows": (lambda table: table.slice(0, 29), "has 29 rows, the data give 30"),
     "no rows": (lambda table: table.slice(0, 0), "has 0 rows, the data give 30"),
     "another column": (
         lambda table: table.append_column("more", table.column("idx")),
-        "has the columns idx, label, logits, more, not idx, label, logits",
+        "has the columns idx, label, logits, prediction, label_name, prediction_name, more, not idx, label, logits",
     ),
-    "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, not idx, label, logits"),
+    "no logits": (lambda table: table.drop_columns(["logits"]), "has the columns idx, label, prediction, "),
+    "no names": (lambda table: table.drop_columns(["label_name"]), "has the columns idx, label, logits, prediction, "),
     "three outputs": (
         lambda table: with_column(table, "logits", [[0.5, 1.5, 2.5]] * 30),
         "column 'logits' has rows without exactly 2 numbers",
@@ -349,7 +375,7 @@ def test_predictions_that_training_does_not_write_are_named(finished, other, pro
 
 def test_predictions_of_no_split_are_named(finished):
     shutil.copy(f"{MRPC}/predictions_test.parquet", f"{MRPC}/predictions_more.parquet")
-    assert problems() == [f"{MRPC}/predictions_more.parquet: is of no split of this task"]
+    assert problems() == [f"{MRPC}/predictions_more.parquet: belongs to no split of this task"]
 
 
 def test_a_value_that_nothing_gives_is_named(finished):
@@ -559,51 +585,59 @@ CHANGED_LINES = {
     "a number for an undefined one": (
         r"undefined/undefined",
         "99.00/99.00",
-        "tiny, STS-B, Result: is '99.00/99.00 (2 of 2 seeds, 1 degenerate; without it 81.28/85.54; train 40 of"
-        " 5,749, validation 30 of 1,500)', its runs give undefined/undefined",
+        "tiny, STS-B, Result: is '99.00/99.00*', its runs give undefined/undefined*",
     ),
     "a number for a failure": (
-        r"failed \(",
-        "99.00 (",
-        "bert, My *own* | task, Result: is '99.00 (1 of 2 seeds)', its runs give failed",
+        r"\| failed ",
+        "| 99.00  ",
+        "bert, My *own* | task, Result: is '99.00', its runs give failed",
     ),
     "not run for a failure": (
-        r"failed \(1 of 2 seeds\)",
-        "not run",
+        r"\| failed ",
+        "| not run ",
         "bert, My *own* | task, Result: is 'not run', its runs give failed",
     ),
     "the seeds of a failure": (
-        r"failed \(1 of 2 seeds\)",
-        "failed",
-        "bert, My *own* | task, Result: is 'failed', its runs give failed (1 of 2 seeds)",
+        r"\n- .*: 1 of 2 seeds failed\n",
+        "\n",
+        "bert: lacks the line '- My *own* | task: 1 of 2 seeds failed'",
     ),
     "the seeds": (
-        r"2 of 2 seeds; ",
-        "",
-        "tiny, MRPC, Result: is '.../87.33 ± 2.36/0.94 (group_by_length; train 24 of 3,668, validation 30 of 408)',"
-        " its runs give .../87.33 ± 2.36/0.94 (2 of 2 seeds; group_by_length; ",
+        r"deviation over 2 seeds",
+        "deviation over 3 seeds",
+        "tiny: has the line '- Mean ± standard deviation over 3 seeds.', which does not follow from the runs",
     ),
     "the spread": (
         r"88.33/87.33 ± 2.36/0.94",
         "88.33/87.33",
-        "tiny, MRPC, Result: is '88.33/87.33 (2 of 2 seeds; group_by_length; train 24 of 3,668, validation 30 of 408)',"
-        " its runs give 88.33/87.33 ± 2.36/0.94",
+        "tiny, MRPC, Result: is '88.33/87.33*', its runs give 88.33/87.33 ± 2.36/0.94",
+    ),
+    "a note that is there twice": (r"(- MRPC: train .*\n)", r"\1\1", "tiny: has its notes twice or in another order"),
+    "a forged note": (
+        r"\n(- MRPC: group)",
+        r"\n- MRPC: lora\n\1",
+        "tiny: has the line '- MRPC: lora', which does not follow from the runs",
+    ),
+    "what the mark means": (
+        r"Notes \(.*\):",
+        "Notes:",
+        "tiny: lacks the line 'Notes (* marks the numbers that they qualify):'",
+    ),
+    "a mark in a model's table": (
+        r"2.36/0.94\\\*",
+        "2.36/0.94",
+        "tiny, MRPC, Result: is '...",
     ),
     "a spread between other numbers": (r"88.33/87.33 ± 2.36", "88.33 ± 87.33/2.36", "tiny, MRPC, Result: is '88.33 ±"),
     "the degenerate run": (
-        r"seeds, 1 degenerate; ",
-        "seeds; ",
-        "(2 of 2 seeds, 1 degenerate; without it 81.28/85.54; ",
+        r"- STS-B: 1 of 2 seeds degenerate.*\n",
+        "",
+        "tiny: lacks the line '- STS-B: 1 of 2 seeds degenerate; without it 81.28/85.54'",
     ),
     "the mean without it": (
         r"without it 81.28/85.54",
         "without it 81.28/85.55",
-        "its runs give ...ithout it 81.28/85.54; train 40 of 5,749",
-    ),
-    "a mean without what is not there": (
-        r"\(2 of 2 seeds; group",
-        "(2 of 2 seeds; without it 90.00/90.00; group",
-        "tiny, MRPC, Result: is '...0.94 (2 of 2 seeds; without it 90.00/90.00; ",
+        "tiny: lacks the line '- STS-B: 1 of 2 seeds degenerate; without it 81.28/85.54'",
     ),
     "a median": (
         r"(### Median[^|]*(?:\|.*\n){2}\| tiny    \| )87.83",
@@ -622,20 +656,11 @@ CHANGED_LINES = {
     ),
     "no medians": (r"### Median(?:.*\n)*?(?=### Best)", "", "has no section 'Median over seeds'"),
     "the examples": (
-        r"; train 24 of 3,668, validation 30 of 408",
-        "",
-        "its runs give ...eds; group_by_length; train 24 of 3,668, validation 30 of 408)",
+        r"- MRPC: train 24 of 3,668, ",
+        "- MRPC: ",
+        "tiny: lacks the line '- MRPC: train 24 of 3,668, validation 30 of 408'",
     ),
-    "the order of batches": (
-        r"; group\\?_by\\?_length",
-        "",
-        "its runs give ...0.94 (2 of 2 seeds; group_by_length; train 24 of 3,668",
-    ),
-    "adapters that are none": (
-        r"81.28/85.54; train 40",
-        "81.28/85.54; lora; train 40",
-        "tiny, STS-B, Result: is '...out it 81.28/85.54; lora; train 40 of 5,749",
-    ),
+    "the order of batches": (r"- MRPC: group\\?_by\\?_length\n", "", "tiny: lacks the line '- MRPC: group_by_length'"),
     "the note on the order of batches": (
         r"(Batches of examples of like length.*: )tiny/mrpc/base/seed-1, ",
         r"\1",
@@ -650,22 +675,37 @@ CHANGED_LINES = {
     "a line on numbers of one seed": (
         r"\n## bert",
         "\n1 seed, so the spread is not known.\n\n## bert",
-        "tiny, of one seed: it says 1 seed, so the spread is not known., the runs give none",
+        "tiny: has the line '1 seed, so the spread is not known.', which does not follow from the runs",
     ),
     "the point of a sweep": (
-        r"group\\?_by\\?_length;",
-        "group_by_length; learning_rate 3e-05; best of 18 points;",
-        "group_by_length; learning_rate 3e-05; best of 18 points; train 24",
+        r"\n(- MRPC: group)",
+        r"\n- MRPC: best of 18 points\n\1",
+        "tiny: has the line '- MRPC: best of 18 points', which does not follow from the runs",
+    ),
+    "the mark of a mean over fewer tasks": (
+        r"(\| tiny .*)\\\* \|\n",
+        r"\1   |\n",
+        "Models by tasks, tiny, Mean: is '74.66', its runs give 74.66*",
     ),
     "the number of tasks": (
-        r" \(3 of 4 tasks\)",
-        "",
-        "Models by tasks, tiny, Mean: is '74.66*', its runs give 74.66* (3 of 4 tasks)",
+        r"over 3 of 4 tasks",
+        "over 4 of 4 tasks",
+        "Models by tasks: lacks the line '- Mean of tiny: over 3 of 4 tasks'",
     ),
     "the note on examples": (
-        r"- on MRPC: train 24 of",
-        "- on MRPC: train 25 of",
-        "Models by tasks, examples: it says MNLI: ",
+        r"(## Models by tasks(?:.*\n)*- MRPC: train )24 of",
+        r"\g<1>25 of",
+        "Models by tasks: lacks the line '- MRPC: train 24 of 3,668, ",
+    ),
+    "a model that a note is about": (
+        r"- all of bert: lora",
+        "- all of tiny: lora",
+        "Models by tasks: lacks the line '- all of bert: lora'",
+    ),
+    "a line at the top": (
+        r"(# Results of small\n)",
+        r"\1\nThe data are synthetic.\n",
+        "Results of small: has the line 'The data are synthetic.', which does not follow from the runs",
     ),
     "the document's section": (r"## Beside the document", "## Beside", "has no section 'Beside the document'"),
     "the failed cell": (
@@ -692,7 +732,7 @@ CHANGED_LINES = {
     "another table": (
         r"\Z",
         "\n## More\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
-        "the table under 'More' is of nothing in",
+        "the table under 'More' belongs to nothing in",
     ),
 }
 
@@ -768,7 +808,7 @@ def test_a_change_of_what_is_said_of_computing_is_found(of_several_precisions):
         path.write_text(whole, encoding="utf-8")
     verifiable.change_once(FOLDER / "results.csv", r'"fp32, then bf16"', "bf16")
     assert tables() == [
-        "results/small/results.csv: tiny/mrpc/base/seed-1: precision_used is 'bf16', its run has 'fp32, then bf16'"
+        "results/small/results.csv: tiny/mrpc/base/seed-1: precision is 'bf16', its run has 'fp32, then bf16'"
     ]
 
 
@@ -794,11 +834,6 @@ def test_tables_of_an_older_release_still_fit(of_several_precisions):
     text = (FOLDER / "results.md").read_text(encoding="utf-8")
     text = re.sub(r"Precision: .*", "Precision: bf16; fp32.", text)
     (FOLDER / "results.md").write_text(re.sub(r"(- Precisions differ|Ours in).*\n", "", text), encoding="utf-8")
-    with (FOLDER / "results.csv").open(encoding="utf-8", newline="") as stream:
-        header, *rows = csv.reader(stream)
-    place = header.index("precision_used")
-    with (FOLDER / "results.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(row[:place] + row[place + 1 :] for row in [header, *rows])
     assert tables() == []
 
 
@@ -806,12 +841,12 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
     path = FOLDER / "results.csv"
     with path.open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream)
-    first = header.index("run_sha256")
-    for row in (row for row in rows if row[4] == "done"):
-        for place in (place for place in range(first, len(row)) if row[place]):
+    unchecked = {"model", "task", "variant", "seed", "reason", "log"}  # the first four say which cell a row is of
+    for row in (row for row in rows if row[header.index("status")] == "done"):
+        for place in (place for place, name in enumerate(header) if row[place] and name not in unchecked):
             value = row[place]
             digit = re.search(r"\d", value)
-            row[place] = next_digit(value, digit.start()) if digit else {"True": "False", "yes": "no"}[value]
+            row[place] = next_digit(value, digit.start()) if digit else f"{value}."
             with path.open("w", encoding="utf-8", newline="") as stream:
                 csv.writer(stream, lineterminator="\n").writerows([header, *rows])
             row[place] = value
@@ -821,17 +856,14 @@ def test_any_number_of_results_csv_that_was_changed_is_found(tables):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("tiny,mrpc,base,1,", "tiny,mrpc,base,2,", "row 2: seed is '2', it should be '1'"),
-        (
-            "tiny,mrpc,base,1,done",
-            "tiny,mrpc,base,1,failed",
-            "tiny/mrpc/base/seed-1: state is 'failed', it should be done",
-        ),
-        ("2,not run", "2,done", f"{NOT_RUN}: state is 'done', it should be failed or stopped or not run"),
+        (",mrpc,base,1,", ",mrpc,base,2,", "row 2: seed is '2', it should be '1'"),
+        (",done,fp32,", ",failed,fp32,", "tiny/mrpc/base/seed-1: state is 'failed', it should be done"),
+        (",not run,,", ",done,,", f"{NOT_RUN}: state is 'done', it should be failed or stopped or not run"),
+        (",done,,", ",failed,,", "tiny/mrpc/base/seed-1: status is 'failed', its run has 'done'"),
         ("eval_accuracy,", "eval_precision,", "tiny/mrpc/base/seed-1: eval_accuracy is None, its run has "),
-        ("model,task,", "model,job,", "has no column task"),
-        ("bert,own,base,2,", "bert,own,base,", "row 17 has "),
-        ("bert,own,base,2,", 'bert,own,base,2,"', "cannot be read as CSV: "),
+        ("revision,task,", "revision,job,", "has no column task"),
+        (",own,base,2,", ",own,base,", "row 9 has "),
+        (",own,base,2,", ',own,base,2,"', "cannot be read as CSV: "),
     ],
 )
 def test_a_change_of_results_csv_is_said(tables, old, new, problem):
@@ -852,9 +884,9 @@ def test_a_row_too_few_in_results_csv_is_said(tables):
     ("part", "key", "value", "problem"),
     [
         ("results", "eval_f1", 0.5, "results.eval_f1 is 0.5, the runs give 0."),
-        ("results", "eval_more", 0.5, "results.eval_more is nothing that the runs give"),
+        ("results", "eval_more", 0.5, "results.eval_more does not follow from the runs"),
         ("record", "device", "another", "record.device is 'another', the runs give 'CPU'"),
-        ("run", "learning_rate", 0.5, "run.learning_rate is nothing that the runs give"),
+        ("run", "learning_rate", 0.5, "run.learning_rate does not follow from the runs"),
     ],
 )
 def test_a_change_of_results_json_is_said(tables, part, key, value, problem):
@@ -907,16 +939,13 @@ def test_a_result_that_came_after_the_tables_is_said(finished):
     findings = verify_experiment(FOLDER, Hashes())
     assert findings.problems == []
     (note,) = findings.notes
-    assert note.endswith("made from other results than there are now; to make it anew: make reports EXPERIMENT=small")
+    assert note.endswith("made from other results than the current ones; to rewrite: make reports EXPERIMENT=small")
     # One that somebody has edited is not outdated, and then all is told.
     path = FOLDER / "results.md"
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     found = problems()
     assert f"results/small/results.csv: {NOT_RUN}: state is 'not run', it should be done" in found
-    assert (
-        "results/small/results.md: bert, My *own* | task, Result: is 'failed (1 of 2 seeds)', its runs give "
-        in "\n".join(found)
-    )
+    assert "results/small/results.md: bert, My *own* | task, Result: is 'failed', its runs give " in "\n".join(found)
     write_tables(experiment, read_outcomes(experiment))
     assert problems() == []
 

@@ -18,6 +18,7 @@ from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import MARK, MARKED, score_text, seeds_text, task_name
 from gluegrid.results.selection import uses_holdout
 from gluegrid.results.summary import Group, score
+from gluegrid.results.table_notes import synthetic_note
 
 INTERVAL = f"{LEVEL:.0%} interval"
 COLUMNS = ("A", "B", "Score of A", "Score of B", "A - B", INTERVAL, "P(A > B)", "Better", "p", "p (Holm)")
@@ -190,7 +191,12 @@ def _task(of_task: Sequence[Group], comparisons: Comparisons) -> Iterator[str]:
     group = of_task[0]
     if compared := [each for each in comparisons.of_tasks if each.tasks == [group.task.name]]:
         rows = [
-            (each.model, each.variant, score_text(each.score_summary()) + (MARK if each.data else ""), seeds_text(each))
+            (
+                each.model,
+                each.variant,
+                score_text(each.score_summary()) + (MARK if each.has_other_data else ""),
+                seeds_text(each),
+            )
             for each in of_task
             if each.done
         ]
@@ -215,6 +221,8 @@ def _notes(comparisons: Comparisons) -> Iterator[str]:
         yield ACROSS_PRECISIONS.format(escaping.markdown(across))
     if of_data := tables.data_notes(groups):
         yield from ("", escaping.markdown(MARKED) + "\n", *map(escaping.markdown, of_data), "")
+    if note := synthetic_note(groups):
+        yield f"{note}\n"
     yield INPUTS
 
 

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy
@@ -15,6 +15,7 @@ from gluegrid.common.errors import DataError
 from gluegrid.experiment.task import Task
 
 COLUMNS = ["idx", "label", "logits"]
+ANSWERS = ["prediction", "label_name", "prediction_name"]  # files of earlier releases lack these
 NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
 # What pyarrow raises for damaged files and for values of another kind.
 UNREADABLE = (pyarrow.ArrowException, OSError, ValueError, LookupError)
@@ -30,18 +31,21 @@ class Labels:
 
 @dataclass(frozen=True)
 class Predictions(Labels):
-    """Labels with a model's outputs, of shape (examples, outputs)."""
+    """Labels with a model's outputs, of shape (examples, outputs), and the columns of ANSWERS, if any."""
 
     logits: numpy.ndarray
+    answers: Mapping[str, Sequence] = field(default_factory=dict)
 
 
 def read_predictions(path: Path, task: Task) -> Predictions:
     """Return a split's predictions. Raise DataError for anything that training does not write."""
     table = _read(path)
-    if table.column_names != COLUMNS:
-        raise DataError(f"{path}: has the columns {', '.join(table.column_names)}, not {', '.join(COLUMNS)}")
+    if table.column_names not in (COLUMNS, [*COLUMNS, *ANSWERS]):
+        expected = ", ".join([*COLUMNS, *ANSWERS])
+        raise DataError(f"{path}: has the columns {', '.join(table.column_names)}, not {expected}")
     idx = _numbers(path, "idx", table.column("idx"), pyarrow.int64())
-    return Predictions(idx, _labels(path, "label", table, task), _logits(path, table.column("logits"), task))
+    answers = {name: table.column(name).to_pylist() for name in ANSWERS if name in table.column_names}
+    return Predictions(idx, _labels(path, "label", table, task), _logits(path, table.column("logits"), task), answers)
 
 
 def read_labels(paths: Sequence[Path], task: Task) -> Labels:

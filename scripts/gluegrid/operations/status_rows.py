@@ -70,7 +70,7 @@ def _done(row: Row, cells: list[CellStatus]) -> str:
     if not group.task.metric_keys():
         return PREDICTED
     points = f" {best_of(group)}" if was_chosen(group) else ""
-    return percent(group.score()) + (MARK if group.data else "") + points
+    return percent(group.score()) + (MARK if group.has_other_data else "") + points
 
 
 def _running(row: Row, cells: list[CellStatus]) -> str:

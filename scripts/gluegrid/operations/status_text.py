@@ -153,7 +153,7 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
     states = (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED, State.NOT_BEGUN)
     counted = ", ".join(f"{counts[state]:,} {state}" for state in states if counts[state] or state != State.STOPPED)
     lines = [f"Cells: {counted}.", *_packs(snapshot), *_time_left(snapshot), *_next_call(snapshot)]
-    if any(status.outcome.data for status in snapshot.cells):
+    if any(status.outcome.has_other_data for status in snapshot.cells):
         lines.append(f"Numbers with {MARK} are not from the official data; see {snapshot.experiment.paths.results_md}")
     return [line for each in lines for line in textwrap.wrap(each, paper.width, **WHOLE_WORDS)]
 

@@ -10,6 +10,7 @@ from gluegrid.results.notes import precision_notes
 from gluegrid.results.result_text import MARK, MARKED, best_of, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import Group
+from gluegrid.results.table_notes import synthetic_note
 from gluegrid.results.tables import data_notes
 
 PRINTED = {
@@ -75,6 +76,8 @@ def _comments(name: str, table: ScoreTable, chosen: Sequence[Group]) -> Iterator
     yield from map(escaping.one_line, precision_notes(outcome for group in chosen for outcome in group.outcomes))
     if notes := data_notes(chosen):
         yield from map(escaping.one_line, [MARKED, *notes])
+    if note := synthetic_note(chosen):
+        yield escaping.one_line(note)
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -83,7 +86,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def _row(row: ModelScores, is_best_mean: bool) -> str:
     mark = DAGGER if row.is_of_one_seed and is_best_mean else ""
-    mean = NOTHING if row.mean is None else _number(row.mean, is_best_mean, any(s.group.data for s in row.scores))
+    has_other_data = any(score.group.has_other_data for score in row.scores)
+    mean = NOTHING if row.mean is None else _number(row.mean, is_best_mean, has_other_data)
     _, tasks = row.texts
     of_tasks = f" ({latex(tasks)})" if tasks and row.count else ""
     return _line([latex(row.model), *map(_score, row.scores), mean + mark + of_tasks])
@@ -96,7 +100,7 @@ def _score(score: Score) -> str:
     mark = DAGGER if score.is_of_one_seed else ""
     spread = rf" $\pm$ {percent(sd)}" if sd is not None else ""
     count = "" if len(group.done) == len(group.outcomes) else f" ({len(group.done)}/{len(group.outcomes)})"
-    return _number(score.mean, score.is_best, bool(group.data)) + mark + spread + count
+    return _number(score.mean, score.is_best, group.has_other_data) + mark + spread + count
 
 
 def _number(value: float, is_best: bool, is_marked: bool) -> str:

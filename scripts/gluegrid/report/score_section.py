@@ -28,6 +28,7 @@ from gluegrid.results import tables
 from gluegrid.results.result_text import MARKED, seeds_text, task_name
 from gluegrid.results.selection import was_chosen
 from gluegrid.results.summary import score
+from gluegrid.results.table_notes import synthetic_note
 
 WHAT = (
     "Metrics x 100 on the validation splits. A task with several metrics or two validation splits counts with their"
@@ -67,6 +68,8 @@ def score_section(material: Material) -> Section:
     blocks: list[Block] = [Text(" ".join(lines)), _scores(material), *_legend_of_table(material)]
     if notes := tables.data_notes(material.chosen):
         blocks += [Text(MARKED, "note"), Items([line.removeprefix("- ") for line in notes])]
+    if note := synthetic_note(material.chosen):
+        blocks.append(Text(note, "note"))
     if any(map(was_chosen, material.chosen)):
         blocks.append(Text("For each sweep the table shows the chosen point; Sweeps has all points.", "note"))
     if material.done:

@@ -73,7 +73,7 @@ def _table(material: Material, chosen: Group) -> Table:
 
 
 def _score(point: Group, summary: Summary) -> str:
-    return score_text(summary) + (MARK if point.data else "") if point.done else NOTHING
+    return score_text(summary) + (MARK if point.has_other_data else "") if point.done else NOTHING
 
 
 def _scored_points(chosen: Group) -> list[Group]:

@@ -4,53 +4,82 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.files import canonical_json
 from gluegrid.experiment.experiment import Experiment
+from gluegrid.experiment.options import OPTIONS
+from gluegrid.experiment.task import Task, definition
 from gluegrid.results.notes import precision_of
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.result_text import cell_state
 from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps, swept_keys, uses_holdout, values_of
-from gluegrid.results.summary import Group, groups
+from gluegrid.results.summary import Group, groups, score
 
-PRECISION = "precision_used"
-IDENTITY = ("model", "task", "variant", "seed", "state", "reason", "data", "log")
+MAIN_VALUES = ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "max_seq_length")
+# Columns of this name say what a cell had, which may be more than its value in the experiment file.
+NO_VALUES = {"seed", "precision", "device"}
+OLD_NAMES = {"state": "status", "precision_used": "precision"}  # of columns, which stay for those who read them
 
 
 def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return a row per cell: identity, state, reason, all metrics in full precision, and where they come from.
-
-    Behind these stand the values that any sweep varies, and whether the cell's variant was chosen.
-    """
+    """Return a row per cell: what it is, its score and all metrics in full precision, its values, and where from."""
     grouped = groups(experiment, outcomes)
-    numbers = [_numbers_of(outcome) for outcome in outcomes]
-    metrics = sorted({key for of_cell in numbers for key in of_cell})
-    swept = list(dict.fromkeys(key for points in sweeps(grouped) for key in swept_keys(points)))
     of_choice = {group.identity for group in chosen(grouped)}
+    keys = _columns_of_values(outcomes)
+    rows = [_csv_row(experiment, outcome, keys, of_choice) for outcome in outcomes]
+    metrics = sorted({key for outcome in outcomes for key in outcome.results or ()})
+    first = [key for key in rows[0] if key not in metrics]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*IDENTITY, "run_sha256", *metrics, *swept, "chosen"], lineterminator="\n")
+    writer = csv.DictWriter(text, [*first, *metrics], lineterminator="\n")
     writer.writeheader()
-    for outcome, of_cell in zip(outcomes, numbers, strict=True):
-        provenance = {"run_sha256": outcome.record["run_sha256"]} if outcome.is_done else {}
-        texts = {key: escaping.spreadsheet(value or "") for key, value in _row(outcome).items()}
-        values = {key: _value(outcome.cell.values.get(key)) for key in swept}
-        is_chosen = (outcome.cell.model, outcome.cell.task, outcome.cell.variant) in of_choice
-        choice = {"chosen": "yes" if is_chosen else "no"}
-        writer.writerow(texts | provenance | of_cell | values | choice)
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def _numbers_of(outcome: Outcome) -> dict[str, object]:
-    """Return a cell's metrics and the precision that they were computed in, which `precision: auto` does not name."""
-    if not outcome.is_done:
-        return {}
-    return outcome.results | {PRECISION: escaping.spreadsheet(precision_of(outcome.record) or "")}
+def _columns_of_values(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the training values that have columns: the main ones, and all that are not the same for all cells."""
+    values = [outcome.cell.values for outcome in outcomes]
+    keys = dict.fromkeys(key for of_cell in values for key in of_cell if key in OPTIONS.keys() - NO_VALUES)
+    varied = [key for key in keys if any(of_cell.get(key) != values[0].get(key) for of_cell in values)]
+    # It replaces per_device_train_batch_size where it is given.
+    given = ["global_batch_size"] if any(of_cell.get("global_batch_size") for of_cell in values) else []
+    return [*dict.fromkeys([*MAIN_VALUES, *given, *varied])]
+
+
+def _csv_row(
+    experiment: Experiment, outcome: Outcome, keys: Sequence[str], of_choice: Collection[tuple[str, str, str]]
+) -> dict[str, object]:
+    cell, record, results = outcome.cell, outcome.record or {}, outcome.results or {}
+    task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
+    model = experiment.models[cell.model]
+    row = {
+        "model": cell.model,
+        "model_source": model["source"],
+        "model_revision": record.get("model_revision", model["revision"]),
+        "task": cell.task,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "metric": "/".join(task.metrics) if task.metric_keys() else None,
+        "score": score(outcome, task.metric_keys()) if outcome.is_done else None,
+        "status": cell_state(outcome),
+        "reason": outcome.reason,
+        **{key: cell.values.get(key) for key in keys},
+        "precision": precision_of(record),
+        "device": record.get("device"),
+        "seconds": results.get("train_runtime"),
+        "data": outcome.data,
+        "chosen": "yes" if (cell.model, cell.task, cell.variant) in of_choice else "no",
+        "log": str(outcome.log),
+        "run_sha256": record.get("run_sha256"),
+    }
+    row |= {old: row[new] for old, new in OLD_NAMES.items()}
+    return {key: _value(value) for key, value in row.items()} | results
 
 
 def results_json(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return all that the tables are made from: cells, and what they give over seeds."""
+    """Return everything that the tables are made from: cells, and their numbers over seeds."""
     cells = [
         _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
         for outcome in outcomes
@@ -76,6 +105,7 @@ def _row(outcome: Outcome) -> dict[str, object]:
 
 
 def _value(value: object) -> object:
+    """Return a value as a cell of the CSV file holds it."""
     if isinstance(value, str):
         return escaping.spreadsheet(value)
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""made_from.jsonl: what each table and report was made from, one line for each time that one was written.
+"""made_from.jsonl: what each table and report was made from, one line each time one is written.
 
 By it, what is outdated is told from what somebody has edited: it is as it was written, of other results or by other
 code than there are now. A line is there before its file, so that no file is without, whatever is killed when.
@@ -50,7 +50,7 @@ def write_made(
 
 
 def note_made(experiment: Experiment, path: Path, digest: str, origin: Origin) -> None:
-    """Note what a file of this SHA-256 is made from, unless that was the last that was noted of it."""
+    """Note what a file of this SHA-256 is made from, unless its last note says so already."""
     line = {"file": _name(experiment, path), "sha256": digest, "results": origin.results, "code": origin.code}
     noted = _lines(experiment)
     if next((each for each in reversed(noted) if each["file"] == line["file"]), None) != line:
@@ -61,12 +61,12 @@ def note_made(experiment: Experiment, path: Path, digest: str, origin: Origin) -
 
 
 def is_noted(experiment: Experiment, path: Path) -> bool:
-    """Tell whether anything is noted of a file; not of those that earlier releases wrote."""
+    """Tell whether anything is noted about a file; nothing is about files of earlier releases."""
     return any(line["file"] == _name(experiment, path) for line in _lines(experiment))
 
 
 def origin_of(experiment: Experiment, path: Path) -> Origin | None:
-    """Return what a file was made from as it is now; None where it was never written so."""
+    """Return what a file in its present state was made from; None if it was never written like this."""
     digest = sha256(path)
     for line in reversed(_lines(experiment)):
         if (line["file"], line["sha256"]) == (_name(experiment, path), digest):

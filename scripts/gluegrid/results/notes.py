@@ -1,4 +1,4 @@
-"""What a reader must know to judge an experiment's numbers. Nothing is escaped."""
+"""What readers must know to judge an experiment's numbers. Nothing is escaped."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from gluegrid.experiment.options import OPTIONS
 from gluegrid.experiment.run import COMPUTE_PATHS
 from gluegrid.results.outcomes import Outcome
 
-NOT_REPEATABLE = "Not repeatable to the last bit, since kernels of the GPU are not deterministic"
+NOT_REPEATABLE = "Not repeatable to the last bit, since GPU kernels were not deterministic"
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return lines on what is missing and, where there is any result, on what is behind the numbers."""
+    """Return lines on what is missing and, if there is any result, on how the numbers were made."""
     done = [outcome for outcome in outcomes if outcome.is_done]
     lines = [f"Cells: {len(done)} of {len(outcomes)} have a result."]
     if len(done) < len(outcomes):
@@ -40,7 +40,7 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def precision_of(record: Mapping) -> str | None:
-    """Return the precision that a result was computed in; of attempts that differ, each in its turn."""
+    """Return the precision of a result; where attempts differ, all of them in order."""
     parts = [*(part.get("precision") for part in record.get("continued", [])), record.get("precision")]
     return ", then ".join(dict.fromkeys(str(part) for part in parts if part is not None)) or None
 
@@ -70,7 +70,7 @@ def precision_notes(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) -> list[str]:
-    """Return the cells of these results, those of a model of which they are all as one."""
+    """Name the cells of these results; if they are all cells of a model, name the model."""
     here = Counter(outcome.cell.model for outcome in outcomes)
     whole = {model for model, count in here.items() if count == of_models[model]}
     cells = (outcome.cell for outcome in outcomes)
@@ -78,14 +78,14 @@ def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) 
 
 
 def compute_paths(record: Mapping) -> str:
-    """Return in words how a result was computed; empty where its record does not say it, as older ones do not."""
+    """Describe how a result was computed; empty for older records, which do not say."""
     paths = {str(path) for path in record.get("compute_paths") or []}
     known = [words for path, words in COMPUTE_PATHS.items() if path in paths]
     return " and ".join([*known, *sorted(paths - COMPUTE_PATHS.keys())])
 
 
 def _ways_to_compute(done: Sequence[Outcome]) -> list[str]:
-    """Return a line with the ways in which results were computed, and of how many runs each is."""
+    """Return a line that counts the runs of each way to compute."""
     runs = Counter(compute_paths(outcome.record) for outcome in done)
     del runs[""]
     ordered = sorted(runs.items(), key=lambda item: (-item[1], item[0]))
@@ -94,7 +94,7 @@ def _ways_to_compute(done: Sequence[Outcome]) -> list[str]:
 
 
 def is_repeatable(record: Mapping) -> bool:
-    """Tell whether a repetition gives the same bits, as it does where the record does not say otherwise."""
+    """Tell whether a repetition gives the same bits; it does unless the record says otherwise."""
     return record.get("deterministic") is not False
 
 
@@ -124,7 +124,7 @@ def _with_cells(done: Sequence[Outcome], sentences: Callable[[Outcome], list[str
 
 
 def _peculiarities(done: Sequence[Outcome]) -> list[str]:
-    """Return a line for each peculiarity, with the cells that have it: of many seeds, many often do."""
+    """Return a line for each peculiarity with the cells that have it, which are often many seeds."""
     cells = _cells_by_sentence(done, peculiarities)
     return [f"{line[0].upper()}{line[1:]}: {', '.join(names)}." for line, names in cells.items()]
 
@@ -150,23 +150,23 @@ def _code(outcome: Outcome) -> str:
 
 
 def peculiarities(outcome: Outcome) -> list[str]:
-    """Return what is out of the ordinary about one cell's number; what the tables say beside it is left out."""
+    """Return what is unusual about one cell's number, except what the tables' notes say."""
     results, record, most = outcome.results, outcome.record, outcome.cell.run.get("max_eval_samples")
     lines = []
     is_trained = "train_samples" in results
-    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.data:
+    if is_trained and results["train_samples"] < record["train_rows"] and not outcome.has_other_data:
         lines.append(f"trained on a subset, {results['train_samples']:,} of {record['train_rows']:,} examples")
-    if most is not None and not outcome.data:
+    if most is not None and not outcome.has_other_data:
         lines.append(f"scored on at most {most:,} examples of each validation split")
     if results.get("degenerate"):
         lines.append("degenerate (one answer for all examples of a validation split, or an undefined metric)")
     if rows := record.get("micro_batch_rows", {}).get("train"):
-        lines.append(f"trained in micro-batches of {rows} for want of the device's memory, with the same updates")
+        lines.append(f"trained in micro-batches of {rows} since memory was short, with the same updates")
     return lines + _parts_by_others(record)
 
 
 def _parts_by_others(record: dict) -> list[str]:
-    """Return from which step on another code or device than before has trained: attempts that went on."""
+    """Return from which step on other code or another device resumed the training."""
     parts = [*record.get("continued", []), {**record, "step": None}]
     is_of_one_precision = precision_of(record) == record.get("precision")
     makers = [
@@ -189,12 +189,12 @@ def code_of(git: dict) -> str:
 
 
 def named_options(values: Mapping) -> list[str]:
-    """Return the options of a run that tables name beside its number, since they make it another number."""
+    """Return the options of a run that tables note, since they make it a different number."""
     return [option.beside(values) for option in _not_at_default(values) if option.beside]
 
 
 def ways_to_train(values: Mapping) -> list[str]:
-    """Return a sentence for each thing about the training of a run that a reader must know; none as a rule."""
+    """Return a sentence for each thing that readers must know about the training; usually none."""
     # Of several options that make one sentence, it is said once.
     return [*dict.fromkeys(option.note(values) for option in _not_at_default(values) if option.note)]
 
@@ -204,5 +204,5 @@ def _not_at_default(values: Mapping) -> list[Option]:
 
 
 def depends_on_seed(run: dict) -> bool:
-    """Tell whether another seed would give another result: not where a finished checkpoint is only evaluated."""
+    """Tell whether another seed would give another result; not if a finished checkpoint is only evaluated."""
     return run.get("do_train", True) or run.get("init_from") is not None

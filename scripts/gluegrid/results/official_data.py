@@ -1,8 +1,9 @@
-"""In what the data of a result differ from a task's official: the rows and hashes under `official` of its entry."""
+"""How a result's data differ from the official files: the rows and hashes under `official` of its task's entry."""
 
 from gluegrid.experiment.sources import split_of
 from gluegrid.experiment.task import Task
 
+SYNTHETIC = "synthetic"  # said of data whose task says `synthetic: true`; they are compared with no official files
 KINDS = ("train", "validation", "test")  # what the names of official splits begin with
 
 
@@ -13,7 +14,7 @@ def sample_keys(task: Task, is_trained: bool) -> dict[str, str]:
 
 
 def difference(official: dict[str, dict], task: Task, results: dict, task_files: dict[str, str]) -> str:
-    """Return in what the data of a result differ, such as `train 41,294 of 392,702`; empty where in nothing.
+    """Describe how the data of a result differ, such as `train 41,294 of 392,702`; empty where they do not.
 
     `official` maps splits to rows and sha256, `results` is an all_results.json, `task_files` the part of its
     run_record.json that maps the names of parquet files to hashes.

@@ -25,9 +25,9 @@ from gluegrid.results import official_data
 class Outcome:
     """A cell with its results and record, or why it has none, and its log.
 
-    `is_stopped`: it was asked to end before it was done, with nothing wrong, and goes on with the next call. `data`
-    says in what the data of the results differ from the task's official; `other_files` are the splits of which the cell
-    had another file. `attempts` are those of a cell without results, the oldest first.
+    `is_stopped`: somebody asked it to end before it was done; nothing is wrong, and the next call resumes it. `data`
+    says how the data differ from the task's official files, or is SYNTHETIC; `other_files` are the splits whose file is
+    not the official one. `attempts` are those of a cell without results, the oldest first.
     """
 
     cell: Cell
@@ -52,12 +52,17 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the cell was tried and left no valid result, which nobody has asked it for."""
+        """Whether the cell was tried and left no valid result, though nobody asked it to end."""
         return not self.is_done and not self.is_stopped and self.why.cause != Cause.NOT_RUN
 
     @property
+    def has_other_data(self) -> bool:
+        """Whether its data differ from the official files; synthetic data are not compared with these."""
+        return self.data not in ("", official_data.SYNTHETIC)
+
+    @property
     def is_degenerate(self) -> bool:
-        """Whether its model says the same of all examples of a split, or has an undefined metric."""
+        """Whether its model gives one answer for all examples of a split, or has an undefined metric."""
         return self.is_done and bool(self.results.get("degenerate"))
 
 
@@ -85,13 +90,14 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
         _check(cell, task, results, record, results_path)
     except (DataError, RecordError) as error:
         return Outcome(cell, log, why=Reason(Cause.INVALID, str(error)))
-    official, files = entry.get("official", {}), record.get("task_files", {})
+    official, files = {} if entry.get("synthetic") else entry.get("official", {}), record.get("task_files", {})
+    difference = official_data.difference(official, task, results, files)
     return Outcome(
         cell,
         log,
         results,
         record,
-        data=official_data.difference(official, task, results, files),
+        data=official_data.SYNTHETIC if entry.get("synthetic") else difference,
         other_files=official_data.other_files(official, task, files),
     )
 
@@ -104,7 +110,7 @@ def train_log(experiment: Experiment, cell: Cell) -> Path:
 
 
 def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, Path]]:
-    """Return rule and log of what must be staged before a cell can be trained, and is not."""
+    """Return the rule and the log of each resource that a cell needs and that is not staged."""
     if experiment.imported:
         return []
     return [
@@ -115,7 +121,7 @@ def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str,
 
 
 def is_cut_off(experiment: Experiment, log: Path) -> bool:
-    """Tell whether a job was ended, as its log shows, by the interruption of its call: nothing was wrong with it."""
+    """Tell whether the interruption of its call ended a job, as its log shows; nothing was wrong with it."""
     return was_left_behind(Path(experiment.paths.root), log) and not has_error_of_its_own(log)
 
 
@@ -152,19 +158,19 @@ def _check(cell: Cell, task: Task, results: dict, record: dict, path: Path) -> N
     if record.get("schema_version") != SCHEMA_VERSION:
         raise RecordError(
             f"{path}: its record has schema version {record.get('schema_version')},"
-            f" not {SCHEMA_VERSION}; use the release that wrote it, or delete the file to train this cell again"
+            f" not {SCHEMA_VERSION}; use the release that wrote it, or delete the file to retrain this cell"
         )
     if record.get("run_sha256") != run_hash(run_text(cell)):
-        raise RecordError(f"{path}: was made from another run.json than the experiment asks for; run snakemake again")
+        raise RecordError(f"{path}: was made from another run.json than the experiment's; run snakemake again")
     is_trained = cell.values.get("do_train", True)
     holdout = task.holdout_keys() if cell.run.get("selection") == "holdout" else []
     for key in (*task.metric_keys(), *holdout, *(("train_runtime", "epoch") if is_trained else ())):
         value = results.get(key, math.nan)
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
-            raise RecordError(f"{path}: {key!r} is missing or not a number; delete the file to train this cell again")
+            raise RecordError(f"{path}: {key!r} is missing or not a number; delete the file to retrain this cell")
     for key in official_data.sample_keys(task, is_trained).values():
         if not isinstance(results.get(key), int):
-            raise RecordError(f"{path}: {key!r} is missing or not a count; delete the file to train this cell again")
+            raise RecordError(f"{path}: {key!r} is missing or not a count; delete the file to retrain this cell")
 
 
 def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Path) -> tuple[Reason, Path]:

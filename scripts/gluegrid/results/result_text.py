@@ -1,16 +1,18 @@
-"""What tables say of one model on one task: its numbers, and what limits them. Nothing is escaped."""
+"""What tables say of one model on one task: its numbers, and what qualifies them. Nothing is escaped."""
 
 import json
 from collections.abc import Callable, Sequence
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, percents
+from gluegrid.results.official_data import SYNTHETIC
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.results.summary import Group, Summary
 
 PREDICTED = "predicted"  # on test splits only: there is nothing to score
-MARK = "*"  # at a number that is not from the official data, where there is no room to say more
+MARK = "*"  # at a number that something qualifies, which stands below its table
+SYNTHETIC_DATA = "synthetic data"
 MARKED = f"Numbers with {MARK} are not from the official data:"
 LONGEST_NAME = 60  # characters of a task's and a metric's name
 LONGEST_VALUE = 60  # characters of a swept value
@@ -22,21 +24,36 @@ def task_name(group: Group) -> str:
 
 
 def result(group: Group) -> str:
-    """Return a task's metrics times 100 with their spread over seeds, and what limits them; or why there are none."""
-    counts = ", ".join([*_seeds(group), *_troubles(group)])
-    return _result(group, "", [counts, *_without_degenerate(group), *group.options, *_point(group), group.data])
+    """Return a task's metrics times 100 with their spread over seeds, or why there are none."""
+    return numbers(group) if group.done else state(group)
 
 
-def short_result(group: Group) -> str:
-    """Return the same with a mark for the data, and without what `details` says."""
-    return _result(group, MARK if group.data else "", _seeds(group))
+def caveats(group: Group, text: Callable[[Group], str]) -> list[str]:
+    """Return what qualifies the number of a group that has results, each a note of its own.
+
+    `text` writes the number without degenerate runs as the table writes its numbers.
+    """
+    best = [best_of(group)] if was_chosen(group) else []
+    data = SYNTHETIC_DATA if group.data == SYNTHETIC else group.data
+    return [*_missing_seeds(group), *_degenerate(group, text), *group.options, *best, *filter(None, [data])]
 
 
-def details(group: Group) -> str:
-    """Return what limits a result besides its data, and is too long for a narrow table; empty where nothing does."""
-    if not group.done:
-        return ""
-    return _joined([", ".join(_troubles(group)), *_without_degenerate(group), *group.options, *_point(group)])
+def chosen_values(group: Group) -> list[str]:
+    """Return which variant a number is of, where a sweep has several; that is no caveat."""
+    points = group.chosen_from
+    if not group.done or len(points) < 2:
+        return []
+    if was_chosen(group):
+        values = values_of(group, swept_keys(points))
+        return [text] if (text := ", ".join(f"{key} {value_text(value)}" for key, value in values.items())) else []
+    start = follows(group)
+    return [f"variant {group.variant}" + (f", chosen on {start}" if start else "")]
+
+
+def why_without(group: Group) -> list[str]:
+    """Return how many of several seeds have failed or were stopped, where none has a result."""
+    alike = [] if group.done else group.failed or group.stopped
+    return [f"{len(alike)} of {len(group.outcomes)} seeds {state(group)}"] if alike and len(group.outcomes) > 1 else []
 
 
 def numbers(group: Group) -> str:
@@ -78,29 +95,32 @@ def value_text(value: object) -> str:
     return escaping.shortened(text, LONGEST_VALUE)
 
 
-def _result(group: Group, mark: str, limits: Sequence[str]) -> str:
-    if not group.done:
-        alike = group.failed or group.stopped
-        several = alike and len(group.outcomes) > 1
-        return state(group) + (f" ({len(alike)} of {len(group.outcomes)} seeds)" if several else "")
-    said = _joined(limits)
-    return numbers(group) + mark + (f" ({said})" if said else "")
-
-
 def _joined(parts: Sequence[str]) -> str:
     return "; ".join(filter(None, parts))
 
 
-def _seeds(group: Group) -> list[str]:
+def _missing_seeds(group: Group) -> list[str]:
+    done, planned = len(group.done), len(group.outcomes)
+    counts = [f"{len(alike)} {what}" for what, alike in _unfinished(group) if alike]
+    return [", ".join([f"{done} of {planned} seeds", *counts])] if done < planned else []
+
+
+def _degenerate(group: Group, text: Callable[[Group], str]) -> list[str]:
+    if not group.degenerate:
+        return []
     several = len(group.outcomes) > 1
-    return [f"{len(group.done)} of {len(group.outcomes)} seeds"] if several else []
+    counts = f"{len(group.degenerate)} of {len(group.done)} seeds degenerate" if several else "degenerate"
+    return [_joined([counts, *_without_degenerate(group, text)])]
+
+
+def _unfinished(group: Group) -> list[tuple[str, Sequence[Outcome]]]:
+    return [("failed", group.failed), ("stopped", group.stopped)]
 
 
 def _troubles(group: Group) -> list[str]:
     if len(group.outcomes) == 1 and group.done:
         return ["degenerate"] if group.degenerate else []
-    counts = {"failed": len(group.failed), "stopped": len(group.stopped), "degenerate": len(group.degenerate)}
-    return [f"{count} {what}" for what, count in counts.items() if count]
+    return [f"{len(alike)} {what}" for what, alike in [*_unfinished(group), ("degenerate", group.degenerate)] if alike]
 
 
 def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) -> list[str]:
@@ -109,16 +129,6 @@ def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) ->
     if not (group.degenerate and others.done):
         return []
     return [f"without {'it' if len(group.degenerate) == 1 else 'them'} {text(others)}"]
-
-
-def _point(group: Group) -> list[str]:
-    """Return the values of a variant in which those that it was chosen from differ, and how many it is the best of."""
-    points = group.chosen_from
-    if was_chosen(group):
-        values = ", ".join(f"{key} {value_text(value)}" for key, value in values_of(group, swept_keys(points)).items())
-        return [values, best_of(group)]
-    start = follows(group)
-    return [f"variant {group.variant}" + (f", chosen on {start}" if start else "")] if len(points) > 1 else []
 
 
 def best_of(group: Group) -> str:

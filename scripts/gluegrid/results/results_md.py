@@ -13,18 +13,21 @@ from gluegrid.results.notes import notes
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.parity import parity_content
 from gluegrid.results.parity_report import reference_sections
+from gluegrid.results.result_text import MARK, SYNTHETIC_DATA
 from gluegrid.results.selection import chosen, was_chosen
 from gluegrid.results.summary import Group, groups
 from gluegrid.results.sweep_tables import sweep_sections
+from gluegrid.results.table_notes import SYNTHETIC_NOTE, are_synthetic
 
 SCORES = (
     "Metrics x 100 on the validation splits. A task of several metrics (or of two validation splits) counts with"
     " their mean, as in the GLUE benchmark."
 )
-OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count, and (3 of 5) had a result."
+OVER_SEEDS = " Mean ± standard deviation over seeds (n - 1); degenerate runs count."
 OF_SWEEPS = " Of each sweep, the chosen point."
+MARKS_ABOVE = escaping.markdown(f"{MARK} marks numbers that the notes below the model's first table qualify.")
 STOPPED = "Stopped, goes on with the next call"
-GOES_ON = "They were asked to end, and nothing is wrong with them: the same call goes on where they are."
+GOES_ON = "They were asked to stop and nothing is wrong with them: the same call resumes them."
 BEST = "The best of many seeds is higher than the best of few: compare it only with the best of as many.\n"
 WHERE = (
     "- Each number's run: `runs/<model>/<task>/<variant>/seed-<seed>/`, with run.json, run_record.json"
@@ -48,12 +51,15 @@ def write_tables(experiment: Experiment, outcomes: list[Outcome]) -> str:
 def table_definition(experiment: Experiment) -> str:
     """Return all that the tables depend on besides the cells' results: a change of it rebuilds them."""
     shown = ("display_name", "metric_label", "metrics", "official")
+    synthetic = {name: True for name, entry in experiment.tasks.items() if entry.get("synthetic")}
     return canonical_json(
         {
             "references": fingerprint(experiment.config),
             "models": {name: reference_model(entry) for name, entry in experiment.models.items()},
             "tasks": {name: {key: entry.get(key) for key in shown} for name, entry in experiment.tasks.items()},
         }
+        # Only where any are, so that the tables of experiments from before this key are not rebuilt.
+        | ({"synthetic": synthetic} if synthetic else {})
     )
 
 
@@ -62,12 +68,15 @@ def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
     every = groups(experiment, outcomes)
     grouped = chosen(every)
     failed, stopped = without_result(outcomes)
+    # What concerns all numbers is said at the top, and not below each table.
+    said = SYNTHETIC_DATA if are_synthetic(grouped) else ""
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
-        *_model_sections(grouped),
-        *_models_by_tasks(grouped),
+        *([f"{SYNTHETIC_NOTE}\n"] if said else []),
+        *_model_sections(grouped, said),
+        *_models_by_tasks(grouped, said),
         *sweep_sections(grouped),
-        *_beside_the_document(experiment, grouped),
+        *_beside_the_document(experiment, grouped, said),
         *reference_sections(parity_content(experiment, every)),
         *(["## Failed cells\n", tables.failures(failed) + "\n"] if failed else []),
         *(["## Stopped cells\n", f"{GOES_ON}\n", tables.failures(stopped) + "\n"] if stopped else []),
@@ -89,32 +98,30 @@ def by_model(grouped: list[Group]) -> list[tuple[str, list[Group]]]:
     return [(model, [group for group in grouped if group.model == model]) for model in models]
 
 
-def _model_sections(grouped: list[Group]) -> list[str]:
+def _model_sections(grouped: list[Group], said: str) -> list[str]:
     sections = []
     for model, of_model in by_model(grouped):
-        sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model) + "\n"]
-        if line := tables.one_seed_note(of_model):
-            sections.append(escaping.markdown(line) + "\n")
+        sections += [f"## {escaping.markdown(model)}\n", tables.model_table(of_model, said) + "\n"]
+        sections += filter(None, [tables.notes_below(of_model, said=said)])
     return sections
 
 
-def _models_by_tasks(grouped: list[Group]) -> list[str]:
+def _models_by_tasks(grouped: list[Group], said: str) -> list[str]:
     has_seeds = any(len(group.outcomes) > 1 for group in grouped)
     has_sweeps = any(map(was_chosen, grouped))
     sections = [
         "## Models by tasks\n",
         SCORES + (OVER_SEEDS if has_seeds else "") + (OF_SWEEPS if has_sweeps else "") + "\n",
-        tables.models_by_tasks(grouped) + "\n",
+        tables.models_by_tasks(grouped, said=said) + "\n",
+        *filter(None, [tables.notes_below(grouped, of_scores=True, said=said)]),
     ]
-    if lines := tables.data_notes(grouped):
-        sections += [escaping.markdown(tables.MARKED) + "\n", *map(escaping.markdown, lines), ""]
     if has_seeds:
-        sections += ["### Median over seeds\n", tables.models_by_tasks(grouped, "median") + "\n"]
-        sections += ["### Best seed\n", BEST, tables.models_by_tasks(grouped, "best") + "\n"]
+        median, best = (tables.models_by_tasks(grouped, over_seeds, said) + "\n" for over_seeds in ("median", "best"))
+        sections += ["### Median over seeds\n", median, "### Best seed\n", BEST, best]
     return sections
 
 
-def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[str]:
+def _beside_the_document(experiment: Experiment, grouped: list[Group], said: str) -> list[str]:
     """Return the tables of the models and tasks that the document has numbers of; nothing where it has none."""
     reference, numbers = document(), by_model_and_task(document())
     label = reference["label"]
@@ -122,8 +129,9 @@ def _beside_the_document(experiment: Experiment, grouped: list[Group]) -> list[s
     for model, of_model in by_model(grouped):
         theirs = numbers.get(reference_model(experiment.models[model]), {})
         if any(group.task.name in theirs for group in of_model):
-            beside = tables.beside_reference(of_model, theirs, label)
+            beside = tables.beside_reference(of_model, theirs, label, said)
             sections += [f"### {escaping.markdown(model)}\n", beside + "\n"]
             lines = tables.precisions_beside(of_model, reference["common"].get("precision"), label)
             sections += [escaping.markdown(line) + "\n" for line in lines]
-    return [f"## Beside {label}\n", reference["note"] + "\n", *sections] if sections else []
+    note = f"{reference['note']} {MARKS_ABOVE}"
+    return [f"## Beside {label}\n", note + "\n", *sections] if sections else []

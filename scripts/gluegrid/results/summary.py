@@ -68,17 +68,17 @@ class Group:
 
     @property
     def stopped(self) -> list[Outcome]:
-        """The cells that were asked to end before they were done, and go on with the next call."""
+        """The cells that somebody asked to end before they were done; the next call resumes them."""
         return [outcome for outcome in self.outcomes if outcome.is_stopped]
 
     @property
     def degenerate(self) -> list[Outcome]:
-        """The cells whose model says the same of all examples of a split, or has an undefined metric."""
+        """The cells whose model gives one answer for all examples of a split, or has an undefined metric."""
         return [outcome for outcome in self.done if outcome.is_degenerate]
 
     @property
     def data(self) -> str:
-        """In what the data of the cells with a result differ from the task's official; empty where in nothing."""
+        """How the data of cells with a result differ from the official files; empty where they do not."""
         texts = Counter(outcome.data for outcome in self.done)
         if len(texts) == 1:
             return next(iter(texts))
@@ -86,8 +86,13 @@ class Group:
         return ", ".join(f"{text} in {count} of {runs} runs" for text, count in texts.items() if text)
 
     @property
+    def has_other_data(self) -> bool:
+        """Whether any of its results has data that differ from the official files."""
+        return any(outcome.has_other_data for outcome in self.done)
+
+    @property
     def options(self) -> list[str]:
-        """The options that tables name beside the number; they are the same for all seeds."""
+        """The options that tables name in notes on the number; they are the same for all seeds."""
         return named_options(self.values)
 
     def without_degenerate(self) -> Self:

@@ -15,6 +15,7 @@ BY_VALIDATION = (
     " more points there are; `selection: holdout` measures by how much."
 )
 BY_HOLDOUT = f"{CHOSEN}, on the part of train that was kept from training (`selection: holdout`)."
+OTHER_DATA = f"Numbers with {MARK} are not from the official data; results.csv says how theirs differ."
 OPTIMISM = (
     "Scores on validation of the point chosen on the holdout, and of the point that would have been chosen on"
     " validation itself. The difference is what reporting the best validation score would have added."
@@ -32,6 +33,8 @@ def sweep_sections(chosen: Sequence[Group]) -> list[str]:
     for group in swept:
         title = escaping.markdown(f"{group.model}, {task_name(group)}")
         sections += [f"### {title}\n", _points_table(group) + "\n"]
+        if any(point.has_other_data for point in group.chosen_from):
+            sections.append(escaping.markdown(OTHER_DATA) + "\n")
         if len(compared(group, group.chosen_from)) < len(group.chosen_from):
             sections.append(f"{best_of(group).capitalize()}: the others have fewer seeds with a score.\n")
     if rows := optimism_rows(point for group in swept for point in group.chosen_from):
@@ -60,7 +63,7 @@ def _points_table(chosen: Group) -> str:
 
 def _numbers(point: Group) -> dict[str, str]:
     """Return the columns of numbers of a point: its metrics, where they are several, and its scores."""
-    mark = MARK if point.data else ""
+    mark = MARK if point.has_other_data else ""
     summaries = {"Score": point.score_summary()}
     if uses_holdout(point):
         summaries["Score on the holdout"] = selection.holdout_summary(point)

@@ -1,21 +1,20 @@
 """Summaries to tables: Markdown, and for the terminal."""
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, number, percent, points, seconds
 from gluegrid.results import result_text
-from gluegrid.results.notes import depends_on_seed, precisions_of
+from gluegrid.results.notes import precisions_of
 from gluegrid.results.outcomes import Outcome
-from gluegrid.results.result_text import MARK, MARKED, PREDICTED, details, score_text, state, task_name
+from gluegrid.results.result_text import MARK, PREDICTED, score_text, state, task_name
 from gluegrid.results.summary import Group, by_model_on_every_task, mean
+from gluegrid.results.table_notes import TableNotes, names_in
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
 LONGEST_REASON = 400  # characters; advice stands at a reason's end
-TERMINAL_WIDTH = 120  # columns
 OVER_SEEDS = ("mean", "median", "best")  # what models by tasks can show; the names are those of a Summary
 
 
@@ -34,25 +33,22 @@ def _grid(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return tabulate([list(row) for row in rows], headers=list(headers), tablefmt="github", disable_numparse=True)
 
 
-def model_table(groups: Sequence[Group]) -> str:
-    """Return one model's table, with the columns of the document that gluegrid started from."""
-    return markdown(COLUMNS, [_model_row(group, result_text.result(group)) for group in groups])
+def model_table(groups: Sequence[Group], said: str = "") -> str:
+    """Return one model's table, with the columns of the document that gluegrid started from.
 
-
-def terminal_table(groups: Sequence[Group]) -> str:
-    """Return one model's table for the terminal, and below it which numbers are of one seed.
-
-    What limits a number goes below too, and a mark for its data to the number, where the table would be too wide.
+    `said` is a caveat that the document states once for all its tables, as in `notes_below`.
     """
-    text = plain(COLUMNS, [_model_row(group, result_text.result(group)) for group in groups])
-    lines = []
-    if len(text.partition("\n")[0]) > TERMINAL_WIDTH:
-        text = plain(COLUMNS, [_model_row(group, result_text.short_result(group)) for group in groups])
-        lines = [f"- on {task_name(group)}: {details(group)}" for group in groups if details(group)]
-        notes = data_notes(groups)
-        lines += [*([""] if lines else []), MARKED, *notes] if notes else []
-    wrapped = [textwrap.fill(escaping.one_line(line), TERMINAL_WIDTH, subsequent_indent="  ") for line in lines]
-    return "\n\n".join(filter(None, [text, "\n".join(wrapped), escaping.one_line(one_seed_note(groups))]))
+    return markdown(COLUMNS, _model_rows(groups, TableNotes(groups, said=said)))
+
+
+def notes_below(groups: Sequence[Group], of_scores: bool = False, said: str = "") -> str:
+    """Return the notes of a model's table, or with `of_scores` of models by tasks, as Markdown; empty for none."""
+    title, *items = TableNotes(groups, of_scores, said).lines() or [""]
+    return "\n".join([escaping.markdown(title), "", *map(escaping.markdown, items), ""]) if items else ""
+
+
+def _model_rows(groups: Sequence[Group], notes: TableNotes) -> list[tuple[str, ...]]:
+    return [_model_row(group, result_text.result(group) + notes.mark([group])) for group in groups]
 
 
 def _model_row(group: Group, result: str) -> tuple[str, ...]:
@@ -65,77 +61,85 @@ def _model_row(group: Group, result: str) -> tuple[str, ...]:
     )
 
 
-def one_seed_note(groups: Sequence[Group]) -> str:
-    """Return a line on the numbers that are of one seed, where more were not asked for; empty for none; unescaped."""
-    scored = [group for group in groups if group.task.metric_keys() and depends_on_seed(group.run)]
-    single = [group for group in scored if len(group.outcomes) == 1]
-    if not any(group.done for group in single):
-        return ""
-    tasks = "" if len(single) == len(scored) else f": {', '.join(map(task_name, single))}"
-    return f"1 seed, so the spread is not known{tasks}."
-
-
-def models_by_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> str:
+def models_by_tasks(
+    groups: Sequence[Group],
+    over_seeds: str = "mean",
+    said: str = "",
+    table: Callable[[Sequence[str], Iterable[Sequence[str]]], str] = markdown,
+) -> str:
     """Return models x tasks: each task's score over seeds, and the mean of these over the tasks.
 
     `over_seeds` is mean, median or best, as a Summary has them. Beside a mean stands its standard deviation, if it has
-    one. A number that is not from the official data has a mark, and so has a mean with such a number in it. An import
-    may have no cell of a model on a task.
+    one. What qualifies a number stands in `notes_below`; such numbers have a mark, and so have means that one of them
+    went into or that lack the score of a task. An import may have no cell of a model on a task. `table` is `markdown`,
+    or for the terminal `plain`.
     """
+    notes = TableNotes(groups, of_scores=True, said=said)
     tasks = {group.task.name: task_name(group) for group in groups}
     rows = []
     for of_model in by_model_on_every_task(groups):
-        scores = [score_or_state(group, over_seeds) + _seeds(group) for group in of_model]
-        mean_text, tasks_text = mean_over_tasks(of_model, over_seeds)
-        rows.append([of_model[0].model, *scores, mean_text + (f" ({tasks_text})" if tasks_text else "")])
-    return markdown(["Model", *tasks.values(), "Mean"], rows)
+        scores = [_score(group, over_seeds) + notes.mark([group]) for group in of_model]
+        rows.append([of_model[0].model, *scores, _mean(of_model, over_seeds, notes)])
+    return table(["Model", *tasks.values(), "Mean"], rows)
 
 
 def score_or_state(group: Group, over_seeds: str = "mean") -> str:
-    """Return the score of a group over seeds, or why there is none."""
+    """Return the score of a group over seeds, marked where it is from other data, or why there is none."""
+    return _score(group, over_seeds) + (MARK if group.has_other_data else "")
+
+
+def _score(group: Group, over_seeds: str) -> str:
     if not group.done:
         return state(group)
     if not group.task.metric_keys():
         return PREDICTED
     summary = group.score_summary()
-    text = score_text(summary) if over_seeds == "mean" else percent(getattr(summary, over_seeds))
-    return text + (MARK if group.data else "")
-
-
-def _seeds(group: Group) -> str:
-    """Say how many of the seeds a score is of, where some are missing."""
-    is_of_all = not group.done or not group.task.metric_keys() or len(group.done) == len(group.outcomes)
-    return "" if is_of_all else f" ({len(group.done)} of {len(group.outcomes)})"
+    return score_text(summary) if over_seeds == "mean" else percent(getattr(summary, over_seeds))
 
 
 def mean_over_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> tuple[str, str]:
-    """Return the mean of a model's scores over the tasks that have one, and of how many it is where some have none."""
-    scored = [group for group in groups if group.task.metric_keys()]
-    scores = {group.task.name: getattr(group.score_summary(), over_seeds) for group in scored}
-    known = [group for group in scored if scores[group.task.name] is not None]
-    text = percent(mean(scores[group.task.name] for group in known)) if known else NOTHING
+    """Return the mean of a model's scores over the tasks that have one, and of how many it is where some have none.
+
+    It is marked where one of them is from other data.
+    """
+    scored, known = _scored_and_known(groups, over_seeds)
     tasks = "" if len(known) == len(scored) else f"{len(known)} of {len(scored)} tasks"
-    return text + (MARK if any(group.data for group in known) else ""), tasks
+    return _mean_text(known, over_seeds) + (MARK if any(group.has_other_data for group in known) else ""), tasks
+
+
+def _mean(groups: Sequence[Group], over_seeds: str, notes: TableNotes) -> str:
+    scored, known = _scored_and_known(groups, over_seeds)
+    is_partial = 0 < len(known) < len(scored)
+    return _mean_text(known, over_seeds) + (MARK if is_partial else notes.mark(known))
+
+
+def _scored_and_known(groups: Sequence[Group], over_seeds: str) -> tuple[list[Group], list[Group]]:
+    """Return the groups of tasks that have metrics, and of these the ones that have a score."""
+    scored = [group for group in groups if group.task.metric_keys()]
+    return scored, [group for group in scored if getattr(group.score_summary(), over_seeds) is not None]
+
+
+def _mean_text(known: Sequence[Group], over_seeds: str) -> str:
+    return percent(mean(getattr(group.score_summary(), over_seeds) for group in known)) if known else NOTHING
 
 
 def data_notes(groups: Sequence[Group]) -> list[str]:
-    """Return a line for each task with marked numbers that says in what their data differ; unescaped."""
-    lines = []
-    for task in dict.fromkeys(group.task.name for group in groups):
-        done = [group for group in groups if group.task.name == task and group.done]
-        texts = dict.fromkeys(group.data for group in done)
-        for text in filter(None, texts):
-            models = [group.model for group in done if group.data == text]
-            of_models = f" with {', '.join(models)}" if len(texts) > 1 else ""
-            lines.append(f"- on {task_name(done[0])}{of_models}: {text}")
-    return lines
+    """Return a line for each way in which data of marked numbers differ from the official files; unescaped.
+
+    Of synthetic data, whose numbers have no mark, `synthetic_note` tells.
+    """
+    about: dict[str, list[Group]] = {}
+    for group in groups:
+        if group.has_other_data:
+            about.setdefault(group.data, []).append(group)
+    return [f"- on {', '.join(names_in(of_text, groups))}: {text}" for text, of_text in about.items()]
 
 
-def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label: str) -> str:
+def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label: str, said: str = "") -> str:
     """Return a model's results beside those of a reference for the same model: task -> metrics in percent."""
     rows = []
-    for group in groups:
-        task, metric, ours, time, epochs = _model_row(group, result_text.result(group))
+    for group, row in zip(groups, _model_rows(groups, TableNotes(groups, said=said)), strict=True):
+        task, metric, ours, time, epochs = row
         theirs = reference.get(group.task.name, {})
         keys = [key.removeprefix("eval_") for key in group.task.metric_keys()]
         metrics = "/".join(points(theirs[key]) for key in keys if key in theirs) or NOTHING

@@ -1,1 +1,1 @@
-"""Sharing experiments: one file with all that a number can be recomputed from, and several such files merged."""
+"""Sharing experiments: one file with everything a number can be recomputed from, and several such files merged."""

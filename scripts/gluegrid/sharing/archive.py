@@ -1,4 +1,4 @@
-"""The archive of an experiment: a zip file, of which equal content gives equal bytes.
+"""The archive of an experiment: a zip file in which equal content gives equal bytes.
 
 Below one folder, named as the experiment: `manifest.json` (size and SHA-256 of each other file), `config.json` (the
 experiment, resolved), `cells.json` (each cell, and why it has no result), `runs/` as below results/<experiment>/, the
@@ -71,6 +71,11 @@ class ArchiveWriter:
         return digest
 
 
+def add_entry(file: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Add a small file to an open zip file, whose bytes depend on names and contents alone."""
+    file.writestr(_entry(name, len(content)), content)
+
+
 def _entry(name: str, size: int) -> zipfile.ZipInfo:
     """Return the description of a file: the same for the same name and content, whoever writes it and when."""
     entry = zipfile.ZipInfo(name, EARLIEST)
@@ -93,7 +98,7 @@ def _copy(source: BinaryIO, target: BinaryIO) -> tuple[int, str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator["ArchiveFile"]:
-    """Open an archive. Raises DataError for what is none, or not whole, then and later."""
+    """Open an archive. Raises DataError, then and later, if it is not an archive or not complete."""
     try:
         with zipfile.ZipFile(path) as file:
             yield ArchiveFile(path, file)
@@ -102,7 +107,7 @@ def opened(path: Path) -> Iterator["ArchiveFile"]:
             raise
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{path}: is no whole archive of `make export`: {error}; get it again") from error
+        raise DataError(f"{path}: is not a complete archive of `make export`: {error}; get it again") from error
 
 
 class ArchiveFile:
@@ -139,14 +144,14 @@ class ArchiveFile:
         return content
 
     def unpack(self, name: str, target: Path) -> None:
-        """Write a copy of a file to where none is. Raises DataError where it is not what the manifest says."""
+        """Write a copy of a file to a new path. Raises DataError if it is not what the manifest says."""
         with self._file.open(self._entries[name]) as source, target.open("xb") as copy:
             _, digest = _copy(source, copy)
         self._check_hash(name, digest)
 
     def _read(self, name: str) -> bytes:
         if name not in self._entries:
-            raise DataError(f"{self.path}: has no {name}, so it is no archive of `make export`")
+            raise DataError(f"{self.path}: has no {name}, so it is not an archive of `make export`")
         if self._entries[name].file_size > MOST_BYTES_OF_JSON:
             size = size_in_words(self._entries[name].file_size)
             raise DataError(f"{self.path}: {name} is {size}, far more than `make export` writes; get the archive again")
@@ -156,7 +161,7 @@ class ArchiveFile:
         try:
             return content.decode()
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}: {name} is not text in UTF-8 ({error}); get the archive again") from error
+            raise DataError(f"{self.path}: {name} is not UTF-8 text ({error}); get the archive again") from error
 
     def _read_manifest(self) -> dict:
         text = self._decoded(MANIFEST, self._read(MANIFEST))
@@ -198,10 +203,10 @@ def _checked_entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.Zip
             raise DataError(f"{path}: {quoted(info.filename)} {problem}; nothing was unpacked")
         entries[info.filename] = info
     if len({name.partition("/")[0] for name in entries}) != 1:
-        raise DataError(f"{path}: its files are not all in one folder, so it is no archive of `make export`")
+        raise DataError(f"{path}: its files are not all in one folder, so it is not an archive of `make export`")
     size = sum(info.file_size for info in infos)
     if size > MOST_TIMES_ITS_SIZE * path.stat().st_size:
-        raise DataError(f"{path}: would be {size_in_words(size)} unpacked, so it is no archive of `make export`")
+        raise DataError(f"{path}: would be {size_in_words(size)} unpacked, so it is not an archive of `make export`")
     return {name.partition("/")[2]: info for name, info in entries.items()}
 
 

@@ -40,7 +40,7 @@ class ArchivedCell:
 
     @property
     def was_tried(self) -> bool:
-        """Whether a call of snakemake has begun it."""
+        """Whether a call has begun it."""
         return self.is_done or reason_elsewhere(self.reason).cause != Cause.NOT_RUN
 
 

@@ -1,4 +1,4 @@
-"""From an experiment of this clone to its archive: results, predictions, records, config and tables, but no weights."""
+"""Write an experiment's archive: results, predictions, records, config and tables, but no weights."""
 
 import json
 import sys
@@ -55,7 +55,7 @@ class _Export:
     outdated: list[str] = field(default_factory=list)
 
     def write(self) -> None:
-        """Add all files; what is changed meanwhile is no result."""
+        """Add all files; a cell that changes meanwhile has no result."""
         # In the order of models and tasks, which is that of the tables; an import's cells are listed beside it.
         config = {key: value for key, value in self.experiment.config.items() if key != "imported"}
         self.archive.add_text(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -74,7 +74,7 @@ class _Export:
         yield f"{file}: {cells}, {len(self.archive.files):,} files, {size}"
         yield f"  with {', '.join(self.reports)}"
         if self.outdated:
-            yield f"  without {', '.join(self.outdated)}: older than the results; make them again, and export again"
+            yield f"  without {', '.join(self.outdated)}: older than the results; rewrite them and export again"
 
     def _add_cell(self, outcome: Outcome) -> None:
         where = Path(self.experiment.paths.runs.format(**outcome.cell.wildcards))
@@ -90,7 +90,7 @@ class _Export:
             _check(path.exists() and self.archive.add_file(f"{name}/{path.name}", path) == digest, path)
 
     def _add_reports(self) -> None:
-        """Add the tables, and what else was made of these results; not what was made of others before them."""
+        """Add the tables and the reports on these results, not those on earlier ones."""
         tables = [Path(getattr(self.experiment.paths, f"results_{kind}")).name for kind in ("md", "csv", "json")]
         results = self.experiment.paths.all_results
         done = (Path(results.format(**outcome.cell.wildcards)) for outcome in self.outcomes if outcome.is_done)
@@ -121,7 +121,7 @@ def _reports(folder: Path) -> Iterator[Path]:
 
 
 def telling(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yield some items, and tell on standard error now and then how many of them are done."""
+    """Yield items, and report progress on standard error every few seconds."""
     told = time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - told >= SECONDS_BETWEEN_LINES:

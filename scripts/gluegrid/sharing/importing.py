@@ -40,7 +40,9 @@ def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]
             _check_name("FILES: the label makes a name of", model)
         stack.enter_context(lock(results / ".import.lock", _tell_of_waiting))
         if folder.exists() and any(folder.iterdir()) and not is_import(folder):
-            raise GluegridError(f"{folder}: was run in this clone, and stays; give the import another EXPERIMENT=...")
+            raise GluegridError(
+                f"{folder}: was run in this clone and is not replaced; give the import another EXPERIMENT=..."
+            )
         with replacing_folder(folder) as new:
             outcomes = _write(merged, name, sources, new)
     yield from _summary(folder, merged, sources, outcomes)

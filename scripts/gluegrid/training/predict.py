@@ -1,12 +1,14 @@
-"""Compute a split's logits in large batches of rows of similar length."""
+"""Compute a split's logits, in large batches of rows of similar length, and the predictions that follow from them."""
 
 import time
 from collections.abc import Callable
 
 import numpy
+import pyarrow
 import torch
 
 from gluegrid.common.errors import TrainingError
+from gluegrid.experiment.task import Task
 from gluegrid.training.dataset import Rows
 from gluegrid.training.distributed import Processes
 from gluegrid.training.forward_pass import ForwardPass, MicroBatches
@@ -55,6 +57,30 @@ def _batches(lengths: numpy.ndarray, tokens_at_once: int) -> list[numpy.ndarray]
         batches.append(order[start : start + count])
         start += count
     return batches
+
+
+def with_answers(table: pyarrow.Table, task: Task) -> pyarrow.Table:
+    """Return idx, label and logits with what they mean: the prediction, and the names of label and prediction.
+
+    A regression has no names, and an example without a label (-1) has no name of it.
+    """
+    labels = table.column("label").to_numpy()
+    answers = task.kind.predictions(numpy.stack(table.column("logits").to_numpy()))
+    columns = {
+        "prediction": pyarrow.array(answers),
+        "label_name": _names(task, labels),
+        "prediction_name": _names(task, answers),
+    }
+    for name, values in columns.items():
+        table = table.append_column(name, values)
+    return table
+
+
+def _names(task: Task, numbers: numpy.ndarray) -> pyarrow.Array:
+    if task.labels is None:
+        return pyarrow.nulls(len(numbers), pyarrow.string())
+    is_nameless = (numbers < 0) | (numbers >= len(task.labels))
+    return pyarrow.array(task.labels, pyarrow.string()).take(pyarrow.array(numbers, mask=is_nameless))
 
 
 def _logits(

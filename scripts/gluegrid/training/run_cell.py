@@ -21,6 +21,7 @@ from gluegrid.training.dataset import Tokens
 from gluegrid.training.device import Utilisation, describe_device, prepare_device, uuid_of_gpu
 from gluegrid.training.distributed import Processes
 from gluegrid.training.epochs import numbers_of
+from gluegrid.training.predict import with_answers
 from gluegrid.training.saved_model import write_model
 from gluegrid.training.trackers import Trackers
 
@@ -45,7 +46,10 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     finally:
         trackers.finish()
     files.begin_result()
-    predictions = {name: _write_predictions(files.new_predictions(name), table) for name, table in tables.items()}
+    predictions = {
+        name: _write_predictions(files.new_predictions(name), with_answers(table, run.task))
+        for name, table in tables.items()
+    }
     manifest = read_json(model)
     names = {"experiment": run.experiment, "model": run.model["name"], "task": run.task.name}
     record = {

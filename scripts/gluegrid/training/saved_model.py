@@ -60,7 +60,7 @@ def model_card(run: Run, about: dict) -> str:
     metrics = {key: about["results"].get(key) for key in run.task.metric_keys()}
     values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in NO_VALUES}
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(run), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{yaml.safe_dump(_front_matter(run, about), sort_keys=False, allow_unicode=True)}---",
         f"# {markdown(run.model['name'])} fine-tuned on {markdown(run.task.name)}",
         _what(run, about),
         "## Results",
@@ -77,7 +77,7 @@ def model_card(run: Run, about: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(run: Run) -> dict:
+def _front_matter(run: Run, about: dict) -> dict:
     # A folder's path means nothing elsewhere, and the hub refuses it.
     base = {} if paths.is_local(run.model["source"]) else {"base_model": one_line(run.model["source"])}
     data = {} if paths.is_local(run.task.source) else {"datasets": [one_line(run.task.source)]}
@@ -88,6 +88,35 @@ def _front_matter(run: Run) -> dict:
         "pipeline_tag": "text-classification",
         "tags": ["text-classification", "gluegrid", one_line(run.task.name)],
         "metrics": [one_line(metric) for metric in run.task.metrics],
+        **_model_index(run, about),
+    }
+
+
+def _model_index(run: Run, about: dict) -> dict:
+    """Return the scores as the hub shows them beside a model; nothing where none is defined."""
+    results = []
+    for split, suffix in run.task.validation.items():
+        scores = {metric: about["results"].get(f"eval_{metric}{suffix}") for metric in run.task.metrics}
+        if metrics := [{"type": one_line(name), "value": value} for name, value in scores.items() if value is not None]:
+            results.append(
+                {
+                    "task": {"type": "text-classification", "name": one_line(run.task.name)},
+                    "dataset": _scored_data(run, split),
+                    "metrics": metrics,
+                }
+            )
+    name = one_line(f"{run.model['name']} fine-tuned on {run.task.name}")
+    return {"model-index": [{"name": name, "results": results}]} if results else {}
+
+
+def _scored_data(run: Run, split: str) -> dict:
+    folder = {"config": run.task.folder} if run.task.folder else {}
+    return {
+        "name": one_line(run.task.name),
+        "type": one_line(_source(run.task.source)),
+        **folder,
+        "split": one_line(split),
+        "revision": one_line(str(run.task.revision)),
     }
 
 

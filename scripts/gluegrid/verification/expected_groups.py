@@ -15,6 +15,7 @@ from gluegrid.verification.expected_texts import shortened
 from gluegrid.verification.over_seeds import UNKNOWN, Value, mean
 from gluegrid.verification.runs import VerifiedRun
 
+SYNTHETIC = "synthetic"
 KINDS = ("train", "validation", "test")  # what the names of official splits begin with
 
 
@@ -112,13 +113,18 @@ class Group:
         return self.holdout_scores() if self.has_holdout else self.scores()
 
     def data(self) -> str | None:
-        """Return in what the data of its results differ from the official; empty: in nothing, None: it is unknown."""
+        """Describe how the data of its results differ from the official files; empty: not at all, None: unknown."""
         texts = Counter(data_of(run, self.entry) for run in self.done)
         if None in texts:
             return None
         if len(texts) == 1:
             return next(iter(texts))
         return ", ".join(f"{text} in {count} of {len(self.done)} runs" for text, count in texts.items() if text)
+
+    def has_other_data(self) -> bool | None:
+        """Tell whether any of its results has data that differ from the official files; None where it is unknown."""
+        texts = [data_of(run, self.entry) for run in self.done]
+        return None if None in texts else any(text not in ("", SYNTHETIC) for text in texts)
 
     def _means(self, keys: Iterable[str]) -> list[Value]:
         return [mean(values) for values in zip(*map(self.values, keys), strict=True)] or [None] * len(self.done)
@@ -199,7 +205,9 @@ def is_degenerate(run: VerifiedRun) -> bool:
 
 
 def data_of(run: VerifiedRun, entry: dict) -> str | None:
-    """Return in what the data of a result differ from the task's official; empty: in nothing, None: it is unknown."""
+    """Describe how the data of a result differ from the official files; empty: not at all, None: unknown."""
+    if entry.get("synthetic"):
+        return SYNTHETIC
     official, task = entry.get("official", {}), run.task
     counted = {task.train: "train_samples"} if run.cell.values["do_train"] else {}
     counted |= {split: f"eval_samples{suffix}" for split, suffix in task.validation.items()}

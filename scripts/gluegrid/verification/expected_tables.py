@@ -1,12 +1,13 @@
 """Every table of numbers in results.md as it should be, with the lines below it, from runs that were recomputed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.experiment.references import by_model_and_task, document, reference_model
 from gluegrid.verification import expected_texts as texts
-from gluegrid.verification.expected_groups import Group, best_of, defined, optimism, varied
+from gluegrid.verification.expected_groups import SYNTHETIC, Group, best_of, defined, optimism, varied
+from gluegrid.verification.expected_notes import ALL_SYNTHETIC, ExpectedNotes
 from gluegrid.verification.expected_results import (
     data_mark,
     metrics,
@@ -20,6 +21,7 @@ from gluegrid.verification.markdown import Note, Part
 from gluegrid.verification.over_seeds import mean, over_seeds
 from gluegrid.verification.runs import must_say_precisions, precision_of
 
+OTHER_DATA = "Numbers with * are not from the official data; results.csv says how theirs differ."
 OVER_SEEDS = {"Models by tasks": "mean", "Median over seeds": "median", "Best seed": "best"}  # by the section's title
 
 Row = dict[str, Expected]  # by the column's title
@@ -33,61 +35,65 @@ def tables_of_numbers(experiment: Experiment, groups: Sequence[Group]) -> Iterat
     models: dict[str, list[Group]] = {}
     for group in groups:
         models.setdefault(group.model, []).append(group)
+    done = [group for group in groups if group.done]
+    are_synthetic = bool(done) and all(group.data() == SYNTHETIC for group in done)
+    top = [texts.exactly(ALL_SYNTHETIC)] if are_synthetic else []
+    yield Part(f"Results of {experiment.name}", lines=top if all(group.is_known for group in groups) else None)
     for model, of_model in models.items():
-        yield _table(model, map(_model_row, of_model), notes=_note_of_one_seed(of_model))
-    yield from _models_by_tasks(groups, models)
+        notes = ExpectedNotes(of_model, are_synthetic=are_synthetic)
+        yield _table(model, (_model_row(group, notes) for group in of_model), lines=notes.lines())
+    yield from _models_by_tasks(ExpectedNotes(groups, of_scores=True, are_synthetic=are_synthetic), models)
     yield from map(_points_table, (group for group in groups if group.is_choice or not group.is_clear))
     yield from _optimism_table([group.points for group in groups])
-    yield from _beside_the_document(experiment, models)
+    yield from _beside_the_document(experiment, models, are_synthetic)
 
 
-def _table(title: str, rows: Iterator[Row], **more: object) -> Part:
+def _table(title: str, rows: Iterable[Row], **more: object) -> Part:
     rows = list(rows)
     return Part(title, list(rows[0]), [list(row.values()) for row in rows], **more)
 
 
-def _model_row(group: Group) -> Row:
+def _model_row(group: Group, notes: ExpectedNotes) -> Row:
     is_trained = group.settings["do_train"]
     runtime, epoch = (mean(group.values(key)) if is_trained else None for key in ("train_runtime", "epoch"))
     return {
         "Task": texts.exactly(group.name),
         "Metric": texts.exactly(texts.shortened(group.entry.get("metric_label", "/".join(group.task.metrics)))),
-        "Result": result(group),
+        "Result": _marked(result(group), notes.mark([group])),
         "Training time (s)": texts.seconds(runtime) if group.is_known else texts.ANYTHING,
         "epochs": texts.epochs(epoch) if group.is_known else texts.ANYTHING,
     }
 
 
-def _note_of_one_seed(groups: list[Group]) -> list[Note]:
-    """Return the line that says which numbers are of one seed, where any is and others were not asked for."""
-    if not all(group.is_known for group in groups):
-        return []
-    scored = [group for group in groups if group.task.metric_keys() and group.depends_on_seed]
-    single = [group for group in scored if len(group.runs) == 1]
-    names = "" if len(single) == len(scored) else ": " + ", ".join(each.name for each in single)
-    line = f"1 seed, so the spread is not known{names}."
-    expected = {line} if any(group.done for group in single) else set()
-    return [Note(f"{groups[0].model}, of one seed", "1 seed, ", ".+", [expected])]
+def _marked(number: Expected, mark: Expected) -> Expected:
+    return number if number == texts.ANYTHING else [*number, *mark]
 
 
-def _models_by_tasks(groups: Sequence[Group], models: dict[str, list[Group]]) -> Iterator[Part]:
+def _models_by_tasks(notes: ExpectedNotes, models: dict[str, list[Group]]) -> Iterator[Part]:
     """Yield the tables that have a row for each model: of means, and with several seeds medians and the best."""
-    tasks = {group.task.name: group for group in groups}
+    tasks = {group.task.name: group for group in notes.groups}
     columns = ["Model", *(group.name for group in tasks.values()), "Mean"]
-    has_seeds = any(len(group.runs) > 1 for group in groups)
+    has_seeds = any(len(group.runs) > 1 for group in notes.groups)
     for title in OVER_SEEDS if has_seeds else ["Models by tasks"]:
-        notes = _notes_on_data(groups) if title == "Models by tasks" else []
-        yield Part(title, columns, [_tasks_row(model, of, tasks, title) for model, of in models.items()], notes)
+        rows = [_tasks_row(model, of, tasks, title, notes) for model, of in models.items()]
+        lines = notes.lines() if title == "Models by tasks" else None
+        yield Part(title, columns, rows, lines=lines, texts=1)
 
 
-def _tasks_row(model: str, groups: list[Group], tasks: dict[str, Group], title: str) -> list[Expected]:
+def _tasks_row(
+    model: str, groups: list[Group], tasks: dict[str, Group], title: str, notes: ExpectedNotes
+) -> list[Expected]:
     """Return a model's cells in models by tasks: its name, a score for each task, and their mean.
 
     An import may have no run of a model on a task.
     """
     there = {group.task.name: group for group in groups}
-    every = [there.get(name) or replace(group, runs=[], states=[], is_clear=True) for name, group in tasks.items()]
-    return [texts.exactly(model), *(_tasks_cell(group, title) for group in every), _mean_over_tasks(every, title)]
+    every = [
+        there.get(name) or replace(group, model=model, runs=[], states=[], is_clear=True)
+        for name, group in tasks.items()
+    ]
+    cells = [_marked(_tasks_cell(group, title), notes.mark([group])) for group in every]
+    return [texts.exactly(model), *cells, _mean_over_tasks(every, title, notes)]
 
 
 def _tasks_cell(group: Group, title: str) -> Expected:
@@ -102,36 +108,18 @@ def _tasks_cell(group: Group, title: str) -> Expected:
         number = texts.spread_text([group.scores()])
     else:
         number = texts.percentage(over_seeds(group.scores())[statistic])
-    done, of = len(group.done), len(group.runs)
-    return [*number, *data_mark([group]), *([{f" ({done} of {of})"}] if done < of else [])]
+    return number
 
 
-def _mean_over_tasks(groups: list[Group], title: str) -> Expected:
+def _mean_over_tasks(groups: list[Group], title: str, notes: ExpectedNotes) -> Expected:
     if not all(group.is_known for group in groups):
         return texts.ANYTHING
     scored = [group for group in groups if group.task.metric_keys()]
     scores = [over_seeds(group.scores())[OVER_SEEDS[title]] for group in scored]
     known = [group for group, score in zip(scored, scores, strict=True) if score is not None]
     number = texts.percentage(mean(defined(scores))) if known else texts.NOTHING
-    of_tasks = [{f" ({len(known)} of {len(scored)} tasks)"}] if len(known) < len(scored) else []
-    return [*number, *data_mark(known), *of_tasks] if number != texts.ANYTHING else texts.ANYTHING
-
-
-def _notes_on_data(groups: Sequence[Group]) -> list[Note]:
-    """Return the lines that say of which examples the marked numbers are."""
-    if not all(group.is_known for group in groups) or any(group.data() is None for group in groups):
-        return []
-    done: dict[str, list[Group]] = {}
-    for group in groups:
-        if group.done:
-            done.setdefault(group.task.name, []).append(group)
-    expected = set()
-    for of_task in done.values():
-        for text in {group.data() for group in of_task} - {""}:
-            models = [group.model for group in of_task if group.data() == text]
-            of_models = f" with {', '.join(models)}" if len({group.data() for group in of_task}) > 1 else ""
-            expected.add(f"{of_task[0].name}{of_models}: {text}")
-    return [Note("Models by tasks, examples", "- on ", "- on (.+)", [expected])]
+    is_partial = 0 < len(known) < len(scored)
+    return _marked(number, [{"*"}] if is_partial else notes.mark(known))
 
 
 def _points_table(chosen: Group) -> Part:
@@ -142,11 +130,14 @@ def _points_table(chosen: Group) -> Part:
     keys = varied(chosen.points)
     share = share_of_points(chosen)
     compared = Note(f"{title}, compared", "Best of ", r"\d+ of \d+", [{share} if " of " in share else set()])
+    differ = [point.has_other_data() for point in chosen.points]
+    other = [{OTHER_DATA} if any(differ) else set()] if None not in differ else [{OTHER_DATA}, set()]
+    notes = [compared, Note(f"{title}, data", "Numbers with ", ".+", other)]
     rows = [
         _point_row(point, keys) | {"Chosen": [{"chosen"} if point.variant == chosen.variant else {""}]}
         for point in chosen.points
     ]
-    return _table(title, rows, notes=[compared], names=len(keys) or 1)
+    return _table(title, rows, notes=notes, names=len(keys) or 1)
 
 
 def _point_row(point: Group, keys: list[str]) -> Row:
@@ -155,9 +146,7 @@ def _point_row(point: Group, keys: list[str]) -> Row:
     numbers["Score"] = texts.spread_text([point.scores()])
     if point.has_holdout:
         numbers["Score on the holdout"] = texts.spread_text([point.holdout_scores()])
-    shown = {
-        title: [*number, *data_mark([point])] if point.done else texts.NOTHING for title, number in numbers.items()
-    }
+    shown = {title: [*number, *data_mark(point)] if point.done else texts.NOTHING for title, number in numbers.items()}
     return values | shown | {"Seeds": seeds_of_point(point)}
 
 
@@ -181,7 +170,7 @@ def _optimism_row(by_holdout: Group, by_validation: Group) -> Row:
     }
 
 
-def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]]) -> Iterator[Part]:
+def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]], are_synthetic: bool) -> Iterator[Part]:
     """Yield the tables of the models and tasks that the document has: the runs' numbers, and the document's own.
 
     Earlier releases have the section, and tables of the document's models, whatever their tasks are.
@@ -196,7 +185,10 @@ def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]])
     yield Part(f"Beside {label}", is_clear=any(concerns.values()))
     for model, is_concerned in concerns.items():
         groups, theirs = models[model], of_models[model]
-        rows = (_row_beside(group, theirs.get(group.task.name, {}), label) for group in groups)
+        marks = ExpectedNotes(groups, are_synthetic=are_synthetic)
+        rows = [
+            _row_beside(_model_row(group, marks), group, theirs.get(group.task.name, {}), label) for group in groups
+        ]
         precision = document()["common"].get("precision")
         yield _table(model, rows, notes=_note_of_precisions(groups, precision, label), is_clear=is_concerned)
 
@@ -215,8 +207,7 @@ def _note_of_precisions(groups: list[Group], theirs: str | None, label: str) -> 
     return [Note(f"{groups[0].model}, precision beside {label}", "Ours in ", ".+", [lines, *older])]
 
 
-def _row_beside(group: Group, theirs: dict[str, float], label: str) -> Row:
-    ours = _model_row(group)
+def _row_beside(ours: Row, group: Group, theirs: dict[str, float], label: str) -> Row:
     names = (key.removeprefix("eval_") for key in group.task.metric_keys())
     values = [texts.two_decimals(theirs[metric]) for metric in names if metric in theirs]
     return {

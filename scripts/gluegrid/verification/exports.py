@@ -1,4 +1,4 @@
-"""results.csv and results.json against the files of the runs."""
+"""Check results.csv and results.json against the files of the runs."""
 
 import csv
 import json
@@ -7,20 +7,23 @@ import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gluegrid.common import escaping
 from gluegrid.common.errors import DataError
 from gluegrid.common.formatting import agree, is_number
 from gluegrid.experiment.experiment import Experiment
-from gluegrid.verification.expected_groups import Group, optimism, shown_groups, varied
+from gluegrid.experiment.options import OPTIONS
+from gluegrid.verification.expected_groups import Group, data_of, optimism, shown_groups, varied
 from gluegrid.verification.file_shapes import TABLES, read_shaped
 from gluegrid.verification.findings import Findings
 from gluegrid.verification.over_seeds import UNKNOWN, mean, over_seeds
 from gluegrid.verification.runs import VerifiedRun, precision_of
 
-TEXTS = ("reason", "data", "log")  # of results.csv; what is said of a run and no number of it
+TEXTS = ("reason", "log")  # of results.csv; what is said of a run and does not follow from its result
 NO_RESULT = ("failed", "stopped", "not run")
 STATES = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}
 MISSING = "not there"
-PRECISION = "precision_used"
+MAIN_VALUES = ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "max_seq_length")
+OF_THE_RECORD = ("seed", "precision", "device")  # no columns of training values
 IDENTITY = ("model", "task", "variant", "seed", "state")
 
 
@@ -32,10 +35,13 @@ def verify_csv(
         rows = _read_csv(path)
         _check_number_of_cells(path, len(rows), len(runs))
         states = {run.cell.name: row["state"] for row, run in zip(rows, runs, strict=True)}
-        of_sweeps = _values_of_sweeps(shown_groups(experiment, runs, states))
+        choices = _choices(shown_groups(experiment, runs, states))
+        keys = _columns_of_values(runs)
         for number, (row, run) in enumerate(zip(rows, runs, strict=True), start=2):
             if _is_of(run, row, path, f"row {number}", findings) and run.state != "broken":
-                _check_row(path, row, run, of_sweeps[run.cell.name], findings)
+                values = {key: run.cell.values.get(key) for key in keys}
+                expected = _expected_row(experiment, run, row["state"]) | values
+                _check_row(path, row, run, expected | {"chosen": choices[run.cell.name]}, findings)
         return states
     return None
 
@@ -100,26 +106,50 @@ def _is_of(run: VerifiedRun, entry: dict, path: Path, where: str, findings: Find
     return True
 
 
-def _values_of_sweeps(groups: list[Group]) -> dict[str, dict[str, object]]:
-    """Return for each cell its values that any sweep varies, and whether its variant was chosen."""
-    keys = dict.fromkeys(key for shown in groups for key in varied(shown.points))
-    values = {}
+def _choices(groups: list[Group]) -> dict[str, object]:
+    """Return for each cell whether its variant was chosen."""
+    choices: dict[str, object] = {}
     for shown in groups:
         for point in shown.points:
             is_chosen = ("yes" if point.variant == shown.variant else "no") if shown.is_clear else UNKNOWN
-            of_point = {key: point.settings.get(key) for key in keys} | {"chosen": is_chosen}
-            values |= {run.cell.name: of_point for run in point.runs}
-    return values
+            choices |= {run.cell.name: is_chosen for run in point.runs}
+    return choices
+
+
+def _columns_of_values(runs: list[VerifiedRun]) -> list[str]:
+    """Return the training values that have columns: the main ones, and those that differ between cells."""
+    settings = [run.cell.values for run in runs]
+    names = [name for name in OPTIONS if name not in OF_THE_RECORD]
+    differing = [name for name in names if len({json.dumps(each.get(name), sort_keys=True) for each in settings}) > 1]
+    given = ["global_batch_size"] if any(each.get("global_batch_size") for each in settings) else []
+    return [*dict.fromkeys([*MAIN_VALUES, *given, *differing])]
+
+
+def _expected_row(experiment: Experiment, run: VerifiedRun, state: str) -> dict[str, object]:
+    """Return what a row says besides its cell, training values and texts."""
+    model, keys, results, record = experiment.models[run.cell.model], run.task.metric_keys(), run.results, run.record
+    of_run: dict[str, object] = dict.fromkeys(
+        ("score", "precision", "precision_used", "device", "seconds", "run_sha256")
+    )
+    if run.state == "done":
+        used = precision_of(run)
+        of_run |= {"precision": used, "precision_used": used, "device": record.get("device")}
+        of_run |= {"score": mean(results[key] for key in keys), "seconds": results.get("train_runtime")}
+        of_run |= {"run_sha256": record["run_sha256"]} | results
+    differs = data_of(run, experiment.tasks[run.cell.task]) if run.state == "done" else ""
+    return of_run | {
+        "model_source": model["source"],
+        "model_revision": record.get("model_revision", model["revision"]),
+        "metric": "/".join(run.task.metrics) if keys else None,
+        "status": state,
+        "data": UNKNOWN if differs is None else differs,
+    }
 
 
 def _check_row(
-    path: Path, row: dict[str, str], run: VerifiedRun, of_sweeps: dict[str, object], findings: Findings
+    path: Path, row: dict[str, str], run: VerifiedRun, expected: dict[str, object], findings: Findings
 ) -> None:
-    """Compare a row's numbers, which are in full precision, with all_results.json, and what it says of sweeps."""
-    of_run = run.results | {"run_sha256": run.record["run_sha256"]} if run.state == "done" else {}
-    if of_run and PRECISION in row:  # older tables have no such column
-        of_run |= {PRECISION: precision_of(run)}
-    expected = of_run | of_sweeps
+    """Compare a row's numbers, which are in full precision, and what else follows from the run."""
     for key in [*expected, *(key for key in row if key not in (*expected, *IDENTITY, *TEXTS))]:
         findings.table_numbers += key in expected
         if not _says(row.get(key, ""), expected.get(key)):
@@ -131,7 +161,7 @@ def _says(text: str, value: object) -> bool:
     if isinstance(value, dict):
         return text == json.dumps(value, sort_keys=True, ensure_ascii=False)
     if value is None or isinstance(value, bool | str):
-        return text == ("" if value is None else str(value))
+        return text == ("" if value is None else escaping.spreadsheet(str(value)))
     try:
         return _is_unknown(value) or float(text) == value
     except ValueError:
@@ -167,7 +197,7 @@ def _compare(
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in sorted({*actual, *expected}):
             if key not in expected:
-                findings.add(path, f"{where}.{key} is nothing that the runs give")
+                findings.add(path, f"{where}.{key} does not follow from the runs")
             else:
                 _compare(path, f"{where}.{key}", actual.get(key, MISSING), expected[key], findings, same)
         return

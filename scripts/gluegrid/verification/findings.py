@@ -1,4 +1,4 @@
-"""What a verification has looked at, and what it found that does not fit."""
+"""What a verification compared, and what does not fit."""
 
 import itertools
 from collections.abc import Callable, Collection, Iterator
@@ -47,12 +47,12 @@ class Findings:
     not_made_again: list[Path] = field(default_factory=list)
 
     def add(self, path: Path, problem: str) -> None:
-        """Note what does not fit in a file."""
+        """Add a problem of a file."""
         self._add(f"{path}: {problem}")
 
     @contextmanager
     def excusing(self, why: Callable[[], str | None]) -> Iterator[None]:
-        """Let what is found inside be a note instead of problems, where there is one."""
+        """Replace the problems found inside by a note, if there is one."""
         before = len(self.problems)
         yield
         if len(self.problems) > before and (note := why()):
@@ -60,10 +60,10 @@ class Findings:
             self.notes.append(note)
 
     def note_earlier_plan(self, folder: Path, cells: Collection[str]) -> None:
-        """Note cells whose results are of values that were changed since; nothing where there are none."""
+        """Note cells whose results belong to values that were changed since."""
         if cells:
             names = escaping.shortened(", ".join(sorted(cells)), LONGEST_PROBLEM)
-            self.notes.append(f"{folder}: results of an earlier plan, which snakemake makes anew: {names}")
+            self.notes.append(f"{folder}: results of an earlier plan, which snakemake will retrain: {names}")
 
     @contextmanager
     def noting(self) -> Iterator[None]:

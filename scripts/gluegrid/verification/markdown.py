@@ -1,4 +1,4 @@
-"""A results.md read once into sections, and compared part by part with what should stand in them."""
+"""Read results.md into sections, and compare each with what it should say."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -39,13 +39,16 @@ class Note:
 class Part:
     """A section as it should be. Without `columns` it has no table; the first `names` columns say what a row is of.
 
-    What is not clear is not compared, nor missed.
+    `lines` are all of its other lines after the first `texts` of them; None where they are not compared. What is not
+    clear is not compared, nor missed.
     """
 
     title: str
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[Expected]] = ()
     notes: Iterable[Note] = ()
+    lines: Sequence[Expected] | None = None
+    texts: int = 0
     names: int = 1
     is_clear: bool = True
 
@@ -57,7 +60,7 @@ def read_sections(path: Path) -> list[Section]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is no text in UTF-8: {error}") from error
+        raise DataError(f"{path}: is not UTF-8 text: {error}") from error
     sections = [Section("")]
     for number, line in enumerate(lines, start=1):
         rows = sections[-1].rows
@@ -100,6 +103,8 @@ class Document:
         if part.is_clear:
             for note in part.notes:
                 self._compare_note(section.lines, note)
+            if part.lines is not None:
+                self._compare_lines(section, part.title, part.lines, part.texts)
             self._compare_table(section, part)
 
     def note_what_is_left(self) -> None:
@@ -113,11 +118,25 @@ class Document:
         if said not in note.expected:
             self._add(note.what, f"it says {_listed(said)}, the runs give {_listed(note.expected[0])}")
 
+    def _compare_lines(self, section: Section, title: str, lines: Sequence[Expected], texts: int) -> None:
+        """Note which lines are missing, and which follow from nothing."""
+        shown = list(filter(None, section.lines))[texts:]
+        missing = [line for line in lines if not any(matches(text, line) for text in shown)]
+        forged = [text for text in shown if not any(matches(text, line) for line in lines)]
+        for line in lines:
+            self._count_numbers(in_words(line))
+        for line in missing:
+            self._add(title, f"lacks the line {in_words(line)!r}")
+        for text in forged:
+            self._add(title, f"has the line {text!r}, which does not follow from the runs")
+        if not (missing or forged) and not _are_in_order(shown, lines):
+            self._add(title, "has its notes twice or in another order")
+
     def _compare_table(self, section: Section, part: Part) -> None:
         header, *rows = section.rows or [[]]
         table = f"the table under {part.title!r}"
         if not part.columns and header:
-            self.findings.add(self.path, f"{table} is of nothing in the experiment")
+            self.findings.add(self.path, f"{table} belongs to nothing in the experiment")
         elif header != [*part.columns]:
             self._add(
                 f"{part.title}, columns", f"{', '.join(header) or 'none'}, it should be {', '.join(part.columns)}"
@@ -145,6 +164,10 @@ class Document:
 
     def _count_numbers(self, expected: str) -> None:
         self.findings.table_numbers += len(NUMBER.findall(expected))
+
+
+def _are_in_order(shown: Sequence[str], lines: Sequence[Expected]) -> bool:
+    return len(shown) == len(lines) and all(map(matches, shown, lines))
 
 
 def _listed(texts: set[str]) -> str:

@@ -1,10 +1,10 @@
-"""What results.md says below its tables, under "What to know", as it should be."""
+"""The section "What to know" of results.md as it should be."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from gluegrid.experiment.run import COMPUTE_PATHS
-from gluegrid.verification.expected_groups import data_of, is_degenerate
+from gluegrid.verification.expected_groups import SYNTHETIC, data_of, is_degenerate
 from gluegrid.verification.markdown import Note, Part
 from gluegrid.verification.runs import VerifiedRun, must_say_precisions, precision_of
 
@@ -51,7 +51,7 @@ def _notes(runs: list[VerifiedRun], entries: dict[str, dict]) -> Iterator[Note]:
         yield Note("commits", "- ", r"\bcommit ([0-9a-f]+)\b", [{commit[:12] for commit in commits}])
     data = [data_of(run, entries[run.cell.task]) for run in done]
     if None not in data:
-        subsets = _subsets(run for run, text in zip(done, data, strict=True) if not text)
+        subsets = _subsets(run for run, text in zip(done, data, strict=True) if text in ("", SYNTHETIC))
         yield Note("cells trained on a subset", "- Trained on a subset, ", "- (.+)", [subsets])
 
 

@@ -1,6 +1,6 @@
-"""Whether what does not follow from the results there are is only outdated: as it was written, but from others.
+"""Tell outdated files from wrong ones: outdated files are unchanged, but made from other results or by other code.
 
-A file that somebody has edited is not as it was written, and one that contradicts what it was made from has no excuse.
+A file that somebody edited, or that contradicts its own sources, is wrong.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ from gluegrid.experiment.experiment import Experiment
 from gluegrid.results.made_from import is_noted, origin_now, origin_of
 from gluegrid.results.outcomes import Outcome
 
-OTHER_RESULTS = "made from other results than there are now"
-OTHER_CODE = "made by another version of gluegrid, or of what it calculates with"
-UNKNOWN = "made by an earlier release of gluegrid, which noted nothing of what from"
+OTHER_RESULTS = "made from other results than the current ones"
+OTHER_CODE = "made by another version of gluegrid or of its numerical libraries"
+UNKNOWN = "made by an earlier release, which did not record its sources"
 
 
 def remake(experiment: Experiment) -> str:
-    """Return the command that makes an experiment's tables and reports anew."""
+    """Return the command that rewrites an experiment's tables and reports."""
     return f"make reports EXPERIMENT={experiment.name}"
 
 
@@ -27,7 +27,7 @@ def note_on_outdated(
     command: str,
     others: Iterable[Path] = (),
 ) -> str | None:
-    """Return a line on files that are all outdated, with the command that makes them anew; None where one is not.
+    """Return a line on files that are all outdated, with the command that rewrites them; None if one is not.
 
     `others` are what they were made from besides results.
     """
@@ -42,4 +42,4 @@ def note_on_outdated(
         else:
             reasons.append(UNKNOWN)
     what = "; ".join(dict.fromkeys(reasons))
-    return f"{', '.join(map(str, files))}: outdated, {what}; to make it anew: {command}"
+    return f"{', '.join(map(str, files))}: outdated, {what}; to rewrite: {command}"

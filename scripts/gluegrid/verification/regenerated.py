@@ -1,7 +1,7 @@
 """The files that targets beside `all` make from the runs: made again, in memory, and compared with what is there.
 
-Unlike the tables' numbers, which other code recomputes, by the code that wrote them: what is found is that they were
-edited. That the runs are others by now is no fault of theirs: then they are outdated.
+The code that wrote them makes them again, unlike the tables' numbers, which separate code recomputes: this finds edits.
+If the runs have changed since, the files are outdated, not wrong.
 """
 
 import itertools
@@ -115,12 +115,12 @@ def _compare(path: Path, actual: bytes, expected: bytes, findings: Findings) -> 
 
 @contextmanager
 def _noting(path: Path, findings: Findings) -> Iterator[None]:
-    """Note what hinders a file from being made again or read."""
+    """Note why a file cannot be made again or read."""
     try:
         yield
     except DataError as error:
         findings.add(path, str(error))
     except GluegridError as error:
-        findings.add(path, f"could not be made of the runs there are: {error}")
+        findings.add(path, f"cannot be made from these runs: {error}")
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # the second for what is encrypted
         findings.add(path, f"cannot be read: {error}")

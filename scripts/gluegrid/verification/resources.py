@@ -1,4 +1,4 @@
-"""What cells were made from, as it lies below resources/ now: every file's hash, and whether the parts fit together."""
+"""Check what cells were made from below resources/: the hash of every file, and whether the parts fit together."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -154,7 +154,7 @@ class _Reader:
                     self._check_rows(manifest, split, rows, data.content["rows"].get(split))
 
     def _is_elsewhere(self, manifest: Path) -> bool:
-        """Tell whether an import was made from what is not here; note it."""
+        """Tell whether a resource of an import is not here, and note it."""
         if not self.experiment.imported:
             return False
         staged = None

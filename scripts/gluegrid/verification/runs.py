@@ -1,4 +1,4 @@
-"""The files of one cell: whether its record is that of its files, and its results those of its predictions."""
+"""Check the files of one cell: its record against its files, its results against its predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class VerifiedRun:
 
 
 def precision_of(run: VerifiedRun) -> str:
-    """Return the precision of a result as its record has it, those of earlier attempts first; empty where unknown."""
+    """Return the recorded precision of a result, earlier attempts first; empty if unknown."""
     record = run.record
     values = [part.get("precision") for part in record.get("continued", [])] + [record.get("precision")]
     texts: list[str] = []
@@ -50,6 +50,25 @@ def precision_of(run: VerifiedRun) -> str:
         if value is not None and str(value) not in texts:
             texts.append(str(value))
     return ", then ".join(texts)
+
+
+def expected_answers(task: Task, predictions: Predictions) -> dict[str, list]:
+    """Return what the columns beside the logits must hold: predictions, and names of labels and of predictions."""
+    outputs = predictions.logits.tolist()
+    if task.is_regression:
+        nothing = [None] * len(outputs)
+        return {"prediction": [row[0] for row in outputs], "label_name": nothing, "prediction_name": nothing}
+    names = dict(enumerate(task.labels))
+    answers = [max(range(len(row)), key=row.__getitem__) for row in outputs]
+    return {
+        "prediction": answers,
+        "label_name": [names.get(label) for label in predictions.label.tolist()],
+        "prediction_name": [names[answer] for answer in answers],
+    }
+
+
+def _differ(said: object, right: object) -> bool:
+    return type(said) is not type(right) or said != right
 
 
 def must_say_precisions(runs: Iterable[VerifiedRun]) -> bool:
@@ -65,7 +84,7 @@ def has_result(folder: Path) -> bool:
 def verify_run(
     experiment: Experiment, cell: Cell, folder: Path, resources: Resources, findings: Findings
 ) -> VerifiedRun:
-    """Return a cell with what can be shown of it; what does not fit in its folder goes to the findings."""
+    """Return a cell and what tables may show of it; add what does not fit to the findings."""
     task = task_of(experiment, cell)
     if not has_result(folder):
         return VerifiedRun(cell, task, "missing")
@@ -198,7 +217,7 @@ class _Verification:
         splits = [split for split in (*self._scored, *self.task.test) if split != self.task.train]
         files = {path.stem.removeprefix("predictions_") for path in self.folder.glob("predictions_*.parquet")}
         for name in sorted({*recorded, *files} - {*splits}):
-            self.findings.add(self._path(name), "is of no split of this task")
+            self.findings.add(self._path(name), "belongs to no split of this task")
         predictions = {}
         for split in splits:
             path = self._path(split)
@@ -209,6 +228,7 @@ class _Verification:
             if path.exists():
                 with self.findings.noting():
                     predictions[split] = read_predictions(path, self.task)
+                    self._check_answers(path, predictions[split])
                     self._check_labels(path, predictions[split], self._labels_of(split))
         return predictions
 
@@ -216,7 +236,7 @@ class _Verification:
         return self.folder / f"predictions_{split}.parquet"
 
     def _labels_of(self, split: str) -> Labels | None:
-        """Return numbers and labels of the examples of a split as the data have them; None where they are not known."""
+        """Return numbers and labels of a split's examples as the data have them; None if unknown."""
         is_held_out = split == HOLDOUT and self._holds_out
         data = self.resources.labels.get((self.cell.task, self.task.train if is_held_out else split))
         if data is None:
@@ -242,6 +262,18 @@ class _Verification:
                 problem = f"{name} is {predicted[row]} in row {row}, in the data {expected[row]}"
                 more = f" ({len(wrong)} of {rows} rows differ)" if len(wrong) > 1 else ""
                 self.findings.add(path, problem + more)
+
+    def _check_answers(self, path: Path, predictions: Predictions) -> None:
+        """Compare predictions and names with logits and labels; files of earlier releases lack the former."""
+        expected = expected_answers(self.task, predictions) if predictions.answers else {}
+        for name, values in expected.items():
+            wrong = [
+                row for row, pair in enumerate(zip(predictions.answers[name], values, strict=True)) if _differ(*pair)
+            ]
+            if wrong:
+                said, right = predictions.answers[name][wrong[0]], values[wrong[0]]
+                problem = f"{name} is {said!r} in row {wrong[0]}, by its logits and label it is {right!r}"
+                self.findings.add(path, problem + (f" ({len(wrong)} rows differ)" if len(wrong) > 1 else ""))
 
     def _check_scorable(self, split: str, predictions: Predictions) -> None:
         labels, classes = predictions.label, self.task.number_of_outputs

@@ -1,4 +1,4 @@
-"""results.md against the runs: every number of its tables, and the counts below them."""
+"""Check results.md against the runs: every number of its tables, and every note below them."""
 
 from collections.abc import Iterator
 from pathlib import Path

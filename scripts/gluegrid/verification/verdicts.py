@@ -1,4 +1,4 @@
-"""The verdicts in results.md against the runs and the references: the numbers, and whether the words follow."""
+"""Check the verdicts in results.md against the runs and the references."""
 
 import re
 from collections import defaultdict

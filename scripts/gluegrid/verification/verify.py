@@ -1,7 +1,7 @@
-"""`make verify`: whether all that an experiment shows follows from the files it was made from.
+"""`make verify`: check that everything an experiment shows follows from its files.
 
-The newest head says which cells there are. What they were made from is hashed, their metrics are recomputed from the
-saved predictions, and the tables are compared with both.
+The newest call says which cells there are. Their inputs are hashed, their metrics are recomputed from the saved
+predictions, and the tables are compared with both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ from gluegrid.verification.runs import VerifiedRun, has_result, verify_run
 from gluegrid.verification.tables import verify_markdown
 
 COMPARED = "made again and compared"
-NOT_COMPARED = "not compared, since what they are made from does not fit or lies elsewhere"
+NOT_COMPARED = "not compared, since their sources do not fit or lie elsewhere"
 
 
 def experiment_folders(results: Path, names: list[str]) -> list[Path]:
@@ -40,7 +40,7 @@ def experiment_folders(results: Path, names: list[str]) -> list[Path]:
 
 
 def verify_experiment(folder: Path, hashes: Hashes) -> Findings:
-    """Return what does not fit in an experiment, whose resources are looked for below the working folder."""
+    """Return what does not fit in an experiment; resources are looked for below the working folder."""
     findings = Findings(hashes)
     with findings.noting():
         _verify(frozen_experiment(folder), folder, findings)
@@ -79,7 +79,7 @@ def _verify(experiment: Experiment, folder: Path, findings: Findings) -> None:
 def _note_on_tables(
     experiment: Experiment, folder: Path, missing: list[VerifiedRun], states: dict[str, str] | None
 ) -> str | None:
-    """Return what is said of tables that are outdated, instead of their problems; None where they are not.
+    """Return a note on outdated tables, which replaces their problems; None if they are not outdated.
 
     Those that show a result which is `missing` are not: nothing stands behind it any more.
     """
@@ -88,7 +88,7 @@ def _note_on_tables(
     tables = [Path(path) for path in (here.paths.results_csv, here.paths.results_json, here.paths.results_md)]
     there = [path for path in tables if path.exists()]
     if not there:
-        return f"{folder}: has no tables yet; to make them: {remake(experiment)}"
+        return f"{folder}: has no tables yet; to write them: {remake(experiment)}"
     if (
         any((states or {}).get(run.cell.name) == "done" for run in missing)
         or there != tables
@@ -99,7 +99,7 @@ def _note_on_tables(
 
 
 def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findings) -> None:
-    """Compare reports and their like, unless the runs have problems, or they lie elsewhere than they would say."""
+    """Compare reports and the like, unless the runs have problems or lie elsewhere than below results/."""
     patterns = experiment.paths.made_from_runs()
     files = dict.fromkeys(pattern.format(model=model) for pattern in patterns for model in experiment.models)
     there = [path for path in (_moved(file, folder) for file in files) if path.exists()]
@@ -124,16 +124,16 @@ def is_of_earlier_plan(cell: Cell, folder: Path) -> bool:
 
 
 def frozen_experiment(folder: Path) -> Experiment:
-    """Return the experiment as its newest head has it. Raises DataError."""
+    """Return the experiment as its newest call planned it. Raises DataError."""
     head = newest_invocation(folder)
     if head is None:
-        raise DataError(f"{folder}: has no heads/*.json, which say what the experiment is; call snakemake again")
+        raise DataError(f"{folder}: has no heads/*.json, which describe the experiment; call snakemake again")
     experiment = Experiment(read_shaped(head, head_shape())["config"])
     if experiment.name != folder.name:
         raise DataError(f"{head}: is of the experiment {experiment.name!r}, not of {folder.name!r}")
     for model, entry in experiment.models.items():
         if entry.get("tokenizer", model) not in experiment.models:
-            raise DataError(f"{head}: the tokenizer of {model} is that of {entry['tokenizer']!r}, which is no model")
+            raise DataError(f"{head}: the tokenizer of {model} is {entry['tokenizer']!r}, which is not a model")
     return experiment
 
 
@@ -150,7 +150,7 @@ def summary(findings: Findings) -> Iterator[str]:
     if missing:
         yield f"  without one: {', '.join(missing)}"
     if findings.elsewhere:
-        yield f"  not here, of what they were made from: {len(findings.elsewhere)} models, data sets and sets of tokens"
+        yield f"  not here: {len(findings.elsewhere)} of the models, datasets and tokens they were made from"
     yield f"  files hashed: {len(findings.hashed):,} ({sum(findings.hashed.values()) / 1e6:,.1f} MB)"
     yield f"  values of all_results.json recomputed: {findings.metrics:,}"
     yield f"  numbers of the tables compared: {findings.table_numbers:,}"

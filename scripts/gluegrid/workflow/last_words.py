@@ -1,6 +1,7 @@
 """What the terminal ends with: models by tasks, what to know of the numbers, where the rest is, what has failed."""
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from gluegrid.common import escaping
@@ -13,16 +14,17 @@ from gluegrid.results.notes import precision_notes
 from gluegrid.results.outcomes import Outcome
 from gluegrid.results.parity import with_verdict
 from gluegrid.results.parity_report import COLUMNS, below, verdict_row
-from gluegrid.results.result_text import MARK, task_name
+from gluegrid.results.result_text import SYNTHETIC_DATA
 from gluegrid.results.results_md import STOPPED, without_result
-from gluegrid.results.selection import chosen, was_chosen
-from gluegrid.results.summary import Group, by_model_on_every_task, groups
+from gluegrid.results.selection import chosen
+from gluegrid.results.summary import Group, groups
+from gluegrid.results.table_notes import SYNTHETIC_NOTE, TableNotes, are_synthetic
 from gluegrid.workflow.run_end import comparison
 
 WIDTH = 80  # columns
 LONGEST_NAME = 32  # characters of a model's name
 MOST_TASKS_BELOW = 20  # more of them go beside each other, in several parts
-MOST_NAMED = 6  # degenerate models and tasks
+MOST_NOTES = 10
 MOST_TOLD = 30  # cells without a result
 GAP = "  "
 SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
@@ -35,9 +37,10 @@ def last_words(
     """Return what a call ends with; `targets` are the rules that it was asked for."""
     grouped = chosen(groups(experiment, outcomes))
     failed, stopped = without_result(outcomes)
-    lines = ["", *_caption(experiment, grouped), "", score_table(grouped), ""]
+    said = SYNTHETIC_DATA if are_synthetic(grouped) else ""
+    lines = ["", *_caption(experiment, grouped), "", score_table(grouped, said), ""]
     compared = comparison(experiment, outcomes)
-    notes = [*_notes(outcomes, grouped), *([compared] if compared else [])]
+    notes = [*_notes(outcomes, grouped, said), *([compared] if compared else [])]
     lines += [*notes, *([""] if notes else [])]
     lines += _where(experiment, logs, "report" in targets)
     told = [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
@@ -49,27 +52,22 @@ def last_words(
     return "\n".join([*lines, *_of_targets(experiment, targets)])
 
 
-def score_table(grouped: Sequence[Group], width: int = WIDTH) -> str:
-    """Return models by tasks in so many columns: a column for each model or, where they are many, for each task."""
-    by_model = by_model_on_every_task(grouped)
-    rows = [["Task", *(task_name(group) for group in by_model[0]), "Mean"]] if by_model else []
-    rows += [[escaping.shortened(of_model[0].model, LONGEST_NAME), *_scores(of_model)] for of_model in by_model]
-    rows = [[escaping.one_line(text) for text in row] for row in rows]
-    turned = [[*row] for row in zip(*rows, strict=True)]
+def score_table(grouped: Sequence[Group], said: str = "", width: int = WIDTH) -> str:
+    """Return models by tasks in so many columns: a column for each model or, if there are many, for each task.
+
+    `said` is a caveat that is stated elsewhere, as in `tables.models_by_tasks`.
+    """
+    return tables.models_by_tasks(grouped, said=said, table=lambda headers, rows: _folded(headers, rows, width))
+
+
+def _folded(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
+    named = [headers, *([escaping.shortened(model, LONGEST_NAME), *scores] for model, *scores in rows)]
+    shown = [[*map(escaping.one_line, row)] for row in named]
+    turned = [[*row] for row in zip(*shown, strict=True)]
     if _width(turned) <= width and len(turned) <= MOST_TASKS_BELOW:
+        turned[0][0] = "Task"
         return _aligned(turned)
-    rows[:1] = [["Model", *rows[0][1:]]] if rows else []
-    return "\n\n".join(_aligned(part) for part in _parts(rows, width))
-
-
-def _scores(of_model: Sequence[Group]) -> list[str]:
-    mean, tasks = tables.mean_over_tasks(of_model)
-    return [*map(_score, of_model), mean + (f" ({tasks})" if tasks else "")]
-
-
-def _score(group: Group) -> str:
-    is_of_all = not group.done or len(group.done) == len(group.outcomes)
-    return tables.score_or_state(group) + ("" if is_of_all else f" ({len(group.done)} of {len(group.outcomes)})")
+    return "\n\n".join(_aligned(part) for part in _parts(shown, width))
 
 
 def _parts(rows: list[list[str]], width: int) -> Iterator[list[list[str]]]:
@@ -113,16 +111,13 @@ def _caption(experiment: Experiment, grouped: Sequence[Group]) -> list[str]:
     return [f"{experiment.name}: scores x 100 on validation{over}"]
 
 
-def _notes(outcomes: Sequence[Outcome], grouped: Sequence[Group]) -> Iterator[str]:
+def _notes(outcomes: Sequence[Outcome], grouped: Sequence[Group], said: str) -> Iterator[str]:
     """Yield what to know of the numbers, each thing once."""
-    if any(group.data for group in grouped):
-        yield f"{MARK} not from the official data; results.md says how they differ."
-    if degenerate := [f"{group.model} on {task_name(group)}" for group in grouped if group.degenerate]:
-        more = f" and {len(degenerate) - MOST_NAMED:,} more" if len(degenerate) > MOST_NAMED else ""
-        yield f"Degenerate (one answer for every example): {', '.join(degenerate[:MOST_NAMED])}{more}."
-    if any(map(was_chosen, grouped)):
-        yield "Of each sweep, the table shows the chosen point; results.md has all of them."
-    yield from map(escaping.one_line, precision_notes(outcomes)[:1])  # the tables say of which cells each is
+    notes = TableNotes(grouped, of_scores=True, said=said).lines()
+    told = [*([SYNTHETIC_NOTE] if said else []), *notes[: MOST_NOTES + 1]]
+    more = [f"- {len(notes) - MOST_NOTES - 1:,} more notes: results.md"] if notes[MOST_NOTES + 1 :] else []
+    for line in map(escaping.one_line, [*told, *more, *precision_notes(outcomes)[:1]]):  # the tables name the cells
+        yield textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _where(experiment: Experiment, logs: Sequence[str], report_follows: bool) -> Iterator[str]:
