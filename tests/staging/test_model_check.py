@@ -468,7 +468,7 @@ def test_pickles_are_never_opened(copy, tmp_path):
     with pytest.raises(TrainingError, match="cannot be loaded"):
         classifier.load_model(copy, TASK, seed=1)
     shutil.copy(copy / "pytorch_model.bin", copy / "model.safetensors")
-    assert_refused(copy, r"^model\.safetensors: is not whole")
+    assert_refused(copy, r"^model\.safetensors: is incomplete")
     with pytest.raises(TrainingError, match="cannot be loaded"):
         classifier.load_model(copy, TASK, seed=1)
     assert not mark.exists()
