@@ -130,7 +130,7 @@ def test_a_model_without_a_tokenizer_is_described_without_one(copy):
         ({"vocab_size": "26"}, 'vocab_size is "26"; it must be a positive whole number'),
         ({"intermediate_size": 64.5}, "intermediate_size is 64.5; it must be a positive whole number"),
         ({"num_attention_heads": 3}, "The hidden size .* is not a multiple of the number of attention heads"),
-        ({"num_labels": 10**9}, "num_labels is 1000000000, not a number of labels"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000; it must be a number of labels"),
         ({"id2label": dict.fromkeys(range(100_001), "x")}, "id2label must be a mapping of up to 100000 labels"),
         ({"id2label": {"first": "x"}}, "cannot be used: invalid literal for int"),
         ({"label2id": ["a", "b"]}, "label2id must be a mapping"),
@@ -166,7 +166,7 @@ def test_a_config_with_absurd_values_is_refused(copy, values, message):
         (b"[]", "does not contain a JSON object"),
         (b'{"model_type": "\xff"}', "cannot be read as JSON: 'utf-8' codec"),
         (b'{"a": ' * 100_000, "cannot be read as JSON: maximum recursion depth"),
-        (b'{"a": ' * 40 + b"1" + b"}" * 40, '"a" is nested more than 32 deep'),
+        (b'{"a": ' * 40 + b"1" + b"}" * 40, '"a" is nested more than 32 levels deep'),
         (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read as JSON"),
         (b'{"a": "' + b"x" * 11_000_000 + b'"}', "has 11.0 MB, but may have at most 10.0 MB"),
     ],
@@ -210,8 +210,8 @@ def tensor(**values):
     [
         (b"", "is incomplete, or its header is wrong: 0 bytes of header in a file of 0"),
         (b"\x80\x04\x95 a pickle", "is incomplete, or its header is wrong"),
-        ((2**63).to_bytes(8, "little") + b"{}", "9223372036854775808 bytes of header in 10"),
-        (safetensors_bytes(b" " * 10_000_001), "its header is 10.0 MB, more than 10.0 MB"),
+        ((2**63).to_bytes(8, "little") + b"{}", "9223372036854775808 bytes of header in a file of 10"),
+        (safetensors_bytes(b" " * 10_000_001), "its header has 10.0 MB, more than 10.0 MB"),
         (safetensors_bytes({}), "contains no weights"),
         (safetensors_bytes({"a": tensor()}, bytes(15)), "not fully covered"),
         (safetensors_bytes({"a": tensor()}, bytes(17)), "not fully covered"),
@@ -221,7 +221,7 @@ def tensor(**values):
         (safetensors_bytes({"a": tensor(dtype="F99")}, bytes(16)), "unknown variant `F99`"),
         (safetensors_bytes({"a": tensor(), "b": tensor()}, bytes(16)), "invalid offset"),
         (safetensors_bytes({"a": tensor(shape=[1] * 17 + [4])}, bytes(16)), '"a" has 18 dimensions'),
-        (safetensors_bytes(b'{"a":%b,"a":%b}' % ((json.dumps(tensor()).encode(),) * 2), bytes(16)), "stands twice"),
+        (safetensors_bytes(b'{"a":%b,"a":%b}' % ((json.dumps(tensor()).encode(),) * 2), bytes(16)), "appears twice"),
         (safetensors_bytes(b'{"\xff": 1}'), "invalid UTF-8 in header"),
         (safetensors_bytes(b'{"a":' * 100_000), "recursion limit"),
     ],
@@ -300,7 +300,7 @@ def test_shards_without_what_the_index_expects_are_refused(copy):
     in_shards(copy)
     index = copy / "model.safetensors.index.json"
     change(index, weight_map=read_json(index)["weight_map"] | {"more": "model-00001-of-00006.safetensors"})
-    assert_refused(copy, 'expects "more" in model-00001-of-00006.safetensors, which does not have it')
+    assert_refused(copy, 'expects "more" in model-00001-of-00006.safetensors, which does not contain it')
     index.unlink()
     assert_refused(copy, r"index\.json: is missing, and so is model\.safetensors")
 
@@ -384,7 +384,7 @@ def vocabulary_of(name, text):
         (settings(unk_token=None), "Missing .* token from the vocabulary"),
         (settings(pad_token=None), "neither a padding token nor an end-of-text token"),
         (settings(cls_token="[NEW]"), r'up to 26 \("\[NEW\]"\), but the model embeds 26'),
-        (settings(model_max_length=4), "takes 4 tokens"),
+        (settings(model_max_length=4), "takes at most 4 tokens"),
         (settings(model_max_length="long"), "the tokenizer cannot be used: TypeError"),
         (settings(model_input_names=7), "the tokenizer cannot be loaded: TypeError"),
         (settings(vocab="/etc/passwd"), r"tokenizer_config\.json: vocab would replace"),
@@ -464,11 +464,11 @@ def test_pickles_are_never_opened(copy, tmp_path):
     assert describe_checkpoint(copy, trust_remote_code=False)["tokenizer"]
     classifier.load_model(copy, TASK, seed=1)
     (copy / "model.safetensors").unlink()
-    assert_refused(copy, r"no model\.safetensors either")
+    assert_refused(copy, r"is missing, and so is model\.safetensors")
     with pytest.raises(TrainingError, match="cannot be loaded"):
         classifier.load_model(copy, TASK, seed=1)
     shutil.copy(copy / "pytorch_model.bin", copy / "model.safetensors")
-    assert_refused(copy, r"^model\.safetensors: is not whole")
+    assert_refused(copy, r"^model\.safetensors: is incomplete")
     with pytest.raises(TrainingError, match="cannot be loaded"):
         classifier.load_model(copy, TASK, seed=1)
     assert not mark.exists()
