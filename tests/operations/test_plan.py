@@ -83,15 +83,15 @@ def text_of(experiment: Experiment, **options) -> str:
 
 def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     text = text_of(shipped)
-    assert text.startswith("bert-glue: 0 of 18 cells have their result.")
+    assert text.startswith("bert-glue: 0 of 18 cells are done.")
     rows = [line for line in text.splitlines() if line.startswith("| bert-")]
     assert len(rows) == 18
     assert re.sub(" +", " ", rows[0]) == "| bert-large-uncased | mnli | 1 | 1 h 59 min | 1.99 | new |"
     assert rows[-1].split()[1:4] == ["bert-base-uncased", "|", "wnli"]
     assert "To train: 18 cells, 6.39 GPU-hours." in text
     assert "Packed into shared jobs (pack_minutes: 15): 10 of them." in text
-    assert "The longest: bert-large-uncased/mnli/base/seed-42, 1 h 59 min." in text
-    until = "Until the last is done: 6 h 21 min on 1 GPU, 3 h 12 min on 2 GPUs, 2 h 01 min on 4 GPUs"
+    assert "Longest cell: bert-large-uncased/mnli/base/seed-42, 1 h 59 min." in text
+    until = "Total time: 6 h 21 min on 1 GPU, 3 h 12 min on 2 GPUs, 2 h 01 min on 4 GPUs"
     assert f"{until}, not counting downloads." in text
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
     assert "Sizes are estimated until staged: bert-large-uncased (from its name)" in text
@@ -199,7 +199,7 @@ def test_the_plan_for_a_device_and_for_the_profiles(project):
     Path("profiles/slurm/config.yaml").write_text("default-resources: [gpu_model=rtx_2080_ti]\n")
     done = called(project)
     assert "warning: bert-large-uncased on qnli, mrpc, rte: batches of 32 need about" in done.stdout
-    assert "Speed from: the data sheet of RTX 2080 Ti 11GB (fp32); the first cells that finish here" in done.stdout
+    assert "Speed from: the data sheet of RTX 2080 Ti 11GB (fp32); finished cells will improve it" in done.stdout
     assert "GPU memory: about 12.3 GB at most (bert-large-uncased/rte/base/seed-42; up to" in done.stdout
     assert max(map(len, done.stdout.splitlines()[1:])) <= 120
 
@@ -235,7 +235,7 @@ def plan_of(project: Path, *options: str) -> subprocess.CompletedProcess:
 def test_own_data_are_counted_before_anything_runs_and_then_nothing_heavy_is_loaded(project, with_reviews):
     done = plan_of(project)
     assert done.returncode == 0, done.stderr
-    (seconds,) = re.findall(r"Until the last is done: (\d+) s on 1 process", done.stdout)
+    (seconds,) = re.findall(r"Total time: (\d+) s on 1 process", done.stdout)
     assert 15 < int(seconds) < 120
     assert "guessed as" not in done.stdout
     assert "| pyarrow" in re.sub(" +", " ", done.stderr)
@@ -306,7 +306,7 @@ def test_seeds_share_a_line_and_long_plans_are_cut(tmp_path, monkeypatch):
     assert "more lines" not in text_of(experiment, most_lines=None)
     assert "hours on the CPU." in text
     cores = len(os.sched_getaffinity(0))
-    assert re.search(rf"Until the last is done: [\w ]+ on this machine's {cores} cores?\.", text_of(experiment, gpus=0))
+    assert re.search(rf"Total time: [\w ]+ on this machine's {cores} cores?\.", text_of(experiment, gpus=0))
 
 
 def test_a_finished_experiment_has_nothing_to_train(tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_finished_experiment_has_nothing_to_train(tmp_path, monkeypatch):
     for cell in experiment.cells.values():
         builders.write_result(experiment, cell, scores)
         assert why(experiment, cell) is None
-    assert text_of(experiment) == "small: 2 of 2 cells have their result.\nNothing to train."
+    assert text_of(experiment) == "small: 2 of 2 cells are done.\nNothing to train."
 
 
 def test_disk_needed_is_for_what_is_missing(shipped):

@@ -476,7 +476,7 @@ def test_the_time_left_is_that_of_the_training_on_as_many_places_as_run(slurm, e
     left = time_left(cells, lambda cell: 100 * cell.run["seed"])
     assert round(left.gpu_hours * 3600, 6) == 2 * 10 + 3 * 12.5 + 100 * sum(SEEDS)
     assert left.seconds == 10 + 600 + 300 + 200
-    assert "the last cell ends at about " in text_of(experiment)
+    assert "ends about " in text_of(experiment)
     on_gpus = [replace(status.outcome.cell, run=status.outcome.cell.run | {"gpus": 4}) for status in cells]
     cells = [
         replace(status, outcome=replace(status.outcome, cell=cell)) for status, cell in zip(cells, on_gpus, strict=True)
@@ -510,7 +510,12 @@ def begin_controller(experiment: Experiment, plan: Path, monkeypatch) -> None:
         ({"state": "PENDING", "reason": "BeginTime"}, True, None, "was requeued and waits (BeginTime)"),
         ({"state": "RUNNING"}, True, None, "runs; it requeues itself in 5 min at the latest"),
         (None, True, {"exit_code": 1, "reason": "no sbatch"}, "ended at .* with exit code 1: no sbatch"),
-        (None, True, None, "was cancelled, killed, or at its time limit. Its cells' jobs run on; the same make submit"),
+        (
+            None,
+            True,
+            None,
+            "was cancelled, killed, or at its time limit. Its cells' jobs keep running; run the same make submit",
+        ),
         ({"state": "RUNNING", "name": "another"}, True, None, "was cancelled, killed, or at its time limit"),
     ],
     ids=["queued", "requeued", "running", "ended", "lost", "lost, and its number another's"],
@@ -532,7 +537,7 @@ def test_where_the_controller_is_and_its_log(slurm, tmp_path, monkeypatch, job, 
     assert snapshot.is_under_way == is_there
     assert bool(snapshot.invocations.running) == (is_there and job["state"] == "RUNNING")
     assert "snakemake runs" not in text
-    assert ("No snakemake runs" in text or "still runs is not known here" in text) != is_there
+    assert ("Snakemake is not running" in text or "still runs is unknown here" in text) != is_there
     # What has ended is not asked for.
     assert (slurm.calls("squeue") == []) == (end is not None)
 
@@ -605,7 +610,7 @@ def test_however_many_tasks_there_are_it_fits_80_columns(slurm, tmp_path, tasks)
     assert sum(" failed  " in line for line in lines) == min(5, tasks - 1) or tasks == 1
     if tasks == 300:
         assert "running" in lines[3]
-        assert "and 294 more of models x tasks: 294 not begun" in lines
+        assert "and 294 more rows: 294 not begun" in lines
     for height in (3, 10, 24):
         assert len(text_of(experiment, Paper(80, height)).splitlines()) <= height
 
@@ -622,7 +627,7 @@ def test_what_runs_does_not_hide_what_failed(slurm, tmp_path):
     lines = text_of(experiment).splitlines()
     assert sum("  running " in line for line in lines) == 58
     assert any(line.startswith("tiny task99  failed ") for line in lines)
-    assert "and 41 more of models x tasks: 41 running" in lines
+    assert "and 41 more rows: 41 running" in lines
 
 
 def test_what_is_done_is_read_once(slurm, experiment):

@@ -186,7 +186,7 @@ def test_of_two_at_once_one_is_refused(slurm, calls, monkeypatch):
             (1, "", "sbatch: error: Batch job submission failed: Invalid qos"),
             "SLURM rejected the controller: sbatch",
         ),
-        ("sbatch", (0, "done", ""), "sbatch accepted the controller without its number"),
+        ("sbatch", (0, "done", ""), "sbatch accepted the controller, but returned no job number"),
         ("squeue", (1, "", "squeue: error: Unable to contact slurm controller"), "squeue: error: Unable to contact"),
     ],
 )

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
@@ -88,12 +88,8 @@ class LogHandler(LogHandlerBase):
         self._waiting: list[logging.LogRecord] = []
         self._error_of_job: logging.LogRecord | None = None
         self._timer: threading.Timer | None = None
-        self._plain = ColorizingTextHandler(
-            settings.nocolor,
-            _Printed(),
-            DefaultFormatter(settings.quiet, settings.show_failed_logs),
-            DefaultFilter(settings.quiet, False, False, False, False),
-        )
+        formatter = DefaultFormatter(settings.quiet, settings.show_failed_logs)
+        self._plain = ColorizingTextHandler(settings.nocolor, _Printed(), formatter)
         global _in_use
         _in_use = self if self.is_in_use else None
 
@@ -110,9 +106,9 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell of a record, or leave it to the log file."""
-        if not self.is_in_use:
-            return
         event = getattr(record, "event", None)
+        if not self.is_in_use or event == LogEvent.SHELLCMD:
+            return
         if self._is_plain or (record.levelno >= logging.WARNING and not (self._shown and event in REPLACED)):
             self._tell_plainly(record)
         elif self._shown:
