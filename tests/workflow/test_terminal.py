@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -420,9 +421,21 @@ def test_a_call_begins_with_what_will_run_and_ends_with_what_was_not_told_yet(ex
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"small: 2 cells to train on the CPU, 2 at a time, about .*\.", lines[0])
     assert lines[1:] == ["Log: snakemake.log"]
+
+
+def test_what_was_staged_is_told_once_it_is_all_and_a_long_step_by_itself(experiment, capsys, monkeypatch):
+    progress = progress_of(experiment)
+    progress._call.steps[9] = Step("fetch_task", "dataset pair", None)
+    progress.job_started(9)
+    progress.job_finished(9)
+    assert capsys.readouterr().err == ""
     progress.job_started(0)
+    later = time.monotonic() + 40
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     progress.job_finished(0)
-    assert capsys.readouterr().err[9:] == "fetched model tiny, 0 s\n"
+    lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert re.fullmatch(r"fetched model tiny, .*", lines[0])
+    assert re.fullmatch(r"staged 1 model, 1 dataset, .*", lines[1])
 
 
 @pytest.mark.parametrize(

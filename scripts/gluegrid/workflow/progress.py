@@ -8,13 +8,14 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gluegrid.common import escaping
 from gluegrid.common.errors import GluegridError
-from gluegrid.common.formatting import clock, duration, percent
+from gluegrid.common.formatting import clock, counted, duration, percent
 from gluegrid.execution.job_logs import last_line
 from gluegrid.experiment.cell import Cell
 from gluegrid.experiment.experiment import Experiment
@@ -41,6 +42,8 @@ SECONDS_BETWEEN_LOOKS = {False: 2, True: 10}  # at this machine's cells, at SLUR
 SECONDS_WITHOUT_NEWS = {False: 5, True: 30}  # between looks that no finished job has asked for
 DOING = {"fetch_model": ("fetching", "fetched"), "fetch_task": ("fetching", "fetched")}
 DOING |= {"tokenize_task": ("tokenizing", "tokenized")}
+STAGED = {"fetch_model": "model", "fetch_task": "dataset", "tokenize_task": "tokenized task"}
+LONG_STEP = 30  # seconds; shorter steps are told of together
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,8 @@ class Progress:
         self._awaited = {planned.cell.name for planned in call.plan.cells}
         self._width = max(map(len, self._awaited), default=0)
         self._done = 0
+        self._staged: Counter[str] = Counter()
+        self._begun = time.monotonic()
         self._running: dict[int, tuple[Step, float]] = {}
         self._failures: dict[int, list[str]] = {}
         self._snapshot: Snapshot | None = None
@@ -163,11 +168,19 @@ class Progress:
             self._has_news.set()
 
     def job_finished(self, job_id: int) -> None:
-        """Tell of a step that is done, and look what came of a cell."""
+        """Tell of a long step that is done, or that all is staged, and look what came of a cell."""
         step, begun = self._running.pop(job_id, (None, 0.0))
         if step and step.rule in DOING and not self._block:
-            _tell(f"{_time()} {DOING[step.rule][1]} {step.what}, {duration(time.monotonic() - begun)}")
+            self._tell_of_staged(step, time.monotonic() - begun)
         self._has_news.set()
+
+    def _tell_of_staged(self, step: Step, seconds: float) -> None:
+        if seconds >= LONG_STEP:
+            _tell(f"{_time()} {DOING[step.rule][1]} {step.what}, {duration(seconds)}")
+        self._staged[STAGED[step.rule]] += 1
+        if self._staged.total() == sum(each.rule in DOING for each in self._call.steps.values()):
+            counts = ", ".join(counted(self._staged[kind], kind) for kind in STAGED.values() if self._staged[kind])
+            _tell(f"{_time()} staged {counts}, {duration(time.monotonic() - self._begun)}")
 
     def job_failed(self, job_id: int, message: str) -> None:
         """Tell at once why a job has failed, and where its log is; of tries that fail alike, once."""
