@@ -230,6 +230,10 @@ rulegraph: $(INSTALLED) ## draw docs/rulegraph.svg (needs graphviz)
 	$(BIN)/snakemake --rulegraph --configfile .venv/with_ax.yaml -- all stage compare parity report submission 2>/dev/null \
 	  | sed 's/write_runs_1/write_runs/' | dot -Tsvg > docs/rulegraph.svg
 
+.PHONY: pictures
+pictures: $(INSTALLED) ## draw the README's pictures from a demo (needs Chromium)
+	@$(BIN)/python docs/draw_readme.py
+
 .PHONY: architecture
 architecture: $(INSTALLED) ## draw docs/architecture.svg from the code
 	@$(BIN)/python docs/draw_architecture.py

@@ -1,4 +1,4 @@
-"""Draw the README's two pictures from a demo that is run for them: docs/terminal.svg and docs/report.png."""
+"""Run a demo, and make from it the README's two pictures and docs/demo_results.md."""
 
 import argparse
 import io
@@ -14,13 +14,12 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PROJECT = Path(__file__).resolve().parents[1]
-COLUMNS = 100
-LINES = 44  # of the terminal: more would not be read in a README
-PAGE = (1280, 1100)  # pixels of the report's first screen
+COLUMNS = 80
+PAGE = (1280, 1260)  # pixels of the report, down to its two figures
 
 
 def main() -> None:
-    """Run the demo in a fresh clone, and write both pictures."""
+    """Run the demo in a fresh clone, and write all three."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "gluegrid"
@@ -28,8 +27,10 @@ def main() -> None:
         (clone / ".venv").symlink_to(PROJECT / ".venv")
         told = output_of(clone, "make", "--old-file=.venv/installed", "demo")
         demo = ("--profile", "profiles/local", "--configfile", "demo/config.yaml")
+        output_of(clone, ".venv/bin/snakemake", "compare", *demo)
         output_of(clone, ".venv/bin/snakemake", "report", *demo)
         (PROJECT / "docs/terminal.svg").write_text(terminal(told), encoding="utf-8")
+        shutil.copy(clone / "results/demo/results.md", PROJECT / "docs/demo_results.md")
         take_page(clone / "results/demo/report.html", PROJECT / "docs/report.png")
 
 
@@ -43,10 +44,8 @@ def output_of(folder: Path, *command: str) -> str:
 
 
 def terminal(told: str) -> str:
-    """Return the SVG of a terminal; what does not fit between its first and its last lines is left out."""
+    """Return the SVG of a terminal in which `make demo` was called."""
     lines = ["$ make demo", *told.strip().splitlines()]
-    if len(lines) > LINES:
-        lines[LINES // 3 : LINES // 3 - LINES + 1] = ["  ..."]
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     for line in lines:
         console.print(Text.from_ansi(line))
