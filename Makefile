@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 OLDEST := .venv-oldest
-CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py experiment_file.py)
+CONCERNS_SNAKEMAKE := tests/test_versions.py $(addprefix tests/workflow/test_, rule_inputs.py slurm_patches.py interruption.py snakemake_patches.py experiment_file.py terminal.py)
 TESTS ?= not cluster and not browser and not shared and not long and not full
 WORKERS ?= logical
 # Each file's tests go to one worker, the slowest files first (tests/conftest.py).

@@ -96,7 +96,7 @@ def test_the_plan_of_config_yaml_before_anything_is_fetched(shipped):
     assert "To fetch: model: bert-base-uncased, bert-large-uncased; data: cola, sst2," in text
     assert "Sizes are estimated until staged: bert-large-uncased (from its name)" in text
     assert "on 3 GPUs" in text_of(shipped, gpus=3)
-    assert "Without a GPU none of the cells that ask for one is trained; device: cpu trains" in text_of(shipped, gpus=0)
+    assert "These cells need a GPU; set device: cpu to train" in text_of(shipped, gpus=0)
 
 
 def warned(device: str = "", gpu_model=lambda cell: "", **values) -> list[str]:

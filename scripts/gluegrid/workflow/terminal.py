@@ -7,6 +7,7 @@ handler takes its place. The log file below .snakemake/log has all of it in any 
 """
 
 import argparse
+import atexit
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ from gluegrid.workflow.live_block import LiveBlock, is_terminal
 NAME = "gluegrid"
 KEY = "logger"
 REPLACED = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # errors that are told in one line
+OF_JOBS = "RuleException"  # what Snakemake makes of a shell command that fails; a missing output has one of its own
 SECONDS_TO_TELL = 2  # a job's own error follows its exception at once
 _in_use: "LogHandler | None" = None
 
@@ -92,6 +94,7 @@ class LogHandler(LogHandlerBase):
         self._plain = ColorizingTextHandler(settings.nocolor, _Printed(), formatter)
         global _in_use
         _in_use = self if self.is_in_use else None
+        atexit.register(self.close)  # Snakemake 9.19 closes no plugin
 
     def show(self, shown: Shown) -> None:
         """Leave what is told of jobs to `shown` from here on."""
@@ -127,7 +130,7 @@ class LogHandler(LogHandlerBase):
     def _tell_plainly(self, record: logging.LogRecord) -> None:
         """Show a warning or error as Snakemake does; that of a failing job waits, since the job may tell of it next."""
         event = getattr(record, "event", None)
-        if event == LogEvent.ERROR and self._shown:
+        if event == LogEvent.ERROR and self._shown and record.exception == OF_JOBS:
             self._tell_of_waiting_error()
             self._error_of_job = record
             self._timer = threading.Timer(SECONDS_TO_TELL, self._tell_of_late_error, [record])
