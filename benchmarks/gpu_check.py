@@ -22,14 +22,14 @@ from gluegrid.common.errors import DataError
 
 CHECKS = (
     # number, name, limit in seconds, module and function of gpu_checks
-    Check(0, "versions, driver and card", 25, "machine.look"),
+    Check(0, "versions, driver and GPU", 25, "machine.look"),
     Check(1, "packed, static and captured as padded", 40, "layouts.compare"),
     Check(2, "fp32 as transformers.Trainer", 35, "against_trainer.fp32"),
     Check(3, "bf16 as transformers.Trainer", 25, "against_trainer.bf16"),
     Check(4, "runs repeated, packed, killed -9 twice", 70, "kills.compare"),
     Check(5, "out of memory", 35, "memory.run_out"),
-    Check(6, "two launches, one card", 35, "leases.share"),
-    Check(7, "a step against the card's limits", 60, "steps.measure"),
+    Check(6, "two launches, one GPU", 35, "leases.share"),
+    Check(7, "a step against the GPU's limits", 60, "steps.measure"),
     Check(8, "nine tasks against transformers.Trainer", 135, "tasks.measure"),
     Check(9, "estimates against what was measured", 5, "estimates.compare"),
 )
