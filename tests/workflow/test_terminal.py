@@ -217,7 +217,7 @@ def test_a_call_that_runs_no_jobs_says_what_snakemake_says(capsys):
     assert capsys.readouterr().err == "Congratulations, your workflow is in a good condition!\n"
 
 
-@pytest.mark.parametrize(("written", "expected"), [("logger: []", []), ("jobs: 3", ["gluegrid"])])
+@pytest.mark.parametrize(("written", "expected"), [("logger: [rich]", []), ("jobs: 3", ["gluegrid"])])
 def test_another_profile_may_have_a_logger_of_its_own(tmp_path, monkeypatch, written, expected):
     (tmp_path / "config.yaml").write_text(f"{written}\n", encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["snakemake", "--profile", str(tmp_path)])
