@@ -66,7 +66,7 @@ EVALUATION = {
 
 
 def real_schema() -> dict:
-    """Return the format's own schema if GLUEGRID_EEE_SCHEMA names it or its package is installed, else one that fits all."""
+    """Return the schema that GLUEGRID_EEE_SCHEMA names or the format's package has, else one that fits all."""
     if path := os.environ.get("GLUEGRID_EEE_SCHEMA"):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     if util.find_spec("every_eval_ever") is None:
