@@ -44,8 +44,8 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONINSPECT PYTHON
 
 # What pip says, without paths and registries: the package that it fetches, on a terminal each in the place of the last.
 define PROGRESS
--v terminal="$$([ -t 1 ] && echo 1)" '/^(Collecting|Requirement already satisfied:) / { \
-    sub(/^Requirement already satisfied:/, "Has"); n++; split($$2, name, "=="); \
+-v terminal="$$([ -t 1 ] && echo 1)" '/^(Collecting|Processing|Requirement already satisfied:) / { \
+    sub(/^Requirement already satisfied:/, "Has"); sub(/^Processing .*\//, "Has "); n++; split($$2, name, /==|-[0-9]/); \
     if (terminal) printf "\r\033[K  %d: %s", n, name[1]; else if (n % 20 == 0) print "  " n " packages"; fflush() } \
   /^Installing collected packages/ { print (terminal ? "\r\033[K" : "") "  unpacking ..."; fflush() }'
 endef
@@ -58,7 +58,7 @@ $(INSTALLED): requirements.lock
 	@echo "Installing $$(grep -c == requirements.lock) packages into .venv (a few minutes, once) ..."
 	@$(PYTHON) -m venv .venv
 	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --requirement requirements.lock \
-	  | awk $(PROGRESS)
+	  2> >(grep -v "^WARNING: Location" >&2) | awk $(PROGRESS)
 	@touch $(INSTALLED)
 	@echo "Installed. Next: make demo"
 
