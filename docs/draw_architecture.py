@@ -1,6 +1,6 @@
-"""Draw docs/architecture.svg from the code: the packages as floors, their modules as rooms, who imports from whom.
+"""Draw docs/architecture.svg from the code: packages as floors, their modules as rooms, and who imports from whom.
 
-The order of the packages and their imports are those that tests/test_layers.py holds the code to.
+The order of the packages and their imports come from tests/test_layers.py, which checks them.
 """
 
 import sys
@@ -13,7 +13,7 @@ from test_layers import LIGHT, MODULES, PACKAGES, own_and_others, package_of
 
 PICTURE = Path(__file__).with_name("architecture.svg")
 WIDTH, MARGIN, NAMES, CELL = 1210, 16, 118, 19  # pixels
-MATRIX = CELL * len(PACKAGES) + 36  # the names of its columns lean to the right
+MATRIX = CELL * len(PACKAGES) + 36  # with room for the slanted names of its columns
 ROOMS_FROM, ROOMS_TO = MARGIN + NAMES, WIDTH - MARGIN - MATRIX - 24
 ROOM_HEIGHT, GAP, PER_CHARACTER = 24, 6, 7.1
 LIGHT_COLOUR, HEAVY_COLOUR, INK, FAINT = "#e3eef9", "#f9e6d2", "#1f2933", "#8a97a6"

@@ -1,4 +1,4 @@
-"""What all tests share: where the project and the shared folder are, and how long each test file took."""
+"""What all tests share: fixtures, the order in which tests start, and a report on how long each test file took."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def project() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real models and data. Tests skip where it is absent; continuous integration must have it."""
+    """The folder of real models and data. Tests skip if it is absent; continuous integration must have it."""
     folder = Path(os.environ.get("GLUEGRID_SHARED", PROJECT.parent / "shared"))
     if not folder.is_dir():
         give_up(f"there is no folder {folder}; GLUEGRID_SHARED can name another")
@@ -43,7 +43,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> None:
-    """Let torch compute with one thread, at which results are the same bits everywhere."""
+    """Limit torch to one thread, with which results are the same bits everywhere."""
     import torch
 
     torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def one_thread() -> None:
 
 @pytest.fixture
 def fresh_accelerator() -> Iterator[Callable[[], None]]:
-    """Let a test choose a precision, of which a process has one only; once more for another at each call."""
+    """Let a test choose a precision, which Accelerate allows once per process; each call allows another one."""
     from accelerate.state import AcceleratorState
 
     def reset() -> None:
@@ -64,14 +64,14 @@ def fresh_accelerator() -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which `make demo` has run, one for all workers. To be copied, not changed."""
+    """A clone in which `make demo` has run, one for all workers. Copy it; do not change it."""
     return Clone(made_once(tmp_path_factory, "demo", _run_demo))
 
 
 def _run_demo(root: Path) -> None:
     clone = clone_into(root)
     (clone.root / ".venv").symlink_to(sys.prefix)
-    # The environment that runs the tests is the one of the lock; make is told not to install it again.
+    # The tests run in the locked environment already, so make must not install it again.
     make = ["make", "--old-file=.venv/installed", "demo"]
     done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -93,7 +93,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Page]:
-    """A page in a real browser. Tests skip where there is none; continuous integration must have it."""
+    """A page in a real browser. Tests skip if there is none; continuous integration must have it."""
     if (program := shutil.which("chromium")) is None:
         give_up("needs Debian's chromium; tests/cluster/install.sh installs it")
     with browser(program) as page:
@@ -102,16 +102,16 @@ def chromium() -> Iterator[Page]:
 
 @pytest.fixture
 def strace() -> tuple[str, ...]:
-    """The start of a command that is traced."""
+    """The words to put before a command to trace it."""
     if shutil.which("strace") is None:
         give_up("needs strace; tests/cluster/install.sh installs it")
     return STRACE
 
 
 def pytest_configure() -> None:
-    """Let what tests start have a terminal's signals, though `nohup` or a shell's `&` has started the tests.
+    """Let the processes that tests start get a terminal's signals, even if `nohup` or a shell's `&` started the tests.
 
-    What is ignored is inherited by all children; what has a handler is not.
+    Children inherit that a signal is ignored, but not that it has a handler.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -121,7 +121,7 @@ def pytest_configure() -> None:
 class ByFile(LoadScopeScheduling):
     """Gives the tests of a file to one worker, which makes its fixtures once.
 
-    There are two clusters at most: one for the tests of faults, one for all others.
+    At most two clusters are started: one for the tests of faults, and one for all others.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -132,19 +132,19 @@ class ByFile(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Return what deals the tests out to pytest-xdist's workers."""
+    """Return the scheduler that assigns tests to the workers of pytest-xdist."""
     return ByFile(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs more than Python."""
+    """Mark the tests that need more than Python."""
     for fixture, marker in MARKER_OF_FIXTURE.items():
         if fixture in item.fixturenames:
             item.add_marker(marker)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let begin first what takes long, lest one worker be left with it at the end."""
+    """Start long tests first, so that no worker is left with one at the end."""
     items.sort(key=_place)
 
 

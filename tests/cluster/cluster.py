@@ -1,4 +1,4 @@
-"""A real SLURM with accounting, 4 nodes and 8 pretended GPUs on this machine, for the tests.
+"""A real SLURM with accounting, 4 nodes and 8 simulated GPUs on this machine, for the tests.
 
 By hand: `python tests/cluster/cluster.py up`, `down` or `status`. From a test: `start(folder)`.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from slurm_configuration import NODES, write_files
 
 DEFAULT_ROOT = Path(__file__).resolve().parents[2] / ".slurm-cluster"
-QOS = "gpu-week"  # beside SLURM's own, `normal`
+QOS = "gpu-week"  # in addition to SLURM's own, `normal`
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", *NODES)
 PROGRAMS = (*DAEMONS[:4], "slurmd", "mariadb-install-db", "mariadb-admin", "munge", "setsid")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,7 +37,7 @@ class ClusterError(Exception):
 
 
 def main() -> None:
-    """Do what the command line asks."""
+    """Run the command on the command line."""
     parser = argparse.ArgumentParser(description="A real SLURM on this machine, for the tests.")
     parser.add_argument("command", choices=("up", "down", "status"))
     parser.add_argument("--root", type=Path, default=DEFAULT_ROOT, help="the cluster's own folder")
@@ -61,13 +61,13 @@ def up(cluster: "Cluster") -> None:
 
 
 def down(cluster: "Cluster") -> None:
-    """Stop the cluster; nothing of it is left."""
+    """Stop the cluster and remove everything it left."""
     cluster.stop()
     print("SLURM is down.")
 
 
 def status(cluster: "Cluster") -> None:
-    """Say whether the cluster is up, and what its nodes do; exit 1 if it is not up."""
+    """Print the state of the nodes; exit 1 if the cluster is not up."""
     if not cluster.is_up():
         sys.exit("SLURM is not up.")
     print(cluster.run("sinfo"))
@@ -89,7 +89,7 @@ def start(root: Path) -> "Cluster":
 
 
 def start_beside(first: "Cluster", root: Path) -> "Cluster":
-    """Return another running cluster of the same site: its controller and nodes are its own, not the accounting."""
+    """Return another running cluster of the same site, with its own controller and nodes but the same accounting."""
     cluster = Neighbour(root, first)
     try:
         cluster.start()
@@ -100,7 +100,7 @@ def start_beside(first: "Cluster", root: Path) -> "Cluster":
 
 
 def check_machine() -> None:
-    """Raise ClusterError where a cluster cannot start."""
+    """Raise ClusterError if a cluster cannot start here."""
     if os.geteuid() != 0:
         raise ClusterError("only root can start a cluster")
     missing = [name for name in PROGRAMS if not shutil.which(name, path=SYSTEM_PATH)]
@@ -109,18 +109,18 @@ def check_machine() -> None:
 
 
 class Cluster:
-    """One cluster: everything of it lies in `root` and in a short private folder for sockets."""
+    """One cluster, with all its files in `root` and in a private folder with a short path for sockets."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root).resolve()
-        # Unlike any other cluster's: SLURM sets it in every job, so it tells whose a process is.
+        # Unique to this cluster: SLURM sets it in every job, so it tells which cluster a process belongs to.
         self.name = "gluegrid_" + hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
-        # Not below root: a socket's path may have about 100 characters.
+        # Not below root: the path of a socket is limited to about 100 characters.
         self.private = Path("/tmp") / self.name
         self.environment = {"SLURM_CONF": str(self.root / "slurm.conf")}
 
     def start(self) -> None:
-        """Make the files and start every daemon."""
+        """Write the files and start every daemon."""
         write_files(self.root, self.private, self.name)
         self._make_database()
         for daemon in ("munged", "mariadbd", "slurmdbd"):
@@ -139,7 +139,7 @@ class Cluster:
         if not self._owns_root():
             raise ClusterError(f"{self.root} is not a cluster's folder; name another with --root")
         self._cancel_jobs()
-        # Taken while the steps live: a job's child with an emptied environment is found only so.
+        # Take them while the job steps live: a job's child with an emptied environment is found only through them.
         processes = self._processes()
         for group in (("slurmctld", *NODES), ("slurmdbd",), ("mariadbd", "munged")):
             self._end(signal.SIGTERM, *group)
@@ -152,24 +152,24 @@ class Cluster:
                 shutil.rmtree(folder)
 
     def is_up(self) -> bool:
-        """Return whether every daemon lives and the controller answers."""
+        """Return whether every daemon runs and the controller answers."""
         return all(self._pids(daemon) for daemon in DAEMONS) and self._answers("slurmctld")
 
     def run(self, *command: str) -> str:
-        """Return what a SLURM command prints; ClusterError if it fails."""
+        """Return the output of a SLURM command. Raise ClusterError if it fails."""
         result = self._call(*command)
         if result.returncode != 0:
             raise ClusterError(f"{' '.join(command)}: {(result.stderr or result.stdout).strip()}")
         return result.stdout.strip()
 
     def kill(self, daemon: str) -> None:
-        """Kill one of DAEMONS as a crash would; jobs run on."""
+        """Kill one of DAEMONS as a crash would; jobs keep running."""
         self._end(signal.SIGKILL, daemon)
 
     def launch(self, daemon: str) -> None:
         """Start one of DAEMONS, also after `kill`, and wait until it answers."""
         with self._log(daemon).open("ab") as log:
-            # setsid leaves it to init: no zombie here, and Ctrl-C does not reach it.
+            # setsid makes it a child of init: it leaves no zombie here, and Ctrl-C does not reach it.
             subprocess.run(
                 ["setsid", "--fork", *self._command(daemon)],
                 env=self._daemon_environment(daemon),
@@ -215,7 +215,7 @@ class Cluster:
         return not self._complaint(daemon)
 
     def _complaint(self, daemon: str) -> str:
-        """Return why a daemon is of no use yet; nothing if it answers."""
+        """Return why a daemon cannot be used yet, or an empty text if it answers."""
         database = f"--socket={self.private}/database"
         probes = {
             "munged": ("munge", f"--socket={self.private}/munge.socket", "--no-input"),
@@ -237,7 +237,7 @@ class Cluster:
         self.run("mariadb-install-db", *DATABASE_OPTIONS, *paths, *login, *quick)
 
     def _database_paths(self) -> list[str]:
-        # Each has a folder for temporary tables: a server that starts deletes those of others in the same one.
+        # Each cluster has its own tmpdir: a server that starts deletes the temporary tables of others in it.
         places = {
             "datadir": self.root / "database",
             "socket": self.private / "database",
@@ -269,7 +269,7 @@ class Cluster:
         wait_until(lambda: not any(self._pids(daemon) for daemon in daemons), STOP_SECONDS)
 
     def _owns_root(self) -> bool:
-        """Return whether `root` may be removed: absent, empty, or with our own configuration."""
+        """Return whether `root` may be removed: it is absent or empty, or has our own configuration."""
         if not self.root.exists() or not any(self.root.iterdir()):
             return True
         configuration = self.root / "slurm.conf"
@@ -299,7 +299,7 @@ class Cluster:
     def _is_ours(self, pid: int) -> bool:
         if f"SLURM_CLUSTER_NAME={self.name}" in environment_of(pid):
             return True
-        # slurmstepd writes its title over its environment, but keeps slurmd's working folder.
+        # slurmstepd overwrites its environment with its title, but keeps slurmd's working folder.
         return name_of(pid) == "slurmstepd" and folder_of(pid) == self.root
 
     def _log(self, daemon: str) -> Path:
@@ -311,7 +311,7 @@ class Cluster:
 
     def _call(self, *command: str) -> subprocess.CompletedProcess[str]:
         path = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
-        # The name marks also what is still running here when `up` is killed.
+        # The name also marks commands that are still running when `up` is killed.
         marked = {**self.environment, "PATH": path, "SLURM_CLUSTER_NAME": self.name}
         environment = {**os.environ, **marked}
         try:
@@ -321,9 +321,9 @@ class Cluster:
 
 
 class Neighbour(Cluster):
-    """Another cluster beside a first one, whose accounting it shares: SLURM's programs reach both by `--clusters`.
+    """Another cluster that shares the accounting of a first one: SLURM's programs reach both with `--clusters`.
 
-    To be stopped before the first.
+    Stop it before the first.
     """
 
     def __init__(self, root: Path, first: Cluster) -> None:
@@ -331,13 +331,13 @@ class Neighbour(Cluster):
         self.first = first
 
     def start(self) -> None:
-        """Make the files and start what is its own."""
+        """Write the files and start its own daemons."""
         write_files(self.root, self.private, self.name, self.first.root)
         self._start_controller()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Return whether the condition came true in time."""
+    """Wait until a condition is true; return whether it was in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -347,11 +347,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def processes_and_parents() -> dict[int, int]:
-    """Return every process with its parent; a zombie is no process any more."""
+    """Return every process with its parent, except zombies."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # The name, in brackets, may hold anything.
+            # The name, in parentheses, may contain anything.
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""A clone on the login node of the test cluster, which each test leaves as it has found it."""
+"""A clone on the login node of the test cluster; each test leaves the cluster as it found it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from waiting import wait_until
 
 @pytest.fixture
 def clone(demo: Clone, cluster: Cluster, tmp_path: Path) -> Iterator[Clone]:
-    """The demo with all staged and nothing trained, and after it no head, no job, and every daemon and node up."""
+    """The demo, staged and not trained; afterwards no controller or job is left, and all daemons and nodes are up."""
     clone = copy_of(demo, tmp_path / "clone")
     shutil.rmtree(clone.root / "results")
     clone.environment.update(cluster.environment)
@@ -26,7 +26,7 @@ def clone(demo: Clone, cluster: Cluster, tmp_path: Path) -> Iterator[Clone]:
 
 
 def kill_heads_in(folder: Path) -> None:
-    """End the calls of snakemake that a failed test has left behind."""
+    """Kill the calls of snakemake that a failed test left behind."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
@@ -38,7 +38,7 @@ def kill_heads_in(folder: Path) -> None:
 
 
 def mend(cluster: Cluster) -> None:
-    """Start what was killed, cancel what is queued, and let jobs start everywhere."""
+    """Restart killed daemons, cancel queued jobs, and let jobs start on all nodes."""
     for daemon in ("slurmdbd", "slurmctld"):
         if not cluster._pids(daemon):
             cluster.launch(daemon)

@@ -7,16 +7,16 @@ import socket
 import stat
 from pathlib import Path
 
-# Each with the kind of its two GPUs, which is a feature of the node too.
+# Each node with the kind of its two GPUs, which is also a feature of the node.
 KINDS = {"gpu1": "v100", "gpu2": "v100", "gpu3": "a100", "gpu4": "a100"}
 NODES = (*KINDS,)
 
-# cred_expire: a requeued job waits so many seconds (120 if not set) before it starts again.
+# cred_expire: a requeued job waits this many seconds (120 by default) before it starts again.
 # AccountingStoragePass: the accounting takes its munge socket from here, not from AuthInfo.
-# SchedulerParameters: no quicker backfill, since a job that it starts is not saved as running:
-# a controller killed then would start it again.
+# SchedulerParameters: backfill is not made quicker, since a job that it starts is not saved as running,
+# and a controller killed then would start the job again.
 # PreemptMode=OFF: high preempts low, and leaves the jobs of the default partition alone.
-# config_overrides: nodes claim more than the machine has, so that 8 jobs run side by side anywhere.
+# config_overrides: nodes claim more resources than the machine has, so that 8 jobs run side by side anywhere.
 SLURM_CONF = """\
 ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
@@ -90,9 +90,9 @@ GRES_CONF = "NodeName={node} Name=gpu Type={kind} File={root}/devices/{node}-[0-
 
 
 def write_files(root: Path, private: Path, name: str, first: Path | None = None) -> None:
-    """Fill the cluster's two folders; `private` is made, `root` may be there and empty.
+    """Fill the cluster's two folders: create `private`; `root` may exist if it is empty.
 
-    `first` is the root of the cluster whose accounting and key it shares, if that is not its own.
+    `first` is the root of the cluster whose accounting and key it shares, if these are not its own.
     """
     root.mkdir(exist_ok=True)
     write_configuration(root, private, name, first)
@@ -105,7 +105,7 @@ def write_files(root: Path, private: Path, name: str, first: Path | None = None)
 
 
 def write_configuration(root: Path, private: Path, name: str, first: Path | None = None) -> None:
-    """Write SLURM's files, with ports that are free now."""
+    """Write SLURM's configuration files, with ports that are free now."""
     slurmctld_port, slurmdbd_port, *node_ports = free_ports(2 + len(NODES))
     ports = zip(NODES, node_ports, strict=True)
     host = socket.gethostname().split(".")[0]
@@ -127,12 +127,12 @@ def write_configuration(root: Path, private: Path, name: str, first: Path | None
 
 
 def setting_of(root: Path, key: str) -> str:
-    """Return what a cluster's configuration says."""
+    """Return the value of a key in a cluster's slurm.conf."""
     return re.search(rf"^{key}=(.*)$", (root / "slurm.conf").read_text(), re.MULTILINE)[1]
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports nobody listens on, below those the system hands out for connections."""
+    """Return free ports below those that the system assigns to outgoing connections."""
     candidates = random.sample(range(20000, 32000), 500)
     return [port for port in candidates if is_free(port)][:count]
 
@@ -148,7 +148,7 @@ def is_free(port: int) -> bool:
 
 
 def make_munge_folder(private: Path) -> None:
-    """Make the folder of the sockets, as safe as munged wants it, and a key."""
+    """Create the folder of the sockets, with the permissions that munged requires, and a key."""
     private.mkdir()
     private.chmod(0o711)
     (private / "munge.key").touch(mode=0o600)
@@ -156,6 +156,6 @@ def make_munge_folder(private: Path) -> None:
 
 
 def make_devices(folder: Path, node: str) -> None:
-    """Make a node's two GPUs: null devices, since SLURM asks only that they are devices."""
+    """Create a node's two simulated GPUs: null devices, since SLURM only requires that they are devices."""
     for number in (0, 1):
         os.mknod(folder / f"{node}-{number}", stat.S_IFCHR | 0o666, os.makedev(1, 3))

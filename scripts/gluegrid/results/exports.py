@@ -18,13 +18,13 @@ from gluegrid.results.selection import chosen, holdout_summary, optimism, sweeps
 from gluegrid.results.summary import Group, groups, score
 
 MAIN_VALUES = ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "max_seq_length")
-# Columns of this name say what a cell had, which may be more than its value in the experiment file.
+# These columns report what a cell actually used, which may say more than its value in the experiment file.
 NO_VALUES = {"seed", "precision", "device"}
-OLD_NAMES = {"state": "status", "precision_used": "precision"}  # of columns, which stay for those who read them
+OLD_NAMES = {"state": "status", "precision_used": "precision"}  # former column names, kept for those who read them
 
 
 def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return a row per cell: what it is, its score and all metrics in full precision, its values, and where from."""
+    """Return results.csv: a row per cell with its score, metrics in full precision, training values and provenance."""
     grouped = groups(experiment, outcomes)
     of_choice = {group.identity for group in chosen(grouped)}
     keys = _columns_of_values(outcomes)
@@ -39,11 +39,11 @@ def results_csv(experiment: Experiment, outcomes: list[Outcome]) -> str:
 
 
 def _columns_of_values(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return the training values that have columns: the main ones, and all that are not the same for all cells."""
+    """Return the training values that get a column: the main ones and those that differ between cells."""
     values = [outcome.cell.values for outcome in outcomes]
     keys = dict.fromkeys(key for of_cell in values for key in of_cell if key in OPTIONS.keys() - NO_VALUES)
     varied = [key for key in keys if any(of_cell.get(key) != values[0].get(key) for of_cell in values)]
-    # It replaces per_device_train_batch_size where it is given.
+    # If given, it replaces per_device_train_batch_size.
     given = ["global_batch_size"] if any(of_cell.get("global_batch_size") for of_cell in values) else []
     return [*dict.fromkeys([*MAIN_VALUES, *given, *varied])]
 
@@ -79,7 +79,7 @@ def _csv_row(
 
 
 def results_json(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Return everything that the tables are made from: cells, and their numbers over seeds."""
+    """Return results.json, with everything the tables are made from: the cells and their statistics over seeds."""
     cells = [
         _row(outcome) | {"run": outcome.cell.run, "results": outcome.results, "record": outcome.record}
         for outcome in outcomes
@@ -105,7 +105,7 @@ def _row(outcome: Outcome) -> dict[str, object]:
 
 
 def _value(value: object) -> object:
-    """Return a value as a cell of the CSV file holds it."""
+    """Return a value as a field of the CSV file."""
     if isinstance(value, str):
         return escaping.spreadsheet(value)
     return json.dumps(value, sort_keys=True, ensure_ascii=False) if isinstance(value, dict) else value

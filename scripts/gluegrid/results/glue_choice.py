@@ -1,4 +1,4 @@
-"""Which of a model's cells make its submission to GLUE: of each task one, the best on validation, and AX by MNLI's."""
+"""Choose the cells of a GLUE submission: for each task the best one on validation; MNLI's model predicts AX."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from gluegrid.results.summary import Group, groups, score
 
 HEADER = "index\tprediction"
 LEAST, MOST = 0.0, 5.0  # scores of STS-B
-DIAGNOSTIC, ITS_TASK = "ax", "mnli"  # a set of examples, and the task whose model predicts it
+DIAGNOSTIC, ITS_TASK = "ax", "mnli"  # a diagnostic dataset, and the task whose model predicts it
 
 _NLI = {"entailment": "entailment", "neutral": "neutral", "contradiction": "contradiction"}
 _TWO_WAY = {"entailment": "entailment", "not_entailment": "not_entailment"}
@@ -23,9 +23,9 @@ _TWO_WAY = {"entailment": "entailment", "not_entailment": "not_entailment"}
 
 @dataclass(frozen=True)
 class GlueFile:
-    """A file of a submission: the predictions of one test split, in the order of their indexes, 0 to rows - 1.
+    """A file of a submission: the predictions of one test split, ordered by index from 0 to rows - 1.
 
-    `names` maps the labels of the task's data to what the file calls them; None: numbers from LEAST to MOST.
+    `names` maps the labels of the task's data to their names in the file; None means numbers from LEAST to MOST.
     """
 
     name: str
@@ -35,12 +35,12 @@ class GlueFile:
 
     @property
     def rows(self) -> int:
-        """How many examples the official split has."""
+        """The number of examples in the official split."""
         return self.official["rows"]
 
     @property
     def official(self) -> dict:
-        """Rows and sha256 of the official split; those of the registry, whatever an experiment says."""
+        """Rows and sha256 of the official split, always from the registry: an experiment cannot override them."""
         return load_registry()[self.task]["official"][self.split]
 
 
@@ -69,7 +69,7 @@ class Choice:
 
 
 def cells_to_choose_from(experiment: Experiment, model: str) -> list[Cell]:
-    """Return all cells of a model on GLUE's tasks. Raises ConfigError where they cannot make a submission."""
+    """Return all cells of a model on GLUE's tasks. Raise ConfigError if they cannot make a submission."""
     missing = [task for task in TASKS if task not in experiment.tasks]
     advice = f"add {', '.join(f'`{task}:`' for task in missing)} under tasks"
     problems = [f"tasks: lacks {', '.join(missing)}; {advice}"] if missing else []
@@ -83,7 +83,7 @@ def cells_to_choose_from(experiment: Experiment, model: str) -> list[Cell]:
 
 
 def choices(experiment: Experiment, model: str) -> dict[str, Choice]:
-    """Return the choice for each of GLUE's tasks. Raises ConfigError, and RecordError for cells without a result."""
+    """Return the choice for each of GLUE's tasks. Raise ConfigError, or RecordError if a cell has no result."""
     outcomes = [outcome(experiment, cell) for cell in cells_to_choose_from(experiment, model)]
     if missing := [one for one in outcomes if not one.is_done]:
         raise RecordError(
@@ -99,7 +99,7 @@ def choices(experiment: Experiment, model: str) -> dict[str, Choice]:
 
 
 def _best_seed(group: Group) -> Choice:
-    """Return the seed with the best score, the first of equals; one whose score is undefined comes last."""
+    """Return the seed with the best score, the first one if tied; undefined scores rank last."""
     keys = group.task.holdout_keys() if uses_holdout(group) else group.task.metric_keys()
     scores = [score(one, keys) for one in group.done]
     best = max(range(len(scores)), key=lambda place: -math.inf if scores[place] is None else scores[place])
@@ -107,7 +107,7 @@ def _best_seed(group: Group) -> Choice:
 
 
 def _how(group: Group) -> str:
-    """Say of how many seeds and variants the best was taken, and on what."""
+    """Describe how many seeds and variants the best one was chosen from, and on which scores."""
     seeds, variants = len(group.done), len(group.chosen_from)
     how = f"best of {seeds} seeds" if seeds > 1 else "the only seed"
     if variants > 1:
@@ -118,7 +118,7 @@ def _how(group: Group) -> str:
 
 
 def _problems_of_task(file: GlueFile, entry: dict) -> Iterator[str]:
-    """Yield what hinders the task's predictions from becoming the file."""
+    """Yield the problems that keep the task's predictions from becoming the file."""
     if file.split not in entry["test"]:
         yield f"tasks: {file.task}: test: lacks {file.split}, which becomes {file.name}; add it"
     labels, wanted = entry.get("labels"), file.names and list(file.names)
@@ -128,7 +128,7 @@ def _problems_of_task(file: GlueFile, entry: dict) -> Iterator[str]:
 
 
 def _mnli_without_ax(experiment: Experiment, model: str) -> Iterator[str]:
-    """Yield the cells of MNLI whose models predict no AX: any of them may be chosen."""
+    """Yield a problem for each MNLI cell whose model does not predict AX, since any of them may be chosen."""
     predicting = {_predicted_by(cell) for cell in experiment.cells_of(model, DIAGNOSTIC).values()}
     for cell in experiment.cells_of(model, ITS_TASK).values():
         if _model_of(cell) not in predicting:
@@ -138,12 +138,12 @@ def _mnli_without_ax(experiment: Experiment, model: str) -> Iterator[str]:
 
 
 def _predicted_by(of_diagnostic: Cell) -> str | None:
-    """Return the hash of the run whose model predicts AX; None for the checkpoint itself."""
+    """Return the run_sha256 of the cell whose model predicts AX, or None if the staged model itself does."""
     start = of_diagnostic.run.get("init_from")
     return start["run_sha256"] if start else None
 
 
 def _model_of(by: Cell) -> str | None:
-    """Return the hash of the run that makes MNLI's model; None where it is the checkpoint itself, already finished."""
+    """Return the run_sha256 of the cell that trains MNLI's model, or None if the staged model is only evaluated."""
     is_finished = not by.values["do_train"] and by.values["init_from"] is None
     return None if is_finished else run_hash(run_text(by))

@@ -1,7 +1,7 @@
 """made_from.jsonl: what each table and report was made from, one line each time one is written.
 
-By it, what is outdated is told from what somebody has edited: it is as it was written, of other results or by other
-code than there are now. A line is there before its file, so that no file is without, whatever is killed when.
+It tells outdated files from edited ones: an outdated file is unchanged since it was written, but from other results or
+by other code than now. The line is written before its file, so that no file lacks one if the process is killed.
 """
 
 import hashlib
@@ -38,9 +38,9 @@ def write_made(
     others: Iterable[Path] = (),
     may_stay: bool = False,
 ) -> None:
-    """Write files that are made from these outcomes, and from what other files hold, and note before that they are.
+    """Record what these files are made from, the outcomes and the files in `others`, and then write them.
 
-    `may_stay`: one that has its text already is not written again.
+    With `may_stay`, a file that already has its text is not written again.
     """
     origin = origin_now(experiment, outcomes, others)
     for path, text in texts.items():
@@ -50,23 +50,23 @@ def write_made(
 
 
 def note_made(experiment: Experiment, path: Path, digest: str, origin: Origin) -> None:
-    """Note what a file of this SHA-256 is made from, unless its last note says so already."""
+    """Record what a file with this SHA-256 is made from, unless its last line says so already."""
     line = {"file": _name(experiment, path), "sha256": digest, "results": origin.results, "code": origin.code}
     noted = _lines(experiment)
     if next((each for each in reversed(noted) if each["file"] == line["file"]), None) != line:
         _path(experiment).parent.mkdir(parents=True, exist_ok=True)
-        # Appended: other jobs of this call write theirs meanwhile.
+        # Append, since other jobs of this call write their lines at the same time.
         with _path(experiment).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, sort_keys=True) + "\n")
 
 
 def is_noted(experiment: Experiment, path: Path) -> bool:
-    """Tell whether anything is noted about a file; nothing is about files of earlier releases."""
+    """Tell whether anything is recorded about a file; files written by earlier releases have no line."""
     return any(line["file"] == _name(experiment, path) for line in _lines(experiment))
 
 
 def origin_of(experiment: Experiment, path: Path) -> Origin | None:
-    """Return what a file in its present state was made from; None if it was never written like this."""
+    """Return what a file's current content was made from, or None if it was never written with this content."""
     digest = sha256(path)
     for line in reversed(_lines(experiment)):
         if (line["file"], line["sha256"]) == (_name(experiment, path), digest):
@@ -75,7 +75,7 @@ def origin_of(experiment: Experiment, path: Path) -> Origin | None:
 
 
 def origin_now(experiment: Experiment, outcomes: Iterable[Outcome], others: Iterable[Path] = ()) -> Origin:
-    """Return what a file is made from that is made of these outcomes now, and of other files where they are there."""
+    """Return the origin of a file that is made now from these outcomes and from those of `others` that exist."""
     digest = hashlib.sha256(json.dumps([experiment.config, fingerprint(experiment.config)], sort_keys=True).encode())
     for outcome in outcomes:
         cell = outcome.cell

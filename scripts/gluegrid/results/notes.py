@@ -1,4 +1,4 @@
-"""What readers must know to judge an experiment's numbers. Nothing is escaped."""
+"""What readers must know to judge an experiment's numbers. The texts are unescaped."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ NOT_REPEATABLE = "Not repeatable to the last bit, since GPU kernels were not det
 
 
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return lines on what is missing and, if there is any result, on how the numbers were made."""
+    """Return lines on missing cells and, if there are results, on how the numbers were computed."""
     done = [outcome for outcome in outcomes if outcome.is_done]
     lines = [f"Cells: {len(done)} of {len(outcomes)} have a result."]
     if len(done) < len(outcomes):
@@ -40,20 +40,20 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def precision_of(record: Mapping) -> str | None:
-    """Return the precision of a result; where attempts differ, all of them in order."""
+    """Return the precision of a result, or the precisions in order if its attempts differ."""
     parts = [*(part.get("precision") for part in record.get("continued", [])), record.get("precision")]
     return ", then ".join(dict.fromkeys(str(part) for part in parts if part is not None)) or None
 
 
 def precisions_of(done: Iterable[Outcome]) -> str:
-    """Return the precisions that results were computed in; empty where no record says it."""
+    """Return the precisions that results were computed in, or an empty text if no record has one."""
     return " and ".join(sorted(filter(None, {precision_of(outcome.record) for outcome in done})))
 
 
 def precision_notes(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return a line on the precision of results and, where they are of several, one on the cells of each.
+    """Return a line on the precision of the results and, if it varies, one that lists the cells of each precision.
 
-    All cells of a model are named by the model; those of the commonest precision are all others.
+    A model's name stands for all of its cells; cells with the most common precision are not listed.
     """
     done = [outcome for outcome in outcomes if outcome.is_done]
     by_precision: dict[str, list[Outcome]] = {}
@@ -70,7 +70,7 @@ def precision_notes(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) -> list[str]:
-    """Name the cells of these results; if they are all cells of a model, name the model."""
+    """Return the names of these cells, or of the model in place of all its cells."""
     here = Counter(outcome.cell.model for outcome in outcomes)
     whole = {model for model, count in here.items() if count == of_models[model]}
     cells = (outcome.cell for outcome in outcomes)
@@ -78,14 +78,14 @@ def _models_or_cells(outcomes: Sequence[Outcome], of_models: Mapping[str, int]) 
 
 
 def compute_paths(record: Mapping) -> str:
-    """Describe how a result was computed; empty for older records, which do not say."""
+    """Describe how a result was computed; return an empty text for older records, which do not say."""
     paths = {str(path) for path in record.get("compute_paths") or []}
     known = [words for path, words in COMPUTE_PATHS.items() if path in paths]
     return " and ".join([*known, *sorted(paths - COMPUTE_PATHS.keys())])
 
 
 def _ways_to_compute(done: Sequence[Outcome]) -> list[str]:
-    """Return a line that counts the runs of each way to compute."""
+    """Return a line that counts the runs for each way to compute."""
     runs = Counter(compute_paths(outcome.record) for outcome in done)
     del runs[""]
     ordered = sorted(runs.items(), key=lambda item: (-item[1], item[0]))
@@ -94,7 +94,7 @@ def _ways_to_compute(done: Sequence[Outcome]) -> list[str]:
 
 
 def is_repeatable(record: Mapping) -> bool:
-    """Tell whether a repetition gives the same bits; it does unless the record says otherwise."""
+    """Tell whether retraining gives the same bits; it does unless the record says otherwise."""
     return record.get("deterministic") is not False
 
 
@@ -108,7 +108,7 @@ def _distinct(title: str, values: Iterable) -> list[str]:
 
 
 def _other_files(done: Sequence[Outcome]) -> list[str]:
-    """Return a line with the splits whose files are not the official ones, and the tasks that they are of."""
+    """Return a line that names the splits whose files are not the official ones, and their tasks."""
     tasks: dict[str, dict[str, None]] = {}
     for outcome in done:
         if outcome.other_files:
@@ -118,13 +118,13 @@ def _other_files(done: Sequence[Outcome]) -> list[str]:
 
 
 def _with_cells(done: Sequence[Outcome], sentences: Callable[[Outcome], list[str]]) -> list[str]:
-    """Return a line for each sentence, with the cells that it is true of."""
+    """Return a line for each sentence with the cells that it applies to."""
     cells = _cells_by_sentence(done, sentences)
     return [f"{text}: {'all cells' if len(names) == len(done) else ', '.join(names)}." for text, names in cells.items()]
 
 
 def _peculiarities(done: Sequence[Outcome]) -> list[str]:
-    """Return a line for each peculiarity with the cells that have it, which are often many seeds."""
+    """Return a line for each peculiarity with all cells that have it, often many seeds."""
     cells = _cells_by_sentence(done, peculiarities)
     return [f"{line[0].upper()}{line[1:]}: {', '.join(names)}." for line, names in cells.items()]
 
@@ -150,7 +150,7 @@ def _code(outcome: Outcome) -> str:
 
 
 def peculiarities(outcome: Outcome) -> list[str]:
-    """Return what is unusual about one cell's number, except what the tables' notes say."""
+    """Return what is unusual about one cell's number, except what the notes of the tables say."""
     results, record, most = outcome.results, outcome.record, outcome.cell.run.get("max_eval_samples")
     lines = []
     is_trained = "train_samples" in results
@@ -166,7 +166,7 @@ def peculiarities(outcome: Outcome) -> list[str]:
 
 
 def _parts_by_others(record: dict) -> list[str]:
-    """Return from which step on other code or another device resumed the training."""
+    """Return a text for each step at which training resumed with other code, precision or device."""
     parts = [*record.get("continued", []), {**record, "step": None}]
     is_of_one_precision = precision_of(record) == record.get("precision")
     makers = [
@@ -182,20 +182,20 @@ def _parts_by_others(record: dict) -> list[str]:
 
 
 def code_of(git: dict) -> str:
-    """Name the code that a record says."""
+    """Describe the code that the `git` of a record identifies."""
     if git["commit"] is None:
         return f"code that is {without_commit(git)}"
     return f"code {git['commit'][:12]}" + (" with uncommitted changes" if git["dirty"] else "")
 
 
 def named_options(values: Mapping) -> list[str]:
-    """Return the options of a run that tables note, since they make it a different number."""
+    """Return the options that tables name beside a number, since they change what it means."""
     return [option.beside(values) for option in _not_at_default(values) if option.beside]
 
 
 def ways_to_train(values: Mapping) -> list[str]:
     """Return a sentence for each thing that readers must know about the training; usually none."""
-    # Of several options that make one sentence, it is said once.
+    # Several options may give the same sentence; say it once.
     return [*dict.fromkeys(option.note(values) for option in _not_at_default(values) if option.note)]
 
 
@@ -204,5 +204,5 @@ def _not_at_default(values: Mapping) -> list[Option]:
 
 
 def depends_on_seed(run: dict) -> bool:
-    """Tell whether another seed would give another result; not if a finished checkpoint is only evaluated."""
+    """Tell whether another seed would change the result; it does not if a finished model is only evaluated."""
     return run.get("do_train", True) or run.get("init_from") is not None

@@ -1,4 +1,4 @@
-"""What became of each cell: its results when they are there and valid, else the reason why not."""
+"""The outcome of each cell: its results if they exist and are valid, otherwise the reason why not."""
 
 import math
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from gluegrid.results import official_data
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cell with its results and record, or why it has none, and its log.
+    """A cell with its results and record, or the reason why it has none, and its log.
 
-    `is_stopped`: somebody asked it to end before it was done; nothing is wrong, and the next call resumes it. `data`
-    says how the data differ from the task's official files, or is SYNTHETIC; `other_files` are the splits whose file is
-    not the official one. `attempts` are those of a cell without results, the oldest first.
+    If `is_stopped`, somebody stopped the cell before it was done; nothing is wrong, and the next call resumes it.
+    `data` says how the data differ from the task's official files, or is SYNTHETIC. `other_files` are the splits whose
+    file is not the official one. `attempts` are those of a cell without results, oldest first.
     """
 
     cell: Cell
@@ -52,17 +52,17 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the cell was tried and left no valid result, though nobody asked it to end."""
+        """Whether the cell was attempted and has no valid result, although nobody stopped it."""
         return not self.is_done and not self.is_stopped and self.why.cause != Cause.NOT_RUN
 
     @property
     def has_other_data(self) -> bool:
-        """Whether its data differ from the official files; synthetic data are not compared with these."""
+        """Whether its data differ from the official files; synthetic data are not compared with them."""
         return self.data not in ("", official_data.SYNTHETIC)
 
     @property
     def is_degenerate(self) -> bool:
-        """Whether its model gives one answer for all examples of a split, or has an undefined metric."""
+        """Whether its model predicts the same for all examples of a split, or has an undefined metric."""
         return self.is_done and bool(self.results.get("degenerate"))
 
 
@@ -72,7 +72,7 @@ def read_outcomes(experiment: Experiment) -> list[Outcome]:
 
 
 def outcome(experiment: Experiment, cell: Cell) -> Outcome:
-    """Return what became of a cell until now."""
+    """Return the outcome of a cell so far."""
     where = cell.wildcards
     log = train_log(experiment, cell)
     results_path = Path(experiment.paths.all_results.format(**where))
@@ -103,14 +103,14 @@ def outcome(experiment: Experiment, cell: Cell) -> Outcome:
 
 
 def train_log(experiment: Experiment, cell: Cell) -> Path:
-    """Return the log of a cell's training, in its own clone where it was imported."""
+    """Return the log of a cell's training; for an imported cell, its path in the clone that trained it."""
     if cell.name in experiment.imported:
         return experiment.imported[cell.name].log
     return Path(experiment.paths.log("train", paths.CELL).format(**cell.wildcards))
 
 
 def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, Path]]:
-    """Return the rule and the log of each resource that a cell needs and that is not staged."""
+    """Return the rule and the log of each resource that a cell needs but that is not staged."""
     if experiment.imported:
         return []
     return [
@@ -121,14 +121,14 @@ def missing_prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str,
 
 
 def is_cut_off(experiment: Experiment, log: Path) -> bool:
-    """Tell whether the interruption of its call ended a job, as its log shows; nothing was wrong with it."""
+    """Tell from its log whether a job ended because its call was interrupted, and not by an error of its own."""
     return was_left_behind(Path(experiment.paths.root), log) and not has_error_of_its_own(log)
 
 
 def has_result(experiment: Experiment, cell: Cell) -> bool:
-    """Tell whether a cell has results, and they are of the run that the experiment asks for, as their record says.
+    """Tell whether a cell has results of the run that the experiment asks for, according to their record.
 
-    Not as run.json says: one that was written for another value, which was then taken back, costs no training.
+    The record decides, not run.json, so that changing a value and changing it back does not retrain the cell.
     """
     needed = (experiment.paths.all_results, experiment.paths.run)
     if not all(Path(path.format(**cell.wildcards)).exists() for path in needed):
@@ -137,19 +137,19 @@ def has_result(experiment: Experiment, cell: Cell) -> bool:
 
 
 def has_result_of_another_run(experiment: Experiment, cell: Cell) -> bool:
-    """Tell whether the record of a cell's results says that they are of another run than the experiment asks for."""
+    """Tell whether a cell's results are, according to their record, of another run than the experiment asks for."""
     if not Path(experiment.paths.all_results.format(**cell.wildcards)).exists():
         return False
     return _run_of_result(experiment, cell) not in (None, run_hash(run_text(cell)))
 
 
 def _run_of_result(experiment: Experiment, cell: Cell) -> str | None:
-    """Return the hash of the run.json that a cell's results are of; None where no record says it."""
+    """Return the hash of the run.json that gave a cell's results, or None if no record has it."""
     return json_if_there(Path(experiment.paths.run_record.format(**cell.wildcards))).get("run_sha256")
 
 
 def validation_predictions(experiment: Experiment, cell: Cell) -> dict[str, Path]:
-    """Return where a cell's predictions of each validation split are saved."""
+    """Return the path of a cell's predictions for each validation split."""
     splits = experiment.tasks[cell.task]["validation"]
     return {split: Path(experiment.paths.predictions.format(**cell.wildcards, split=split)) for split in splits}
 
@@ -197,26 +197,26 @@ def _why_missing(experiment: Experiment, cell: Cell, tried: list[dict], log: Pat
 
 
 def _why_ended(attempt: dict) -> Reason:
-    """Return why an attempt left no result; of one that an interrupted call has killed, that it was interrupted."""
+    """Return why an attempt left no result; if an interrupted call killed it, the cause is INTERRUPTED."""
     why = attempts.why_without_result(attempt)
     is_silent = why.cause in STOPPED - PREEMPTED
     return Reason(Cause.INTERRUPTED) if is_silent and was_interrupted(attempt.get("head")) else why
 
 
 def _is_stopped(why: Reason, tried: list[dict]) -> bool:
-    """Tell whether a cell is without its result because somebody wanted it to end, not for anything that was wrong."""
+    """Tell whether a cell has no result because somebody stopped it, and not because anything was wrong."""
     if why.cause in (Cause.INTERRUPTED, Cause.SIGHUP):
         return True
     return why.cause in PREEMPTED and was_interrupted(tried[-1].get("head"))
 
 
 def state_of(experiment: Experiment, cell: Cell) -> Path:
-    """Return the folder private to the training of a cell."""
+    """Return the private folder of a cell's training."""
     return paths.state_folder(Path(experiment.paths.run.format(**cell.wildcards)))
 
 
 def _prerequisites(experiment: Experiment, cell: Cell) -> list[tuple[str, str, str]]:
-    """Return rule, wildcards and manifest of what is staged before a cell can be trained."""
+    """Return the rule, wildcards and manifest of each resource that must be staged before a cell can be trained."""
     model, tokenizer = experiment.model_key(cell.model), experiment.tokenizer_key(cell.model)
     task, tokens = experiment.task_key(cell.task), paths.TOKENS.format(**experiment.wildcards_of_tokens(cell))
     return [

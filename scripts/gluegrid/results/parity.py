@@ -1,4 +1,4 @@
-"""Verdicts: whether results are above, within or below the references, and why some are neither."""
+"""Verdicts: whether results are above, within or below the references, or why they are not compared."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from gluegrid.results.summary import Group, Summary, summarised
 
 STATISTICS = ("mean", MEDIAN, SINGLE_RUN)
 LEVEL = 0.95  # two-sided
-# The variance of the median of normal values over that of their mean, for many of them; it is less for few.
+# The variance of the median of many normal values, divided by that of their mean; it is smaller for few values.
 VARIANCE_OF_MEDIAN = math.pi / 2
 OURS = "our seeds"
 ABOVE, WITHIN, BELOW, NOT_COMPARED = "above", "within", "below", "not compared"
@@ -22,7 +22,7 @@ ABOVE, WITHIN, BELOW, NOT_COMPARED = "above", "within", "below", "not compared"
 
 @dataclass(frozen=True)
 class Spread:
-    """A sample standard deviation over seeds, in percent: of how many degrees of freedom, and where it comes from."""
+    """A sample standard deviation over seeds, in percent, with its degrees of freedom and its origin."""
 
     sd: float
     degrees: float
@@ -31,7 +31,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Uncertain:
-    """A mean over seeds: the spread of its seeds, and its variance as a part of theirs (1 / n; more for a median)."""
+    """The uncertainty of a mean over seeds: the spread of the seeds, and the share of their variance that it has.
+
+    The share is 1 / n, or more for a median.
+    """
 
     spread: Spread
     share: float
@@ -39,9 +42,9 @@ class Uncertain:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reference says of a model on a task. Numbers are in percent; without a comparison there are none of ours.
+    """The comparison of a model on a task with a reference, in percent; `ours` is None if they are not compared.
 
-    `tolerance` has the rounding of the reference in it; `spreads` says where those of both sides come from, ours first.
+    `tolerance` includes the rounding of the reference. `spreads` has the origins of both sides' spreads, ours first.
     """
 
     group: Group
@@ -53,7 +56,7 @@ class Verdict:
     spreads: tuple[str, ...] = ()
 
     def record(self) -> dict:
-        """Return the verdict as parity.json has it."""
+        """Return the verdict as an entry of parity.json."""
         return {
             "model": self.group.model,
             "task": self.group.task.name,
@@ -73,7 +76,7 @@ class Verdict:
 
 
 def parity_content(experiment: Experiment, groups: Iterable[Group]) -> dict:
-    """Return the content of parity.json: the verdicts on all groups, of which several may be variants of one cell."""
+    """Return the content of parity.json: the verdicts on all groups, which may be variants of one model and task."""
     every = verdicts(experiment, groups)
     notes = {each.reference.label: each.reference.note for each in every if each.reference.note}
     records = [verdict.record() for verdict in every]
@@ -81,7 +84,7 @@ def parity_content(experiment: Experiment, groups: Iterable[Group]) -> dict:
 
 
 def with_verdict(content: dict) -> list[dict]:
-    """Return the records that are above, within or below."""
+    """Return the records whose verdict is above, within or below."""
     return [record for record in content["verdicts"] if record["verdict"] != NOT_COMPARED]
 
 
@@ -98,7 +101,7 @@ def verdicts(experiment: Experiment, groups: Iterable[Group]) -> list[Verdict]:
 
 
 def _verdict(points: list[Group], reference: Reference) -> Verdict:
-    """Return the verdict on the variant that is as the reference is; on the chosen one where several or none are."""
+    """Return the verdict on the variant that matches the reference, or on the chosen one if several or none do."""
     reason = obstacle(reference)
     alike = [] if reason else [group for group in points if not differences(group, reference)]
     group = chosen(alike or points)[0]
@@ -128,7 +131,7 @@ def _compared(group: Group, reference: Reference) -> Verdict:
 
 
 def obstacle(reference: Reference) -> str:
-    """Return why a reference can be compared with no result; empty where it can."""
+    """Return why no result can be compared with a reference, or an empty text if one can."""
     if reference.split != VALIDATION:
         return f"the reference is of the {reference.split} split"
     if reference.statistic == "best":
@@ -139,7 +142,7 @@ def obstacle(reference: Reference) -> str:
 
 
 def differences(group: Group, reference: Reference) -> list[str]:
-    """Return what is other about a group's cells than about a reference; of the training, in what the latter states."""
+    """Return how a group's cells differ from a reference: in their data, and in the training values that it states."""
     theirs = [f"from {reference.training['init_from']}"] if "init_from" in reference.training else []
     return [
         *_other_data(group),
@@ -172,12 +175,12 @@ def _text(value: object) -> str:
 
 
 def both_sides(ours: Summary, reference: Reference, table: SeedSpread | None) -> tuple[Uncertain, Uncertain] | None:
-    """Return how uncertain a result, in percent, and a reference are; None where nothing says how much seeds vary.
+    """Return the uncertainty of a result, in percent, and of a reference, or None if no spread over seeds is known.
 
     A side that has no spread of its own takes that of the table, or else that of the other side.
     """
     own = None if ours.sd is None else Spread(ours.sd, ours.count - 1, OURS)
-    # Of runs that are not counted: taken as exact, and the number itself as that of one run.
+    # If the reference does not count its runs, take its spread as exact and its value as that of one run.
     degrees, runs = (reference.n - 1, reference.n) if reference.n else (math.inf, 1)
     their = None if reference.spread is None else Spread(reference.spread, degrees, reference.label)
     origin = f"{table.n} runs of {table.model} ({table.source['text']})" if table else ""
@@ -185,18 +188,18 @@ def both_sides(ours: Summary, reference: Reference, table: SeedSpread | None) ->
     if own is None and their is None and measured is None:
         return None
     if their is None and measured is None and own.sd == 0:
-        return None  # seeds that all agree, as where one answer is always given, say nothing about other runs
+        return None  # seeds that all agree, as with a constant prediction, say nothing about other runs
     mine, theirs = own or measured or their, their or measured or own
     share = VARIANCE_OF_MEDIAN / runs if reference.statistic == MEDIAN and runs > 2 else 1 / runs
     return Uncertain(mine, 1 / ours.count), Uncertain(theirs, share)
 
 
 def tolerance(sides: Iterable[Uncertain]) -> float:
-    """Return how far means may be apart: the half width of the interval that holds LEVEL of the chance differences.
+    """Return how far means may be apart: the half-width of the interval that holds LEVEL of the chance differences.
 
-    Welch's test, with the degrees of freedom of Satterthwaite; sides that take one spread share its error.
+    This is Welch's test with Satterthwaite's degrees of freedom; sides that take the same spread share its error.
     """
-    from scipy import special  # 0.2 s that only those pay who have a reference
+    from scipy import special  # takes 0.2 s, so import it only if there is a reference
 
     shares: dict[Spread, float] = {}
     for side in sides:

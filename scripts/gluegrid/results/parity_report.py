@@ -1,4 +1,4 @@
-"""Verdicts as people read them: parity.md, the terminal, and a part of results.md."""
+"""Format verdicts for people: in parity.md, in the terminal and in a section of results.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +29,14 @@ WHAT_IS_COMPARED = (
 
 
 def write_parity(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Write both files from whatever results there are; return the verdicts for the terminal."""
+    """Write parity.md and parity.json from the results so far; return the verdicts for the terminal."""
     content = parity_content(experiment, groups(experiment, outcomes))
     write_made(experiment, outcomes, parity_texts(experiment, content))
     return parity_in_terminal(content)
 
 
 def parity_texts(experiment: Experiment, content: dict) -> dict[Path, str]:
-    """Return what both files hold; `content` is `parity_content`."""
+    """Return the texts of both files; `content` is what `parity_content` returns."""
     return {
         Path(experiment.paths.parity_md): parity_markdown(content),
         Path(experiment.paths.parity_json): canonical_json(content),
@@ -80,13 +80,13 @@ def below(content: dict) -> list[str]:
 
 
 def precision_lines(records: Sequence[dict]) -> list[str]:
-    """Return a line on the precision of our numbers in records with a verdict; none where no record says it."""
+    """Return a line on the precision of our numbers in records with a verdict, or nothing if it is not recorded."""
     precisions = sorted({record["precision"] for record in records} - {None})
     return [f"Precision of ours: {'; '.join(precisions)}."] if precisions else []
 
 
 def reference_sections(content: dict) -> list[str]:
-    """Return the section of results.md on references; none where the models have none."""
+    """Return the section of results.md on references, or nothing if the models have none."""
     if not content["verdicts"]:
         return []
     rows = [
@@ -98,7 +98,7 @@ def reference_sections(content: dict) -> list[str]:
 
 
 def verdict_row(record: dict) -> tuple[str, ...]:
-    """Return what stands under COLUMNS for a record with a verdict; unescaped."""
+    """Return the row under COLUMNS for a record with a verdict, unescaped."""
     return (
         *_names(record),
         _ours(record),
@@ -110,7 +110,7 @@ def verdict_row(record: dict) -> tuple[str, ...]:
 
 
 def rows_not_compared(content: dict) -> list[tuple[str, ...]]:
-    """Return what stands under COLUMNS_NOT_COMPARED for each record without a verdict; unescaped."""
+    """Return a row under COLUMNS_NOT_COMPARED for each record without a verdict, unescaped."""
     return [
         (*_names(record), _reference_text(record["reference"]), record["reason"])
         for record in content["verdicts"]
@@ -132,7 +132,7 @@ def _ours(record: dict) -> str:
 
 
 def _other_precision(record: dict) -> list[str]:
-    """Return our precision and the reference's where both are known and are not the same."""
+    """Return our precision and the reference's if both are known and differ."""
     ours, theirs = record["precision"], record["reference"]["precision"]
     return [f"{ours}, theirs {theirs}"] if ours and theirs and ours != theirs else []
 
@@ -156,14 +156,14 @@ def _how_many_others(content: dict) -> list[str]:
 
 
 def _reference_text(reference: dict) -> str:
-    """Return a reference without a verdict; one of a test split without its number, which would be taken for a bar."""
+    """Return a reference without a verdict; omit the value of a test split, which would be mistaken for a target."""
     if reference["split"] != VALIDATION:
         return reference["label"]
     return f"{points(reference['value'])} {_origin(reference)}"
 
 
 def _spreads(records: Sequence[dict]) -> list[str]:
-    """Return what each spread over seeds that a tolerance was made from is of."""
+    """Return a section on the origin of each spread over seeds that a tolerance is based on."""
     serves: dict[str, dict[str, None]] = {}
     for record in records:
         for origin in record["spreads"]:

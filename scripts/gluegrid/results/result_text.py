@@ -1,4 +1,4 @@
-"""What tables say of one model on one task: its numbers, and what qualifies them. Nothing is escaped."""
+"""What tables say about one model on one task: its numbers, and what qualifies them. The texts are unescaped."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from gluegrid.results.outcomes import Outcome
 from gluegrid.results.selection import compared, follows, swept_keys, values_of, was_chosen
 from gluegrid.results.summary import Group, Summary
 
-PREDICTED = "predicted"  # on test splits only: there is nothing to score
-MARK = "*"  # at a number that something qualifies, which stands below its table
+PREDICTED = "predicted"  # on test splits only, so there is nothing to score
+MARK = "*"  # of a number that a note below its table qualifies
 SYNTHETIC_DATA = "synthetic data"
 MARKED = f"Numbers with {MARK} are not from the official data:"
 LONGEST_NAME = 60  # characters of a task's and a metric's name
@@ -29,9 +29,9 @@ def result(group: Group) -> str:
 
 
 def caveats(group: Group, text: Callable[[Group], str]) -> list[str]:
-    """Return what qualifies the number of a group that has results, each a note of its own.
+    """Return a note for each thing that qualifies the number of a group with results.
 
-    `text` writes the number without degenerate runs as the table writes its numbers.
+    `text` formats the number without degenerate cells in the same way as the table formats its numbers.
     """
     best = [best_of(group)] if was_chosen(group) else []
     data = SYNTHETIC_DATA if group.data == SYNTHETIC else group.data
@@ -39,7 +39,7 @@ def caveats(group: Group, text: Callable[[Group], str]) -> list[str]:
 
 
 def chosen_values(group: Group) -> list[str]:
-    """Return which variant a number is of, where a sweep has several; that is no caveat."""
+    """Return which variant a number belongs to, if a sweep has several. This is not a caveat."""
     points = group.chosen_from
     if not group.done or len(points) < 2:
         return []
@@ -51,13 +51,13 @@ def chosen_values(group: Group) -> list[str]:
 
 
 def why_without(group: Group) -> list[str]:
-    """Return how many of several seeds have failed or were stopped, where none has a result."""
+    """Return how many of several seeds failed or were stopped, if none has a result."""
     alike = [] if group.done else group.failed or group.stopped
     return [f"{len(alike)} of {len(group.outcomes)} seeds {state(group)}"] if alike and len(group.outcomes) > 1 else []
 
 
 def numbers(group: Group) -> str:
-    """Return the means of a task's metrics times 100, and where several seeds have them, their standard deviations."""
+    """Return the means of a task's metrics times 100 and, for several seeds, their standard deviations."""
     summaries = [group.summary(key) for key in group.task.metric_keys()]
     if not summaries:
         return PREDICTED
@@ -70,20 +70,20 @@ def score_text(summary: Summary) -> str:
 
 
 def seeds_text(group: Group) -> str:
-    """Return how many seeds have a result, what became of others, and the score of those that are not degenerate."""
+    """Return how many seeds have a result, what happened to the others, and the score without degenerate ones."""
     counts = [f"{len(group.done)} of {len(group.outcomes)}", *_troubles(group)]
     return _joined([", ".join(counts), *_without_degenerate(group, lambda others: score_text(others.score_summary()))])
 
 
 def state(group: Group) -> str:
-    """Return why a group has no number, in a word."""
+    """Return in a word why a group has no number."""
     if not group.outcomes:
         return NOTHING
     return "failed" if group.failed else "stopped" if group.stopped else "not run"
 
 
 def cell_state(outcome: Outcome) -> str:
-    """Return what became of one cell, in a word or two."""
+    """Return the state of one cell in a word or two."""
     if outcome.is_done:
         return "done"
     return "stopped" if outcome.is_stopped else "failed" if outcome.has_failed else "not run"
@@ -124,7 +124,7 @@ def _troubles(group: Group) -> list[str]:
 
 
 def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) -> list[str]:
-    """Return what the numbers are without degenerate runs, where there are some, and others."""
+    """Return the numbers without degenerate cells, if a group has both these and others."""
     others = group.without_degenerate()
     if not (group.degenerate and others.done):
         return []
@@ -132,6 +132,6 @@ def _without_degenerate(group: Group, text: Callable[[Group], str] = numbers) ->
 
 
 def best_of(group: Group) -> str:
-    """Return how many variants a chosen one is the best of: those with as many scores, of how many there are."""
+    """Return how many variants the chosen one is the best of: those with as many scores as it, out of all."""
     same, points = len(compared(group, group.chosen_from)), len(group.chosen_from)
     return f"best of {points if same == points else f'{same} of {points}'} points"

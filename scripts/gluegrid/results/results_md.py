@@ -1,4 +1,4 @@
-"""results.md, results.csv and results.json of an experiment, and the end of every run in the terminal."""
+"""Write results.md, results.csv and results.json of an experiment."""
 
 from pathlib import Path
 
@@ -36,12 +36,12 @@ WHERE = (
 
 
 def write_tables(experiment: Experiment, outcomes: list[Outcome]) -> str:
-    """Write the three files from whatever results there are; return the Markdown."""
+    """Write the three files from the results so far; return the Markdown."""
     text = results_markdown(experiment, outcomes)
     texts = {
         Path(experiment.paths.results_csv): results_csv(experiment, outcomes),
         Path(experiment.paths.results_json): results_json(experiment, outcomes),
-        # Last: it is what `rule all` asks for, so where it is, the others are.
+        # Last, since `rule all` asks for it: if it exists, so do the others.
         Path(experiment.paths.results_md): text,
     }
     write_made(experiment, outcomes, texts, may_stay=True)
@@ -49,7 +49,7 @@ def write_tables(experiment: Experiment, outcomes: list[Outcome]) -> str:
 
 
 def table_definition(experiment: Experiment) -> str:
-    """Return all that the tables depend on besides the cells' results: a change of it rebuilds them."""
+    """Return what the tables depend on besides the cells' results; they are rebuilt when it changes."""
     shown = ("display_name", "metric_label", "metrics", "official")
     synthetic = {name: True for name, entry in experiment.tasks.items() if entry.get("synthetic")}
     return canonical_json(
@@ -58,7 +58,7 @@ def table_definition(experiment: Experiment) -> str:
             "models": {name: reference_model(entry) for name, entry in experiment.models.items()},
             "tasks": {name: {key: entry.get(key) for key in shown} for name, entry in experiment.tasks.items()},
         }
-        # Only where any are, so that the tables of experiments from before this key are not rebuilt.
+        # Only if there are any, so that tables from before this key existed are not rebuilt.
         | ({"synthetic": synthetic} if synthetic else {})
     )
 
@@ -68,7 +68,7 @@ def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
     every = groups(experiment, outcomes)
     grouped = chosen(every)
     failed, stopped = without_result(outcomes)
-    # What concerns all numbers is said at the top, and not below each table.
+    # State what concerns all numbers once at the top, not below each table.
     said = SYNTHETIC_DATA if are_synthetic(grouped) else ""
     sections = [
         f"# Results of {escaping.markdown(experiment.name)}\n",
@@ -88,7 +88,7 @@ def results_markdown(experiment: Experiment, outcomes: list[Outcome]) -> str:
 
 
 def without_result(outcomes: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
-    """Return the cells that have failed, and those that were stopped."""
+    """Return the failed cells and the stopped cells."""
     return [each for each in outcomes if each.has_failed], [each for each in outcomes if each.is_stopped]
 
 
@@ -122,7 +122,7 @@ def _models_by_tasks(grouped: list[Group], said: str) -> list[str]:
 
 
 def _beside_the_document(experiment: Experiment, grouped: list[Group], said: str) -> list[str]:
-    """Return the tables of the models and tasks that the document has numbers of; nothing where it has none."""
+    """Return the tables of the models and tasks that the document has numbers for, or nothing if it has none."""
     reference, numbers = document(), by_model_and_task(document())
     label = reference["label"]
     sections = []

@@ -1,4 +1,4 @@
-"""Which variant of a sweep stands for its model and task: the one with the best score, mean over seeds."""
+"""Choose the variant of a sweep that represents its model and task: the one with the best mean score over seeds."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from gluegrid.results.summary import Group, Summary, mean, score, summarised
 
 @dataclass(frozen=True)
 class Optimism:
-    """What choosing by the validation score, which is then reported, adds to it, against choosing on the holdout.
+    """How much the reported validation score gains if a variant is chosen by it instead of by the holdout score.
 
-    That the score of what was chosen by it is too high: Cawley and Talbot (2010), On over-fitting in model selection
-    and subsequent selection bias in performance evaluation, Journal of Machine Learning Research 11.
+    A score that also chooses is too high: Cawley and Talbot (2010), On over-fitting in model selection and subsequent
+    selection bias in performance evaluation, Journal of Machine Learning Research 11.
     """
 
     by_validation: Group
@@ -22,16 +22,16 @@ class Optimism:
 
     @property
     def difference(self) -> float:
-        """What the former is more than the latter."""
+        """The gain of choosing on validation."""
         return self.score_by_validation - self.score_by_holdout
 
 
 def chosen(groups: Iterable[Group]) -> list[Group]:
-    """Return one group for each model and task, in their order, with all that it was `chosen_from`.
+    """Return one group for each model and task, in their order, with all groups that it was `chosen_from`.
 
-    It is the variant with the best mean score over seeds among those with the most seeds that have one, the first of
-    equals. The score is that on the holdout where the cells have one, else that on validation. Where the models of
-    another task are only evaluated, it is the variant chosen there.
+    Among the variants with the most scored seeds, it is the one with the best mean score, the first one if tied. The
+    score is that on the holdout if the cells have one, otherwise that on validation. If the cells only evaluate the
+    models of another task, it is the variant chosen there.
     """
     points_of = {(points[0].model, points[0].task.name): points for points in sweeps(groups)}
     best = {key: _best(points, selecting_scores) for key, points in points_of.items()}
@@ -49,13 +49,13 @@ def was_chosen(group: Group) -> bool:
 
 
 def follows(group: Group) -> str | None:
-    """Return the task whose models a group only evaluates, so that its variant is chosen there; None as a rule."""
+    """Return the task whose models a group only evaluates, and where its variant is chosen; usually None."""
     start = group.run.get("init_from")
     return start["task"] if start and not group.run.get("do_train", True) else None
 
 
 def sweeps(groups: Iterable[Group]) -> list[list[Group]]:
-    """Return the groups of each model and task, one for each variant; without a sweep it is one."""
+    """Return the groups of each model and task: one for each variant, or a single one without a sweep."""
     points: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         points.setdefault((group.model, group.task.name), []).append(group)
@@ -63,12 +63,12 @@ def sweeps(groups: Iterable[Group]) -> list[list[Group]]:
 
 
 def compared(group: Group, points: Iterable[Group]) -> list[Group]:
-    """Return the points of a sweep that have as many scores to be chosen by as this one."""
+    """Return the points of a sweep that have as many selecting scores as this one."""
     return [point for point in points if len(selecting_scores(point)) == len(selecting_scores(group))]
 
 
 def optimism(groups: Iterable[Group]) -> list[Optimism]:
-    """Return the optimism of each model and task that has several variants with scores, and a holdout."""
+    """Return the optimism of each model and task that has a holdout and several variants with scores."""
     choices = []
     for points in sweeps(groups):
         scored = [group for group in points if validation_scores(group) and selecting_scores(group)]
@@ -81,18 +81,18 @@ def optimism(groups: Iterable[Group]) -> list[Optimism]:
 def swept_keys(points: Sequence[Group]) -> list[str]:
     """Return the training values in which variants differ, in the order of the recipe."""
     values = [group.values for group in points]
-    # Not save_model: of a task that others start from, some variants keep their models.
+    # Not save_model: some variants save their models only because other tasks start from them.
     keys = dict.fromkeys(key for of_variant in values for key in of_variant if key in SWEPT_KEYS - {"save_model"})
     return [key for key in keys if any(other.get(key) != values[0].get(key) for other in values)]
 
 
 def values_of(group: Group, keys: Iterable[str]) -> dict[str, object]:
-    """Return training values of a variant, None where it has none."""
+    """Return training values of a variant, None for those that it lacks."""
     return {key: group.values.get(key) for key in keys}
 
 
 def uses_holdout(group: Group) -> bool:
-    """Tell whether its variant is chosen by the score on a part of the training data that is not trained on."""
+    """Tell whether its variant is chosen by the score on a held-out part of the training data."""
     return group.run.get("selection") == "holdout"
 
 
@@ -119,7 +119,7 @@ def _scores(group: Group, keys: list[str]) -> list[float]:
 def _best(points: list[Group], scores_of: Callable[[Group], list[float]]) -> Group:
     def rank(group: Group) -> tuple[float, ...]:
         scores = scores_of(group)
-        # Without any score, what was tried says more than what was not.
+        # Without any score, a variant that was attempted says more than one that was not.
         return len(scores), _mean(scores), len(group.done), len(group.failed), len(group.stopped)
 
     return max(points, key=rank)

@@ -1,4 +1,4 @@
-"""From the outcomes of cells to the numbers of a table: over the seeds of one variant, unrounded."""
+"""Summarize the outcomes of cells over the seeds of each variant, unrounded."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -14,9 +14,10 @@ from gluegrid.results.outcomes import Outcome
 
 @dataclass(frozen=True)
 class Summary:
-    """One number over seeds, in the unit of the number. None is undefined, as is all but `best` where a seed's is.
+    """Statistics of one number over seeds, in the unit of the number. None means undefined.
 
-    `sd` is the sample standard deviation (divided by n - 1), None for fewer than two; `best` is the largest.
+    If the number of any seed is undefined, all but `best`, the largest, are undefined. `sd` is the sample standard
+    deviation (divided by n - 1), None for fewer than two seeds.
     """
 
     count: int
@@ -30,7 +31,7 @@ class Summary:
 class Group:
     """The cells of one model on one task in one variant: the same values, one cell per seed.
 
-    `chosen_from` are the variants that this one was chosen from, itself among them, if it was.
+    `chosen_from` are the variants that this one was chosen from, including itself; empty if it was not chosen.
     """
 
     model: str
@@ -43,17 +44,17 @@ class Group:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What tells it from all other groups of its experiment."""
+        """The key that distinguishes it from all other groups of its experiment."""
         return self.model, self.task.name, self.variant
 
     @property
     def run(self) -> dict:
-        """What run.json says of all its cells, but for the seed; empty where there is no cell."""
+        """The run.json of its cells, which differ in the seed only; empty if it has no cell."""
         return self.outcomes[0].cell.run if self.outcomes else {}
 
     @property
     def values(self) -> dict:
-        """All training values, of the recipe too; empty where there is no cell."""
+        """All training values, including those of the recipe; empty if it has no cell."""
         return self.outcomes[0].cell.values if self.outcomes else {}
 
     @property
@@ -63,22 +64,22 @@ class Group:
 
     @property
     def failed(self) -> list[Outcome]:
-        """The cells that were tried and have none, for a reason."""
+        """The cells that failed."""
         return [outcome for outcome in self.outcomes if outcome.has_failed]
 
     @property
     def stopped(self) -> list[Outcome]:
-        """The cells that somebody asked to end before they were done; the next call resumes them."""
+        """The cells that somebody stopped before they were done; the next call resumes them."""
         return [outcome for outcome in self.outcomes if outcome.is_stopped]
 
     @property
     def degenerate(self) -> list[Outcome]:
-        """The cells whose model gives one answer for all examples of a split, or has an undefined metric."""
+        """The cells whose model predicts the same for all examples of a split, or has an undefined metric."""
         return [outcome for outcome in self.done if outcome.is_degenerate]
 
     @property
     def data(self) -> str:
-        """How the data of cells with a result differ from the official files; empty where they do not."""
+        """How the data of cells with a result differ from the official files; empty if they do not."""
         texts = Counter(outcome.data for outcome in self.done)
         if len(texts) == 1:
             return next(iter(texts))
@@ -96,33 +97,33 @@ class Group:
         return named_options(self.values)
 
     def without_degenerate(self) -> Self:
-        """Return the group of the other cells."""
+        """Return the group without its degenerate cells."""
         return replace(self, outcomes=[outcome for outcome in self.outcomes if not outcome.is_degenerate])
 
     def summary(self, key: str) -> Summary:
-        """Return a key of all_results.json over seeds."""
+        """Return the statistics of a key of all_results.json over seeds."""
         return summarised(outcome.results.get(key) for outcome in self.done)
 
     def score_summary(self) -> Summary:
-        """Return the score over seeds."""
+        """Return the statistics of the score over seeds."""
         return summarised(score(outcome, self.task.metric_keys()) for outcome in self.done)
 
     def mean(self, key: str) -> float | None:
-        """Return the mean over seeds of a key of all_results.json; None where it is undefined for any of them."""
+        """Return the mean over seeds of a key of all_results.json, or None if it is undefined for any of them."""
         return self.summary(key).mean
 
     def score(self) -> float | None:
-        """Return the mean score over seeds; None where it is undefined for any of them."""
+        """Return the mean score over seeds, or None if it is undefined for any of them."""
         return self.score_summary().mean
 
 
 def score(outcome: Outcome, keys: Iterable[str]) -> float | None:
-    """Return the mean of a result's metrics, as the GLUE benchmark averages a task of several; None where undefined."""
+    """Return the mean of a result's metrics, as the GLUE benchmark averages them, or None if it is undefined."""
     return mean(outcome.results.get(key) for key in keys)
 
 
 def summarised(values: Iterable[float | None]) -> Summary:
-    """Return what a table says of one number over seeds."""
+    """Return the statistics of one number over seeds."""
     values = list(values)
     defined = [value for value in values if value is not None]
     best = max(defined, default=None)
@@ -133,7 +134,7 @@ def summarised(values: Iterable[float | None]) -> Summary:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean; None for no values, or where one is undefined: a mean of the rest would be another number."""
+    """Return the mean, or None for no values or if one is undefined: the mean of the rest is another quantity."""
     values = list(values)
     if not values or None in values:
         return None
@@ -161,9 +162,9 @@ def groups(experiment: Experiment, outcomes: Iterable[Outcome]) -> list[Group]:
 
 
 def by_model_on_every_task(groups: Sequence[Group]) -> list[list[Group]]:
-    """Return each model's groups, one for each task, from groups that stand for a model and a task each.
+    """Return each model's groups, one for each task, from one group for each model and task.
 
-    Where an import has no cell of a model on a task, the group is without outcomes.
+    If an import has no cell of a model on a task, that group has no outcomes.
     """
     of_tasks = {group.task.name: group for group in groups}
     there = {(group.model, group.task.name): group for group in groups}

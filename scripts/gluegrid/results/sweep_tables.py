@@ -1,4 +1,4 @@
-"""The part of results.md on sweeps: every point that was tried, the chosen ones, and what choosing adds to a score."""
+"""The sections of results.md on sweeps: all points, the chosen ones, and how much choosing adds to a score."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +24,7 @@ OPTIMISM_COLUMNS = ("Model", "Task", "Chosen on the holdout", "Chosen on validat
 
 
 def sweep_sections(chosen: Sequence[Group]) -> list[str]:
-    """Return the sections for groups that were chosen from several; none where none was."""
+    """Return the sections on groups that were chosen from several, or nothing if none was."""
     swept = [group for group in chosen if was_chosen(group)]
     if not swept:
         return []
@@ -43,7 +43,7 @@ def sweep_sections(chosen: Sequence[Group]) -> list[str]:
 
 
 def how_chosen(swept: Sequence[Group], by_validation: str, by_holdout: str) -> list[str]:
-    """Return the sentence that is true of all, or of most and one on those that were chosen on the holdout."""
+    """Return a sentence on how groups were chosen, and one on those chosen on the holdout if only some were."""
     on_holdout = [f"{group.model} on {task_name(group)}" for group in swept if uses_holdout(group)]
     if len(on_holdout) == len(swept):
         return [by_holdout]
@@ -62,7 +62,7 @@ def _points_table(chosen: Group) -> str:
 
 
 def _numbers(point: Group) -> dict[str, str]:
-    """Return the columns of numbers of a point: its metrics, where they are several, and its scores."""
+    """Return the number columns of a point: its metrics, if there are several, and its scores."""
     mark = MARK if point.has_other_data else ""
     summaries = {"Score": point.score_summary()}
     if uses_holdout(point):
@@ -73,7 +73,7 @@ def _numbers(point: Group) -> dict[str, str]:
 
 
 def optimism_rows(groups: Iterable[Group]) -> list[tuple[str, ...]]:
-    """Return what stands under OPTIMISM_COLUMNS for each model and task that was chosen on a holdout; unescaped."""
+    """Return a row under OPTIMISM_COLUMNS for each model and task that was chosen on a holdout, unescaped."""
     return [
         (
             each.by_holdout.model,

@@ -1,4 +1,4 @@
-"""What qualifies the numbers of a table: said once, below it, with a mark at the numbers. Nothing is escaped."""
+"""Notes that qualify the numbers of a table: each is stated once below it, and the numbers have a mark. Unescaped."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,8 +18,8 @@ SYNTHETIC_NOTE = "The data are synthetic, so the numbers say nothing about the t
 class TableNotes:
     """The notes of a table that shows these groups, one for each model and task.
 
-    Numbers are marked where a caveat concerns them; one that concerns all of several numbers is said without marks.
-    `of_scores`: the table shows scores, one row for each model, and means over tasks. `said` is a caveat that the
+    Numbers are marked if a caveat concerns them; a caveat that concerns all of several numbers is stated without marks.
+    With `of_scores`, the table shows scores, one row for each model, and means over tasks. `said` is a caveat that the
     document states once for all its tables.
     """
 
@@ -31,12 +31,12 @@ class TableNotes:
         self._shared = set.intersection(*map(set, self._caveats.values())) if several else set()
 
     def mark(self, groups: Iterable[Group]) -> str:
-        """Return what stands at a number made from these groups: a mark where a caveat concerns any of them."""
+        """Return the mark of a number made from these groups, or an empty text if it needs none."""
         texts = {text for group in groups for text in self._caveats.get(group.identity, ())}
         return MARK if texts - self._shared else ""
 
     def lines(self) -> list[str]:
-        """Return what stands below the table: a title and a list; empty where there is nothing to say."""
+        """Return the lines below the table: a title and a list, or nothing if there are no notes."""
         lines = [f"{', '.join(names)}: {text}" for text, names in self._names_by_text().items()]
         partial = partial_means(self._groups) if self._of_scores else []
         lines += partial if self._of_scores else seeds_lines(self._groups)
@@ -44,7 +44,7 @@ class TableNotes:
         return [TITLE_WITH_MARK if is_marked else TITLE, *(f"- {line}" for line in lines)] if lines else []
 
     def _names_by_text(self) -> dict[str, list[str]]:
-        """Return each note once, with what it is about."""
+        """Map each note to the names of what it is about."""
         about: dict[str, list[Group]] = {}
         for group in self._groups:
             said = [*self._caveats.get(group.identity, ()), *chosen_values(group), *why_without(group)]
@@ -62,7 +62,7 @@ def _caveats(group: Group, of_scores: bool, said: str) -> list[str]:
 
 
 def names_in(about: Sequence[Group], groups: Sequence[Group]) -> list[str]:
-    """Name groups by task; where a table has several models, by model where it is all of it, else by task and model."""
+    """Name groups by task. If the table has several models, name whole models, and other groups by task and model."""
     if len({group.model for group in groups}) == 1:
         return [task_name(group) for group in about]
     done = [group for group in groups if group.done]
@@ -83,7 +83,7 @@ def _is_whole(model: str, about: Sequence[Group], done: Sequence[Group]) -> bool
 
 
 def seeds_lines(groups: Sequence[Group]) -> list[str]:
-    """Return over how many seeds the numbers of one model's table are, with the tasks where that differs."""
+    """Return lines on how many seeds the numbers of one model's table cover, with the tasks if that differs."""
     scored = [group for group in groups if group.task.metric_keys() and depends_on_seed(group.run)]
     lines = []
     for count in sorted({len(group.outcomes) for group in scored}):
@@ -96,7 +96,7 @@ def seeds_lines(groups: Sequence[Group]) -> list[str]:
 
 
 def partial_means(groups: Sequence[Group]) -> list[str]:
-    """Return a line on each model whose mean over tasks lacks the score of some."""
+    """Return a line for each model whose mean over tasks lacks the scores of some."""
     lines = []
     for of_model in by_model_on_every_task(groups):
         scored = [group for group in of_model if group.task.metric_keys()]
@@ -107,7 +107,7 @@ def partial_means(groups: Sequence[Group]) -> list[str]:
 
 
 def synthetic_note(groups: Sequence[Group]) -> str:
-    """Return a line that says which numbers are from synthetic data; empty where none are."""
+    """Return a line that says which numbers are from synthetic data, or an empty text if none are."""
     if are_synthetic(groups):
         return SYNTHETIC_NOTE
     synthetic = [group for group in groups if group.done and group.data == SYNTHETIC]

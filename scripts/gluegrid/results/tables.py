@@ -1,4 +1,4 @@
-"""Summaries to tables: Markdown, and for the terminal."""
+"""Format summaries as tables, in Markdown and for the terminal."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,17 +14,17 @@ from gluegrid.results.summary import Group, by_model_on_every_task, mean
 from gluegrid.results.table_notes import TableNotes, names_in
 
 COLUMNS = ("Task", "Metric", "Result", "Training time (s)", "epochs")
-LONGEST_REASON = 400  # characters; advice stands at a reason's end
-OVER_SEEDS = ("mean", "median", "best")  # what models by tasks can show; the names are those of a Summary
+LONGEST_REASON = 400  # characters; a reason ends with its advice
+OVER_SEEDS = ("mean", "median", "best")  # what models by tasks can show, named as in Summary
 
 
 def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a GitHub table that shows these texts as they are."""
+    """Return a GitHub table that shows these texts literally."""
     return _grid(map(escaping.markdown, headers), [map(escaping.markdown, row) for row in rows])
 
 
 def plain(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return the same table for the terminal, where nobody would render its escapes."""
+    """Return the same table for the terminal, which does not render Markdown escapes."""
     return _grid(map(escaping.one_line, headers), [map(escaping.one_line, row) for row in rows])
 
 
@@ -42,7 +42,7 @@ def model_table(groups: Sequence[Group], said: str = "") -> str:
 
 
 def notes_below(groups: Sequence[Group], of_scores: bool = False, said: str = "") -> str:
-    """Return the notes of a model's table, or with `of_scores` of models by tasks, as Markdown; empty for none."""
+    """Return the notes of a model's table, or with `of_scores` of models by tasks, as Markdown; empty if none."""
     title, *items = TableNotes(groups, of_scores, said).lines() or [""]
     return "\n".join([escaping.markdown(title), "", *map(escaping.markdown, items), ""]) if items else ""
 
@@ -67,12 +67,11 @@ def models_by_tasks(
     said: str = "",
     table: Callable[[Sequence[str], Iterable[Sequence[str]]], str] = markdown,
 ) -> str:
-    """Return models x tasks: each task's score over seeds, and the mean of these over the tasks.
+    """Return the table of models by tasks: each task's score over seeds, and the mean of these over the tasks.
 
-    `over_seeds` is mean, median or best, as a Summary has them. Beside a mean stands its standard deviation, if it has
-    one. What qualifies a number stands in `notes_below`; such numbers have a mark, and so have means that one of them
-    went into or that lack the score of a task. An import may have no cell of a model on a task. `table` is `markdown`,
-    or for the terminal `plain`.
+    `over_seeds` is mean, median or best, as in Summary. A mean is shown with its standard deviation, if it has one.
+    Numbers that `notes_below` qualifies have a mark, and so have means that include one of them or lack the score of a
+    task. An import may have no cell of a model on a task. `table` is `markdown`, or `plain` for the terminal.
     """
     notes = TableNotes(groups, of_scores=True, said=said)
     tasks = {group.task.name: task_name(group) for group in groups}
@@ -84,7 +83,7 @@ def models_by_tasks(
 
 
 def score_or_state(group: Group, over_seeds: str = "mean") -> str:
-    """Return the score of a group over seeds, marked where it is from other data, or why there is none."""
+    """Return the score of a group over seeds, marked if it is from other data, or why there is none."""
     return _score(group, over_seeds) + (MARK if group.has_other_data else "")
 
 
@@ -98,9 +97,9 @@ def _score(group: Group, over_seeds: str) -> str:
 
 
 def mean_over_tasks(groups: Sequence[Group], over_seeds: str = "mean") -> tuple[str, str]:
-    """Return the mean of a model's scores over the tasks that have one, and of how many it is where some have none.
+    """Return the mean of a model's scores over the tasks that have one, and how many these are if some have none.
 
-    It is marked where one of them is from other data.
+    It is marked if one of them is from other data.
     """
     scored, known = _scored_and_known(groups, over_seeds)
     tasks = "" if len(known) == len(scored) else f"{len(known)} of {len(scored)} tasks"
@@ -114,7 +113,7 @@ def _mean(groups: Sequence[Group], over_seeds: str, notes: TableNotes) -> str:
 
 
 def _scored_and_known(groups: Sequence[Group], over_seeds: str) -> tuple[list[Group], list[Group]]:
-    """Return the groups of tasks that have metrics, and of these the ones that have a score."""
+    """Return the groups of tasks that have metrics, and those among them that have a score."""
     scored = [group for group in groups if group.task.metric_keys()]
     return scored, [group for group in scored if getattr(group.score_summary(), over_seeds) is not None]
 
@@ -124,9 +123,9 @@ def _mean_text(known: Sequence[Group], over_seeds: str) -> str:
 
 
 def data_notes(groups: Sequence[Group]) -> list[str]:
-    """Return a line for each way in which data of marked numbers differ from the official files; unescaped.
+    """Return a line for each way in which the data of marked numbers differ from the official files, unescaped.
 
-    Of synthetic data, whose numbers have no mark, `synthetic_note` tells.
+    Numbers from synthetic data have no mark; `synthetic_note` covers them.
     """
     about: dict[str, list[Group]] = {}
     for group in groups:
@@ -136,7 +135,7 @@ def data_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label: str, said: str = "") -> str:
-    """Return a model's results beside those of a reference for the same model: task -> metrics in percent."""
+    """Return a model's results beside `reference`, which maps tasks to metrics in percent for the same model."""
     rows = []
     for group, row in zip(groups, _model_rows(groups, TableNotes(groups, said=said)), strict=True):
         task, metric, ours, time, epochs = row
@@ -150,7 +149,7 @@ def beside_reference(groups: Sequence[Group], reference: dict[str, dict], label:
 
 
 def precisions_beside(groups: Iterable[Group], theirs: str | None, label: str) -> list[str]:
-    """Return a line for each precision of a model's results that is not `theirs`, a reference's; unescaped."""
+    """Return a line for each precision of a model's results that differs from the reference's, unescaped."""
     tasks: dict[str, list[str]] = {}
     for group in groups:
         if theirs and (ours := precisions_of(group.done)) not in ("", theirs):
@@ -168,5 +167,5 @@ def failures(outcomes: Iterable[Outcome]) -> str:
 
 
 def reason(outcome: Outcome) -> str:
-    """Return why a cell has no result, on one line; of a long reason the beginning."""
+    """Return why a cell has no result, on one line; a long reason is shortened."""
     return escaping.shortened(escaping.one_line(outcome.reason), LONGEST_REASON)

@@ -1,1 +1,1 @@
-"""Sharing experiments: one file with everything a number can be recomputed from, and several such files merged."""
+"""Share experiments: export one to a file from which its numbers can be recomputed, and merge several such files."""

@@ -1,8 +1,8 @@
 """The archive of an experiment: a zip file in which equal content gives equal bytes.
 
-Below one folder, named as the experiment: `manifest.json` (size and SHA-256 of each other file), `config.json` (the
-experiment, resolved), `cells.json` (each cell, and why it has no result), `runs/` as below results/<experiment>/, the
-tables, and what else was made of them.
+It has one folder, named after the experiment, with `manifest.json` (size and SHA-256 of each other file), `config.json`
+(the resolved experiment), `cells.json` (each cell, and why it has no result), `runs/` as below results/<experiment>/,
+the tables, and the other files made from them.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ SCHEMA_VERSION = 1
 SUFFIX = ".zip"
 MANIFEST, CONFIG, CELLS, RUNS = "manifest.json", "config.json", "cells.json", "runs"
 JSON = RUN, RUN_RECORD, ALL_RESULTS = "run.json", "run_record.json", "all_results.json"  # of a cell with a result
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can say: times would make other bytes of the same content
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # time in a zip file; real times would change the bytes of the same content
 BYTES_AT_ONCE = 1 << 20
-MOST_BYTES_OF_JSON = 200_000_000  # the lists of 100,000 cells
-MOST_TIMES_ITS_SIZE = 100  # that an archive may take when it is unpacked; ours take less than 10 times theirs
+MOST_BYTES_OF_JSON = 200_000_000  # enough to list 100,000 cells
+MOST_TIMES_ITS_SIZE = 100  # that an archive may take when unpacked; ours take less than 10 times
 LONGEST_NAME = 400  # characters
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ArchiveWriter:
-    """Writes an archive into an open zip file; `files` is what its manifest says of each file added until now."""
+    """Writes an archive into an open zip file; `files` has the manifest's entry of each file added so far."""
 
     def __init__(self, file: zipfile.ZipFile, experiment: str):
         self._file = file
@@ -54,7 +54,7 @@ class ArchiveWriter:
             return self._add(name, stream, path.stat().st_size)
 
     def add_manifest(self) -> None:
-        """Add the manifest, which is the last."""
+        """Add the manifest, which comes last."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "gluegrid": __version__,
@@ -77,18 +77,18 @@ def add_entry(file: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _entry(name: str, size: int) -> zipfile.ZipInfo:
-    """Return the description of a file: the same for the same name and content, whoever writes it and when."""
+    """Return the zip entry of a file: the same for the same name and content, whoever writes it and when."""
     entry = zipfile.ZipInfo(name, EARLIEST)
-    entry.create_system = 3  # Unix, also where this is Windows
+    entry.create_system = 3  # Unix, even on Windows
     entry.external_attr = 0o644 << 16
-    entry.file_size = size  # so that one of many GB is announced as such
+    entry.file_size = size  # so that zipfile prepares for a file of many GB
     # Parquet files are compressed already.
     entry.compress_type = zipfile.ZIP_STORED if name.endswith(".parquet") else zipfile.ZIP_DEFLATED
     return entry
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> tuple[int, str]:
-    """Copy a stream; return its bytes and their SHA-256."""
+    """Copy a stream; return its number of bytes and their SHA-256."""
     digest, count = hashlib.sha256(), 0
     while block := source.read(BYTES_AT_ONCE):
         digest.update(block)
@@ -98,7 +98,7 @@ def _copy(source: BinaryIO, target: BinaryIO) -> tuple[int, str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator["ArchiveFile"]:
-    """Open an archive. Raises DataError, then and later, if it is not an archive or not complete."""
+    """Open an archive. Raise DataError, at once or later, if it is not an archive or not complete."""
     try:
         with zipfile.ZipFile(path) as file:
             yield ArchiveFile(path, file)
@@ -111,7 +111,7 @@ def opened(path: Path) -> Iterator["ArchiveFile"]:
 
 
 class ArchiveFile:
-    """An open archive. `files` has the names of its files without their folder, with what the manifest says of each."""
+    """An open archive. `files` maps the names of its files, without their folder, to their entries in the manifest."""
 
     def __init__(self, path: Path, file: zipfile.ZipFile):
         self.path = path
@@ -122,21 +122,21 @@ class ArchiveFile:
         self._check_files()
 
     def read_text(self, name: str) -> str:
-        """Return a file's text. Raises DataError where it is not what the manifest says, or no text."""
+        """Return a file's text. Raise DataError if it is not what the manifest says, or not text."""
         content = self._read(name)
         self._check_hash(name, hashlib.sha256(content).hexdigest())
         return self._decoded(name, content)
 
     def read_json(self, name: str, shape: dict) -> dict:
-        """Return a file's JSON object, of finite numbers and of this shape. Raises DataError."""
+        """Return a file's JSON object. Raise DataError if it lacks this shape or has a number that is not finite."""
         return self.parsed(name, self.read_text(name), shape)
 
     def parsed(self, name: str, text: str, shape: dict) -> dict:
-        """Return the JSON object in the text of a file. Raises DataError."""
+        """Return the JSON object in the text of a file. Raise DataError as `read_json` does."""
         where = f"{self.path}: {name}"
         try:
             content = json.loads(text)
-            canonical_json(content).encode()  # refuses numbers that are not finite, and halves of characters
+            canonical_json(content).encode()  # refuses numbers that are not finite, and lone surrogates
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: cannot be read as JSON ({error}); get the archive again") from error
         check_shape(where, content, {"type": "object"})
@@ -144,7 +144,7 @@ class ArchiveFile:
         return content
 
     def unpack(self, name: str, target: Path) -> None:
-        """Write a copy of a file to a new path. Raises DataError if it is not what the manifest says."""
+        """Write a copy of a file to a new path. Raise DataError if it is not what the manifest says."""
         with self._file.open(self._entries[name]) as source, target.open("xb") as copy:
             _, digest = _copy(source, copy)
         self._check_hash(name, digest)
@@ -192,7 +192,7 @@ class ArchiveFile:
 
 
 def _checked_entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the files by their names below the one folder that all are in. Raises DataError."""
+    """Return the files by their names below the archive's one folder. Raise DataError if one is unsafe to unpack."""
     entries: dict[str, zipfile.ZipInfo] = {}
     infos = [info for info in file.infolist() if not info.is_dir()]
     for info in infos:

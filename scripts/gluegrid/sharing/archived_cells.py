@@ -20,10 +20,10 @@ MADE_FROM = ("model_files", "task_files", "tokens_files")  # hashes in run_recor
 
 @dataclass(frozen=True)
 class ArchivedCell:
-    """A cell in an archive. Without a result there is a `reason`, and the last two say nothing.
+    """A cell in an archive. Without a result it has a `reason`, and `made_from` and `predictions` are empty.
 
     `made_from` has a hash for each of MADE_FROM, `predictions` one for each split. `parts` are its files in the
-    archive, by the names that they have in the cell's folder.
+    archive, by their names in the cell's folder.
     """
 
     cell: Cell
@@ -40,7 +40,7 @@ class ArchivedCell:
 
     @property
     def was_tried(self) -> bool:
-        """Whether a call has begun it."""
+        """Whether a call has started it."""
         return self.is_done or reason_elsewhere(self.reason).cause != Cause.NOT_RUN
 
 
@@ -66,7 +66,7 @@ class Archive:
 
 @contextmanager
 def opened_archive(path: Path) -> Iterator[Archive]:
-    """Open an archive and read all of it but predictions and reports. Raises DataError."""
+    """Open an archive and read all but predictions and reports. Raise DataError if it is damaged."""
     with opened(path) as file:
         yield _Reader(file).archive()
 
@@ -84,7 +84,7 @@ class _Reader:
             self.folders.setdefault(folder, {})[own] = name
 
     def archive(self) -> Archive:
-        """Return the whole. Raises DataError."""
+        """Return the whole archive. Raise DataError if its parts contradict each other."""
         listed = self.file.read_json(CELLS, object_of(cells={"type": "array", "items": listed_cell()}))["cells"]
         cells = [self._cell(entry) for entry in listed]
         others = dict.fromkeys(name for name in self.file.files if name not in (CONFIG, CELLS))

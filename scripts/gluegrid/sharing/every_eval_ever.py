@@ -1,6 +1,6 @@
 """Results in the format of Every Eval Ever, a public database of evaluation results: a JSON file for each cell.
 
-The format, version 0.3.0: https://github.com/evaleval/every_eval_ever. Its fields of free text take strings alone.
+The format, version 0.3.0: https://github.com/evaleval/every_eval_ever. Its free-text fields take only strings.
 """
 
 import datetime
@@ -28,9 +28,9 @@ ORGANIZATION = "unknown"  # gluegrid does not know for whom it runs
 
 
 def export_evaluations(results: Path, name: str, file: Path) -> Iterator[str]:
-    """Write the results of an experiment as a zip of such files; yield a line that says how many. Raises GluegridError.
+    """Write an experiment's results as a zip of such files; yield lines that say how many there are.
 
-    Equal results give equal bytes: names and times follow from the records.
+    Equal results give equal bytes: names and times come from the records. Raise GluegridError if there are none.
     """
     if file.suffix != SUFFIX:
         raise GluegridError(f"FILE={file}: the files come in a zip file; end its name in {SUFFIX}")
@@ -47,7 +47,7 @@ def export_evaluations(results: Path, name: str, file: Path) -> Iterator[str]:
 
 
 def _evaluations(experiment: Experiment) -> Iterator[tuple[str, dict]]:
-    """Yield the path and the content of the file of each cell with a score, as the database arranges them."""
+    """Yield the path, as in the database, and the content of the file of each cell with a score."""
     for outcome in read_outcomes(experiment):
         if outcome.is_done and (evaluation := evaluation_of(experiment, outcome))["evaluation_results"]:
             developer, _, model = evaluation["model_info"]["id"].rpartition("/")
@@ -56,7 +56,7 @@ def _evaluations(experiment: Experiment) -> Iterator[tuple[str, dict]]:
 
 
 def evaluation_of(experiment: Experiment, outcome: Outcome) -> dict:
-    """Return what the format says of one cell with a result."""
+    """Return the content of the file of one cell with a result."""
     cell, record = outcome.cell, outcome.record
     seconds = int(datetime.datetime.fromisoformat(record["finished"]).timestamp())
     model = _model(experiment, outcome)
@@ -78,7 +78,7 @@ def evaluation_of(experiment: Experiment, outcome: Outcome) -> dict:
 
 
 def _model(experiment: Experiment, outcome: Outcome) -> dict:
-    """Return the checkpoint, and that it was fine-tuned; where a local folder lies is nobody else's business."""
+    """Return the base model and how it was fine-tuned; the path of a local folder stays private."""
     cell, record = outcome.cell, outcome.record
     source = experiment.models[cell.model]["source"]
     model_id = f"local/{cell.model}" if is_local(source) else source if "/" in source else f"huggingface/{source}"
@@ -103,7 +103,7 @@ def _model(experiment: Experiment, outcome: Outcome) -> dict:
 
 
 def _results(experiment: Experiment, outcome: Outcome) -> Iterator[dict]:
-    """Yield each metric on each validation split; an undefined one is no number."""
+    """Yield each metric on each validation split; skip undefined ones."""
     cell, results = outcome.cell, outcome.results
     task = Task(name=cell.task, **definition(experiment.tasks[cell.task]))
     training = {key: value for key, value in cell.values.items() if key not in ("seed", "threads")}
@@ -157,7 +157,7 @@ def _metric(name: str, split: str) -> dict:
 
 
 def _details(**values: object) -> dict:
-    """Return details as strings; values that are not known are left out."""
+    """Return details as strings; leave out unknown values."""
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in values.items()
     }

@@ -18,7 +18,7 @@ from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.sharing.archive import ALL_RESULTS, CELLS, CONFIG, MANIFEST, RUN, RUN_RECORD, RUNS, SUFFIX, ArchiveWriter
 
-# No reports: what the archive has of its own, and what it has not.
+# These are not reports: the archive has its own version of some, and leaves out the others.
 NOT_REPORTS = {MANIFEST, CONFIG, CELLS, RUNS, "state", "logs", "benchmarks", "heads", "trackers"}
 REPORTS = {".md", ".csv", ".tsv", ".json", ".html", ".tex", ".zip", ".svg", ".png", ".pdf"}
 SECONDS_BETWEEN_LINES = 5
@@ -26,7 +26,9 @@ Item = TypeVar("Item")
 
 
 def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
-    """Write an experiment's archive, whole or not at all; yield lines that say what is in it. Raises GluegridError."""
+    """Write an experiment's archive, whole or not at all; yield lines that say what is in it.
+
+    Raise GluegridError if there is nothing to export."""
     if file.suffix != SUFFIX:
         raise GluegridError(f"FILE={file}: an archive is a zip file; end its name in {SUFFIX}")
     (folder,) = experiment_folders(results, name)
@@ -35,7 +37,7 @@ def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
     if not any(outcome.is_done for outcome in outcomes):
         raise GluegridError(f"{folder}: no cell has a result yet, so there is nothing to export")
     write_tables(experiment, outcomes)
-    for leftover in file.parent.glob(f".{file.name}.*"):  # of an export that was killed
+    for leftover in file.parent.glob(f".{file.name}.*"):  # left by an export that was killed
         leftover.unlink(missing_ok=True)
     with replacing(file) as temporary, zipfile.ZipFile(temporary, "w") as stream:
         export = _Export(experiment, folder, outcomes, ArchiveWriter(stream, name))
@@ -45,7 +47,7 @@ def export_experiment(results: Path, name: str, file: Path) -> Iterator[str]:
 
 @dataclass
 class _Export:
-    """One experiment on its way into an archive."""
+    """The export of one experiment into an archive."""
 
     experiment: Experiment
     folder: Path
@@ -55,8 +57,8 @@ class _Export:
     outdated: list[str] = field(default_factory=list)
 
     def write(self) -> None:
-        """Add all files; a cell that changes meanwhile has no result."""
-        # In the order of models and tasks, which is that of the tables; an import's cells are listed beside it.
+        """Add all files. Raise DataError if a cell's files are no longer those of its outcome."""
+        # Keep the order of models and tasks, since tables have the same. An import's cells are listed in cells.json.
         config = {key: value for key, value in self.experiment.config.items() if key != "imported"}
         self.archive.add_text(CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         cells = [listed(outcome.cell, outcome.reason, outcome.log) for outcome in self.outcomes]
@@ -67,7 +69,7 @@ class _Export:
         self.archive.add_manifest()
 
     def summary(self, file: Path) -> Iterator[str]:
-        """Say what was written, and what was left out."""
+        """Yield lines that say what was written and what was left out."""
         done = sum(outcome.is_done for outcome in self.outcomes)
         size = size_in_words(file.stat().st_size)
         cells = f"{done:,} of {len(self.outcomes):,} cells with a result"
@@ -90,7 +92,7 @@ class _Export:
             _check(path.exists() and self.archive.add_file(f"{name}/{path.name}", path) == digest, path)
 
     def _add_reports(self) -> None:
-        """Add the tables and the reports on these results, not those on earlier ones."""
+        """Add the tables and the reports on these results, but not reports on earlier ones."""
         tables = [Path(getattr(self.experiment.paths, f"results_{kind}")).name for kind in ("md", "csv", "json")]
         results = self.experiment.paths.all_results
         done = (Path(results.format(**outcome.cell.wildcards)) for outcome in self.outcomes if outcome.is_done)
@@ -111,7 +113,7 @@ def _check(is_of_its_record: bool, path: Path) -> None:
 
 
 def _reports(folder: Path) -> Iterator[Path]:
-    """Yield the files of an experiment that were made of its results; no links, and nothing hidden."""
+    """Yield the files of an experiment that were made from its results, except links and hidden files."""
     for top in sorted(folder.iterdir()):
         if top.name not in NOT_REPORTS:
             for path in [top, *sorted(top.rglob("*"))] if top.is_dir() else [top]:

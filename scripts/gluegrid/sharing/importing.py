@@ -1,4 +1,4 @@
-"""Archives of experiments, of one clone or of several, as one experiment below results/ that was not run here."""
+"""Import archives of experiments, from one clone or several, as one experiment below results/."""
 
 import re
 import sys
@@ -22,14 +22,15 @@ from gluegrid.sharing.archived_cells import opened_archive
 from gluegrid.sharing.exporting import telling
 from gluegrid.sharing.merging import Merged, Source, merge
 
-ORIGINS = "imported"  # the folder of what archives hold beside their cells
+ORIGINS = "imported"  # the folder of what archives hold besides their cells
 LABELLED = re.compile(r"([^/=]+)=(.+)")
 
 
 def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]:
-    """Make an experiment of archives, each a path or `label=path`; yield lines that say what it has.
+    """Import archives, each a path or `label=path`, as one experiment; yield lines that say what it has.
 
-    It is there whole or not at all; an import of this name is replaced. Raises GluegridError.
+    It is written whole or not at all, and replaces an import of this name. Raise GluegridError if archives contradict
+    each other, or if an experiment that was run here has this name.
     """
     _check_name("EXPERIMENT", name)
     folder = results / name
@@ -49,7 +50,7 @@ def import_archives(results: Path, name: str, files: list[str]) -> Iterator[str]
 
 
 def _opened(stack: ExitStack, file: str) -> Source:
-    """Open an archive that is named by its path, or with a label before it."""
+    """Open an archive given as its path or as `label=path`."""
     match = LABELLED.fullmatch(file)
     label, path = match.groups() if match and not Path(file).exists() else ("", file)
     if label:
@@ -81,7 +82,7 @@ def _write(merged: Merged, name: str, sources: list[Source], folder: Path) -> li
 
 
 def _write_origin(source: Source, folder: Path) -> None:
-    """Write what an archive holds beside its cells: its config, its manifest, tables and reports."""
+    """Write what an archive holds besides its cells: its config, its manifest, tables and reports."""
     file = source.archive.file
     write_json(folder / MANIFEST, file.manifest)
     for name in (CONFIG, *source.archive.others):

@@ -1,7 +1,7 @@
-"""Several archives as one experiment: which cells are the same, and which names must be told apart.
+"""Merge several archives into one experiment: find cells that are the same and names that conflict.
 
-Nothing is averaged that is not of the same model, task and values; where names clash, the user says which archive's
-models get another.
+Only results of the same model, task and values are averaged. If names conflict, the user chooses the archive whose
+models get a label.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ from gluegrid.experiment.variants import BASE
 from gluegrid.sharing.archived_cells import Archive, ArchivedCell
 
 OF_A_MODEL = ("source", "revision", "trust_remote_code", "tokenizer", "reference")
-MOST_PROBLEMS = 5  # that are told
+MOST_PROBLEMS = 5  # listed in one message
 MODEL, TASK = "model", "task"
 FILES = {MODEL: "model_files", TASK: "task_files"}
-PLACE = {"source", "revision", "folder"}  # from where files come, which their hashes make needless
+PLACE = {"source", "revision", "folder"}  # where files come from, which does not matter if their hashes are known
 IDENTITY = {"recipe", "experiment", "model", "task", "variant", "seed"}
-# Values that decide how a number is computed, and change at most its last bits.
+# Values that decide how a number is computed, but change at most its last bits.
 OF_THE_MACHINE = {
     *("threads", "device", "per_device_eval_batch_size", "gradient_checkpointing", "attn_implementation"),
     *("eval_strategy", "save_model"),
@@ -29,7 +29,7 @@ OF_THE_MACHINE = {
 
 @dataclass(frozen=True)
 class Source:
-    """An archive, and the label before the names of its models; empty where they keep theirs."""
+    """An archive, and the label to put before its models' names; empty if they keep their names."""
 
     archive: Archive
     label: str = ""
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Placed:
-    """A cell of an archive, under the names that it has in the merged experiment."""
+    """A cell of an archive, with its names in the merged experiment."""
 
     source: Source
     archived: ArchivedCell
@@ -49,7 +49,7 @@ class Placed:
 
 
 def merge(sources: Iterable[Source]) -> "Merged":
-    """Return what archives hold together, in their order. Raises GluegridError where names would mean two things."""
+    """Merge archives in their order. Raise GluegridError if a name would mean two things."""
     merged = Merged()
     for source in sources:
         merged.add(source)
@@ -58,7 +58,7 @@ def merge(sources: Iterable[Source]) -> "Merged":
 
 
 class Merged:
-    """What several archives hold together. `repeated` counts cells that were in several and are the same."""
+    """The merged content of several archives. `repeated` counts cells that are the same in several of them."""
 
     def __init__(self) -> None:
         self.models: dict[str, dict] = {}
@@ -66,7 +66,7 @@ class Merged:
         self.references: list[dict] = []
         self.cells: dict[str, Placed] = {}
         self.repeated = 0
-        self._problems: dict[str, None] = {}  # what does not go together, once each
+        self._problems: dict[str, None] = {}  # an ordered set of conflicts
         self._meanings: dict[tuple[str, str], tuple[Meaning, Source]] = {}
         self._groups: dict[tuple[str, str, str], Placed] = {}  # the first cell of each
 
@@ -74,7 +74,7 @@ class Merged:
         """Return the config of an imported experiment of this name."""
         groups = dict.fromkeys(_group(each.cell) for each in self.cells.values())
         order = {group: number for number, group in enumerate(groups)}
-        # As in every experiment, a variant's cells are together, and `base` is the first.
+        # As in every experiment, a variant's cells are together, and `base` comes first.
         cells = sorted(self.cells.values(), key=lambda each: (each.cell.variant != BASE, order[_group(each.cell)]))
         imported = [
             listed(each.cell, each.archived.reason, each.archived.log) | {"run": each.cell.run} for each in cells
@@ -91,7 +91,7 @@ class Merged:
             for own, name in names.items():
                 self._check_meaning(source, kind, own, name)
         if len(self._problems) > before:
-            return  # each cell would be another problem, for the same reason
+            return  # each cell would repeat the problem
         for own, name in models.items():
             self.models.setdefault(name, _model(config["models"][own], models))
         for own, name in tasks.items():
@@ -102,7 +102,7 @@ class Merged:
             self._add_cell(Placed(source, archived, cell))
 
     def raise_problems(self) -> None:
-        """Raise GluegridError if anything does not go together."""
+        """Raise GluegridError if anything conflicts."""
         if not self._problems:
             return
         lines, more = list(self._problems)[:MOST_PROBLEMS], len(self._problems) - MOST_PROBLEMS
@@ -112,7 +112,7 @@ class Merged:
         raise GluegridError("\n".join([*lines, advice]))
 
     def _name_of_task(self, source: Source, own: str) -> str:
-        """Return a task's own name, which is that of the same task in others; labelled where theirs is another task."""
+        """Return a task's own name, with a label if another archive has a different task of that name."""
         known = self._meanings.get((TASK, own))
         mine = meaning(source.archive, TASK, own)
         return source.labelled(own) if known and mine and mine.differences(known[0]) else own
@@ -135,7 +135,7 @@ class Merged:
             self._add_again(placed, there)
 
     def _add_again(self, placed: Placed, there: Placed) -> None:
-        """Keep one of two of the same cell: that with a result, else that which was tried."""
+        """Keep one of two copies of a cell: the one with a result, otherwise the one that was tried."""
         if there.archived.is_done and placed.archived.is_done:
             if there.archived.predictions != placed.archived.predictions:
                 self._add_problem(placed.cell.name, "its predictions are others", placed.source, there.source)
@@ -166,13 +166,13 @@ def _task(source: Source, name: str, is_renamed: bool) -> dict:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a name stands for: its part of run.json, and the hash of its files, None where no result says it."""
+    """What a name stands for: its part of run.json, and the hash of its files, or None if no result has it."""
 
     definition: dict
     files: str | None
 
     def differences(self, other: "Meaning") -> list[str]:
-        """Say in what this is another thing than `other`; nothing where both are the same."""
+        """Return how this differs from `other`, or nothing if both are the same."""
         if self.files is None or other.files is None:
             return _differences(self.definition, other.definition)
         here, there = _without(self.definition, PLACE), _without(other.definition, PLACE)
@@ -180,7 +180,7 @@ class Meaning:
 
 
 def meaning(archive: Archive, kind: str, name: str) -> Meaning | None:
-    """Return what a model's or a task's name stands for in an archive; None where no cell has it."""
+    """Return what a model's or a task's name stands for in an archive, or None if no cell has it."""
     cells = [each for each in archive.cells if getattr(each.cell, kind) == name]
     if not cells:
         return None
@@ -189,7 +189,7 @@ def meaning(archive: Archive, kind: str, name: str) -> Meaning | None:
 
 
 def differences_of_runs(one: ArchivedCell, other: ArchivedCell) -> list[str]:
-    """Say in what two cells were trained differently, beside their seeds, and what changes at most the last bits."""
+    """Return how the training of two cells differs, besides seeds and what changes at most the last bits."""
     tokens = {each.made_from["tokens_files"] for each in (one, other) if each.is_done}
     return _differences(_values(one), _values(other)) + ["its tokens are others"] * (len(tokens) > 1)
 
@@ -197,7 +197,7 @@ def differences_of_runs(one: ArchivedCell, other: ArchivedCell) -> list[str]:
 def _values(archived: ArchivedCell) -> dict:
     values = _without(archived.cell.values, IDENTITY | OF_THE_MACHINE)
     if start := values.get("init_from"):
-        values["init_from"] = {key: start[key] for key in ("task", "variant")}  # the hash is another for each seed
+        values["init_from"] = {key: start[key] for key in ("task", "variant")}  # its hash differs between seeds
     return values
 
 

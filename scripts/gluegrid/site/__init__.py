@@ -1,1 +1,1 @@
-"""What a machine or a SLURM site is: looked at before anything is spent, and told with what to do."""
+"""Examine a machine or a SLURM site before any GPU-hour is spent, and report what it has and what to do."""

@@ -16,7 +16,7 @@ from gluegrid.models.tokenizer import pad_with_the_end_of_texts
 
 ONE_FILE = "1000GB"  # more than any encoder: its weights are never split
 OF_LOADING = ("local_files_only", "is_local", "trust_remote_code")  # which transformers would write into its config
-NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; they are told in other places
+NO_VALUES = {"experiment", "model", "task", "variant", "save_model"}  # of a run; the card shows them elsewhere
 LOADING = """\
 ```python
 from transformers import pipeline
@@ -31,18 +31,18 @@ TWO_TEXTS = '{"text": "One text.", "text_pair": "Another text."}'
 def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, run: Run, about: dict) -> None:
     """Write a model, with adapters merged, and the tokenizer that made its tokens, whole or not at all.
 
-    `about` is for the model card: `results` (all_results.json's), `epoch` (the epoch whose weights these are),
-    `run_sha256`, `task_files` (name to SHA-256), `git` and `versions` (run_record.json's). The outputs' names are those
-    of the model's config. Raises TransientError when the disk is full.
+    `about` is for the model card: `results` (from all_results.json), `epoch` (of these weights), `run_sha256`,
+    `task_files` (name to SHA-256), `git` and `versions` (from run_record.json). The outputs have the names in the
+    model's config. Raise TransientError if the disk is full.
     """
     trusted = run.model.get("trust_remote_code", False)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True, trust_remote_code=trusted)
     pad_with_the_end_of_texts(tokenizer)
     if is_decoder(model.config) and not pads_left(model.config):
-        # As it was trained: where positions are counted from the left, padding there would shift them.
+        # Pad as in training: if positions are counted from the left, padding there would shift them.
         tokenizer.padding_side = "right"
     if not takes_token_types(model):
-        # A borrowed tokenizer may make what the model does not take.
+        # A tokenizer borrowed from another model may make inputs that this model does not take.
         taken = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = taken
         tokenizer.init_kwargs["model_input_names"] = taken  # without it, the names are not written
@@ -50,13 +50,13 @@ def write_model(folder: Path, model: PreTrainedModel, tokenizer_folder: Path, ru
         tokenizer.init_kwargs.pop(name, None)
     with replacing_folder(folder) as temporary:
         model.save_pretrained(temporary, max_shard_size=ONE_FILE)
-        # Not copied: of which class a tokenizer is may stand in the config of the model that it was borrowed from.
+        # Do not copy the files: a borrowed tokenizer's class may be named only in the config of its own model.
         tokenizer.save_pretrained(temporary)
         write_text(temporary / "README.md", model_card(run, about))
 
 
 def model_card(run: Run, about: dict) -> str:
-    """Return README.md of a saved model: front matter as the hub reads it, and Markdown. `about` is write_model's."""
+    """Return README.md of a saved model: the hub's front matter, and Markdown. For `about`, see `write_model`."""
     metrics = {key: about["results"].get(key) for key in run.task.metric_keys()}
     values = {field.name: getattr(run, field.name) for field in fields(run) if field.name not in NO_VALUES}
     parts = [
@@ -93,7 +93,7 @@ def _front_matter(run: Run, about: dict) -> dict:
 
 
 def _model_index(run: Run, about: dict) -> dict:
-    """Return the scores as the hub shows them beside a model; nothing where none is defined."""
+    """Return the scores as the hub shows them beside a model, or nothing if none is defined."""
     results = []
     for split, suffix in run.task.validation.items():
         scores = {metric: about["results"].get(f"eval_{metric}{suffix}") for metric in run.task.metrics}
@@ -142,7 +142,7 @@ def _origins(run: Run, about: dict) -> Iterable[tuple[str, str]]:
 
 
 def _source(source: str) -> str:
-    """Return a hub id, or of a folder its name: where it lies is nobody else's business."""
+    """Return a hub id, or only the name of a folder: its path stays private."""
     return source.rstrip("/").rpartition("/")[2] if paths.is_local(source) else source
 
 

@@ -1,1 +1,1 @@
-"""What `make verify` computes: metrics, hashes and tables once more, by other code than what made them."""
+"""The checks of `make verify`: recompute metrics, hashes and tables with other code than that which made them."""

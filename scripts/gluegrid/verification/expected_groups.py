@@ -1,4 +1,4 @@
-"""The runs of each variant of a model on a task, over which tables take their numbers, and the variants they show."""
+"""Group verified runs by model, task and variant, as tables do, and find the variants that tables show."""
 
 import math
 from collections import Counter
@@ -16,15 +16,15 @@ from gluegrid.verification.over_seeds import UNKNOWN, Value, mean
 from gluegrid.verification.runs import VerifiedRun
 
 SYNTHETIC = "synthetic"
-KINDS = ("train", "validation", "test")  # what the names of official splits begin with
+KINDS = ("train", "validation", "test")  # how the names of official splits begin
 
 
 @dataclass(frozen=True)
 class Group:
     """The runs of one variant of a model on a task, one for each seed, and the task's entry in the experiment.
 
-    `states` is what results.csv says of each run; empty where it cannot be read. A group that tables show has as
-    `points` all variants of the model on the task; without `is_clear` it stands for whichever of them tables show.
+    `states` is the state of each run in results.csv, empty if that cannot be read. A group that tables show has all
+    variants of the model on the task as `points`. If not `is_clear`, it stands for whichever of them tables show.
     """
 
     model: str
@@ -48,12 +48,12 @@ class Group:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is clear which runs tables show: a result that cannot be used may be shown as it was before."""
+        """Whether it is clear which runs tables show: they may still show an unusable result as it was before."""
         return self.is_clear and not any(run.state == "broken" for run in self.runs)
 
     @property
     def settings(self) -> dict:
-        """The run.json of the first seed, completed by its recipe."""
+        """The run.json of the first seed, completed with its recipe."""
         return self.runs[0].cell.values
 
     @property
@@ -63,7 +63,7 @@ class Group:
 
     @property
     def decided_by(self) -> str | None:
-        """The task whose models are only evaluated here, so that the variant is that which was chosen there."""
+        """The task whose models are only evaluated here, so that the variant is the one chosen there."""
         start = self.settings["init_from"]
         return start["task"] if start and not self.settings["do_train"] else None
 
@@ -74,26 +74,26 @@ class Group:
 
     @property
     def has_holdout(self) -> bool:
-        """Whether its variant is chosen by scores on a part of train."""
+        """Whether its variant is chosen by scores on a held-out part of train."""
         return self.settings["do_train"] and self.settings["selection"] == "holdout"
 
     @property
     def depends_on_seed(self) -> bool:
-        """Whether another seed would give another result."""
+        """Whether another seed would change the result."""
         return self.settings["do_train"] or self.settings["init_from"] is not None
 
     @property
     def failed(self) -> int:
-        """How many runs results.csv says to have failed."""
+        """How many runs failed according to results.csv."""
         return self.states.count("failed")
 
     @property
     def stopped(self) -> int:
-        """How many runs results.csv says to have been stopped."""
+        """How many runs were stopped according to results.csv."""
         return self.states.count("stopped")
 
     def without_degenerate(self) -> Self:
-        """Return the group of the runs that are not degenerate."""
+        """Return the group without its degenerate runs."""
         return replace(self, runs=[run for run in self.runs if run.state != "done" or not is_degenerate(run)])
 
     def values(self, key: str) -> list[Value]:
@@ -109,11 +109,11 @@ class Group:
         return self._means(f"eval_{metric}_holdout" for metric in self.task.metrics)
 
     def selecting_scores(self) -> list[Value]:
-        """Return what the variant is chosen by."""
+        """Return the scores by which the variant is chosen."""
         return self.holdout_scores() if self.has_holdout else self.scores()
 
     def data(self) -> str | None:
-        """Describe how the data of its results differ from the official files; empty: not at all, None: unknown."""
+        """Describe how the data of its results differ from the official files: empty if not at all, None if unknown."""
         texts = Counter(data_of(run, self.entry) for run in self.done)
         if None in texts:
             return None
@@ -122,7 +122,7 @@ class Group:
         return ", ".join(f"{text} in {count} of {len(self.done)} runs" for text, count in texts.items() if text)
 
     def has_other_data(self) -> bool | None:
-        """Tell whether any of its results has data that differ from the official files; None where it is unknown."""
+        """Tell whether any of its results has data that differ from the official files; None if that is unknown."""
         texts = [data_of(run, self.entry) for run in self.done]
         return None if None in texts else any(text not in ("", SYNTHETIC) for text in texts)
 
@@ -131,9 +131,9 @@ class Group:
 
 
 def shown_groups(experiment: Experiment, runs: Iterable[VerifiedRun], states: dict[str, str] | None) -> list[Group]:
-    """Return the variant that tables show of each model and task, in the order of the experiment.
+    """Return the variant that tables show for each model and task, in the order of the experiment.
 
-    `states` is what results.csv says of each cell, None where it cannot be read.
+    `states` is the state of each cell in results.csv, or None if that cannot be read.
     """
     sweeps = [
         _variants(experiment.tasks[task], of_both, states)
@@ -160,7 +160,7 @@ def _shown(points: list[Group], best: dict[tuple[str, str], Group | None]) -> Gr
 
 
 def best_of(points: list[Group], scores_of: Callable[[Group], list[Value]]) -> Group | None:
-    """Return the variant with the best mean of those with the most scores, the first of equals; None if not clear."""
+    """Return the variant with the best mean among those with the most scores, the first if tied; None if unclear."""
     if len(points) == 1:
         return points[0]
     scores = [defined(scores_of(point)) for point in points]
@@ -176,7 +176,7 @@ def best_of(points: list[Group], scores_of: Callable[[Group], list[Value]]) -> G
 
 
 def optimism(points: Sequence[Group]) -> tuple[Group, Group] | None:
-    """Return the variants chosen on the holdout and on validation, where both could be; None where not."""
+    """Return the variants chosen on the holdout and on validation, or None if they cannot both be chosen."""
     if not points[0].has_holdout or not all(point.is_known for point in points):
         return None
     scored = [point for point in points if defined(point.scores()) and defined(point.holdout_scores())]
@@ -187,7 +187,7 @@ def optimism(points: Sequence[Group]) -> tuple[Group, Group] | None:
 
 
 def varied(points: Sequence[Group]) -> list[str]:
-    """Return the training values in which variants differ; which of them keep their model is no such value."""
+    """Return the training values in which variants differ; whether they save their model does not count."""
     first = points[0].settings
     order = [*first, *(key for point in points for key in point.settings)]
     keys = [key for key in dict.fromkeys(order) if key in SWEPT_KEYS and key != "save_model"]
@@ -200,12 +200,12 @@ def defined(values: Iterable[Value]) -> list[float]:
 
 
 def is_degenerate(run: VerifiedRun) -> bool:
-    """Tell whether a run is degenerate, as its predictions or, where these cannot be read, its results say."""
+    """Tell whether a run is degenerate by its predictions or, if these cannot be read, by its results."""
     return bool(run.values.get("degenerate", run.results.get("degenerate")))
 
 
 def data_of(run: VerifiedRun, entry: dict) -> str | None:
-    """Describe how the data of a result differ from the official files; empty: not at all, None: unknown."""
+    """Describe how the data of a result differ from the official files: empty if not at all, None if unknown."""
     if entry.get("synthetic"):
         return SYNTHETIC
     official, task = entry.get("official", {}), run.task
@@ -227,5 +227,5 @@ def data_of(run: VerifiedRun, entry: dict) -> str | None:
 
 
 def _hashes(run: VerifiedRun, split: str) -> list[str]:
-    """Return those of a split's files, as the record of a run has them."""
+    """Return the hashes of a split's files in the record of a run."""
     return [digest for name, digest in run.record["task_files"].items() if split_of(name) == split]

@@ -1,4 +1,4 @@
-"""The notes that must stand below a table of numbers, and the marks that they give to numbers."""
+"""The notes expected below a table of numbers, and the marks expected at its numbers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,9 +13,9 @@ ALL_SYNTHETIC = "The data are synthetic, so the numbers say nothing about the ta
 
 
 class ExpectedNotes:
-    """The notes of a table that shows these groups; with `of_scores` it is models by tasks.
+    """The expected notes of a table that shows these groups; with `of_scores` it is models by tasks.
 
-    Where a result is unusable or what qualifies it is unknown, nothing `is_clear`.
+    They are not `is_clear` if a result is unusable or what qualifies it is unknown.
     """
 
     def __init__(self, groups: Sequence[Group], of_scores: bool = False, are_synthetic: bool = False):
@@ -32,13 +32,13 @@ class ExpectedNotes:
         self._common = {name for name in counts if several and counts.count(name) == len(self._caveats)}
 
     def mark(self, groups: Iterable[Group]) -> Expected:
-        """Return what must stand at a number made from these groups."""
+        """Return the expected mark of a number made from these groups."""
         if not self.is_clear:
             return [{"*", ""}]
         return [{"*"}] if any(self._is_marked(group) for group in groups) else []
 
     def lines(self) -> list[Expected] | None:
-        """Return all lines below the table; None where they are not clear."""
+        """Return all lines expected below the table, or None if they are not clear."""
         if not self.is_clear:
             return None
         about: dict[str, tuple[Expected, list[Group]]] = {}
@@ -101,7 +101,7 @@ def _caveats(group: Group, of_scores: bool, are_synthetic: bool) -> Iterable[Exp
 
 
 def _options(group: Group) -> Iterable[str]:
-    """Yield the ways to train that make another number of it."""
+    """Yield the training options that change what the number means."""
     run = group.runs[0].cell.run
     strategy, start = run.get("train_sampling_strategy", "random"), run.get("init_from")
     named = {
@@ -114,7 +114,7 @@ def _options(group: Group) -> Iterable[str]:
 
 
 def _variant(group: Group) -> list[str]:
-    """Return which of several variants a number is of."""
+    """Return which of several variants a number belongs to."""
     if not group.done or len(group.points) == 1:
         return []
     if group.is_choice:
@@ -130,7 +130,7 @@ def _no_result(group: Group) -> list[str]:
 
 
 def _seeds(groups: Sequence[Group]) -> list[Expected]:
-    """Return the lines that say over how many seeds numbers are."""
+    """Return the lines on how many seeds the numbers cover."""
     scored = [group for group in groups if group.task.metric_keys() and group.depends_on_seed]
     lines = []
     for count in sorted({len(group.runs) for group in scored}):
@@ -143,7 +143,7 @@ def _seeds(groups: Sequence[Group]) -> list[Expected]:
 
 
 def _partial_means(groups: Sequence[Group]) -> list[Expected]:
-    """Return the lines on models whose mean over tasks lacks a score; an import may lack a whole task of a model."""
+    """Return the lines on models whose mean over tasks lacks a score; an import may lack all cells of a task."""
     tasks = {group.task.name for group in groups if group.task.metric_keys()}
     lines = []
     for model in dict.fromkeys(group.model for group in groups):

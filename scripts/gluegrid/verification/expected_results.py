@@ -1,4 +1,4 @@
-"""What tables must say of one model on one task: its number, or why there is none."""
+"""What tables must say about one model on one task: its number, or why there is none."""
 
 from gluegrid.verification import expected_texts as texts
 from gluegrid.verification.expected_groups import Group, defined
@@ -6,20 +6,20 @@ from gluegrid.verification.expected_texts import Expected
 
 
 def result(group: Group) -> Expected:
-    """Return the metrics of a group and their spread over seeds, or what stands for them."""
+    """Return the metrics of a group and their spread over seeds, or the text in their place."""
     if not group.is_known:
         return texts.ANYTHING
     return metrics(group) if group.done else without_result(group)
 
 
 def metrics(group: Group) -> Expected:
-    """Return the metrics of a group, and their standard deviations where there are any."""
+    """Return the metrics of a group, and their standard deviations if there are any."""
     keys = group.task.metric_keys()
     return texts.spread_text(map(group.values, keys)) if keys else texts.PREDICTED
 
 
 def without_result(group: Group) -> Expected:
-    """Return what stands for the number of a group in which no run has a result."""
+    """Return the text in place of the number of a group in which no run has a result."""
     if not group.runs:
         return texts.NOTHING
     if not group.states:
@@ -28,20 +28,20 @@ def without_result(group: Group) -> Expected:
 
 
 def data_mark(point: Group) -> Expected:
-    """Return what stands at a number of a sweep's point: an asterisk where its data differ from the official files."""
+    """Return the mark of a number of a sweep's point: an asterisk if its data differ from the official files."""
     differs = point.has_other_data()
     return [{"*"}] if differs else [{"*", ""}] if differs is None else []
 
 
 def seeds_of_point(group: Group) -> Expected:
-    """Return how many seeds of a point have a result, what became of others, and the score of the sound ones."""
+    """Return how many seeds of a point have a result, what happened to others, and the score without degenerates."""
     counts = _counts(group, [f"{len(group.done)} of {len(group.runs)}"])
     without = without_degenerate(group, texts.spread_text([group.without_degenerate().scores()]))
     return texts.joined("; ", [counts, without]) if group.is_known else texts.ANYTHING
 
 
 def share_of_points(chosen: Group) -> str:
-    """Return how many variants have as many scores as the chosen one, of how many; their number where all have."""
+    """Return how many of all variants have as many scores as the chosen one; only their number if all have."""
     counts = [len(defined(point.selecting_scores())) for point in chosen.points]
     same, every = counts.count(len(defined(chosen.selecting_scores()))), len(chosen.points)
     return str(every) if same == every else f"{same} of {every}"
@@ -60,7 +60,7 @@ def _counts(group: Group, seeds: list[str]) -> Expected:
 
 
 def without_degenerate(group: Group, numbers: Expected) -> Expected:
-    """Return the number that a group has without its degenerate runs, where others are left."""
+    """Return the number of a group without its degenerate runs, if others are left."""
     degenerate = len(group.degenerate)
     if not 0 < degenerate < len(group.done):
         return []

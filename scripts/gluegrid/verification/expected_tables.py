@@ -1,4 +1,4 @@
-"""Every table of numbers in results.md as it should be, with the lines below it, from runs that were recomputed."""
+"""The expected tables of numbers in results.md and the lines below them, from recomputed runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,9 +28,9 @@ Row = dict[str, Expected]  # by the column's title
 
 
 def tables_of_numbers(experiment: Experiment, groups: Sequence[Group]) -> Iterator[Part]:
-    """Yield the sections with tables of numbers, in the order of the document, where several may have one title.
+    """Yield the sections with tables of numbers, in the order of the document; several may have the same title.
 
-    `groups` has the variant that tables show of each model and task.
+    `groups` has the variant that tables show for each model and task.
     """
     models: dict[str, list[Group]] = {}
     for group in groups:
@@ -70,7 +70,7 @@ def _marked(number: Expected, mark: Expected) -> Expected:
 
 
 def _models_by_tasks(notes: ExpectedNotes, models: dict[str, list[Group]]) -> Iterator[Part]:
-    """Yield the tables that have a row for each model: of means, and with several seeds medians and the best."""
+    """Yield the tables with a row for each model: of means and, with several seeds, of medians and best seeds."""
     tasks = {group.task.name: group for group in notes.groups}
     columns = ["Model", *(group.name for group in tasks.values()), "Mean"]
     has_seeds = any(len(group.runs) > 1 for group in notes.groups)
@@ -83,7 +83,7 @@ def _models_by_tasks(notes: ExpectedNotes, models: dict[str, list[Group]]) -> It
 def _tasks_row(
     model: str, groups: list[Group], tasks: dict[str, Group], title: str, notes: ExpectedNotes
 ) -> list[Expected]:
-    """Return a model's cells in models by tasks: its name, a score for each task, and their mean.
+    """Return a model's row in models by tasks: its name, a score for each task, and their mean.
 
     An import may have no run of a model on a task.
     """
@@ -123,7 +123,7 @@ def _mean_over_tasks(groups: list[Group], title: str, notes: ExpectedNotes) -> E
 
 
 def _points_table(chosen: Group) -> Part:
-    """Return the table of a sweep of which a point was chosen."""
+    """Return the table of a sweep from which a point was chosen."""
     title = f"{chosen.model}, {chosen.name}"
     if not chosen.is_clear:
         return Part(title, is_clear=False)
@@ -151,7 +151,7 @@ def _point_row(point: Group, keys: list[str]) -> Row:
 
 
 def _optimism_table(sweeps: list[Sequence[Group]]) -> Iterator[Part]:
-    """Yield the table of optimism; it has a row for each sweep with a holdout and several points with scores."""
+    """Yield the table of optimism, with a row for each sweep that has a holdout and several points with scores."""
     chosen = [pair for points in sweeps if (pair := optimism(points))]
     if any(points[0].has_holdout and best_of(points, Group.scores) is None for points in sweeps):
         yield Part("Optimism", is_clear=False)
@@ -173,7 +173,7 @@ def _optimism_row(by_holdout: Group, by_validation: Group) -> Row:
 def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]], are_synthetic: bool) -> Iterator[Part]:
     """Yield the tables of the models and tasks that the document has: the runs' numbers, and the document's own.
 
-    Earlier releases have the section, and tables of the document's models, whatever their tasks are.
+    Earlier releases wrote the section, and a table for each of the document's models, whatever the tasks.
     """
     label, documented = document()["label"], by_model_and_task(document())
     of_models = {model: documented.get(reference_model(experiment.models[model])) for model in models}
@@ -194,7 +194,7 @@ def _beside_the_document(experiment: Experiment, models: dict[str, list[Group]],
 
 
 def _note_of_precisions(groups: list[Group], theirs: str | None, label: str) -> list[Note]:
-    """Return the lines on results that are of another precision than the document."""
+    """Return the lines on results whose precision differs from the document's."""
     if not all(group.is_known for group in groups):
         return []
     tasks: dict[str, list[str]] = {}

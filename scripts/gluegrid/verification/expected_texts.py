@@ -1,4 +1,4 @@
-"""What cells of results.md must say, in parts, and how numbers are written there. Rounds on its own."""
+"""What table cells of results.md must say, in parts, and how numbers are written there, with rounding of its own."""
 
 import json
 import math
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from gluegrid.common import escaping
 from gluegrid.verification.over_seeds import Value, over_seeds
 
-TIE = 1e-9  # sums in another order may fall to the other side of a tie
+TIE = 1e-9  # sums in another order may round a tie the other way
 LONGEST_TEXT = 60  # characters of a name or a training value
 
-# The parts of a text, each with all that is right for it; an empty set where it is not known, and anything is right.
+# The parts of a text, each with all strings that are right for it. An empty set means unknown: anything is right.
 Expected = list[set[str]]
 ANYTHING: Expected = [set()]
 NOTHING: Expected = [{"-"}]
@@ -25,12 +25,12 @@ def matches(shown: str, expected: Expected) -> bool:
 
 
 def in_words(expected: Expected) -> str:
-    """Return an expected text for people."""
+    """Return an expected text in a form for people."""
     return "".join(" or ".join(sorted(texts)) if texts else "..." for texts in expected)
 
 
 def exactly(text: str) -> Expected:
-    """Return the expected text of which nothing is unknown; of an empty one no part."""
+    """Return an expected text without unknown parts; an empty text has no parts."""
     return [{text}] if text else []
 
 
@@ -38,24 +38,24 @@ def joined(separator: str, parts: Iterable[Expected]) -> Expected:
     """Return the parts that are not empty, with a separator between them."""
     text: Expected = []
     for part in filter(None, parts):
-        # What may be anything may be nothing, without a separator.
+        # A part that may be anything may be empty, and then has no separator.
         is_separated = text and text[-1] and part[0]
         text += [{separator}, *part] if is_separated else part
     return text
 
 
 def shortened(text: str) -> str:
-    """Return a name or a training value as tables have it."""
+    """Return a name or a training value as tables show it."""
     return escaping.one_line(escaping.shortened(text, LONGEST_TEXT))
 
 
 def value_text(value: object) -> str:
-    """Return a training value as tables have it."""
+    """Return a training value of any type as tables show it."""
     return shortened(value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def spread_text(metrics: Iterable[list[Value]]) -> Expected:
-    """Return means of metrics over seeds and, where any is known, their deviations: 85.78/90.00 ± 0.41/0.35."""
+    """Return means of metrics over seeds and, if any is known, standard deviations: 85.78/90.00 ± 0.41/0.35."""
     numbers = list(map(over_seeds, metrics))
     if any(each["mean"] is not None and math.isnan(each["mean"]) for each in numbers):
         return ANYTHING
@@ -80,5 +80,5 @@ def epochs(value: Value) -> Expected:
 
 
 def two_decimals(value: float) -> Expected:
-    """Return a number, to either side of a tie."""
+    """Return a number with two decimals; accept both roundings of a tie."""
     return ANYTHING if math.isnan(value) else [{f"{value + nudge:.2f}" for nudge in (-TIE, 0, TIE)}]

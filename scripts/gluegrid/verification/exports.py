@@ -18,19 +18,19 @@ from gluegrid.verification.findings import Findings
 from gluegrid.verification.over_seeds import UNKNOWN, mean, over_seeds
 from gluegrid.verification.runs import VerifiedRun, precision_of
 
-TEXTS = ("reason", "log")  # of results.csv; what is said of a run and does not follow from its result
+TEXTS = ("reason", "log")  # columns of results.csv that do not follow from a run's result
 NO_RESULT = ("failed", "stopped", "not run")
 STATES = {"done": ("done",), "missing": NO_RESULT, "broken": ("done", *NO_RESULT)}
 MISSING = "not there"
 MAIN_VALUES = ("learning_rate", "per_device_train_batch_size", "num_train_epochs", "max_seq_length")
-OF_THE_RECORD = ("seed", "precision", "device")  # no columns of training values
+OF_THE_RECORD = ("seed", "precision", "device")  # their columns do not hold training values
 IDENTITY = ("model", "task", "variant", "seed", "state")
 
 
 def verify_csv(
     path: Path, experiment: Experiment, runs: list[VerifiedRun], findings: Findings
 ) -> dict[str, str] | None:
-    """Compare each row with its run; return the state of each cell, as the rows have it; None for unreadable ones."""
+    """Compare each row with its run; return the state of each cell in the rows, or None if they cannot be read."""
     with findings.noting():
         rows = _read_csv(path)
         _check_number_of_cells(path, len(rows), len(runs))
@@ -51,7 +51,7 @@ def verify_json(
 ) -> None:
     """Compare each entry with the files of its run, and every number over seeds with what the runs give.
 
-    `states` is what results.csv says of each cell, None where it cannot be read.
+    `states` is the state of each cell in results.csv, or None if that cannot be read.
     """
     with findings.noting():
         content = read_shaped(path, TABLES)
@@ -92,9 +92,9 @@ def _check_number_of_cells(path: Path, count: int, expected: int) -> None:
 
 
 def _is_of(run: VerifiedRun, entry: dict, path: Path, where: str, findings: Findings) -> bool:
-    """Tell whether an entry is that of a run; note where not, for then nothing else of it can be compared.
+    """Tell whether an entry belongs to a run; if not, report it, since nothing else of it can be compared.
 
-    Note also a state that the run cannot have.
+    Also report a state that the run cannot have.
     """
     for key, expected in run.cell.wildcards.items():
         if entry.get(key) != expected:
@@ -117,7 +117,7 @@ def _choices(groups: list[Group]) -> dict[str, object]:
 
 
 def _columns_of_values(runs: list[VerifiedRun]) -> list[str]:
-    """Return the training values that have columns: the main ones, and those that differ between cells."""
+    """Return the training values that get a column: the main ones and those that differ between cells."""
     settings = [run.cell.values for run in runs]
     names = [name for name in OPTIONS if name not in OF_THE_RECORD]
     differing = [name for name in names if len({json.dumps(each.get(name), sort_keys=True) for each in settings}) > 1]
@@ -126,7 +126,7 @@ def _columns_of_values(runs: list[VerifiedRun]) -> list[str]:
 
 
 def _expected_row(experiment: Experiment, run: VerifiedRun, state: str) -> dict[str, object]:
-    """Return what a row says besides its cell, training values and texts."""
+    """Return what a row must say besides its cell, training values and texts."""
     model, keys, results, record = experiment.models[run.cell.model], run.task.metric_keys(), run.results, run.record
     of_run: dict[str, object] = dict.fromkeys(
         ("score", "precision", "precision_used", "device", "seconds", "run_sha256")
@@ -149,7 +149,7 @@ def _expected_row(experiment: Experiment, run: VerifiedRun, state: str) -> dict[
 def _check_row(
     path: Path, row: dict[str, str], run: VerifiedRun, expected: dict[str, object], findings: Findings
 ) -> None:
-    """Compare a row's numbers, which are in full precision, and what else follows from the run."""
+    """Compare a row's numbers, which have full precision, and its other fields that follow from the run."""
     for key in [*expected, *(key for key in row if key not in (*expected, *IDENTITY, *TEXTS))]:
         findings.table_numbers += key in expected
         if not _says(row.get(key, ""), expected.get(key)):
@@ -169,7 +169,7 @@ def _says(text: str, value: object) -> bool:
 
 
 def _check_parts(path: Path, entry: dict, run: VerifiedRun, findings: Findings) -> None:
-    """Compare the copies of a run's files, which are the same to the last digit."""
+    """Compare the copies of a run's files, which must be identical to the last digit."""
     expected = {"run": run.cell.run}
     if run.state != "broken":
         expected |= {"results": run.results or None, "record": run.record or None}
@@ -193,7 +193,7 @@ def _compare(
     findings: Findings,
     same: Callable[[object, object], bool] = agree,
 ) -> None:
-    """Note where two JSON values differ; UNKNOWN is expected where it is not known what to expect."""
+    """Report where two JSON values differ; an expected value of UNKNOWN accepts anything."""
     if isinstance(expected, dict) and isinstance(actual, dict):
         for key in sorted({*actual, *expected}):
             if key not in expected:
@@ -211,7 +211,7 @@ def _is_unknown(value: object) -> bool:
 
 
 def _summary(group: Group, shown: Group) -> dict | float:
-    """Return the entry of a variant, with UNKNOWN for what is not known. `shown` is the one that tables show."""
+    """Return the expected entry of a variant, with UNKNOWN for unknown values. `shown` is the one in the tables."""
     if not group.is_known:
         return UNKNOWN
     others = group.without_degenerate()
@@ -240,7 +240,7 @@ def _numbers(group: Group) -> dict[str, dict]:
 
 
 def _optimism_entry(points: Sequence[Group]) -> dict | None:
-    """Return the entry of a sweep; None where its optimism is not measured."""
+    """Return the expected entry of a sweep, or None if its optimism is not measured."""
     chosen = optimism(points)
     if chosen is None:
         return None

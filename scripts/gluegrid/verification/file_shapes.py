@@ -1,4 +1,4 @@
-"""The parts of each JSON file that verification relies on, as JSON Schema, so that a damaged file is one line."""
+"""JSON Schemas of what verification relies on in each file, so that a damaged file gives a one-line error."""
 
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ LONGEST_VARIANT = 200  # characters of its name
 
 
 def mapping_of(of: dict, **more: object) -> dict:
-    """Return the shape of an object with values of one shape under any keys."""
+    """Return the shape of an object whose values all have the same shape, under any keys."""
     return {"type": "object", "additionalProperties": of, **more}
 
 
@@ -49,7 +49,7 @@ RECORD = object_of(
     model_revision=TEXT,
     git=object_of(commit={"type": ["string", "null"]}),
 )
-# Newer keys, which a record need not have.
+# Newer keys, which older records lack.
 RECORD["properties"] |= {
     "compute_paths": {"type": "array", "items": TEXT},
     "deterministic": {"type": "boolean"},
@@ -62,13 +62,13 @@ TABLES = object_of(experiment=TEXT, cells=OBJECTS, summaries=OBJECTS, optimism=O
 
 @cache
 def head_shape() -> dict:
-    """Return the shape of a head's file: what an experiment file may say, completed."""
+    """Return the shape of a call's file in heads/, which holds the completed experiment file."""
     return object_of(config=config_shape())
 
 
 @cache
 def config_shape() -> dict:
-    """Return the shape of a head's config; that of an imported experiment says what each of its cells is."""
+    """Return the shape of the config in a call's file; for an imported experiment it also lists the cells."""
     lists = {key: {"type": "array"} for key in ("text_columns", "test", "metrics")}
     source = {"source": TEXT, "revision": TEXT}
     task = object_of(
@@ -84,7 +84,7 @@ def config_shape() -> dict:
 
 
 def listed_cell(**more: dict) -> dict:
-    """Return the shape of a cell in a list: which it is, why it has no result, and its log."""
+    """Return the shape of a cell in a list: its identity, why it has no result, and its log."""
     name = config_schema()["$defs"]["name"]
     variant = {"type": "string", "pattern": r"\A[A-Za-z0-9][A-Za-z0-9.+_-]*\Z", "maxLength": LONGEST_VARIANT}
     seed = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
@@ -102,7 +102,7 @@ def run_shape() -> dict:
 
 
 def read_shaped(path: Path, shape: dict) -> dict:
-    """Return the JSON object in a file; DataError with file, key and problem where it has not this shape."""
+    """Return the JSON object in a file. Raise DataError with file, key and problem if it lacks this shape."""
     if not path.exists():
         raise DataError(f"{path}: is missing")
     content = read_json(path)
@@ -111,7 +111,7 @@ def read_shaped(path: Path, shape: dict) -> dict:
 
 
 def check_shape(file: str, content: dict, shape: dict) -> None:
-    """Raise DataError with file, key and problem where the content of a file has not this shape."""
+    """Raise DataError with file, key and problem if the content of a file lacks this shape."""
     try:
         error = min(jsonschema.Draft202012Validator(shape).iter_errors(content), key=_position, default=None)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Read results.md into sections, and compare each with what it should say."""
+"""Split results.md into sections, and compare each with what it should say."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under a heading: the rows of its table as cells, the header first, and all other lines."""
+    """The content under a heading: the rows of its table as cells, the header first, and all other lines."""
 
     title: str
     rows: list[list[str]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Note:
-    """What lines that begin with `prefix` must say: all that fits `item` in them, one of the sets in `expected`."""
+    """Lines that begin with `prefix`: all their matches of `item` must be one of the sets in `expected`."""
 
     what: str
     prefix: str
@@ -37,10 +37,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Part:
-    """A section as it should be. Without `columns` it has no table; the first `names` columns say what a row is of.
+    """An expected section. Without `columns` it has no table; the first `names` columns identify a row.
 
-    `lines` are all of its other lines after the first `texts` of them; None where they are not compared. What is not
-    clear is not compared, nor missed.
+    `lines` are all of its other lines after the first `texts` of them, or None if they are not compared. A part that
+    is not clear is not compared and may be missing.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Part:
 
 
 def read_sections(path: Path) -> list[Section]:
-    """Return the sections of a document; what stands above the first heading has the title ''. Raises DataError."""
+    """Return the sections of a document; '' is the title above the first heading. Raise DataError if it is damaged."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -76,12 +76,12 @@ def read_sections(path: Path) -> list[Section]:
 
 
 def _unescaped(text: str) -> str:
-    """Return a text as it is rendered, as far as backslashes go."""
+    """Return a text without its Markdown backslash escapes."""
     return ESCAPED.sub(r"\1", text)
 
 
 class Document:
-    """The sections of a document that were not compared yet."""
+    """The sections of a document that have not been compared yet."""
 
     def __init__(self, path: Path, findings: Findings):
         self.path = path
@@ -89,14 +89,14 @@ class Document:
         self.sections = read_sections(path)
 
     def take(self, title: str) -> Section:
-        """Return the first section with this title, and leave it out from now on. Raises DataError."""
+        """Remove and return the first section with this title. Raise DataError if there is none."""
         for number, section in enumerate(self.sections):
             if section.title == title:
                 return self.sections.pop(number)
         raise DataError(f"{self.path}: has no section {title!r}")
 
     def compare(self, part: Part) -> None:
-        """Note where a section differs from what it should be. Raises DataError where it is not there."""
+        """Report where a section differs from what it should be. Raise DataError if it is missing."""
         if not part.is_clear and all(section.title != part.title for section in self.sections):
             return
         section = self.take(part.title)
@@ -108,7 +108,7 @@ class Document:
             self._compare_table(section, part)
 
     def note_what_is_left(self) -> None:
-        """Note tables that belong to no part of the experiment."""
+        """Report tables that belong to no part of the experiment."""
         for section in self.sections:
             self._compare_table(section, Part(section.title))
 
@@ -119,7 +119,7 @@ class Document:
             self._add(note.what, f"it says {_listed(said)}, the runs give {_listed(note.expected[0])}")
 
     def _compare_lines(self, section: Section, title: str, lines: Sequence[Expected], texts: int) -> None:
-        """Note which lines are missing, and which follow from nothing."""
+        """Report lines that are missing, and lines that do not follow from the runs."""
         shown = list(filter(None, section.lines))[texts:]
         missing = [line for line in lines if not any(matches(text, line) for text in shown)]
         forged = [text for text in shown if not any(matches(text, line) for line in lines)]
@@ -153,7 +153,7 @@ class Document:
             self._count_numbers(in_words(right))
             if matches(shown, right):
                 continue
-            if number < part.names:  # its numbers mean something else
+            if number < part.names:  # the row is another one, so its numbers mean something else
                 self._add(where, f"says {shown!r} where {in_words(right)!r} should stand")
                 return
             shown, right = from_difference(shown, in_words(right))

@@ -1,7 +1,7 @@
-"""Scores from logits and labels, by their definitions and in numpy alone.
+"""Compute scores from logits and labels by their definitions, with numpy alone.
 
-The check on training/metrics.py and experiment/metrics.py: no formula here is shared with them, and no library's metric
-is called.
+This checks training/metrics.py and experiment/metrics.py, so it shares no formula with them and calls no library's
+metrics.
 """
 
 import math
@@ -14,8 +14,8 @@ from gluegrid.experiment.task import Task
 def recomputed_scores(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) -> dict[str, float | bool | None]:
     """Return a split's `loss`, metrics, `combined_score` (of several metrics) and `degenerate`.
 
-    `logits` has the shape (examples, outputs), `labels` (examples,), at least one example. An undefined value is None;
-    degenerate is a model that says the same for all of several examples, or whose metrics are not all defined.
+    `logits` has the shape (examples, outputs), `labels` (examples,), with at least one example. An undefined value is
+    None. A model is degenerate if it predicts the same for all of several examples, or if a metric is undefined.
     """
     logits = logits.astype(numpy.float64)
     answers = logits[:, 0] if task.is_regression else logits.argmax(axis=1)
@@ -29,12 +29,12 @@ def recomputed_scores(task: Task, logits: numpy.ndarray, labels: numpy.ndarray) 
 
 
 def accuracy(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
-    """Return the share of answers that are the label."""
+    """Return the share of answers that equal the label."""
     return _count(labels == answers) / len(labels)
 
 
 def f1(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
-    """Return the harmonic mean of precision and recall of class 1; 0 where that class is neither asked for nor said.
+    """Return the harmonic mean of precision and recall of class 1; 0 if neither labels nor answers have that class.
 
     With counts: 2 TP / (2 TP + FP + FN). Van Rijsbergen, Information Retrieval, 2nd edition (1979), chapter 7.
     """
@@ -42,7 +42,7 @@ def f1(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
 
 
 def macro_f1(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
-    """Return the mean of the F1 of each class that is asked for or said, however many examples it has.
+    """Return the unweighted mean of the F1 of each class that labels or answers have.
 
     The "averaged F1" of Opitz and Burst (2019), Macro F1 and Macro F1, arXiv:1911.03347.
     """
@@ -57,7 +57,7 @@ def _f1_of(asked: int, labels: numpy.ndarray, answers: numpy.ndarray) -> float:
 
 
 def matthews_correlation(labels: numpy.ndarray, answers: numpy.ndarray) -> float:
-    """Return Matthews' correlation coefficient; 0 where labels or answers are all of one class.
+    """Return Matthews' correlation coefficient; 0 if labels or answers are all of one class.
 
     For two classes Matthews (1975), Biochimica et Biophysica Acta 405; for more Gorodkin's generalisation (2004),
     Computational Biology and Chemistry 28.
@@ -72,7 +72,7 @@ def matthews_correlation(labels: numpy.ndarray, answers: numpy.ndarray) -> float
 
 
 def pearson(labels: numpy.ndarray, answers: numpy.ndarray) -> float | None:
-    """Return the product-moment correlation; None for fewer than two examples, or where one side is constant.
+    """Return the product-moment correlation; None for fewer than two examples, or if one side is constant.
 
     Pearson (1895), Proceedings of the Royal Society of London 58.
     """
@@ -83,7 +83,7 @@ def pearson(labels: numpy.ndarray, answers: numpy.ndarray) -> float | None:
 
 
 def _normalised_deviations(values: numpy.ndarray) -> numpy.ndarray:
-    """Return deviations from the mean, scaled to length 1; scaled by the largest first, against overflow."""
+    """Return deviations from the mean, scaled to length 1; divide by the largest first to prevent overflow."""
     deviations = values - values.mean()
     deviations /= numpy.abs(deviations).max()
     return deviations / math.sqrt(numpy.sum(deviations**2))
@@ -105,7 +105,7 @@ def ranks(values: numpy.ndarray) -> numpy.ndarray:
 
 
 def squared_error(labels: numpy.ndarray, answers: numpy.ndarray) -> float | None:
-    """Return the mean squared error; None where it overflows."""
+    """Return the mean squared error, or None if it overflows."""
     with numpy.errstate(all="ignore"):
         value = float(numpy.mean((answers - labels.astype(numpy.float64)) ** 2))
     return value if math.isfinite(value) else None
@@ -114,8 +114,8 @@ def squared_error(labels: numpy.ndarray, answers: numpy.ndarray) -> float | None
 def cross_entropy(labels: numpy.ndarray, logits: numpy.ndarray) -> float:
     """Return the mean over examples of log(sum(exp(logits))) - logit of the label, in nats.
 
-    Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4. The largest logit is subtracted from
-    all, which changes nothing, so that no exponential overflows and no digit is lost.
+    Bishop, Pattern Recognition and Machine Learning (2006), section 4.3.4. Subtracting the largest logit from all does
+    not change the result, and prevents overflow and loss of digits.
     """
     logits = logits - logits.max(axis=1, keepdims=True)
     log_sum = numpy.log(numpy.exp(logits).sum(axis=1))
@@ -123,7 +123,7 @@ def cross_entropy(labels: numpy.ndarray, logits: numpy.ndarray) -> float:
 
 
 def _count(which: numpy.ndarray) -> int:
-    """Return how many are true, as a whole number of Python's, whose products do not overflow."""
+    """Return how many are true, as a Python int, whose products do not overflow."""
     return int(numpy.count_nonzero(which))
 
 

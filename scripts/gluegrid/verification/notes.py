@@ -1,4 +1,4 @@
-"""The section "What to know" of results.md as it should be."""
+"""The expected section "What to know" of results.md."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from gluegrid.verification.runs import VerifiedRun, must_say_precisions, precisi
 
 CELL = r"[^\s/]+/[^\s/]+/[^\s/]+/seed-\d+"
 ALL_CELLS = "all cells"
-# How a line on a way to train begins, and the key of run.json that is there where it was used.
+# How a line on a way to train begins, and the key that run.json has if it was used.
 WAYS = {
     "with batches of like length": ("Batches of examples of like length", "train_sampling_strategy"),
     "with adapters": ("Low-rank adapters trained", "lora"),
@@ -20,7 +20,7 @@ WAYS = {
 
 
 def what_to_know(runs: list[VerifiedRun], entries: dict[str, dict]) -> Part:
-    """Return the counts, names, seeds and commits in that section; where a result is unusable, none of them is sure.
+    """Return the counts, names, seeds and commits in that section, or none if a result is unusable.
 
     `entries` are the tasks of the experiment.
     """
@@ -56,7 +56,7 @@ def _notes(runs: list[VerifiedRun], entries: dict[str, dict]) -> Iterator[Note]:
 
 
 def _precisions(done: list[VerifiedRun]) -> Iterator[Note]:
-    """Yield what is said of the precisions of results, and of the cells of each where they differ."""
+    """Yield the notes on the precisions of results and, if they differ, on the cells of each."""
     cells: dict[str, set[str]] = defaultdict(set)
     for run in done:
         cells[precision_of(run)].add(run.cell.name)
@@ -72,7 +72,7 @@ def _precisions(done: list[VerifiedRun]) -> Iterator[Note]:
 
 
 def _differing_precisions(cells: dict[str, set[str]], done: list[VerifiedRun]) -> str:
-    """Return the line on cells that are not of the commonest precision, of which all of a model are named by it."""
+    """Return the line on cells without the most common precision; a model's name stands for all of its cells."""
     of_models: dict[str, set[str]] = defaultdict(set)
     for run in done:
         of_models[run.cell.model].add(run.cell.name)
@@ -89,7 +89,7 @@ def _differing_precisions(cells: dict[str, set[str]], done: list[VerifiedRun]) -
 
 
 def _ways_to_compute(done: list[VerifiedRun]) -> set[str]:
-    """Return the line on how results were computed; none where no record says it."""
+    """Return the line on how results were computed, or nothing if no record says it."""
     order = list(COMPUTE_PATHS)
     ways: Counter[str] = Counter()
     for run in done:
@@ -106,7 +106,7 @@ def _ways_to_compute(done: list[VerifiedRun]) -> set[str]:
 
 
 def _subsets(runs: Iterable[VerifiedRun]) -> set[str]:
-    """Return a line for each number of examples that is not all; runs on other data say so beside their number."""
+    """Return a line for each size of a training subset; runs on other data say so beside their number."""
     cells = defaultdict(list)
     for run in runs:
         samples, rows = run.values.get("train_samples"), run.record.get("train_rows")

@@ -29,7 +29,7 @@ def note_on_outdated(
 ) -> str | None:
     """Return a line on files that are all outdated, with the command that rewrites them; None if one is not.
 
-    `others` are what they were made from besides results.
+    `others` are the files that they were made from besides results.
     """
     now = origin_now(experiment, outcomes, others)
     reasons = []

@@ -1,10 +1,10 @@
-"""Numbers over seeds, by their definitions and in plain Python."""
+"""Compute statistics over seeds by their definitions, in plain Python."""
 
 import math
 from collections.abc import Iterable
 from fractions import Fraction
 
-UNKNOWN = math.nan  # its predictions cannot be read, which was reported; None is an undefined metric
+UNKNOWN = math.nan  # the predictions cannot be read, which has been reported; None is undefined
 
 Value = float | None
 
@@ -12,8 +12,8 @@ Value = float | None
 def over_seeds(values: Iterable[Value]) -> dict[str, Value]:
     """Return mean, sample standard deviation (n - 1), median and best of a value over seeds.
 
-    All are UNKNOWN where one value is. Of values of which some are undefined only the best is defined, and a single
-    value has no deviation.
+    All are UNKNOWN if one value is. If some values are undefined, only the best is defined. A single value has no
+    standard deviation.
     """
     values = list(values)
     known = sorted(value for value in values if value is not None)
@@ -22,7 +22,7 @@ def over_seeds(values: Iterable[Value]) -> dict[str, Value]:
         return dict.fromkeys(("mean", "sd", "median", "best"), UNKNOWN)
     if count < max(1, len(values)):
         return {"mean": None, "sd": None, "median": None, "best": known[-1] if known else None}
-    # Exact until it is divided, so that equal means of variants are equal here too.
+    # Sum exactly before dividing, so that equal means of variants are equal here too.
     middle = float(sum(map(Fraction, known)) / count)
     squares = math.fsum((value - middle) ** 2 for value in known)
     return {
@@ -34,5 +34,5 @@ def over_seeds(values: Iterable[Value]) -> dict[str, Value]:
 
 
 def mean(values: Iterable[Value]) -> Value:
-    """Return the mean; UNKNOWN where any value is, else None where any is undefined, or for no values."""
+    """Return the mean: UNKNOWN if any value is, otherwise None if any is undefined or there are no values."""
     return over_seeds(values)["mean"]

@@ -1,7 +1,7 @@
-"""The files that targets beside `all` make from the runs: made again, in memory, and compared with what is there.
+"""Rebuild in memory the files that targets other than `all` make from the runs, and compare them with those on disk.
 
-The code that wrote them makes them again, unlike the tables' numbers, which separate code recomputes: this finds edits.
-If the runs have changed since, the files are outdated, not wrong.
+They are rebuilt by the code that wrote them, unlike the tables' numbers, which separate code recomputes: this finds
+edits. If the runs have changed since, the files are outdated, not wrong.
 """
 
 import itertools
@@ -35,7 +35,7 @@ Texts = Mapping[Path, str]
 
 
 def compare_made_again(experiment: Experiment, findings: Findings) -> None:
-    """Compare what is there of these files; not the report where the comparisons that it shows do not fit."""
+    """Compare those of these files that exist; skip the report if the comparisons that it shows have problems."""
     outcomes = read_outcomes(experiment)
     for make, files in _kinds(experiment.paths):
         there = [path for path in files if path.exists()]
@@ -59,7 +59,7 @@ def compare_made_again(experiment: Experiment, findings: Findings) -> None:
 
 
 def _kinds(paths: ExperimentPaths) -> Iterator[tuple[Callable[[Experiment, list[Outcome]], Texts], list[Path]]]:
-    """Yield each function that makes some of these files, and where they are."""
+    """Yield each function that makes some of these files, with their paths."""
     yield _parity, [Path(paths.parity_md), Path(paths.parity_json)]
     yield _comparisons, [Path(paths.comparisons_md), Path(paths.comparisons_json)]
     yield report_texts, [Path(paths.report_html), Path(paths.table_tex)]
@@ -78,7 +78,7 @@ def _comparisons(experiment: Experiment, outcomes: list[Outcome]) -> Texts:
 
 
 def _resamples(experiment: Experiment) -> int:
-    """Return how often the comparisons there are were resampled."""
+    """Return the number of resamples of the existing comparisons."""
     path = Path(experiment.paths.comparisons_json)
     method = read_json(path).get("method") if path.exists() else None
     resamples = method.get("resamples") if isinstance(method, dict) else None
@@ -86,7 +86,7 @@ def _resamples(experiment: Experiment) -> int:
 
 
 def _compare_submission(experiment: Experiment, model: str, findings: Findings) -> None:
-    """Compare what a zip holds, whose own bytes depend on the version of zlib, and the file beside it."""
+    """Compare the content of a zip, whose own bytes depend on the version of zlib, and the file beside it."""
     path = _zip(experiment, model)
     texts, about = submission_of(experiment, model)
     with zipfile.ZipFile(path) as archive:
@@ -96,14 +96,14 @@ def _compare_submission(experiment: Experiment, model: str, findings: Findings) 
             return
         for name, text in texts.items():
             with archive.open(name) as stream:
-                _compare(path / name, stream.read(2 * len(text)), text, findings)  # more differs already
+                _compare(path / name, stream.read(2 * len(text)), text, findings)  # a longer file differs anyway
     beside = Path(experiment.paths.submission_json.format(model=model))
     about |= {"zip_sha256": findings.hashes.of(path)}
     _compare(beside, beside.read_bytes(), canonical_json(about).encode(), findings)
 
 
 def _compare(path: Path, actual: bytes, expected: bytes, findings: Findings) -> None:
-    """Note where a file differs first."""
+    """Report the first line in which a file differs."""
     if actual == expected:
         return
     lines = itertools.zip_longest(*(text.decode(errors="surrogateescape").split("\n") for text in (actual, expected)))
@@ -115,12 +115,12 @@ def _compare(path: Path, actual: bytes, expected: bytes, findings: Findings) -> 
 
 @contextmanager
 def _noting(path: Path, findings: Findings) -> Iterator[None]:
-    """Note why a file cannot be made again or read."""
+    """Report why a file cannot be made again or read."""
     try:
         yield
     except DataError as error:
         findings.add(path, str(error))
     except GluegridError as error:
         findings.add(path, f"cannot be made from these runs: {error}")
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # the second for what is encrypted
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # RuntimeError: encrypted
         findings.add(path, f"cannot be read: {error}")

@@ -1,4 +1,4 @@
-"""Check what cells were made from below resources/: the hash of every file, and whether the parts fit together."""
+"""Check the resources that cells were made from: the hash of every file, and whether the parts fit together."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,14 +27,14 @@ NOTHING: Mapping[Path, dict] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Staged:
-    """A folder with a manifest, whose files were compared with their hashes there."""
+    """A folder with a manifest; its files have been compared with their hashes there."""
 
     manifest: Path
     content: dict
 
     @property
     def hashes(self) -> dict[str, str]:
-        """The SHA-256 of each file, as the manifest has it; a file that differs has been reported."""
+        """The SHA-256 of each file in the manifest; a file that differs from it has been reported."""
         return {name: identity["sha256"] for name, identity in self.content["files"].items()}
 
     def files_of(self, split: str) -> list[Path]:
@@ -55,10 +55,10 @@ class Resources:
 def verify_resources(
     experiment: Experiment, cells: Sequence[Cell], findings: Findings, recorded: Mapping[Path, dict] = NOTHING
 ) -> Resources:
-    """Return what these cells were made from; what does not fit there goes to the findings.
+    """Return the resources that these cells were made from; add their problems to the findings.
 
-    `recorded` has the hashes that an import's records have of each manifest's files. What is not staged here, or is
-    here in another state than it was where the cells were run, is left out: that is no fault of an import.
+    `recorded` has the hashes of each manifest's files in an import's records. An import's resources are left out if
+    they are not staged here or differ from those that the cells were run with: that is not a problem.
     """
     reader = _Reader(experiment, findings, recorded)
     holding_out = {cell.task for cell in cells if cell.values["do_train"] and cell.values["selection"] == HOLDOUT}
@@ -86,7 +86,7 @@ class _Reader:
         self.resources = Resources({}, {}, {}, {})
 
     def read_model(self, name: str) -> None:
-        """Hash a model's files, its tokenizer's too."""
+        """Check the hashes of a model's files, including its tokenizer's."""
         manifest = Path(paths.MODEL_MANIFEST.format(model_key=self.experiment.model_key(name)))
         if self._is_elsewhere(manifest):
             return
@@ -98,9 +98,9 @@ class _Reader:
             self.resources.models[name] = staged
 
     def read_task(self, task: Task, holds_out: bool) -> None:
-        """Hash a task's files, count their rows, and read the labels of what is scored and predicted.
+        """Check the hashes of a task's files, count their rows, and read the labels of scored and predicted splits.
 
-        What is trained on is among them where a part of it is held out.
+        With `holds_out`, also read those of the training split, since a part of it is scored.
         """
         manifest = Path(paths.TASK_MANIFEST.format(task_key=self.experiment.task_key(task.name)))
         if self._is_elsewhere(manifest):
@@ -127,7 +127,7 @@ class _Reader:
             self.resources.labels[task.name, split] = labels_of(staged, task, split)
 
     def _check_label_names(self, staged: Staged, task: Task, files: list[Path]) -> None:
-        """Compare what the data call the numbers of their labels with the task's labels."""
+        """Compare the names that the data give to the numbers of their labels with the task's labels."""
         by_card = staged.content.get("label_names", {})
         for path in files:
             of_card = by_card.get(str(path.relative_to(staged.manifest.parent)), {}).get(task.label_column, [])
@@ -137,7 +137,7 @@ class _Reader:
                     self.findings.add(path, f"numbers its labels [{said}], the task's labels are [{labels}]")
 
     def read_tokens(self, cell: Cell, task: Task) -> None:
-        """Hash a cell's tokens, and compare what they were made from with what is there."""
+        """Check the hashes of a cell's tokens, and compare what they were made from with what is staged."""
         model, length = cell.model, cell.values["max_seq_length"]
         manifest = staged_tokens(self.experiment, cell)
         if self._is_elsewhere(manifest):
@@ -154,7 +154,7 @@ class _Reader:
                     self._check_rows(manifest, split, rows, data.content["rows"].get(split))
 
     def _is_elsewhere(self, manifest: Path) -> bool:
-        """Tell whether a resource of an import is not here, and note it."""
+        """Tell whether a resource of an import is not here; if so, record it."""
         if not self.experiment.imported:
             return False
         staged = None
@@ -200,7 +200,7 @@ class _Reader:
 
 
 def labels_of(staged: Staged, task: Task, split: str) -> Labels:
-    """Return the labels of a split, and the numbers of its rows: where train was cut, those that they had before."""
+    """Return the labels and row numbers of a split; if train was cut, the rows keep their numbers from before."""
     labels = read_labels(staged.files_of(split), task)
     if not task.cut_from_train or split not in (task.train, *task.cut_from_train):
         return labels
@@ -211,9 +211,9 @@ def labels_of(staged: Staged, task: Task, split: str) -> Labels:
 
 
 def _are_moved(names: list[str], labels: list[str]) -> bool:
-    """Tell whether a name is that of a label with another number, where capitals do not count unless they must.
+    """Tell whether a name is that of a label with another number; ignore case unless it alone tells them apart.
 
-    Names that all begin as labels do, or labels as names, are taken for the same.
+    A name also stands for a label if one begins with the other, provided that this pairs all of them uniquely.
     """
     if len({name.lower() for name in names}) == len(names) and len({label.lower() for label in labels}) == len(labels):
         names, labels = [name.lower() for name in names], [label.lower() for label in labels]
@@ -225,7 +225,7 @@ def _are_moved(names: list[str], labels: list[str]) -> bool:
 
 
 def _origin(tokenizer: Staged, data: Staged, task: Task, length: int) -> dict:
-    """Return what tokens must have been made from. Raises DataError for a model without a tokenizer."""
+    """Return what tokens must have been made from. Raise DataError if the model has no tokenizer."""
     described = tokenizer.content["tokenizer"]
     if described is None:
         raise DataError(f"{tokenizer.manifest}: has no tokenizer, and the tokens of {task.name} were made with it")

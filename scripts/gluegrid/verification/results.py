@@ -1,4 +1,4 @@
-"""What a cell's all_results.json must say, given its predictions, its run.json and the times that were measured."""
+"""What a cell's all_results.json must say, given its predictions, its run.json and the measured times."""
 
 import hashlib
 import math
@@ -13,9 +13,9 @@ SHARE_HELD_OUT = 0.1
 
 
 def recomputed_evaluation(task: Task, suffix: str, predictions: Predictions, batch: int, measured: dict) -> dict:
-    """Return the eval_ keys of one split and `degenerate`; rates only where the measured time is a positive number.
+    """Return the eval_ keys of one split and `degenerate`; rates only if the measured time is a positive number.
 
-    `batch` is per_device_eval_batch_size, `measured` an all_results.json with its times in seconds.
+    `batch` is per_device_eval_batch_size, and `measured` is an all_results.json with its times in seconds.
     """
     scores = recomputed_scores(task, predictions.logits, predictions.label)
     degenerate = scores.pop("degenerate")
@@ -27,7 +27,7 @@ def recomputed_evaluation(task: Task, suffix: str, predictions: Predictions, bat
 def recomputed_training(settings: dict, rows: int, measured: dict) -> dict:
     """Return epoch and the train_ keys.
 
-    `settings` is a run.json completed by its recipe, `rows` the number of rows of the training split.
+    `settings` is a run.json completed with its recipe, and `rows` is the number of rows of the training split.
     """
     samples = min(rows, settings["max_train_samples"] or rows)
     batch = settings.get("global_batch_size") or _batch_of_all_devices(settings)
@@ -39,7 +39,7 @@ def recomputed_training(settings: dict, rows: int, measured: dict) -> dict:
 
 
 def held_out_rows(count: int) -> list[int]:
-    """Return which of `count` training rows are kept from training: those whose numbers have the smallest hashes."""
+    """Return which of `count` training rows are held out: those whose numbers have the smallest hashes."""
 
     def digest(number: int) -> bytes:
         return hashlib.sha256(f"holdout {number}".encode()).digest()[:8]
@@ -48,7 +48,7 @@ def held_out_rows(count: int) -> list[int]:
 
 
 def measured_keys(suffixes: Iterable[str], trained: bool) -> set[str]:
-    """Return the keys that cannot be recomputed, of a task whose scored splits have these suffixes."""
+    """Return the keys that cannot be recomputed for a task whose scored splits have these suffixes."""
     return ({"train_loss", "train_runtime"} if trained else set()) | {f"eval_runtime{suffix}" for suffix in suffixes}
 
 

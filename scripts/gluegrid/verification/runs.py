@@ -27,9 +27,9 @@ from gluegrid.verification.results import (
 
 @dataclass(frozen=True)
 class VerifiedRun:
-    """A cell as verification found it: 'done', 'missing' (has no result) or 'broken' (has one that cannot be used).
+    """A cell as verification found it: 'done', 'missing' (has no result) or 'broken' (has an unusable one).
 
-    `values` is what tables may show: metrics that the predictions give, and the measured times. Metrics whose
+    `values` is what tables may show: metrics recomputed from the predictions, and the measured times. Metrics whose
     predictions cannot be read are absent.
     """
 
@@ -53,7 +53,7 @@ def precision_of(run: VerifiedRun) -> str:
 
 
 def expected_answers(task: Task, predictions: Predictions) -> dict[str, list]:
-    """Return what the columns beside the logits must hold: predictions, and names of labels and of predictions."""
+    """Return the expected columns beside the logits: predictions, and the names of labels and of predictions."""
     outputs = predictions.logits.tolist()
     if task.is_regression:
         nothing = [None] * len(outputs)
@@ -72,7 +72,7 @@ def _differ(said: object, right: object) -> bool:
 
 
 def must_say_precisions(runs: Iterable[VerifiedRun]) -> bool:
-    """Tell whether tables must say where precisions differ: older ones do not, whose records lack `compute_paths`."""
+    """Tell whether tables must say where precisions differ; those of older records, without `compute_paths`, do not."""
     return any("compute_paths" in run.record for run in runs)
 
 
@@ -84,7 +84,7 @@ def has_result(folder: Path) -> bool:
 def verify_run(
     experiment: Experiment, cell: Cell, folder: Path, resources: Resources, findings: Findings
 ) -> VerifiedRun:
-    """Return a cell and what tables may show of it; add what does not fit to the findings."""
+    """Return a cell and what tables may show of it; add its problems to the findings."""
     task = task_of(experiment, cell)
     if not has_result(folder):
         return VerifiedRun(cell, task, "missing")
@@ -139,7 +139,7 @@ class _Verification:
 
     @property
     def _scored(self) -> dict[str, str]:
-        """The suffixes of what is scored, by its name."""
+        """The suffix of each split that is scored, by its name."""
         return self.task.validation | ({HOLDOUT: HOLDOUT_SUFFIX} if self._holds_out else {})
 
     @property
@@ -147,7 +147,7 @@ class _Verification:
         return measured_keys(self._scored.values(), self._is_trained)
 
     def _check_run(self) -> None:
-        """Compare run.json, what the record says of it, and what the experiment asks for."""
+        """Compare run.json, and its hash in the record, with what the experiment asks for."""
         asked_for = run_hash(run_text(self.cell))
         self.findings.check_hash(self.folder / "run.json", asked_for, "the experiment")
         if self.record["run_sha256"] != asked_for:
@@ -156,11 +156,11 @@ class _Verification:
             self.findings.add(self._record_path, problem)
 
     def _check_record(self) -> None:
-        """Compare what the record says of the cell and of what it was made from."""
+        """Check what the record says about the cell and about the resources it was made from."""
         cell, run = self.cell, self.cell.run
         model, data = self.resources.models.get(cell.model), self.resources.tasks.get(cell.task)
         tokens = self.resources.tokens.get((cell.model, cell.task, self._settings["max_seq_length"]))
-        names = {key: run[key]["name"] for key in ("model", "task")}  # an import may call them otherwise
+        names = {key: run[key]["name"] for key in ("model", "task")}  # an import may rename them
         identity = {"experiment": run["experiment"], **names, "variant": cell.variant, "seed": cell.seed}
         expected = {"schema_version": SCHEMA_VERSION, "identity": identity}
         if model:
@@ -184,7 +184,7 @@ class _Verification:
             self.findings.check_hashes(self._record_path, "start_files", self.record.get("start_files", {}), saved)
 
     def _expected_results(self) -> dict:
-        """Return what all_results.json must say, as far as the files that can be read tell."""
+        """Return what all_results.json must say, as far as the readable files determine it."""
         expected = self._expected_training() if self._is_trained else {}
         degenerate = False
         predictions = self._predictions()
@@ -212,7 +212,7 @@ class _Verification:
         return expected.keys() >= set(self.task.metric_keys())
 
     def _predictions(self) -> dict[str, Predictions]:
-        """Return the predictions of each split that has readable ones, compared with record and data."""
+        """Return the readable predictions by split, after comparing them with the record and the data."""
         recorded = self.record["predictions_sha256"]
         splits = [split for split in (*self._scored, *self.task.test) if split != self.task.train]
         files = {path.stem.removeprefix("predictions_") for path in self.folder.glob("predictions_*.parquet")}
@@ -236,7 +236,7 @@ class _Verification:
         return self.folder / f"predictions_{split}.parquet"
 
     def _labels_of(self, split: str) -> Labels | None:
-        """Return numbers and labels of a split's examples as the data have them; None if unknown."""
+        """Return the numbers and labels of a split's examples in the data, or None if unknown."""
         is_held_out = split == HOLDOUT and self._holds_out
         data = self.resources.labels.get((self.cell.task, self.task.train if is_held_out else split))
         if data is None:
@@ -248,7 +248,7 @@ class _Verification:
         return Labels(data.idx[rows], data.label[rows])
 
     def _check_labels(self, path: Path, predictions: Predictions, data: Labels | None) -> None:
-        """Compare numbers and labels of the examples with those of the data."""
+        """Compare the numbers and labels of the examples with those in the data."""
         if data is None:
             return
         rows = len(data.label)
@@ -299,7 +299,7 @@ class _Verification:
                 self.findings.add(path, f"{key} is {results[key]!r}, and no prediction gives it")
 
     def _is_usable(self) -> bool:
-        """Tell whether tables show this result: whether it is of this experiment and has all they need."""
+        """Tell whether tables show this result: whether it is of this run and has all that they need."""
         needed = [*self.task.metric_keys(), *(f"eval_samples{suffix}" for suffix in self.task.validation.values())]
         needed += ["train_runtime", "epoch", "train_samples"] if self._is_trained else []
         needed += self.task.holdout_keys() if self._holds_out else []
@@ -308,8 +308,8 @@ class _Verification:
         return is_whole and is_of_this_run and self.record["schema_version"] == SCHEMA_VERSION
 
     def _shown(self, expected: dict) -> dict[str, object]:
-        """Return the recomputed values, as they are stored where they agree, and what was measured."""
+        """Return the measured values and the recomputed ones, in their stored form if both agree."""
         measured = measured_keys([], self._is_trained) & self.results.keys()
-        # Else a tie in rounding could fall to another side than in the tables.
+        # Without the stored form, a tie could be rounded to another side than in the tables.
         stored = {key for key in expected.keys() & self.results.keys() if agree(self.results[key], expected[key])}
         return expected | {key: self.results[key] for key in measured | stored}

@@ -17,7 +17,7 @@ from gluegrid.verification.verdicts import references_by_cell, verify_verdicts
 def verify_markdown(
     path: Path, experiment: Experiment, runs: list[VerifiedRun], states: dict[str, str] | None, findings: Findings
 ) -> None:
-    """Compare results.md with what the runs give. `states` is what results.csv says of each cell, if readable."""
+    """Compare results.md with what the runs give. `states` is the state of each cell in results.csv, if readable."""
     with findings.noting():
         document = Document(path, findings)
         for part in tables_of_numbers(experiment, shown_groups(experiment, runs, states)):
@@ -33,7 +33,7 @@ def verify_markdown(
 
 
 def _cells_without_result(states: dict[str, str] | None) -> Iterator[Part]:
-    """Yield the tables of failed and of stopped cells, which are those that results.csv has, if there are any."""
+    """Yield the tables of failed and of stopped cells, as results.csv has them, if there are any."""
     for word in ("failed", "stopped"):
         rows = [[[{name}], ANYTHING, ANYTHING] for name, state in (states or {}).items() if state == word]
         if rows or states is None:

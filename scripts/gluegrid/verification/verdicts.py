@@ -17,13 +17,13 @@ OURS = re.compile(r"(-?[\d.]+)(?: ± ([\d.]+))? \((\d+) seeds?(?:; .*)?\)")
 VERDICT = re.compile(r"(above|within|below) (-?[\d.]+) ± ([\d.]+) \((.*), [^,]*\)")
 OTHER_PRECISION = re.compile(r"(?:; |^)([^;]*, theirs [^;)]*)\)?$")
 OTHERS = re.compile(r"(\d+) of (\d+) references were not compared")
-LAST_DIGIT = 0.01  # of what is shown; a word is not judged by less than that
+LAST_DIGIT = 0.01  # of the numbers shown; a verdict is not judged by less than that
 
 Cell = tuple[str, str]  # a model and a task
 
 
 def references_by_cell(experiment: Experiment) -> dict[Cell, list[Reference]]:
-    """Return the references of each model and task of an experiment that has any."""
+    """Return the references of each model and task that has any."""
     references = defaultdict(list)
     for model, entry in experiment.models.items():
         for reference in references_of(experiment.config):
@@ -57,7 +57,7 @@ def verify_verdicts(
 
 
 def _problem(row: list[str], references: dict[Cell, list[Reference]], of_cells: dict[Cell, list[VerifiedRun]]) -> str:
-    """Return what does not fit in a row of the table; empty where all does."""
+    """Return the problem of a row of the table, or an empty text if it has none."""
     model, _, metric, shown, said = row
     ours, verdict = OURS.fullmatch(shown), VERDICT.fullmatch(said)
     if not (ours and verdict):
@@ -86,7 +86,7 @@ def _other_precisions(
     of_cells: dict[Cell, list[VerifiedRun]],
     shown: tuple[str, str, str],
 ) -> set[str]:
-    """Return what may be said of the precision of results: ours and theirs, nothing where they are the same."""
+    """Return the possible texts on the precision of results: ours and theirs, or empty if they are the same."""
     texts = set()
     for cell in cells:
         variants = defaultdict(set)
@@ -104,7 +104,7 @@ def _shown(reference: Reference) -> tuple[str, str, str]:
 
 
 def _results(runs: list[VerifiedRun], key: str) -> set[tuple[str, str | None, str]] | None:
-    """Return mean, standard deviation and count of each variant as tables may show them; None where unknown."""
+    """Return mean, standard deviation and count of each variant as tables may show them, or None if unknown."""
     done = [run for run in runs if run.state == "done"]
     if any(run.state == "broken" for run in runs) or any(key not in run.values for run in done):
         return None
@@ -122,7 +122,7 @@ def _results(runs: list[VerifiedRun], key: str) -> set[tuple[str, str | None, st
 
 
 def _problem_of_word(word: str, difference: float, tolerance: float) -> str:
-    """Tell whether a verdict follows from the numbers beside it, as far as their digits go."""
+    """Return why a verdict contradicts the numbers beside it, within their precision, or an empty text."""
     slack = 2 * LAST_DIGIT
     possible = {"within"} if abs(difference) <= tolerance + slack else set()
     if abs(difference) >= tolerance - slack:

@@ -32,7 +32,7 @@ NOT_COMPARED = "not compared, since their sources do not fit or lie elsewhere"
 
 
 def experiment_folders(results: Path, names: list[str]) -> list[Path]:
-    """Return the folders of the named experiments, or of all there are. Raises GluegridError."""
+    """Return the folders of the named experiments, or of all experiments. Raise GluegridError if there are none."""
     known = experiment_index.experiment_folders(results, having=TO_VERIFY)
     if not known:
         raise GluegridError(f"{results}: holds no experiment; run snakemake first")
@@ -40,7 +40,7 @@ def experiment_folders(results: Path, names: list[str]) -> list[Path]:
 
 
 def verify_experiment(folder: Path, hashes: Hashes) -> Findings:
-    """Return what does not fit in an experiment; resources are looked for below the working folder."""
+    """Return the findings on an experiment; resources are looked for below the working folder."""
     findings = Findings(hashes)
     with findings.noting():
         _verify(frozen_experiment(folder), folder, findings)
@@ -81,7 +81,7 @@ def _note_on_tables(
 ) -> str | None:
     """Return a note on outdated tables, which replaces their problems; None if they are not outdated.
 
-    Those that show a result which is `missing` are not: nothing stands behind it any more.
+    Tables that show a `missing` result are not outdated but wrong: there is nothing to support it any more.
     """
     here = Experiment(experiment.config)
     here.paths = ExperimentPaths(experiment.name, str(folder))
@@ -106,14 +106,14 @@ def _verify_made_from_runs(experiment: Experiment, folder: Path, findings: Findi
     if findings.problems or folder.resolve() != Path(experiment.paths.root).resolve():
         findings.not_made_again = there
     elif there:
-        # Only now: it loads the libraries of training and drawing, with which nothing else is verified.
+        # Import it only now: it loads the libraries for training and plotting, which no other check needs.
         from gluegrid.verification.regenerated import compare_made_again
 
         compare_made_again(experiment, findings)
 
 
 def is_of_earlier_plan(cell: Cell, folder: Path) -> bool:
-    """Tell whether a cell's result is of an earlier run than is asked for now, as its record and its attempts say."""
+    """Tell from its record and attempts whether a cell's result is of an earlier run than is now asked for."""
     if not has_result(folder):
         return False
     recorded = json_if_there(folder / "run_record.json").get("run_sha256")
@@ -124,7 +124,7 @@ def is_of_earlier_plan(cell: Cell, folder: Path) -> bool:
 
 
 def frozen_experiment(folder: Path) -> Experiment:
-    """Return the experiment as its newest call planned it. Raises DataError."""
+    """Return the experiment as its newest call planned it. Raise DataError if that is missing or damaged."""
     head = newest_invocation(folder)
     if head is None:
         raise DataError(f"{folder}: has no heads/*.json, which describe the experiment; call snakemake again")
@@ -138,13 +138,13 @@ def frozen_experiment(folder: Path) -> Experiment:
 
 
 def _moved(path: str, folder: Path) -> Path:
-    """Return a path of an experiment, results/<experiment>/..., in the folder where the experiment lies."""
+    """Return a path of an experiment, results/<experiment>/..., in the folder where the experiment is."""
     _, _, *below = Path(path).parts
     return folder.joinpath(*below)
 
 
 def summary(findings: Findings) -> Iterator[str]:
-    """Say what was looked at."""
+    """Yield lines that say what was checked."""
     missing = findings.without_result
     yield f"  cells with a result: {findings.cells - len(missing)} of {findings.cells}"
     if missing:
@@ -161,16 +161,16 @@ def summary(findings: Findings) -> Iterator[str]:
 
 
 def recorded_hashes_of(experiment: Experiment, results: Iterable[tuple[Cell, Path]]) -> dict[Path, dict[str, str]]:
-    """Return the hashes of each resource's files, by its manifest, as the first record has them that can be read.
+    """Return the hashes of each resource's files, by its manifest, from the first record that can be read.
 
-    `results` are cells with the folders of their results. Nothing of an experiment that was run here.
+    `results` are cells with the folders of their results. Return nothing for an experiment that was run here.
     """
     recorded: dict[Path, dict[str, str]] = {}
     for cell, folder in results if experiment.imported else ():
         try:
             record = read_shaped(folder / "run_record.json", RECORD)
         except DataError:
-            continue  # is told where the cell is verified
+            continue  # reported when the cell is verified
         of_cell = {
             experiment.model_manifest(cell.model): record["model_files"],
             experiment.task_manifest(cell.task): record["task_files"],
