@@ -86,8 +86,7 @@ def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
     states = JobStates(listed_states)
 
     async def check_active_jobs(original, self, active_jobs):
-        # The first call, without jobs, comes before the executor has its name. An error here would end all checks,
-        # unseen.
+        # The first call, without jobs, comes before the executor has its name. An error here would silently end checks.
         states.wanted, states.name = {job.external_jobid for job in active_jobs}, getattr(self, "run_uuid", "")
         async for job in original(self, active_jobs):
             yield job
