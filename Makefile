@@ -16,9 +16,9 @@ WORKERS ?= logical
 PARALLEL = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 DEMO := $(BIN)/snakemake --profile profiles/local --configfile demo/config.yaml --cores 2 --resources gpu=2
 
-# A target takes the variables that its line of `make help` names, and PYTHON. Another on the command line (a name that
-# is nearly right, one for another target) would be ignored, and is refused, unless it is one of a make that calls this one.
-# Values are taken as they are, without make's $.
+# A target takes the variables that its line of `make help` names, and PYTHON. Make would ignore any other variable on
+# the command line (a misspelt one, or another target's), so it is refused, unless a make that calls this one has it.
+# Values are taken literally, without make's $.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 GOALS := $(or $(MAKECMDGOALS),help)
 ifneq ($(filter-out PYTHON,$(GIVEN)),)
@@ -32,17 +32,17 @@ ifneq ($(filter-out PYTHON,$(GIVEN)),)
   $(foreach name,$(filter-out PYTHON,$(GIVEN)),$(eval override $(name) := $$(value $(name))))
 endif
 
-# The value of a variable for a shell, behind the option that it is of; of the environment it may be meant for another program.
+# Quote a variable for a shell, behind its option. One from the environment may be meant for another program.
 quoted = '$(subst ','\'',$(1))'
 option = $(if $(filter $(1),$(GIVEN)),$(2)$(call quoted,$($(1))),$(call ignored,$(1)))
 flag = $(if $(filter $(1),$(GIVEN)),$(if $($(1)),$(2)),$(call ignored,$(1)))
 ignored = $(if $(filter environment%,$(origin $(1))),$(warning $(1)= of the environment is not used: make $(GOALS) $(1)=...))
 WHICH = $(call option,EXPERIMENT) $(call option,CONFIG,--configfile=)
 
-# What a caller has set for Python programs of its own would break all that is called here.
+# Settings that a caller has made for Python programs of its own would break all that is called here.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONSAFEPATH PYTHONINSPECT PYTHONWARNINGS PYTHONIOENCODING
 
-# What pip says, without paths and registries: the package that it fetches, on a terminal each in the place of the last.
+# Show pip's progress without paths and registries: the names of packages, on a terminal each in place of the last.
 define PROGRESS
 -v terminal="$$([ -t 1 ] && echo 1)" '/^(Collecting|Processing|Requirement already satisfied:) / { \
     sub(/^Requirement already satisfied:/, "Has"); sub(/^Processing .*\//, "Has "); n++; split($$2, name, /==|-[0-9]/); \
@@ -50,7 +50,7 @@ define PROGRESS
   /^Installing collected packages/ { print (terminal ? "\r\033[K" : "") "  unpacking ..."; fflush() }'
 endef
 
-# pip takes the build of torch that it is offered: with CUDA usually, the CPU one where that is at hand.
+# pip installs the build of torch that it is offered: usually the one with CUDA, or the CPU build if that is at hand.
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "gluegrid needs Python 3.11 or later; call: make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -100,7 +100,7 @@ cancel: $(INSTALLED) ## cancel what make submit has started, or one cell for goo
 
 ##@ Look
 
-# EXPERIMENT names an experiment below results/, CONFIG an experiment file: there, the experiment that is called so in it.
+# EXPERIMENT names an experiment below results/; CONFIG names an experiment file, and by it its experiment.
 .PHONY: status
 status: $(INSTALLED) ## show where each cell is | EXPERIMENT=demo or CONFIG=mine.yaml; WATCH=1: live
 	@$(BIN)/python scripts/commands.py status $(WHICH) $(call flag,WATCH,--watch)
@@ -161,7 +161,7 @@ test-full: $(INSTALLED) ## run the tests that take hours; keep their tables in d
 	GLUEGRID_KEEP_REAL_RUNS=docs/real_runs.md GLUEGRID_KEEP_REAL_SEEDS=docs/real_seeds.md \
 	  GLUEGRID_KEEP_RANDOM_KILLS=docs/random_kills.md $(BIN)/python -m pytest -m full
 
-# Installed in front of .venv's packages: only what is older than the lock's is fetched.
+# Put its packages in front of .venv's, so that only what is older than the lock's is fetched.
 .PHONY: test-oldest
 test-oldest: $(INSTALLED) ## run the Snakemake tests with the oldest versions
 	@rm -rf $(OLDEST) results/oldest && $(BIN)/python -m venv $(OLDEST)
@@ -217,7 +217,7 @@ lock: pyproject.toml ## resolve the newest versions into requirements.lock
 	@.venv-lock/bin/python scripts/write_lock.py
 	@rm -rf .venv-lock
 
-# Not --quiet: then --strict counts no warnings.
+# Without --quiet, which would keep --strict from counting warnings.
 .PHONY: docs
 docs: $(INSTALLED) ## build the documentation: site/index.html
 	@$(BIN)/python scripts/write_docs.py

@@ -1,4 +1,4 @@
-"""Whole processes, started as users start them: wall-clock and CPU seconds from call to exit."""
+"""Time whole processes, started as users start them: wall-clock and CPU seconds from call to exit."""
 
 import ast
 import json

@@ -16,7 +16,7 @@ RESULTS = Path("results")
 CONFIG = Path("config.yaml")
 PROPOSED = Path("profiles/proposed")
 SECONDS_BETWEEN_LOOKS = 5
-REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as in the rule of each name
+REPORTS = ("results", "parity_table", "compare", "report")  # scripts that take --head, as their rules call them
 IMPORT = 'make import EXPERIMENT=merged FILES="a.zip b.zip"'
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -24,7 +24,7 @@ commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
 
 def command(name: str, *arguments: tuple[tuple, dict]) -> Callable:
-    """Make a function of the parsed arguments a command. Its imports are its own: others need not wait for them."""
+    """Make a function of the parsed arguments a command. It imports what it needs, so that others start fast."""
 
     def add(function: Callable[[argparse.Namespace], None]) -> Callable:
         added = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
@@ -37,12 +37,12 @@ def command(name: str, *arguments: tuple[tuple, dict]) -> Callable:
 
 
 def argument(*names: str, **options) -> tuple[tuple, dict]:
-    """Return what argparse is told of an argument."""
+    """Return the names and options of an argument, for argparse."""
     return names, options
 
 
 def number_of_gpus(text: str) -> int:
-    """Return how many GPUs a text says. Raises GluegridError."""
+    """Return the number of GPUs that a text gives. Raise GluegridError if it gives none."""
     if not re.fullmatch(r"\d{1,6}", text, re.ASCII):
         raise GluegridError(f"GPUS={text}: must be a whole number of GPUs, such as 8; 0 for this machine's CPU")
     return int(text)
@@ -100,9 +100,9 @@ def models(arguments: argparse.Namespace) -> None:
 
 
 def experiment_to_plan(file: Path | None, name: str | None):
-    """Return the experiment of a file, under another name if one is given; without a file, the one of that name.
+    """Return the experiment of a file, renamed if a name is given; without a file, the one of that name.
 
-    That is config.yaml's, or what its last call of snakemake has planned. Raises GluegridError.
+    That is config.yaml's, or what its last call of snakemake has planned. Raise GluegridError if there is none.
     """
     from gluegrid.experiment.config import name_in
     from gluegrid.experiment.config_errors import Problems
@@ -175,14 +175,14 @@ def status(arguments: argparse.Namespace) -> None:
 )
 def verify(arguments: argparse.Namespace) -> None:
     """Recompute an experiment's metrics, hashes and tables; report mismatches and exit non-zero."""
-    everything_fits = False  # as long as the reader of the findings has not seen them all
+    everything_fits = False  # until the reader of the findings has seen them all
     with reader_may_leave():
         everything_fits = fits(arguments.results, arguments.experiments)
     raise SystemExit(0 if everything_fits else 1)
 
 
 def fits(results: Path, names: list[str]) -> bool:
-    """Verify experiments, say what is found, and tell whether everything fits."""
+    """Verify experiments, print what is found, and tell whether everything fits."""
     from gluegrid.verification.findings import Hashes
     from gluegrid.verification.verify import experiment_folders, summary, verify_experiment
 
@@ -315,12 +315,12 @@ def doctor(arguments: argparse.Namespace) -> None:
 
     if arguments.profile.name in ("", ".."):
         raise GluegridError("PROFILE: name a folder for the profile, such as profiles/mine")
-    sys.stdout.reconfigure(errors="replace")  # what SLURM's programs say may have letters that this terminal has not
+    sys.stdout.reconfigure(errors="replace")  # SLURM's programs may print letters that this terminal lacks
     raise SystemExit(0 if examine(arguments.profile) else 1)
 
 
 def name_experiment(arguments: argparse.Namespace) -> None:
-    """Put the name that an experiment has in its file in the place of one that was not given. Raises ConfigError."""
+    """Take the name of the experiment from its file, if only a file was given. Raise ConfigError if it is broken."""
     file = getattr(arguments, "configfile", None)
     if file is None:
         return
@@ -333,7 +333,7 @@ def name_experiment(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Call the command that is asked for. Its reader may leave before all is told."""
+    """Run the command that is asked for. Its reader may leave before all is printed."""
     arguments = parser.parse_args()
     if arguments.function not in (plan, submit, tasks, models):
         name_experiment(arguments)

@@ -1,4 +1,4 @@
-"""Checks 2 and 3: our loop has the losses of transformers.Trainer for the same rows in the same order."""
+"""Checks 2 and 3: our loop has the same losses as transformers.Trainer for the same rows in the same order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ SIDE = 1024
 
 
 def fp32(setting: Setting, findings: Findings) -> None:
-    """Compare the losses of each step in fp32, without dropout, on tasks of one text, of a number, and of two texts."""
+    """Compare the losses of each step in fp32, without dropout, on tasks with one text, a number, and two texts."""
     steps = setting.of(54, 2)
     size, rows = setting.size("base"), (steps * BATCH_SIZE, 1)
     cells = [cell_of(setting, task, size, rows, 0.0, precision="fp32") for task in TASKS]
@@ -69,14 +69,17 @@ def bf16(setting: Setting, findings: Findings) -> None:
 
 
 def losses_of_ours(setting: Setting, cell: Cell) -> numpy.ndarray:
-    """Train a cell's rows once by our loop; return the loss of each step."""
+    """Train one epoch of a cell's rows with our loop; return the loss of each step."""
     ours = ours_on(setting, cell)
     ours.train()
     return ours.training.training.state()["losses"].double().cpu().numpy()
 
 
 def losses_of_trainer(cell: Cell, **arguments: object) -> numpy.ndarray:
-    """Train a cell's rows once by transformers.Trainer, in our order, with more of its arguments; return the losses."""
+    """Train one epoch of a cell's rows with transformers.Trainer, in our order; return the loss of each step.
+
+    `arguments` are further arguments for Trainer.
+    """
     forget_earlier_settings()
     theirs = Theirs("b", cell, cell.rows, 1, **arguments)
     trainer, losses = theirs.trainer, []
@@ -109,7 +112,7 @@ class _Fixed(torch.utils.data.Sampler):
 
 @contextmanager
 def _finite_gradients() -> Iterator[list[torch.Tensor]]:
-    """Yield a list that gets, at each step of any optimizer, whether all its gradients are finite, on their device."""
+    """Yield a list that gets, at each optimizer step, whether all gradients are finite: a tensor on their device."""
     are_finite: list[torch.Tensor] = []
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -125,7 +128,7 @@ def _finite_gradients() -> Iterator[list[torch.Tensor]]:
 
 
 def _error_of_a_product(device: str) -> float:
-    """Return how far a product of fp32 matrices is off the exact one, relative to its size."""
+    """Return the relative error of a product of fp32 matrices."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(SIDE, SIDE, generator=generator).to(device) for _ in range(2))
     exact = left.double() @ right.double()

@@ -15,11 +15,11 @@ from gluegrid.operations.gpu_memory import gpu_memory
 
 from .setting import Findings, Setting, SkippedError
 
-MOST_MEMORY = 1.1  # times what is estimated
+MOST_MEMORY = 1.1  # times the estimate
 
 
 def compare(setting: Setting, findings: Findings) -> None:
-    """Compare step times and memory peaks with the estimates from the device's name alone."""
+    """Compare step times and memory peaks with estimates that know only the device's name."""
     measured = setting.findings(7).get("figures", {})
     if not measured.get("steps"):
         raise SkippedError("check 7 measured no step")
@@ -34,7 +34,7 @@ def compare(setting: Setting, findings: Findings) -> None:
 
 
 def _experiment(setting: Setting, measured: dict) -> Experiment:
-    """Return an experiment of the models whose steps were measured, with their values, on their task."""
+    """Return an experiment with the models, values and task whose steps were measured."""
     os.chdir(setting.folder)
     models = {size: step["model"] for size, step in measured["steps"].items()}
     content = {

@@ -1,8 +1,8 @@
-"""What check 6 launches: notes who it is and which cards it has, waits until it may go on, and trains if it is told to.
+"""Note its process id and its GPUs, wait until it may go on, and train if it is told to: what check 6 launches.
 
     holder.py --run RUN_JSON NOTES GO [JSON file of the arguments for train.py]
 
-The launcher reads RUN_JSON, by which it leases.
+The launcher reads RUN_JSON to know what to lease.
 """
 
 import json
@@ -17,7 +17,7 @@ TRAIN = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 
 
 def main() -> None:
-    """Do what the module says."""
+    """Do what the module's docstring says."""
     notes, go, *arguments = sys.argv[3:]
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     noted = {"pid": os.getpid(), "cards": os.environ.get("CUDA_VISIBLE_DEVICES")}

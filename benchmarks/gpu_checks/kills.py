@@ -20,9 +20,9 @@ SECONDS_BETWEEN_CHECKPOINTS = 0.1
 
 
 def compare(setting: Setting, findings: Findings) -> None:
-    """Train the same cell four times in each precision, all at once, and compare what comes out.
+    """Train the same cell four times in each precision, all at once, and compare the results.
 
-    They start without a launcher, which would lease the card to one of them. The pack has a cell of each precision.
+    They start without a launcher, which would lease the GPU to only one of them. The pack has a cell of each precision.
     """
     has_bf16 = setting.findings(0).get("figures", {}).get("has_bf16") is not False
     precisions = setting.of(("fp32", "bf16") if has_bf16 else ("fp32",), ("fp32",))
@@ -50,9 +50,9 @@ def compare(setting: Setting, findings: Findings) -> None:
 
 
 def train_and_kill(setting: Setting, cell: Cell) -> list[str]:
-    """Train a cell to its end, with a kill -9 after the first new checkpoint of each of the first attempts.
+    """Train a cell to its end; kill the first attempts with kill -9, each after its first new checkpoint.
 
-    Returns the checkpoints after which it was killed.
+    Return the checkpoints after which it was killed.
     """
     killed_at = []
     for _ in range(KILLS):
@@ -72,9 +72,7 @@ def train_and_kill(setting: Setting, cell: Cell) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came out of a run: the hash of its weights, its mean loss, its logits, how often it went on, and whether
-    the same bits are to be had again.
-    """
+    """The result of a run: hash of weights, mean loss, logits, resumptions, and whether its bits are repeatable."""
 
     weights: str
     loss: float
@@ -97,7 +95,7 @@ class Outcome:
         )
 
     def differs_from(self, other: "Outcome") -> float:
-        """Return the largest difference of loss and logits; 0 only where all, weights too, are the same bits."""
+        """Return the largest difference of loss and logits; 0 only if all, including weights, are the same bits."""
         difference = max(abs(self.loss - other.loss), float(numpy.abs(self.logits - other.logits).max()))
         return difference or (0.0 if self.weights == other.weights else numpy.finfo(float).tiny)
 

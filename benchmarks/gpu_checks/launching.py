@@ -1,4 +1,4 @@
-"""Trainings of cells as scripts/train.py does them, in processes that can be killed."""
+"""Train cells as scripts/train.py does, in processes that can be killed."""
 
 import os
 import runpy
@@ -24,33 +24,33 @@ VARIABLE_OF_HEADS = "GLUEGRID_HEAD"
 
 
 def arguments_of(cell: Cell) -> list[str]:
-    """Return what scripts/train.py is given to train a cell."""
+    """Return the arguments with which scripts/train.py trains a cell."""
     return [f"--{name}={path}" for name, path in files_of(cell).items()]
 
 
 def files_of(cell: Cell) -> dict[str, Path]:
-    """Return the files of a cell's training, by the names that it has for them."""
+    """Return the files of a cell's training, by the names of train.py's arguments."""
     paths = {"run": cell.run_json, "model": cell.model, "task": cell.data, "tokens": cell.tokens}
     return paths | {"results": result_of(cell), "record": cell.run_json.with_name("run_record.json")}
 
 
 def result_of(cell: Cell) -> Path:
-    """Return the file that is there once a cell is trained."""
+    """Return the file that exists once a cell is trained."""
     return cell.run_json.with_name("all_results.json")
 
 
 def checkpoints_of(cell: Cell) -> set[str]:
-    """Return the names of a cell's checkpoints that are whole."""
+    """Return the names of a cell's complete checkpoints."""
     return {path.name for path in CellFiles(cell.run_json).checkpoints.glob("step-*")}
 
 
 def start_training(setting: Setting, cell: Cell, seconds_between_checkpoints: float | None = None) -> BaseProcess:
-    """Start a cell's training; without a time between checkpoints, it makes as many as usual."""
+    """Start a cell's training; without a time between checkpoints, it saves as many as usual."""
     return setting.start(_train, arguments_of(cell), seconds_between_checkpoints, cell.folder / "head.json")
 
 
 def start_pack(setting: Setting, cells: list[Cell]) -> BaseProcess:
-    """Start a pack of cells, as scripts/launch_pack.sh does but for the launcher."""
+    """Start a pack of cells as scripts/launch_pack.sh does, but without the launcher."""
     log = setting.out / "check-4-pack.log"
     packed = [
         PackedCell(
@@ -66,7 +66,7 @@ def start_pack(setting: Setting, cells: list[Cell]) -> BaseProcess:
 
 
 def _start_script(script: Path, arguments: list[str], log: Path) -> None:
-    """Be a script that finds its neighbours, and writes into a log."""
+    """Replace this process with a script, which finds its neighbours and writes into a log."""
     with log.open("wb") as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
@@ -74,7 +74,7 @@ def _start_script(script: Path, arguments: list[str], log: Path) -> None:
 
 
 def _train(arguments: list[str], seconds_between_checkpoints: float | None, head: Path) -> None:
-    """Be scripts/train.py."""
+    """Run scripts/train.py in this process."""
     if seconds_between_checkpoints is not None:
         config = {"checkpoint_minutes": seconds_between_checkpoints / 60}
         write_json(head, {"started": now(), "process": this_process(), "config": config})
@@ -84,7 +84,7 @@ def _train(arguments: list[str], seconds_between_checkpoints: float | None, head
 
 
 def wait_for(condition: Callable[[], object], what: str, process: BaseProcess | None = None) -> None:
-    """Wait until a condition holds; the check's own limit ends it. Raises TrainingError if the process ends before."""
+    """Wait for a condition until the check's own limit. Raise TrainingError if the process ends before."""
     while not condition():
         if process is not None and not process.is_alive() and not condition():
             raise TrainingError(f"a training ended with exit code {process.exitcode} before {what}")

@@ -23,12 +23,12 @@ from .traces import traced
 LONGEST = 128
 MOST_DIFFERENCE = {"fp32": 1e-5, "bf16": 5e-2}  # of a norm, relative
 LEAST_COSINE = {"fp32": 0.999999, "bf16": 0.999}
-STEPS = 12, 4  # the second in a pretence
-SKIPPED, TRACED = (6, 1), (4, 1)  # of them, those that are looked at, kernel by kernel
+STEPS = 12, 4  # the second if simulated
+SKIPPED, TRACED = (6, 1), (4, 1)  # steps that are skipped, and traced kernel by kernel
 
 
 def compare(setting: Setting, findings: Findings) -> None:
-    """Compare logits and gradients, then what some steps with dropout give with graphs and without."""
+    """Compare logits and gradients, then the losses of some steps with dropout, with CUDA graphs and without."""
     has_bf16 = setting.findings(0).get("figures", {}).get("has_bf16") is not False
     for precision in ("fp32", "bf16") if has_bf16 else ("fp32",):
         cell = cell_of(setting, "mnli", setting.size("base"), (setting.of(*STEPS) * BATCH_SIZE, 1), precision=precision)
@@ -40,7 +40,7 @@ def compare(setting: Setting, findings: Findings) -> None:
 
 @dataclass(frozen=True)
 class MadeUpRows:
-    """Rows of random tokens, of these lengths (gluegrid.training.dataset.Rows)."""
+    """Rows of random tokens with given lengths (see gluegrid.training.dataset.Rows)."""
 
     lengths: numpy.ndarray
     input_ids: list[numpy.ndarray]
@@ -57,7 +57,7 @@ class MadeUpRows:
 
 
 def _batches(pretend: bool) -> dict[str, list[int]]:
-    """Return the lengths of what is compared, the shortest first: shapes on which kernels were wrong elsewhere."""
+    """Return the lengths of each batch's rows, the shortest first: shapes for which kernels were wrong elsewhere."""
     some = numpy.random.default_rng(1).integers(3, 60, 7 if pretend else BATCH_SIZE - 1).tolist()
     return {
         "a batch": sorted([*some, 61]),
@@ -100,7 +100,7 @@ def _compare_layouts(training: CellTraining, precision: str, findings: Findings)
 
 @contextmanager
 def _computing(forward: ForwardPass, **values: object) -> Iterator[None]:
-    """Let a forward pass have other attributes for a while."""
+    """Set attributes of a forward pass for a while."""
     before = {name: getattr(forward, name) for name in values}
     vars(forward).update(values)
     try:
@@ -110,7 +110,7 @@ def _computing(forward: ForwardPass, **values: object) -> Iterator[None]:
 
 
 def _logits_and_gradients(forward: ForwardPass, rows: MadeUpRows) -> torch.Tensor:
-    """Return both in one vector."""
+    """Return logits and gradients in one vector."""
     parameters = [parameter for parameter in forward.model.parameters() if parameter.requires_grad]
 
     def compute() -> list[torch.Tensor | None]:
@@ -122,13 +122,13 @@ def _logits_and_gradients(forward: ForwardPass, rows: MadeUpRows) -> torch.Tenso
 
 
 def _distance(vector: torch.Tensor, expected: torch.Tensor) -> tuple[float, float]:
-    """Return the norm of the difference, relative to the expected one's, and the cosine of their angle."""
+    """Return the norm of the difference, relative to the expected one's, and the cosine of the angle between both."""
     difference = (vector - expected).norm() / expected.norm()
     return float(difference), float(torch.nn.functional.cosine_similarity(vector, expected, dim=0))
 
 
 def _compare_graphs(setting: Setting, cell: Cell, precision: str, findings: Findings) -> dict:
-    """Train some steps with graphs and without, dropout on; the losses must be the same bits. Look at the kernels."""
+    """Train some steps with dropout, with CUDA graphs and without; losses must be the same bits. Check kernels, too."""
     captured = _training(cell, graphs() if setting.pretend else None)
     trace = traced(captured.train, setting.folder / "trace.json", setting.of(*SKIPPED), setting.of(*TRACED))
     plain = _training(cell)

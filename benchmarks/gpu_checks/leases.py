@@ -1,4 +1,4 @@
-"""Check 6: of two launches for one GPU, the second waits, even for what a killed launcher left; and the record."""
+"""Check 6: of two launches for one GPU, the second waits, even for what a killed launcher left; and its record."""
 
 import json
 import os
@@ -22,16 +22,16 @@ HOLDER = Path(__file__).with_name("holder.py")
 
 
 def share(setting: Setting, findings: Findings) -> None:
-    """Launch a holder, kill its launcher, launch a training: it waits for the holder's end, and has the card then.
+    """Launch a holder, kill its launcher, launch a training: it must wait for the holder's end, and then get the GPU.
 
-    The launches are for a card, in a pretence too, where the training that follows is on the CPU.
+    The launches request a GPU even if it is simulated and the training that follows runs on the CPU.
     """
     findings.figures["cards"] = cards = visible_gpus()
     findings.must(bool(cards), "nvidia-smi lists no GPU, so none can be leased")
     if not cards:
         return
     cell = cell_of(setting, "rte", setting.size("mini"), (setting.of(1024, 32), 32))
-    wanting = with_values(replace(setting, pretend=False), cell)  # whose run.json asks for a card
+    wanting = with_values(replace(setting, pretend=False), cell)  # its run.json asks for a GPU
     notes, go = (setting.folder / name for name in ("holder.json", "go"))
     second_notes = setting.folder / "second.json"
     environment = _environment(cards[0])
@@ -55,7 +55,7 @@ def share(setting: Setting, findings: Findings) -> None:
 
 
 def _environment(card: str) -> dict[str, str]:
-    """Return what a launch is given: this Python first, one card, and no job of SLURM's, whose cards are not leased."""
+    """Return the environment of a launch: this Python first, one GPU, and no SLURM job, whose GPUs are not leased."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return kept | {"PATH": path, "CUDA_VISIBLE_DEVICES": card}
@@ -68,7 +68,7 @@ def _launch(cell: Cell, arguments: list, log: Path, environment: dict[str, str])
 
 
 def _wait_for(condition, launch: subprocess.Popen) -> None:
-    """Wait until a condition holds; the check's own limit ends it. Raises TrainingError if the launch ends before."""
+    """Wait for a condition until the check's own limit. Raise TrainingError if the launch ends before."""
     while not condition():
         if launch.poll() is not None and not condition():
             raise TrainingError(f"a launch ended with exit code {launch.returncode} too early: see check-6-*.log")
@@ -80,7 +80,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _look_at_record(setting: Setting, cell: Cell, card: str, findings: Findings) -> None:
-    """Look for the card, its peak of memory and its utilisation in the record of what was trained."""
+    """Look for the GPU, its peak memory and its utilization in the record of the training."""
     record = read_json(result_of(cell).with_name("run_record.json"))
     told = ("device", "driver", "precision", "peak_memory_bytes", "utilisation")
     findings.figures["record"] = {name: record.get(name) for name in told}

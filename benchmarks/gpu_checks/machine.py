@@ -27,7 +27,7 @@ def look(setting: Setting, findings: Findings) -> None:
     findings.figures |= {"visible": setting.cards, "cards": cards, "processes": processes}
     findings.figures["cuda_of_driver"] = cuda_of_driver()
     findings.save()
-    import torch  # takes seconds, and may not load where libraries of CUDA are missing
+    import torch  # takes seconds, and may fail to load if CUDA libraries are missing
 
     cuda_of_torch = setting.of(torch.version.cuda, "13.0")
     findings.figures |= {"cuda_of_torch": cuda_of_torch, "cudnn": torch.backends.cudnn.version()}
@@ -92,19 +92,19 @@ def warnings(figures: dict) -> list[str]:
 
 
 def packages() -> dict[str, str | None]:
-    """Return the versions of the project's libraries, and of what a torch for CUDA brings."""
+    """Return the versions of the project's libraries, and of those that a torch for CUDA brings."""
     names = [*_wanted(), "triton", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-nccl-cu13"]
     return {name: _version(name) for name in names}
 
 
 def missing_packages() -> list[str]:
-    """Return those of the project's libraries that the checks need and that are not installed."""
+    """Return the project's libraries that the checks need but that are not installed."""
     not_here = {"snakemake", "snakemake-executor-plugin-slurm", "protobuf", "sentencepiece"}
     return [name for name in _wanted() if name not in not_here and _version(name) is None]
 
 
 def nvidia_smi(fields: tuple[str, ...], query: str = "--query-gpu") -> list[dict[str, str]]:
-    """Return what nvidia-smi says of each card, or of each process on one; nothing where it gives no answer."""
+    """Return what nvidia-smi says of each GPU, or of each process on one; nothing if it does not answer."""
     command = ["nvidia-smi", f"{query}={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=15)
@@ -116,7 +116,7 @@ def nvidia_smi(fields: tuple[str, ...], query: str = "--query-gpu") -> list[dict
 
 
 def cuda_of_driver() -> str | None:
-    """Return the newest CUDA that the driver is for, as "13.0"; None without a driver."""
+    """Return the newest CUDA that the driver supports, such as "13.0"; None without a driver."""
     number = ctypes.c_int()
     try:
         if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number)) == 0:

@@ -1,4 +1,4 @@
-"""What the checks train: models with random weights, on rows of the user's data or on made up ones of like lengths."""
+"""Make what the checks train: models with random weights, on rows of the user's data or on similar synthetic ones."""
 
 import dataclasses
 import json
@@ -20,16 +20,16 @@ from gluegrid.experiment.config import TASK_DEFAULTS, load_registry
 from .pretended import graphs
 from .setting import Setting
 
-VOCABULARY = 30_522  # BERT's: an embedding costs memory and an optimizer's time
+VOCABULARY = 30_522  # BERT's, since the embedding costs memory and time in the optimizer
 LONGEST = 512
 TOKENS_PRETENDED = 8
-SPREAD_OF_LENGTHS = 0.45  # standard deviation of their logarithm; of GLUE's tasks, 0.3 to 0.6
+SPREAD_OF_LENGTHS = 0.45  # standard deviation of their logarithm; 0.3 to 0.6 in GLUE's tasks
 
 
 def cell_of(setting: Setting, task: str, size: str, rows: tuple[int, int], dropout: float = 0.1, **values) -> Cell:
-    """Return a staged cell of a random model on up to so many training and validation rows of a task.
+    """Return a staged cell of a random model on at most `rows` training and validation rows of a task.
 
-    `values` are of its run.json.
+    `values` go into its run.json.
     """
     model = _staged_model(setting, size, dropout)
     folder = Path(tempfile.mkdtemp(prefix=f"{task}-{size}-", dir=setting.folder))
@@ -48,7 +48,7 @@ def with_values(setting: Setting, cell: Cell, **values) -> Cell:
 
 
 def ours_on(setting: Setting, cell: Cell, rows: int | None = None) -> Ours:
-    """Return our training of a cell's first rows, or of all; with graphs, in a pretence too."""
+    """Return our training on a cell's first `rows` rows, or on all; if simulated, with stand-ins for CUDA graphs."""
     forget_earlier_settings()
     return Ours(cell, rows or cell.rows, 1, graphs() if setting.pretend else None)
 
@@ -69,7 +69,7 @@ def random_folder(setting: Setting, size: str, dropout: float = 0.1) -> Path:
 
 
 def _tokenizer(setting: Setting) -> Path:
-    """Return the folder of the tokenizer: the user's, or one of the demo's words, its vocabulary as large as BERT's."""
+    """Return the folder of the tokenizer: the user's, or one of the demo's words with a vocabulary of BERT's size."""
     if setting.tokenizer is not None:
         return setting.tokenizer
     folder = setting.folder / "tokenizer"
@@ -88,7 +88,7 @@ def _words() -> list[str]:
 
 
 def _make_up(folder: Path, entry: dict, tokens: float, rows: tuple[int, int]) -> None:
-    """Write a training and a validation split of random words, of so many tokens an example on average."""
+    """Write training and validation splits of random words, with `tokens` tokens per example on average."""
     generator = numpy.random.default_rng(SEED)
     splits = (entry["train"], next(iter(entry["validation"])))
     texts, labels = len(entry["text_columns"]), entry.get("labels")
@@ -105,7 +105,7 @@ def _make_up(folder: Path, entry: dict, tokens: float, rows: tuple[int, int]) ->
 
 
 def _texts(generator: numpy.random.Generator, count: int, mean: float) -> list[str]:
-    """Return texts of random words, so many on average."""
+    """Return `count` texts of random words, `mean` words each on average."""
     middle = numpy.log(mean) - SPREAD_OF_LENGTHS**2 / 2
     lengths = numpy.exp(generator.normal(middle, SPREAD_OF_LENGTHS, count)).astype(int) + 1
     drawn = generator.choice(numpy.array(_words()), lengths.sum())

@@ -1,4 +1,4 @@
-"""Check 5: training gives the same results when GPU memory really runs out; and the largest batch that fits."""
+"""Check 5: training gives the same results when GPU memory really runs out. Also find the largest batch that fits."""
 
 import gc
 import weakref
@@ -20,7 +20,7 @@ from .materials import cell_of, ours_on
 from .pretended import PretendedCard
 from .setting import Findings, Setting
 
-BATCH_SIZES = 256, 16  # on a card so large that activations are most of what is taken
+BATCH_SIZES = 256, 16  # so large on a GPU that activations take most of the memory
 BATCH_SIZE_OF_GRAPHS = 64
 MOST_DIFFERENCE = 1e-4  # of losses, relative: micro-batches add up in another order
 MOST_DIFFERENCE_OF_THE_SAME = 1e-6
@@ -32,11 +32,11 @@ Way = Callable[[torch.nn.Module], Iterator[None]]
 
 
 def run_out(setting: Setting, findings: Findings) -> None:
-    """Train with less memory than a batch needs: in the forward pass, in the backward pass alone, and for a moment.
+    """Train with less memory than a batch needs: in the forward pass, only in the backward pass, and for a moment.
 
-    Where it lacks for good, micro-batches give the same losses but for rounding, without dropout. Where garbage takes
-    it, the same batch is computed again, and with dropout too the losses are the same. Where graphs have taken it, they
-    are given up.
+    If memory stays short, micro-batches give the same losses except for rounding, without dropout. If garbage takes it,
+    the same batch is computed again, and losses are the same even with dropout. If CUDA graphs have taken it, they are
+    given up.
     """
     size, batch_size = setting.size("small"), setting.of(*BATCH_SIZES)
     values = {"precision": "fp32", "per_device_train_batch_size": batch_size}
@@ -76,7 +76,8 @@ def _compare(findings: Findings, name: str, losses: numpy.ndarray, expected: num
 def _train(setting: Setting, cell: Cell, way: Way) -> tuple[numpy.ndarray, int | None]:
     """Train a cell's rows once; return the losses, and the rows of micro-batches.
 
-    From the second step on, its model is in one of a memory's ways: the first, before which paths are tried, goes well.
+    Its model is in one of a memory's ways from the second step on. The first step, before which paths are tried, has
+    enough memory.
     """
     ours = ours_on(setting, cell)
     with _after_first_step(contextmanager(way), ours.training.model):
@@ -87,7 +88,7 @@ def _train(setting: Setting, cell: Cell, way: Way) -> tuple[numpy.ndarray, int |
 
 @contextmanager
 def _after_first_step(way: Callable, model: torch.nn.Module) -> Iterator[None]:
-    """Enter a way after the first step of an optimizer."""
+    """Enter a way after the first optimizer step."""
     entered = None
 
     def enter(*_: object) -> None:
@@ -106,7 +107,7 @@ def _after_first_step(way: Callable, model: torch.nn.Module) -> Iterator[None]:
 
 
 class Card:
-    """The memory of the card, of which torch may be allowed a part only: what it then raises is real."""
+    """The GPU's memory, of which torch may be allowed only a part: the errors that it then raises are real."""
 
     def __init__(self):
         self.size = torch.cuda.get_device_properties().total_memory
@@ -116,33 +117,33 @@ class Card:
         return torch.cuda.memory_allocated()
 
     def kept(self) -> int:
-        """Return the bytes that torch keeps, for tensors or for itself."""
+        """Return the bytes that torch reserves, for tensors or for itself."""
         return torch.cuda.memory_reserved()
 
     def allow(self, size: float) -> None:
-        """Let no more than so many bytes be taken, and give back what is kept for nothing."""
+        """Allow at most so many bytes, and free what torch reserves but does not use."""
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.size))
 
     def fill(self, size: int) -> object:
-        """Return what takes so many bytes."""
+        """Return an object that takes so many bytes."""
         return torch.empty(size, dtype=torch.uint8, device="cuda")
 
     def watch(self, model: torch.nn.Module) -> list[RemovableHandle]:
-        """Let a model's batches take memory: they do."""
+        """Make a model's batches take memory; on a GPU, they do."""
         return []
 
 
 class Memory:
-    """Ways for a model in training to find too little memory. Each is entered at a moment, and left."""
+    """Ways to give a model in training too little memory. Each is entered at some moment, and left."""
 
     def __init__(self, card: Card | PretendedCard):
         self.card = card
-        self.before_forward = self.after_forward = 0  # the most bytes that are taken then
+        self.before_forward = self.after_forward = 0  # the most bytes taken then
         self.was_collected = False
 
     def measured(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow all, and measure what batches take."""
+        """Allow all memory, and measure what batches take."""
         self.before_forward = self.after_forward = 0
 
         def before(*_: object) -> None:
@@ -154,16 +155,16 @@ class Memory:
         yield from self._with(model, before, after)
 
     def short_in_forward(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow a part of the activations."""
+        """Allow memory for a part of the activations."""
         yield from self._with(model, lambda *_: self.card.allow(self._with_activations(0.6)))
 
     def short_in_backward(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow all in the forward pass, and then no more than a part of a batch needs."""
+        """Allow all memory in the forward pass, and then only a part of what a batch needs."""
         limit = self._with_activations(0.8)
         yield from self._with(model, lambda *_: self.card.allow(self.card.size), lambda *_: self.card.allow(limit))
 
     def full_of_garbage(self, model: torch.nn.Module) -> Iterator[None]:
-        """Fill the memory once with what is free as soon as somebody collects garbage."""
+        """Fill the free memory once, with what is freed as soon as garbage is collected."""
 
         filling: weakref.ref | None = None
 
@@ -185,7 +186,7 @@ class Memory:
             gc.enable()
 
     def full_of_graphs(self, model: torch.nn.Module) -> Iterator[None]:
-        """Allow, beside what is taken now, a part of the activations: new shapes find no room beside graphs."""
+        """Allow a part of the activations beside what is taken now: new shapes find no room beside CUDA graphs."""
         self.card.allow(self.card.size)
         self.card.allow(self.card.kept() + 0.6 * (self.after_forward - self.before_forward))
         yield from self._with(model)
@@ -209,9 +210,9 @@ class Memory:
 
 
 def largest_batch(ours: Ours, rows: Rows, setting: Setting, seconds: float) -> dict:
-    """Return how many of the longest row a model in training holds at once, found by real trials within some seconds.
+    """Return how many copies of the longest row a model in training holds at once, by real trials within some seconds.
 
-    `fits` is known to, `too_many` not to, None where the trials ended before.
+    `fits` are known to fit. `too_many` are known not to; it is None if the trials ended before.
     """
     longest = int(rows.lengths.argmax())
     ends = setting.seconds_left - seconds
@@ -225,7 +226,7 @@ def largest_batch(ours: Ours, rows: Rows, setting: Setting, seconds: float) -> d
 
 
 def _next_count(fits: int, too_many: int | None) -> int | None:
-    """Return how many rows to try next; None when it is known well enough."""
+    """Return how many rows to try next; None if the limit is known well enough."""
     if too_many is None:
         count = fits * 2 or FIRST_ROWS
         return count if count <= MOST_ROWS else None
@@ -233,7 +234,7 @@ def _next_count(fits: int, too_many: int | None) -> int | None:
 
 
 def _holds(ours: Ours, rows: Rows, number: int, count: int, setting: Setting) -> bool:
-    """Tell whether forward and backward pass of so many copies of a row fit."""
+    """Tell whether the forward and the backward pass of so many copies of a row fit."""
 
     def compute() -> None:
         if setting.pretend and count > 3 * FIRST_ROWS:

@@ -1,4 +1,4 @@
-"""What stands for a card on a machine without one: its nvidia-smi, its captured graphs, its memory that gives out."""
+"""Simulate a GPU on a machine without one: its nvidia-smi, its CUDA graphs, and its memory, which runs out."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ esac
 
 
 def put_nvidia_smi_first(folder: Path) -> None:
-    """Let programs that this process starts find a stand-in for nvidia-smi, with one card that nobody uses."""
+    """Make programs that this process starts find a stand-in for nvidia-smi, with one GPU that nobody uses."""
     folder.mkdir(parents=True)
     (folder / "nvidia-smi").write_text(NVIDIA_SMI, encoding="utf-8")
     (folder / "nvidia-smi").chmod(0o755)
@@ -30,16 +30,16 @@ def put_nvidia_smi_first(folder: Path) -> None:
 
 
 def graphs():
-    """Return what stands for CUDA graphs (benchmarks/pretended_graphs.py)."""
+    """Return a stand-in for CUDA graphs (benchmarks/pretended_graphs.py)."""
     from pretended_graphs import PretendedGraphs
 
     return PretendedGraphs()
 
 
 class PretendedCard:
-    """A card's memory, as memory.Card shows it: a batch takes `BYTES_OF_A_ROW` a row from its forward pass on.
+    """The simulated memory of a GPU, used like memory.Card: from its forward pass on, a row takes `BYTES_OF_A_ROW`.
 
-    It gives out by torch's error, when the model has computed its loss, or when the gradient of that comes.
+    It runs out with torch's error, when the model has computed its loss, or when the gradient of the loss arrives.
     """
 
     def __init__(self):
@@ -71,7 +71,7 @@ class PretendedCard:
         return Filling()
 
     def watch(self, model: torch.nn.Module) -> list[RemovableHandle]:
-        """Let a model's batches take memory."""
+        """Make a model's batches take memory."""
 
         def before(*_: object) -> None:
             self._of_batch = 0

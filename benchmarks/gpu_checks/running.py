@@ -24,7 +24,7 @@ from gluegrid.execution.visible_gpus import visible_gpus
 from .setting import Findings, Setting, SkippedError
 
 OK, FAILED, SKIPPED = "ok", "failed", "skipped"
-MADE_FROM = PROJECT / "made_from.json"  # where there is no checkout any more: of which commit it was
+MADE_FROM = PROJECT / "made_from.json"  # names the commit where there is no checkout any more
 NO_CARD = "no GPU can be used here; the first check says why"
 
 
@@ -38,15 +38,15 @@ class Check:
     place: str
 
     def function(self) -> Callable[[Setting, Findings], None]:
-        """Return the check's function. Its module, and what that imports, are loaded only now."""
+        """Return the check's function. Load its module, and what that imports, only now."""
         module, _, function = self.place.rpartition(".")
         return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 
 
 def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, limit: float | None = None) -> bool:
-    """Run the checks one after the other, tell of each, and write gpu-check.json; return whether none failed.
+    """Run the checks one after the other, report each, and write gpu-check.json; return whether none failed.
 
-    `limit` stands for the checks' own limits, if given.
+    `limit` replaces the checks' own limits, if given.
     """
     if setting.pretend:
         print("simulated on a CPU: nothing below was measured on a GPU", flush=True)
@@ -73,12 +73,12 @@ def run_all(checks: Sequence[Check], setting: Setting, seconds_in_all: float, li
 
 
 def _prepare_pretence(checks: Sequence[Check], setting: Setting) -> None:
-    """Load what the checks load, once for all, since they are forks of this process; let nvidia-smi be a stand-in."""
+    """Import all checks once, since they are forks of this process, and install a stand-in for nvidia-smi."""
     from . import pretended
 
     pretended.put_nvidia_smi_first(setting.folder / "bin")
     for check in checks:
-        with suppress(Exception):  # which fails the check itself
+        with suppress(Exception):  # the check itself then fails
             check.function()
 
 
@@ -114,7 +114,7 @@ def _how_it_ended(code: int | None) -> str:
 
 
 def _end(process: BaseProcess) -> None:
-    """End a check's process, if it still runs, and all that it has started."""
+    """Kill a check's process, if it still runs, and everything that it has started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -122,7 +122,7 @@ def _end(process: BaseProcess) -> None:
 
 
 def _run(check: Check, setting: Setting) -> None:
-    """Be a check's process: the leader of a group that can be ended with all that it starts, its output in a log."""
+    """Run a check in this process, as the leader of a group that can be killed as a whole, with its output in a log."""
     os.setsid()
     with (setting.out / f"check-{check.number}.log").open("wb") as log:
         os.dup2(log.fileno(), 1)
@@ -134,7 +134,7 @@ def _run(check: Check, setting: Setting) -> None:
         check.function()(setting, findings)
     except SkippedError as reason:
         skipped = str(reason)
-    except Exception as error:  # whatever libraries and drivers do
+    except Exception as error:  # libraries and drivers may raise anything
         traceback.print_exc()
         findings.failures.append(f"{_told(error)} (check-{check.number}.log has more)")
     findings.save(is_complete=True, skipped=skipped)
@@ -143,7 +143,7 @@ def _run(check: Check, setting: Setting) -> None:
 
 
 def _prepare_environment(setting: Setting) -> None:
-    """Let one card be seen, torch's memory be as cells have it, and leases be apart: nobody's cells are waited for."""
+    """Show the check one GPU, set up torch's memory as for cells, and keep leases apart from those of cells."""
     os.environ["TMPDIR"], tempfile.tempdir = str(setting.folder), None
     if not setting.pretend:
         os.environ.setdefault(ALLOCATOR, GROWING_SEGMENTS)

@@ -18,10 +18,10 @@ SIZES_PRETENDED = "tiny"
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the checks work. `folder` is theirs alone and removed in the end, `out` the user's.
+    """Where the checks work. `folder` is theirs alone and is removed at the end; `out` is the user's.
 
-    `data` and `tokenizer` are folders, None where they are made up. `cards` are those that can be used, of which checks
-    see the first. `ends`: when the check is ended, by time.monotonic().
+    `data` and `tokenizer` are folders, or None if they are synthetic. `cards` are the usable GPUs, of which checks see
+    the first. `ends` is when the check is killed, by time.monotonic().
     """
 
     folder: Path
@@ -34,35 +34,35 @@ class Setting:
 
     @property
     def device(self) -> str:
-        """Where checks compute."""
+        """The device on which checks compute."""
         return "cpu" if self.pretend else "cuda"
 
     @property
     def threads(self) -> int:
-        """The CPU threads of what is trained."""
+        """The CPU threads of each training."""
         return 1 if self.pretend else len(os.sched_getaffinity(0))
 
     def of(self, real: Value, pretended: Value) -> Value:
-        """Return what is used on a card, or in its place."""
+        """Return the first value on a GPU, the second if it is simulated."""
         return pretended if self.pretend else real
 
     def size(self, name: str) -> str:
-        """Return the size of the model that stands for one of this size (benchmarks/sizes.py)."""
+        """Return the size of the model that is used for this size (benchmarks/sizes.py)."""
         return self.of(name, SIZES_PRETENDED)
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the check is ended."""
+        """The seconds until the check is killed."""
         return self.ends - time.monotonic()
 
     def start(self, function: Callable[..., None], *arguments: object) -> BaseProcess:
-        """Start a function as a process; on a card a fresh one, since CUDA does not survive a fork."""
+        """Start a function in a process: on a GPU in a fresh one, since CUDA does not survive a fork."""
         process = get_context(self.of("spawn", "fork")).Process(target=function, args=arguments)
         process.start()
         return process
 
     def findings(self, number: int) -> dict:
-        """Return what an earlier check has found; nothing where it has not run."""
+        """Return what an earlier check has found; nothing if it has not run."""
         return json_if_there(self.path_of_findings(number))
 
     def path_of_findings(self, number: int) -> Path:
@@ -71,14 +71,14 @@ class Setting:
 
 
 class SkippedError(Exception):
-    """Why a check cannot say anything here."""
+    """The reason why a check does not apply here."""
 
 
 @dataclass
 class Findings:
     """What a check finds: `figures` (plain data), `failures` and `notes`, for people.
 
-    They are on disk after each `save`, so that a check that is ended by its limit has not measured for nothing.
+    They are on disk after each `save`, so that a check that is killed at its limit keeps what it has measured.
     """
 
     path: Path
@@ -87,12 +87,12 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def must(self, holds: bool, otherwise: str) -> None:
-        """Let the check fail, with these words, unless something holds."""
+        """Fail the check, with these words, unless something holds."""
         if not holds:
             self.failures.append(otherwise)
 
     def note(self, text: str) -> None:
-        """Tell the user something."""
+        """Add a note for the user."""
         self.notes.append(text)
 
     def save(self, **values: object) -> None:

@@ -20,17 +20,17 @@ FLOORS = {
     "floor_seconds": "the time of the GPU's fastest matrix product and copy",
     "floor_seconds_at_real_shapes": "the same with the model's own matrix products",
 }
-AIMS = {"base": 2.0, "large": 1.5}  # times the floor with matrix products at their real shapes, on an H100-class card
-SKIPPED, TRACED = (8, 1), (5, 1)  # steps that are looked at, kernel by kernel; the second in a pretence
+AIMS = {"base": 2.0, "large": 1.5}  # times the floor with matrix products at their real shapes, on an H100-class GPU
+SKIPPED, TRACED = (8, 1), (5, 1)  # steps skipped, and traced kernel by kernel; the second number if simulated
 SECONDS_OF_TRIALS = 6
 ROWS = 2048
-TIMES_OF_LARGE = 8  # as many seconds as base's rows take once: two trainings, of which each step takes 4 times as long
-SECONDS_TO_PREDICT = 15  # QQP's validation set, twice; left out where less time is left
+TIMES_OF_LARGE = 8  # times the seconds of base's rows: two trainings, whose steps take 4 times as long
+SECONDS_TO_PREDICT = 15  # QQP's validation set, twice; skipped if less time is left
 AIM_OF_PREDICTING = 5.0
 
 
 def measure(setting: Setting, findings: Findings) -> None:
-    """Time steps at mnli's lengths in the best precision that the card has; look at one of them in detail."""
+    """Time steps at MNLI's lengths in the best precision of the GPU; look at some of them in detail."""
     findings.figures |= {"steps": {}, "values": VALUES}
     cell = _cell(setting, "base")
     findings.figures["steps"]["base"] = base = _step(setting, cell, "base", findings)
@@ -42,7 +42,7 @@ def measure(setting: Setting, findings: Findings) -> None:
     findings.save()
     _forget()
     if setting.pretend:
-        return  # it would be base once more
+        return  # large would be the same tiny model again
     if TIMES_OF_LARGE * ROWS // BATCH_SIZE * base["seconds"] > setting.seconds_left:
         findings.note("there was not enough time for large")
         return
@@ -54,7 +54,7 @@ def _cell(setting: Setting, size: str) -> Cell:
 
 
 def _predict(setting: Setting, findings: Findings) -> None:
-    """Time how long QQP's validation set takes."""
+    """Time the prediction of QQP's validation set."""
     if setting.seconds_left < SECONDS_TO_PREDICT:
         findings.note("there was not enough time to predict QQP's validation set")
         return
@@ -67,7 +67,7 @@ def _predict(setting: Setting, findings: Findings) -> None:
 
 
 def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
-    """Return the time of a step, those of the floors beneath it, and the peak of the card's memory in a training."""
+    """Return the time of a step, those of the floors beneath it, and the peak of GPU memory in a training."""
     peak = None
     if not setting.pretend:
         torch.cuda.reset_peak_memory_stats()
@@ -86,7 +86,7 @@ def _step(setting: Setting, cell: Cell, size: str, findings: Findings) -> dict:
 
 
 def _look_closer(setting: Setting, cell: Cell, findings: Findings) -> None:
-    """Trace some steps of a training that is warm, measure its peaks, and try how many rows its model holds."""
+    """Trace some steps of a warm training, and try how many rows its model holds."""
     _forget()
     skipped, steps = setting.of(*SKIPPED), setting.of(*TRACED)
     ours = ours_on(setting, cell, (skipped + steps) * BATCH_SIZE)

@@ -16,17 +16,17 @@ from .setting import Findings, Setting
 TASKS_WITH_BEST_FLAGS = ("mnli", "cola", "qnli")
 TASKS = (*TASKS_WITH_BEST_FLAGS, "sst2", "mrpc", "stsb", "qqp", "rte", "wnli")
 ROWS = {"a": 512, "b": 1024, "c": 1024, "d": 1024}  # of which the second half is timed
-EPOCHS = {"a": 1, "b": 1, "c": 1, "d": 8}  # so that what takes least is not timed for too short
+EPOCHS = {"a": 1, "b": 1, "c": 1, "d": 8}  # so that the fastest arm is not timed for too short
 ROWS_PRETENDED = 64
 MOST_TRAININGS = 3  # until one compiles nothing while it is timed
 SECONDS_TO_COMPILE = 30
-AIMS = {"a": 8.0, "c": 1.5}  # times as fast as these arms, on an H100-class card
+AIMS = {"a": 8.0, "c": 1.5}  # times as fast as these arms, on an H100-class GPU
 
-Rates = dict[str, dict[str, float]]  # examples a second, by task and arm
+Rates = dict[str, dict[str, float]]  # examples per second, by task and arm
 
 
 def measure(setting: Setting, findings: Findings) -> None:
-    """Time arms a, b and d on all tasks, in turns, and the best flags on three of them; as far as the time reaches."""
+    """Time arms a, b and d on all tasks, in turns, and the best flags on three of them, as far as time permits."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(setting.folder / "inductor")  # kernels are compiled once for all tasks
     rates: Rates = {}
     slowest = 0.0
@@ -49,7 +49,7 @@ def measure(setting: Setting, findings: Findings) -> None:
 
 
 def _time_best_flags(setting: Setting, task: str, rates: Rates, findings: Findings) -> None:
-    """Time arm c; what is missing to compile is no fault of ours."""
+    """Time arm c; if it cannot compile, that is no failure of ours."""
     if setting.findings(0).get("figures", {}).get("has_bf16") is False:
         findings.note(f"{task}: without bf16, Trainer's best flags are not timed")
     elif setting.seconds_left < SECONDS_TO_COMPILE:
@@ -63,7 +63,7 @@ def _time_best_flags(setting: Setting, task: str, rates: Rates, findings: Findin
 
 
 def _rate(setting: Setting, arm: str, task: str) -> float:
-    """Return an arm's examples a second in training, beyond the first half of it. Raises DataError."""
+    """Return an arm's examples per second in the second half of a training. Raise DataError if it keeps compiling."""
     cell = cell_of(setting, task, setting.size("base"), (setting.of(ROWS[arm], ROWS_PRETENDED), 1))
     forget_earlier_settings()
     epochs = setting.of(EPOCHS[arm], 1)
@@ -83,7 +83,7 @@ def _keep(findings: Findings, rates: Rates) -> None:
 
 
 def _means(rates: Rates) -> dict[str, float]:
-    """Return how many times as fast as each other arm ours is, as the geometric mean over the tasks."""
+    """Return how many times as fast as each other arm ours is: the geometric mean over the tasks."""
     ratios = {
         arm: [of_task["d"] / of_task[arm] for of_task in rates.values() if {arm, "d"} <= of_task.keys()]
         for arm in "abc"

@@ -1,4 +1,4 @@
-"""The trace of torch's profiler over some steps: kernels, launches by the host, and waits."""
+"""Trace some steps with torch's profiler: kernels, launches by the host, and waits."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ATTENTION_OF_CUDNN = re.compile(r"cudnn.*(sdpa|fmha|attention|flash)", re.IGNORE
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened within `steps` steps; times in microseconds."""
+    """The events of `steps` steps, with times in microseconds."""
 
     steps: int
     events: list[dict]
@@ -34,9 +34,7 @@ class Trace:
         return cls(steps, [event for event in events if event.get("ph") == "X" and "dur" in event])
 
     def figures(self) -> dict:
-        """Return launches, waits and device operations of a step, the share of time the device was busy, and kernels of
-        attention.
-        """
+        """Return launches, waits and device operations per step, the share of busy time, and attention kernels."""
         on_device = self._of(ON_DEVICE)
         by_the_host = [event["name"] for event in self._of(BY_THE_HOST)]
         return {
@@ -52,7 +50,7 @@ class Trace:
         return {event["name"] for event in self._of({"kernel"})}
 
     def attention_of_cudnn(self) -> list[str]:
-        """Return the names of cuDNN's kernels of attention that ran."""
+        """Return the names of cuDNN's attention kernels that ran."""
         return sorted(name for name in self.kernels() if ATTENTION_OF_CUDNN.search(name))
 
     def _of(self, categories: set[str]) -> list[dict]:
@@ -60,7 +58,7 @@ class Trace:
 
 
 def _busy(events: list[dict]) -> float:
-    """Return the share of the time from the first to the last of these during which at least one went on."""
+    """Return the share of the time from the first event to the last during which at least one event lasted."""
     spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in events)
     if not spans or spans[0][0] == max(end for _, end in spans):
         return 0.0
@@ -72,12 +70,12 @@ def _busy(events: list[dict]) -> float:
 
 
 def traced(work: Callable[[], object], path: Path, skipped: int, steps: int) -> Trace:
-    """Do some work with an optimizer in it; return the trace of so many of its steps, after those that are skipped.
+    """Do some work with an optimizer in it; return the trace of `steps` of its steps, after the first `skipped`.
 
-    The steps must be there.
+    The work must have that many steps.
     """
     on_card = torch.cuda.is_available()
-    # With older CUDA, what profiles is not to be loaded anew between replays of graphs.
+    # With older CUDA, the profiler must not be loaded again between replays of CUDA graphs.
     os.environ |= {"TEARDOWN_CUPTI": "0", "DISABLE_CUPTI_LAZY_REINIT": "1"}
     profiler = profile(activities=[ProfilerActivity.CUDA if on_card else ProfilerActivity.CPU])
     done = 0

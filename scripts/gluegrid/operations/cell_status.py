@@ -1,7 +1,7 @@
-"""Where one cell is: done, running, waiting in SLURM's queue, stopped, failed, or not begun.
+"""Find the state of one cell: done, running, waiting in SLURM's queue, stopped, failed, or not begun.
 
-Nothing here is asked of the cell itself: its files tell, and SLURM's queue, which is asked after what may still work
-was read, and before what has ended is: so what ends in between is seen as ended.
+The cell itself is not asked: its files and SLURM's queue tell. The queue is read after the files of what may still
+work, and before those of what has ended. So a cell that ends in between is seen as ended.
 """
 
 import time
@@ -24,18 +24,18 @@ SECONDS_TO_START = 120  # from a job's first line in its log until it holds the 
 
 
 class State(StrEnum):
-    """Where a cell is; the words that people read."""
+    """The state of a cell, in the words that users read."""
 
     RUNNING = "running"
     QUEUED = "queued"
     FAILED = "failed"
-    STOPPED = "stopped"  # ended before it was done, with nothing wrong: killed, cancelled by SLURM, asked to leave
+    STOPPED = "stopped"  # ended early without a fault: killed, cancelled by SLURM, told to exit
     NOT_BEGUN = "not begun"
     DONE = "done"
 
 
 class Phase(StrEnum):
-    """What a cell does that runs and does not train; the words that people read."""
+    """What a running cell does when it does not train, in the words that users read."""
 
     STARTING = "starting"
     SCORING = "scoring"
@@ -44,7 +44,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class CellStatus:
-    """A cell and where it is. `why`: what it does if not training, what it waits for, why it failed."""
+    """A cell and its state. `why`: what it does if not training, what it waits for, or why it failed."""
 
     outcome: Outcome
     state: State
@@ -65,16 +65,16 @@ class Surroundings:
     missing: dict[tuple[str, str], list[tuple[str, Path]]]
 
     def waits_for(self, cell: Cell) -> str:
-        """Say which rules must end before a cell can begin."""
+        """Return which rules must end before a cell can begin."""
         rules = dict.fromkeys(rule for rule, _ in self.missing[cell.model, cell.task])
         return f"waits for {', '.join(rules)}" if rules else ""
 
 
 def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings) -> CellStatus:
-    """Return where a cell is that had no results when its traces were read."""
+    """Return the status of a cell that had no results when its traces were read."""
     queue = around.queue
     jobs = [job for each in traces.jobs if (job := each.found_in(queue or {}))]
-    job = min(jobs, key=lambda job: job.waits, default=None)  # one that runs before one that waits for it
+    job = min(jobs, key=lambda job: job.waits, default=None)  # prefer a running job to one that waits for it
     nothing = Outcome(cell, train_log(experiment, cell), why=Reason(Cause.NOT_RUN))
     if _is_held(traces, queue):
         return CellStatus(nothing, State.RUNNING, _phase(traces, job), traces.progress, job)
@@ -86,7 +86,7 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
         return CellStatus(nothing, State.QUEUED, job.reason, traces.progress, job)
     is_untouched = not traces.is_there and not around.missing[cell.model, cell.task] and not nothing.log.exists()
     if is_untouched and not experiment.imported:
-        return CellStatus(nothing, State.NOT_BEGUN)  # nothing else is to be read, as of most cells of a large grid
+        return CellStatus(nothing, State.NOT_BEGUN)  # nothing else needs reading, as for most cells of a large grid
     ended = outcome(experiment, cell)
     if ended.is_done:
         return CellStatus(ended, State.DONE)
@@ -99,13 +99,13 @@ def status_of(experiment: Experiment, cell: Cell, traces: Traces, around: Surrou
 
 
 def _status_in_pack(experiment: Experiment, cell: Cell, traces: Traces, around: Surroundings, job: Job) -> CellStatus:
-    """Return the status of a cell on which the running pack that it is in does not work: its turn comes, or is over."""
+    """Return the status of a cell whose pack runs and works on another cell: its turn is to come, or over."""
     ended = outcome(experiment, cell)
     if ended.is_done:
         return CellStatus(ended, State.DONE)
     if traces.is_outdated():
         return CellStatus(ended, State.RUNNING, Phase.STARTING)
-    # One that has left while the job runs: SLURM has started this again, and its turn comes again.
+    # A cell that has left while the job runs: SLURM has restarted the job, and the cell's turn comes again.
     is_over = _has_begun(job.number, ended.attempts) and ended.why.cause not in PREEMPTED
     if is_over or ended.why.cause == Cause.CANCELLED:
         return _status_when_ended(ended, traces, around)
@@ -118,27 +118,28 @@ def _is_held(traces: Traces, queue: dict[str, Job] | None) -> bool:
     if holder is None:
         return False
     if holder["host"] == this_process()["host"]:
-        return True  # it was looked up
+        return True  # this machine knows that the process lives
     if holder["slurm_job_id"] and queue is not None:
         number = str(holder["slurm_job_id"])
         if number not in queue:
             return False
         job = next((job for each in traces.jobs if each.number == number and (job := each.found_in(queue))), None)
         if job is not None and holder.get("pack"):
-            return not job.waits and traces.heart_beats  # it may work on another cell, and this lock be a dead node's
+            # The pack may work on another cell by now, and a dead node may have left this lock.
+            return not job.waits and traces.heart_beats
         if job is not None:
             return not job.waits
-        # Not of ours: somebody else's that has its number now, or an allocation in which snakemake was called.
+        # Not one of our jobs: somebody else's with the same number, or an allocation in which snakemake was called.
     return traces.heart_beats
 
 
 def _phase(traces: Traces, job: Job | None) -> str | Phase:
-    """Return what a running cell does; nothing where it trains."""
+    """Return what a running cell does; an empty text if it trains."""
     progress = traces.progress
     if job is not None and job.state == "COMPLETING":
         return Phase.ENDING
     if progress is None or traces.holder is None or not progress.is_by(traces.holder):
-        return Phase.STARTING  # what is noted is from the attempt before
+        return Phase.STARTING  # the progress is that of the attempt before
     return Phase.SCORING if progress.step == progress.steps else ""
 
 
@@ -147,7 +148,7 @@ def _status_when_ended(ended: Outcome, traces: Traces, around: Surroundings) -> 
     since, cause = around.invocations.since, ended.why.cause
     if cause == Cause.NOT_RUN:
         return CellStatus(ended, State.NOT_BEGUN, around.waits_for(ended.cell))
-    # What an earlier call of snakemake has left is no failure of the one that runs: it tries the cell again.
+    # What an earlier call left is no failure of the running one, which tries the cell again.
     if since is not None and max(traces.last_event, written(ended.log)) < since:
         return CellStatus(ended, State.NOT_BEGUN, f"before this call: {ended.reason}", traces.progress)
     if cause in (Cause.NOT_STAGED, Cause.NO_START):

@@ -1,4 +1,4 @@
-"""The tasks and models that an experiment can name: the registry's, an experiment file's, and what is staged."""
+"""List the tasks and models that an experiment can name: the registry's, an experiment file's, and staged ones."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def _row_of_staged(manifest: Path) -> tuple[str, ...]:
 
 
 def _size(manifest: Path) -> str:
-    """Return how large a staged model is; "no" where it is not staged, or its manifest cannot be read."""
+    """Return the size of a staged model; "no" if it is not staged or its manifest cannot be read."""
     try:
         files = read_json(manifest)["files"]
     except (DataError, KeyError):

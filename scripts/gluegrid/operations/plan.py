@@ -1,6 +1,6 @@
-"""What a call of snakemake would train, why, and what that costs: known from files, without Snakemake's own plan.
+"""Find what a call of snakemake would train, why, and at what cost, from files and without Snakemake's own plan.
 
-The same cells as `snakemake -n` plans (tests compare the two), within seconds for tens of thousands.
+It finds the same cells as `snakemake -n` (tests compare the two), within seconds for tens of thousands.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,22 +24,22 @@ from gluegrid.results.outcomes import has_result, outcome
 
 NEW = "new"
 BYTES_OF_NUMBER = 4
-BYTES_OF_TOKEN = 8  # its number and its segment, int32 each
+BYTES_OF_TOKEN = 8  # its id and its segment, int32 each
 BYTES_OF_PREDICTION = 8 + 8 + 4 * 3  # idx, label, logits of up to three classes
 STATE_OF_TRAINING = 3  # weights and the optimizer's two moments
 CHECKPOINTS = 2  # the last good one, and the one that is being written
 MOST_KEYS_NAMED = 3
-# Measured on 2 threads of a server. Of a call: Snakemake's start and end, and the tables. Of a cell: what comes before
-# its own start, Snakemake's of the job and the launcher's. Of staging: what starts, beside downloads.
+# Measured on 2 threads of a server. A call includes Snakemake's start and end, and the tables. Staging includes the
+# start of its processes, but no downloads.
 SECONDS_OF_A_CALL = 6
 SECONDS_OF_STAGING = {"model": 4, "data": 1.5, "tokens": 1.5}
-TOKENS_PER_SECOND = 500_000  # that are made, with the rows that they are made of read twice
+TOKENS_PER_SECOND = 500_000  # made, including two reads of their rows
 STAGED_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell that would be trained, the reason why, what it is expected to take, and the GPU, where that is known."""
+    """A cell to train, the reason why, its estimate, and its GPU if that is known."""
 
     cell: Cell
     why: str
@@ -49,7 +49,7 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class DiskNeeded:
-    """Bytes that a plan needs: `to_stage` below resources/, `results` that stay, `each_training` of a cell at work."""
+    """Bytes that a plan needs: `to_stage` below resources/, `results` that stay, `each_training` per running cell."""
 
     to_stage: int
     results: int
@@ -58,7 +58,7 @@ class DiskNeeded:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells to train, the longest first, of an experiment, and what is to be fetched or tokenised for it."""
+    """The cells of an experiment to train, the longest first, and what to fetch or tokenize for them."""
 
     experiment: Experiment
     cells: Sequence[PlannedCell]
@@ -71,15 +71,16 @@ class Plan:
         return sum(planned.estimate.gpu_hours for planned in self.cells)
 
     def seconds_on(self, gpus: int) -> float:
-        """Return when the last cell is done on so many GPUs, from now; a cell of several takes their time for one.
+        """Return in how many seconds the last cell is done on so many GPUs.
 
-        What is staged first counts too; neither downloads nor a scheduler's queue are known.
+        A cell on several GPUs counts as one GPU for their total time. Staging counts, too; downloads and a scheduler's
+        queue are unknown.
         """
         jobs = sorted((seconds_of_job(job) for job in self.jobs_on(gpus)), reverse=True)
         return SECONDS_OF_A_CALL + self.seconds_of_staging + makespan(jobs, gpus)
 
     def jobs_on(self, gpus: int) -> list[list[PlannedCell]]:
-        """Return the cells of each job, on so many GPUs: small ones of a model share packs, others have their own."""
+        """Return the cells of each job on so many GPUs: small cells of a model share packs, others do not."""
         small: dict[str, list[PlannedCell]] = {}
         for planned in self.cells if self.pack_minutes else ():
             if is_small(planned.estimate, planned.cell.values) and not self.experiment.start_of_cell(planned.cell):
@@ -95,7 +96,7 @@ class Plan:
 
     @cached_property
     def seconds_of_staging(self) -> float:
-        """How long it takes to stage what is missing, once it is on this machine."""
+        """The seconds that it takes to stage what is missing, without downloads."""
         starts = sum(SECONDS_OF_STAGING[resource.kind] for resource in self.to_stage)
         return (starts + self._tokens_to_make / TOKENS_PER_SECOND) / STAGED_AT_ONCE
 
@@ -106,7 +107,7 @@ class Plan:
         return sum(size.tokens for size in sizes.values() if not size.is_counted)
 
     def disk_needed(self) -> DiskNeeded:
-        """Return the bytes that are needed beside what is there."""
+        """Return the bytes that are needed beside those that exist."""
         kinds = {_kind(planned.cell): planned.cell for planned in self.cells}
         models = {name: model_size(self.experiment, name) for name in self.experiment.models}
         tasks = {kind: task_size(self.experiment, cell) for kind, cell in kinds.items()}
@@ -124,7 +125,7 @@ class Plan:
 
 
 def seconds_of_job(cells: Sequence[PlannedCell]) -> float:
-    """Return how long a job of these cells is expected to take, from its start, and on all its devices together."""
+    """Return the expected seconds of a job with these cells from its start, summed over all its devices."""
     first = cells[0]
     if len(cells) == 1:
         return first.estimate.gpu_hours * 3600 + SECONDS_OF_A_JOB
@@ -136,7 +137,7 @@ def _seconds_in_pack(planned: PlannedCell) -> float:
 
 
 def plan(experiment: Experiment, estimates: Estimates, pack_minutes: float = SiteChoices().pack_minutes) -> Plan:
-    """Return what is to be done for an experiment, the longest cell first."""
+    """Return the plan for an experiment, the longest cell first."""
     reasons = ((cell, why(experiment, cell)) for cell in experiment.cells.values())
     cells = [
         PlannedCell(cell, reason, estimates.of(cell), estimates.card_of(cell))
@@ -178,7 +179,7 @@ def _why_in_spite_of_its_result(experiment: Experiment, cell: Cell) -> str | Non
 
 
 def _changes(before: dict, now: dict, above: str = "") -> Iterator[str]:
-    """Yield what differs between two runs: each key with both values, as the experiment file would have them."""
+    """Yield the differences between two runs: each key with both values, as the experiment file would have them."""
     defaults = RECIPES.get(now.get("recipe"), {}) if not above else {}
     for key in sorted({*before, *now}):
         one, other = (run.get(key, defaults.get(key)) for run in (before, now))

@@ -23,7 +23,7 @@ NUMBERS_OF_GPUS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST_LINES) -> str:
-    """Return what is to be done; `gpus` to say how long on so many only; `most_lines` None for a line for all."""
+    """Return a plan as text: times on `gpus` only, or on 1, 2, 4, ...; with `most_lines` None, every row."""
     experiment = plan.experiment
     count = len(experiment.cells)
     lines = [f"{experiment.name}: {count - len(plan.cells):,} of {count:,} cells are done."]
@@ -47,9 +47,9 @@ def plan_text(plan: Plan, gpus: int | None = None, most_lines: int | None = MOST
 
 
 def one_line(plan: Plan, places: int, is_remote: bool, rules: Sequence[str] = ()) -> str:
-    """Return what a call is about to do and how long that takes, on so many GPUs or CPU processes at once.
+    """Return one line on what a call is about to do, and how long that takes on so many GPUs or CPU processes.
 
-    `rules` are named where it trains and fetches nothing.
+    `rules` are named if it trains and fetches nothing.
     """
     parts = []
     if plan.cells:
@@ -69,7 +69,7 @@ def one_line(plan: Plan, places: int, is_remote: bool, rules: Sequence[str] = ()
 
 
 def warnings_of_cards(plan: Plan) -> Iterator[str]:
-    """Yield what is wrong with the GPUs that cells are for: a line for all cells of a model that lack the same."""
+    """Yield what the planned GPUs lack: one line for all cells of a model that lack the same."""
     alike: dict[tuple, list[tuple[PlannedCell, Shortage | None]]] = {}
     for planned in _on_known_cards(plan):
         values = planned.cell.values
@@ -146,7 +146,7 @@ def _row(cells: list[PlannedCell]) -> tuple[str, ...]:
 
 
 def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
-    """Yield how long it takes on more and more devices, until more of them are of no use."""
+    """Yield how long it takes on more and more devices, until more of them do not help."""
     if gpus == 0:
         yield from _time_on_this_cpu(plan)
         return
@@ -160,7 +160,7 @@ def _times(plan: Plan, gpus: int | None) -> Iterator[str]:
 
 
 def _time_on_this_cpu(plan: Plan) -> Iterator[str]:
-    """Yield how long it takes without a GPU; nothing where a cell needs one."""
+    """Yield how long it takes without a GPU; nothing if a cell needs one."""
     if not any(_is_on_gpu(planned) for planned in plan.cells):
         cores = len(os.sched_getaffinity(0))
         threads = max(planned.cell.values["threads"] * planned.cell.values["gpus"] for planned in plan.cells)
@@ -200,7 +200,7 @@ def _disk(plan: Plan) -> list[str]:
 
 
 def _gpu_memory(plan: Plan) -> list[str]:
-    """Say what the cell that needs most is expected to need of its GPU."""
+    """Return a line on the cell that needs the most GPU memory."""
     sizes = {
         planned.cell.name: gpu_memory(planned.cell.values, *_sizes(plan, planned), _precision(planned))
         for planned in _one_of_each_kind(plan)
@@ -219,7 +219,7 @@ def _on_known_cards(plan: Plan) -> Iterator[PlannedCell]:
 
 
 def _one_of_each_kind(plan: Plan) -> list[PlannedCell]:
-    """Return the first of the cells that differ in their seed only."""
+    """Return one of each set of cells that differ only in their seeds, the first."""
     kinds: dict[tuple[str, str, str], PlannedCell] = {}
     for planned in plan.cells:
         kinds.setdefault((planned.cell.model, planned.cell.task, planned.cell.variant), planned)
@@ -231,13 +231,13 @@ def _sizes(plan: Plan, planned: PlannedCell) -> tuple[ModelSize, TaskSize]:
 
 
 def _precision(planned: PlannedCell) -> str:
-    """Return in which precision a cell computes: `auto` is fp32, which needs more, on a GPU that is not known."""
+    """Return the precision of a cell; on an unknown GPU, `auto` counts as fp32, which needs more memory."""
     wanted = planned.cell.values["precision"]
     return wanted if planned.card is None else planned.card.precision(wanted)
 
 
 def _basis(plan: Plan) -> list[str]:
-    """Say what the estimates are from."""
+    """Return what the estimates are based on."""
     sources = dict.fromkeys(map(_source, plan.cells))
     are_all_measured = all(planned.estimate.device for planned in plan.cells)
     better = "" if are_all_measured else "; finished cells will improve it"

@@ -18,7 +18,7 @@ COLUMNS = ("What", "Name", "Source", "State", "Files", "Rows")
 
 @dataclass(frozen=True)
 class Resource:
-    """A model, the data of a task, or tokens: the path of the manifest and the log of the job that stages them."""
+    """A model, a dataset, or tokens, with the path of the manifest and the log of the job that stages them."""
 
     kind: str
     name: str

@@ -1,4 +1,4 @@
-"""Find where the cells of experiments are and how long the rest takes, from files and one squeue."""
+"""Find the state of the cells of experiments, and the time left, from files and one call of squeue."""
 
 import datetime
 from collections import Counter
@@ -19,16 +19,16 @@ from gluegrid.operations.makespan import TimeLeft, time_left
 from gluegrid.operations.traces import Traces, traces_of
 from gluegrid.results.outcomes import missing_prerequisites, outcome
 
-ANSWER_SECONDS = 15  # somebody is looking at the screen
+ANSWER_SECONDS = 15  # short, since somebody is looking at the screen
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All cells of an experiment at a moment, in the order of the config.
+    """All cells of an experiment at one moment, in the order of the experiment file.
 
-    `silence` is what came instead of SLURM's answer, None where it has answered or was not asked. `controller` is the
-    last that `make submit` has submitted, if no other call of snakemake has begun since, and `controller_job` its job
-    where that waits or runs.
+    `silence` says why SLURM did not answer; None if it answered or was not asked. `controller` is the last one that
+    `make submit` submitted, if no other call of snakemake has begun since. `controller_job` is its job while that waits
+    or runs.
     """
 
     experiment: Experiment
@@ -52,17 +52,17 @@ class Snapshot:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether a call of snakemake runs or is to run, or jobs that one has left."""
+        """Whether a call of snakemake, or a job that one has left, runs or waits."""
         return bool(self.goes_on or self.counts[State.RUNNING] or self.counts[State.QUEUED])
 
     @property
     def is_final(self) -> bool:
-        """Whether all is done or failed, and no call of snakemake might try again."""
+        """Whether all cells are done or failed, and no call of snakemake may try again."""
         return not self.goes_on and self.counts[State.DONE] + self.counts[State.FAILED] == len(self.cells)
 
 
 class Observer:
-    """Looks at one experiment again and again; what is done, it reads once."""
+    """A repeated look at one experiment that reads finished cells only once."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -70,7 +70,7 @@ class Observer:
         self._done: dict[str, tuple[int, CellStatus]] = {}
 
     def read(self) -> "Reading":
-        """Read what may still work on cells. Raises GluegridError when the experiment is not there (any more)."""
+        """Read what may still work on cells. Raise GluegridError if the experiment does not exist (any more)."""
         invocations = invocations_of(self.folder)
         if invocations is None:
             raise GluegridError(f"{self.folder}: this experiment was never started; run snakemake")
@@ -81,7 +81,7 @@ class Observer:
         return Reading(experiment, invocations, known, traces, controller_of(self.folder))
 
     def snapshot(self, reading: "Reading", queue: dict[str, Job] | None, silence: str | None) -> Snapshot:
-        """Return where all cells are, now that SLURM was asked for the jobs of what was read."""
+        """Return the state of all cells, from what was read and from SLURM's answer about its jobs."""
         experiment, traces, controller = reading.experiment, reading.traces, reading.controller
         job = controller.job.found_in(queue or {}) if controller else None
         carried_out = controller.plan if controller and job and not job.waits else None
@@ -99,7 +99,7 @@ class Observer:
         if self._experiment is None or self._experiment.config != config:
             try:
                 self._experiment = Experiment(config)
-                self._experiment.cells  # noqa: B018  so that what cannot be understood is said here
+                self._experiment.cells  # noqa: B018 so that an error in it is raised here
             except (KeyError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"{self.folder}/heads: was written by another release; run snakemake once for this experiment"
@@ -124,7 +124,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of an experiment before SLURM is asked: the status of cells that are done, the others' traces."""
+    """What was read of an experiment before SLURM is asked: the status of finished cells, the traces of others."""
 
     experiment: Experiment
     invocations: Invocations
@@ -134,22 +134,22 @@ class Reading:
 
     @property
     def jobs(self) -> list[SubmittedJob]:
-        """The jobs that SLURM is to be asked for."""
+        """The jobs to ask SLURM about."""
         of_controller = [self.controller.job] if self.controller and self.controller.may_be_in_queue else []
         return [*of_controller, *(job for traces in self.traces.values() for job in traces.jobs)]
 
 
 def look(observers: list[Observer]) -> list[Snapshot]:
-    """Return where all cells of some experiments are now, with one call of squeue for all. Raises GluegridError."""
+    """Return snapshots of some experiments, with one call of squeue for all. Raise GluegridError if one is missing."""
     readings = [observer.read() for observer in observers]
     queue, silence = _asked_of_slurm([job.number for reading in readings for job in reading.jobs])
     return [observer.snapshot(reading, queue, silence) for observer, reading in zip(observers, readings, strict=True)]
 
 
 def experiments(results: Path, name: str | None) -> list[Path]:
-    """Return the folder of the experiment of this name, or without one of all that snakemake was called for.
+    """Return the folder of the experiment of this name; without a name, of all that snakemake was called for.
 
-    Raises GluegridError where there is none.
+    Raise GluegridError if there is none.
     """
     folders = experiment_folders(results, name, PLANNED)
     if not folders:
@@ -158,13 +158,13 @@ def experiments(results: Path, name: str | None) -> list[Path]:
 
 
 def _is_last(controller: Controller, invocations: Invocations) -> bool:
-    """Tell whether no call of snakemake has begun since a controller was submitted, but for its own."""
+    """Tell whether no other call of snakemake has begun since a controller was submitted."""
     newest = invocations.newest
     return controller.plan in (newest.get("submitted"), str(newest["path"]))
 
 
 def _asked_of_slurm(numbers: list[str]) -> tuple[dict[str, Job] | None, str | None]:
-    """Return the jobs of these numbers that wait or run, by one call of squeue; None and why, where SLURM is silent."""
+    """Return which of these jobs wait or run, by one call of squeue; None and the reason if SLURM is silent."""
     try:
         return jobs_in_queue(numbers, ANSWER_SECONDS), None
     except TransientError as error:

@@ -1,4 +1,4 @@
-"""Describe one model on one task: where its cells are, one per seed and variant."""
+"""Describe one model on one task: the states of its cells, one per seed and variant."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,31 +12,31 @@ from gluegrid.results.result_text import MARK, PREDICTED, best_of
 from gluegrid.results.selection import chosen, was_chosen
 from gluegrid.results.summary import Group, groups
 
-# Their reasons are long, and told in full below: in a row with other states they would leave these no room.
+# Their reasons are long and follow below in full. In a row, they would leave no room for other states.
 WITH_REASONS = (State.FAILED, State.STOPPED)
 MOST_SHARES = 4  # of the cells of one row
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one model on one task; `group` is the variant that tables show of them, as far as is known now."""
+    """The cells of one model on one task; `group` is the variant that tables show, as far as is known now."""
 
     group: Group
     cells: Sequence[CellStatus]
 
     @property
     def state(self) -> State:
-        """What is said of it first."""
+        """The state that the row names first."""
         return min((cell.state for cell in self.cells), key=list(State).index)
 
     @property
     def text(self) -> str:
-        """What else is said, on one line; of several cells, how many are where."""
+        """The rest of the row, on one line; for several cells, how many are in each state."""
         return escaping.one_line(_details(self))
 
 
 def rows_of(experiment: Experiment, cells: list[CellStatus]) -> list[Row]:
-    """Return a row for each model and task, in the order of the config."""
+    """Return a row for each model and task, in the order of the experiment file."""
     statuses: dict[tuple[str, str], list[CellStatus]] = {}
     for status in cells:
         statuses.setdefault((status.outcome.cell.model, status.outcome.cell.task), []).append(status)
@@ -82,7 +82,7 @@ def _running(row: Row, cells: list[CellStatus]) -> str:
     if cell.why:
         return f"{cell.why} ({_share(cell)} before)" if cell.progress and cell.why is Phase.STARTING else cell.why
     left, limit = cell.progress.seconds_left, cell.job and cell.job.seconds_left
-    loss = f", loss {cell.progress.loss:.4f}" if len(row.cells) == 1 else ""  # beside others there is no room for it
+    loss = f", loss {cell.progress.loss:.4f}" if len(row.cells) == 1 else ""  # beside others, it has no room
     text = f"{_share(cell)}{loss}, {duration(left)} left"
     return text + (f", time limit in {duration(limit)}" if limit is not None and limit < left else "")
 

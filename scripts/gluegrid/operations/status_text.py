@@ -1,4 +1,4 @@
-"""Show where each cell is: models and tasks, totals, and why cells failed."""
+"""Show the state of the cells, by model and task and in total, and why cells failed."""
 
 import datetime
 import os
@@ -18,8 +18,8 @@ from gluegrid.results.result_text import MARK
 
 NARROWEST, WIDEST = 60, 140  # columns
 LONGEST_TASK = 24  # characters
-MOST_ROWS = 60  # of models x tasks, where nothing limits them
-MOST_FAILURES = 10  # that are told in full
+MOST_ROWS = 60  # of models x tasks, without another limit
+MOST_FAILURES = 10  # that are shown in full
 COLOURS = {State.DONE: "32", State.RUNNING: "36", State.QUEUED: "33", State.FAILED: "1;31", State.STOPPED: "35"}
 BOLD = "1"
 WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}  # so that paths can be copied
@@ -28,19 +28,19 @@ URGENT = (State.RUNNING, State.QUEUED, State.FAILED, State.STOPPED)
 
 @dataclass(frozen=True)
 class Paper:
-    """What a text is written for: its columns, its lines (None: as many as it takes), and whether it has colours."""
+    """The room for a text: its columns, its lines (None for any number), and whether it has colours."""
 
     width: int = 80
     lines: int | None = None
     colours: bool = False
 
     def painted(self, text: str, code: str | None) -> str:
-        """Return a text in a colour of ECMA-48, or as it is."""
+        """Return a text in a colour of ECMA-48, or unchanged."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code else text
 
 
 def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
-    """Return where each cell of an experiment is, in lines that fit the paper; only paths may be longer."""
+    """Return the state of each cell of an experiment in lines that fit the paper; only paths may be longer."""
     paper = Paper(min(max(paper.width, NARROWEST), WIDEST), paper.lines, paper.colours)
     head, totals = _head(snapshot, paper), _totals(snapshot, paper)
     room = None if paper.lines is None else paper.lines - len(head) - len(totals) - 2
@@ -52,7 +52,7 @@ def status_text(snapshot: Snapshot, paper: Paper = Paper()) -> str:
 
 
 def live_text(snapshot: Snapshot, paper: Paper) -> str:
-    """Return where each cell is while a call works on them, in as many lines as the paper has."""
+    """Return the state of each cell during a call, in as many lines as the paper has."""
     counts = snapshot.counts
     states = [
         state for state in (State.DONE, State.RUNNING, State.QUEUED, State.STOPPED, State.FAILED) if counts[state]
@@ -85,7 +85,7 @@ def _head(snapshot: Snapshot, paper: Paper) -> list[str]:
 
 
 def _controller(snapshot: Snapshot) -> list[str]:
-    """Return what is to be said of the controller that `make submit` has submitted."""
+    """Return the lines about the controller that `make submit` has submitted."""
     controller, job = snapshot.controller, snapshot.controller_job
     if controller is None:
         return []
@@ -107,7 +107,7 @@ def _controller(snapshot: Snapshot) -> list[str]:
 
 
 def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
-    """Return a line for each row, under its model; of too many, what runs, waits or failed, and how many are left."""
+    """Return a line for each row, under its model; of too many rows, the most urgent ones and a count of the rest."""
     models = dict.fromkeys(row.group.model for row in rows)
     if len(rows) + len(models) <= most:
         width = min(max((len(row.group.task.name) for row in rows), default=0), LONGEST_TASK)
@@ -130,10 +130,10 @@ def _table(rows: list[Row], most: int, paper: Paper) -> list[str]:
 
 
 def _most_urgent(rows: list[Row], most: int) -> list[Row]:
-    """Return rows with something that runs, waits, failed or stopped, in this order, and some of each."""
+    """Return rows that run, wait, failed or stopped, in this order, with some of each state."""
     of_state = {state: [row for row in rows if row.state == state] for state in URGENT}
     chosen, states = [], sorted(URGENT, key=lambda state: len(of_state[state]))
-    for place, state in enumerate(states):  # the fewest first: what they leave free the others share
+    for place, state in enumerate(states):  # rarest state first: the others share the room that it leaves
         chosen += of_state[state][: (most - len(chosen)) // (len(states) - place)]
     return sorted(chosen, key=lambda row: URGENT.index(row.state))
 
@@ -159,7 +159,7 @@ def _totals(snapshot: Snapshot, paper: Paper) -> list[str]:
 
 
 def _packs(snapshot: Snapshot) -> list[str]:
-    """Say how many jobs of SLURM's work on the cells, where one works on several."""
+    """Return how many SLURM jobs work on the cells, if one works on several."""
     jobs = {cell.job.number: cell.job for cell in snapshot.cells if cell.job is not None}
     cells = Counter(cell.job.number for cell in snapshot.cells if cell.job is not None)
     packs = sum(number > 1 for number in cells.values())
@@ -196,7 +196,7 @@ def _next_call(snapshot: Snapshot) -> list[str]:
 
 
 def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
-    """Return reason and log of cells that failed or stopped; those for which they are the same together."""
+    """Return the reasons and logs of the cells that failed or stopped, with equal reasons together."""
     alike: dict[tuple[State, str], list[CellStatus]] = {}
     for status in snapshot.cells:
         if status.state in (State.FAILED, State.STOPPED):
@@ -218,14 +218,14 @@ HOME, CLEAR_LINE, CLEAR_BELOW, CLEAR_ALL = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[2
 
 
 class Screen:
-    """Standard output: a terminal is drawn anew in its place, to a pipe one text follows the other."""
+    """Standard output: a terminal is redrawn in place; in a pipe, one text follows the other."""
 
     def __init__(self):
         self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._is_drawn = False
 
     def paper(self, share: float | None = None) -> Paper:
-        """Return what a text has room on; `share` of the terminal's height, or None where it may be longer."""
+        """Return the room for a text: `share` of the terminal's height, or any height if None."""
         if not self.is_terminal:
             return Paper()
         columns, lines = shutil.get_terminal_size()
@@ -234,7 +234,7 @@ class Screen:
         return Paper(columns, height, colours=not os.environ.get("NO_COLOR"))
 
     def draw(self, text: str) -> None:
-        """Show a text in place of the one before."""
+        """Show a text in place of the previous one."""
         if self.is_terminal:
             text = HOME + text.replace("\n", f"{CLEAR_LINE}\n") + CLEAR_LINE + CLEAR_BELOW
             text = text if self._is_drawn else CLEAR_ALL + text

@@ -1,1 +1,1 @@
-"""All that touches Snakemake and its SLURM plugin: hooks, what rules take in, patches."""
+"""Everything that touches Snakemake and its SLURM plugin: hooks, inputs of rules, patches."""

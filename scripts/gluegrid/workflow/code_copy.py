@@ -1,16 +1,16 @@
-"""A copy of the code, made by each head for its jobs: they run what was planned, whatever is edited meanwhile."""
+"""Copy the code for the jobs of a call: they run what was planned, even if you edit it meanwhile."""
 
 import hashlib
 import shutil
 import tempfile
 from pathlib import Path
 
-# What Snakemake's jobs read of the project, and a controller's start.
+# The parts of the project that Snakemake's jobs and the start of a controller read.
 PARTS = ("Snakefile", "rules", "scripts", "schemas", "references", "envs", "profiles/default")
 
 
 def copy_code(project: Path, heads: Path) -> Path:
-    """Return a folder below `heads` with a copy of the project's code; heads of equal code share one."""
+    """Return a folder below `heads` with a copy of the project's code; calls with the same code share one."""
     content = {name: (project / name).read_bytes() for name in _names(project)}
     target = heads.resolve() / f"code-{_hash(content)[:16]}"
     if not target.exists():
@@ -35,7 +35,7 @@ def _hash(content: dict[str, bytes]) -> str:
 
 
 def _write(project: Path, content: dict[str, bytes], target: Path) -> None:
-    """Make the copy, whole or not at all."""
+    """Write the whole copy or nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -53,5 +53,5 @@ def _take_place(temporary: Path, target: Path) -> None:
     try:
         temporary.rename(target)
     except OSError:
-        if not target.exists():  # else another head has made the same copy meanwhile
+        if not target.exists():  # else another call has made the same copy meanwhile
             raise

@@ -1,4 +1,4 @@
-"""Find the experiment of a Snakemake process: the command line's file, or what its controller has frozen."""
+"""Find the experiment of a Snakemake process: in the file on the command line, or as its controller froze it."""
 
 import sys
 from pathlib import Path
@@ -17,11 +17,11 @@ DEFAULT_CONFIG = Path("config.yaml")
 
 
 def experiment_of_workflow(workflow) -> Experiment:
-    """Return the experiment of this call of snakemake; what is wrong with its file ends it with one line each.
+    """Return the experiment of this call of snakemake; end the call with one line per error in its file.
 
-    A job takes the experiment that its head has frozen. The head reads the file given by --configfile alone, or
-    config.yaml: that of the working folder, else the one beside the Snakefile. A controller takes what was
-    submitted, after each requeue too.
+    A job uses the experiment that its call has frozen. The call reads only the file given with --configfile, or
+    config.yaml: from the working folder, else from beside the Snakefile. A controller uses what was submitted, also
+    after each requeue.
     """
     try:
         check_that_it_is_the_whole_workflow(workflow)
@@ -29,7 +29,7 @@ def experiment_of_workflow(workflow) -> Experiment:
             return Experiment(frozen["config"])
         settings = workflow.config_settings
         file = _config_file(settings.configfiles, Path(workflow.basedir).resolve())
-        # Of the head alone: jobs need not look at what it has looked at.
+        # Only in the process that plans: jobs need not repeat its check.
         look_at_data = look_at_local_data if workflow.is_main_process else None
         experiment = load_experiment(file, _experiment_name(settings.config), look_at_data)
         check_that_it_is_no_import(experiment)
@@ -41,9 +41,9 @@ def experiment_of_workflow(workflow) -> Experiment:
 
 
 def check_that_it_is_the_whole_workflow(workflow) -> None:
-    """Raise GluegridError where another workflow uses this one by `module:` or `include:`.
+    """Raise GluegridError if another workflow uses this one with `module:` or `include:`.
 
-    The experiment file, the tables at the end and the packs belong to the whole call of snakemake.
+    The experiment file, the final tables and the packs belong to the whole call of snakemake.
     """
     snakefile = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "Snakefile"
     if not snakefile.samefile(workflow.main_snakefile):
@@ -54,14 +54,14 @@ def check_that_it_is_the_whole_workflow(workflow) -> None:
 
 
 def check_that_it_is_no_import(experiment: Experiment) -> None:
-    """Raise GluegridError for an experiment of the name of one that was imported."""
+    """Raise GluegridError if an import has the name of this experiment."""
     folder = Path(experiment.paths.root)
     if is_import(folder):
         raise GluegridError(f"{folder}: is an import (docs/sharing.md); rename this experiment")
 
 
 def estimates_of_workflow(experiment: Experiment, workflow) -> Estimates:
-    """Return the estimates of this call's cells; a file of measured speeds that is broken costs a line, and no more."""
+    """Return the estimates of this call's cells; only warn if the file of measured speeds is broken."""
     gpu_model = gpu_model_of(resource_of_train(workflow.resource_settings, RESOURCE))
     estimates, problem = estimates_of(experiment, gpu_model=gpu_model)
     if problem and workflow.is_main_process:
@@ -87,5 +87,5 @@ def _experiment_name(overrides: dict) -> object:
             f"--config {unknown[0]}=...: only 'experiment' can be set on the command line;"
             " write other values into the experiment file"
         )
-    # Snakemake gives None for `--config experiment=`, which names nothing.
+    # Snakemake passes None for `--config experiment=`, which names nothing.
     return "" if overrides.get("experiment", "") is None else overrides.get("experiment")

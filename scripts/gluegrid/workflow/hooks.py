@@ -46,17 +46,17 @@ from gluegrid.workflow.snakemake_patches import (
 from gluegrid.workflow.terminal import handler_in_use, log_files
 
 BEGUN = now()  # before anything is planned
-PROGRAMS = ("bash", "tee")  # of the rules' shells
-OF_SLURM = ("sbatch", "scancel", "squeue")  # without which no job is submitted, followed or ended
-FETCHES_AT_ONCE = 2  # a hub answers many with 429 (too many requests)
+PROGRAMS = ("bash", "tee")  # that the rules' shell commands call
+OF_SLURM = ("sbatch", "scancel", "squeue")  # to submit, follow and cancel jobs
+FETCHES_AT_ONCE = 2  # the hub answers more with 429 (too many requests)
 
 
 def prepare(workflow) -> tuple[Experiment, Estimates]:
-    """Make this process ready to plan, or to run a job; return the experiment and the estimates of its cells."""
-    gc.disable()  # until all is planned: it would search a growing plan again and again, with next to no garbage in it
+    """Prepare this process to plan or to run a job; return the experiment and the estimates of its cells."""
+    gc.disable()  # while planning: it would scan the growing plan again and again, and find next to no garbage
     let_jobs_find_programs(workflow)
     outlive_warnings(workflow)
-    # That Snakemake is another than it was is said once, and not in the log of each job.
+    # A warning about an untested Snakemake version appears once, not in the log of each job.
     with nullcontext() if workflow.is_main_process else redirect_stderr(io.StringIO()):
         keep_files_of_jobs()
         begin_with_the_longest()
@@ -74,9 +74,9 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
 
 
 def let_jobs_find_programs(workflow) -> None:
-    """Tell every job where this clone's scripts are, wherever the working folder is, and which Python runs them.
+    """Tell every job where this clone's scripts are, whatever the working folder, and which Python runs them.
 
-    `.venv/bin/snakemake` without activation would find no `accelerate`, or another environment's.
+    Without activation, `.venv/bin/snakemake` would find no `accelerate`, or that of another environment.
     """
     if workflow.is_main_process:
         leave_caller()
@@ -85,7 +85,7 @@ def let_jobs_find_programs(workflow) -> None:
     if srun and "SLURM_CONF" in os.environ and "GLUEGRID_SRUN" not in os.environ:
         os.environ.update(GLUEGRID_SRUN=srun, GLUEGRID_SLURM_CONF=os.environ["SLURM_CONF"])
     if "SLURM_CONF" in os.environ and not workflow.is_main_process:
-        os.environ["GLUEGRID_SLURM_CONF"] = os.environ["SLURM_CONF"]  # a job's cluster may be another than the head's
+        os.environ["GLUEGRID_SLURM_CONF"] = os.environ["SLURM_CONF"]  # maybe not the controller's cluster
     _use_scripts(Path(workflow.basedir) / "scripts")
 
 
@@ -96,38 +96,38 @@ def _use_scripts(scripts: Path) -> None:
 
 
 def outlive_warnings(workflow) -> None:
-    """Let no job end by SIGUSR1, a site's warning of the time limit: its training saves its work and leaves."""
+    """Keep SIGUSR1, a site's warning of the time limit, from ending a job: its training saves its work and exits."""
     if not workflow.is_main_process:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def cap_fetches(workflow) -> None:
-    """Let few fetches run at once, unless --resources hub=... says how many.
+    """Limit how many fetches run at once, unless --resources hub=... sets the limit.
 
-    Not in the profiles: any --resources on the command line takes the place of all that a profile has.
+    The profiles cannot do this: any --resources on the command line replaces all that a profile sets.
     """
     if "hub" not in workflow.global_resources:
         workflow.register_resource("hub", FETCHES_AT_ONCE)
 
 
 def prepare_execution(experiment: Experiment, small: SmallCells, workflow, executor: str) -> None:
-    """Do what depends on how jobs are run, which is not known before."""
+    """Do what depends on the executor, which is not known earlier."""
     os.environ[EXECUTOR] = executor
     leave_job_of_caller(executor)
     if executor == "local":
         limit_gpus(experiment, workflow)
     if executor == "slurm":
         check_version()
-    # All cells of a pack have one environment, that of this call: no rule's own.
+    # All cells of a pack share this call's environment, so no rule may have its own.
     if executor in ("local", "slurm") and small.pack_minutes and not workflow.deployment_settings.deployment_method:
         run_in_packs(small.packs)
 
 
 def limit_gpus(experiment: Experiment, workflow) -> None:
-    """Let as many cells run at once on this machine as it has GPUs, unless --resources gpu=... says how many.
+    """Run at most as many cells at once on this machine as it has GPUs, unless --resources gpu=... sets the limit.
 
-    Cells on the CPU ask for one too: where there are no others, as many run as there are cores. Not in the profile, for
-    the reason of `cap_fetches`.
+    Cells on the CPU request a `gpu`, too: if no cell needs a real one, the number of cores is the limit. The profile
+    cannot set it, for the reason given in `cap_fetches`.
     """
     gpus = len(visible_gpus()) if experiment.needs_gpus else None
     if "gpu" not in workflow.global_resources:
@@ -138,7 +138,7 @@ def limit_gpus(experiment: Experiment, workflow) -> None:
 
 
 def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
-    """Freeze what this call of snakemake has planned, and the code, for its jobs."""
+    """Freeze the plan of this call of snakemake, and the code, for its jobs."""
     heads = Path(experiment.paths.heads)
     try:
         check_programs(os.environ.get(EXECUTOR))
@@ -158,12 +158,12 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     tell_jobs_of_interruption()
     show_messages()
     show_progress(call, workflow)
-    gc.freeze()  # what was planned stays, in a head that lives for days
+    gc.freeze()  # the plan stays in memory with the controller, which may run for days
     gc.enable()
 
 
 def show_progress(call: Call, workflow) -> None:
-    """Let the terminal show how this call gets on, unless Snakemake's own output is wanted."""
+    """Show the progress of this call in the terminal, unless Snakemake's own output is wanted."""
     if handler := handler_in_use():
         os.environ[LIVE] = "1"
         workflow.progress = Progress(call, log_files(workflow), handler.block)
@@ -172,7 +172,7 @@ def show_progress(call: Call, workflow) -> None:
 
 
 def check_programs(executor: str | None) -> None:
-    """Raise GluegridError where a program is missing that jobs need, or that they are submitted with."""
+    """Raise GluegridError if a program is missing that jobs need, or that submits them."""
     needed = (*PROGRAMS, *(OF_SLURM if executor == "slurm" else ()))
     if missing := [name for name in needed if not shutil.which(name)]:
         where = f"not found in any folder of PATH ({os.environ.get('PATH', '')})"
@@ -180,21 +180,21 @@ def check_programs(executor: str | None) -> None:
 
 
 def _put_sbatch_first(scripts: Path) -> None:
-    """Let the SLURM plugin submit its jobs by our sbatch (gluegrid/execution/sbatch.py), which calls SLURM's."""
+    """Make the SLURM plugin submit jobs with our sbatch (gluegrid/execution/sbatch.py), which calls SLURM's."""
     if sbatch := shutil.which("sbatch"):
         os.environ.setdefault("GLUEGRID_SBATCH", sbatch)
         _put_first_on_path(scripts / "slurm" / "on_head")
 
 
 def end_of_run(experiment: Experiment, workflow) -> None:
-    """Let the terminal end with the tables, or where only staging was asked for, with what is staged."""
+    """Write the tables and print them last; if only staging was asked for, print what is staged."""
     is_only_staged = _is_only_staged(workflow)
     outcomes = [] if is_only_staged else read_outcomes(experiment)
     if progress := getattr(workflow, "progress", None):
         progress.end(outcomes)
     if not is_only_staged:
         write_tables(experiment, outcomes)
-    # At exit, since Snakemake's own last lines come after its handlers.
+    # At exit, because Snakemake prints its own last lines after its handlers.
     atexit.register(print, _last_words(experiment, outcomes, workflow), flush=True)
     try:
         add_speeds(learn(experiment, finished_now(outcomes)))
@@ -203,7 +203,7 @@ def end_of_run(experiment: Experiment, workflow) -> None:
 
 
 def tell_what_there_is(experiment: Experiment, workflow) -> None:
-    """Say that nothing was to be done, and what a call that has done it ends with."""
+    """Say that nothing was to be done, and print the last lines of a call that did the work."""
     if handler := handler_in_use():
         handler.forget()
         print(NOTHING_DONE)

@@ -1,7 +1,7 @@
-"""The end of a call of snakemake that is asked for, by Ctrl-C or by a signal to its process alone.
+"""End a call of snakemake on request: by Ctrl-C, or by a signal to its process alone.
 
-What it has started saves its work and leaves, and the call ends after it. Only a `kill -9` leaves jobs behind; the same
-command finds them.
+Its jobs save their work and exit, and then the call ends. Only a `kill -9` leaves jobs behind; the same command finds
+them.
 """
 
 import logging
@@ -25,31 +25,31 @@ SECONDS_BETWEEN_ROUNDS = 1
 
 
 def end_when_asked() -> None:
-    """Let SIGTERM end this call as Ctrl-C does, and SIGHUP too where its cells are on this machine.
+    """Make SIGTERM end this call as Ctrl-C does, and SIGHUP too if its cells run on this machine.
 
-    Snakemake (9.27) itself waits after a SIGTERM until all its jobs are done: hours, and whoever sends one mostly kills
-    within seconds what is left. Jobs on SLURM outlast a connection that is lost, and the job of a controller, in which
-    SIGTERM comes from SLURM when it is requeued, preempted or cancelled: there, it is as good as a `kill -9`.
+    After a SIGTERM, Snakemake (9.27) itself waits for all its jobs. That takes hours, but most senders kill what is
+    left within seconds. Jobs on SLURM outlast a lost connection, and they outlast the job of their controller. SLURM
+    sends SIGTERM to that job when it requeues, preempts or cancels it: there, the signal works like a `kill -9`.
     """
-    # Snakemake's own handlers are there by now. What nohup ignores stays ignored.
+    # Snakemake has installed its own handlers by now. What nohup ignores stays ignored.
     signal.signal(signal.SIGTERM, signal.SIG_DFL if SUBMITTED in os.environ else signal.default_int_handler)
     if os.environ.get(EXECUTOR) == "local" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def tell_jobs_and_cancel(cancel: Callable, self) -> None:
-    """Let an executor that is cancelled tell its jobs on this machine, for which Snakemake only waits.
+    """Make a cancelled executor tell its jobs on this machine to exit; Snakemake only waits for them.
 
-    A terminal's Ctrl-C reaches them too, a signal to the process of snakemake alone does not.
+    A Ctrl-C in the terminal reaches them, too; a signal to the snakemake process alone does not.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _ask_for_patience)
     interrupt()
     if isinstance(sys.exception(), KeyboardInterrupt):
-        # That its jobs have ended as they were told is no error, nor that the workflow has not come to its end.
+        # Jobs that exit as told are no errors, nor is a workflow that does not finish.
         logger.addFilter(lambda record: record.levelno < logging.ERROR)
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # of a job that was just to begin
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # of a job that was about to begin
         if LIVE in os.environ:  # Snakemake says so itself where its own output is shown
             print("Stopping; running cells save their work first.", file=sys.stderr, flush=True)
     with _local_jobs_told():
@@ -62,7 +62,7 @@ def _ask_for_patience(number: int, frame: object) -> None:
 
 @contextmanager
 def _local_jobs_told() -> Iterator[None]:
-    """Tell the processes of this machine's jobs to leave, until those inside have been waited for."""
+    """Tell the processes of this machine's jobs to exit, until the body of the `with` statement has waited for them."""
     is_over = threading.Event()
     teller = threading.Thread(target=_tell_local_jobs, args=(is_over,), daemon=True)
     teller.start()
@@ -77,7 +77,7 @@ def _tell_local_jobs(is_over: threading.Event) -> None:
     told: set[psutil.Process] = set()
     while True:
         for process in set(_processes_of_local_jobs()) - told:
-            # One that ignores it may yet begin to listen: the training does, its shell and its launcher do not.
+            # A process that ignores SIGINT may listen later: a training does; its shell and its launcher do not.
             with suppress(psutil.Error, OSError):
                 if not _ignores_interrupts(process.pid):
                     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The states of SLURM's jobs as the plugin of Snakemake wants them, from a SLURM that may be silent or forget jobs."""
+"""Tell Snakemake's SLURM plugin the states of jobs, even if SLURM is silent or forgets jobs."""
 
 import asyncio
 import shlex
@@ -8,25 +8,25 @@ from contextlib import suppress
 
 from gluegrid.execution.slurm_queue import ANSWER_SECONDS, NUMBER
 
-# A state that SLURM only passes through, or the absence of any, is believed after this long.
+# Believe a transient state, or the absence of any state, only after this long.
 LOST_AFTER_SECONDS = 120
 PASSING_STATES = {"NODE_FAIL", "PREEMPTED"}
 LOST = "ERROR"  # a state that the plugin takes for a failure
-# Between a job's number and its cluster in what the plugin knows it by, and writes into commands of a shell.
+# Separates number and cluster in the id by which the plugin knows a job, and which it writes into shell commands.
 BEFORE_CLUSTER = "@"
-ALL_CLUSTERS = " --clusters all"  # which the plugin asks sacct about
+ALL_CLUSTERS = " --clusters all"  # in the plugin's sacct commands
 
 
 def id_of(number: str, cluster: str) -> str:
-    """Return what the plugin is to know a job by; `cluster` is empty where none was asked for."""
+    """Return the id by which the plugin knows a job; `cluster` is empty if none was requested."""
     return f"{number}{BEFORE_CLUSTER}{cluster}" if cluster else number
 
 
 async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, float | None]:
-    """Return what a command of the plugin's lists, the states of jobs by their numbers, and after how many seconds.
+    """Return the states of jobs by number, as a command of the plugin lists them, and the seconds that it took.
 
-    None for both where SLURM does not answer. The plugin's own query takes a site's banner for jobs, or for silence if
-    it is not in UTF-8.
+    Return None for both if SLURM does not answer. The plugin's own query takes a site's banner for jobs, or for silence
+    if it is not in UTF-8.
     """
     begun, process = time.monotonic(), None
     try:
@@ -48,7 +48,7 @@ async def listed_states(command: str, logger) -> tuple[dict[str, str] | None, fl
 
 
 class JobStates:
-    """Asks SLURM for the states of jobs, by `query`, in place of the plugin; `name` is that of all jobs of its head."""
+    """The states of a call's jobs, asked of SLURM with `query` in place of the plugin; all its jobs have one `name`."""
 
     def __init__(self, query: Callable, clock: Callable[[], float] = time.monotonic):
         self.wanted: set[str] = set()
@@ -59,7 +59,7 @@ class JobStates:
         self._silent: set[str] = set()
 
     async def query(self, command: str, logger) -> tuple[dict[str, str], float]:
-        """Return the states of all jobs that SLURM tells of; none, that is no news, when it does not answer."""
+        """Return the states of all jobs that SLURM reports; if it does not answer, return none, which means no news."""
         states, unknown, silent, total = {}, set(), set(), 0.0
         for cluster, numbers in self._wanted_by_cluster().items():
             listed, seconds = await self._states_in(cluster, numbers, command, logger)
@@ -75,7 +75,7 @@ class JobStates:
         return states | dict.fromkeys(self._lost(states, unknown, logger), LOST), total
 
     def _wanted_by_cluster(self) -> dict[str, set[str]]:
-        """Return the numbers of the jobs that are asked for, by their clusters."""
+        """Return the numbers of the wanted jobs by cluster."""
         of_clusters = {}
         for job in self.wanted:
             number, _, cluster = job.partition(BEFORE_CLUSTER)
@@ -85,7 +85,7 @@ class JobStates:
     async def _states_in(
         self, cluster: str, numbers: set[str], command: str, logger
     ) -> tuple[dict[str, str] | None, float | None]:
-        """Return the states of all jobs that a cluster tells of, and after how many seconds; else None for both."""
+        """Return the states of all jobs that a cluster reports, and the seconds that it took; None if silent."""
         has_others = len(self._wanted_by_cluster()) > 1
         states, seconds = await self._query(_in_cluster(command, cluster, has_others), logger)
         if states is None:
@@ -104,17 +104,17 @@ class JobStates:
         numbers = sorted(filter(NUMBER.fullmatch, jobs))
         if not numbers:
             return {}
-        # By name too: the numbers may be those of somebody else's jobs by now.
+        # By name, too: by now, the numbers may be those of somebody else's jobs.
         asked = f"--name={self.name} --jobs={','.join(numbers)}"
         where = f" --clusters={cluster}" if cluster else ""
         command = f"sacct --allocations --noheader --parsable2 --format=JobID,State{where} {asked}"
         states, _ = await self._query(command, logger)
         plain = {job: _plain(state) for job, state in (states or {}).items()}
-        # What it says of jobs that have not ended may be old: squeue knows better.
+        # For jobs that have not ended, its answer may be outdated: squeue knows better.
         return {job: state for job, state in plain.items() if state not in ("PENDING", "RUNNING", "REQUEUED")}
 
     def _lost(self, states: dict[str, str], unknown: set[str], logger) -> Iterable[str]:
-        """Return the jobs that no one has known for long, or that SLURM was to requeue and did not."""
+        """Return the jobs that have been unknown for too long, or that SLURM was to requeue and did not."""
         passing = {job for job in self.wanted if states.get(job) in PASSING_STATES}
         doubtful = {job for job in passing | unknown if NUMBER.fullmatch(job.partition(BEFORE_CLUSTER)[0])}
         now = self._clock()
@@ -126,9 +126,7 @@ class JobStates:
 
 
 def _in_cluster(command: str, cluster: str, has_others: bool) -> str:
-    """Let a query of the plugin's ask one cluster, and name each task of an array job as <job>_<task>, as the plugin
-    does.
-    """
+    """Return a query of the plugin for one cluster that names tasks of array jobs <job>_<task> as the plugin does."""
     command = f"{command} --array" if command.startswith("squeue") else command.replace("JobIdRaw", "JobId")
     if cluster or has_others:
         command = command.replace(ALL_CLUSTERS, "")
@@ -136,5 +134,5 @@ def _in_cluster(command: str, cluster: str, has_others: bool) -> str:
 
 
 def _plain(state: str) -> str:
-    """Return a state without what sacct adds to it, as in `CANCELLED by 0`, which the plugin does not know."""
+    """Return a state without sacct's additions, as in `CANCELLED by 0`, which the plugin does not know."""
     return state.split()[0] if state.split() else state

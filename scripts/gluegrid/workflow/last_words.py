@@ -1,4 +1,4 @@
-"""What the terminal ends with: models by tasks, what to know of the numbers, where the rest is, what has failed."""
+"""Write the last lines of a call: scores by model and task, notes on them, where the rest is, and what failed."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from gluegrid.workflow.run_end import comparison
 
 WIDTH = 80  # columns
 LONGEST_NAME = 32  # characters of a model's name
-MOST_TASKS_BELOW = 20  # more of them go beside each other, in several parts
+MOST_TASKS_BELOW = 20  # more tasks become columns, in several tables
 MOST_NOTES = 10
 MOST_TOLD = 30  # cells without a result
 GAP = "  "
@@ -34,7 +34,7 @@ NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
 def last_words(
     experiment: Experiment, outcomes: Sequence[Outcome], targets: Sequence[str] = (), logs: Sequence[str] = ()
 ) -> str:
-    """Return what a call ends with; `targets` are the rules that it was asked for."""
+    """Return the last lines of a call; `targets` are the rules that were requested."""
     grouped = chosen(groups(experiment, outcomes))
     failed, stopped = without_result(outcomes)
     said = SYNTHETIC_DATA if are_synthetic(grouped) else ""
@@ -53,7 +53,7 @@ def last_words(
 
 
 def score_table(grouped: Sequence[Group], said: str = "", width: int = WIDTH) -> str:
-    """Return models by tasks in so many columns: a column for each model or, if there are many, for each task.
+    """Return scores in a table of at most `width` characters, with a column per model or, if models are many, per task.
 
     `said` is a caveat that is stated elsewhere, as in `tables.models_by_tasks`.
     """
@@ -71,7 +71,7 @@ def _folded(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int) -
 
 
 def _parts(rows: list[list[str]], width: int) -> Iterator[list[list[str]]]:
-    """Yield tables of as many columns each as fit, the first in each of them."""
+    """Yield tables with as many columns as fit; each repeats the first column."""
     chosen_columns: list[int] = []
     for column in range(1, len(rows[0]) if rows else 0):
         if chosen_columns and _width(_of_columns(rows, [*chosen_columns, column])) > width:
@@ -96,7 +96,7 @@ def _width(rows: list[list[str]]) -> int:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """Return a table: names on the left, numbers aligned on the right."""
+    """Return a table with names aligned on the left and numbers on the right."""
     first, *others = _widths(rows)
     return "\n".join(
         GAP.join([row[0].ljust(first), *(text.rjust(width) for text, width in zip(row[1:], others, strict=True))])
@@ -105,14 +105,14 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _caption(experiment: Experiment, grouped: Sequence[Group]) -> list[str]:
-    """Say what the numbers of the table are."""
+    """Return the line that says what the table's numbers are."""
     several = any(len(group.outcomes) > 1 for group in grouped)
     over = ", mean ± standard deviation over seeds" if several else ", one seed"
     return [f"{experiment.name}: scores x 100 on validation{over}"]
 
 
 def _notes(outcomes: Sequence[Outcome], grouped: Sequence[Group], said: str) -> Iterator[str]:
-    """Yield what to know of the numbers, each thing once."""
+    """Yield the notes on the numbers, each once."""
     notes = TableNotes(grouped, of_scores=True, said=said).lines()
     told = [*([SYNTHETIC_NOTE] if said else []), *notes[: MOST_NOTES + 1]]
     more = [f"- {len(notes) - MOST_NOTES - 1:,} more notes: results.md"] if notes[MOST_NOTES + 1 :] else []
@@ -129,14 +129,14 @@ def _where(experiment: Experiment, logs: Sequence[str], report_follows: bool) ->
 
 
 def _of_targets(experiment: Experiment, targets: Sequence[str]) -> Iterator[str]:
-    """Yield what was found by the rules that were asked for, beside the table."""
+    """Yield the findings of the requested rules, which follow the table."""
     for rule in targets:
         if lines := [*OF_RULES[rule](experiment)] if rule in OF_RULES else []:
             yield from ("", *lines)
 
 
 def _of_compare(experiment: Experiment) -> Iterator[str]:
-    """Say how often each model wins, ties and loses against each other."""
+    """Yield how often each model wins, ties and loses against each other model."""
     content = json_if_there(Path(experiment.paths.comparisons_json))
     pairs: dict[tuple[str, str], list[str | None]] = {}
     for each in content.get("tasks", []):

@@ -1,4 +1,4 @@
-"""The last lines of a terminal, drawn again and again in place; whatever else is printed goes above them."""
+"""The last lines of a terminal, redrawn in place; all other output goes above them."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
-# ECMA-48: up so many lines, then erase to the end of the screen; from the first column, since ^C may have been echoed.
+# ECMA-48: move up, then erase to the end of the screen. It starts at the first column, since ^C may have been echoed.
 UP_AND_CLEAR = "\r\x1b[{lines}A\x1b[J"
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
@@ -26,7 +26,7 @@ class LiveBlock:
         self._drawn = 0
         self._lines: Sequence[str] = ()
         self._is_open = False
-        self._lock = threading.RLock()  # a signal's handler may print while its thread draws
+        self._lock = threading.RLock()  # a signal handler may print while its thread draws
         self._replaced: dict[str, TextIO] = {}
 
     @property
@@ -44,7 +44,7 @@ class LiveBlock:
         return not os.environ.get("NO_COLOR")
 
     def open(self) -> None:
-        """Let what this process prints go above the block, as long as it is open."""
+        """Print the output of this process above the block while it is open."""
         if self._is_open:
             return
         self._is_open = True
@@ -55,7 +55,7 @@ class LiveBlock:
                 setattr(sys, name, _Above(self, stream))
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show lines in place of the ones before; of too many, the last ones."""
+        """Replace the lines shown before; if there are too many, show the last ones."""
         with self._lock:
             if self._is_open:
                 self._lines = lines
@@ -100,24 +100,24 @@ class _Above:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Print all complete lines; the rest waits for its end."""
+        """Print all complete lines; keep an incomplete one until its end arrives."""
         complete, end, self._begun = (self._begun + text).rpartition("\n")
         if end:
             self._block.write(complete + end)
         return len(text)
 
     def finish(self) -> None:
-        """Print the line that was begun."""
+        """Print a line that has no end yet."""
         if self._begun:
             self._block.write(f"{self._begun}\n")
             self._begun = ""
 
     def flush(self) -> None:
-        """Do nothing: what is complete was printed."""
+        """Do nothing: complete lines were printed."""
 
 
 def _clipped(line: str, columns: int) -> str:
-    """Return a line that fits; one that does not loses its colours."""
+    """Return a line that fits; a line that is cut loses its colours."""
     text = COLOURS.sub("", line)
     if _width(text) <= columns:
         return line
@@ -127,7 +127,7 @@ def _clipped(line: str, columns: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the columns of a text: letters of East Asia take two, those that combine with another none."""
+    """Return how many columns a text takes: wide East Asian characters take two, combining ones none."""
     return sum(
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         for letter in text

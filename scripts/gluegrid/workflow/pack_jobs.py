@@ -1,6 +1,6 @@
-"""Packs of cells as Snakemake knows them: a group of `train`'s jobs, which one process works on, one after another.
+"""Packs of cells as Snakemake knows them: groups of `train` jobs that one process works on, one after another.
 
-Snakemake itself would run a group by another Snakemake, in its job, and ask for the resources of all cells at once.
+Snakemake itself would run another Snakemake in a group's job, and request the resources of all its cells at once.
 """
 
 import os
@@ -22,15 +22,15 @@ from gluegrid.operations.estimates import Estimates, limit_of_attempt
 from gluegrid.operations.packs import is_small, limit_of_pack, packs_of, seconds_in_pack, shares
 from gluegrid.workflow.snakemake_patches import TRAIN
 
-# Resources that cells of a pack need not have alike, and those that are the same in other units.
+# Resources that may differ among the cells of a pack, and those that repeat them in other units.
 LIMITS = ("mem_mb", "mem_mib", "disk_mb", "disk_mib", "runtime")
 IN_OTHER_UNITS = ("mem", "disk")
 CLUSTERS = ("cluster", "clusters", "slurm_cluster")  # as the SLURM plugin reads them
-MEMORY_OF_STARTER_IN_MB = 500  # the process with the libraries, which its children share with it
+MEMORY_OF_STARTER_IN_MB = 500  # the process that loads the libraries, which its children share
 
 
 class PackJob(GroupJob):
-    """A pack of cells, which are `train`'s jobs, the longest first; `place` says which of all packs it is."""
+    """A pack of cells: jobs of `train`, the longest first; `place` numbers it among all packs, as in 1_of_8."""
 
     def __init__(self, place: str, jobs: list[Job], small: "SmallCells"):
         name = f"pack_{place}_{jobs[0].wildcards.model}_{len(jobs)}_cells"
@@ -41,22 +41,22 @@ class PackJob(GroupJob):
 
     @property
     def name(self) -> str:
-        """What SLURM's comment and folders of logs name it by."""
+        """The name in SLURM's comment and in the paths of logs."""
         return self.groupid
 
     @property
     def rule(self):
-        """The rule of all its jobs, which the SLURM plugin names where a submission fails."""
+        """The rule of all its jobs, which the SLURM plugin names if a submission fails."""
         return self._toposorted[0][0].rule
 
     @property
     def priority(self) -> float:
-        """As urgent as a cell that takes as long."""
+        """The priority of one cell that takes as long."""
         return sum(self.dag.priority(job) for job in self.jobs)
 
     @property
     def resources(self) -> ResourceList:
-        """What one of its cells asks for, as much as the largest one, and time for all that are left."""
+        """What its largest cell requests, with time for all cells that are left."""
         if self._resources is None:
             left = self._left() or self._toposorted[0]
             asked = dict(left[0].resources.items())
@@ -70,10 +70,10 @@ class PackJob(GroupJob):
         return ResourceList(fromdict=self._resources)
 
     def command(self) -> str:
-        """Return the command that trains what is left of it, whose file is written here."""
+        """Write the pack's file, and return the command that trains the cells that are left."""
         invocation = Path(path_of_current_invocation())
         name = f"{invocation.stem}/{self.name}"
-        # By a path of this folder, without what a shell would heed in that of another disk.
+        # A path through this folder: that of its target on another disk may have characters that a shell interprets.
         scripts = invocation.parent / Path(os.environ["GLUEGRID_SCRIPTS"]).parent.name / "scripts"
         file = folder_of_packs(invocation) / f"{self.name}-attempt-{self.attempt}.json"
         log = self._small.experiment.paths.log("packs", name)
@@ -82,7 +82,7 @@ class PackJob(GroupJob):
         return shlex.join(["bash", str(scripts / SCRIPT), str(file), log, str(self.threads)])
 
     def without(self, some: Container[Job]) -> "PackJob | None":
-        """Return the pack of its other cells; None where there are none."""
+        """Return a pack of the other cells; None if there are none."""
         others = [job for job in self._toposorted[0] if job not in some]
         return PackJob(self._place, others, self._small) if others else None
 
@@ -92,18 +92,18 @@ class PackJob(GroupJob):
         return [job for job in self._toposorted[0] if job not in left]
 
     def log_error(self, msg: str | None = None, aux_logs: list | None = None, **kwargs) -> None:
-        """Show the errors of the cells that have failed, and not the logs of those that are done."""
+        """Show the errors of the cells that have failed, but not the logs of those that are done."""
         failed = frozenset(self._left()) or self.jobs
         GroupJob(self.groupid, failed, self.global_resources).log_error(msg, aux_logs, **kwargs)
 
     async def postprocess(self, error: bool = False, **kwargs) -> None:
-        """Let Snakemake note what it notes of a job's end; a cell that is done is no failure in a pack that is one."""
+        """Let Snakemake record the end of each job; in a pack that failed, a finished cell is no failure."""
         if not error:
             await super().postprocess(error=False, **kwargs)
             return
         left = {*self._left()}
         for job in self._toposorted[0]:
-            # Snakemake would make a log where there is none: as if the cell had begun.
+            # Snakemake would create a missing log, as if the cell had begun.
             await job.postprocess(error=job in left, handle_log=False, check_output_mtime=False)
 
     def _left(self) -> list[Job]:
@@ -120,11 +120,11 @@ class SmallCells:
         self.pack_minutes = pack_minutes
 
     def packs(self, dag) -> list[PackJob]:
-        """Return the packs of the jobs that are to be run; those of a pack ask for the same, but for their limits."""
+        """Return the packs of the jobs to run; the jobs of a pack request the same, except for limits."""
         alike: dict[str, list[Job]] = defaultdict(list)
         for job in sorted(filter(partial(self._is_packable, dag), dag.needrun_jobs()), key=lambda job: job.output[0]):
             alike[_what_all_ask_for(job)].append(job)
-        # What goes to the same cards shares them; what goes to others must leave none of those idle either.
+        # Jobs for the same GPUs share them; jobs for other GPUs must leave none of those idle, either.
         of_cards: dict[str, list[list[Job]]] = defaultdict(list)
         for jobs in alike.values():
             of_cards[_which_cards(jobs[0])].append(jobs)
@@ -137,19 +137,19 @@ class SmallCells:
         return [PackJob(f"{number}_of_{len(chosen)}", jobs, self) for number, jobs in enumerate(chosen, start=1)]
 
     def seconds_of(self, job: Job) -> float:
-        """Return how long a job's cell takes in a pack."""
+        """Return the seconds that a job's cell takes in a pack."""
         cell = self._cell(job)
         return seconds_in_pack(self._estimates.of(cell), cell.values["device"])
 
     def minutes_of(self, jobs: list[Job], asked: int | None, attempt: int) -> int | None:
-        """Return the time limit of a pack; `asked` is the longest of its cells', which a site may have set."""
+        """Return the time limit of a pack; `asked` is the longest limit of its cells, which a site may have set."""
         estimates = [self._estimates.of(self._cell(job)) for job in jobs]
         usual = [limit_of_attempt(estimate, attempt) for estimate in estimates]
         is_usual = [job.resources.get("runtime") for job in jobs] == usual
         return limit_of_pack(estimates, attempt) if is_usual else asked
 
     def _is_packable(self, dag, job: Job) -> bool:
-        """Tell whether a job's cell is small, and neither starts from another's model nor is started from."""
+        """Tell whether a job's cell is small, starts from no other cell's model, and no other starts from its own."""
         if job.rule.name != TRAIN:
             return False
         cell = self._cell(job)
@@ -163,9 +163,9 @@ class SmallCells:
 
 
 def places_for(workflow, asked: ResourceList) -> int:
-    """Return how many jobs that ask for this can run at once: by the call's limits, and the cluster's, if it tells.
+    """Return how many jobs that request this can run at once, at least one.
 
-    One at least.
+    The limits of the call decide, and those of the cluster if it reports them.
     """
     gpus, threads = asked.get("gpu") or 0, asked["_cores"]
     limits = []
@@ -183,19 +183,19 @@ def places_for(workflow, asked: ResourceList) -> int:
 
 
 def as_packed(job: Job) -> PackedCell:
-    """Return the files of a job of `train`'s."""
+    """Return the files of a `train` job."""
     inputs = {name: str(job.input[name]) for name in ("run", "model", "task", "tokens")}
     outputs = {name: str(job.output[name]) for name in ("results", "record")}
     return PackedCell(**inputs, **outputs, log=str(job.log[0]), benchmark=str(job.benchmark))
 
 
 def asked_for(job: Job) -> ResourceList:
-    """Return what a job asks for but for its limits, which are not known while Snakemake plans: files tell them."""
+    """Return what a job requests except for limits, which depend on files and are unknown while Snakemake plans."""
     return job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt, skip_evaluation={"tmpdir", *LIMITS})
 
 
 def _which_cards(job: Job) -> str:
-    """Return what of a job's resources says on which cards it can run."""
+    """Return the part of a job's resources that decides on which GPUs it can run."""
     asked = asked_for(job)
     return str([asked.get(name) for name in ("gpu_model", "gres", "constraint", "slurm_partition", *CLUSTERS)])
 

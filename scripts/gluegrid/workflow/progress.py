@@ -1,7 +1,7 @@
-"""What is told of the jobs of a call: one line before, a live block or a line for each finished cell, failures at once.
+"""Report the jobs of a call: one line at the start, then a live block or a line per finished cell; failures at once.
 
-Snakemake's events say that a job begins, ends or fails; what came of a cell is read from its files, as `make status`
-does it. So cells of a pack are told when they are done, and not when the whole pack is.
+Snakemake's events say that a job begins, ends or fails. What became of a cell is read from its files, as `make status`
+does it: so a cell of a pack is reported when it is done, not when the whole pack is.
 """
 
 import sys
@@ -34,21 +34,21 @@ from gluegrid.workflow.pack_jobs import places_for
 from gluegrid.workflow.run_end import seconds_taken
 from gluegrid.workflow.snakemake_patches import TRAIN
 
-WIDTH = 80  # columns, where no terminal says otherwise
+WIDTH = 80  # columns, without a terminal
 LINES_OF_BLOCK = 30
 STEPS_IN_BLOCK = 4
-BUSY = 10  # looking at files takes at most one part in so many of the time
-SECONDS_BETWEEN_LOOKS = {False: 2, True: 10}  # at this machine's cells, at SLURM's, whose queue is asked each time
-SECONDS_WITHOUT_NEWS = {False: 5, True: 30}  # between looks that no finished job has asked for
+BUSY = 10  # pause this many times as long as a look at files takes
+SECONDS_BETWEEN_LOOKS = {False: 2, True: 10}  # local cells; SLURM's, since each look asks its queue
+SECONDS_WITHOUT_NEWS = {False: 5, True: 30}  # between looks while no job ends
 DOING = {"fetch_model": ("fetching", "fetched"), "fetch_task": ("fetching", "fetched")}
 DOING |= {"tokenize_task": ("tokenizing", "tokenized")}
 STAGED = {"fetch_model": "model", "fetch_task": "dataset", "tokenize_task": "tokenized task"}
-LONG_STEP = 30  # seconds; shorter steps are told of together
+LONG_STEP = 30  # seconds; shorter steps are reported together
 
 
 @dataclass(frozen=True)
 class Step:
-    """A job that trains no cell: its rule, what it works on, for people, and its log."""
+    """A job that trains no cell: its rule, what it works on (in words for users), and its log."""
 
     rule: str
     what: str
@@ -56,7 +56,7 @@ class Step:
 
     @property
     def doing(self) -> str:
-        """What it does while it runs; of a download also how far it is."""
+        """What it does while it runs, and how far a download is."""
         if self.rule not in DOING:
             return self.what
         text = f"{DOING[self.rule][0]} {self.what}"
@@ -66,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Call:
-    """What a call of snakemake is about to do: the plan of its cells, and by the numbers of its jobs all of these."""
+    """What a call of snakemake is about to do: its plan; by job number, its cells, other steps and allowed attempts."""
 
     plan: Plan
     cells: dict[int, Cell]
@@ -77,7 +77,7 @@ class Call:
 
 
 def call_of(experiment: Experiment, estimates: Estimates, workflow, pack_minutes: float) -> Call:
-    """Return what a call of snakemake is about to do, whose plan is made."""
+    """Return what a call of snakemake is about to do, once it is planned."""
     dag = workflow.dag
     jobs = {dag.jobid(job): job for job in dag.needrun_jobs()}
     trained = {number: job for number, job in jobs.items() if job.rule.name == TRAIN}
@@ -104,7 +104,7 @@ def call_of(experiment: Experiment, estimates: Estimates, workflow, pack_minutes
 
 
 def _what(job, kinds: dict) -> str:
-    """Return what a job works on: by the names of the experiment file, not by those of folders."""
+    """Return what a job works on, named as in the experiment file and not by folder."""
     resource = kinds.get(str(job.output[0])) if job.output else None
     if resource is None:
         return job.message or job.rule.name
@@ -114,7 +114,7 @@ def _what(job, kinds: dict) -> str:
 
 
 def _places(workflow, planned: Sequence[PlannedCell], jobs) -> int:
-    """Return how many GPUs, or CPU processes, the cells of a call have at once."""
+    """Return how many GPUs, or CPU processes, the cells of a call use at once."""
     job = next(iter(jobs), None)
     if job is None:
         return 0
@@ -123,7 +123,7 @@ def _places(workflow, planned: Sequence[PlannedCell], jobs) -> int:
 
 
 class Progress:
-    """Tells of a call's jobs: in a block at the end of a terminal, or line by line."""
+    """The report of a call's jobs: in a block at the end of a terminal, or line by line."""
 
     def __init__(self, call: Call, logs: Sequence[str], block: LiveBlock | None):
         self._call = call
@@ -145,7 +145,7 @@ class Progress:
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def begin(self) -> None:
-        """Say what will run and how long, and watch it from now on."""
+        """Say what will run and for how long; watch it from then on."""
         call = self._call
         rules = [*dict.fromkeys(step.rule for step in call.steps.values() if step.rule not in DOING)]
         for text in (one_line(call.plan, call.places, call.is_remote, rules), self._where()):
@@ -162,13 +162,13 @@ class Progress:
         return f"Log: {', '.join(self._logs)}" if self._logs else ""
 
     def job_started(self, job_id: int) -> None:
-        """Take note of a step that begins."""
+        """Note that a step begins."""
         if step := self._call.steps.get(job_id):
             self._running[job_id] = (step, time.monotonic())
             self._has_news.set()
 
     def job_finished(self, job_id: int) -> None:
-        """Tell of a long step that is done, or that all is staged, and look what came of a cell."""
+        """Report a long step that is done, or that all is staged; let the watcher look at the cells."""
         step, begun = self._running.pop(job_id, (None, 0.0))
         if step and step.rule in DOING and not self._block:
             self._tell_of_staged(step, time.monotonic() - begun)
@@ -183,7 +183,7 @@ class Progress:
             _tell(f"{_time()} staged {counts}, {duration(time.monotonic() - self._begun)}")
 
     def job_failed(self, job_id: int, message: str) -> None:
-        """Tell at once why a job has failed, and where its log is; of tries that fail alike, once."""
+        """Report at once why a job has failed and where its log is; report attempts that fail alike once."""
         step, _ = self._running.pop(job_id, (self._call.steps.get(job_id), 0.0))
         told = self._failures.setdefault(job_id, [])
         cell = self._call.cells.get(job_id)
@@ -202,12 +202,12 @@ class Progress:
         return what, "" if ended.is_done else ended.reason or "", ended.log
 
     def close(self) -> None:
-        """Draw nothing from here on."""
+        """Stop drawing."""
         self._is_over.set()
         self._has_news.set()
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell of the cells that were not told yet, and draw nothing from here on."""
+        """Report the finished cells that were not reported yet, and stop drawing."""
         self.close()
         if self._watcher.is_alive():
             self._watcher.join(timeout=SECONDS_WITHOUT_NEWS[False])
@@ -227,7 +227,7 @@ class Progress:
     def _look(self) -> None:
         try:
             self._snapshot = look([self._observer])[0] if self._call.cells else None
-        except (GluegridError, OSError):  # a file is half written, or a disk away: the next look will tell
+        except (GluegridError, OSError):  # a file is half written or a disk is away: the next look will tell
             return
         if self._is_over.is_set():
             return

@@ -1,6 +1,6 @@
-"""What the rules know of their jobs: inputs, parameters, limits and priorities.
+"""Tell the rules about their jobs: inputs, parameters, limits and priorities.
 
-Snakemake calls the methods for each job, and chooses by a parameter's name what it gives: `wildcards`, `attempt`.
+Snakemake calls the methods for each job, and passes what the names of their parameters ask for: `wildcards`, `attempt`.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from gluegrid.workflow.run_files import runs_to_write
 
 
 def inputs_of_rules(experiment: Experiment, estimates: Estimates, workflow) -> tuple:
-    """Return what the rules ask about models, tasks' data, tokens, cells and tables."""
+    """Return what the rules ask about models, datasets, tokens, cells and tables."""
     urgency = Urgency(experiment, estimates)
     models = {experiment.model_key(name): entry for name, entry in reversed(experiment.models.items())}
     tasks = {experiment.task_key(name): entry for name, entry in reversed(experiment.tasks.items())}
@@ -48,14 +48,14 @@ def inputs_of_rules(experiment: Experiment, estimates: Estimates, workflow) -> t
 
 
 class Urgency:
-    """How urgent a job is: as the longest cell that needs what it makes, in seconds, so that none is begun last."""
+    """The urgency of a job: the seconds of the longest cell that needs its output, so that no long cell starts last."""
 
     def __init__(self, experiment: Experiment, estimates: Estimates):
         self._experiment = experiment
         self._estimates = estimates
 
     def for_manifest(self, pattern: str, wildcards: Wildcards) -> float:
-        """Return the urgency of a staged model, of a task's data or of its tokens; 0 where no cell needs them."""
+        """Return the urgency of a staged model, of a dataset or of its tokens; 0 if no cell needs them."""
         return self._urgencies.get(pattern.format(**wildcards), 0)
 
     @cached_property
@@ -74,7 +74,7 @@ class Urgency:
 
 
 class Sources:
-    """The models, or the data of tasks, to stage: the config's entries by their key, the one wildcard of their jobs."""
+    """The models or datasets to stage: entries of the experiment by key, which is the one wildcard of their jobs."""
 
     def __init__(self, entries: dict[str, dict], manifest: str, urgency: Urgency):
         self._entries = entries
@@ -86,15 +86,15 @@ class Sources:
         return self._entry(wildcards)["source"]
 
     def revision(self, wildcards: Wildcards) -> str:
-        """Return which state of them is wanted."""
+        """Return the revision of the files to stage."""
         return self._entry(wildcards)["revision"]
 
     def folder(self, wildcards: Wildcards) -> str:
-        """Return in which folder of its source a task's data lie."""
+        """Return the folder of a task's data within its source."""
         return self._entry(wildcards).get("folder", "")
 
     def options(self, wildcards: Wildcards) -> str:
-        """Return the option that lets a model's own Python code be fetched and run, where the config says so."""
+        """Return the option that fetches and runs a model's own Python code, if the experiment file allows it."""
         return "--trust-remote-code" if self._entry(wildcards).get("trust_remote_code", False) else ""
 
     def urgency(self, wildcards: Wildcards) -> float:
@@ -120,11 +120,11 @@ class Tokens:
         return paths.MODEL_MANIFEST.format(model_key=wildcards.tokenizer_key)
 
     def task(self, wildcards: Wildcards) -> str:
-        """Return the manifest of the data of the task to be tokenised."""
+        """Return the manifest of the dataset to tokenize."""
         return self._experiment.task_manifest(self._tasks[wildcards.examples_key])
 
     def definition(self, wildcards: Wildcards) -> str:
-        """Return columns, labels and splits of the task to be tokenised as JSON."""
+        """Return the columns, labels and splits of the task to tokenize, as JSON."""
         return canonical_json(definition_of_examples(self._experiment.tasks[self._tasks[wildcards.examples_key]]))
 
     def urgency(self, wildcards: Wildcards) -> float:
@@ -132,7 +132,7 @@ class Tokens:
         return self._urgency.for_manifest(paths.TOKENS_MANIFEST, wildcards)
 
 
-SAME_FOR_MOST = ("threads", "gpus", "nodes", "starter", "tasks")  # methods of Cells: mostly, all cells are alike
+SAME_FOR_MOST = ("threads", "gpus", "nodes", "starter", "tasks")  # methods of Cells, mostly alike for all cells
 
 
 class Cells:
@@ -142,17 +142,17 @@ class Cells:
         self._experiment = experiment
         self._estimates = estimates
         self.had_result = cache(self._has_result)
-        # Jobs of cells find their run.json written, and make no other cells.
+        # A cell's job finds its run.json written, and needs no other cell.
         self.runs_to_write = runs_to_write(experiment, estimates.seconds_of) if is_head else []
         if is_head:
-            # Snakemake asks a method several times for each job, which takes longer than all else about a resource.
+            # Snakemake calls a method several times per job, which takes longer than all else about a resource.
             vars(self).update({name: self._same_for_all(getattr(self, name)) for name in SAME_FOR_MOST})
 
     def inputs(self, wildcards: Wildcards) -> dict[str, str]:
         """Return a cell's run.json, the manifests of its model, data and tokens, and the results it starts from.
 
-        Their time does not matter to a cell whose result is of the run that is wanted, as its record says. Not so for a
-        cell without: Snakemake leaves a job out when something above its `ancient` inputs is made again.
+        Their times do not matter to a cell whose record shows that its result is of the wanted run. They do to a cell
+        without a result: Snakemake leaves a job out if something above its `ancient` inputs is made again.
         """
         experiment, cell = self._experiment, self._cell(wildcards)
         inputs = {
@@ -168,13 +168,13 @@ class Cells:
         return inputs
 
     def threads(self, wildcards: Wildcards) -> int:
-        """Return the CPUs of a cell on each node: for each of its processes as many as the threads it trains with."""
+        """Return the CPUs of a cell on each node: the threads of all its processes there."""
         values = self._cell(wildcards).values
         return values["threads"] * values["gpus"]
 
     def gpus(self, wildcards: Wildcards) -> int:
-        """Return the GPUs of a cell on all its nodes; its processes are as many."""
-        values = self._cell(wildcards).values  # not self.nodes: it is a value where cells differ in `gpus` alone
+        """Return the GPUs of a cell on all its nodes, which is also the number of its processes."""
+        values = self._cell(wildcards).values  # not self.nodes, which is a value if cells differ only in `gpus`
         return values["gpus"] * values["nodes"]
 
     def nodes(self, wildcards: Wildcards) -> int:
@@ -182,35 +182,35 @@ class Cells:
         return self._cell(wildcards).values["nodes"]
 
     def starter(self, wildcards: Wildcards) -> str | None:
-        """Return what starts the processes of a cell on several nodes; nothing for one node."""
+        """Return what starts the processes of a cell on several nodes; None for one node."""
         return "srun" if self.nodes(wildcards) > 1 else None
 
     def tasks(self, wildcards: Wildcards) -> int | None:
-        """Return SLURM's tasks of a cell on several nodes, one launcher on each; nothing for one node."""
+        """Return the number of SLURM tasks of a cell on several nodes, one launcher on each; None for one node."""
         return self.nodes(wildcards) if self.nodes(wildcards) > 1 else None
 
     def memory_in_mb(self, wildcards: Wildcards, attempt: int) -> int:
-        """Return the host memory of a cell; an attempt after the first gets more."""
+        """Return the host memory of a cell in MB; an attempt after the first gets more."""
         return self._estimates.of(self._cell(wildcards)).memory_in_mb * attempt
 
     def minutes(self, wildcards: Wildcards, attempt: int) -> int:
-        """Return the time limit of a cell; an attempt after the first gets more."""
+        """Return the time limit of a cell in minutes; an attempt after the first gets more."""
         return limit_of_attempt(self._estimates.of(self._cell(wildcards)), attempt)
 
     def urgency(self, wildcards: Wildcards) -> float:
-        """Return how long a cell is expected to take, in seconds: the longest goes first, so that none is last."""
+        """Return the expected seconds of a cell: the longest goes first, so that no long cell starts last."""
         return self._estimates.seconds_of(self._cell(wildcards))
 
     def results(self, wildcards: Wildcards | None = None) -> list[str]:
-        """Return the all_results.json of every cell. A method, since jobs of cells need not list them."""
+        """Return the all_results.json of every cell. A method, so that the jobs of cells need not list them."""
         return self._results_of(self._experiment.cells.values())
 
     def results_to_submit(self, wildcards: Wildcards) -> list[str]:
-        """Return the all_results.json of every cell that a model's submission to GLUE may be made of."""
+        """Return the all_results.json of every cell that a model's submission to GLUE may use."""
         try:
             return self._results_of(cells_to_choose_from(self._experiment, wildcards.model))
         except GluegridError as error:
-            # Snakemake would show a traceback of the workflow for anything but an end.
+            # For anything but SystemExit, Snakemake would show a traceback of the workflow.
             raise SystemExit(str(error)) from None
 
     def predictions(self) -> list[str]:
@@ -220,16 +220,16 @@ class Cells:
         return [str(path) for path in files if path.exists()]
 
     def outdated_results(self) -> list[str]:
-        """Return the all_results.json that are of another run than the one that is wanted."""
+        """Return the all_results.json files that are not of the wanted run."""
         cells = [cell for cell in self._experiment.cells.values() if not self.had_result(*cell.wildcards.values())]
         return self._results_of(cell for cell in cells if has_result_of_another_run(self._experiment, cell))
 
     def _has_result(self, model: str, task: str, variant: str, seed: str) -> bool:
-        """Tell whether a cell has the result of the run that is wanted: kept as it was when it was first asked."""
+        """Tell whether a cell has the result of the wanted run; `had_result` keeps the first answer."""
         return has_result(self._experiment, self._experiment.cell(model, task, variant, seed))
 
     def _same_for_all(self, method: Callable[[Wildcards], object]) -> object:
-        """Return the value that a method has for every cell, or the method where they differ."""
+        """Return the value that a method has for every cell, or the method itself if values differ."""
         values = {method(Wildcards(fromdict=cell.wildcards)) for cell in self._experiment.kinds}
         return values.pop() if len(values) == 1 else method
 
@@ -241,7 +241,7 @@ class Cells:
 
 
 class Tables:
-    """What the targets beside `all` ask for, and what tables, comparisons and report are made from."""
+    """The inputs of the targets beside `all`, and of tables, comparisons and the report."""
 
     def __init__(self, experiment: Experiment, cells: Cells, workflow):
         self._experiment = experiment
@@ -249,28 +249,27 @@ class Tables:
         self._workflow = workflow
 
     def definition(self, wildcards: Wildcards) -> str:
-        """Return what the tables depend on besides results. A method, since its braces are no wildcards."""
+        """Return what the tables depend on besides results. A method, since a string's braces would be wildcards."""
         return table_definition(self._experiment)
 
     def predictions(self, wildcards: Wildcards) -> list[str]:
-        """Return the saved predictions of the cells that have a result; what `all` makes, where that is asked for too.
+        """Return the saved predictions of the cells that have a result, or all results if `all` is requested, too.
 
-        Nothing makes predictions but `train`, as something beside its outputs: nothing is trained to compare what there
-        is.
+        Only `train` writes predictions, and not as outputs: comparing what there is must not train anything.
         """
         return self._cells.results() if self._is_asked_for("all") else self._cells.predictions()
 
     def before_report(self, wildcards: Wildcards) -> list[str]:
-        """Return what else this call was asked to make that the report shows. Alone it waits for nothing."""
+        """Return the other targets of this call that the report shows. On its own, the report waits for nothing."""
         results = self._cells.results() if self._is_asked_for("all") else []
         return [*results, *([self._experiment.paths.comparisons_json] if self._is_asked_for("compare") else [])]
 
     def content(self, wildcards: Wildcards) -> str:
-        """Return a hash of all that the report is made from, so that it is made again when any of it changes."""
+        """Return a hash of all that the report is made from, so that any change of it rewrites the report."""
         return digest_of_results(self._experiment)
 
     def staged(self, wildcards: Wildcards) -> list[str]:
-        """Return the manifests of all models, and of all tokens, which need those of the tasks."""
+        """Return the manifests of all models and of all tokens, which need those of the datasets."""
         experiment = self._experiment
         models = sorted({experiment.model_manifest(model) for model in experiment.models})
         return [*models, *dict.fromkeys(map(experiment.tokens_manifest, experiment.kinds))]
@@ -284,7 +283,7 @@ class Tables:
 
 
 def digest_of_results(experiment: Experiment) -> str:
-    """Return a hash of what became of every cell, of the comparisons, and of what the tables depend on besides."""
+    """Return a hash of the outcome of every cell, of the comparisons, and of what else the tables depend on."""
     digest = hashlib.sha256(table_definition(experiment).encode())
     for outcome in read_outcomes(experiment):
         digest.update(_text(outcome).encode())
@@ -301,12 +300,12 @@ def _text(outcome: Outcome) -> str:
 
 
 def wildcard_patterns(experiment: Experiment, is_head: bool) -> dict[str, str]:
-    """Return what each wildcard may be: just the names and keys that the experiment has."""
+    """Return a pattern for each wildcard that matches only names and keys of the experiment."""
     models, tasks = experiment.models, experiment.tasks
     return {
         "model": _any_of(models),
         "task": _any_of(tasks),
-        # A job is of one cell, and makes no other to know their variants.
+        # A job has one cell, and does not make the others just to know their variants.
         "variant": _any_of(cell.variant for cell in experiment.kinds) if is_head else "[^/]+",
         "seed": r"\d+",
         "examples_key": _any_of(map(experiment.examples_key, tasks)),
@@ -318,5 +317,5 @@ def wildcard_patterns(experiment: Experiment, is_head: bool) -> dict[str, str]:
 
 
 def _any_of(names: Iterable[str]) -> str:
-    """Return a regular expression that matches just these names."""
+    """Return a regular expression that matches only these names."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names)))

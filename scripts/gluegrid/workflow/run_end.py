@@ -1,4 +1,4 @@
-"""What a call expects of its cells, noted when it begins, beside what they then took."""
+"""Note what a call expects of its cells when it begins, and compare it with what they took."""
 
 import statistics
 from pathlib import Path
@@ -15,20 +15,20 @@ from gluegrid.results.outcomes import Outcome, has_result
 
 
 def note_expectations(experiment: Experiment, estimates: Estimates) -> None:
-    """Note, beside the head's file, how many seconds each cell without its result is expected to take."""
+    """Write the expected seconds of each cell without a result, beside the call's own file."""
     missing = [cell for cell in experiment.cells.values() if not has_result(experiment, cell)]
     expected = {cell.name: round(estimates.seconds_of(cell), 1) for cell in missing}
     write_json(_beside(path_of_current_invocation()), {"seconds": expected})
 
 
 def finished_now(outcomes: list[Outcome]) -> list[Outcome]:
-    """Return those of some cells that this run has finished: they had no result when it began."""
+    """Return the cells that this call has finished: they had no result when it began."""
     expected = _expected()
     return [outcome for outcome in outcomes if outcome.is_done and outcome.cell.name in expected]
 
 
 def comparison(experiment: Experiment, outcomes: list[Outcome]) -> str | None:
-    """Return a line on the cells that this run has finished; None where it has none, or nothing was noted."""
+    """Return a line on the cells that this call has finished; None if there are none, or nothing was noted."""
     expected = _expected()
     pairs = [
         (max(expected[outcome.cell.name] - start_saved(outcome), 1), seconds_taken(experiment, outcome))
@@ -46,13 +46,13 @@ def comparison(experiment: Experiment, outcomes: list[Outcome]) -> str | None:
 
 
 def seconds_taken(experiment: Experiment, outcome: Outcome) -> float:
-    """Return the seconds that a finished cell took: all its training, or its last attempt in all if that is longer."""
+    """Return the seconds that a finished cell took: its training, or its whole last attempt if that is longer."""
     state = state_folder(Path(experiment.paths.run.format(**outcome.cell.wildcards)))
     return max(attempts.seconds_of_last(state) or 0, outcome.results.get("train_runtime", 0))
 
 
 def _expected() -> dict[str, float]:
-    """Return what was expected of the cells that had no result when this run began; none where nothing was noted."""
+    """Return the expected seconds of the cells that had no result when this call began; none if nothing was noted."""
     head = path_of_current_invocation()
     try:
         return read_json(_beside(head))["seconds"] if head else {}

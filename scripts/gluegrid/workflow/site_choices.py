@@ -1,7 +1,7 @@
-"""What a site has chosen for its cells in the profile, or a user on the command line: resources of the rule `train`.
+"""Read what a site chooses in its profile, or a user on the command line, as resources of the rule `train`.
 
-Snakemake's profiles know Snakemake's own options only; a resource may have any name, and neither Snakemake nor its
-SLURM plugin does anything with one that it does not know.
+Profiles accept only Snakemake's own options, but a resource may have any name: Snakemake and its SLURM plugin ignore
+one that they do not know.
 """
 
 import argparse
@@ -17,7 +17,7 @@ FOLDER = re.compile(r"(/|\$\w|\$\{\w).*|[A-Za-z_]\w*")
 
 
 def site_choices(workflow) -> SiteChoices:
-    """Return the site's choices; one that makes no sense ends this call of snakemake."""
+    """Return the site's choices; end this call of snakemake if one is invalid."""
     written = {name: _written(workflow, name) for name in READERS}
     try:
         chosen = {name: read(written[name]) for name, read in READERS.items() if written[name] is not None}
@@ -27,18 +27,18 @@ def site_choices(workflow) -> SiteChoices:
 
 
 def resource_of_train(settings, name: str) -> object:
-    """Return a resource of `train`'s jobs as the profile or the command line has it, its variables as they are written.
+    """Return a resource of `train` as the profile or the command line has it, with its variables unexpanded.
 
-    Snakemake puts their values in when it makes a job: those of the login node, or of the job that it runs in.
+    Snakemake expands them when it makes a job: to their values on the login node, or in the job that it runs in.
     """
     resources = (settings.overwrite_resources.get("train") or {}, settings.default_resources or {})
-    # Not by `get`, which of what is not there returns a resource too.
+    # Not with `get`, which returns a resource even for a name that is not there.
     resource = next((of_rules[name] for of_rules in resources if name in of_rules), None)
     return getattr(resource, "raw", resource)
 
 
 def _written(workflow, name: str) -> str | None:
-    """Return a choice without quotes around it; None where there is none (in YAML, a key without a value)."""
+    """Return a choice without quotes around it; None if it is not set (in YAML, a key without a value)."""
     text = str(resource_of_train(workflow.resource_settings, name)).strip()
     return None if text == "None" else text.strip("\"'")
 
@@ -60,7 +60,7 @@ def _folder(text: str) -> str:
 
 
 def _place(name: str, text: str) -> str:
-    """Return what a message calls a choice: it may stand in several profiles, and on the command line."""
+    """Return how a message names a choice, which may be in several profiles and on the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--profile", nargs="+", default=os.environ.get("SNAKEMAKE_PROFILE", "default").split())
     profiles = " ".join(parser.parse_known_args()[0].profile)

@@ -1,10 +1,11 @@
-"""All that changes Snakemake's SLURM plugin from outside, each change with its reason. Written for version 2.8.0.
+"""Change Snakemake's SLURM plugin from outside, each change with its reason. Written for version 2.8.0.
 
-An executor plugin of our own, a subclass of the official one, was weighed. Snakemake finds plugins among the installed
-packages, so this clone would have to be installed wherever snakemake is called; its options would have another prefix,
-and every profile another `executor:` and other `slurm-...` keys. And most of what is changed here are functions of the
-plugin's modules, called in the middle of methods of 100 to 300 lines: a subclass would be a copy of those, which breaks
-with each release as surely as a patch, and without a warning. Hence patches; each can go when its issue is solved.
+An executor plugin of our own, a subclass of the official one, was considered. Snakemake finds plugins among the
+installed packages, so this clone would have to be installed wherever snakemake is called. The plugin's options would
+have another prefix, so every profile would need another `executor:` and other `slurm-...` keys. And most of what is
+changed here are functions of the plugin's modules, called in the middle of methods of 100 to 300 lines. A subclass
+would copy those methods: it would break with each release as surely as a patch does, but without a warning. Hence
+patches; each can go when its issue is solved.
 """
 
 import getpass
@@ -38,7 +39,7 @@ SECONDS_TO_LEAVE_QUEUE = 60  # SLURM kills 30 s after it has told a job to end (
 
 
 def check_version() -> None:
-    """End a call that would submit its jobs with a plugin which is older than what was tried."""
+    """End a call that would submit its jobs with a plugin older than the oldest tested one."""
     name = "snakemake-executor-plugin-slurm"
     installed = metadata.version(name)
     if [int(part) for part in re.findall(r"\d+", installed)[:3]] < [int(part) for part in OLDEST.split(".")]:
@@ -46,9 +47,9 @@ def check_version() -> None:
 
 
 def patch_slurm_plugin() -> None:
-    """Apply every change below; where the plugin is not there, only what concerns all remote executors."""
+    """Apply every change below; without the plugin, only the one that concerns all remote executors."""
     keep_pauses_between_status_checks()
-    # Snakemake has imported all its plugins by now. Not imported here, since it brings pandas with it.
+    # Snakemake has imported all its plugins by now. Importing this one here would always load pandas.
     plugin = sys.modules.get("snakemake_executor_plugin_slurm")
     if plugin is None:
         return
@@ -62,10 +63,10 @@ def patch_slurm_plugin() -> None:
 
 
 def keep_pauses_between_status_checks() -> None:
-    """Let --seconds-between-status-checks be the longest pause between two looks at the cluster's queue.
+    """Make --seconds-between-status-checks the longest pause between two looks at the cluster's queue.
 
-    The plugin does not heed it (plugin issue 319): while no job ends, it lengthens its pauses by 10 s up to 180 s,
-    notices a cancelled job only then, and waits out the last pause before it exits.
+    The plugin ignores it (plugin issue 319): while no job ends, it lengthens its pauses by 10 s up to 180 s, notices a
+    cancelled job only then, and waits out the last pause before it exits.
     """
 
     def set_pause(original, self, value):
@@ -76,16 +77,16 @@ def keep_pauses_between_status_checks() -> None:
 
 
 def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
-    """Let a head outlast a SLURM that does not answer, and notice the end of jobs that squeue has forgotten.
+    """Make a controller outlast a SLURM that does not answer, and notice the end of jobs that squeue has forgotten.
 
-    When all queries of a round fail, the plugin forgets every job that is running, and waits for ever (plugin issue
-    207). A job that is not listed any more (MinJobAge) it takes for running, for ever too, and so one that sacct calls
-    `CANCELLED by 0`.
+    If all queries of a round fail, the plugin forgets every running job and waits for ever (plugin issue 207). It also
+    waits for ever for a job that is no longer listed (MinJobAge), or that sacct calls `CANCELLED by 0`, since it takes
+    both for running.
     """
     states = JobStates(listed_states)
 
     async def check_active_jobs(original, self, active_jobs):
-        # It is called, without jobs, before the executor has its name: what is raised then ends all checks, unseen.
+        # The first call, without jobs, comes before the executor has its name. An error here would silently end checks.
         states.wanted, states.name = {job.external_jobid for job in active_jobs}, getattr(self, "run_uuid", "")
         async for job in original(self, active_jobs):
             yield job
@@ -101,13 +102,13 @@ def keep_jobs_of_unanswered_queries(plugin: ModuleType) -> None:
 
 
 def leave_accounts_and_partitions_to_slurm(plugin: ModuleType) -> None:
-    """Let SLURM alone judge accounts, and choose the partition and the account where none is named: sbatch, which is
-    called with patience, knows both.
+    """Leave accounts and partitions to SLURM: sbatch judges them, and chooses where none is named.
 
-    The plugin asks sinfo for the default partition, once, and fails all jobs where the controller is away. It asks
-    sacctmgr and sshare for the account before each submission: where neither answers, the job fails (plugin issues 177
-    and 233); and where the account is not there, the reason stands far above the terminal's end, and each retry asks
-    again. To guess an account it gives sacct an option that there is not.
+    Our sbatch repeats a call that SLURM does not answer. The plugin asks sinfo for the default partition once, and
+    fails all jobs if SLURM's controller is away. It asks sacctmgr and sshare for the account before each submission. If
+    neither answers, the job fails (plugin issues 177 and 233). If the account does not exist, the reason is far above
+    the last lines of the terminal, and each retry asks again. To guess an account, it gives sacct an option that does
+    not exist.
     """
     patch(
         "jobs fail where SLURM's accounting does not answer",
@@ -118,14 +119,14 @@ def leave_accounts_and_partitions_to_slurm(plugin: ModuleType) -> None:
 
 
 def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
-    """Let a head that makes array jobs begin when SLURM can say how large they may be.
+    """Make a call with array jobs wait until SLURM can say how large they may be.
 
-    The plugin guesses then, and sbatch refuses an array job that is too large, for good.
+    Otherwise the plugin guesses, and sbatch refuses an array job that is too large, for good.
     """
 
     def begin(original, self, test_mode=False):
         if self.workflow.executor_settings.array_jobs and shutil.which("scontrol"):
-            with suppress(GluegridError):  # it was patient long enough
+            with suppress(GluegridError):  # it waited long enough
                 patiently(lambda _: answer_of("scontrol", "show", "config"), UNKNOWN_SIZE)
         original(self, test_mode)
 
@@ -133,11 +134,11 @@ def wait_for_a_controller_that_is_away(plugin: ModuleType) -> None:
 
 
 def tell_jobs_of_several_clusters_apart(plugin: ModuleType) -> None:
-    """Let the plugin know each job by its number and its cluster, where sbatch has chosen one.
+    """Make the plugin know each job by its number and its cluster, if sbatch has chosen one.
 
-    It keeps the number alone, which another job may have in another cluster, and asks squeue about the head's cluster
-    only: other jobs it takes for running, for ever (sacct it asks about all, and takes one job for another). A thread
-    of the plugin's submits a job, or an array job, and then reports it.
+    The plugin keeps only the number, which another job may have in another cluster. It asks squeue only about its own
+    cluster, and takes other jobs for running, for ever. It asks sacct about all clusters, and takes one job for
+    another. A thread of the plugin submits a job, or an array job, and then reports it.
     """
     submission = threading.local()
 
@@ -160,11 +161,11 @@ def tell_jobs_of_several_clusters_apart(plugin: ModuleType) -> None:
 
 
 def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
-    """Let Ctrl-C leave no job in the queue.
+    """Make Ctrl-C leave no job in the queue.
 
     The plugin cancels the jobs that it counts as active at that moment: none while it asks for their states, and none
-    that it is just submitting; and all submissions that wait for their turn it still makes. By their numbers, in all
-    clusters (plugin issue 397 is another failure of the same function). And it knows nothing of those that an earlier
+    that it is just submitting. It still makes all submissions that wait for their turn. It cancels by number, in all
+    clusters (plugin issue 397 is another failure of the same function). And it does not know the jobs that an earlier
     start of a controller has left.
     """
 
@@ -175,7 +176,7 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
 
     def shutdown(original, self):
         original(self)
-        # Now that no submission is under way any more.
+        # No submission is under way any more.
         if getattr(self, "was_interrupted", False):
             _cancel_by_name(self)
             _wait_until_gone(self, _cancel_those_of_earlier_starts(self))
@@ -188,18 +189,18 @@ def cancel_all_jobs_of_an_interrupted_head(plugin: ModuleType) -> None:
 
 
 def ask_for_gpus_of_each_node(plugin: ModuleType) -> None:
-    """Let a job of several nodes get the same number of GPUs on each, and a site be asked by `--gres` alone.
+    """Request the same number of GPUs on each node of a job, and request them with `--gres` alone if a site names it.
 
-    The plugin asks for a number in all (`--gpus`), which SLURM may give as three here and one there; and it does so
-    beside a `gres` that names GPUs too, which some sites refuse, as SLURM itself does where only one says the type.
+    The plugin requests a total (`--gpus`), which SLURM may split into three here and one there. It does so even beside
+    a `gres` that names GPUs, which some sites refuse, and SLURM itself does if only one of them says the type.
     """
     without = "cells on several nodes may get unequal numbers of GPUs, and a site that wants gres alone refuses jobs"
     patch(without, (plugin, "set_gres_string", set_gres_string))
 
 
 def set_gres_string(original, job) -> str:
-    """Return what sbatch is asked for a job's GPUs with."""
-    asked = original(job)  # first: it refuses what cannot be
+    """Return the option of sbatch that requests a job's GPUs."""
+    asked = original(job)  # first: it refuses impossible requests
     nodes = job.resources.get("nodes") or 1
     gpus = (job.resources.get("gpu") or 1) // nodes
     if gres := re.fullmatch(r"gpu(:[A-Za-z_][\w.]*)?(:\d+)?", job.resources.get("gres") or ""):
@@ -211,13 +212,13 @@ def set_gres_string(original, job) -> str:
 
 
 def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
-    """Let all tasks of an array job ask for the same, and be submitted as soon as they are ready.
+    """Make array jobs only of jobs with equal requests, and submit them as soon as they are ready.
 
-    The plugin gives all tasks the limits of the first (said in its pull request 174). It holds jobs back until more of
-    their rule are ready, and forgets them if those come later, as with max-jobs-per-timespan (plugin issue 473). Of
-    more jobs than an array may have it numbers the tasks on, which SLURM refuses. And it asks for more memory, also
-    where none was asked for: then 1 MB is all that the job gets. What each task runs is mended in
-    gluegrid/execution/sbatch.py.
+    The plugin gives all tasks the limits of the first (as its pull request 174 says). It holds jobs back until more of
+    their rule are ready, and forgets them if those come later, as with max-jobs-per-timespan (plugin issue 473). If
+    there are more jobs than an array may have, it continues the numbers of the tasks, which SLURM refuses. It requests
+    more memory even if none was requested, and then the job gets only 1 MB. gluegrid/execution/sbatch.py corrects what
+    each task runs.
     """
 
     def run_equal_jobs(original, self, jobs):
@@ -234,7 +235,7 @@ def make_array_jobs_of_equal_jobs(plugin: ModuleType) -> None:
 
 
 def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
-    """Return jobs in lists of those that ask for the same, with at most so many in each."""
+    """Return lists of jobs with equal requests, each with at most `most` jobs."""
     equal = defaultdict(list)
     for job in jobs:
         equal[str((job.threads, sorted(job.resources.items())))].append(job)
@@ -242,7 +243,7 @@ def _equal_jobs(jobs: list, most: int) -> Iterable[list]:
 
 
 def _cancel_by_name(executor) -> None:
-    """Cancel the jobs of a head, in each of its clusters: their numbers may be other jobs' in another cluster."""
+    """Cancel a call's jobs by name, in each of its clusters: in another, their numbers may be those of other jobs."""
     for cluster in _clusters(executor):
         try:
             cancel_jobs(f"--user={getpass.getuser()}", f"--name={executor.run_uuid}", clusters=cluster)
@@ -262,12 +263,12 @@ def _cancel_those_of_earlier_starts(executor) -> list[str]:
 
 
 def _clusters(executor) -> list[str]:
-    """Return the clusters that may have a head's jobs; "" is the one that SLURM's programs ask by themselves."""
+    """Return the clusters that may have jobs of this call; "" is the one that SLURM's programs ask by default."""
     return sorted({"", *(name for names in executor._submitted_job_clusters for name in str(names).split(","))})
 
 
 def _wait_until_gone(executor, others: list[str]) -> None:
-    """Let cells save their work and note why they left, before the last lines tell what became of them."""
+    """Wait until cells have saved their work and noted why they exit, so that the last lines can tell."""
     deadline = time.monotonic() + SECONDS_TO_LEAVE_QUEUE
     try:
         for cluster in _clusters(executor):

@@ -1,9 +1,9 @@
-"""All that changes Snakemake from outside, each with its reason; what changes its SLURM plugin is in slurm_patches.py.
+"""Change Snakemake from outside, each change with its reason; slurm_patches.py changes its SLURM plugin.
 
-Written for Snakemake 9.19.0 to 9.27.1. A function is replaced by one that gets the original first and has, after it,
-the original's parameters: where these are others, Snakemake is another than the one that was read, the original stays,
-and `patch` says so. tests/test_versions.py fails then. Snakemake's modules import one another: what is not imported at
-the top can only be imported when Snakemake itself is.
+Written for Snakemake 9.19.0 to 9.27.1. A replacement receives the original function first, and then the original's
+parameters. If these differ, Snakemake is not one of the versions that were read: then the original stays, `patch`
+prints a warning, and tests/test_versions.py fails. Snakemake's modules import one another, so what is not imported at
+the top can be imported only together with Snakemake itself.
 """
 
 import datetime
@@ -31,9 +31,9 @@ TRAIN = "train"
 
 
 def patch(without: str, *replacements: tuple[object, str, Callable]) -> None:
-    """Replace attributes, each given as (owner, name, replacement), or none where one has not its replacement's shape.
+    """Replace attributes, each given as (owner, name, replacement), or none if one does not fit its replacement.
 
-    `without` says what a user then has to live with.
+    `without` says what users must then live with.
     """
     misfits = [f"{_name(owner)}.{name}" for owner, name, new in replacements if not _fits(owner, name, new)]
     if misfits:
@@ -49,7 +49,7 @@ def patch(without: str, *replacements: tuple[object, str, Callable]) -> None:
 
 
 def _fits(owner: object, name: str, new: Callable) -> bool:
-    """Tell whether there is a function of the parameters of its replacement; `**` stands for any others."""
+    """Tell whether a function exists and has its replacement's parameters; `**` stands for any others."""
     original = getattr(owner, name, None)
     original = original.fset if isinstance(original, property) else original
     if not callable(original):
@@ -73,9 +73,9 @@ def _name(owner: object) -> str:
 
 
 def begin_with_the_longest() -> None:
-    """Let the jobs that Snakemake has chosen begin in the order of their priorities, by which it only chooses them.
+    """Start the jobs that Snakemake has chosen by priority in the order of their priorities, too.
 
-    Not needed any more when JobScheduler.run sorts them itself (snakemake issue 615 asks for a defined order).
+    No longer needed once JobScheduler.run sorts them itself (snakemake issue 615 asks for a defined order).
     """
     from snakemake.scheduling.job_scheduler import JobScheduler
 
@@ -86,10 +86,11 @@ def begin_with_the_longest() -> None:
 
 
 def leave_experiment_file_unread() -> None:
-    """Let Snakemake not read the file of --configfile: ours is read with config.yaml's care, and named with its lines.
+    """Keep Snakemake from reading the file of --configfile: gluegrid reads it, and names lines in its errors.
 
-    Snakemake reads it before it reads the Snakefile, and ends in what names no line, or in a traceback. Nobody asks for
-    what it would find there. profiles/default calls this: nothing else of a project runs as early.
+    Snakemake reads it before the Snakefile, and ends with an error that names no line, or with a traceback. Nobody
+    needs what it would find there. profiles/default calls this function, because nothing else of a project runs as
+    early.
     """
     from snakemake.settings import types
 
@@ -97,13 +98,13 @@ def leave_experiment_file_unread() -> None:
 
 
 def rerun_by_content(rules: Iterable[str], files: Iterable[str], had_result: Callable[..., bool]) -> None:
-    """Let rules run, and what makes files, where something needs it, though it is there: it is outdated.
+    """Run `rules`, and what makes `files`, if something needs their outputs: what exists is outdated.
 
-    And let no cell be trained because Snakemake remembers other inputs of it, where it `had_result` by its wildcards.
+    Also, do not train a cell that `had_result` (by its wildcards) because Snakemake remembers other inputs of it.
 
-    Times do not tell: that of a result may lie in the future, where a clock was wrong. Nor do paths: where tokens lie
-    is no part of a run, and earlier releases had them elsewhere. Snakemake has no way to say so inside a workflow: it
-    takes what is named by --forcerun for a target too, and has its rerun triggers for all rules or for none.
+    Times do not tell: a result may be of the future, if a clock was wrong. Nor do paths: where tokens lie is no part of
+    a run, and earlier releases had them elsewhere. Snakemake cannot be told so inside a workflow: it takes what
+    --forcerun names for a target, too, and has its rerun triggers for all rules or for none.
     """
     from snakemake.dag import DAG
 
@@ -121,7 +122,7 @@ def rerun_by_content(rules: Iterable[str], files: Iterable[str], had_result: Cal
 
 
 def before_execution(workflow, prepare: Callable[[str], None]) -> None:
-    """Call `prepare` with the name of the executor when it is known: after the plan, and before anything runs.
+    """Call `prepare` with the name of the executor once it is known: after the plan, and before anything runs.
 
     `onstart` comes too late: resources count from the beginning of `execute`.
     """
@@ -134,7 +135,7 @@ def before_execution(workflow, prepare: Callable[[str], None]) -> None:
 
 
 def where_nothing_is_to_be_done(workflow, tell: Callable[[], None]) -> None:
-    """Call `tell` after an execution that had nothing to do: Snakemake has a handler for any other end."""
+    """Call `tell` after an execution that had nothing to do: Snakemake has a handler for every other end."""
 
     def execute(original, *, executor_plugin, **settings):
         original(executor_plugin=executor_plugin, **settings)
@@ -145,9 +146,9 @@ def where_nothing_is_to_be_done(workflow, tell: Callable[[], None]) -> None:
 
 
 def let_jobs_run(snakefile: Path) -> None:
-    """Let the jobs of this head run another Snakefile, a copy, and read no config: the user edits both meanwhile.
+    """Make the jobs of this call run a copy of the Snakefile and read no config, since users may edit both meanwhile.
 
-    Snakemake would read the file of --configfile in each job, before any code of ours that could do without.
+    In each job, Snakemake would read the file of --configfile before any code of ours could prevent it.
     """
     patch("jobs run the code as it is when they start", (RealExecutor, "get_snakefile", lambda _, self: str(snakefile)))
     patch(
@@ -157,18 +158,19 @@ def let_jobs_run(snakefile: Path) -> None:
 
 
 def tell_jobs_of_interruption() -> None:
-    """Let an executor that is cancelled tell its jobs on this machine, for which Snakemake only waits.
+    """Make a cancelled executor tell its jobs on this machine to exit.
 
-    Or it kills them (snakemake issue 448 asks for a signal that they can act on).
+    Snakemake only waits for them, or kills them (snakemake issue 448 asks for a signal that they can act on).
     """
     for executor in (LocalExecutor, RemoteExecutor):
         patch("cells on this machine may not save their work on Ctrl-C", (executor, "cancel", tell_jobs_and_cancel))
 
 
 def run_in_packs(packs: Callable[[object], list]) -> None:
-    """Let jobs be run in the packs that `packs` makes of those of a plan: groups, each with a command of its own.
+    """Run jobs in the packs that `packs` makes of a plan: groups, each with a command of its own.
 
-    Snakemake lets a rule name its jobs' groups, but not a group's command: it would start itself in the group's job.
+    In Snakemake, a rule can name the group of its jobs, but not the group's command: it would start itself in the
+    group's job.
     """
     from snakemake.dag import DAG
 
@@ -197,16 +199,16 @@ def run_in_packs(packs: Callable[[object], list]) -> None:
 
 
 def handle_error(original, self, job, postprocess_job=True) -> None:
-    """Let a job that has failed for good keep no other from running than those which need what it was to make.
+    """Make a job that has failed for good stop only the jobs that need its outputs.
 
-    To Snakemake a group is ready when all its jobs are, which then never comes, and failed when one of them is.
+    To Snakemake, a group is ready when all its jobs are, which then never happens, and failed when one of them is.
     """
     original(self, job, postprocess_job)
     if job not in self.failed:
         return
     dag = self.workflow.dag
     for done in job.done() if hasattr(job, "command") else ():
-        dag._running.add(done)  # as Snakemake expects it of what has just finished
+        dag._running.add(done)  # as Snakemake expects of a job that has just finished
         self.workflow.async_run(dag.finish(done))
     hopeless = _all_depending(dag, job if job.is_group() else [job])
     for pack in {dag._group[each] for each in hopeless if hasattr(dag._group.get(each), "command")}:
@@ -221,7 +223,7 @@ def handle_error(original, self, job, postprocess_job=True) -> None:
 
 
 def _all_depending(dag, jobs: Iterable) -> set:
-    """Return all jobs that need what some jobs make, or what is made of it."""
+    """Return all jobs that depend on these jobs, directly or indirectly."""
     found, to_look_at = set(), [*jobs]
     while to_look_at:
         further = {*dag.depending[to_look_at.pop()]} - found
@@ -231,12 +233,12 @@ def _all_depending(dag, jobs: Iterable) -> set:
 
 
 def _command_of(job) -> str | None:
-    """Return the command of a pack, which is written now; None of any other job."""
+    """Write the file of a pack and return its command; return None for any other job."""
     return job.command() if hasattr(job, "command") else None
 
 
 def run_job(original, self, job) -> None:
-    """Let the executor of this machine run a pack as one process, which Ctrl-C finds as it finds other jobs."""
+    """Make the executor of this machine run a pack as one process, which Ctrl-C finds like other jobs."""
     if not hasattr(job, "command"):
         original(self, job)
         return
@@ -256,7 +258,7 @@ def run_job(original, self, job) -> None:
 
 
 def keep_files_of_jobs() -> None:
-    """Let no job delete what another call of snakemake has made, or is making, and no clock cost a result."""
+    """Keep jobs from deleting what another call has made or is making, and wrong clocks from costing results."""
     from snakemake.dag import DAG
     from snakemake.jobs import Job
 
@@ -272,9 +274,9 @@ def keep_files_of_jobs() -> None:
 
 
 async def remove_existing_output(original, self) -> None:
-    """Let a cell's training not delete what another call's is writing, or has published since this call has planned it.
+    """Keep a training from deleting what another call's is writing, or has published since this call was planned.
 
-    Snakemake knows one call at a time, by its lock.
+    Snakemake's lock makes it expect only one call at a time.
     """
     if self.rule.name != TRAIN:
         await original(self)
@@ -284,19 +286,19 @@ async def remove_existing_output(original, self) -> None:
 
 
 async def cleanup(original, self, skip_outputs) -> None:
-    """Let a job that fails delete no output which it would have taken the place of: what is there is whole.
+    """Keep a failed job from deleting an output that it would have replaced: what is there is complete.
 
-    It may be another call's, which has succeeded where this one has not.
+    It may be that of another call, which has succeeded where this one has not.
     """
     whole = {output for output in self.output if self.rule.name == TRAIN or output.flags.get("update")}
     await original(self, {*skip_outputs, *whole})
 
 
 def warn_of_clock_once() -> Callable:
-    """Return what lets a job that has just ended keep its outputs, though an input's time is later: a clock is wrong.
+    """Return a check that lets a job that just ended keep its outputs even if an input is newer: a clock is wrong.
 
-    Snakemake would delete them, and every call train the cell to its end again (snakemake issue 3261 asks for a warning
-    instead). Whether a result is of the run that is wanted is told by its record, and not by times.
+    Snakemake would delete them, and every call would train the cell to its end again (snakemake issue 3261 asks for a
+    warning instead). The record, not the times, tells whether a result is of the wanted run.
     """
     told = set()
 
@@ -315,7 +317,7 @@ def warn_of_clock_once() -> Callable:
 
 
 def _input_ahead_of(inputs: Iterable[str], outputs: Iterable[str]) -> str | None:
-    """Return an input that is newer than one of the outputs; None where there is none."""
+    """Return an input that is newer than one of the outputs; None if there is none."""
     written, made = (
         [(path.stat().st_mtime, str(path)) for path in map(Path, files) if path.exists()] for files in (inputs, outputs)
     )
@@ -323,11 +325,11 @@ def _input_ahead_of(inputs: Iterable[str], outputs: Iterable[str]) -> str | None
 
 
 def backup_output(original, self, path: Path) -> None:
-    """Let a file that Snakemake restores, when the job that updates it has failed, have its old time.
+    """Keep the old time of a file that Snakemake restores after the job that updates it has failed.
 
-    With a new one it would seem to be made from what it is older than, and the job would not run again. What another
-    call has written meanwhile stays; and that call's backup, which has the same name, may come and go. Snakemake would
-    have to copy with shutil.copy2.
+    With a new time, it would seem to be made from inputs that it is older than, and the job would not run again. What
+    another call has written meanwhile stays; and that call's backup, which has the same name, may come and go. No
+    longer needed once Snakemake copies with shutil.copy2.
     """
     original(self, path)
     with suppress(FileNotFoundError):

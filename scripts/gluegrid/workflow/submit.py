@@ -1,4 +1,4 @@
-"""`make submit`: all that is done on the login node, then the controller as a job (execution/controller.py)."""
+"""Do what `make submit` does on the login node, then submit the controller as a job (execution/controller.py)."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ from gluegrid.operations.site_profile import Profile
 from gluegrid.operations.staged import resources
 from gluegrid.workflow.code_copy import copy_code
 
-# What the job asks for where the profile says nothing in set-resources, for a rule called `controller`.
+# What the job requests, unless the profile sets it in set-resources, for a rule called `controller`.
 RULE = "controller"
 DEFAULTS = {"cpus_per_task": 1, "mem_mb": 4000, "runtime": "1d"}
 OPTIONS = {
@@ -41,16 +41,16 @@ OPTIONS = {
     "clusters": "--clusters",
     "cpus_per_task": "--cpus-per-task",
 }
-NETWORK = "network"  # not 0: the node of the controller can fetch what is not staged
+NETWORK = "network"  # not 0: the controller's node can fetch what is not staged
 MINUTES = {"s": 1 / 60, "m": 1, "h": 60, "d": 1440, "w": 10080}
 LONGEST_WARNING = 300  # seconds before its time limit at which the job is told to requeue itself
-LARGEST_FILE = 1_000_000  # bytes, of those beside a profile that it may name
+LARGEST_FILE = 1_000_000  # bytes, of a file that is copied together with the profile
 
 
 def submit(experiment: Experiment, file: Path, profile: Profile) -> list[str]:
-    """Submit the controller of an experiment, which was read from a file; return lines about it for people.
+    """Stage what is missing, then submit the controller of the experiment read from `file`; return lines for people.
 
-    What is missing is staged before. Raises GluegridError, also where the experiment has a controller already.
+    Raise GluegridError if that fails, or if the experiment already has a controller.
     """
     folder = Path(experiment.paths.root)
     wanted = profile.resources_of(RULE, DEFAULTS)
@@ -73,7 +73,7 @@ def submit(experiment: Experiment, file: Path, profile: Profile) -> list[str]:
 
 
 def options_of(wanted: dict[str, object], profile: Profile) -> list[str]:
-    """Return sbatch's options for resources, as the SLURM plugin names them. Raises GluegridError."""
+    """Return sbatch's options for resources that are named as in the SLURM plugin. Raise GluegridError if invalid."""
     wanted = {"qos": profile.content.get("slurm-qos"), **wanted}
     options = [f"{option}={wanted[name]}" for name, option in OPTIONS.items() if wanted.get(name)]
     if wanted.get("mem_mb_per_cpu"):
@@ -81,7 +81,7 @@ def options_of(wanted: dict[str, object], profile: Profile) -> list[str]:
     elif wanted.get("mem_mb"):
         options.append(f"--mem={wanted['mem_mb']}")
     limit = _minutes(wanted["runtime"], profile)
-    # By which it requeues itself; SLURM may be a minute early.
+    # At this signal, the job requeues itself; SLURM may send it a minute early.
     warning = min(LONGEST_WARNING, limit * 60 // 2)
     return [
         *options,
@@ -93,12 +93,12 @@ def options_of(wanted: dict[str, object], profile: Profile) -> list[str]:
 
 def _options_of_a_controller(folder: Path) -> Iterator[str]:
     yield from ("--nodes=1", "--ntasks=1", "--export=ALL", f"--job-name={_name(folder)}", f"--comment={COMMENT}")
-    # Relative: in a path of another's choice, a % would stand for something.
+    # Relative, since sbatch would replace a % in the full path.
     yield from (f"--output={folder / LOG}", "--open-mode=append", "--requeue")
 
 
 def _minutes(runtime: object, profile: Profile) -> int:
-    """Return the minutes of a `runtime` as Snakemake takes it: a number of them, or 10h, 2d. Raises GluegridError."""
+    """Return the minutes of a `runtime` in Snakemake's format: minutes, or 10h, 2d. Raise GluegridError for others."""
     text = str(runtime).strip()
     if parts := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)[a-z]*", text):
         return max(1, round(float(parts[1]) * MINUTES[parts[2] or "m"]))
@@ -108,7 +108,7 @@ def _minutes(runtime: object, profile: Profile) -> int:
 
 
 def _name(folder: Path) -> str:
-    """Return the name of the controller's job, by which SLURM's queue has it: one for each experiment of a clone."""
+    """Return the name of the controller's job in SLURM's queue: one for each experiment of a clone."""
     return f"gluegrid-{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
 
 
@@ -126,7 +126,7 @@ def _refuse_second(experiment: Experiment, folder: Path, clusters: str) -> None:
 
 
 def _check(snakemake: list[str]) -> None:
-    """Let Snakemake plan all with this profile, and say what it says only where it cannot."""
+    """Let Snakemake plan everything with this profile; show its output only if it cannot."""
     done = subprocess.run([*snakemake, "--dry-run", "--quiet", "all"], capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         print(done.stdout + done.stderr, file=sys.stderr)
@@ -134,20 +134,20 @@ def _check(snakemake: list[str]) -> None:
 
 
 def _stage(snakemake: list[str]) -> None:
-    """Fetch and tokenise here what is missing."""
+    """Fetch and tokenize here what is missing."""
     if subprocess.run([*snakemake, "--", "stage"]).returncode != 0:
         raise GluegridError("nothing was submitted: staging failed (see above)")
 
 
 def _frozen(experiment: Experiment, folder: Path, profile: Profile) -> tuple[Path, list[str]]:
-    """Write down all that the controller works from; return its plan's file, and what its job is to run."""
+    """Freeze all that the controller works from; return the file of its plan, and the command of its job."""
     heads = Path(experiment.paths.heads)
     plan = write_plan(experiment.config, heads)
     code = copy_code(PROJECT, heads)
     copy = folder / FOLDER / "profile"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
-    # With what it may name, such as a table of partitions.
+    # With files that it may name, such as a table of partitions.
     for path in profile.file.parent.iterdir():
         if path.is_file() and path.stat().st_size <= LARGEST_FILE:
             shutil.copy(path, copy)
@@ -156,7 +156,7 @@ def _frozen(experiment: Experiment, folder: Path, profile: Profile) -> tuple[Pat
 
 
 def _submitted(arguments: list[str], folder: Path) -> str:
-    """Call sbatch; return the job's number. Raises GluegridError."""
+    """Call sbatch and return the job's number. Raise GluegridError if it fails."""
     (folder / LOG).parent.mkdir(parents=True, exist_ok=True)
     forget_end(folder)
     leave_caller()
@@ -171,5 +171,5 @@ def _submitted(arguments: list[str], folder: Path) -> str:
         raise GluegridError(f"SLURM rejected the controller: {complaint(done)}")
     if (answer := number_in(done.stdout)) is None:
         raise GluegridError(f"sbatch accepted the controller, but returned no job number: {done.stdout.strip()}")
-    # Where no cluster was asked for, none is named to other programs either: a site may see to that itself.
+    # If no cluster was requested, name none to other programs, either: a site may see to that itself.
     return answer if clusters_asked_for(arguments) else without_cluster(answer)

@@ -1,9 +1,9 @@
-"""What a call of snakemake shows: a logger plugin of Snakemake's, the default of profiles/default/config.yaml.
+"""Show a call of snakemake: a logger plugin for Snakemake, and the default of profiles/default/config.yaml.
 
-It replaces Snakemake's prose about the jobs of a call by what progress.py makes of the same events. Everything else is
-shown as Snakemake shows it: warnings, errors, and all that a call says which runs no jobs (`--lint`, `--unlock`). Where
-more or less is asked for (`--dry-run`, `--verbose`, `--quiet`, `--printshellcmds`, `--debug-dag`), Snakemake's own
-handler takes its place. The log file below .snakemake/log has all of it in any case.
+It replaces Snakemake's prose about jobs with what progress.py makes of the same events. Everything else appears as
+Snakemake shows it: warnings, errors, and all output of a call that runs no jobs (`--lint`, `--unlock`). If you ask for
+more or less (`--dry-run`, `--verbose`, `--quiet`, `--printshellcmds`, `--debug-dag`), Snakemake's own handler takes its
+place. The log file below .snakemake/log always has all of it.
 """
 
 import argparse
@@ -28,16 +28,16 @@ from gluegrid.workflow.live_block import LiveBlock, is_terminal
 
 NAME = "gluegrid"
 KEY = "logger"
-REPLACED = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # errors that are told in one line
-OF_JOBS = "RuleException"  # what Snakemake makes of a shell command that fails; a missing output has one of its own
+REPLACED = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)  # errors that are reported in one line
+OF_JOBS = "RuleException"  # Snakemake's error for a shell command that fails; a missing output has another
 SECONDS_TO_TELL = 2  # a job's own error follows its exception at once
 _in_use: "LogHandler | None" = None
 
 
 def loggers() -> list[str]:
-    """Return the loggers that profiles/default asks for: this one, unless another profile has a `logger:` of its own.
+    """Return the loggers for profiles/default: this one, unless another profile has a `logger:` of its own.
 
-    Snakemake looks for plugins before any profile is read, so this one is registered by hand.
+    Snakemake looks for plugins before it reads profiles, so this one is registered by hand.
     """
     if any(map(_names_a_logger, _profiles())):
         return []
@@ -55,25 +55,25 @@ def _names_a_logger(profile: str) -> bool:
     file = profile_file(profile)
     try:
         content = load(file)[0] if file else None
-    except GluegridError:  # Snakemake says what is wrong with it
+    except GluegridError:  # Snakemake reports what is wrong with it
         return False
     return isinstance(content, dict) and KEY in content
 
 
 class Shown(Protocol):
-    """What is told of the jobs of a call."""
+    """What reports the jobs of a call."""
 
     def job_started(self, job_id: int) -> None:
-        """Take note of a job that begins, or is submitted."""
+        """Note that a job begins, or is submitted."""
 
     def job_finished(self, job_id: int) -> None:
-        """Tell of a job that is done."""
+        """Report that a job is done."""
 
     def job_failed(self, job_id: int, message: str) -> None:
-        """Tell of a job that has failed; `message` is what its executor says."""
+        """Report that a job has failed; `message` is what its executor says."""
 
     def close(self) -> None:
-        """Draw nothing from here on."""
+        """Stop drawing."""
 
 
 class LogHandler(LogHandlerBase):
@@ -97,18 +97,18 @@ class LogHandler(LogHandlerBase):
         atexit.register(self.close)  # Snakemake 9.19 closes no plugin
 
     def show(self, shown: Shown) -> None:
-        """Leave what is told of jobs to `shown` from here on."""
+        """Let `shown` report the jobs from now on."""
         self.forget()
         self._shown = shown
 
     def forget(self) -> None:
-        """Tell nothing of what has waited, which is prose about the plan, nor of what follows in Snakemake's queue."""
+        """Drop the waiting records, which are prose about the plan, and those that follow in Snakemake's queue."""
         with self.lock:
             self._waiting.clear()
             self._keeps_prose = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell of a record, or leave it to the log file."""
+        """Show a record, or leave it to the log file."""
         event = getattr(record, "event", None)
         if not self.is_in_use or event == LogEvent.SHELLCMD:
             return
@@ -116,7 +116,7 @@ class LogHandler(LogHandlerBase):
             self._tell_plainly(record)
         elif self._shown:
             self._tell_of_jobs(record, event)
-        elif event == LogEvent.JOB_INFO:  # jobs run, and nobody tells of them: the call has --no-hooks
+        elif event == LogEvent.JOB_INFO:  # jobs run and nothing reports them: the call has --no-hooks
             self._is_plain = True
             for waiting in (*self._waiting, record):
                 self._plain.handle(waiting)
@@ -128,7 +128,7 @@ class LogHandler(LogHandlerBase):
                 self.block.draw(["Planning ..."])
 
     def _tell_plainly(self, record: logging.LogRecord) -> None:
-        """Show a warning or error as Snakemake does; that of a failing job waits, since the job may tell of it next."""
+        """Show a warning or error as Snakemake does; hold that of a failing job, since the job may report it next."""
         event = getattr(record, "event", None)
         if event == LogEvent.ERROR and self._shown and record.exception == OF_JOBS:
             self._tell_of_waiting_error()
@@ -145,7 +145,7 @@ class LogHandler(LogHandlerBase):
     def _tell_of_jobs(self, record: logging.LogRecord, event: LogEvent | None) -> None:
         waits = self._error_of_job
         if event in REPLACED and waits is not None and waits.thread == record.thread:
-            self._error_of_job = None  # the job's line tells of it, and its log has it
+            self._error_of_job = None  # the job's line reports it, and its log has it
         self._tell_of_waiting_error()
         if event == LogEvent.JOB_INFO:
             self._shown.job_started(record.jobid)
@@ -160,13 +160,13 @@ class LogHandler(LogHandlerBase):
             self._error_of_job = None
 
     def _tell_of_late_error(self, record: logging.LogRecord) -> None:
-        """Tell of an error that was no job's."""
+        """Show an error that belongs to no job."""
         with self.lock:
             if self._error_of_job is record:
                 self._tell_of_waiting_error()
 
     def close(self) -> None:
-        """Tell what has waited to the end: of a call that runs no jobs, all."""
+        """Show what is still waiting: for a call that runs no jobs, everything."""
         if self._shown:
             self._shown.close()
         if self.block:
@@ -186,19 +186,19 @@ class LogHandler(LogHandlerBase):
 
 
 class _Printed:
-    """Standard error as it is when something is written: perhaps with a block below."""
+    """Standard error as it is at the time of writing, perhaps with a block at its end."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(sys.stderr, name)
 
 
 def handler_in_use() -> LogHandler | None:
-    """Return the handler of this call; None where Snakemake's own is used."""
+    """Return the handler of this call; None if Snakemake's own is used."""
     return _in_use
 
 
 def log_files(workflow) -> Sequence[str]:
-    """Return the paths of Snakemake's log files of this call, below the working folder relative to it."""
+    """Return the paths of Snakemake's log files for this call, relative to the working folder if they are below it."""
     paths = [Path(path) for path in workflow.logger_manager.get_logfile()]
     here = Path.cwd()
     return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
