@@ -40,7 +40,7 @@ def test_without_a_name_it_is_the_only_one(results):
     assert the_experiment(results, "called") == results / "called"
     with pytest.raises(GluegridError, match=r"^which experiment\? Add EXPERIMENT=\.\.\.; there are: begun, called$"):
         the_experiment(results, "", ("heads",))
-    with pytest.raises(GluegridError, match=r"no experiment yet; call snakemake"):
+    with pytest.raises(GluegridError, match=r"no experiment yet; run snakemake"):
         the_experiment(results / "nowhere", "")
 
 

@@ -153,7 +153,7 @@ def experiments(results: Path, name: str | None) -> list[Path]:
     """
     folders = experiment_folders(results, name, PLANNED)
     if not folders:
-        raise GluegridError(f"{results}: no experiment yet; run snakemake")
+        raise GluegridError(f"{results}: contains no experiment yet; run snakemake first")
     return folders
 
 
