@@ -388,7 +388,7 @@ def test_snakemake_compare_trains_nothing_and_knows_what_is_new(experiment, tmp_
     save_all(experiment, *without)
     clone = Clone(tmp_path)
     snakefile = "--snakefile", str(PROJECT / "Snakefile"), "--cores", "1"
-    done = clone.snakemake(*snakefile, "compare")
+    done = clone.snakemake(*snakefile, "--verbose", "compare")
     assert done.returncode == 0, done.stdout
     assert job_counts(done.stdout) == {"compare": 1}
     content = json.loads(Path("results/small/comparisons.json").read_text())

@@ -327,7 +327,8 @@ UNKNOWN_KEYS = [
     ),
     (
         START + "task_defaults: {sourc: a/b}\n",
-        "5: task_defaults.sourc: unknown key (its value is 'a/b'). Did you mean 'source'? Known: revision, source",
+        "5: task_defaults.sourc: unknown key (its value is 'a/b'). Did you mean 'source'?"
+        " Known: revision, source, synthetic",
     ),
     (
         START + "cells:\n  bert:\n    cola: {seed: 1}\n",

@@ -276,7 +276,7 @@ def test_an_unknown_device_is_one_line(project):
     done = called(project, "--device", "banana")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"gluegrid: DEVICE=banana: unknown device. Similar names: .*\n", done.stderr)
-    assert called(project, "--profile", "nowhere").stderr.startswith("gluegrid: PROFILE=nowhere: there is no such")
+    assert called(project, "--profile", "nowhere").stderr.startswith("gluegrid: PROFILE=nowhere: no such profile")
 
 
 def test_time_on_several_gpus_is_that_of_the_longest_first(shipped):

@@ -142,7 +142,7 @@ def test_an_unusable_model_is_refused_before_anything_is_fetched(hub, fetch, fil
 
 def test_a_data_set_without_the_folder_is_one_line(hub, fetch):
     hub.commit(DATA, {TRAIN: SMALL})
-    assert "org/glue holds no cola/<split>-00000-of-00001.parquet" in fetch.task("cola").error
+    assert "org/glue: has no cola/<split>-00000-of-00001.parquet" in fetch.task("cola").error
 
 
 # What the hub refuses

@@ -78,7 +78,7 @@ def docutils_problems(text: str) -> str:
 @pytest.mark.long
 def test_a_report_trains_nothing_though_results_are_outdated(clone):
     clone.replace("config.yaml", "seeds:", "learning_rate: 1.0e-4\nseeds:")
-    done = clone.snakemake(*CALL, "report")
+    done = clone.snakemake(*CALL, "--verbose", "report")
     assert done.returncode == 0, done.stdout
     assert job_counts(done.stdout) == {"report": 1}
     page = (clone.root / "results/bert-glue/report.html").read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
     shown = clone.snakemake(*CALL, "--dry-run", "all", "report").stdout
     (reason,) = re.findall(r"Writing the report .*\nReason: (.*)", shown)
     assert len(re.findall(r"[\w/-]+/all_results.json", reason)) == 4
-    done = clone.snakemake(*CALL, "compare", "report")
+    done = clone.snakemake(*CALL, "--verbose", "compare", "report")
     # One model has results: there is nothing to compare, and the report waits for it in vain.
     assert done.returncode != 0
     assert job_counts(done.stdout) == {"compare": 1, "report": 1}

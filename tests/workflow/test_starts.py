@@ -204,7 +204,7 @@ def test_training_starts_from_the_other_tasks_weights(started, tmp_path):
     clone = copy_of(started, tmp_path / "clone")
     tiny = QUICK | {"learning_rate": 1e-12, "save_model": "last"}
     write_mine(clone, {"mnli": QUICK, "rte": tiny | {"init_from": "mnli"}, "ax": {"source": "./data"}})
-    done = clone.snakemake(*MINE)
+    done = clone.snakemake(*MINE, "--verbose")
     assert done.returncode == 0, done.stdout
     assert job_counts(done.stdout) == {"write_runs_1": 1, "train": 1, "results": 1}
     before, after = (load_file(result(clone, task) / "model/model.safetensors") for task in ("mnli", "rte"))
@@ -226,7 +226,7 @@ def test_only_a_change_of_the_start_trains_again_what_starts_from_it(started, tm
         capture_output=True,
         text=True,
     ).stdout
-    assert plan.count(f"{MODEL}/mnli/base/seed-42, from whose model it starts, is to be trained") == 2
+    assert plan.count(f"its start {MODEL}/mnli/base/seed-42 will be trained") == 2
     clone = copy_of(started, tmp_path / "other")
     clone.replace("mine.yaml", "mnli:\n    learning_rate: 0.001", "mnli:\n    learning_rate: 0.002")
     assert clone.planned(*MINE) == {"write_runs_1": 1, "train": 3, "results": 1}

@@ -417,6 +417,11 @@ def test_a_failure_is_one_line_with_reason_and_log_and_alike_ones_are_told_once(
     assert step[9:] == "FAILED fetching model tiny (attempt 1 of 3): the hub does not answer; log: fetch.log"
 
 
+def test_a_cell_that_its_pack_did_not_begin_has_not_failed(experiment, capsys):
+    progress_of(experiment).job_failed(1, "")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_call_begins_with_what_will_run_and_ends_with_what_was_not_told_yet(experiment, capsys, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
     progress = progress_of(experiment)

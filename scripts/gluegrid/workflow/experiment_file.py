@@ -24,7 +24,6 @@ def experiment_of_workflow(workflow) -> Experiment:
     after each requeue.
     """
     try:
-        check_that_it_is_the_whole_workflow(workflow)
         if frozen := submitted_plan() if workflow.is_main_process else current_invocation():
             return Experiment(frozen["config"])
         settings = workflow.config_settings
@@ -41,13 +40,13 @@ def experiment_of_workflow(workflow) -> Experiment:
 
 
 def check_that_it_is_the_whole_workflow(workflow) -> None:
-    """Raise GluegridError if another workflow uses this one with `module:` or `include:`.
+    """End the call with one line if another workflow uses this one with `module:` or `include:`.
 
     The experiment file, the final tables and the packs belong to the whole call of snakemake.
     """
     snakefile = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)) / "Snakefile"
     if not snakefile.samefile(workflow.main_snakefile):
-        raise GluegridError(
+        raise SystemExit(
             f"{workflow.main_snakefile}: gluegrid cannot be a module of another workflow or included in it;"
             f" run it on its own (snakemake -s {snakefile} ...) and use the files below results/ as inputs"
         )

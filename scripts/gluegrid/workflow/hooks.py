@@ -26,7 +26,11 @@ from gluegrid.operations.staged import staged_table
 from gluegrid.results.outcomes import Outcome, read_outcomes
 from gluegrid.results.results_md import write_tables
 from gluegrid.workflow.code_copy import copy_code
-from gluegrid.workflow.experiment_file import estimates_of_workflow, experiment_of_workflow
+from gluegrid.workflow.experiment_file import (
+    check_that_it_is_the_whole_workflow,
+    estimates_of_workflow,
+    experiment_of_workflow,
+)
 from gluegrid.workflow.interruption import end_when_asked
 from gluegrid.workflow.last_words import NOTHING_DONE, last_words
 from gluegrid.workflow.pack_jobs import SmallCells
@@ -53,6 +57,7 @@ FETCHES_AT_ONCE = 2  # the hub answers more with 429 (too many requests)
 
 def prepare(workflow) -> tuple[Experiment, Estimates]:
     """Prepare this process to plan or to run a job; return the experiment and the estimates of its cells."""
+    check_that_it_is_the_whole_workflow(workflow)
     gc.disable()  # while planning: it would scan the growing plan again and again, and find next to no garbage
     let_jobs_find_programs(workflow)
     outlive_warnings(workflow)
@@ -166,9 +171,9 @@ def show_progress(call: Call, workflow) -> None:
     """Show the progress of this call in the terminal, unless Snakemake's own output is wanted."""
     if handler := handler_in_use():
         os.environ[LIVE] = "1"
-        workflow.progress = Progress(call, log_files(workflow), handler.block)
-        handler.show(workflow.progress)
-        workflow.progress.begin()
+        progress = Progress(call, log_files(workflow), handler.block)
+        handler.show(progress)
+        progress.begin()
 
 
 def check_programs(executor: str | None) -> None:
@@ -190,8 +195,8 @@ def end_of_run(experiment: Experiment, workflow) -> None:
     """Write the tables and print them last; if only staging was asked for, print what is staged."""
     is_only_staged = _is_only_staged(workflow)
     outcomes = [] if is_only_staged else read_outcomes(experiment)
-    if progress := getattr(workflow, "progress", None):
-        progress.end(outcomes)
+    if handler := handler_in_use():
+        handler.end(outcomes)
     if not is_only_staged:
         write_tables(experiment, outcomes)
     # At exit, because Snakemake prints its own last lines after its handlers.

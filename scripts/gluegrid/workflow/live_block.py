@@ -6,6 +6,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import TextIO
 
 # ECMA-48: move up, then erase to the end of the screen. It starts at the first column, since ^C may have been echoed.
@@ -27,7 +28,7 @@ class LiveBlock:
         self._lines: Sequence[str] = ()
         self._is_open = False
         self._lock = threading.RLock()  # a signal handler may print while its thread draws
-        self._replaced: dict[str, TextIO] = {}
+        self._redirected = ExitStack()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,11 +49,10 @@ class LiveBlock:
         if self._is_open:
             return
         self._is_open = True
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
+        for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
             if is_terminal(stream):
-                self._replaced[name] = stream
-                setattr(sys, name, _Above(self, stream))
+                above = self._redirected.enter_context(redirect(_Above(self, stream)))
+                self._redirected.callback(above.finish)
 
     def draw(self, lines: Sequence[str]) -> None:
         """Replace the lines shown before; if there are too many, show the last ones."""
@@ -70,12 +70,7 @@ class LiveBlock:
         """Erase the block for good."""
         with self._lock:
             self._lines = ()
-            for name, stream in self._replaced.items():
-                above = getattr(sys, name)
-                if isinstance(above, _Above):
-                    above.finish()
-                setattr(sys, name, stream)
-            self._replaced.clear()
+            self._redirected.close()
             self._write("")
             self._is_open = False
 

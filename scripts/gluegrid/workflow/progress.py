@@ -187,19 +187,17 @@ class Progress:
         step, _ = self._running.pop(job_id, (self._call.steps.get(job_id), 0.0))
         told = self._failures.setdefault(job_id, [])
         cell = self._call.cells.get(job_id)
-        what, reason, log = self._failure_of(cell) if cell else _failure_of_step(step)
-        reason = escaping.shortened(escaping.one_line(reason or message), tables.LONGEST_REASON)
+        ended = outcome(self._experiment, cell) if cell else None
+        if ended and not (ended.is_done or ended.is_stopped or ended.has_failed):
+            return  # its pack ended before it began
+        what, reason, log = _failure_of(ended) if ended else _failure_of_step(step)
+        reason = escaping.shortened(escaping.one_line(reason or message).rstrip("."), tables.LONGEST_REASON)
         if reason not in told:
             tries = self._call.tries.get(job_id, 1)
             which = f" (attempt {len(told) + 1} of {tries})" if tries > 1 else ""
             _tell(f"{_time()} {what}{which}: {reason}; log: {log}")
         told.append(reason)
         self._has_news.set()
-
-    def _failure_of(self, cell: Cell) -> tuple[str, str, Path | None]:
-        ended = outcome(self._experiment, cell)
-        what = f"{'STOPPED' if ended.is_stopped else 'FAILED'} {cell.name}"
-        return what, "" if ended.is_done else ended.reason or "", ended.log
 
     def close(self) -> None:
         """Stop drawing."""
@@ -272,6 +270,11 @@ class Progress:
         """Return when the last cell is expected to be done."""
         moment = self._snapshot.taken.timestamp() + self._snapshot.time_left.seconds
         return clock(time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment)))
+
+
+def _failure_of(ended: Outcome) -> tuple[str, str, Path | None]:
+    what = f"{'STOPPED' if ended.is_stopped else 'FAILED'} {ended.cell.name}"
+    return what, "" if ended.is_done else ended.reason or "", ended.log
 
 
 def _failure_of_step(step: Step | None) -> tuple[str, str, Path | None]:

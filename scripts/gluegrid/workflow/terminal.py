@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -72,6 +73,9 @@ class Shown(Protocol):
     def job_failed(self, job_id: int, message: str) -> None:
         """Report that a job has failed; `message` is what its executor says."""
 
+    def end(self, outcomes: Sequence) -> None:
+        """Report the cells that were not reported yet, and stop drawing."""
+
     def close(self) -> None:
         """Stop drawing."""
 
@@ -89,7 +93,7 @@ class LogHandler(LogHandlerBase):
         self._keeps_prose = True
         self._waiting: list[logging.LogRecord] = []
         self._error_of_job: logging.LogRecord | None = None
-        self._timer: threading.Timer | None = None
+        self._timer: threading.Thread | None = None
         formatter = DefaultFormatter(settings.quiet, settings.show_failed_logs)
         self._plain = ColorizingTextHandler(settings.nocolor, _Printed(), formatter)
         global _in_use
@@ -100,6 +104,11 @@ class LogHandler(LogHandlerBase):
         """Let `shown` report the jobs from now on."""
         self.forget()
         self._shown = shown
+
+    def end(self, outcomes: Sequence) -> None:
+        """Let what reports jobs report the rest of the cells, and stop drawing."""
+        if self._shown:
+            self._shown.end(outcomes)
 
     def forget(self) -> None:
         """Drop the waiting records, which are prose about the plan, and those that follow in Snakemake's queue."""
@@ -133,8 +142,7 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.ERROR and self._shown and record.exception == OF_JOBS:
             self._tell_of_waiting_error()
             self._error_of_job = record
-            self._timer = threading.Timer(SECONDS_TO_TELL, self._tell_of_late_error, [record])
-            self._timer.daemon = True
+            self._timer = threading.Thread(target=self._tell_of_late_error, args=[record], daemon=True)
             self._timer.start()
             return
         if record.levelno >= logging.ERROR and not self._is_plain:
@@ -161,6 +169,7 @@ class LogHandler(LogHandlerBase):
 
     def _tell_of_late_error(self, record: logging.LogRecord) -> None:
         """Show an error that belongs to no job."""
+        time.sleep(SECONDS_TO_TELL)
         with self.lock:
             if self._error_of_job is record:
                 self._tell_of_waiting_error()
