@@ -219,7 +219,7 @@ def test_one_cells_learning_rate_reruns_that_cell_and_the_tables(finished):
         ("README.md", "gluegrid", "Gluegrid"),
         ("scripts/train.py", '"""Train one cell', '"""Train just one cell'),
         ("scripts/gluegrid/training/trainer.py", '"""The training loop', '"""A training loop'),
-        ("scripts/gluegrid/results/tables.py", '"""Summaries', '"""The summaries'),
+        ("scripts/gluegrid/results/tables.py", '"""Format summaries', '"""Format the summaries'),
         ("scripts/accelerate.yaml", "debug: false", "debug: true"),
         ("envs/gluegrid.yaml", "python=3.11", "python=3.12"),
         ("profiles/local/config.yaml", "cores: all", "cores: 8"),
