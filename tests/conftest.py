@@ -78,7 +78,9 @@ def _run_demo(root: Path) -> None:
     assert "results/demo/results.md" in done.stdout
     told = done.stderr.splitlines()
     assert sum(bool(re.match(r"\d\d:\d\d:\d\d +\d+/18 bert-demo-", line)) for line in told) == 18, done.stderr
-    assert len(told) + len(done.stdout.splitlines()) < 70, done.stderr + done.stdout
+    # On a slow machine each step of staging may take long enough for a line of its own.
+    always = [line for line in told if not re.match(r"\d\d:\d\d:\d\d (fetched|tokenized) ", line)]
+    assert len(always) + len(done.stdout.splitlines()) < 70, done.stderr + done.stdout
 
 
 @pytest.fixture(scope="session")
