@@ -46,10 +46,8 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     finally:
         trackers.finish()
     files.begin_result()
-    predictions = {
-        name: _write_predictions(files.new_predictions(name), with_answers(table, run.task))
-        for name, table in tables.items()
-    }
+    answered = {split: with_answers(table, run.task) for split, table in tables.items()}
+    predictions = {split: _write_predictions(files, split, table) for split, table in answered.items()}
     manifest = read_json(model)
     names = {"experiment": run.experiment, "model": run.model["name"], "task": run.task.name}
     record = {
@@ -158,8 +156,9 @@ def _git_state() -> dict:
     return (current_invocation() or {}).get("git") or git_state()
 
 
-def _write_predictions(path: Path, table: pyarrow.Table) -> str:
+def _write_predictions(files: CellFiles, split: str, table: pyarrow.Table) -> str:
     """Write a split's predictions; return the file's hash."""
+    path = files.new_predictions(split)
     with replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
     return sha256(path)
