@@ -14,6 +14,7 @@ from gluegrid.execution.cell_state import CellFiles
 from gluegrid.execution.invocation import current_invocation
 from gluegrid.execution.preemption import Preemption
 from gluegrid.experiment.run import SCHEMA_VERSION, Run, weights_to_start_from
+from gluegrid.experiment.task import Task
 from gluegrid.models.lora import load_trained_weights, merged
 from gluegrid.training.cell_trainer import CellTraining, evaluation_metrics
 from gluegrid.training.checkpointing import CHECKPOINT_MINUTES, VERSIONS_OF_A_CHECKPOINT, Checkpointing
@@ -46,8 +47,7 @@ def finetune(run: Run, files: CellFiles, model: Path, tokens: Tokens, inputs: di
     finally:
         trackers.finish()
     files.begin_result()
-    answered = {split: with_answers(table, run.task) for split, table in tables.items()}
-    predictions = {split: _write_predictions(files, split, table) for split, table in answered.items()}
+    predictions = {split: _write_predictions(files, run.task, split, table) for split, table in tables.items()}
     manifest = read_json(model)
     names = {"experiment": run.experiment, "model": run.model["name"], "task": run.task.name}
     record = {
@@ -156,9 +156,9 @@ def _git_state() -> dict:
     return (current_invocation() or {}).get("git") or git_state()
 
 
-def _write_predictions(files: CellFiles, split: str, table: pyarrow.Table) -> str:
-    """Write a split's predictions; return the file's hash."""
+def _write_predictions(files: CellFiles, task: Task, split: str, table: pyarrow.Table) -> str:
+    """Write a split's predictions and what they mean; return the file's hash."""
     path = files.new_predictions(split)
     with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+        pyarrow.parquet.write_table(with_answers(table, task), temporary)
     return sha256(path)
