@@ -152,6 +152,7 @@ def test_make_cancel_lets_snakemake_end_and_cancels_what_is_left(job, slurm):
     process = job()
     assert wait_until(notes)
     process.send_signal(signal.SIGINT)
+    assert wait_until(lambda: notes()[1:] == [signal.SIGINT])
     process.send_signal(signal.SIGUSR1)  # its time limit, too
     assert process.wait(HANG) == 1
     assert notes()[1:] == [signal.SIGINT]
