@@ -55,6 +55,8 @@ def train(arguments: argparse.Namespace) -> None:
     preemption.listen()
     follow_launcher()
     with only_one(files.lock):
+        # Held back except while training: a signal must not come between an attempt and the line that tells of it.
+        preemption.hold_back()
         stop_if_in_vain(files.state)  # once more, after what may have been a long wait
         inputs = inputs_of(arguments)
         if has_result_of_this_call(files, inputs):
@@ -68,7 +70,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def train_cell(arguments: argparse.Namespace, files: CellFiles, inputs: dict, preemption: Preemption) -> None:
     """Train and publish as a new attempt."""
-    with attempting(files.state, files.run), helped(files.failure_of_helper):
+    with attempting(files.state, files.run), preemption.raised_at_once(), helped(files.failure_of_helper):
         run = read_run(arguments.run)
         check_inputs(run, arguments)
         run_cell = load_training(kernels_for(run, arguments))

@@ -114,6 +114,29 @@ def test_a_signal_makes_it_save_and_leave_and_say_why(cell, started, number):
     assert not (cell.state / "lock").exists()
 
 
+SIGNAL_AFTER_A_WRITE = """
+import os, signal
+replace, numbers = os.replace, iter(range(1, 9))
+
+def replace_and_signal(source, target, **options):
+    replace(source, target, **options)
+    if str(target).endswith("attempts.jsonl") and next(numbers) == {write}:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+os.replace = replace_and_signal
+"""
+
+
+@pytest.mark.parametrize(("write", "exit_code", "cause"), [(1, 1, Cause.SIGTERM), (2, 0, Cause.DONE)])
+def test_a_signal_in_the_moment_in_which_an_attempt_is_noted_is_not_lost(short, write, exit_code, cause):
+    first = runs_first(short.folder, SIGNAL_AFTER_A_WRITE.format(write=write))
+    patched = dataclasses.replace(short, environment=first)
+    assert patched.start(cold=True).wait(HANG) == exit_code, short.log.read_text()
+    (attempt,) = short.attempts()
+    assert attempt["cause"] == cause
+    assert short.results.exists() == (cause == Cause.DONE)
+
+
 def test_a_signal_while_it_loads_ends_it_at_once(cell):
     process = cell.start(cold=True)
     assert wait_until(lambda: bool(cell.attempts()))

@@ -91,10 +91,15 @@ def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
     return [row for row in (line.split("|") for line in lines) if comment in row[1]]
 
 
+def fields_of_jobs(cluster: Cluster, clone: Clone, comment: str, *fields: str) -> list[list[str]]:
+    """Return these fields of a clone's jobs whose comment contains a text, oldest first."""
+    rows = accounted(cluster, comment, "WorkDir%300", *fields)
+    return [row[3:] for row in rows if row[2] == str(clone.root)]
+
+
 def jobs_of(cluster: Cluster, clone: Clone, task: str, *fields: str) -> list[list[str]]:
     """Return these fields of a clone's jobs for one task's cell, oldest first."""
-    rows = accounted(cluster, f"rule_train_wildcards_bert-demo-small_{task}_", "WorkDir%300", *fields)
-    return [row[3:] for row in rows if row[2] == str(clone.root)]
+    return fields_of_jobs(cluster, clone, f"rule_train_wildcards_bert-demo-small_{task}_", *fields)
 
 
 def jobs_of_packs(cluster: Cluster, clone: Clone, ending: str, *fields: str) -> list[list[str]]:

@@ -44,6 +44,10 @@ class Preemption:
                 signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pack blocks them until its child can heed them
 
+    def hold_back(self) -> None:
+        """Do not raise Preempted from now on, so that what follows cannot be interrupted halfway."""
+        self._is_held_back = True
+
     @contextmanager
     def held_back(self) -> Iterator[None]:
         """Do not raise Preempted inside, where the code itself checks `reason` at suitable moments."""
@@ -54,6 +58,17 @@ class Preemption:
             self._is_held_back = False
         if self._asked:
             raise Preempted(self._asked)
+
+    @contextmanager
+    def raised_at_once(self) -> Iterator[None]:
+        """After `hold_back`: raise Preempted at once inside, also for a signal that was held back."""
+        try:
+            self._is_held_back = False
+            if self._asked:
+                raise Preempted(self._asked)
+            yield
+        finally:
+            self._is_held_back = True
 
     def reason(self, seconds_needed: float = 0.0) -> Reason | None:
         """Return why to leave now, given that leaving takes so many seconds; None to go on."""
