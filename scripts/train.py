@@ -63,7 +63,8 @@ def train(arguments: argparse.Namespace) -> None:
             logger.info("another job has finished this cell; using its result")
             files.publish(arguments.record, arguments.results)
             attempts.published(files.state)
-            let_helpers_go(read_run(arguments.run))
+            with preemption.raised_at_once():  # it may wait long for the others
+                let_helpers_go(read_run(arguments.run))
         else:
             train_cell(arguments, files, inputs, preemption)
 
