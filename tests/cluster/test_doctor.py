@@ -10,7 +10,7 @@ import pytest
 import yaml
 from clones import Clone
 from slurm_configuration import NODES
-from slurm_grid import QUICK, fields_of_jobs, drain, in_queue, undrain
+from slurm_grid import QUICK, drain, fields_of_jobs, in_queue, undrain
 from waiting import wait_until
 
 pytestmark = pytest.mark.cluster

@@ -91,47 +91,35 @@ def clock_behind(folder: Path) -> float:
 
 def cards() -> dict:
     """Return the GPUs that nvidia-smi lists; `error` says why there are none."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={CARDS}", "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS_FOR_PROGRAMS,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"nvidia-smi: no answer for {SECONDS_FOR_PROGRAMS} s", "cards": []}
-    except OSError as error:
-        return {"error": f"nvidia-smi: {error.strerror}", "cards": []}
-    if done.returncode != 0:
-        return {
-            "error": last_line(done.stdout + done.stderr) or f"nvidia-smi: exit code {done.returncode}",
-            "cards": [],
-        }
-    rows = [[field.strip() for field in line.rsplit(",", 2)] for line in done.stdout.splitlines()]
+    command = ["nvidia-smi", f"--query-gpu={CARDS}", "--format=csv,noheader,nounits"]
+    code, said, complaint = _called(command, SECONDS_FOR_PROGRAMS)
+    if code != 0:
+        error = complaint if code is None else last_line(said + complaint) or f"exit code {code}"
+        return {"error": f"nvidia-smi: {error}", "cards": []}
+    rows = [[field.strip() for field in line.rsplit(",", 2)] for line in said.splitlines()]
     found = [{"name": row[0], "memory_mb": row[1], "driver": row[2]} for row in rows if len(row) == 3]
     return {"error": None if found else "nvidia-smi lists no GPU", "cards": found}
 
 
 def torch_as_used() -> dict:
     """Return what torch, in a process of its own, reports on its build and the GPUs; `error` says why it fails."""
+    code, said, complaint = _called([sys.executable, "-E", "-P", "-c", TORCH], SECONDS_FOR_TORCH)
+    with suppress(ValueError):
+        return {"error": None, **json.loads(last_line(said))}
+    return {"error": last_line(complaint) or f"exit code {code}"}
+
+
+def _called(command: list[str], seconds: int) -> tuple[int | None, str, str]:
+    """Return a program's exit code, output and errors; None and why, if it does not start or takes longer."""
     try:
         done = subprocess.run(
-            [sys.executable, "-E", "-P", "-c", TORCH],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS_FOR_TORCH,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"importing torch takes more than {SECONDS_FOR_TORCH} s"}
+        return None, "", f"no answer for {seconds} s"
     except OSError as error:
-        return {"error": f"{sys.executable}: {error.strerror}"}
-    with suppress(ValueError):
-        return {"error": None, **json.loads(last_line(done.stdout))}
-    return {"error": last_line(done.stderr) or f"importing torch ended with exit code {done.returncode}"}
+        return None, "", str(error.strerror)
+    return done.returncode, done.stdout, done.stderr
 
 
 def reach(endpoint: str) -> dict:
