@@ -21,14 +21,20 @@ PACKAGES = {
     "models": TORCH,
     "staging": {"huggingface_hub", "pyarrow", "tokenizers", "yaml"},
     "training": TORCH - {"scipy", "sklearn"} | {"yaml"},
-    "results": {"tabulate"},
+    "results": {"tabulate", "wcwidth"},
     "analysis": {"numpy", "pyarrow", "scipy"},
     "operations": set(),
     "site": set(),
     "report": {"jinja2", "markupsafe", "matplotlib", "scipy"},
     "verification": {"jsonschema", "numpy"},
     "sharing": set(),
-    "workflow": {"psutil", "snakemake", "snakemake_interface_executor_plugins", "snakemake_interface_logger_plugins"},
+    "workflow": {
+        "psutil",
+        "snakemake",
+        "snakemake_interface_executor_plugins",
+        "snakemake_interface_logger_plugins",
+        "wcwidth",
+    },
 }
 LIGHT = {"common", "experiment", "execution", "results", "operations", "site", "sharing", "workflow"}
 ONLY_WHEN_CALLED = {

@@ -6,6 +6,7 @@ import yaml
 from groups import outcome
 from hypothesis import given, settings
 from rendering import HOSTILE, rows_of
+from wcwidth import wcswidth
 
 from gluegrid.common import escaping
 from gluegrid.experiment.config import load_registry
@@ -485,3 +486,10 @@ def test_the_reference_is_the_document_value_for_value(shared):
         for row in tasks.values():
             del row["epochs"]
     assert ours == renamed
+
+
+@pytest.mark.parametrize("table", [tables.markdown, lambda headers, rows: tables.aligned([headers, *rows])])
+def test_columns_stay_aligned_beside_wide_letters(table):
+    lines = table(["Task", "Score"], [["情感分析", "91.00"], ["CoLA", "64.06"], ["e\u0301tude", "12.34"]]).splitlines()
+    assert len({wcswidth(line) for line in lines}) == 1
+    assert tables.width_of("\n".join(lines)) == wcswidth(lines[0])

@@ -362,7 +362,7 @@ def test_lines_of_a_block_fit_the_terminal_letters_of_east_asia_too(block):
     assert screen(block.stream.getvalue(), 40) == ["line 5", "line 6", "line 7", "line 8", ""]
     block.draw(["模型" * 30, "\x1b[32m" + "x" * 39 + "\x1b[0m"])
     first, second, *_ = block.stream.getvalue().rpartition("\x1b[J")[2].splitlines()
-    assert (first, second) == ("模型" * 9 + "模", "\x1b[32m" + "x" * 39 + "\x1b[0m")
+    assert (first, second) == ("模型" * 9 + "模 ", "\x1b[32m" + "x" * 39 + "\x1b[0m")
     block.close()
 
 

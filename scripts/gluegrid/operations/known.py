@@ -1,18 +1,17 @@
 """List the tasks and models that an experiment can name: the registry's, an experiment file's, and staged ones."""
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gluegrid.common import escaping
 from gluegrid.common.errors import DataError
 from gluegrid.common.files import read_json, size_in_words
 from gluegrid.experiment.config import load_registry
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.operations.staged import resources
+from gluegrid.results import tables
 
 WIDTH = 80  # columns
-GAP = "  "
+NARROWEST = 20  # columns of the last column
 STAGED = Path("resources/models")
 SHORT_REVISION = 12  # characters
 COLUMNS_OF_TASKS = ("Task", "Metrics", "Columns", "Labels")
@@ -67,12 +66,7 @@ def _size(manifest: Path) -> str:
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table whose last column is wrapped where it would be too wide."""
-    rows = [headers, *([escaping.one_line(text) for text in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
-    lines = []
-    for row in rows:
-        first = "".join(text.ljust(width) + GAP for text, width in zip(row[:-1], widths, strict=True))
-        room = max(WIDTH - len(first), 20)
-        parts = textwrap.wrap(row[-1], room, break_on_hyphens=False, break_long_words=False) or [""]
-        lines += [first + parts[0], *(" " * len(first) + part for part in parts[1:])]
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [headers, *rows]
+    room = max(WIDTH - tables.width_of(tables.aligned([*row[:-1], "|"] for row in rows)), NARROWEST)
+    widths = [*[None] * (len(headers) - 1), room]
+    return tables.aligned(rows, maxcolwidths=widths, break_long_words=False, break_on_hyphens=False)

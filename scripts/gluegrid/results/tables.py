@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
+from wcwidth import wcswidth
 
 from gluegrid.common import escaping
 from gluegrid.common.formatting import NOTHING, number, percent, points, seconds
@@ -26,6 +27,17 @@ def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def plain(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return the same table for the terminal, which does not render Markdown escapes."""
     return _grid(map(escaping.one_line, headers), [map(escaping.one_line, row) for row in rows])
+
+
+def aligned(rows: Iterable[Sequence[str]], **options: object) -> str:
+    """Return rows for the terminal, their columns aligned; `options` are tabulate's."""
+    lines = [[escaping.one_line(text) for text in row] for row in rows]
+    return tabulate(lines, tablefmt="plain", disable_numparse=True, **options)
+
+
+def width_of(table: str) -> int:
+    """Return how many columns of a terminal a table takes."""
+    return max(map(wcswidth, table.splitlines()), default=0)
 
 
 def _grid(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -26,7 +26,6 @@ LONGEST_NAME = 32  # characters of a model's name
 MOST_TASKS_BELOW = 20  # more tasks become columns, in several tables
 MOST_NOTES = 10
 MOST_TOLD = 30  # cells without a result
-GAP = "  "
 SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
 NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
 
@@ -62,46 +61,30 @@ def score_table(grouped: Sequence[Group], said: str = "", width: int = WIDTH) ->
 
 def _folded(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
     named = [headers, *([escaping.shortened(model, LONGEST_NAME), *scores] for model, *scores in rows)]
-    shown = [[*map(escaping.one_line, row)] for row in named]
-    turned = [[*row] for row in zip(*shown, strict=True)]
-    if _width(turned) <= width and len(turned) <= MOST_TASKS_BELOW:
-        turned[0][0] = "Task"
+    turned = [[*row] for row in zip(*named, strict=True)]
+    turned[0][0] = "Task"
+    if len(turned) <= MOST_TASKS_BELOW and tables.width_of(_aligned(turned)) <= width:
         return _aligned(turned)
-    return "\n\n".join(_aligned(part) for part in _parts(shown, width))
+    return "\n\n".join(_parts(named, width))
 
 
-def _parts(rows: list[list[str]], width: int) -> Iterator[list[list[str]]]:
+def _parts(rows: list[list[str]], width: int) -> Iterator[str]:
     """Yield tables with as many columns as fit; each repeats the first column."""
-    chosen_columns: list[int] = []
-    for column in range(1, len(rows[0]) if rows else 0):
-        if chosen_columns and _width(_of_columns(rows, [*chosen_columns, column])) > width:
-            yield _of_columns(rows, chosen_columns)
-            chosen_columns = []
-        chosen_columns.append(column)
-    if chosen_columns:
-        yield _of_columns(rows, chosen_columns)
+    first = last = 1
+    while first < len(rows[0]):
+        last += 1
+        if last == len(rows[0]) or tables.width_of(_of_columns(rows, first, last + 1)) > width:
+            yield _of_columns(rows, first, last)
+            first = last
 
 
-def _of_columns(rows: list[list[str]], columns: list[int]) -> list[list[str]]:
-    return [[row[0], *(row[column] for column in columns)] for row in rows]
+def _of_columns(rows: list[list[str]], first: int, last: int) -> str:
+    return _aligned([[row[0], *row[first:last]] for row in rows])
 
 
-def _widths(rows: list[list[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
-
-
-def _width(rows: list[list[str]]) -> int:
-    widths = _widths(rows)
-    return sum(widths) + len(GAP) * (len(widths) - 1)
-
-
-def _aligned(rows: list[list[str]]) -> str:
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """Return a table with names aligned on the left and numbers on the right."""
-    first, *others = _widths(rows)
-    return "\n".join(
-        GAP.join([row[0].ljust(first), *(text.rjust(width) for text, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    )
+    return tables.aligned(rows, colalign=("left", *["right"] * (len(rows[0]) - 1)))
 
 
 def _caption(experiment: Experiment, grouped: Sequence[Group]) -> list[str]:
@@ -159,7 +142,7 @@ def _of_parity(experiment: Experiment) -> Iterator[str]:
     records = with_verdict(content)
     if records:
         rows = [COLUMNS, *map(verdict_row, records)]
-        yield _aligned([[escaping.one_line(row[column]) for column in SHOWN_OF_PARITY] for row in rows])
+        yield _aligned([[row[column] for column in SHOWN_OF_PARITY] for row in rows])
     elif not content["verdicts"]:
         yield "Parity: no published result for these models and tasks, so nothing was compared."
     if others := len(content["verdicts"]) - len(records):

@@ -1,17 +1,16 @@
 """The last lines of a terminal, redrawn in place; all other output goes above them."""
 
 import os
-import re
 import sys
 import threading
-import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import TextIO
 
+from wcwidth import clip
+
 # ECMA-48: move up, then erase to the end of the screen. It starts at the first column, since ^C may have been echoed.
 UP_AND_CLEAR = "\r\x1b[{lines}A\x1b[J"
-COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -76,7 +75,7 @@ class LiveBlock:
 
     def _write(self, text: str) -> None:
         columns, height = self.size
-        lines = [_clipped(line, columns - 1) for line in self._lines[-(height - 1) :]]
+        lines = [clip(line, 0, columns - 1) for line in self._lines[-(height - 1) :]]
         above = UP_AND_CLEAR.format(lines=self._drawn) if self._drawn else ""
         self._drawn = len(lines)
         self.stream.write(above + text + "".join(f"{line}\n" for line in lines))
@@ -109,21 +108,3 @@ class _Above:
 
     def flush(self) -> None:
         """Do nothing: complete lines were printed."""
-
-
-def _clipped(line: str, columns: int) -> str:
-    """Return a line that fits; a line that is cut loses its colours."""
-    text = COLOURS.sub("", line)
-    if _width(text) <= columns:
-        return line
-    while _width(text) > columns:
-        text = text[:-1]
-    return text
-
-
-def _width(text: str) -> int:
-    """Return how many columns a text takes: wide East Asian characters take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
