@@ -87,6 +87,8 @@ def table_of(clone: Clone, experiment: str) -> str:
 def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
     """Return what sacct lists about jobs whose comment contains a text."""
     asked = ",".join(["JobID", "Comment%200", *fields])
+    # Snakemake learns of a job's end from the queue, perhaps before slurmctld has told the accounting.
+    assert wait_until(lambda: "DBD Agent queue size: 0" in cluster.run("sdiag"))
     lines = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", f"--format={asked}").splitlines()
     return [row for row in (line.split("|") for line in lines) if comment in row[1]]
 
