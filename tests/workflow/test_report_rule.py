@@ -95,6 +95,21 @@ def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
     assert done.returncode != 0
     assert job_counts(done.stdout) == {"compare": 1, "report": 1}
     assert not (clone.root / "results/bert-glue/report.html").exists()
+    last = done.stdout.splitlines()[-1]
+    assert last == "Not written: report. From the results there are: make reports EXPERIMENT=bert-glue"
+    assert "Comparisons: " not in done.stdout
+
+
+@pytest.mark.long
+def test_the_report_does_not_wait_for_comparisons_of_a_single_model(clone):
+    with contextlib.chdir(clone.root):
+        models = {"bert-base-uncased": crafted_experiments.MODELS["bert-base-uncased"]}
+        crafted_experiments.load(clone.root, models=models, tasks={"rte": None}, seeds=[1, 2])
+    done = clone.snakemake(*CALL, "compare", "report")
+    assert done.returncode != 0
+    assert "a comparison needs two models with results" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Report: results/bert-glue/report.html"
+    assert (clone.root / "results/bert-glue/report.html").exists()
 
 
 @pytest.mark.parametrize("change", ["results", "failure", "comparisons", "name"])

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from gluegrid.workflow.experiment_file import (
     experiment_of_workflow,
 )
 from gluegrid.workflow.interruption import end_when_asked
-from gluegrid.workflow.last_words import NOTHING_DONE, last_words
+from gluegrid.workflow.last_words import FROM_WHAT_THERE_IS, NOTHING_DONE, last_words
 from gluegrid.workflow.pack_jobs import SmallCells
 from gluegrid.workflow.progress import Call, Progress, call_of
 from gluegrid.workflow.run_end import finished_now, note_expectations
@@ -219,8 +219,21 @@ def tell_what_there_is(experiment: Experiment, workflow) -> None:
 def _last_words(experiment: Experiment, outcomes: Sequence[Outcome], workflow) -> str:
     if _is_only_staged(workflow):
         return staged_table(experiment)
-    targets = sorted({job.rule.name for job in workflow.dag.targetjobs})
-    return last_words(experiment, outcomes, targets, log_files(workflow))
+    return last_words(experiment, outcomes, *_targets(workflow.dag), log_files(workflow))
+
+
+def _targets(dag) -> tuple[list[str], list[str]]:
+    """Return the requested rules that were carried out, and those whose inputs are missing."""
+    jobs = sorted(dag.targetjobs, key=lambda job: job.rule.name)
+    waits = {job.rule.name: not _are_done(dag, dag.dependencies[job]) for job in jobs}
+    waiting = [name for name in waits if waits[name] and name in FROM_WHAT_THERE_IS]
+    # Of a rule without an output, such as parity, a failure is a finding, too.
+    done = [job.rule.name for job in jobs if not job.output or _are_done(dag, [job])]
+    return [name for name in done if name not in waiting], waiting
+
+
+def _are_done(dag, jobs: Iterable) -> bool:
+    return all(dag.finished(job) or not dag.needrun(job) for job in jobs)
 
 
 def _is_only_staged(workflow) -> bool:

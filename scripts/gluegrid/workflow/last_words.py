@@ -25,15 +25,23 @@ WIDTH = 80  # columns
 LONGEST_NAME = 32  # characters of a model's name
 MOST_TASKS_BELOW = 20  # more tasks become columns, in several tables
 MOST_NOTES = 10
+FROM_WHAT_THERE_IS = ("compare", "parity", "report")  # rules that `make reports` can stand in for
 MOST_TOLD = 30  # cells without a result
 SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
 NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
 
 
 def last_words(
-    experiment: Experiment, outcomes: Sequence[Outcome], targets: Sequence[str] = (), logs: Sequence[str] = ()
+    experiment: Experiment,
+    outcomes: Sequence[Outcome],
+    targets: Sequence[str] = (),
+    waiting: Sequence[str] = (),
+    logs: Sequence[str] = (),
 ) -> str:
-    """Return the last lines of a call; `targets` are the rules that were requested."""
+    """Return the last lines of a call.
+
+    `targets` are the requested rules that were carried out, `waiting` those whose inputs are missing.
+    """
     grouped = chosen(groups(experiment, outcomes))
     failed, stopped = without_result(outcomes)
     said = SYNTHETIC_DATA if are_synthetic(grouped) else ""
@@ -48,7 +56,7 @@ def last_words(
     lines += [*told[:MOST_TOLD], *more]
     if was_interrupted(path_of_current_invocation()):
         lines.append(f"{STOPPED} ({sum(outcome.is_done for outcome in outcomes)} of {len(outcomes)} cells are done)")
-    return "\n".join([*lines, *_of_targets(experiment, targets)])
+    return "\n".join([*lines, *_of_targets(experiment, targets), *_of_waiting(experiment, waiting)])
 
 
 def score_table(grouped: Sequence[Group], said: str = "", width: int = WIDTH) -> str:
@@ -116,6 +124,13 @@ def _of_targets(experiment: Experiment, targets: Sequence[str]) -> Iterator[str]
     for rule in targets:
         if lines := [*OF_RULES[rule](experiment)] if rule in OF_RULES else []:
             yield from ("", *lines)
+
+
+def _of_waiting(experiment: Experiment, waiting: Sequence[str]) -> Iterator[str]:
+    """Say how to get what was requested and could not be written."""
+    if waiting:
+        command = f"make reports EXPERIMENT={experiment.name}"
+        yield from ("", f"Not written: {', '.join(waiting)}. From the results there are: {command}")
 
 
 def _of_compare(experiment: Experiment) -> Iterator[str]:

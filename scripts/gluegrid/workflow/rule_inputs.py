@@ -260,9 +260,13 @@ class Tables:
         return self._cells.results() if self._is_asked_for("all") else self._cells.predictions()
 
     def before_report(self, wildcards: Wildcards) -> list[str]:
-        """Return the other targets of this call that the report shows. On its own, the report waits for nothing."""
+        """Return the other targets of this call that the report shows. On its own, the report waits for nothing.
+
+        Nor does it wait for comparisons of a single model, which fail.
+        """
         results = self._cells.results() if self._is_asked_for("all") else []
-        return [*results, *([self._experiment.paths.comparisons_json] if self._is_asked_for("compare") else [])]
+        is_compared = self._is_asked_for("compare") and len(self._experiment.models) > 1
+        return [*results, *([self._experiment.paths.comparisons_json] if is_compared else [])]
 
     def content(self, wildcards: Wildcards) -> str:
         """Return a hash of all that the report is made from, so that any change of it rewrites the report."""
