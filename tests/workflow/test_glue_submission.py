@@ -41,10 +41,9 @@ def test_what_is_missing_is_told_before_anything_runs(clone):
     glue_cells.experiment(clone.root, tasks=[task for task in glue_cells.TASKS if task not in ("wnli", "ax")])
     done = clone.snakemake("submission", *LOCAL)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == (
+    assert [line for line in done.stdout.splitlines() if not line.startswith("Using ")] == [
         "no submission to GLUE for tiny of small: tasks: lacks wnli, ax; add `wnli:`, `ax:` under tasks"
-    )
-    assert "Traceback" not in done.stdout
+    ]
     assert not (clone.root / "results").exists()
     assert clone.planned(*LOCAL)["train"] == 16
 

@@ -79,10 +79,9 @@ def test_a_wrong_file_of_references_is_told_before_anything_is_trained(finished)
     finished.replace("demo/config.yaml", "seeds: [42]", "seeds: [42, 43]")
     done = finished.snakemake(*DEMO)
     assert done.returncode == 1
-    assert "references/electra.yaml:11: common.decimals: " in done.stdout
-    assert "nothing was started" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert "rule train" not in done.stdout.lower()
+    told, nothing = [line for line in done.stdout.splitlines() if not line.startswith("Using ")]
+    assert "references/electra.yaml:11: common.decimals: " in told
+    assert nothing == "nothing was started"
 
 
 def test_a_config_from_elsewhere_is_not_merged_into_config_yaml(tmp_path):

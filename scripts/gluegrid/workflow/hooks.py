@@ -47,7 +47,7 @@ from gluegrid.workflow.snakemake_patches import (
     tell_jobs_of_interruption,
     where_nothing_is_to_be_done,
 )
-from gluegrid.workflow.terminal import handler_in_use, log_files
+from gluegrid.workflow.terminal import handler_in_use, log_files, refusal
 
 BEGUN = now()  # before anything is planned
 PROGRAMS = ("bash", "tee")  # that the rules' shell commands call
@@ -153,9 +153,9 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
         call = call_of(experiment, estimates, workflow, site_choices(workflow).pack_minutes)
         code = copy_code(Path(workflow.basedir), heads)
     except GluegridError as error:
-        raise SystemExit(f"{error}\nnothing was started") from None
+        raise refusal(f"{error}\nnothing was started") from None
     except OSError as error:
-        raise SystemExit(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
+        raise refusal(f"{error.filename or heads}: {error.strerror}; nothing was started") from None
     _use_scripts(code / "scripts")
     let_jobs_run(code / "Snakefile")
     _put_sbatch_first(code / "scripts")

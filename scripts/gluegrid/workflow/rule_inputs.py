@@ -30,6 +30,7 @@ from gluegrid.results.outcomes import (
 )
 from gluegrid.results.results_md import table_definition
 from gluegrid.workflow.run_files import runs_to_write
+from gluegrid.workflow.terminal import refusal
 
 
 def inputs_of_rules(experiment: Experiment, estimates: Estimates, workflow) -> tuple:
@@ -210,8 +211,7 @@ class Cells:
         try:
             return self._results_of(cells_to_choose_from(self._experiment, wildcards.model))
         except GluegridError as error:
-            # For anything but SystemExit, Snakemake would show a traceback of the workflow.
-            raise SystemExit(str(error)) from None
+            raise refusal(str(error)) from None
 
     def predictions(self) -> list[str]:
         """Return the saved predictions of the cells that have a result."""

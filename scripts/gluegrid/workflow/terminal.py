@@ -206,6 +206,13 @@ def handler_in_use() -> LogHandler | None:
     return _in_use
 
 
+def refusal(message: str) -> SystemExit:
+    """Return what ends this call while it is planned, with the message alone, without prose about the plan."""
+    if _in_use:
+        _in_use.forget()
+    return SystemExit(message)  # for anything else, Snakemake would show a traceback of the workflow
+
+
 def log_files(workflow) -> Sequence[str]:
     """Return the paths of Snakemake's log files for this call, relative to the working folder if they are below it."""
     paths = [Path(path) for path in workflow.logger_manager.get_logfile()]
