@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gluegrid.common.errors import GluegridError
+from gluegrid.common.errors import GluegridError, TransientError
 from gluegrid.common.provenance import PROJECT
 from gluegrid.execution.controller import (
     COMMENT,
@@ -117,7 +117,11 @@ def _refuse_beside(holder: dict) -> None:
 
 
 def _refuse_second(experiment: Experiment, folder: Path, clusters: str) -> None:
-    if job := job_named(_name(folder), clusters):
+    try:
+        job = job_named(_name(folder), clusters)
+    except TransientError as error:
+        raise GluegridError(f"nothing was submitted: SLURM does not answer ({error}); see make doctor") from None
+    if job:
         state = "waits in SLURM's queue" if job.waits else "runs"
         raise GluegridError(
             f"{experiment.name}: its controller, SLURM job {job.number}, {state} already; what it says:"
