@@ -294,7 +294,7 @@ def test_tables_that_say_the_same_are_not_written_again(partial):
     assert path.stat().st_mtime == 1
 
 
-def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial):
+def test_the_last_words_name_the_table_and_each_failure_on_one_line(partial):
     lines = last_words(partial, read_outcomes(partial)).splitlines()
     assert lines[-3:] == [
         "Tables: results/small/results.md",
@@ -313,6 +313,21 @@ def test_the_last_words_name_the_table_and_each_failed_cell_on_one_line(partial)
         "Notes (* marks the numbers that they qualify):",
     ]
     assert "- Mean of tiny: over 1 of 2 tasks" in lines
+
+
+def test_the_last_words_tell_a_reason_of_several_cells_once_with_the_first_ones_log(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = builders.experiment(tmp_path, seeds=[1, 2, 3])
+    monkeypatch.setattr("gluegrid.workflow.last_words.MOST_REASONS", 2)
+    reasons = ["no GPU", "no GPU", "nan", "disk full", "the end", "the end"]
+    for cell, reason in zip(experiment.cells.values(), reasons, strict=True):
+        failing(experiment, cell, reason)
+    log = "results/small/logs/train/tiny/pair/base/seed-{}.log"
+    assert last_words(experiment, read_outcomes(experiment)).splitlines()[-3:] == [
+        f"FAILED tiny/pair/base/seed-1 and 1 more: no GPU; log: {log.format(1)}",
+        f"FAILED tiny/pair/base/seed-3: nan; log: {log.format(3)}",
+        "... and 3 more cells without a result: results.md",
+    ]
 
 
 def test_the_last_words_say_the_precision(experiment, pair):

@@ -400,19 +400,21 @@ def test_a_finished_cell_is_a_line_with_score_seconds_count_and_end(experiment, 
 
 def test_a_failure_is_one_line_with_reason_and_log_and_alike_ones_are_told_once(experiment, capsys):
     progress = progress_of(experiment, tries=3)
-    pair = experiment.cells["tiny", "pair", "base", "42"]
-    state = state_of(experiment, pair)
-    attempts.start(state, "0")
-    attempts.end(state, Reason(Cause.FAILED, "the loss is nan\nat step 3"))
-    number = list(experiment.cells.values()).index(pair) + 1
-    progress.job_failed(number, "")
-    progress.job_failed(number, "")
+    for job, cell in enumerate(experiment.cells.values(), start=1):
+        attempts.start(state_of(experiment, cell), "0")
+        attempts.end(state_of(experiment, cell), Reason(Cause.FAILED, "the loss is nan\nat step 3"))
+        progress.job_failed(job, "")
+        progress.job_failed(job, "")
     Path("fetch.log").write_text("12:00:00 1 of 2\ngluegrid: the hub does not answer\n", encoding="utf-8")
     progress.job_failed(0, "")
-    cell, step = capsys.readouterr().err.splitlines()
-    assert cell[9:] == (
-        "FAILED tiny/pair/base/seed-42 (attempt 1 of 3): the loss is nan at step 3;"
-        " log: results/small/logs/train/tiny/pair/base/seed-42.log"
+    first, second, step = capsys.readouterr().err.splitlines()
+    log = "results/small/logs/train/tiny/{}/base/seed-42.log"
+    assert first[9:] == (
+        f"FAILED tiny/pair/base/seed-42 (attempt 1 of 3): the loss is nan at step 3; log: {log.format('pair')}"
+    )
+    assert second[9:] == (
+        "FAILED tiny/number/base/seed-42 (attempt 1 of 3): for the same reason as tiny/pair/base/seed-42;"
+        f" log: {log.format('number')}"
     )
     assert step[9:] == "FAILED fetching model tiny (attempt 1 of 3): the hub does not answer; log: fetch.log"
 

@@ -2,6 +2,7 @@
 
 import datetime
 import sys
+from collections.abc import Sequence
 
 UNDEFINED = "undefined"
 NOTHING = "-"
@@ -63,6 +64,11 @@ def counted(count: int, thing: str) -> str:
     """Return a count with its noun, such as 1 cell, 12 cells, 2 processes."""
     plural = "es" if thing.endswith("s") else "s"
     return f"{count:,} {thing}{'' if count == 1 else plural}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first name and how many more there are, such as a/cola and 5 more."""
+    return names[0] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
 def duration(seconds: float) -> str:

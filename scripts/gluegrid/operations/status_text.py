@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gluegrid.common import escaping
-from gluegrid.common.formatting import clock, counted, duration
+from gluegrid.common.formatting import clock, counted, duration, first_of
 from gluegrid.operations.cell_status import CellStatus, State
 from gluegrid.operations.status import Snapshot
 from gluegrid.operations.status_rows import Row, rows_of
@@ -205,11 +205,10 @@ def _failures(snapshot: Snapshot, paper: Paper, most: int) -> list[str]:
     told = sorted(alike, key=lambda key: list(State).index(key[0]))
     lines = []
     for state, reason in told[:most]:
-        first, *others = alike[state, reason]
-        names = first.outcome.cell.name + (f" and {len(others):,} more" if others else "")
+        names = first_of([status.outcome.cell.name for status in alike[state, reason]])
         text = f"{state.upper()} {names}: {reason}"
         lines += ["", *textwrap.wrap(text, paper.width, subsequent_indent="  ", **WHOLE_WORDS)]
-        lines.append(f"  log: {first.outcome.log}")
+        lines.append(f"  log: {alike[state, reason][0].outcome.log}")
     left = sum(len(alike[key]) for key in told[most:])
     return [*lines, *(["", f"{left:,} more failed or stopped cells, for other reasons"] if left else [])]
 

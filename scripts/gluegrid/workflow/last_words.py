@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gluegrid.common import escaping
 from gluegrid.common.files import json_if_there, read_json
-from gluegrid.common.formatting import counted
+from gluegrid.common.formatting import counted, first_of
 from gluegrid.execution.invocation import path_of_current_invocation, was_interrupted
 from gluegrid.experiment.experiment import Experiment
 from gluegrid.results import tables
@@ -26,7 +26,7 @@ LONGEST_NAME = 32  # characters of a model's name
 MOST_TASKS_BELOW = 20  # more tasks become columns, in several tables
 MOST_NOTES = 10
 FROM_WHAT_THERE_IS = ("compare", "parity", "report")  # rules that `make reports` can stand in for
-MOST_TOLD = 30  # cells without a result
+MOST_REASONS = 30  # why cells have no result
 SHOWN_OF_PARITY = [COLUMNS.index(name) for name in ("Model", "Task", "Metric", "Ours", "Reference", "Verdict")]
 NOTHING_DONE = "Nothing to be done: everything asked for is up to date."
 
@@ -50,10 +50,7 @@ def last_words(
     notes = [*_notes(outcomes, grouped, said), *([compared] if compared else [])]
     lines += [*notes, *([""] if notes else [])]
     lines += _where(experiment, logs, "report" in targets)
-    told = [f"FAILED {outcome.cell.name}: {tables.reason(outcome)}; log: {outcome.log}" for outcome in failed]
-    told += [f"STOPPED {outcome.cell.name}: {tables.reason(outcome)}" for outcome in stopped]
-    more = [f"... and {len(told) - MOST_TOLD:,} more cells without a result: results.md"] if told[MOST_TOLD:] else []
-    lines += [*told[:MOST_TOLD], *more]
+    lines += _reasons([*failed, *stopped])
     if was_interrupted(path_of_current_invocation()):
         lines.append(f"{STOPPED} ({sum(outcome.is_done for outcome in outcomes)} of {len(outcomes)} cells are done)")
     return "\n".join([*lines, *_of_targets(experiment, targets), *_of_waiting(experiment, waiting)])
@@ -109,6 +106,20 @@ def _notes(outcomes: Sequence[Outcome], grouped: Sequence[Group], said: str) -> 
     more = [f"- {len(notes) - MOST_NOTES - 1:,} more notes: results.md"] if notes[MOST_NOTES + 1 :] else []
     for line in map(escaping.one_line, [*told, *more, *precision_notes(outcomes)[:1]]):  # the tables name the cells
         yield textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _reasons(without: Sequence[Outcome]) -> Iterator[str]:
+    """Yield a line for each reason why cells have no result."""
+    alike: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in without:
+        state = "STOPPED" if outcome.is_stopped else "FAILED"
+        alike.setdefault((state, tables.reason(outcome)), []).append(outcome)
+    told = [*alike.items()]
+    for (state, reason), outcomes in told[:MOST_REASONS]:
+        log = f"; log: {outcomes[0].log}" if state == "FAILED" else ""
+        yield f"{state} {first_of([outcome.cell.name for outcome in outcomes])}: {reason}{log}"
+    if left := sum(len(outcomes) for _, outcomes in told[MOST_REASONS:]):
+        yield f"... and {left:,} more cells without a result: results.md"
 
 
 def _where(experiment: Experiment, logs: Sequence[str], report_follows: bool) -> Iterator[str]:

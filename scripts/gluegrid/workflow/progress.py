@@ -138,6 +138,7 @@ class Progress:
         self._begun = time.monotonic()
         self._running: dict[int, tuple[Step, float]] = {}
         self._failures: dict[int, list[str]] = {}
+        self._first_with: dict[str, str] = {}  # by reason, what failed first
         self._snapshot: Snapshot | None = None
         self._is_over = threading.Event()
         self._has_news = threading.Event()
@@ -195,7 +196,9 @@ class Progress:
         if reason not in told:
             tries = self._call.tries.get(job_id, 1)
             which = f" (attempt {len(told) + 1} of {tries})" if tries > 1 else ""
-            _tell(f"{_time()} {what}{which}: {reason}; log: {log}")
+            first = self._first_with.setdefault(reason, what)
+            why = reason if first == what else f"for the same reason as {first.partition(' ')[2]}"
+            _tell(f"{_time()} {what}{which}: {why}; log: {log}")
         told.append(reason)
         self._has_news.set()
 
