@@ -203,6 +203,7 @@ def test_a_backup_is_restored_with_its_time_unless_another_call_has_written_the_
     assert backups.restore_output(path)
     assert path.read_text() == "another call's"
     backups.cleanup_backup(path)  # gone already
+    assert not backups.restore_output(Path("new.json"))
     assert not any(backups._backup_path.rglob("*.json"))
 
 

@@ -337,15 +337,19 @@ def backup_output(original, self, path: Path) -> None:
 
 
 def restore_output(original, self, path: Path) -> bool:
-    """Restore a file with its old time, unless another call has written it: see `backup_output`."""
+    """Restore a file with its old time, unless another call has written it: see `backup_output`.
+
+    A file that did not exist before has no backup, of which Snakemake would warn.
+    """
     kept = self._get_backup_path(path)
-    times = kept.stat() if kept.exists() else None
-    if times is not None and path.exists() and path.stat().st_mtime_ns != times.st_mtime_ns:
+    if not kept.exists():
+        return False
+    times = kept.stat()
+    if path.exists() and path.stat().st_mtime_ns != times.st_mtime_ns:
         self.cleanup_backup(path)
         return True
     restored = original(self, path)
-    if times is not None:
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     return restored
 
 
