@@ -45,7 +45,7 @@ def comparison_section(material: Material) -> Section | None:
         rows = [[", ".join(each.tasks), *comparison_row(each)] for each in saved.of_tasks]
         numbers = [column for column in COLUMNS if column not in ("A", "B", "Better")]
         every = table("Every two models on every task", ["Task", *COLUMNS], rows, numbers)
-        blocks.append(Details(f"All {len(saved.of_tasks)} comparisons", [every]))
+        blocks.append(Details(f"All comparisons ({len(saved.of_tasks)})", [every]))
     return Section("comparisons", "Comparisons", blocks)
 
 
