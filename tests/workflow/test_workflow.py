@@ -317,7 +317,11 @@ def test_a_gpu_job_without_cuda_fails_at_once_with_its_reason(demo, tmp_path):
     cell = "results/demo/runs/bert-demo-tiny/wnli/base/seed-42/all_results.json"
     done = clone.snakemake(cell, *DEMO)
     assert done.returncode == 1
-    *_, line = done.stdout.rstrip().splitlines()
+    using, warning, *_, line = done.stdout.rstrip().splitlines()
+    assert using.startswith("Using ")
+    assert warning.startswith(
+        "warning: nvidia-smi lists no GPU here; without one, 1 cell with device: cuda will fail; "
+    )
     assert line.startswith("FAILED bert-demo-tiny/wnli/base/seed-42: this job was given a GPU, but CUDA finds none on ")
     assert "set device: cpu in the experiment file" in line
 

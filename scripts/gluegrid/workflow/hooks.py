@@ -12,6 +12,7 @@ from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
 from gluegrid.common.errors import GluegridError
+from gluegrid.common.formatting import counted
 from gluegrid.common.provenance import EXECUTOR, now
 from gluegrid.execution.environment import leave_caller, leave_job_of_caller
 from gluegrid.execution.invocation import LIVE, freeze, show_messages
@@ -162,9 +163,19 @@ def begin_run(experiment: Experiment, estimates: Estimates, workflow) -> None:
     end_when_asked()
     tell_jobs_of_interruption()
     show_messages()
+    warn_without_gpus(call)
     show_progress(call, workflow)
     gc.freeze()  # the plan stays in memory with the controller, which may run for days
     gc.enable()
+
+
+def warn_without_gpus(call: Call) -> None:
+    """Warn before anything is fetched if cells are to be trained here on a GPU, and none is visible."""
+    cells = [planned for planned in call.plan.cells if planned.cell.values["device"] == "cuda"]
+    if cells and not call.is_remote and not visible_gpus():
+        what = f"without one, {counted(len(cells), 'cell')} with device: cuda will fail"
+        advice = "to train on the CPU, set device: cpu in the experiment file"
+        print(f"warning: nvidia-smi lists no GPU here; {what}; {advice}", file=sys.stderr)
 
 
 def show_progress(call: Call, workflow) -> None:
