@@ -72,7 +72,7 @@ def first_cell(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.fixture(scope="module")
 def whole_experiment(first_cell: Clone) -> Clone:
     """The same clone, in which the rest has been trained too."""
-    done = first_cell.snakemake(*COMMAND, timeout=6 * HOURS)
+    done = first_cell.snakemake("--verbose", *COMMAND, timeout=6 * HOURS)
     assert done.returncode == 0, done.stdout
     assert job_counts(done.stdout)["train"] == len(TASKS) - 1
     return first_cell

@@ -50,7 +50,7 @@ def test_the_experiment_is_planned_without_a_warning(clone):
 
 @pytest.mark.full
 def test_seeds_of_two_models_are_learnt_compared_and_verified(clone):
-    done = clone.snakemake(*CALL, *TARGETS, timeout=3 * HOURS)
+    done = clone.snakemake("--verbose", *CALL, *TARGETS, timeout=3 * HOURS)
     assert done.returncode == 0, done.stdout
     assert job_counts(done.stdout)["train"] == 18
     means = scores_of_chosen(clone)
