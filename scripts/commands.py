@@ -315,7 +315,6 @@ def doctor(arguments: argparse.Namespace) -> None:
 
     if arguments.profile.name in ("", ".."):
         raise GluegridError("PROFILE: name a folder for the profile, such as profiles/mine")
-    sys.stdout.reconfigure(errors="replace")  # SLURM's programs may print letters that this terminal lacks
     raise SystemExit(0 if examine(arguments.profile) else 1)
 
 

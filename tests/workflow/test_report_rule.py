@@ -101,6 +101,18 @@ def test_with_all_or_compare_the_report_comes_after_what_they_make(clone):
 
 
 @pytest.mark.long
+def test_a_terminal_without_a_names_letters_shows_the_rest_and_logs_have_them(clone):
+    with contextlib.chdir(clone.root):
+        crafted_experiments.load(clone.root, tasks={"rte": {"display_name": "蕴含"}}, seeds=[1, 2])
+    ascii_only = Clone(clone.root, clone.environment | {"PYTHONIOENCODING": "ascii"})
+    assert ascii_only.snakemake(*CALL, "report").returncode == 0
+    again = ascii_only.snakemake(*CALL, "report")
+    assert again.returncode == 0, again.stdout
+    assert "\n??    " in again.stdout
+    assert "蕴含" in (clone.root / "results/bert-glue/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
 def test_the_report_does_not_wait_for_comparisons_of_a_single_model(clone):
     with contextlib.chdir(clone.root):
         models = {"bert-base-uncased": crafted_experiments.MODELS["bert-base-uncased"]}

@@ -1,10 +1,13 @@
 """`make submit`: what sbatch is asked for, and when nothing is submitted. SLURM's programs and snakemake are played."""
 
+import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import builders
 import pytest
@@ -22,10 +25,11 @@ FILE = Path("mine.yaml")
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+def slurm(tmp_path, monkeypatch) -> Iterator[FakeSlurm]:
     slurm = slurm_in_a_folder(tmp_path, monkeypatch)
     slurm.answers("sbatch", (0, "Welcome!\n12\n", ""))
-    return slurm
+    with mock.patch.dict(os.environ):  # submitting changes it
+        yield slurm
 
 
 @pytest.fixture

@@ -49,8 +49,15 @@ def reader_may_leave() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def print_what_can_be_shown() -> None:
+    """Print a question mark for a letter that the terminal's encoding lacks, instead of failing."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Call a script's `main`; on a GluegridError or Stopped, print its message to stderr and exit with code 1."""
+    print_what_can_be_shown()
     try:
         main()
     except (GluegridError, Stopped) as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE must not change its precision.
 KEPT = {
     "where programs, the user's files and temporary ones are": "PATH HOME USER LOGNAME SHELL TMPDIR TMP TEMP TEMPDIR",
-    "text and times as the user writes them": "LANG LANGUAGE LC_* TZ PYTHONUTF8",
+    "text and times as the user writes them": "LANG LANGUAGE LC_* TZ PYTHONUTF8 PYTHONIOENCODING",
     "rights on a file system": "KRB5CCNAME",
     "shared libraries of a site's modules, and the C library's memory": (
         "LD_LIBRARY_PATH LD_PRELOAD NIX_LD* MALLOC_* GLIBC_TUNABLES"
@@ -65,6 +65,7 @@ def leave_caller() -> None:
     """Drop what is meant for the caller's own programs and would change how the jobs of this call of snakemake run."""
     kept, of_caller = _named(*KEPT.values()), _named(OF_THE_CALLER)
     _drop(lambda name: of_caller(name) or (name.startswith("PYTHON") and not kept(name)))
+    os.environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # of logs, whatever the locale; names may have any letter
 
 
 def leave_job_of_caller(executor: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
 
+from gluegrid.common.cli import print_what_can_be_shown
 from gluegrid.common.errors import GluegridError
 from gluegrid.common.formatting import counted
 from gluegrid.common.provenance import EXECUTOR, now
@@ -71,6 +72,7 @@ def prepare(workflow) -> tuple[Experiment, Estimates]:
     experiment = experiment_of_workflow(workflow)
     estimates = estimates_of_workflow(experiment, workflow)
     if workflow.is_main_process:
+        print_what_can_be_shown()
         small = SmallCells(experiment, estimates, site_choices(workflow).pack_minutes)
         before_execution(workflow, lambda executor: prepare_execution(experiment, small, workflow, executor))
         where_nothing_is_to_be_done(workflow, lambda: tell_what_there_is(experiment, workflow))
