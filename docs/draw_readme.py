@@ -36,7 +36,9 @@ def main() -> None:
 
 def output_of(folder: Path, *command: str) -> str:
     """Return what a command says where nobody watches its terminal."""
-    environment = {**os.environ, "COLUMNS": str(COLUMNS)}
+    # Inside `make pictures`, another make would name the folders that it enters.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environment["COLUMNS"] = str(COLUMNS)
     done = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
