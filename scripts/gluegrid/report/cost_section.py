@@ -71,7 +71,7 @@ def cost_figure(material: Material) -> Figure | None:
         for row, (cost, _) in zip(rows, points, strict=True)
     ]
     count = len(rows[0].common)
-    subtitle = f"{counted(count, 'task')}, time per seed; up and to the left is better"
+    subtitle = f"{counted(count, 'task')}, time per seed; up and left is better"
     return Figure(plot.svg("cost-of-mean", COST, f"{'; '.join(texts[:20])}."), COST, subtitle)
 
 
