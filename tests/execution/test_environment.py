@@ -46,6 +46,7 @@ def test_a_cell_gets_what_is_listed_and_nothing_else(given, tmp_path):
     make_environment_of_cell()
     left = {name for name in os.environ if not name.startswith("PET_")}  # scripts/launch.sh drops these
     assert left == {*listed, "PATH", "HOME", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "SLURM_CONF"}
+    assert os.environ["PYTHONIOENCODING"].startswith("utf-8:")  # not the caller's
 
 
 def test_jobs_of_a_head_get_all_but_what_its_caller_has_set_for_its_own_programs(given, tmp_path):
@@ -59,7 +60,7 @@ def test_jobs_of_a_head_get_all_but_what_its_caller_has_set_for_its_own_programs
     )
     leave_caller()
     assert {*os.environ} == {*WISHES, *NOTEBOOK, "PYTHONIOENCODING"} - {"MPLBACKEND"}
-    assert os.environ["PYTHONIOENCODING"].startswith("utf-8:")  # logs do not depend on the user's locale
+    assert os.environ["PYTHONIOENCODING"].startswith("utf-8:")
 
 
 def test_jobs_of_slurm_know_nothing_of_the_job_that_their_head_is_in(given):

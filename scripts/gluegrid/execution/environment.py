@@ -14,7 +14,7 @@ from collections.abc import Callable
 # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE must not change its precision.
 KEPT = {
     "where programs, the user's files and temporary ones are": "PATH HOME USER LOGNAME SHELL TMPDIR TMP TEMP TEMPDIR",
-    "text and times as the user writes them": "LANG LANGUAGE LC_* TZ PYTHONUTF8 PYTHONIOENCODING",
+    "text and times as the user writes them": "LANG LANGUAGE LC_* TZ PYTHONUTF8",
     "rights on a file system": "KRB5CCNAME",
     "shared libraries of a site's modules, and the C library's memory": (
         "LD_LIBRARY_PATH LD_PRELOAD NIX_LD* MALLOC_* GLIBC_TUNABLES"
@@ -46,6 +46,9 @@ KEPT = {
 # a notebook, and a user's formats for SLURM's lists, which are parsed here.
 OF_THE_CALLER = "BASH_ENV MPLBACKEND SLURM_TIME_FORMAT SACCT_* SCANCEL_* SINFO_* SQUEUE_*"
 
+# Whatever the locale, since names may have any letter.
+OF_LOGS = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+
 # What SLURM tells a job about itself, and a job's GPUs. Other SBATCH_* are settings of the user.
 OF_A_SLURM_JOB = "SLURM* SRUN_* SBATCH_CPU_BIND* SBATCH_MEM_BIND* SBATCH_WAIT SBATCH_ARRAY_INX"
 GPUS_OF_A_SLURM_JOB = "CUDA_VISIBLE_DEVICES GPU_DEVICE_ORDINAL HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES"
@@ -59,13 +62,14 @@ def make_environment_of_cell() -> None:
     """Drop all variables but those kept for a cell, for this process and its children."""
     kept = _named(*KEPT.values())
     _drop(lambda name: not kept(name))
+    os.environ.update(OF_LOGS)
 
 
 def leave_caller() -> None:
     """Drop what is meant for the caller's own programs and would change how the jobs of this call of snakemake run."""
     kept, of_caller = _named(*KEPT.values()), _named(OF_THE_CALLER)
     _drop(lambda name: of_caller(name) or (name.startswith("PYTHON") and not kept(name)))
-    os.environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # of logs, whatever the locale; names may have any letter
+    os.environ.update(OF_LOGS)
 
 
 def leave_job_of_caller(executor: str) -> None:
