@@ -94,8 +94,8 @@ def test_whatever_ends_a_cell_or_the_job_of_a_pack_costs_the_others_nothing(clon
         assert order_of_pack(packs_of(clone, "packed")[0]) == [*TASKS]
         let_cells_of_one_job_end(clone, log)
         let_one_job_be_started_again(clone, cluster, log)
+        let_the_next_job_lose_what_starts_the_cells(clone, log)
         wait(lambda: len(attempts_of(clone, "brief", "rte")) > 1, brief)
-    let_the_next_job_lose_what_starts_the_cells(clone, log)
     assert ended(head, log) == 1
 
     check_what_is_told(clone, log)
