@@ -55,7 +55,7 @@ def train(arguments: argparse.Namespace) -> None:
     preemption.listen()
     follow_launcher()
     with only_one(files.lock):
-        # Held back except while training: a signal must not come between an attempt and the line that tells of it.
+        # Signals end the training at once, but must not interrupt what notes how it began and ended.
         preemption.hold_back()
         stop_if_in_vain(files.state)  # once more, after what may have been a long wait
         inputs = inputs_of(arguments)
