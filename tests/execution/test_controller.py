@@ -45,6 +45,14 @@ sys.path.insert(0, {scripts!r})
 from gluegrid.execution.controller import run
 sys.exit(run(Path({plan!r}), [sys.executable, "snakemake.py"], ["--partition=cpu"]))
 """
+# Sends a signal when the interpreter, about to exit, has given up its handlers and deletes what modules hold.
+AT_EXIT = """
+import os, signal
+class Late:
+    def __del__(self, kill=os.kill, itself=os.getpid(), number=signal.{signal}):
+        kill(itself, number)
+late = Late()
+"""
 OF_THE_JOB = {
     "SLURM_JOB_ID": "12",
     "SLURMD_NODENAME": "node7",
@@ -70,10 +78,11 @@ def job(slurm, monkeypatch):
     monkeypatch.setenv("TMPDIR", "/tmp")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     environment = os.environ | environment_to_take_along() | OF_THE_JOB
-    command = [sys.executable, "-c", RUN.format(scripts=str(SCRIPTS), plan=str(PLAN))]
+    code = RUN.format(scripts=str(SCRIPTS), plan=str(PLAN))
     started = []
 
-    def start(**more: str) -> subprocess.Popen:
+    def start(first: str = "", **more: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", first + code]
         started.append(subprocess.Popen(command, env=environment | more, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -159,6 +168,14 @@ def test_make_cancel_lets_snakemake_end_and_cancels_what_is_left(job, slurm):
     assert slurm.calls("scancel") == [["17", "19"]]
     assert not slurm.calls("scontrol")
     assert read_json(END)["reason"] == "cancelled by make cancel"
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGINT"])
+def test_a_signal_while_the_ended_job_exits_does_not_change_its_exit_code(job, slurm, name):
+    Path("code").write_text("0")
+    process = job(AT_EXIT.format(signal=name))
+    assert process.wait(HANG) == 0
+    assert read_json(END)["exit_code"] == 0
 
 
 def test_what_kills_snakemake_alone_does_not_end_the_job_unless_again_and_again(job, slurm):

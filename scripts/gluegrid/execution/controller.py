@@ -121,6 +121,8 @@ def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
     if process.told is signal.SIGUSR1:
         process.wait_for_submissions()
         _requeue(experiment, job)
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # Python gives up its handlers before it has exited
     reason = _end_cells(experiment) if process.told is signal.SIGINT else ""
     _note_end(experiment, job, code, reason or (f"snakemake was killed {MOST_STARTS} times" if code > 128 else ""))
     return code
