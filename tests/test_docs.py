@@ -70,7 +70,7 @@ def test_the_site_is_searched_without_a_network(chromium, site):
     results = chromium.value("""new Promise(resolve => {
       const found = () => [...document.querySelectorAll(".md-search-result__link")].map(link => link.href);
       setInterval(() => found().length && resolve(found()), 100);
-      setTimeout(() => resolve([]), 60000);
+      setTimeout(() => resolve([]), 600000);
       document.querySelector("#__search").click();
       const query = document.querySelector(".md-search__input");
       query.focus();

@@ -28,7 +28,7 @@ def compare(setting: Setting, findings: Findings) -> None:
     precisions = setting.of(("fp32", "bf16") if has_bf16 else ("fp32",), ("fp32",))
     rows = setting.of((2048, 256), (256, 32))
     cell = cell_of(setting, "mrpc", setting.size("mini"), rows)
-    values = {"num_train_epochs": setting.of(10, 2), "save_model": "last"}
+    values = {"num_train_epochs": setting.of(10, 20), "save_model": "last"}
     runs = {
         (precision, name): with_values(setting, cell, precision=precision, **values)
         for precision in precisions

@@ -70,7 +70,7 @@ from gluegrid.common.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_text("half of the n")
     print("written", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

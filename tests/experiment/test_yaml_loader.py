@@ -323,7 +323,7 @@ def test_what_grows_beyond_bounds_is_one_line_at_once(file, text, problem):
     path = file(text)
     started = time.process_time()
     assert problems_of(path) == [f"x.yaml:{problem}"]
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 60  # what grows without bounds would take minutes
 
 
 def test_a_deep_file_and_a_file_with_many_aliases_are_read_within_the_bounds(file):

@@ -28,12 +28,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 SAMPLES = PROJECT / "tests/data/slurm"
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`: nobody listens
 REQUEST = Request("gpu", None, None, "--gpus=1")
-# A stub of sbatch, which runs the job at once, here, as on a node that shares the disk.
+# A stub of sbatch, which starts the job at once, here, as on a node that shares the disk.
 SBATCH = """#!/bin/sh
 # A stub that stands in for SLURM's sbatch.
 case " $* " in *" --test-only "*) exit 0;; esac
 for script; do case $script in --output=*) log=${script#--output=};; esac; done
-SLURMD_NODENAME=node7 CUDA_VISIBLE_DEVICES=0 bash "$script" > "$log" 2>&1
+SLURMD_NODENAME=node7 CUDA_VISIBLE_DEVICES=0 setsid bash "$script" > "$log" 2>&1 < /dev/null &
 echo 'Welcome | to the cluster'
 echo 4711
 """
@@ -151,12 +151,13 @@ def test_a_program_that_hangs_is_not_waited_for(slurm, monkeypatch):
 
 
 def test_an_sbatch_that_hangs_is_asked_once(slurm, monkeypatch):
-    put_program(slurm.folder, "sbatch", "#!/bin/sh\n# A stub that never answers.\necho >> asked\nexec sleep 600\n")
-    site = ask_site()
+    put_program(slurm.folder, "sbatch", "#!/bin/sh\n# A stub that never answers.\nexec sleep 600\n")
+    site, asked, run = ask_site(), [], subprocess.run
     monkeypatch.setattr(job_request, "SECONDS", 0.5)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: asked.append(command) or run(command, **options))
     with pytest.raises(TransientError, match="sbatch: no answer for"):
         job_request.accepted_request(site, 10)
-    assert Path("asked").read_text(encoding="utf-8") == "\n"
+    assert [command[0] for command in asked] == ["sbatch"]
 
 
 def test_what_is_no_answer_at_all_is_a_fault(tmp_path, slurm):
@@ -190,6 +191,7 @@ def test_a_terminal_that_knows_ascii_only_gets_all_that_a_site_says_in_latin_1(t
 def test_a_node_reports_and_a_profile_is_proposed(tmp_path, slurm):
     put_program(slurm.folder, "sbatch", SBATCH)
     put_program(slurm.folder, "nvidia-smi", NVIDIA_SMI)
+    slurm.answers("squeue", (0, squeue_line("4711", "RUNNING"), ""))
     (tmp_path / "results").mkdir()
     done = doctor(tmp_path, "--profile", "profiles/mine", path=slurm.folder)
     said = words(done.stdout)

@@ -3,11 +3,14 @@
 import base64
 import json
 import os
+import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from waiting import HANG
 
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
@@ -31,6 +34,7 @@ class Page:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def show(self, path: Path, width: int, scheme: str = "light") -> None:
         """Load a file at a width in pixels."""
@@ -38,8 +42,8 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._call("Emulation.setEmulatedMedia", media="", features=features)
         self._size(width, 800)
-        self._call("Page.navigate", url=path.absolute().as_uri())
-        self._wait_for("Page.loadEventFired")
+        loader = self._call("Page.navigate", url=path.absolute().as_uri())["loaderId"]
+        self._wait_for("Page.lifecycleEvent", loaderId=loader, name="load")
 
     def value(self, expression: str):
         """Return the value of a JavaScript expression."""
@@ -95,12 +99,15 @@ class Page:
         assert "error" not in answer, (method, answer["error"])
         return answer["result"]
 
-    def _wait_for(self, event: str) -> None:
-        while not any(seen["method"] == event for seen in self._events):
+    def _wait_for(self, event: str, **parameters: str) -> None:
+        while not any(
+            seen["method"] == event and parameters.items() <= seen["params"].items() for seen in self._events
+        ):
             self._events.append(self._next())
 
     def _next(self) -> dict:
         while b"\0" not in self._buffer:
+            assert select.select([self._answers], [], [], HANG)[0], "the browser does not answer"
             part = os.read(self._answers.fileno(), 1 << 20)
             assert part, "the browser has ended"
             self._buffer += part
@@ -113,7 +120,7 @@ def browser(program: str) -> Iterator[Page]:
     """Start a browser with one page; it ends with the context."""
     theirs_in, commands = os.pipe()
     answers, theirs_out = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The shell moves the pipes to the descriptors that the browser expects.
         start = f'exec "$@" {COMMANDS}<&{theirs_in} {ANSWERS}>&{theirs_out}'
         process = subprocess.Popen(
@@ -128,5 +135,5 @@ def browser(program: str) -> Iterator[Page]:
             yield Page(commands, answers)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(HANG)
             os.close(commands)

@@ -69,6 +69,8 @@ class Fault:
     resets: bool = False  # the connection ends with a reset
     bytes_per_second: int | None = None
     ignores_range: bool = False
+    stops_after: int | None = None  # bytes, after which it waits for `go_on`
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -238,6 +240,10 @@ class FakeHub:
         content = answer.body[: fault.cut_after]
         with self._counted_transfer():
             start = self._send_drops(answer.file, content, write)
+            if fault.stops_after is not None:
+                self._send_piece(answer.file, content[start : fault.stops_after], fault.bytes_per_second, write)
+                start = max(start, fault.stops_after)
+                fault.go_on.wait()
             *pieces, last = _pieces(content[start:], fault.bytes_per_second)
             for piece in pieces:
                 self._send_piece(answer.file, piece, fault.bytes_per_second, write)

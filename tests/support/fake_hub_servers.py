@@ -1,10 +1,13 @@
 """The servers of the fake hub: the hub itself, its CDN, and an optional forward proxy for both."""
 
+import fcntl
 import http.client
 import shutil
 import socket
 import struct
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,6 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _break_off(self, resets: bool) -> None:
         self.close_connection = True
         if resets:
+            while _unread_bytes(self.connection):
+                time.sleep(0.01)
             # Closing a socket that lingers for 0 seconds resets its connection.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -95,6 +100,11 @@ class _Proxy(BaseHTTPRequestHandler):
         self.end_headers()
         shutil.copyfileobj(response, self.wfile)
         connection.close()
+
+
+def _unread_bytes(connection: socket.socket) -> int:
+    """Return how many sent bytes the client's kernel has not acknowledged. Source: tcp(7), SIOCOUTQ."""
+    return struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 def _request(handler: BaseHTTPRequestHandler) -> Request:

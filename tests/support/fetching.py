@@ -17,6 +17,8 @@ from waiting import HANG
 from gluegrid.common.files import read_json
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+# The client waits 10 s by default, which a test machine that stalls exceeds.
+PATIENT = {"HF_HUB_DOWNLOAD_TIMEOUT": str(HANG), "HF_HUB_ETAG_TIMEOUT": str(HANG)}
 OF_THE_USER = re.compile(r"HF_.*|HUGGING_.*|(https?|no|all)_proxy", re.IGNORECASE)
 TRAIN = "rte/train-00000-of-00001.parquet"
 MEGABYTE = 1_000_000
@@ -25,7 +27,7 @@ MEGABYTE = 1_000_000
 def clean_environment(home: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a user who has set only these variables for the hub."""
     kept = {name: value for name, value in os.environ.items() if not OF_THE_USER.fullmatch(name)}
-    return kept | {"HF_HOME": str(home)} | variables
+    return kept | PATIENT | {"HF_HOME": str(home)} | variables
 
 
 def parquet(rows: int = 3, megabytes: float = 0, seed: int = 0) -> bytes:

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from waiting import wait_until
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -42,7 +44,16 @@ def start(command: list[str], environment: dict[str, str], log: Path) -> Started
     server = _server()
     server.stdin.write(json.dumps([command, environment, str(log), str(Path.cwd())]) + "\n")
     server.stdin.flush()
-    return Started(server.stdout.readline())
+    started = Started(server.stdout.readline())
+    wait_until(lambda: _leads_a_group(started))  # so that its group can be killed
+    return started
+
+
+def _leads_a_group(started: Started) -> bool:
+    try:
+        return os.getpgid(started.pid) == started.pid
+    except ProcessLookupError:  # it has ended already
+        return True
 
 
 @functools.cache

@@ -191,7 +191,7 @@ def test_wandb_is_offline_and_a_continued_attempt_another_run_of_the_same_group(
     of_the_user = {"WANDB_MODE": "online", "WANDB_API_KEY": "0" * 40, "WANDB_PROJECT": "other", "WANDB_RUN_ID": "other"}
     for first, last in ((1, 5), (4, 6)):
         track_in_a_process(["wandb"], folder, first, last, **of_the_user)
-    files = sorted(folder.glob("wandb/wandb/offline-run-*/run-*.wandb"))
+    files = sorted(folder.glob("wandb/wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
     (first, values, history), (second, more_values, more_history) = map(run_of_wandb, files)
     assert history == expected(range(1, 6))
     assert more_history == expected(range(4, 7))
