@@ -50,7 +50,13 @@ def train(arguments: argparse.Namespace) -> None:
             preemption.listen()
             follow_launcher()
             help_to_train(arguments, files, preemption)
-        return
+    else:
+        lead_training(arguments, files, preemption)
+    preemption.stop_listening()
+
+
+def lead_training(arguments: argparse.Namespace, files: CellFiles, preemption: Preemption) -> None:
+    """Train the cell as its main process, or publish the result of another job."""
     stop_if_in_vain(files.state)
     preemption.listen()
     follow_launcher()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from callers import MPIRUN, NOTEBOOK, TORCHRUN, python_variables
+from late_signals import at_exit_of_python
 from trainable_cell import (
     MANIFESTS,
     TrainableCell,
@@ -135,6 +136,13 @@ def test_a_signal_in_the_moment_in_which_an_attempt_is_noted_is_not_lost(short, 
     (attempt,) = short.attempts()
     assert attempt["cause"] == cause
     assert short.results.exists() == (cause == Cause.DONE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_python_exits_does_not_make_a_published_cell_fail(short, number):
+    patched = dataclasses.replace(short, environment=runs_first(short.folder, at_exit_of_python(number)))
+    assert patched.start(cold=True).wait(HANG) == 0, short.log.read_text()
+    assert short.results.exists()
 
 
 def test_a_signal_while_it_loads_ends_it_at_once(cell):
@@ -321,11 +329,12 @@ def test_whether_a_result_is_of_this_call_is_asked_of_no_two_hosts_clocks(tmp_pa
     files = CellFiles(tmp_path / "results/e/runs/tiny/pair/base/seed-42/run.json")
     node = {**job(), "host": "node7"}
 
-    def finish(written: float) -> None:
+    def finish(written: float | None = None) -> None:
         record = {"finished": moment, "predictions_sha256": {}, "job": node, "run_sha256": "hash"}
         write_json(files.last_good / "run_record.json", record)
         write_json(files.last_good / "all_results.json", {})
-        os.utime(files.last_good / "run_record.json", (written, written))
+        if written is not None:  # otherwise what the disk's clock says, which lags behind this process's
+            os.utime(files.last_good / "run_record.json", (written, written))
 
     def attempted(head: Path, reason: str, **process) -> None:
         attempt = {"start": moment, "end": None, "reason": reason, "head": str(head)} | node | process
@@ -344,7 +353,7 @@ def test_whether_a_result_is_of_this_call_is_asked_of_no_two_hosts_clocks(tmp_pa
         attempted(*attempt, **process)
         assert has_result_of_this_call(files, {"run_sha256": "hash"}) == expected
     attempted(earlier, str(Reason(Cause.DONE)))
-    finish(time.time())  # by a job that an earlier head has left
+    finish()  # by a job that an earlier head has left
     assert has_result_of_this_call(files, {"run_sha256": "hash"})
 
 

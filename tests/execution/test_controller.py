@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
+from late_signals import at_exit_of_python
 from waiting import HANG, wait_until
 
 from gluegrid.common.files import read_json, write_json
@@ -44,14 +45,6 @@ from pathlib import Path
 sys.path.insert(0, {scripts!r})
 from gluegrid.execution.controller import run
 sys.exit(run(Path({plan!r}), [sys.executable, "snakemake.py"], ["--partition=cpu"]))
-"""
-# Sends a signal when the interpreter, about to exit, has given up its handlers and deletes what modules hold.
-AT_EXIT = """
-import os, signal
-class Late:
-    def __del__(self, kill=os.kill, itself=os.getpid(), number=signal.{signal}):
-        kill(itself, number)
-late = Late()
 """
 OF_THE_JOB = {
     "SLURM_JOB_ID": "12",
@@ -170,10 +163,10 @@ def test_make_cancel_lets_snakemake_end_and_cancels_what_is_left(job, slurm):
     assert read_json(END)["reason"] == "cancelled by make cancel"
 
 
-@pytest.mark.parametrize("name", ["SIGUSR1", "SIGINT"])
-def test_a_signal_while_the_ended_job_exits_does_not_change_its_exit_code(job, slurm, name):
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_while_the_ended_job_exits_does_not_change_its_exit_code(job, slurm, number):
     Path("code").write_text("0")
-    process = job(AT_EXIT.format(signal=name))
+    process = job(at_exit_of_python(number))
     assert process.wait(HANG) == 0
     assert read_json(END)["exit_code"] == 0
 

@@ -1,5 +1,6 @@
 """What scripts/launch.sh starts, in real launches of small scripts, and how these end. SLURM's answers are played."""
 
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import builders
 import pytest
 from callers import MPIRUN, NOTEBOOK, STEP, TORCHRUN, python_variables
+from slurm_configuration import is_free
 from waiting import HANG, wait_until
 
 from gluegrid.execution.job_logs import last_line
@@ -149,7 +151,8 @@ def two_nodes(tmp_path) -> dict[str, str]:
     for name, answer in {"scontrol": "echo node1; echo node2", "sinfo": "echo 127.0.0.1"}.items():
         (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/asked\n{answer}\n')
         (tmp_path / name).chmod(0o755)
-    step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "node[1-2]"}
+    job = next(number for number in itertools.count(os.getpid()) if is_free(20000 + number % 12000))
+    step = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NODELIST": "node[1-2]"}
     return {**step, "PATH": f"{tmp_path}:{builders.PATH}"}
 
 
@@ -159,7 +162,7 @@ def test_launches_on_two_nodes_meet(tmp_path, two_nodes):
         launch.ends_with(0)
     noted = [noted for launch in launches for noted in launch.noted()]
     assert [(each["rank"], each["world"], each["sum"]) for each in noted] == [(0, 2, 2), (1, 2, 2)]
-    assert {each["port"] for each in noted} == {str(20000 + os.getpid() % 12000)}
+    assert {each["port"] for each in noted} == {str(20000 + int(two_nodes["SLURM_JOB_ID"]) % 12000)}
     asked = sorted(set((tmp_path / "asked").read_text().splitlines()))
     assert asked == ["scontrol show hostnames node[1-2]", "sinfo --noheader --nodes=node1 --format=%o"]
 

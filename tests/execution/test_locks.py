@@ -106,7 +106,7 @@ def test_a_second_process_waits_for_the_first_and_says_for_whom(tmp_path):
     holder = start_holder(path)
     waited_for = []
     thread = take_in_a_thread(path, waited_for)
-    thread.join(0.3)
+    assert wait_until(lambda: waited_for)
     assert thread.is_alive()
     holder.communicate("end\n", timeout=HANG)
     thread.join(HANG)

@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_slurm import NAME, FakeSlurm, squeue_line
@@ -402,11 +403,14 @@ def test_what_waiting_cannot_mend_fails_at_once(slurm, complaint):
 
 
 def test_patience_ends(slurm, monkeypatch):
-    monkeypatch.setattr(sbatch, "PATIENCE_SECONDS", 2)
+    slept = []
+    monkeypatch.setattr(sbatch, "time", SimpleNamespace(monotonic=lambda: sum(slept), sleep=slept.append))
     slurm.answers("sbatch", BUSY)
+    monkeypatch.setattr(sbatch, "PATIENCE_SECONDS", 2.5 * sbatch.FIRST_PAUSE_SECONDS)
     with pytest.raises(GluegridError, match="Unable to contact"):
         sbatch.submit(ARGUMENTS, None)
     assert len(slurm.calls("sbatch")) > 1
+    assert sum(slept) >= sbatch.PATIENCE_SECONDS
 
 
 def test_a_job_whose_answer_was_lost_is_not_submitted_twice(slurm):

@@ -31,6 +31,7 @@ LISTENS_LATER = """
 import signal, sys, time
 from pathlib import Path
 told = []
+Path("begun").touch()
 while not Path("listen").exists():
     time.sleep(0.05)
 signal.signal(signal.SIGINT, lambda *_: told.append(1))
@@ -94,7 +95,7 @@ def test_what_an_interrupted_call_has_started_is_told_once_when_it_listens_and_w
     end_when_asked()
     tell_jobs_of_interruption()
     job.start()
-    assert wait_until(lambda: 7 in shell._processes)
+    assert wait_until(lambda: 7 in shell._processes and Path("begun").exists())
     threading.Timer(2, Path("listen").touch).start()
     LocalExecutor.cancel(None)
     assert not job.is_alive()

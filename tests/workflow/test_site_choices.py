@@ -1,5 +1,6 @@
 """A site's choices as Snakemake hands them over: from each place of a profile, and from the command line."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +73,8 @@ def test_what_makes_no_sense_is_refused_with_profile_and_key(monkeypatch, choice
 
 
 def test_jobs_read_the_choices_of_their_invocation(tmp_path, monkeypatch):
-    monkeypatch.delenv("GLUEGRID_HEAD", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("GLUEGRID_HEAD", None)
     assert choices_of_site() == SiteChoices()
     freeze({"experiment": "grid"}, tmp_path, site=SiteChoices(0, "$SLURM_TMPDIR"))
     assert choices_of_site() == SiteChoices(0, "$SLURM_TMPDIR")

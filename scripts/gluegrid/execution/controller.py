@@ -104,6 +104,7 @@ def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
 
     `options` are those with which sbatch accepted the job.
     """
+    process = _Snakemake(snakemake)
     job, node = os.environ["SLURM_JOB_ID"], os.environ.get("SLURMD_NODENAME", "")
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     _take_over_environment()
@@ -114,7 +115,6 @@ def run(plan: Path, snakemake: list[str], options: list[str]) -> int:
     if refused := why_nothing_is_submitted(options):
         _note_end(experiment, job, 1, refused)
         return 1
-    process = _Snakemake(snakemake)
     code = _run_until_it_ends_by_itself(process)
     if process.told is signal.SIGTERM:
         return 128 + signal.SIGTERM  # SLURM requeues or cancels the job, and records why

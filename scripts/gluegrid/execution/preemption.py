@@ -44,6 +44,11 @@ class Preemption:
                 signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a pack blocks them until its child can heed them
 
+    def stop_listening(self) -> None:
+        """Ignore the signals, since all is done. Python gives up its handlers before it has exited."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def hold_back(self) -> None:
         """Do not raise Preempted from now on, so that what follows cannot be interrupted halfway."""
         self._is_held_back = True
