@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,9 +24,12 @@ QOS = "gpu-week"  # in addition to SLURM's own, `normal`
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", *NODES)
 PROGRAMS = (*DAEMONS[:4], "slurmd", "mariadb-install-db", "mariadb-admin", "munge", "setsid")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPEAR_SECONDS = 30
+APPEAR_SECONDS = 300
 START_SECONDS = 300
 STOP_SECONDS = 60
+# These change nothing, so they are asked once more when a busy machine has answered too late.
+QUESTIONS = ("squeue", "sacct", "sinfo", "sdiag")
+ANSWERS_LATE = re.compile("timed out|Unable to contact")
 DATABASE_OPTIONS = (
     *("--no-defaults", "--user=root", "--skip-networking", "--performance-schema=OFF"),
     *("--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"),
@@ -158,6 +162,9 @@ class Cluster:
     def run(self, *command: str) -> str:
         """Return the output of a SLURM command. Raise ClusterError if it fails."""
         result = self._call(*command)
+        if command[0] in QUESTIONS and ANSWERS_LATE.search(result.stderr):
+            wait_until(lambda: self._answers("slurmctld"), START_SECONDS)
+            result = self._call(*command)
         if result.returncode != 0:
             raise ClusterError(f"{' '.join(command)}: {(result.stderr or result.stdout).strip()}")
         return result.stdout.strip()

@@ -1,5 +1,6 @@
 """A clone on the login node of the test cluster; each test leaves the cluster as it found it."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -34,7 +35,8 @@ def kill_heads_in(folder: Path) -> None:
         except OSError:
             continue
         if is_ours and b"--profile" in command:
-            os.kill(int(process.name), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def mend(cluster: Cluster) -> None:

@@ -55,7 +55,7 @@ PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-KillWait=2
+KillWait=20
 MinJobAge=600
 OverTimeLimit=0
 
@@ -132,8 +132,12 @@ def setting_of(root: Path, key: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free ports below those that the system assigns to outgoing connections."""
-    candidates = random.sample(range(20000, 32000), 500)
+    """Return free ports below those that the system assigns to outgoing connections and those of launch.sh.
+
+    Tests side by side choose from different ones.
+    """
+    first = 10000 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    candidates = random.sample(range(first, first + 1000), 500)
     return [port for port in candidates if is_free(port)][:count]
 
 

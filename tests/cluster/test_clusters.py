@@ -5,24 +5,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from clones import Clone
 from cluster import Cluster, start_beside
 from slurm_grid import (
     CELL,
-    LONG_ENOUGH,
     MINE,
     attempts_of,
     ended,
     folder_of_cell,
-    has_checkpoint,
     in_queue,
-    is_running,
+    pause_at_checkpoint,
     record_of,
     start_head,
     wait,
 )
+from waiting import wait_until
 
 from gluegrid.common.files import read_json
 
@@ -68,8 +68,11 @@ def test_each_cell_is_trained_in_the_cluster_that_was_asked_for_from_copies_ther
         number, _, name = job_of(clone, "apart", task).partition(";")
         assert name == where.name
         assert record_of(clone, "apart", task)["job"]["slurm_job_id"] == f"{number};{name}"
-        asked = ("--allocations", "--noheader", "--parsable2", "--format=State", f"--jobs={number}")
-        assert cluster.run("sacct", *asked, f"--clusters={name}") == "COMPLETED"
+        asked = ("--allocations", "--starttime=now-1day", "--noheader", "--format=State%20", f"--jobs={number}")
+        # Its slurmctld may not have told the accounting yet.
+        assert wait_until(
+            lambda asked=asked, name=name: cluster.run("sacct", *asked, f"--clusters={name}") == "COMPLETED"
+        )
         log = (clone.root / "results/apart/logs/train" / f"{CELL.format(task=task)}.log").read_text(encoding="utf-8")
         # The model's copy, the other cell may have made.
         assert re.search(f"scratch: copied resources/tokens/.*{task}.* to {disk}/", log), log
@@ -78,12 +81,17 @@ def test_each_cell_is_trained_in_the_cluster_that_was_asked_for_from_copies_ther
 
 
 def test_a_job_in_another_cluster_is_waited_for_shown_and_cancelled(clone, cluster, other, tmp_path):
-    clone.write_experiment("away", {"wnli": {"num_train_epochs": LONG_ENOUGH}})
+    clone.write_experiment("away", {"wnli": {"num_train_epochs": 60}})
     log = tmp_path / "head.log"
     # As a site may set it for all that its users do.
     clone.environment["SLURM_CLUSTERS"] = other.name
     head = start_head(clone, log, *MINE)
-    wait(lambda: is_running(clone, "away", "wnli") and has_checkpoint(clone, "away", "wnli"), log)
+    with pause_at_checkpoint(clone, "away", "wnli", log):
+        follow_it_elsewhere(clone, cluster, other, head, log)
+
+
+def follow_it_elsewhere(clone: Clone, cluster: Cluster, other: Cluster, head: subprocess.Popen, log: Path) -> None:
+    """Kill the call whose job trains in the other cluster; let the next one wait for that job, and cancel it."""
     head.send_signal(signal.SIGKILL)
     head.wait()
     first = job_of(clone, "away", "wnli")

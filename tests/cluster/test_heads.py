@@ -1,11 +1,11 @@
 """What users do to heads and cells, on a real SLURM (tests/cluster): what it costs, and what not."""
 
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from slurm_grid import (
     is_running,
     jobs_of,
     never_overlap,
+    pause_all_at_checkpoints,
+    paused,
     reasons_of,
     record_of,
     start_head,
@@ -73,15 +75,16 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     log = tmp_path / "head.log"
     clone.write_experiment("stopped", {"wnli": {"num_train_epochs": 100}, "rte": {"num_train_epochs": 30}})
     head = start_head(clone, log, *MINE)
-    wait(lambda: all(has_checkpoint(clone, "stopped", task) for task in ("wnli", "rte")), log)
-    # scancel: noticed, and tried again; make cancel: not tried again.
-    cluster.run("scancel", attempts_of(clone, "stopped", "wnli")[0]["slurm_job_id"])
-    make = ["make", "--old-file=.venv/installed", "cancel", f"CELL={CELL.format(task='rte')}"]
-    (clone.root / ".venv").unlink(missing_ok=True)
-    (clone.root / ".venv").symlink_to(sys.prefix)
-    done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "of stopped: SLURM job " in done.stdout
+    with contextlib.ExitStack() as pauses:
+        pause_all_at_checkpoints(pauses, clone, "stopped", ("wnli", "rte"), log)
+        # scancel: noticed, and tried again; make cancel: not tried again.
+        cluster.run("scancel", attempts_of(clone, "stopped", "wnli")[0]["slurm_job_id"])
+        make = ["make", "--old-file=.venv/installed", "cancel", f"CELL={CELL.format(task='rte')}"]
+        (clone.root / ".venv").unlink(missing_ok=True)
+        (clone.root / ".venv").symlink_to(sys.prefix)
+        done = subprocess.run(make, cwd=clone.root, env=clone.full_environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "of stopped: SLURM job " in done.stdout
     wait(lambda: len(attempts_of(clone, "stopped", "wnli")) == 2, log)
     # A site's warning before the time limit: the work is saved, and the next attempt goes on.
     wait(lambda: is_running(clone, "stopped", "wnli") and has_checkpoint(clone, "stopped", "wnli"), log)
@@ -89,9 +92,9 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     wait(lambda: len(attempts_of(clone, "stopped", "wnli")) == 3, log)
     assert reasons_of(clone, "stopped", "wnli")[1].startswith("stopped by SIGUSR1")
     # A signal to the head alone, and once more: no job is left, and the tables say what became of each.
-    for _ in range(2):
-        head.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+    head.send_signal(signal.SIGINT)
+    wait(lambda: "Stopping; running cells" in log.read_text(encoding="utf-8"), log)
+    head.send_signal(signal.SIGINT)
     assert ended(head, log) != 0
     assert wait_until(lambda: in_queue(cluster) == [""]), in_queue(cluster)
     said = log.read_text(encoding="utf-8")
@@ -101,7 +104,6 @@ def test_cancelled_cells_and_interrupted_heads(clone, cluster, tmp_path):
     assert "Traceback" not in said[said.index("Stopping; running cells") :]
     assert reasons_of(clone, "stopped", "wnli")[-1] != "done"
     assert len(attempts_of(clone, "stopped", "rte")) == 1
-    assert wait_until(lambda: not is_running(clone, "stopped", "wnli"))
     # The same command finishes both, also twice at once: each cell is trained by one, and the other's job waits for it.
     beside = start_head(clone, tmp_path / "beside.log", *MINE)
     done = clone.snakemake(*MINE)
@@ -120,7 +122,7 @@ def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone
     log = tmp_path / "head.log"
     drain(cluster, "gpu2", "gpu3", "gpu4")
     tasks = ("wnli", "rte", "stsb", "mrpc")
-    longer = {"num_train_epochs": 20}
+    longer = {"num_train_epochs": 30}
     clone.write_experiment("killed", {task: {"num_train_epochs": 1} if task == "wnli" else longer for task in tasks})
     head = start_head(clone, log, *MINE, *ALONE)
 
@@ -131,13 +133,18 @@ def test_after_the_head_was_killed_the_same_command_waits_for_what_it_left(clone
         pending = in_queue(cluster, "--states=pending", "--format=%i")
         return bool(are_done() and any(pending) and any(is_running(clone, "killed", task) for task in tasks))
 
-    wait(is_in_the_midst, log)
-    head.send_signal(signal.SIGKILL)
-    head.wait()
-    left, done = in_queue(cluster), are_done()
-    second = start_head(clone, log, *MINE, *ALONE)
-    wait(lambda: "\n".join(in_queue(cluster, "--format=%E")).count("afterany") >= 1, log)
-    undrain(cluster, "gpu2", "gpu3", "gpu4")
+    longer_ones = tasks[1:]
+    wait(lambda: any(has_checkpoint(clone, "killed", task) for task in longer_ones), log)
+    held = next(task for task in longer_ones if has_checkpoint(clone, "killed", task))
+    with paused(clone, "killed", held):
+        drain(cluster, "gpu1")  # whoever waits now goes on waiting
+        wait(is_in_the_midst, log)
+        head.send_signal(signal.SIGKILL)
+        head.wait()
+        left, done = in_queue(cluster), are_done()
+        second = start_head(clone, log, *MINE, *ALONE)
+        wait(lambda: "\n".join(in_queue(cluster, "--format=%E")).count("afterany") >= 1, log)
+        undrain(cluster, "gpu1", "gpu2", "gpu3", "gpu4")
     assert ended(second, log) == 0, log.read_text()
     assert "4 of 4" in table_of(clone, "killed")
     jobs = {task: len(jobs_of(cluster, clone, task)) for task in tasks}
@@ -172,7 +179,7 @@ def test_what_is_edited_while_jobs_are_queued_changes_none_of_them(clone, cluste
         assert ended(heads[name], logs[name]) == 0, logs[name].read_text()
         assert "2 of 2" in table_of(clone, name)
     fetched = [path.read_text() for path in clone.root.glob("results/*/logs/fetch_*/*.log")]
-    assert len(fetched) == 6
+    # One whose plan was late has found what the other had staged.
     assert sum("1 of " in text for text in fetched) == 4, fetched
 
 

@@ -10,11 +10,11 @@ from clones import Clone
 from cluster import Cluster
 from slurm_grid import (
     attempts_of,
-    has_checkpoint,
+    folder_of_cell,
     in_queue,
     is_running,
     jobs_of,
-    paused,
+    pause_all_at_checkpoints,
     reasons_of,
     table_of,
     undrain,
@@ -66,6 +66,14 @@ def starts(clone: Clone) -> int:
     return sum("submitted" in plan for plan in plans)
 
 
+def have_submitted(clone: Clone) -> bool:
+    """Tell whether the last start of a controller has noted a job of each cell."""
+    plans = sorted(clone.root.glob("results/left/heads/*.json"), key=lambda path: path.stat().st_mtime_ns)
+    last = [path for path in plans if "submitted" in read_json(path)][-1]
+    notes = [folder_of_cell(clone, "state", "left", task) / "slurm_job.json" for task in TASKS]
+    return all(read_json(note)["head"] == str(last.relative_to(clone.root)) for note in notes)
+
+
 def told_of(cluster: Cluster, number: str) -> dict[str, str]:
     """Return what SLURM says of a job."""
     words = cluster.run("scontrol", "show", "job", number).split()
@@ -81,18 +89,16 @@ def test_a_controller_that_is_requeued_loses_its_node_and_is_killed(clone, clust
     log = clone.root / LOG
     (clone.root / ".venv").unlink(missing_ok=True)
     (clone.root / ".venv").symlink_to(sys.prefix)
-    write_profile(clone, runtime=2)
-    clone.write_experiment("left", {task: {"num_train_epochs": 20} for task in TASKS})
+    write_profile(clone, runtime=3)
+    clone.write_experiment("left", {task: {"num_train_epochs": 40} for task in TASKS})
     first = submitted(clone)
     with contextlib.ExitStack() as pauses:
-        for task in TASKS:
-            wait(lambda task=task: has_checkpoint(clone, "left", task), log)
-            pauses.enter_context(paused(clone, "left", task))
+        pause_all_at_checkpoints(pauses, clone, "left", TASKS, log)
         # What is edited now is none of its concern, however often it starts.
         (clone.root / "mine.yaml").rename(clone.root / "kept.yaml")
         (clone.root / "profiles/quick/config.yaml").write_text("[broken", encoding="utf-8")
         clone.replace(HOOKS, "def prepare(", "def prepare(:")
-        # Before its time limit of two minutes, it goes back into the queue by itself.
+        # Before its time limit of three minutes, it goes back into the queue by itself.
         wait(lambda: starts(clone) > 1, log)
         assert int(told_of(cluster, first)["Restarts"]) >= 1
         cluster.run("scontrol", "update", f"jobid={first}", "timelimit=1-0")
@@ -109,6 +115,7 @@ def test_a_controller_that_is_requeued_loses_its_node_and_is_killed(clone, clust
         cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
         wait(lambda: starts(clone) > before, log)
         undrain(cluster, node)
+        wait(lambda: have_submitted(clone), log)
         assert f"controller: SLURM job {first} runs; " in status(clone)
         # Killed, it is gone; cells run on, and the same command goes on.
         cluster.run("scancel", "--signal=KILL", first)
@@ -117,7 +124,7 @@ def test_a_controller_that_is_requeued_loses_its_node_and_is_killed(clone, clust
         assert all(is_running(clone, "left", task) for task in TASKS)
         before = starts(clone)
         second = submitted(clone)
-        wait(lambda: starts(clone) > before, log)
+        wait(lambda: starts(clone) > before and have_submitted(clone), log)
     wait(lambda: in_queue(cluster) == [""], log)
     said = log.read_text(encoding="utf-8")
     assert told_of(cluster, second)["JobState"] == "COMPLETED", said[-5000:]

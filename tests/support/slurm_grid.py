@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clones import Clone
@@ -89,7 +89,8 @@ def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
     asked = ",".join(["JobID", "Comment%200", *fields])
     # Snakemake learns of a job's end from the queue, perhaps before slurmctld has told the accounting.
     assert wait_until(lambda: "DBD Agent queue size: 0" in cluster.run("sdiag"))
-    lines = cluster.run("sacct", "--allocations", "--noheader", "--parsable2", f"--format={asked}").splitlines()
+    listed = ("--allocations", "--starttime=now-1day", "--noheader", "--parsable2")  # by default since midnight
+    lines = cluster.run("sacct", *listed, f"--format={asked}").splitlines()
     return [row for row in (line.split("|") for line in lines) if comment in row[1]]
 
 
@@ -175,6 +176,21 @@ def pause_at_checkpoint(clone: Clone, experiment: str, task: str, log: Path) -> 
     wait(lambda: has_checkpoint(clone, experiment, task), log)
     with paused(clone, experiment, task):
         yield attempts_of(clone, experiment, task)[-1]["pid"]
+
+
+def pause_all_at_checkpoints(
+    pauses: contextlib.ExitStack, clone: Clone, experiment: str, tasks: Iterable[str], log: Path
+) -> None:
+    """Suspend the training of each cell as soon as it could be resumed, until the stack is closed."""
+    moving = {*tasks}
+
+    def stand_still() -> bool:
+        for task in [task for task in moving if has_checkpoint(clone, experiment, task)]:
+            pauses.enter_context(paused(clone, experiment, task))
+            moving.remove(task)
+        return not moving
+
+    wait(stand_still, log)
 
 
 @contextlib.contextmanager
