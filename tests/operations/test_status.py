@@ -19,6 +19,7 @@ import pytest
 from fake_slurm import NAME, FakeSlurm, slurm_in_a_folder, squeue_line
 from waiting import HANG
 
+from gluegrid import operations
 from gluegrid.common.files import read_json, write_json
 from gluegrid.common.formatting import duration
 from gluegrid.common.paths import state_folder
@@ -48,6 +49,7 @@ REASON = "the loss is nan at step 3, learning rate 2e-05; try a smaller learning
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    monkeypatch.setattr(operations.status, "ANSWER_SECONDS", HANG)
     slurm = slurm_in_a_folder(tmp_path, monkeypatch)
     slurm.answers("squeue", (0, "", ""))
     return slurm

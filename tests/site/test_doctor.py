@@ -14,9 +14,10 @@ from threading import Thread
 import pytest
 import yaml
 from fake_slurm import FakeSlurm, slurm_in_a_folder, squeue_line
+from waiting import HANG
 
 from gluegrid.common.errors import TransientError
-from gluegrid.site import job_request, reporting_job, slurm_site, this_machine
+from gluegrid.site import job_request, node_report, reporting_job, slurm_site, this_machine
 from gluegrid.site.findings import WIDTH, Report, fault, note, ok
 from gluegrid.site.job_request import Request
 from gluegrid.site.proposed_profile import Choice, write_proposal
@@ -347,6 +348,7 @@ def test_what_answers_at_the_hubs_address_is_told_from_a_hub(answer, mark, said,
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:secret@127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(node_report, "SECONDS_FOR_NETWORK", HANG)
     try:
         (finding,) = this_machine.hub_findings()
     finally:

@@ -15,6 +15,7 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
+from waiting import HANG
 
 from gluegrid.common.errors import DataError, GluegridError, StagingError
 from gluegrid.common.files import read_json
@@ -556,7 +557,7 @@ def test_one_row_to_train_on_and_one_to_score_give_a_result(tmp_path, task):
 def run_script(project, name, *arguments):
     command = [sys.executable, str(project / "scripts" / name), *map(str, arguments)]
     return subprocess.run(
-        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=300
+        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=HANG
     )
 
 

@@ -20,7 +20,7 @@ class Clone:
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def snakemake(self, *arguments: str, timeout: int = 900) -> subprocess.CompletedProcess:
+    def snakemake(self, *arguments: str, timeout: int = 3600) -> subprocess.CompletedProcess:
         """Run snakemake in the clone; standard error is mixed into standard output."""
         return subprocess.run(
             self.command(*arguments),

@@ -18,7 +18,7 @@ from clones import Clone, copy_of
 from slurm_grid import attempts_of, folder_of_cell, paused, reasons_of
 from waiting import HANG, wait_until
 
-from gluegrid.common.files import read_json
+from gluegrid.common.files import json_if_there, read_json
 from gluegrid.execution import invocation
 from gluegrid.execution.invocation import freeze, is_newer_than_invocation
 
@@ -129,12 +129,14 @@ def head_that_trains(clone: Clone, task: str, heads: list[subprocess.Popen]) -> 
     lock = folder_of_cell(clone, "state", "same", task) / "lock"
 
     def trains(head: subprocess.Popen) -> bool:
-        if not lock.exists() or reasons_of(clone, "same", task)[-1:] != [None]:
+        holder = json_if_there(lock)
+        if not holder or reasons_of(clone, "same", task)[-1:] != [None]:
             return False
-        return read_json(clone.root / read_json(lock)["head"])["process"]["pid"] == head.pid
+        return read_json(clone.root / holder["head"])["process"]["pid"] == head.pid
 
-    assert wait_until(lambda: any(map(trains, heads)))
-    return next(filter(trains, heads))
+    found: list[subprocess.Popen] = []
+    assert wait_until(lambda: found.extend(filter(trains, heads)) or found)
+    return found[0]
 
 
 def launches(head: subprocess.Popen, task: str) -> bool:
