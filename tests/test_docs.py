@@ -18,7 +18,7 @@ from gluegrid.experiment.loading import load_experiment
 from gluegrid.experiment.options import OPTIONS
 
 PROJECT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")])
+DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("[!.]*/README.md")])
 DOCUMENTS += [PROJECT / "tests/cluster/README.md"]
 
 
