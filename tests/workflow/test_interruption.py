@@ -1,7 +1,7 @@
 """How a call of snakemake ends when it is asked to: which signals ask, and that all its jobs here are told once.
 
-Calls that are interrupted with their cells in real trainings are in test_two_heads.py, and on SLURM in
-test_slurm_faults.py.
+Calls that are interrupted with their cells in real trainings are in test_two_calls.py, and on SLURM in
+tests/cluster/test_heads.py.
 """
 
 import os
