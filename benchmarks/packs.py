@@ -99,9 +99,7 @@ def call(clone: Clone, *arguments: str) -> None:
 
 def numbers_of_jobs(cluster: Cluster) -> dict[str, int]:
     """Return how many seconds each job had its GPU, by job number."""
-    listed = ("--allocations", "--starttime=now-1day", "--noheader", "--parsable2")  # by default since midnight
-    asked = ("sacct", *listed, "--format=JobID,ElapsedRaw,AllocTRES%100")
-    rows = [line.split("|") for line in cluster.run(*asked).splitlines()]
+    rows = cluster.accounting("JobID", "ElapsedRaw", "AllocTRES%100")
     return {number: int(seconds) for number, seconds, allocated in rows if "gres/gpu=1" in allocated.split(",")}
 
 

@@ -138,10 +138,7 @@ def call_snakemake(clone: Clone, *arguments: str) -> Call:
 
 def train_jobs(cluster: Cluster, since: int = 0) -> list[Job]:
     """Return the jobs that trained cells, in order of submission, with numbers above `since`."""
-    listed = ("--allocations", "--starttime=now-1day", "--noheader", "--parsable2")  # by default since midnight
-    asked = ("sacct", *listed, f"--format={','.join(FIELDS)}")
-    rows = [line.split("|") for line in cluster.run(*asked).splitlines()]
-    jobs = [_job(*row) for row in rows if row[-1].startswith("rule_train_wildcards_")]
+    jobs = [_job(*row) for row in cluster.accounting(*FIELDS) if row[-1].startswith("rule_train_wildcards_")]
     return sorted((job for job in jobs if job.number > since), key=lambda job: job.number)
 
 

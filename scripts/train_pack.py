@@ -67,6 +67,7 @@ def main() -> None:
             read_inputs_once(cell)
             if not train_in_child(cell, leaving):
                 failed.append(name_of(cell))
+    leaving.stop_listening()
     if failed:
         raise GluegridError(f"{len(failed)} of {len(left)} cells have no result; see their logs: {', '.join(failed)}")
 

@@ -169,6 +169,12 @@ class Cluster:
             raise ClusterError(f"{' '.join(command)}: {(result.stderr or result.stdout).strip()}")
         return result.stdout.strip()
 
+    def accounting(self, *fields: str) -> list[list[str]]:
+        """Return these fields of each job of the last day; by default, sacct lists those since midnight."""
+        options = ("--allocations", "--starttime=now-1day", "--noheader", "--parsable2")
+        lines = self.run("sacct", *options, f"--format={','.join(fields)}").splitlines()
+        return [line.split("|") for line in lines]
+
     def kill(self, daemon: str) -> None:
         """Kill one of DAEMONS as a crash would; jobs keep running."""
         self._end(signal.SIGKILL, daemon)

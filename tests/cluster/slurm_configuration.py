@@ -16,6 +16,7 @@ NODES = (*KINDS,)
 # SchedulerParameters: backfill is not made quicker, since a job that it starts is not saved as running,
 # and a controller killed then would start the job again.
 # PreemptMode=OFF: high preempts low, and leaves the jobs of the default partition alone.
+# KillWait: a training that is asked to leave needs seconds to note why, on a busy machine more than a few.
 # config_overrides: nodes claim more resources than the machine has, so that 8 jobs run side by side anywhere.
 SLURM_CONF = """\
 ClusterName={name}

@@ -123,6 +123,16 @@ def test_before_its_time_limit_it_is_requeued_and_snakemake_has_no_time_to_cance
     assert not END.exists()
 
 
+def test_a_signal_before_snakemake_is_started_requeues_it_too(job, slurm):
+    (slurm.folder / "sbatch").unlink()
+    (slurm.folder / "sbatch").write_text("#!/bin/sh\n# A stub of SLURM's sbatch.\nkill -USR1 $PPID\n", encoding="utf-8")
+    (slurm.folder / "sbatch").chmod(0o755)
+    process = job()
+    assert wait_until(lambda: slurm.calls("scontrol") == [["requeue", "12"]] or process.poll() is not None)
+    assert process.poll() is None
+    assert not END.exists()
+
+
 def test_as_long_as_it_cannot_be_requeued_that_is_said_and_tried_again(job, slurm, monkeypatch):
     slurm.answers("scontrol", (1, "", "scontrol: error: Requested operation is presently disabled"), (0, "", ""))
     process = job()

@@ -10,6 +10,7 @@ from pathlib import Path
 import builders
 import pytest
 import train_pack
+from late_signals import at_exit_of_python
 from waiting import HANG
 
 from gluegrid.common.files import write_json
@@ -49,6 +50,17 @@ def test_a_cell_that_died_without_a_word_comes_after_those_that_it_may_kill(tmp_
     with lock(state_of(held) / "lock", on_wait=lambda holder: None):
         order = [*train_pack.in_turn([died, left, silent, held, untouched])]
     assert order == [left, untouched, died, silent, held]
+
+
+def test_a_signal_while_python_exits_does_not_make_a_pack_fail(tmp_path):
+    path = tmp_path / "pack.json"
+    write_json(path, {"name": "pack", "log": "log", "cells": []})
+    script = builders.SCRIPTS / "train_pack.py"
+    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    command = [sys.executable, "-c", f"{at_exit_of_python(signal.SIGTERM)}\n{code}", "--pack", str(path)]
+    scripts = os.environ | {"PYTHONPATH": str(builders.SCRIPTS)}
+    done = subprocess.run(command, env=scripts, capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
 
 
 # A pack's process, whose child does what `{does}` says in place of a training.

@@ -86,12 +86,9 @@ def table_of(clone: Clone, experiment: str) -> str:
 
 def accounted(cluster: Cluster, comment: str, *fields: str) -> list[list[str]]:
     """Return what sacct lists about jobs whose comment contains a text."""
-    asked = ",".join(["JobID", "Comment%200", *fields])
     # Snakemake learns of a job's end from the queue, perhaps before slurmctld has told the accounting.
     assert wait_until(lambda: "DBD Agent queue size: 0" in cluster.run("sdiag"))
-    listed = ("--allocations", "--starttime=now-1day", "--noheader", "--parsable2")  # by default since midnight
-    lines = cluster.run("sacct", *listed, f"--format={asked}").splitlines()
-    return [row for row in (line.split("|") for line in lines) if comment in row[1]]
+    return [row for row in cluster.accounting("JobID", "Comment%200", *fields) if comment in row[1]]
 
 
 def fields_of_jobs(cluster: Cluster, clone: Clone, comment: str, *fields: str) -> list[list[str]]:

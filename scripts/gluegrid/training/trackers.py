@@ -28,7 +28,7 @@ WITHOUT_NETWORK = {
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_DISABLE_GIT": "true",
     "WANDB_DISABLE_CODE": "true",
-    "WANDB__SERVICE_WAIT": "300",  # seconds for its process to start, on a busy node or from a cold shared disk
+    "WANDB__SERVICE_WAIT": "120",  # seconds for its process to start, on a busy node or from a cold shared disk
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
